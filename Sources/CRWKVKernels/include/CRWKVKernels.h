@@ -1,0 +1,57 @@
+// Hot loops in C. Every kernel has one body, compiled for each instruction set and reached through a table of functions.
+//
+// All kernels here are strict: the same bytes give the same bits on every instruction set (no contraction to FMA, a fixed
+// number of lanes, one order of summation).
+
+#ifndef CRWKV_KERNELS_H
+#define CRWKV_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Little-endian elements as they stand in a file. Those of 8 bits and fewer are counted by value instead.
+typedef enum {
+    RWKV_ELEMENT_F64,
+    RWKV_ELEMENT_F32,
+    RWKV_ELEMENT_F16,
+    RWKV_ELEMENT_BF16,
+    RWKV_ELEMENT_I64,
+    RWKV_ELEMENT_U64,
+    RWKV_ELEMENT_I32,
+    RWKV_ELEMENT_U32,
+    RWKV_ELEMENT_I16,
+    RWKV_ELEMENT_U16,
+} rwkv_element;
+
+// What one pass over up to 2^32 elements finds. Sums are of x - shift over the finite x, where shift is the first of them, so
+// that a large mean does not swallow a small deviation. With finite == 0 the doubles say nothing.
+typedef struct {
+    uint64_t finite, zeros, nans, infinities;
+    double minimum, maximum;
+    double shift, sum, sum_of_squares;
+} rwkv_statistics;
+
+typedef struct {
+    // elements: any alignment that suits the element's size
+    void (*statistics)(rwkv_element element, const void *elements, size_t count, rwkv_statistics *result);
+    // adds to counts[v] how often the byte v occurs
+    void (*count_bytes)(const uint8_t *bytes, size_t count, uint64_t counts[256]);
+} rwkv_kernels;
+
+// In order of preference, the last the best; a baseline is there on every machine.
+typedef enum {
+    RWKV_INSTRUCTION_SET_BASELINE,
+    RWKV_INSTRUCTION_SET_AVX2,
+    RWKV_INSTRUCTION_SET_AVX512,
+} rwkv_instruction_set;
+
+// The kernels for an instruction set; NULL where this machine lacks it.
+const rwkv_kernels *rwkv_kernels_for(rwkv_instruction_set instruction_set);
+
+// The best instruction set of this machine.
+rwkv_instruction_set rwkv_best_instruction_set(void);
+
+// How many processors this process may run on; at least one.
+int rwkv_available_processors(void);
+
+#endif

@@ -1,0 +1,45 @@
+#define _GNU_SOURCE
+#include "kernels.h"
+
+#include <sched.h>
+
+#define TABLE(SUFFIX, TARGET)                                                                                \
+    static const rwkv_kernels kernels_##SUFFIX = {                                                           \
+        .statistics = rwkv_statistics_##SUFFIX,                                                              \
+        .count_bytes = rwkv_count_bytes,                                                                     \
+    };
+FOR_EACH_INSTRUCTION_SET(TABLE)
+
+const rwkv_kernels *rwkv_kernels_for(rwkv_instruction_set instruction_set) {
+    switch (instruction_set) {
+    case RWKV_INSTRUCTION_SET_BASELINE:
+        return &kernels_baseline;
+#if defined(__x86_64__)
+    case RWKV_INSTRUCTION_SET_AVX2:
+        __builtin_cpu_init();
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")
+                   ? &kernels_avx2
+                   : NULL;
+    case RWKV_INSTRUCTION_SET_AVX512:
+        __builtin_cpu_init();
+        return rwkv_kernels_for(RWKV_INSTRUCTION_SET_AVX2) && __builtin_cpu_supports("avx512f") &&
+                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                       __builtin_cpu_supports("avx512vl")
+                   ? &kernels_avx512
+                   : NULL;
+#endif
+    default:
+        return NULL;
+    }
+}
+
+rwkv_instruction_set rwkv_best_instruction_set(void) {
+    rwkv_instruction_set best = RWKV_INSTRUCTION_SET_AVX512;
+    while (!rwkv_kernels_for(best)) best--;
+    return best;
+}
+
+int rwkv_available_processors(void) {
+    cpu_set_t processors;
+    return sched_getaffinity(0, sizeof processors, &processors) == 0 ? CPU_COUNT(&processors) : 1;
+}

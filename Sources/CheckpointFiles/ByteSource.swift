@@ -1,0 +1,54 @@
+/// Bytes that can be read at any place, from any thread: a file, memory, an unpacked stream.
+public protocol ByteSource: Sendable {
+    /// What errors call it: the path as the user knows it.
+    var path: String { get }
+
+    /// How many bytes there are.
+    var count: Int { get }
+
+    /// Fills `buffer` with the bytes from `offset` on.
+    ///
+    /// - Throws: ``CheckpointError`` of category `inputOutput` when the source does not give them.
+    func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError)
+}
+
+extension ByteSource {
+    /// The bytes of `range`, which must lie within the source.
+    func bytes(_ range: Range<Int>) throws(CheckpointError) -> [UInt8] {
+        var failure: CheckpointError?
+        let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, initializedCount in
+            guard !range.isEmpty else { return }
+            // `read` fills the whole buffer or throws.
+            var span = MutableRawSpan(_unsafeBytes: UnsafeMutableRawBufferPointer(buffer))
+            do throws(CheckpointError) {
+                try read(into: &span, at: range.lowerBound)
+                initializedCount = range.count
+            } catch { failure = error }
+        }
+        if let failure { throw failure }
+        return bytes
+    }
+}
+
+/// Bytes in memory.
+public struct MemorySource: ByteSource {
+    public let path: String
+    private let contents: [UInt8]
+
+    /// A source of `contents`, called `path` in errors.
+    public init(_ contents: [UInt8], path: String) {
+        self.contents = contents
+        self.path = path
+    }
+
+    public var count: Int { contents.count }
+
+    public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
+        guard offset >= 0, offset <= contents.count - buffer.byteCount else {
+            throw CheckpointError(.inputOutput, path: path, "the bytes end early", offset: offset)
+        }
+        for index in 0..<buffer.byteCount {
+            buffer.storeBytes(of: contents[offset + index], toByteOffset: index, as: UInt8.self)
+        }
+    }
+}

@@ -1,0 +1,251 @@
+import CheckpointJSON
+
+/// One model's tensors, in one file or in many.
+///
+///     let checkpoint = try Checkpoint.open("Qwen3-8B")
+///     for tensor in checkpoint.tensors { print(tensor.name, tensor.dtype.rawValue, tensor.shape) }
+///
+/// Opening reads headers alone and checks all of them. Data is read when asked for, a buffer at a time; the files stay open as long
+/// as the value lives. Whatever the bytes are, opening ends in a checkpoint or a ``CheckpointError``, in time linear in the headers
+/// and in memory of the headers' length plus 64 MB at the most; nothing in a file is executed.
+public struct Checkpoint: Sendable {
+    /// The path it was opened by.
+    public let path: String
+    /// What its files are.
+    public let format: FileFormat
+    /// The index that names the files, where there is one.
+    public let indexPath: String?
+    /// The files, in the order of their names in the index.
+    public let files: [CheckpointFile]
+    /// What the user should know though the checkpoint can be read.
+    public private(set) var warnings: [CheckpointWarning]
+
+    private let index: ShardIndex?
+    /// The number of the first tensor of each file, and the number of all.
+    private let firstTensors: [Int]
+
+    /// Opens a safetensors file, a shard index (`*.index.json`) or a directory that holds one of them.
+    ///
+    /// What a file is comes from its bytes. In a directory `model.safetensors.index.json` comes before `model.safetensors`, then
+    /// `pytorch_model.bin.index.json` and `pytorch_model.bin`; other files are left alone. Symbolic links are followed.
+    ///
+    /// - Throws: ``CheckpointError`` with the file, and the tensor and byte where there is one.
+    public static func open(
+        _ path: String, limits: ReadLimits = .standard
+    ) throws(CheckpointError) -> Checkpoint {
+        let file = PathKind(path) == .directory ? try modelFile(inDirectory: path) : path
+        let source = try FileSource(path: file)
+        guard try FileFormat.recognize(source, limits: limits) == .shardIndex else {
+            return Checkpoint(path: path, files: [try CheckpointFile(source, limits: limits)])
+        }
+        let index = try readIndex(source, limits: limits)
+        let directory = file.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(file[...$0]) } ?? ""
+        var files: [CheckpointFile] = []
+        for name in index.files {
+            let shard: FileSource
+            do throws(CheckpointError) {
+                shard = try FileSource(path: directory + name)
+            } catch where error.category == .notFound {
+                throw CheckpointError(
+                    .malformed, path: file, "the index names the file \"\(name)\", which \(error.problem)",
+                    advice: "the checkpoint is not complete")
+            }
+            files.append(try CheckpointFile(shard, limits: limits))
+        }
+        var checkpoint = Checkpoint(path: path, files: files, index: index, indexPath: file)
+        try checkpoint.checkIndex(index, path: file)
+        return checkpoint
+    }
+
+    private init(path: String, files: [CheckpointFile], index: ShardIndex? = nil, indexPath: String? = nil) {
+        self.path = path
+        self.format = .safetensors
+        self.indexPath = indexPath
+        self.files = files
+        self.index = index
+        self.firstTensors = files.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1.tensorCount) }
+        self.warnings = files.flatMap { file in
+            file.header.warnings.map { CheckpointWarning(path: file.path, $0) }
+        }
+        warnings += alignmentWarnings()
+        warnings += metadataWarnings()
+    }
+
+    // MARK: Tensors
+
+    /// All tensors, file by file, in the order of their data; each is put together when it is asked for.
+    public var tensors: some RandomAccessCollection<TensorInfo> & Sendable {
+        (0..<tensorCount).lazy.map { [self] in tensor(at: $0) }
+    }
+
+    /// How many tensors there are.
+    public var tensorCount: Int { firstTensors[files.count] }
+
+    /// The tensor with this name, compared by bytes.
+    public func tensor(named name: String) -> TensorInfo? {
+        let bytes = Array(name.utf8)[...]
+        if let index, let position = index.position(of: bytes) {
+            let file = index.file(at: position)
+            return files[file].tensor(named: bytes, file: file)
+        }
+        for (number, file) in files.enumerated() {
+            if let tensor = file.tensor(named: bytes, file: number) { return tensor }
+        }
+        return nil
+    }
+
+    /// Fills `buffer` with the tensor's bytes from `offset` within it on: row-major, little-endian.
+    ///
+    /// - Throws: ``CheckpointError`` of category `inputOutput` when the file does not give them.
+    public func read(_ tensor: TensorInfo, at offset: Int, into buffer: inout MutableRawSpan) throws(CheckpointError) {
+        precondition(offset >= 0 && offset + buffer.byteCount <= tensor.byteRange.count, "outside the tensor")
+        try files[tensor.file].source.read(into: &buffer, at: tensor.byteRange.lowerBound + offset)
+    }
+
+    /// The pairs of `__metadata__`, sorted by the bytes of their keys; where files disagree, the first one's.
+    public var metadata: [(key: String, value: String)] {
+        var pairs: [[UInt8]: String] = [:]
+        for file in files {
+            for (key, value) in file.header.metadataText where pairs[key] == nil { pairs[key] = value }
+        }
+        return pairs.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map {
+            (String(decoding: $0.key, as: UTF8.self), $0.value)
+        }
+    }
+
+    private func tensor(at number: Int) -> TensorInfo {
+        // The last file that begins at this number or before; files may be empty.
+        var low = 0
+        var high = files.count
+        while high - low > 1 {
+            let middle = (low + high) / 2
+            if firstTensors[middle] <= number { low = middle } else { high = middle }
+        }
+        return files[low].tensor(at: number - firstTensors[low], file: low)
+    }
+
+    // MARK: Opening
+
+    private static let modelFileNames = [
+        "model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin",
+    ]
+
+    private static func modelFile(inDirectory directory: String) throws(CheckpointError) -> String {
+        let prefix = directory.hasSuffix("/") ? directory : directory + "/"
+        for name in modelFileNames where PathKind(prefix + name) != nil { return prefix + name }
+        let others = namesInDirectory(directory).filter { name in
+            [".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".index.json"].contains { name.hasSuffix($0) }
+        }
+        throw CheckpointError(
+            .notFound, path: directory, "the directory holds none of \(modelFileNames.joined(separator: ", "))",
+            advice: others.isEmpty
+                ? nil : "name the file itself: \(others.prefix(3).joined(separator: ", "))\(others.count > 3 ? ", …" : "")")
+    }
+
+    private static func readIndex(_ source: FileSource, limits: ReadLimits) throws(CheckpointError) -> ShardIndex {
+        guard source.count <= limits.indexBytes else {
+            throw CheckpointError(
+                .malformed, path: source.path, "the JSON document is too long for a shard index",
+                expected: "\(limits.indexBytes) bytes at the most", found: "\(source.count)")
+        }
+        let text = try source.bytes(0..<source.count)
+        do throws(MalformedInput) {
+            return try ShardIndex(text, limits: limits)
+        } catch {
+            throw CheckpointError(error, path: source.path)
+        }
+    }
+
+    /// Holds the index against the headers: every tensor listed is in its file, and nothing is in two files.
+    ///
+    /// A tensor that no entry lists is read all the same, with a warning: loaders that go by file use it.
+    private mutating func checkIndex(_ index: ShardIndex, path: String) throws(CheckpointError) {
+        var isFound = [Bool](repeating: false, count: index.count)
+        var foundCount = 0
+        var unlisted: [[UInt8]: Int] = [:]
+        for (number, file) in files.enumerated() {
+            for entry in file.header.entries {
+                let name = file.header.text[entry.nameRange]
+                var other: Int?
+                if let position = index.position(of: name) {
+                    let listed = index.file(at: position)
+                    if listed == number {
+                        isFound[position] = true
+                        foundCount += 1
+                    } else {
+                        other = listed
+                    }
+                } else {
+                    other = unlisted.updateValue(number, forKey: Array(name))
+                }
+                guard let other else { continue }
+                let isInBoth = files[other].header.index(of: name) != nil
+                throw CheckpointError(
+                    .malformed, path: path,
+                    isInBoth
+                        ? "the tensor is in two files, \"\(index.files[other])\" and \"\(index.files[number])\""
+                        : "the tensor is listed in \"\(index.files[other])\" but is in \"\(index.files[number])\"",
+                    tensor: file.header.name(of: entry))
+            }
+        }
+        if foundCount < index.count, let position = isFound.firstIndex(of: false) {
+            throw CheckpointError(
+                .malformed, path: path,
+                "the index lists \(index.count - foundCount) tensor\(index.count - foundCount == 1 ? "" : "s") that the files do not hold, the first in \"\(index.files[index.file(at: position)])\"",
+                tensor: index.name(at: position))
+        }
+        if let (name, number) = unlisted.min(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+            warnings.append(
+                CheckpointWarning(
+                    path: path,
+                    "\(unlisted.count) tensor\(unlisted.count == 1 ? " is" : "s are") in the files but not in the index, such as \"\(String(decoding: name, as: UTF8.self))\" in \"\(index.files[number])\""
+                ))
+        }
+        let totalSize = files.reduce(0) { $0 + $1.byteCount - $1.dataStart }
+        if let claimed = index.totalSize, claimed != totalSize {
+            warnings.append(
+                CheckpointWarning(path: path, "total_size is \(claimed) but the tensors take \(totalSize) bytes"))
+        }
+    }
+
+    // MARK: Warnings
+
+    private func alignmentWarnings() -> [CheckpointWarning] {
+        files.compactMap { file in
+            let count = file.header.entries.count { entry in
+                (file.dataStart + entry.begin) % max(1, entry.dtype.bitWidth / 8) != 0 && entry.begin < entry.end
+            }
+            guard count > 0 else { return nil }
+            return CheckpointWarning(
+                path: file.path,
+                "\(count) tensor\(count == 1 ? " is" : "s are") not aligned to the size of the elements; loaders that map the file may refuse it"
+            )
+        }
+    }
+
+    private func metadataWarnings() -> [CheckpointWarning] {
+        guard files.count > 1 else { return [] }
+        var pairs: [[UInt8]: (value: String, path: String)] = [:]
+        for file in files {
+            for (key, value) in file.header.metadataText {
+                guard let earlier = pairs.updateValue((value, file.path), forKey: key),
+                    !earlier.value.utf8.elementsEqual(value.utf8)
+                else { continue }
+                let name = String(decoding: key, as: UTF8.self)
+                return [
+                    CheckpointWarning(path: file.path, "its metadata has another \"\(name)\" than \"\(earlier.path)\"")
+                ]
+            }
+        }
+        return []
+    }
+}
+
+extension SafetensorsHeader {
+    /// The pairs of `__metadata__`, the keys as UTF-8.
+    var metadataText: [(key: [UInt8], value: String)] {
+        metadata.map { pair in
+            (Array(text[pair.key]), String(decoding: pair.value.decoded(from: text.span), as: UTF8.self))
+        }
+    }
+}

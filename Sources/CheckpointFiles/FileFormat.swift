@@ -1,0 +1,87 @@
+/// What a file is, told from its bytes alone.
+public enum FileFormat: String, Sendable, CaseIterable {
+    case safetensors
+    case shardIndex = "shard index"
+    case pyTorchZip = "PyTorch zip archive"
+    case pyTorchLegacy = "PyTorch legacy checkpoint"
+    case pickle = "Python pickle"
+    case zip = "zip archive"
+    case gguf = "GGUF model"
+    case rwkvCPP = "rwkv.cpp model"
+    case gitLFSPointer = "git-lfs pointer"
+    case html = "HTML page"
+    case sevenZip = "7z archive"
+    case gzip = "gzip file"
+    case zstd = "zstd file"
+    case tar = "tar archive"
+    case numpy = "NumPy array"
+    case hdf5 = "HDF5 file"
+
+    /// How many of a file's first bytes ``init(head:fileSize:limits:)`` wants to see.
+    static let headSize = 512
+
+    /// The bytes that begin each format, and where; the first that fits decides.
+    private static let signatures: [(format: FileFormat, offset: Int, bytes: [UInt8])] = [
+        (.pyTorchLegacy, 0, [0x80, 0x02, 0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19]),
+        (.zip, 0, Array("PK\u{3}\u{4}".utf8)),
+        (.zip, 0, Array("PK\u{5}\u{6}".utf8)),
+        (.gguf, 0, Array("GGUF".utf8)),
+        (.rwkvCPP, 0, Array("fmgg".utf8)),
+        (.gitLFSPointer, 0, Array("version https://git-lfs".utf8)),
+        (.sevenZip, 0, [0x37, 0x7A, 0xBC, 0xAF, 0x27, 0x1C]),
+        (.gzip, 0, [0x1F, 0x8B]),
+        (.zstd, 0, [0x28, 0xB5, 0x2F, 0xFD]),
+        (.numpy, 0, [0x93] + Array("NUMPY".utf8)),
+        (.hdf5, 0, [0x89] + Array("HDF\r\n".utf8)),
+        (.tar, 257, Array("ustar".utf8)),
+    ]
+
+    /// Recognises a file by its first bytes; nil when they fit nothing known.
+    ///
+    /// A safetensors file has no signature: it is told by a length that could be a header's and the brace that follows. Only then
+    /// are signatures asked, and only then is a plausible length enough by itself.
+    init?(head: [UInt8], fileSize: Int, limits: ReadLimits) {
+        let headerLength = head.count >= 8 ? head[..<8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) } : nil
+        let text = head.drop { $0 == 0x20 || (0x09...0x0D).contains($0) }
+        let isPlausible = headerLength.map { $0 <= UInt64(limits.headerBytes) } ?? false
+        let headerStart = head.dropFirst(8).drop { $0 == 0x20 || (0x09...0x0D).contains($0) }.first
+        if isPlausible, headerStart == UInt8(ascii: "{") {
+            self = .safetensors
+        } else if let match = Self.signatures.first(where: { head.dropFirst($0.offset).starts(with: $0.bytes) }) {
+            // torch writes `<root>/data.pkl` first, uncompressed, so its name stands in the first local header.
+            let isPyTorch = match.format == .zip && Self.firstEntryName(ofZip: head).hasSuffix("/data.pkl")
+            self = isPyTorch ? .pyTorchZip : match.format
+        } else if head.count >= 2, head[0] == 0x80, (2...5).contains(head[1]), !isPlausible {
+            self = .pickle
+        } else if Self.isHTML(text) {
+            self = .html
+        } else if text.first == UInt8(ascii: "{"), headerLength.map({ $0 >> 56 >= 0x09 }) ?? true {
+            self = .shardIndex
+        } else if isPlausible || (headerLength != nil && headerStart == UInt8(ascii: "{")) {
+            self = .safetensors
+        } else {
+            return nil
+        }
+    }
+
+    private static func firstEntryName(ofZip head: [UInt8]) -> String {
+        guard head.count >= 30 else { return "" }
+        let count = Int(head[26]) | Int(head[27]) << 8
+        return String(decoding: head.dropFirst(30).prefix(count), as: UTF8.self)
+    }
+
+    private static func isHTML(_ text: ArraySlice<UInt8>) -> Bool {
+        let start = String(decoding: text.prefix(16), as: UTF8.self).lowercased()
+        return ["<!doctype", "<html", "<head", "<?xml"].contains { start.hasPrefix($0) }
+    }
+
+    /// What to do with a file of this format, which ``Checkpoint`` does not read.
+    var advice: String {
+        switch self {
+        case .gitLFSPointer: "it stands for a file that was not downloaded: run `git lfs pull`"
+        case .html: "the download gave a web page (often a log-in or error page) instead of the file"
+        case .sevenZip, .gzip, .zstd, .tar, .zip: "unpack it first"
+        default: "this version reads safetensors files, their shard indexes and directories of them"
+        }
+    }
+}

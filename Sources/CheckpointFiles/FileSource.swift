@@ -1,0 +1,79 @@
+import Glibc
+
+/// A regular file, read with `pread` and open as long as the value lives.
+public final class FileSource: ByteSource {
+    public let path: String
+    public let count: Int
+    private let descriptor: CInt
+
+    /// Opens the regular file at `path`, following symbolic links.
+    ///
+    /// - Throws: ``CheckpointError`` of category `notFound` when it cannot be opened, `unsupported` when it is no regular file.
+    public init(path: String) throws(CheckpointError) {
+        // Without O_NONBLOCK a named pipe would wait here for a writer.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else { throw systemError(errno, path: path, "cannot be opened") }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+            close(descriptor)
+            throw CheckpointError(
+                .unsupported, path: path, "is not a regular file", advice: "checkpoints are read at many places at once")
+        }
+        self.path = path
+        self.count = Int(status.st_size)
+        self.descriptor = descriptor
+    }
+
+    deinit {
+        close(descriptor)
+    }
+
+    public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
+        var done = 0
+        while done < buffer.byteCount {
+            let count = buffer.withUnsafeMutableBytes { bytes in
+                pread(descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset + done))
+            }
+            if count < 0 {
+                guard errno == EINTR else { throw systemError(errno, path: path, "cannot be read", offset: offset + done) }
+            } else if count == 0 {
+                throw CheckpointError(
+                    .inputOutput, path: path, "the file became shorter while it was read", offset: offset + done)
+            } else {
+                done += count
+            }
+        }
+    }
+}
+
+/// What stands at a path.
+enum PathKind {
+    case directory
+    case other
+
+    /// Follows symbolic links; nil when there is nothing.
+    init?(_ path: String) {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return nil }
+        self = status.st_mode & S_IFMT == S_IFDIR ? .directory : .other
+    }
+}
+
+/// The names in a directory, sorted by their bytes; none when it cannot be read.
+func namesInDirectory(_ path: String) -> [String] {
+    guard let directory = opendir(path) else { return [] }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while let entry = readdir(directory) {
+        let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        names.append(name)
+    }
+    return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+}
+
+/// The error for a failed system call.
+func systemError(_ code: CInt, path: String, _ problem: String, offset: Int? = nil) -> CheckpointError {
+    let missing = [ENOENT, ENOTDIR, EACCES, EPERM, ELOOP, ENAMETOOLONG].contains(code)
+    return CheckpointError(
+        missing ? .notFound : .inputOutput, path: path, problem + ": " + String(cString: strerror(code)), offset: offset)
+}

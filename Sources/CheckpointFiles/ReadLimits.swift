@@ -1,0 +1,20 @@
+/// How much a reader takes from a file before it refuses it.
+///
+/// Every limit is checked before anything is allocated for what it limits.
+public struct ReadLimits: Sendable, Equatable {
+    /// The longest safetensors header, in bytes; the reference's own limit.
+    public var headerBytes = 100_000_000
+    /// The longest shard index, in bytes.
+    public var indexBytes = 100_000_000
+    /// The most tensors in one file, or in one index.
+    public var tensors = 1_000_000
+    /// The most dimensions of a tensor.
+    public var rank = 64
+    /// The most entries in a file's metadata.
+    public var metadataEntries = 100_000
+    /// The most files that one index may name; each stays open while the checkpoint is.
+    public var shards = 1000
+
+    /// The limits that are meant for everyday use.
+    public static let standard = ReadLimits()
+}

@@ -1,0 +1,130 @@
+import CheckpointJSON
+
+/// The header of a safetensors file: its own text, and 32 bytes for each tensor that say where to look in it.
+///
+/// Names are decoded in place and shapes are read again when they are asked for, so that a header of a million tensors costs
+/// little more than its text. Format: <https://github.com/huggingface/safetensors>, "Format". Stricter than the reference in that
+/// it refuses names, metadata keys and fields that appear twice, NUL in names, more dimensions than ``ReadLimits/rank``, sizes
+/// that overflow beside a zero dimension, and tensors or dtypes spelled as anything but an object and a string.
+struct SafetensorsHeader: Sendable {
+    struct Entry: Sendable {
+        /// Within the data, which follows the header.
+        var begin: Int
+        var end: Int
+        var nameStart: UInt32
+        var nameCount: UInt32
+        /// Of the `[` of the shape.
+        var shapeStart: UInt32
+        var dtype: DType
+
+        var nameRange: Range<Int> { Int(nameStart)..<Int(nameStart) + Int(nameCount) }
+    }
+
+    /// The header's JSON, names unescaped where they stand.
+    let text: [UInt8]
+    /// In the order of the header.
+    let entries: [Entry]
+    /// Indices of ``entries`` by place in the file.
+    let order: [UInt32]
+    /// The pairs of `__metadata__` in the order of the header.
+    let metadata: [(key: Range<Int>, value: JSONString)]
+    /// Sentences for the user; at most one of a kind.
+    let warnings: [String]
+
+    private let names: NameTable
+
+    /// Reads the header `text` of a file with `dataCount` bytes behind it.
+    ///
+    /// - Throws: what breaks the format, with the offset in `text`.
+    init(_ text: [UInt8], dataCount: Int, limits: ReadLimits) throws(MalformedInput) {
+        var parser = SafetensorsHeaderParser(dataCount: dataCount, limits: limits, headerBytes: text.count)
+        try parser.parse(text.span)
+
+        var text = text
+        parser.unescapeNames(in: &text)
+        let entries = parser.entries
+        var names = NameTable(capacity: entries.count)
+        for id in entries.indices {
+            let earlier = names.insert(UInt32(id), text: text) { entries[Int($0)].nameRange }
+            guard earlier == nil else {
+                throw MalformedInput(
+                    "the tensor is listed twice", at: entries[id].nameRange.lowerBound,
+                    tensor: String(decoding: text[entries[id].nameRange], as: UTF8.self))
+            }
+        }
+        var metadataNames = NameTable(capacity: parser.metadata.count)
+        for id in parser.metadata.indices {
+            let earlier = metadataNames.insert(UInt32(id), text: text) { parser.metadata[Int($0)].key }
+            guard earlier == nil else {
+                throw MalformedInput("a metadata key appears twice", at: parser.metadata[id].key.lowerBound)
+            }
+        }
+        self.order = try Self.orderByPlace(entries, dataCount: dataCount, text: text)
+        self.text = text
+        self.entries = entries
+        self.metadata = parser.metadata
+        self.warnings = parser.warnings
+        self.names = names
+    }
+
+    /// The index in ``entries`` of the tensor with this name, compared by bytes.
+    func index(of name: ArraySlice<UInt8>) -> Int? {
+        names.find(name, text: text) { entries[Int($0)].nameRange }.map(Int.init)
+    }
+
+    func name(of entry: Entry) -> String {
+        String(decoding: text[entry.nameRange], as: UTF8.self)
+    }
+
+    /// The dimensions, read again from the text, which has been checked.
+    func shape(of entry: Entry) -> [Int] {
+        var shape: [Int] = []
+        var dimension: Int?
+        for byte in text[(Int(entry.shapeStart) + 1)...] {
+            switch byte {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"):
+                dimension = (dimension ?? 0) * 10 + Int(byte - UInt8(ascii: "0"))
+            case UInt8(ascii: ","), UInt8(ascii: "]"):
+                if let dimension { shape.append(dimension) }
+                dimension = nil
+                if byte == UInt8(ascii: "]") { return shape }
+            default: continue
+            }
+        }
+        return shape
+    }
+
+    /// Sorts by place, and checks that the tensors follow each other without gap or overlap to the last byte.
+    private static func orderByPlace(
+        _ entries: [Entry], dataCount: Int, text: [UInt8]
+    ) throws(MalformedInput) -> [UInt32] {
+        func malformed(_ problem: String, _ entry: Entry, expected: Int, found: Int) -> MalformedInput {
+            MalformedInput(
+                problem, at: entry.nameRange.lowerBound, tensor: String(decoding: text[entry.nameRange], as: UTF8.self),
+                expected: "\(expected)", found: "\(found)")
+        }
+        func precedes(_ a: Entry, _ b: Entry) -> Bool {
+            (a.begin, a.end) < (b.begin, b.end)
+        }
+        var order = Array(0..<UInt32(entries.count))
+        let isSorted = zip(entries, entries.dropFirst()).allSatisfy { !precedes($1, $0) }
+        if !isSorted { order.sort { precedes(entries[Int($0)], entries[Int($1)]) } }
+        var end = 0
+        for id in order {
+            let entry = entries[Int(id)]
+            guard entry.begin == end else {
+                let problem =
+                    entry.begin < end
+                    ? "the tensor's data overlaps that of another" : "there is a gap in front of the tensor's data"
+                throw malformed(problem, entry, expected: end, found: entry.begin)
+            }
+            end = entry.end
+        }
+        guard end == dataCount else {
+            throw MalformedInput(
+                "there are bytes after the data of the last tensor", at: text.count + end,
+                expected: "\(end) bytes of data", found: "\(dataCount)")
+        }
+        return order
+    }
+}

@@ -1,0 +1,159 @@
+import CheckpointJSON
+
+/// A `*.index.json`: which file of a sharded checkpoint holds which tensor.
+///
+/// The document as transformers writes it: `{"metadata": {"total_size": n}, "weight_map": {tensor: file}}`. Like a safetensors
+/// header it is kept as its own text with a few bytes a tensor. What it says is checked here as far as it can be without the
+/// files, and against them by ``Checkpoint``.
+struct ShardIndex: Sendable {
+    private struct Entry: Sendable {
+        var nameStart: UInt32
+        var nameCount: UInt32
+        var file: UInt32
+
+        var nameRange: Range<Int> { Int(nameStart)..<Int(nameStart) + Int(nameCount) }
+    }
+
+    /// The files named, in the order in which they are named first, relative to the index's directory.
+    let files: [String]
+    /// The sum of all tensors' bytes that the index claims, where it claims one.
+    let totalSize: Int?
+
+    private let text: [UInt8]
+    private let entries: [Entry]
+    private let names: NameTable
+
+    /// How many tensors are listed.
+    var count: Int { entries.count }
+
+    /// Reads an index.
+    ///
+    /// - Throws: what breaks the format; a file name that is absolute or has `..` in it; a tensor listed twice.
+    init(_ text: [UInt8], limits: ReadLimits) throws(MalformedInput) {
+        var parser = ShardIndexParser(limits: limits)
+        try parser.parse(text.span)
+        var text = text
+        let entries = parser.entries.map { entry in
+            var range = entry.name.range
+            if entry.name.hasEscapes {
+                let decoded = entry.name.decoded(from: text.span)
+                range = range.lowerBound..<range.lowerBound + decoded.count
+                for (place, byte) in zip(range, decoded) { text[place] = byte }
+            }
+            return Entry(nameStart: UInt32(range.lowerBound), nameCount: UInt32(range.count), file: entry.file)
+        }
+        var names = NameTable(capacity: entries.count)
+        for id in entries.indices {
+            let earlier = names.insert(UInt32(id), text: text) { entries[Int($0)].nameRange }
+            guard earlier == nil else {
+                throw MalformedInput(
+                    "the tensor is listed twice", at: entries[id].nameRange.lowerBound,
+                    tensor: String(decoding: text[entries[id].nameRange], as: UTF8.self))
+            }
+        }
+        self.files = parser.files
+        self.totalSize = parser.totalSize
+        self.text = text
+        self.entries = entries
+        self.names = names
+    }
+
+    /// Where the tensor with this name is listed, compared by bytes.
+    func position(of name: ArraySlice<UInt8>) -> Int? {
+        names.find(name, text: text) { entries[Int($0)].nameRange }.map(Int.init)
+    }
+
+    /// The index in ``files`` of the file that should hold the tensor at `position`.
+    func file(at position: Int) -> Int { Int(entries[position].file) }
+
+    func name(at position: Int) -> String { String(decoding: text[entries[position].nameRange], as: UTF8.self) }
+}
+
+/// Walks an index once, front to back.
+private struct ShardIndexParser {
+    private(set) var entries: [(name: JSONString, file: UInt32)] = []
+    private(set) var files: [String] = []
+    private(set) var totalSize: Int?
+
+    private let limits: ReadLimits
+    private var fileIndices: [[UInt8]: UInt32] = [:]
+
+    init(limits: ReadLimits) {
+        self.limits = limits
+    }
+
+    mutating func parse(_ text: Span<UInt8>) throws(MalformedInput) {
+        var scanner = JSONScanner(text)
+        var hasWeightMap = false
+        var more = try scanner.openObject()
+        while more {
+            let start = scanner.position
+            let key = try scanner.key()
+            if scanner.matches(key, "weight_map") {
+                guard !hasWeightMap else { throw MalformedInput("weight_map appears twice", at: start) }
+                hasWeightMap = true
+                try parseWeightMap(&scanner)
+            } else if scanner.matches(key, "metadata"), scanner.peek() == UInt8(ascii: "{") {
+                try parseMetadata(&scanner)
+            } else {
+                try scanner.skipValue()
+            }
+            more = try scanner.continueObject()
+        }
+        try scanner.end()
+        guard hasWeightMap else {
+            throw MalformedInput("the JSON document has no weight_map, so it is not the index of a checkpoint", at: 0)
+        }
+    }
+
+    private mutating func parseMetadata(_ scanner: inout JSONScanner) throws(MalformedInput) {
+        var more = try scanner.openObject()
+        while more {
+            let key = try scanner.key()
+            // Some writers give the size as a float; what is no plain integer is passed over.
+            var ahead = scanner
+            if scanner.matches(key, "total_size"), let size = try? ahead.unsignedInteger() {
+                totalSize = Int(exactly: size)
+            }
+            try scanner.skipValue()
+            more = try scanner.continueObject()
+        }
+    }
+
+    private mutating func parseWeightMap(_ scanner: inout JSONScanner) throws(MalformedInput) {
+        var more = try scanner.openObject()
+        while more {
+            guard entries.count < limits.tensors else {
+                throw MalformedInput("there are more than \(limits.tensors) tensors", at: scanner.position)
+            }
+            let name = try scanner.key()
+            let start = scanner.position
+            let file = try scanner.string()
+            if let last = entries.last?.file, scanner.matches(file, files[Int(last)]) {
+                entries.append((name, last))
+            } else {
+                entries.append((name, try index(of: scanner.text(of: file), at: start)))
+            }
+            more = try scanner.continueObject()
+        }
+    }
+
+    private mutating func index(of name: [UInt8], at start: Int) throws(MalformedInput) -> UInt32 {
+        if let index = fileIndices[name] { return index }
+        let file = String(decoding: name, as: UTF8.self)
+        let components = name.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        let isInside = components.allSatisfy { !$0.isEmpty && !$0.elementsEqual("..".utf8) }
+        guard isInside, !name.contains(0) else {
+            throw MalformedInput(
+                "the index names a file outside its own directory", at: start, expected: "a relative path without '..'",
+                found: "\"\(file)\"")
+        }
+        guard files.count < limits.shards else {
+            throw MalformedInput("the index names more than \(limits.shards) files", at: start)
+        }
+        let index = UInt32(files.count)
+        files.append(file)
+        fileIndices[name] = index
+        return index
+    }
+}

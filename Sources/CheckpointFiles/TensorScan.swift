@@ -1,0 +1,151 @@
+import CRWKVKernels
+import Crypto
+import Dispatch
+import Synchronization
+
+/// What reading all of a tensor's bytes found.
+public struct TensorScan: Sendable {
+    /// Statistics of the values, where asked for and where the dtype has any.
+    public var statistics: TensorStatistics?
+    /// The SHA-256 of the row-major little-endian bytes, where asked for.
+    public var sha256: [UInt8]?
+}
+
+extension Checkpoint {
+    /// Reads the tensors' bytes once, on several threads, through buffers of half a megabyte.
+    ///
+    /// The result does not depend on `threads`.
+    ///
+    /// - Parameters:
+    ///   - tensors: tensors of this checkpoint.
+    ///   - statistics: whether to look at the values.
+    ///   - sha256: whether to hash the bytes.
+    ///   - threads: how many threads to use.
+    ///   - progress: told of every buffer; can stop the work.
+    /// - Returns: what was found, in the order of `tensors`.
+    /// - Throws: ``CheckpointError`` of category `inputOutput` or `cancelled`.
+    public func scan(
+        _ tensors: [TensorInfo], statistics: Bool, sha256: Bool, threads: Int, progress: WorkProgress = WorkProgress()
+    ) throws(CheckpointError) -> [TensorScan] {
+        let scanner = TensorScanner(
+            checkpoint: self, tensors: tensors, statistics: statistics, sha256: sha256, progress: progress)
+        return try scanner.scan(threads: max(1, threads))
+    }
+}
+
+/// The pieces of a scan, and what threads find in them.
+private final class TensorScanner: Sendable {
+    /// How much is read at once: small enough to stay in a core's cache between reading and looking.
+    private static let bufferSize = 1 << 19
+    /// What one thread takes at a time. Statistics are joined piece by piece, whoever did the piece, so that the threads' number
+    /// does not show in the last bits.
+    private static let pieceSize = 1 << 25
+
+    private struct Task: Sendable {
+        let tensor: Int
+        let range: Range<Int>
+    }
+
+    private struct Findings: Sendable {
+        var failure: CheckpointError?
+        var scans: [TensorScan]
+        /// By tensor and place within it; joined in that order at the end.
+        var parts: [(tensor: Int, start: Int, part: StatisticsPart)] = []
+    }
+
+    private let checkpoint: Checkpoint
+    private let tensors: [TensorInfo]
+    private let statistics: Bool
+    private let sha256: Bool
+    private let progress: WorkProgress
+    private let total: Int
+    private let tasks: [Task]
+    private let nextTask = Atomic<Int>(0)
+    private let findings: Mutex<Findings>
+
+    init(checkpoint: Checkpoint, tensors: [TensorInfo], statistics: Bool, sha256: Bool, progress: WorkProgress) {
+        self.checkpoint = checkpoint
+        self.tensors = tensors
+        self.statistics = statistics
+        self.sha256 = sha256
+        self.progress = progress
+        self.total = tensors.reduce(0) { $0 + $1.byteRange.count }
+        // A hash runs through its tensor from end to end; statistics can begin anywhere.
+        self.tasks = tensors.enumerated().flatMap { number, tensor in
+            let count = tensor.byteRange.count
+            let step = sha256 ? max(count, 1) : Self.pieceSize
+            return stride(from: 0, to: max(count, 1), by: step).map { start in
+                Task(tensor: number, range: start..<min(start + step, count))
+            }
+        }
+        self.findings = Mutex(Findings(scans: Array(repeating: TensorScan(), count: tensors.count)))
+    }
+
+    func scan(threads: Int) throws(CheckpointError) -> [TensorScan] {
+        DispatchQueue.concurrentPerform(iterations: min(threads, max(1, tasks.count))) { _ in work() }
+        var found = findings.withLock { $0 }
+        if let failure = found.failure { throw failure }
+        found.parts.sort { ($0.tensor, $0.start) < ($1.tensor, $1.start) }
+        var index = 0
+        while index < found.parts.count {
+            let tensor = found.parts[index].tensor
+            var joined = found.parts[index].part
+            index += 1
+            while index < found.parts.count, found.parts[index].tensor == tensor {
+                joined.append(found.parts[index].part)
+                index += 1
+            }
+            found.scans[tensor].statistics = joined.statistics
+        }
+        return found.scans
+    }
+
+    /// One thread's work: takes tasks until there are none, or one fails.
+    private func work() {
+        let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.bufferSize, alignment: 64)
+        defer { buffer.deallocate() }
+        while true {
+            let number = nextTask.add(1, ordering: .relaxed).oldValue
+            guard number < tasks.count else { return }
+            do throws(CheckpointError) {
+                try perform(tasks[number], buffer, kernels)
+            } catch {
+                findings.withLock { $0.failure = $0.failure ?? error }
+                nextTask.store(tasks.count, ordering: .relaxed)
+                return
+            }
+        }
+    }
+
+    private func perform(
+        _ task: Task, _ buffer: UnsafeMutableRawBufferPointer, _ kernels: rwkv_kernels
+    ) throws(CheckpointError) {
+        let tensor = tensors[task.tensor]
+        var hash = SHA256()
+        var parts: [(tensor: Int, start: Int, part: StatisticsPart)] = []
+        for pieceStart in stride(from: task.range.lowerBound, to: task.range.upperBound, by: Self.pieceSize) {
+            let pieceEnd = min(pieceStart + Self.pieceSize, task.range.upperBound)
+            var piece: StatisticsPart?
+            for start in stride(from: pieceStart, to: pieceEnd, by: Self.bufferSize) {
+                if progress.isCancelled {
+                    throw CheckpointError(.cancelled, path: checkpoint.path, "stopped as asked")
+                }
+                let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(Self.bufferSize, pieceEnd - start)])
+                var span = MutableRawSpan(_unsafeBytes: bytes)
+                try checkpoint.read(tensor, at: start, into: &span)
+                if sha256 { hash.update(bufferPointer: UnsafeRawBufferPointer(bytes)) }
+                if statistics, let part = StatisticsPart(UnsafeRawBufferPointer(bytes), tensor.dtype, kernels) {
+                    if piece == nil { piece = part } else { piece?.append(part) }
+                }
+                progress.advance(by: bytes.count, of: total)
+            }
+            if let piece { parts.append((task.tensor, pieceStart, piece)) }
+        }
+        let digest = sha256 ? Array(hash.finalize()) : nil
+        findings.withLock {
+            $0.parts += parts
+            $0.scans[task.tensor].sha256 = digest
+        }
+    }
+}

@@ -1,0 +1,24 @@
+import Synchronization
+
+/// How far a long piece of work is, and the way to stop it; made by the caller, shared with the work.
+public final class WorkProgress: Sendable {
+    private let done = Atomic<Int>(0)
+    private let isStopped = Atomic<Bool>(false)
+    private let report: @Sendable (_ done: Int, _ total: Int) -> Void
+
+    /// Progress that calls `report`, from any thread, with the bytes done and the bytes there are.
+    public init(report: @escaping @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }) {
+        self.report = report
+    }
+
+    /// Makes the work end soon with a ``CheckpointError`` of category `cancelled`.
+    public func cancel() {
+        isStopped.store(true, ordering: .relaxed)
+    }
+
+    var isCancelled: Bool { isStopped.load(ordering: .relaxed) }
+
+    func advance(by count: Int, of total: Int) {
+        report(done.add(count, ordering: .relaxed).newValue, total)
+    }
+}

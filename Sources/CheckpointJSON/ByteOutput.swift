@@ -1,0 +1,42 @@
+/// Text on its way out, handed on in pieces of about 64 KiB.
+///
+/// The first failure stops the output; ``finish()`` throws it.
+public struct ByteOutput {
+    private static let pieceSize = 1 << 16
+
+    private var buffer: [UInt8] = []
+    private var failure: (any Error)?
+    private let send: ([UInt8]) throws -> Void
+
+    /// Output that goes to `send`, piece by piece.
+    public init(to send: @escaping ([UInt8]) throws -> Void) {
+        self.send = send
+        buffer.reserveCapacity(Self.pieceSize + 1024)
+    }
+
+    /// Appends text.
+    public mutating func write(_ text: String) {
+        buffer.append(contentsOf: text.utf8)
+        if buffer.count >= Self.pieceSize { flush() }
+    }
+
+    /// Appends one byte of UTF-8.
+    public mutating func write(byte: UInt8) {
+        buffer.append(byte)
+    }
+
+    /// Hands on what is left.
+    ///
+    /// - Throws: what the receiver threw first, now or earlier.
+    public mutating func finish() throws {
+        flush()
+        if let failure { throw failure }
+    }
+
+    private mutating func flush() {
+        if failure == nil, !buffer.isEmpty {
+            do { try send(buffer) } catch { failure = error }
+        }
+        buffer.removeAll(keepingCapacity: true)
+    }
+}

@@ -1,0 +1,373 @@
+/// Reads JSON (RFC 8259) front to back from bytes that it borrows, building nothing.
+///
+/// Stricter than most readers: UTF-8 only and checked, no byte order mark, no lone surrogate, no number form but the
+/// RFC's, nothing after the last value. Every function either steps over exactly what it names or throws
+/// ``MalformedInput`` with the offset of the first byte that does not fit. Time is linear in the input, memory is
+/// constant, and no function recurses.
+///
+///     var more = try scanner.openObject()
+///     while more {
+///         let key = try scanner.key()
+///         ...
+///         more = try scanner.continueObject()
+///     }
+public struct JSONScanner: ~Escapable {
+    /// How deeply ``skipValue()`` follows nested objects and arrays.
+    public static let maximumDepth = 64
+
+    private let bytes: Span<UInt8>
+
+    /// The offset of the next byte to read.
+    public private(set) var position = 0
+
+    /// Starts at the first byte of `bytes`.
+    @_lifetime(copy bytes)
+    public init(_ bytes: Span<UInt8>) {
+        self.bytes = bytes
+    }
+
+    // MARK: Structure
+
+    /// Steps over `{`; false when the object is empty and `}` has been stepped over too.
+    public mutating func openObject() throws(MalformedInput) -> Bool {
+        try expect(UInt8(ascii: "{"), "an object")
+        return try !closes(UInt8(ascii: "}"))
+    }
+
+    /// Steps over a member's name and the colon after it.
+    public mutating func key() throws(MalformedInput) -> JSONString {
+        let key = try string()
+        try expect(UInt8(ascii: ":"), "':' after a member's name")
+        return key
+    }
+
+    /// Steps over what follows a member: true after `,`, false after `}`.
+    public mutating func continueObject() throws(MalformedInput) -> Bool {
+        try continues(until: UInt8(ascii: "}"), "',' or '}'")
+    }
+
+    /// Steps over `[`; false when the array is empty and `]` has been stepped over too.
+    public mutating func openArray() throws(MalformedInput) -> Bool {
+        try expect(UInt8(ascii: "["), "an array")
+        return try !closes(UInt8(ascii: "]"))
+    }
+
+    /// Steps over what follows an element: true after `,`, false after `]`.
+    public mutating func continueArray() throws(MalformedInput) -> Bool {
+        try continues(until: UInt8(ascii: "]"), "',' or ']'")
+    }
+
+    /// Steps over `null` if that is what comes next.
+    public mutating func skipNull() throws(MalformedInput) -> Bool {
+        guard peek() == UInt8(ascii: "n") else { return false }
+        try literal("null")
+        return true
+    }
+
+    /// Checks that nothing but white space is left.
+    public mutating func end() throws(MalformedInput) {
+        guard peek() == nil else { throw unexpected("nothing after the document") }
+    }
+
+    // MARK: Values
+
+    /// Steps over a string and gives the range of its text.
+    public mutating func string() throws(MalformedInput) -> JSONString {
+        try expect(UInt8(ascii: "\""), "a string")
+        let start = position
+        var hasEscapes = false
+        while true {
+            skipPlainText()
+            guard position < bytes.count else { throw unexpected("'\"' at the string's end") }
+            switch bytes[position] {
+            case UInt8(ascii: "\""):
+                position += 1
+                return JSONString(range: start..<(position - 1), hasEscapes: hasEscapes)
+            case UInt8(ascii: "\\"):
+                hasEscapes = true
+                try skipEscape()
+            case ..<0x20:
+                throw unexpected("control characters in strings to be escaped")
+            case 0x80...:
+                try skipMultibyteScalar()
+            default:
+                position += 1
+            }
+        }
+    }
+
+    /// Steps over an integer without sign, fraction or exponent.
+    public mutating func unsignedInteger() throws(MalformedInput) -> UInt64 {
+        guard let first = peek(), isDigit(first) else { throw unexpected("an unsigned integer") }
+        let start = position
+        var value: UInt64 = 0
+        while position < bytes.count, isDigit(bytes[position]) {
+            let (scaled, overflow) = value.multipliedReportingOverflow(by: 10)
+            let (sum, carry) = scaled.addingReportingOverflow(UInt64(bytes[position] - UInt8(ascii: "0")))
+            guard !overflow, !carry else {
+                throw MalformedInput("the integer does not fit in 64 bits", at: start)
+            }
+            value = sum
+            position += 1
+        }
+        guard first != UInt8(ascii: "0") || position == start + 1 else {
+            throw MalformedInput("the integer has a leading zero", at: start)
+        }
+        if position < bytes.count {
+            switch bytes[position] {
+            case UInt8(ascii: "."), UInt8(ascii: "e"), UInt8(ascii: "E"):
+                throw unexpected("an integer without fraction or exponent")
+            default: break
+            }
+        }
+        return value
+    }
+
+    /// Steps over any value, checking every byte of it.
+    public mutating func skipValue() throws(MalformedInput) {
+        // One bit a level: is the innermost open container an object?
+        var containers: UInt64 = 0
+        var depth = 0
+        repeat {
+            var opened = false
+            switch peek() {
+            case UInt8(ascii: "{"), UInt8(ascii: "["):
+                guard depth < Self.maximumDepth else {
+                    throw MalformedInput("the nesting is deeper than \(Self.maximumDepth) levels", at: position)
+                }
+                let isObject = bytes[position] == UInt8(ascii: "{")
+                containers = containers << 1 | (isObject ? 1 : 0)
+                depth += 1
+                opened = isObject ? try openObject() : try openArray()
+                if opened {
+                    if isObject { _ = try key() }
+                    continue
+                }
+                depth -= 1
+                containers >>= 1
+            case UInt8(ascii: "\""): _ = try string()
+            case UInt8(ascii: "t"): try literal("true")
+            case UInt8(ascii: "f"): try literal("false")
+            case UInt8(ascii: "n"): try literal("null")
+            default: try number()
+            }
+            // A value has ended: go on in its container, closing as many as end here.
+            while depth > 0 {
+                let isObject = containers & 1 == 1
+                if isObject ? try continueObject() : try continueArray() {
+                    if isObject { _ = try key() }
+                    break
+                }
+                depth -= 1
+                containers >>= 1
+            }
+        } while depth > 0
+    }
+
+    /// The text of `string` with its escapes resolved, as UTF-8.
+    public func text(of string: JSONString) -> [UInt8] {
+        string.decoded(from: bytes)
+    }
+
+    /// Whether the text of `string` is `text`, compared by bytes.
+    public func matches(_ string: JSONString, _ text: String) -> Bool {
+        if string.hasEscapes { return self.text(of: string).elementsEqual(text.utf8) }
+        guard string.range.count == text.utf8.count else { return false }
+        var index = string.range.lowerBound
+        for byte in text.utf8 {
+            guard bytes[index] == byte else { return false }
+            index += 1
+        }
+        return true
+    }
+
+    // MARK: Pieces
+
+    /// The next byte that is not white space, without stepping over it.
+    @inline(__always)
+    public mutating func peek() -> UInt8? {
+        while position < bytes.count {
+            let byte = bytes[position]
+            guard byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 else { return byte }
+            position += 1
+        }
+        return nil
+    }
+
+    @inline(__always)
+    private mutating func expect(_ byte: UInt8, _ what: StaticString) throws(MalformedInput) {
+        guard peek() == byte else { throw unexpected(what) }
+        position += 1
+    }
+
+    @inline(__always)
+    private mutating func closes(_ byte: UInt8) throws(MalformedInput) -> Bool {
+        guard peek() == byte else { return false }
+        position += 1
+        return true
+    }
+
+    @inline(__always)
+    private mutating func continues(until close: UInt8, _ what: StaticString) throws(MalformedInput) -> Bool {
+        let next = peek()
+        guard next == UInt8(ascii: ",") || next == close else { throw unexpected(what) }
+        position += 1
+        return next == UInt8(ascii: ",")
+    }
+
+    private mutating func literal(_ word: StaticString) throws(MalformedInput) {
+        for index in 0..<word.utf8CodeUnitCount {
+            guard position < bytes.count, bytes[position] == word.utf8Start[index] else {
+                throw unexpected("a JSON value")
+            }
+            position += 1
+        }
+    }
+
+    private mutating func number() throws(MalformedInput) {
+        let start = position
+        if peek() == UInt8(ascii: "-") { position += 1 }
+        guard position < bytes.count, isDigit(bytes[position]) else { throw unexpected("a JSON value") }
+        let leadingZero = bytes[position] == UInt8(ascii: "0")
+        let integerDigits = skipDigits()
+        guard !leadingZero || integerDigits == 1 else {
+            throw MalformedInput("the number has a leading zero", at: start)
+        }
+        if position < bytes.count, bytes[position] == UInt8(ascii: ".") {
+            position += 1
+            guard skipDigits() > 0 else { throw unexpected("a digit after the decimal point") }
+        }
+        if position < bytes.count, bytes[position] | 0x20 == UInt8(ascii: "e") {
+            position += 1
+            if position < bytes.count, bytes[position] == UInt8(ascii: "+") || bytes[position] == UInt8(ascii: "-") {
+                position += 1
+            }
+            guard skipDigits() > 0 else { throw unexpected("a digit in the exponent") }
+        }
+    }
+
+    private mutating func skipDigits() -> Int {
+        let start = position
+        while position < bytes.count, isDigit(bytes[position]) { position += 1 }
+        return position - start
+    }
+
+    @inline(__always)
+    private func isDigit(_ byte: UInt8) -> Bool {
+        byte &- UInt8(ascii: "0") < 10
+    }
+
+    /// Steps over bytes that are ASCII, printable, and neither quote nor backslash, eight at a time.
+    @inline(__always)
+    private mutating func skipPlainText() {
+        let ones: UInt64 = 0x0101_0101_0101_0101
+        let high: UInt64 = 0x8080_8080_8080_8080
+        let raw = bytes.bytes
+        while position &+ 8 <= raw.byteCount {
+            let word = raw.unsafeLoadUnaligned(fromByteOffset: position, as: UInt64.self)
+            let quote = word ^ (ones &* UInt64(UInt8(ascii: "\"")))
+            let backslash = word ^ (ones &* UInt64(UInt8(ascii: "\\")))
+            // For bytes below 0x80, which `word & high` sees to, a borrow out of `x - c` marks x < c.
+            let special =
+                ((quote &- ones) & ~quote) | ((backslash &- ones) & ~backslash) | ((word &- (ones &* 0x20)) & ~word)
+            let stop = (special | word) & high
+            guard stop == 0 else {
+                // Borrows run upwards, so the lowest mark, the first byte, is exact.
+                position &+= UInt64(littleEndian: stop).trailingZeroBitCount / 8
+                return
+            }
+            position &+= 8
+        }
+        while position < bytes.count {
+            let byte = bytes[position]
+            guard byte >= 0x20, byte < 0x80, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\") else { return }
+            position &+= 1
+        }
+    }
+
+    /// Steps over one escape; a surrogate pair is one escape.
+    private mutating func skipEscape() throws(MalformedInput) {
+        let start = position
+        position += 1
+        guard position < bytes.count else { throw unexpected("a character after '\\'") }
+        switch bytes[position] {
+        case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"), UInt8(ascii: "b"), UInt8(ascii: "f"),
+            UInt8(ascii: "n"), UInt8(ascii: "r"), UInt8(ascii: "t"):
+            position += 1
+        case UInt8(ascii: "u"):
+            position += 1
+            let unit = try hexadecimalDigits()
+            if UTF16.isTrailSurrogate(unit) { throw MalformedInput("the escape is a lone surrogate", at: start) }
+            guard UTF16.isLeadSurrogate(unit) else { return }
+            guard position + 1 < bytes.count, bytes[position] == UInt8(ascii: "\\"),
+                bytes[position + 1] == UInt8(ascii: "u")
+            else { throw MalformedInput("the escape is a lone surrogate", at: start) }
+            position += 2
+            guard UTF16.isTrailSurrogate(try hexadecimalDigits()) else {
+                throw MalformedInput("the escape is a lone surrogate", at: start)
+            }
+        default:
+            throw unexpected("one of \"\\/bfnrtu after '\\'")
+        }
+    }
+
+    private mutating func hexadecimalDigits() throws(MalformedInput) -> UInt16 {
+        var unit: UInt16 = 0
+        for _ in 0..<4 {
+            guard position < bytes.count, let digit = hexadecimalValue(bytes[position]) else {
+                throw unexpected("four hexadecimal digits after '\\u'")
+            }
+            unit = unit << 4 | digit
+            position += 1
+        }
+        return unit
+    }
+
+    /// Steps over one scalar of two to four bytes, refusing overlong forms, surrogates and what is above U+10FFFF.
+    private mutating func skipMultibyteScalar() throws(MalformedInput) {
+        let first = bytes[position]
+        let count: Int
+        var second: ClosedRange<UInt8> = 0x80...0xBF
+        switch first {
+        case 0xC2...0xDF: count = 2
+        case 0xE0: (count, second) = (3, 0xA0...0xBF)
+        case 0xED: (count, second) = (3, 0x80...0x9F)
+        case 0xE1...0xEF: count = 3
+        case 0xF0: (count, second) = (4, 0x90...0xBF)
+        case 0xF1...0xF3: count = 4
+        case 0xF4: (count, second) = (4, 0x80...0x8F)
+        default: throw MalformedInput("the text is not UTF-8", at: position)
+        }
+        guard position + count <= bytes.count, second.contains(bytes[position + 1]) else {
+            throw MalformedInput("the text is not UTF-8", at: position)
+        }
+        for index in 2..<max(2, count) where bytes[position + index] & 0xC0 != 0x80 {
+            throw MalformedInput("the text is not UTF-8", at: position)
+        }
+        position += count
+    }
+
+    /// The error for the byte at ``position``.
+    @inline(never)
+    public func unexpected(_ what: StaticString) -> MalformedInput {
+        let found: String
+        if position >= bytes.count {
+            found = "the end"
+        } else {
+            let byte = bytes[position]
+            found =
+                (0x21..<0x7F).contains(byte)
+                ? "'\(Character(Unicode.Scalar(byte)))'" : "byte 0x" + String(byte, radix: 16, uppercase: true)
+        }
+        return MalformedInput("the JSON is not valid", at: position, expected: what.description, found: found)
+    }
+}
+
+func hexadecimalValue(_ byte: UInt8) -> UInt16? {
+    switch byte {
+    case UInt8(ascii: "0")...UInt8(ascii: "9"): UInt16(byte - UInt8(ascii: "0"))
+    case UInt8(ascii: "a")...UInt8(ascii: "f"): UInt16(byte - UInt8(ascii: "a") + 10)
+    case UInt8(ascii: "A")...UInt8(ascii: "F"): UInt16(byte - UInt8(ascii: "A") + 10)
+    default: nil
+    }
+}

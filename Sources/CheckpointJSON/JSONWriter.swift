@@ -1,0 +1,124 @@
+/// Writes one JSON document front to back, holding none of it.
+///
+/// Objects and arrays are indented, except those begun on one line.
+public struct JSONWriter {
+    private struct Level {
+        let close: UInt8
+        let onOneLine: Bool
+        var isEmpty = true
+    }
+
+    private var output: ByteOutput
+    private var levels: [Level] = []
+    private var followsKey = false
+
+    /// A document that goes to `output`.
+    public init(_ output: ByteOutput) {
+        self.output = output
+    }
+
+    /// Begins an object; ``end()`` closes it.
+    public mutating func beginObject(onOneLine: Bool = false) {
+        begin(UInt8(ascii: "{"), close: UInt8(ascii: "}"), onOneLine)
+    }
+
+    /// Begins an array; ``end()`` closes it.
+    public mutating func beginArray(onOneLine: Bool = false) {
+        begin(UInt8(ascii: "["), close: UInt8(ascii: "]"), onOneLine)
+    }
+
+    /// Closes the innermost object or array.
+    public mutating func end() {
+        guard let level = levels.popLast() else { return }
+        if !level.isEmpty, !level.onOneLine { newLine() }
+        output.write(byte: level.close)
+        if levels.isEmpty { output.write("\n") }
+    }
+
+    /// A member's name; its value is what comes next.
+    public mutating func key(_ name: String) {
+        separate()
+        quote(name)
+        output.write(": ")
+        followsKey = true
+    }
+
+    /// A string.
+    public mutating func value(_ text: String) {
+        separate()
+        quote(text)
+    }
+
+    /// An integer.
+    public mutating func value(_ number: Int) {
+        separate()
+        output.write(number.description)
+    }
+
+    /// A number; `null` where JSON has none for it (infinite, not a number).
+    public mutating func value(_ number: Double?) {
+        separate()
+        guard let number, number.isFinite else { return output.write("null") }
+        output.write(number.description)
+    }
+
+    /// `null`.
+    public mutating func null() {
+        separate()
+        output.write("null")
+    }
+
+    /// Hands on what is left of the document.
+    ///
+    /// - Throws: what the output's receiver threw.
+    public mutating func finish() throws {
+        try output.finish()
+    }
+
+    private mutating func begin(_ open: UInt8, close: UInt8, _ onOneLine: Bool) {
+        separate()
+        output.write(byte: open)
+        levels.append(Level(close: close, onOneLine: onOneLine || levels.last?.onOneLine == true))
+    }
+
+    private mutating func separate() {
+        if followsKey {
+            followsKey = false
+            return
+        }
+        guard let last = levels.indices.last else { return }
+        if !levels[last].isEmpty { output.write(levels[last].onOneLine ? ", " : ",") }
+        if !levels[last].onOneLine { newLine() }
+        levels[last].isEmpty = false
+    }
+
+    private mutating func newLine() {
+        output.write(byte: UInt8(ascii: "\n"))
+        for _ in levels { output.write("  ") }
+    }
+
+    private mutating func quote(_ text: String) {
+        output.write(byte: UInt8(ascii: "\""))
+        if text.utf8.allSatisfy({
+            $0 >= 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\")
+        }) {
+            output.write(text)
+        } else {
+            for scalar in text.unicodeScalars {
+                switch scalar {
+                case "\"": output.write("\\\"")
+                case "\\": output.write("\\\\")
+                case "\n": output.write("\\n")
+                case "\t": output.write("\\t")
+                case _ where scalar.isUnprintable:
+                    for unit in String(scalar).utf16 {
+                        let digits = String(unit, radix: 16)
+                        output.write("\\u" + String(repeating: "0", count: 4 - digits.count) + digits)
+                    }
+                default: output.write(String(scalar))
+                }
+            }
+        }
+        output.write(byte: UInt8(ascii: "\""))
+    }
+}

@@ -1,0 +1,36 @@
+extension Unicode.Scalar {
+    /// Whether printing the scalar could move the cursor, reorder the line or show nothing: controls (C0, DEL, C1), bidirectional
+    /// marks, line separators, zero-width characters and tags.
+    public var isUnprintable: Bool {
+        switch value {
+        case 0x00...0x1F, 0x7F...0x9F, 0xAD, 0x061C, 0x180E, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x206F, 0xFEFF,
+            0xFFF9...0xFFFB, 0xE0000...0xE0FFF:
+            true
+        default: false
+        }
+    }
+}
+
+extension String {
+    /// The text fit for a terminal: unprintable scalars as `\u{202E}`, a backslash doubled so that nothing is ambiguous, and
+    /// no more than `limit` scalars.
+    public func printable(limit: Int = .max) -> String {
+        if utf8.count <= limit, utf8.allSatisfy({ (0x20..<0x7F).contains($0) && $0 != UInt8(ascii: "\\") }) {
+            return self
+        }
+        var text = ""
+        var count = 0
+        for scalar in unicodeScalars {
+            guard count < limit else { return text + "…" }
+            count += 1
+            if scalar.isUnprintable {
+                text += "\\u{\(String(scalar.value, radix: 16, uppercase: true))}"
+            } else if scalar == "\\" {
+                text += "\\\\"
+            } else {
+                text.unicodeScalars.append(scalar)
+            }
+        }
+        return text
+    }
+}

@@ -1,0 +1,251 @@
+public import CheckpointFiles
+public import CheckpointJSON
+
+/// What `inspect` says about a checkpoint.
+public struct InspectReport: Sendable {
+    /// The order in which tensors are listed.
+    public enum Order: String, Sendable, CaseIterable {
+        /// As their data stands in the files.
+        case offset
+        /// By name; numbers in names by their value.
+        case name
+        /// The largest first.
+        case size
+    }
+
+    private let checkpoint: Checkpoint
+    private let tensors: [TensorInfo]
+    private let isFiltered: Bool
+    /// In the order of ``tensors``; empty when no data was read.
+    private let scans: [TensorScan]
+    private let totals: [DTypeTotal]
+
+    private struct DTypeTotal: Sendable {
+        let dtype: DType
+        var tensorCount = 0
+        var parameterCount = 0
+        var byteCount = 0
+    }
+
+    /// A report on `checkpoint` that lists `tensors`, whose data was looked at if there are `scans`.
+    ///
+    /// `isFiltered` says that `tensors` are not all there are.
+    public init(_ checkpoint: Checkpoint, tensors: [TensorInfo], isFiltered: Bool, scans: [TensorScan]) {
+        self.checkpoint = checkpoint
+        self.tensors = tensors
+        self.isFiltered = isFiltered
+        self.scans = scans
+        var totals: [DType: DTypeTotal] = [:]
+        func add(_ tensor: TensorInfo) {
+            totals[tensor.dtype, default: DTypeTotal(dtype: tensor.dtype)].tensorCount += 1
+            totals[tensor.dtype]?.parameterCount += tensor.elementCount
+            totals[tensor.dtype]?.byteCount += tensor.byteRange.count
+        }
+        if isFiltered { checkpoint.tensors.forEach(add) } else { tensors.forEach(add) }
+        self.totals = totals.values.sorted { ($1.byteCount, $0.dtype.rawValue) < ($0.byteCount, $1.dtype.rawValue) }
+    }
+
+    private var parameterCount: Int { totals.reduce(0) { $0 + $1.parameterCount } }
+    private var byteCount: Int { totals.reduce(0) { $0 + $1.byteCount } }
+
+    // MARK: JSON
+
+    /// Writes the report as one document, described by schemas/inspect.schema.json.
+    ///
+    /// - Throws: what the output throws.
+    public func writeJSON(to output: consuming ByteOutput) throws {
+        var json = JSONWriter(output)
+        json.beginObject()
+        json.key("schema")
+        json.value("rwkv-ckpt/inspect/1")
+        json.key("path")
+        json.value(checkpoint.path)
+        json.key("format")
+        json.value(checkpoint.format.rawValue)
+        json.key("files")
+        json.beginArray()
+        for file in checkpoint.files {
+            json.beginObject(onOneLine: true)
+            json.key("path")
+            json.value(file.path)
+            json.key("bytes")
+            json.value(file.byteCount)
+            json.key("tensor_count")
+            json.value(file.tensorCount)
+            json.end()
+        }
+        json.end()
+        json.key("tensor_count")
+        json.value(checkpoint.tensorCount)
+        json.key("parameter_count")
+        json.value(parameterCount)
+        json.key("tensor_bytes")
+        json.value(byteCount)
+        json.key("dtypes")
+        json.beginObject()
+        for total in totals {
+            json.key(total.dtype.rawValue)
+            json.beginObject(onOneLine: true)
+            json.key("tensor_count")
+            json.value(total.tensorCount)
+            json.key("parameter_count")
+            json.value(total.parameterCount)
+            json.key("bytes")
+            json.value(total.byteCount)
+            json.end()
+        }
+        json.end()
+        json.key("metadata")
+        json.beginObject()
+        for (key, value) in checkpoint.metadata {
+            json.key(key)
+            json.value(value)
+        }
+        json.end()
+        json.key("architecture")
+        json.null()
+        json.key("warnings")
+        json.beginArray()
+        for warning in checkpoint.warnings {
+            json.beginObject(onOneLine: true)
+            json.key("path")
+            json.value(warning.path)
+            json.key("message")
+            json.value(warning.message)
+            json.end()
+        }
+        json.end()
+        json.key("tensors")
+        json.beginArray()
+        for (index, tensor) in tensors.enumerated() {
+            write(tensor, scans.isEmpty ? nil : scans[index], to: &json)
+        }
+        json.end()
+        json.end()
+        try json.finish()
+    }
+
+    private func write(_ tensor: TensorInfo, _ scan: TensorScan?, to json: inout JSONWriter) {
+        json.beginObject(onOneLine: true)
+        json.key("name")
+        json.value(tensor.name)
+        json.key("dtype")
+        json.value(tensor.dtype.rawValue)
+        json.key("shape")
+        json.beginArray()
+        for dimension in tensor.shape { json.value(dimension) }
+        json.end()
+        json.key("bytes")
+        json.value(tensor.byteRange.count)
+        json.key("file")
+        json.value(checkpoint.files[tensor.file].path)
+        if let statistics = scan?.statistics {
+            json.key("stats")
+            json.beginObject()
+            for (name, value) in [
+                ("min", statistics.minimum), ("max", statistics.maximum), ("mean", statistics.mean),
+                ("std", statistics.standardDeviation),
+            ] {
+                json.key(name)
+                json.value(value)
+            }
+            for (name, count) in [
+                ("zeros", statistics.zeros), ("nan", statistics.nans), ("inf", statistics.infinities),
+            ] {
+                json.key(name)
+                json.value(count)
+            }
+            json.end()
+        }
+        if let sha256 = scan?.sha256 {
+            json.key("sha256")
+            json.value(hexadecimalText(sha256))
+        }
+        json.end()
+    }
+
+    // MARK: Text
+
+    /// Writes the report for people: a summary, then the tensors as a folded tree or, if `listsTensors`, one by one.
+    ///
+    /// - Throws: what the output throws.
+    public func writeText(to output: consuming ByteOutput, listsTensors: Bool) throws {
+        writeSummary(to: &output)
+        if isFiltered {
+            output.write("\n\(countText(tensors.count)) of \(countText(checkpoint.tensorCount, "tensor")) match\n")
+        }
+        if !tensors.isEmpty {
+            output.write("\n")
+            if listsTensors || !scans.isEmpty {
+                writeList(to: &output)
+            } else {
+                writeTree(to: &output)
+            }
+        }
+        try output.finish()
+    }
+
+    private func writeSummary(to output: inout ByteOutput) {
+        let fileBytes = checkpoint.files.reduce(0) { $0 + $1.byteCount }
+        output.write(
+            "\(checkpoint.path.printable()): \(checkpoint.format.rawValue), \(countText(checkpoint.files.count, "file")), \(byteText(fileBytes))\n"
+        )
+        output.write(
+            "\(countText(checkpoint.tensorCount, "tensor")), \(countText(parameterCount, "parameter")), \(byteText(byteCount)) of data\n"
+        )
+        var table = TextTable([("", .left), ("", .right), ("", .right), ("", .right)])
+        for total in totals {
+            table.append([
+                total.dtype.rawValue, countText(total.tensorCount, "tensor"),
+                countText(total.parameterCount, "parameter"), byteText(total.byteCount),
+            ])
+        }
+        table.write(to: &output, indent: "  ")
+        let metadata = checkpoint.metadata
+        for (key, value) in metadata.prefix(20) {
+            output.write("metadata \(key.printable(limit: 80)): \(value.printable(limit: 160))\n")
+        }
+        if metadata.count > 20 { output.write("metadata: \(countText(metadata.count - 20)) more entries (--json has all)\n") }
+    }
+
+    private func writeTree(to output: inout ByteOutput) {
+        let tree = TensorTree(tensors)
+        guard !tree.isTooLarge else {
+            return output.write("the names are too many and too different for a tree; --tensors lists them\n")
+        }
+        tree.write(to: &output)
+    }
+
+    private func writeList(to output: inout ByteOutput) {
+        let hasStatistics = scans.contains { $0.statistics != nil }
+        let hasHashes = scans.contains { $0.sha256 != nil }
+        var columns: [(String, TextTable.Alignment)] = [
+            ("name", .left), ("dtype", .left), ("shape", .left), ("size", .right),
+        ]
+        if hasStatistics {
+            columns += ["min", "max", "mean", "std", "zeros", "nan", "inf"].map { ($0, .right) }
+        }
+        if hasHashes { columns.append(("sha256", .left)) }
+        var table = TextTable(columns)
+        for (index, tensor) in tensors.enumerated() {
+            var row = [
+                tensor.name.printable(limit: 200), tensor.dtype.rawValue, shapeText(tensor.shape),
+                byteText(tensor.byteRange.count),
+            ]
+            if hasStatistics {
+                let found = scans[index].statistics
+                row += [found?.minimum, found?.maximum, found?.mean, found?.standardDeviation].map(valueText)
+                row += [found?.zeros, found?.nans, found?.infinities].map { $0.map(countText) ?? "-" }
+            }
+            if hasHashes { row.append(scans[index].sha256.map(hexadecimalText) ?? "-") }
+            table.append(row)
+        }
+        table.write(to: &output)
+    }
+}
+
+private func hexadecimalText(_ bytes: [UInt8]) -> String {
+    bytes.reduce(into: "") { text, byte in
+        text += (byte < 16 ? "0" : "") + String(byte, radix: 16)
+    }
+}

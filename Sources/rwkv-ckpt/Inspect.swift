@@ -1,0 +1,69 @@
+public import ArgumentParser
+import CRWKVKernels
+import CheckpointFiles
+import CheckpointJSON
+public import CheckpointReports
+
+struct Inspect: ReportingCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Shows what is in a checkpoint.",
+        usage: """
+            rwkv-ckpt inspect model.safetensors
+            rwkv-ckpt inspect Qwen3-8B
+            rwkv-ckpt inspect Qwen3-8B --tensors --filter '*.k_proj.*' --sort size
+            rwkv-ckpt inspect Qwen3-8B --stats --hash
+            rwkv-ckpt inspect Qwen3-8B --json
+            """,
+        discussion: """
+            PATH is a safetensors file, a shard index (*.index.json) or a directory that holds one of them. What a file is \
+            comes from its bytes, never from its name. Reads headers alone, unless --stats or --hash ask for the data.
+
+            Exit status: 0 done, 64 wrong usage, 65 the input is malformed or of another format, 66 no such input, 74 reading \
+            or writing failed.
+            """)
+
+    @Argument(help: ArgumentHelp("The checkpoint.", valueName: "PATH"), completion: .file())
+    var path: String
+
+    @Flag(help: "List every tensor instead of the folded tree.")
+    var tensors = false
+
+    @Option(
+        help: ArgumentHelp(
+            "Show the tensors whose names match the shell pattern alone ('*' goes across dots).", valueName: "GLOB"))
+    var filter: String?
+
+    @Option(help: ArgumentHelp("The order of listed tensors: name, size or offset (as the data stands).", valueName: "ORDER"))
+    var sort: InspectReport.Order = .offset
+
+    @Flag(help: "Read the data: min, max, mean and standard deviation of the finite values, zeros, NaN, Inf.")
+    var stats = false
+
+    @Flag(help: "Read the data: SHA-256 of each tensor's bytes.")
+    var hash = false
+
+    @Flag(help: "Print one JSON document (schemas/inspect.schema.json).")
+    var json = false
+
+    func report() throws {
+        let checkpoint = try Checkpoint.open(path)
+        var selected = checkpoint.tensors.filter { tensor in filter.map { matches(tensor.name, glob: $0) } ?? true }
+        var scans: [TensorScan] = []
+        if stats || hash {
+            let bar = ProgressBar()
+            defer { bar.clear() }
+            scans = try checkpoint.scan(
+                selected, statistics: stats, sha256: hash, threads: Int(rwkv_available_processors()),
+                progress: WorkProgress { bar.show($0, of: $1) })
+        }
+        selected.sort(by: sort)
+        let report = InspectReport(checkpoint, tensors: selected, isFiltered: filter != nil, scans: scans)
+        if json { return try report.writeJSON(to: standardOutput()) }
+        for warning in checkpoint.warnings {
+            printError("warning: \(warning.path.printable()): \(warning.message.printable())")
+        }
+        try report.writeText(to: standardOutput(), listsTensors: tensors)
+    }
+}
+
+extension InspectReport.Order: ExpressibleByArgument {}

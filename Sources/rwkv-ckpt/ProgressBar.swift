@@ -1,0 +1,48 @@
+import CheckpointJSON
+import CheckpointReports
+import Glibc
+import Synchronization
+
+/// A bar on standard error, for work that takes more than a second and a terminal that shows it.
+final class ProgressBar: Sendable {
+    private static let width = 30
+
+    private struct State {
+        var lastDrawn: ContinuousClock.Instant?
+    }
+
+    private let isOnTerminal = isatty(STDERR_FILENO) == 1
+    private let start = ContinuousClock.now
+    private let state = Mutex(State())
+
+    /// Draws how far the work is, at most ten times a second.
+    func show(_ done: Int, of total: Int) {
+        guard isOnTerminal, total > 0 else { return }
+        let now = ContinuousClock.now
+        guard now - start > .seconds(1) else { return }
+        state.withLock { state in
+            if let last = state.lastDrawn, now - last < .milliseconds(100), done < total { return }
+            state.lastDrawn = now
+            let filled = Self.width * done / total
+            let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: Self.width - filled)
+            let rate = Double(done) / ((now - start) / .seconds(1))
+            let left = Int((Double(total - done) / max(rate, 1)).rounded(.up))
+            draw("\(bar) \(100 * done / total)%  \(byteText(done)) of \(byteText(total))  \(byteText(Int(rate)))/s  \(left) s left")
+        }
+    }
+
+    /// Takes the bar off the terminal.
+    func clear() {
+        state.withLock { state in
+            guard state.lastDrawn != nil else { return }
+            state.lastDrawn = nil
+            draw("")
+        }
+    }
+
+    private func draw(_ text: String) {
+        var output = standardError()
+        output.write("\r" + text + "\u{1B}[K")
+        try? output.finish()
+    }
+}

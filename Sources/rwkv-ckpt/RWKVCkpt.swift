@@ -1,0 +1,25 @@
+import ArgumentParser
+import CRWKVKernels
+
+@main
+struct RWKVCkpt: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rwkv-ckpt",
+        abstract: "Looks into model checkpoints without executing anything in them.",
+        usage: """
+            rwkv-ckpt inspect model.safetensors
+            rwkv-ckpt inspect Qwen3-8B --filter '*layers.0.*' --stats
+            rwkv-ckpt <command> --help
+            """,
+        version: "0.1.0 (\(instructionSet))",
+        subcommands: [Inspect.self])
+
+    /// The instruction set whose kernels are in use.
+    private static var instructionSet: String {
+        switch rwkv_best_instruction_set() {
+        case RWKV_INSTRUCTION_SET_AVX512: "AVX-512"
+        case RWKV_INSTRUCTION_SET_AVX2: "AVX2"
+        default: "baseline"
+        }
+    }
+}

@@ -1,0 +1,36 @@
+import CheckpointFiles
+import CheckpointJSON
+import Glibc
+
+/// The result, to standard output.
+func standardOutput() -> ByteOutput {
+    output(to: STDOUT_FILENO, name: "standard output")
+}
+
+/// Diagnostics, to standard error.
+func standardError() -> ByteOutput {
+    output(to: STDERR_FILENO, name: "standard error")
+}
+
+/// One line on standard error, after the tool's name.
+func printError(_ line: String) {
+    var output = standardError()
+    output.write("rwkv-ckpt: \(line)\n")
+    // There is nowhere left to say that standard error cannot be written.
+    try? output.finish()
+}
+
+private func output(to descriptor: CInt, name: String) -> ByteOutput {
+    ByteOutput { bytes in
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+            if count >= 0 {
+                rest = rest.dropFirst(count)
+            } else if errno != EINTR {
+                throw CheckpointError(
+                    .inputOutput, path: name, "cannot be written: " + String(cString: strerror(errno)))
+            }
+        }
+    }
+}
