@@ -74,8 +74,15 @@ public struct Checkpoint: Sendable {
     // MARK: Tensors
 
     /// All tensors, file by file, in the order of their data; each is put together when it is asked for.
-    public var tensors: some RandomAccessCollection<TensorInfo> & Sendable {
-        (0..<tensorCount).lazy.map { [self] in tensor(at: $0) }
+    public var tensors: Tensors { Tensors(checkpoint: self) }
+
+    /// The tensors of a checkpoint.
+    public struct Tensors: RandomAccessCollection, Sendable {
+        let checkpoint: Checkpoint
+
+        public var startIndex: Int { 0 }
+        public var endIndex: Int { checkpoint.tensorCount }
+        public subscript(position: Int) -> TensorInfo { checkpoint.tensor(at: position) }
     }
 
     /// How many tensors there are.
@@ -113,7 +120,7 @@ public struct Checkpoint: Sendable {
         }
     }
 
-    private func tensor(at number: Int) -> TensorInfo {
+    fileprivate func tensor(at number: Int) -> TensorInfo {
         // The last file that begins at this number or before; files may be empty.
         var low = 0
         var high = files.count

@@ -1,7 +1,7 @@
 import CheckpointJSON
 
 /// One file of a checkpoint, its header read.
-public struct CheckpointFile: Sendable {
+public final class CheckpointFile: Sendable {
     /// The bytes of the file.
     public let source: any ByteSource
     let header: SafetensorsHeader
@@ -18,7 +18,7 @@ public struct CheckpointFile: Sendable {
     /// Reads the header of a safetensors file and checks all of it.
     ///
     /// - Throws: ``CheckpointError``: `malformed` with tensor and offset, `unsupported` when it is another format, `inputOutput`.
-    init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
+    convenience init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         let format = try FileFormat.recognize(source, limits: limits)
         guard format == .safetensors else {
             throw CheckpointError(
@@ -51,7 +51,7 @@ public struct CheckpointFile: Sendable {
         }
         self.source = source
         self.dataStart = 8 + Int(length)
-        let text = try source.bytes(8..<dataStart)
+        let text = try source.bytes(8..<8 + Int(length))
         do throws(MalformedInput) {
             self.header = try SafetensorsHeader(text, dataCount: source.count - dataStart, limits: limits)
         } catch {

@@ -15,8 +15,15 @@ public struct ByteOutput {
     }
 
     /// Appends text.
+    @_disfavoredOverload
     public mutating func write(_ text: String) {
         buffer.append(contentsOf: text.utf8)
+        if buffer.count >= Self.pieceSize { flush() }
+    }
+
+    /// Appends a literal.
+    public mutating func write(_ text: StaticString) {
+        text.withUTF8Buffer { buffer.append(contentsOf: $0) }
         if buffer.count >= Self.pieceSize { flush() }
     }
 

@@ -35,8 +35,17 @@ public struct JSONWriter {
         if levels.isEmpty { output.write("\n") }
     }
 
-    /// A member's name; its value is what comes next.
-    public mutating func key(_ name: String) {
+    /// A member's name that the document's schema fixes; its value is what comes next.
+    public mutating func key(_ name: StaticString) {
+        separate()
+        output.write(byte: UInt8(ascii: "\""))
+        output.write(name)
+        output.write("\": ")
+        followsKey = true
+    }
+
+    /// A member's name that is data; its value is what comes next.
+    public mutating func key(text name: String) {
         separate()
         quote(name)
         output.write(": ")
@@ -99,9 +108,7 @@ public struct JSONWriter {
 
     private mutating func quote(_ text: String) {
         output.write(byte: UInt8(ascii: "\""))
-        if text.utf8.allSatisfy({
-            $0 >= 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\")
-        }) {
+        if text.isPlain {
             output.write(text)
         } else {
             for scalar in text.unicodeScalars {

@@ -12,12 +12,17 @@ extension Unicode.Scalar {
 }
 
 extension String {
+    /// Whether the text is printable ASCII without quotes and backslashes, which is fit for any output as it is.
+    public var isPlain: Bool {
+        utf8.withContiguousStorageIfAvailable { bytes in
+            bytes.allSatisfy { $0 >= 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }
+        } ?? false
+    }
+
     /// The text fit for a terminal: unprintable scalars as `\u{202E}`, a backslash doubled so that nothing is ambiguous, and
     /// no more than `limit` scalars.
     public func printable(limit: Int = .max) -> String {
-        if utf8.count <= limit, utf8.allSatisfy({ (0x20..<0x7F).contains($0) && $0 != UInt8(ascii: "\\") }) {
-            return self
-        }
+        if utf8.count <= limit, isPlain { return self }
         var text = ""
         var count = 0
         for scalar in unicodeScalars {

@@ -19,7 +19,7 @@ extension CheckpointError {
         json.key("problem")
         json.value(problem)
         for (name, value) in [
-            ("tensor", tensor), ("expected", expected), ("found", found), ("advice", advice),
+            ("tensor" as StaticString, tensor), ("expected", expected), ("found", found), ("advice", advice),
         ] {
             guard let value else { continue }
             json.key(name)

@@ -25,6 +25,12 @@ public struct InspectReport: Sendable {
         var tensorCount = 0
         var parameterCount = 0
         var byteCount = 0
+
+        mutating func add(_ tensor: TensorInfo) {
+            tensorCount += 1
+            parameterCount += tensor.elementCount
+            byteCount += tensor.byteRange.count
+        }
     }
 
     /// A report on `checkpoint` that lists `tensors`, whose data was looked at if there are `scans`.
@@ -36,11 +42,7 @@ public struct InspectReport: Sendable {
         self.isFiltered = isFiltered
         self.scans = scans
         var totals: [DType: DTypeTotal] = [:]
-        func add(_ tensor: TensorInfo) {
-            totals[tensor.dtype, default: DTypeTotal(dtype: tensor.dtype)].tensorCount += 1
-            totals[tensor.dtype]?.parameterCount += tensor.elementCount
-            totals[tensor.dtype]?.byteCount += tensor.byteRange.count
-        }
+        func add(_ tensor: TensorInfo) { totals[tensor.dtype, default: DTypeTotal(dtype: tensor.dtype)].add(tensor) }
         if isFiltered { checkpoint.tensors.forEach(add) } else { tensors.forEach(add) }
         self.totals = totals.values.sorted { ($1.byteCount, $0.dtype.rawValue) < ($0.byteCount, $1.dtype.rawValue) }
     }
@@ -84,7 +86,7 @@ public struct InspectReport: Sendable {
         json.key("dtypes")
         json.beginObject()
         for total in totals {
-            json.key(total.dtype.rawValue)
+            json.key(text: total.dtype.rawValue)
             json.beginObject(onOneLine: true)
             json.key("tensor_count")
             json.value(total.tensorCount)
@@ -98,7 +100,7 @@ public struct InspectReport: Sendable {
         json.key("metadata")
         json.beginObject()
         for (key, value) in checkpoint.metadata {
-            json.key(key)
+            json.key(text: key)
             json.value(value)
         }
         json.end()
@@ -143,14 +145,14 @@ public struct InspectReport: Sendable {
             json.key("stats")
             json.beginObject()
             for (name, value) in [
-                ("min", statistics.minimum), ("max", statistics.maximum), ("mean", statistics.mean),
+                ("min" as StaticString, statistics.minimum), ("max", statistics.maximum), ("mean", statistics.mean),
                 ("std", statistics.standardDeviation),
             ] {
                 json.key(name)
                 json.value(value)
             }
             for (name, count) in [
-                ("zeros", statistics.zeros), ("nan", statistics.nans), ("inf", statistics.infinities),
+                ("zeros" as StaticString, statistics.zeros), ("nan", statistics.nans), ("inf", statistics.infinities),
             ] {
                 json.key(name)
                 json.value(count)
@@ -200,7 +202,7 @@ public struct InspectReport: Sendable {
                 countText(total.parameterCount, "parameter"), byteText(total.byteCount),
             ])
         }
-        table.write(to: &output, indent: "  ")
+        table.write(to: &output, indent: 2)
         let metadata = checkpoint.metadata
         for (key, value) in metadata.prefix(20) {
             output.write("metadata \(key.printable(limit: 80)): \(value.printable(limit: 160))\n")

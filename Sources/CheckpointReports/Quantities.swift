@@ -2,14 +2,26 @@ import Glibc
 
 /// Bytes in decimal units, to three digits: `311 MB`, `1.19 GB`.
 public func byteText(_ count: Int) -> String {
-    var unit = "B"
-    var value = Double(count)
-    for next in ["kB", "MB", "GB", "TB", "PB"] where value >= 999.5 {
-        unit = next
-        value /= 1000
+    guard count >= 1000 else { return "\(count) B" }
+    var unit = 1000
+    var units = ["kB", "MB", "GB", "TB", "PB", "EB"][...]
+    // 999.5 of a unit would round to 1000.
+    while units.count > 1, count >= unit * 1000 - unit / 2 {
+        unit *= 1000
+        units.removeFirst()
     }
-    if unit == "B" { return "\(count) B" }
-    return formatted(value, value < 9.995 ? "%.2f" : value < 99.95 ? "%.1f" : "%.0f") + " " + unit
+    let name = units[units.startIndex]
+    let thousandths = count / (unit / 1000)
+    switch thousandths {
+    case ..<9_995:
+        let hundredths = (thousandths + 5) / 10
+        let fraction = hundredths % 100
+        return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction) \(name)"
+    case ..<99_950:
+        let tenths = (thousandths + 50) / 100
+        return "\(tenths / 10).\(tenths % 10) \(name)"
+    default: return "\((thousandths + 500) / 1000) \(name)"
+    }
 }
 
 /// An integer with its digits in groups of three: `596,049,920`.
@@ -42,5 +54,10 @@ private func formatted(_ value: Double, _ format: String) -> String {
 
 /// A shape as people write it: `[4096, 1024]`, `[]` for a scalar.
 func shapeText(_ shape: [Int]) -> String {
-    "[" + shape.map(String.init).joined(separator: ", ") + "]"
+    var text = "["
+    for (index, dimension) in shape.enumerated() {
+        if index > 0 { text += ", " }
+        text += dimension.description
+    }
+    return text + "]"
 }

@@ -1,6 +1,6 @@
 import CheckpointJSON
 
-/// Columns of text under each other; the last cell of a row is never padded.
+/// Columns of text under each other; nothing is padded at the end of a line.
 struct TextTable {
     enum Alignment {
         case left
@@ -8,48 +8,44 @@ struct TextTable {
     }
 
     private let alignments: [Alignment]
-    private let header: [String]
     private var widths: [Int]
-    private var rows: [[String]] = []
+    /// Row by row; the titles first, where there are any.
+    private var cells: [String] = []
 
-    /// A table with one title a column; empty titles everywhere make a table without a title line.
+    /// A table with one title a column; without any title it has no line for them.
     init(_ columns: [(title: String, alignment: Alignment)]) {
         alignments = columns.map(\.alignment)
-        header = columns.map(\.title)
-        widths = header.map(\.unicodeScalars.count)
+        widths = columns.map { _ in 0 }
+        if columns.contains(where: { !$0.title.isEmpty }) { append(columns.map(\.title)) }
     }
 
+    /// Adds a row of as many cells as there are columns.
     mutating func append(_ row: [String]) {
         for (column, cell) in row.enumerated() { widths[column] = max(widths[column], width(of: cell)) }
-        rows.append(row)
+        cells += row
     }
 
-    func write(to output: inout ByteOutput, indent: String = "") {
-        if header.contains(where: { !$0.isEmpty }) { write(header, to: &output, indent) }
-        for row in rows { write(row, to: &output, indent) }
-    }
-
-    private func write(_ row: [String], to output: inout ByteOutput, _ indent: String) {
-        var line = indent
-        var isEmpty = true
-        // Padding waits until there is something behind it.
-        var padding = 0
-        for (column, cell) in row.enumerated() {
-            if column > 0 { padding += 2 }
-            let space = widths[column] - width(of: cell)
-            if alignments[column] == .right { padding += space }
-            if !cell.isEmpty {
-                line += String(repeating: " ", count: padding) + cell
-                padding = 0
-                isEmpty = false
+    func write(to output: inout ByteOutput, indent: Int = 0) {
+        for start in stride(from: 0, to: cells.count, by: widths.count) {
+            // Spaces wait until there is something behind them.
+            var spaces = indent
+            for column in widths.indices {
+                let cell = cells[start + column]
+                let padding = widths[column] - width(of: cell)
+                if alignments[column] == .right { spaces += padding }
+                if !cell.isEmpty {
+                    for _ in 0..<spaces { output.write(byte: UInt8(ascii: " ")) }
+                    output.write(cell)
+                    spaces = 0
+                }
+                if alignments[column] == .left { spaces += padding }
+                spaces += 2
             }
-            if alignments[column] == .left { padding += space }
+            output.write("\n")
         }
-        output.write((isEmpty ? "" : line) + "\n")
     }
 
     private func width(of cell: String) -> Int {
-        let bytes = cell.utf8
-        return bytes.allSatisfy { $0 < 0x80 } ? bytes.count : cell.unicodeScalars.count
+        cell.isPlain ? cell.utf8.count : cell.count
     }
 }

@@ -47,7 +47,8 @@ struct Inspect: ReportingCommand {
 
     func report() throws {
         let checkpoint = try Checkpoint.open(path)
-        var selected = checkpoint.tensors.filter { tensor in filter.map { matches(tensor.name, glob: $0) } ?? true }
+        var selected = Array(checkpoint.tensors)
+        if let filter { selected.removeAll { !matches($0.name, glob: filter) } }
         var scans: [TensorScan] = []
         if stats || hash {
             let bar = ProgressBar()
