@@ -53,7 +53,9 @@ public final class CheckpointFile: Sendable {
         self.dataStart = 8 + Int(length)
         let text = try source.bytes(8..<8 + Int(length))
         do throws(MalformedInput) {
-            self.header = try SafetensorsHeader(text, dataCount: source.count - dataStart, limits: limits)
+            // Taken, not copied, though names are decoded in it.
+            let taken = consume text
+            self.header = try SafetensorsHeader(taken, dataCount: source.count - dataStart, limits: limits)
         } catch {
             throw CheckpointError(error, path: source.path, base: 8)
         }

@@ -1,3 +1,5 @@
+import CheckpointJSON
+
 /// Finds names by their bytes among those of a text that somebody else keeps.
 ///
 /// Four bytes a slot, at most half of the slots taken. Hashes are keyed by chance for each process, so that no file can bring
@@ -41,5 +43,15 @@ struct NameTable: Sendable {
             slot = (slot + 1) & (slots.count - 1)
         }
         return slot
+    }
+}
+
+extension [UInt8] {
+    /// Puts the text of `string` in place of its escaped form, which is never shorter; gives where it stands now.
+    mutating func unescape(_ string: JSONString) -> Range<Int> {
+        let decoded = string.decoded(from: span)
+        let range = string.range.lowerBound..<string.range.lowerBound + decoded.count
+        for (place, byte) in zip(range, decoded) { self[place] = byte }
+        return range
     }
 }

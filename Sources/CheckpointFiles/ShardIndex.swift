@@ -6,10 +6,16 @@ import CheckpointJSON
 /// header it is kept as its own text with a few bytes a tensor. What it says is checked here as far as it can be without the
 /// files, and against them by ``Checkpoint``.
 struct ShardIndex: Sendable {
-    private struct Entry: Sendable {
+    fileprivate struct Entry: Sendable {
         var nameStart: UInt32
         var nameCount: UInt32
         var file: UInt32
+
+        init(name: Range<Int>, file: UInt32) {
+            nameStart = UInt32(name.lowerBound)
+            nameCount = UInt32(name.count)
+            self.file = file
+        }
 
         var nameRange: Range<Int> { Int(nameStart)..<Int(nameStart) + Int(nameCount) }
     }
@@ -29,26 +35,18 @@ struct ShardIndex: Sendable {
     /// Reads an index.
     ///
     /// - Throws: what breaks the format; a file name that is absolute or has `..` in it; a tensor listed twice.
-    init(_ text: [UInt8], limits: ReadLimits) throws(MalformedInput) {
-        var parser = ShardIndexParser(limits: limits)
+    init(_ text: consuming [UInt8], limits: ReadLimits) throws(MalformedInput) {
+        var parser = ShardIndexParser(limits: limits, indexBytes: text.count)
         try parser.parse(text.span)
-        var text = text
-        let entries = parser.entries.map { entry in
-            var range = entry.name.range
-            if entry.name.hasEscapes {
-                let decoded = entry.name.decoded(from: text.span)
-                range = range.lowerBound..<range.lowerBound + decoded.count
-                for (place, byte) in zip(range, decoded) { text[place] = byte }
-            }
-            return Entry(nameStart: UInt32(range.lowerBound), nameCount: UInt32(range.count), file: entry.file)
-        }
+        parser.unescapeNames(in: &text)
+        let entries = parser.entries
         var names = NameTable(capacity: entries.count)
         for id in entries.indices {
             let earlier = names.insert(UInt32(id), text: text) { entries[Int($0)].nameRange }
             guard earlier == nil else {
                 throw MalformedInput(
                     "the tensor is listed twice", at: entries[id].nameRange.lowerBound,
-                    tensor: String(decoding: text[entries[id].nameRange], as: UTF8.self))
+                    tensor: excerpt(text[entries[id].nameRange]))
             }
         }
         self.files = parser.files
@@ -71,15 +69,18 @@ struct ShardIndex: Sendable {
 
 /// Walks an index once, front to back.
 private struct ShardIndexParser {
-    private(set) var entries: [(name: JSONString, file: UInt32)] = []
+    private(set) var entries: [ShardIndex.Entry] = []
     private(set) var files: [String] = []
     private(set) var totalSize: Int?
 
     private let limits: ReadLimits
     private var fileIndices: [[UInt8]: UInt32] = [:]
+    private var escapedNames: [(entry: Int, name: JSONString)] = []
 
-    init(limits: ReadLimits) {
+    init(limits: ReadLimits, indexBytes: Int) {
         self.limits = limits
+        let shortest = #""":"a","#.utf8.count
+        entries.reserveCapacity(min(limits.tensors, indexBytes / shortest + 1))
     }
 
     mutating func parse(_ text: Span<UInt8>) throws(MalformedInput) {
@@ -106,6 +107,13 @@ private struct ShardIndexParser {
         }
     }
 
+    /// Puts the decoded form of escaped names in place of the text.
+    mutating func unescapeNames(in text: inout [UInt8]) {
+        for (entry, name) in escapedNames {
+            entries[entry] = ShardIndex.Entry(name: text.unescape(name), file: entries[entry].file)
+        }
+    }
+
     private mutating func parseMetadata(_ scanner: inout JSONScanner) throws(MalformedInput) {
         var more = try scanner.openObject()
         while more {
@@ -129,11 +137,14 @@ private struct ShardIndexParser {
             let name = try scanner.key()
             let start = scanner.position
             let file = try scanner.string()
+            let index: UInt32
             if let last = entries.last?.file, scanner.matches(file, files[Int(last)]) {
-                entries.append((name, last))
+                index = last
             } else {
-                entries.append((name, try index(of: scanner.text(of: file), at: start)))
+                index = try self.index(of: scanner.text(of: file), at: start)
             }
+            if name.hasEscapes { escapedNames.append((entries.count, name)) }
+            entries.append(ShardIndex.Entry(name: name.range, file: index))
             more = try scanner.continueObject()
         }
     }

@@ -169,6 +169,11 @@ public struct JSONScanner: ~Escapable {
         string.decoded(from: bytes)
     }
 
+    /// The beginning of the text of `string`, as evidence in an error.
+    public func excerpt(of string: JSONString) -> String {
+        String(decoding: string.decoded(from: bytes, limit: 1000), as: UTF8.self)
+    }
+
     /// Whether the text of `string` is `text`, compared by bytes.
     public func matches(_ string: JSONString, _ text: String) -> Bool {
         if string.hasEscapes { return self.text(of: string).elementsEqual(text.utf8) }

@@ -5,14 +5,14 @@ public struct JSONString: Sendable, Equatable {
     /// Whether the text differs from those bytes because it has escapes in it.
     public let hasEscapes: Bool
 
-    /// The text with its escapes resolved, as UTF-8; never longer than the range.
+    /// The text with its escapes resolved, as UTF-8; never longer than the range, and cut at a scalar near `limit` bytes.
     ///
     /// `bytes` are those that the scanner read.
-    public func decoded(from bytes: Span<UInt8>) -> [UInt8] {
+    public func decoded(from bytes: Span<UInt8>, limit: Int = .max) -> [UInt8] {
         var text: [UInt8] = []
-        text.reserveCapacity(range.count)
+        text.reserveCapacity(min(range.count, limit))
         var index = range.lowerBound
-        while index < range.upperBound {
+        while index < range.upperBound, text.count < limit || bytes[index] & 0xC0 == 0x80 {
             guard bytes[index] == UInt8(ascii: "\\") else {
                 text.append(bytes[index])
                 index += 1
@@ -26,13 +26,14 @@ public struct JSONString: Sendable, Equatable {
             case UInt8(ascii: "r"): text.append(0x0D)
             case UInt8(ascii: "t"): text.append(0x09)
             case UInt8(ascii: "u"):
-                var units = [unit(at: index, in: bytes)]
+                var scalar = UInt32(unit(at: index, in: bytes))
                 index += 4
-                if UTF16.isLeadSurrogate(units[0]) {
-                    units.append(unit(at: index + 2, in: bytes))
+                if scalar & 0xFC00 == 0xD800 {
+                    scalar = 0x10000 + (scalar & 0x3FF) << 10 + UInt32(unit(at: index + 2, in: bytes)) & 0x3FF
                     index += 6
                 }
-                text.append(contentsOf: String(decoding: units, as: UTF16.self).utf8)
+                // The scanner let no lone surrogate pass, so there always is a scalar.
+                if let utf8 = Unicode.Scalar(scalar).flatMap(UTF8.encode) { text.append(contentsOf: utf8) }
             case let character: text.append(character)
             }
         }

@@ -36,11 +36,9 @@ struct SafetensorsHeader: Sendable {
     /// Reads the header `text` of a file with `dataCount` bytes behind it.
     ///
     /// - Throws: what breaks the format, with the offset in `text`.
-    init(_ text: [UInt8], dataCount: Int, limits: ReadLimits) throws(MalformedInput) {
+    init(_ text: consuming [UInt8], dataCount: Int, limits: ReadLimits) throws(MalformedInput) {
         var parser = SafetensorsHeaderParser(dataCount: dataCount, limits: limits, headerBytes: text.count)
         try parser.parse(text.span)
-
-        var text = text
         parser.unescapeNames(in: &text)
         let entries = parser.entries
         var names = NameTable(capacity: entries.count)
@@ -49,7 +47,7 @@ struct SafetensorsHeader: Sendable {
             guard earlier == nil else {
                 throw MalformedInput(
                     "the tensor is listed twice", at: entries[id].nameRange.lowerBound,
-                    tensor: String(decoding: text[entries[id].nameRange], as: UTF8.self))
+                    tensor: excerpt(text[entries[id].nameRange]))
             }
         }
         var metadataNames = NameTable(capacity: parser.metadata.count)
@@ -100,7 +98,7 @@ struct SafetensorsHeader: Sendable {
     ) throws(MalformedInput) -> [UInt32] {
         func malformed(_ problem: String, _ entry: Entry, expected: Int, found: Int) -> MalformedInput {
             MalformedInput(
-                problem, at: entry.nameRange.lowerBound, tensor: String(decoding: text[entry.nameRange], as: UTF8.self),
+                problem, at: entry.nameRange.lowerBound, tensor: excerpt(text[entry.nameRange]),
                 expected: "\(expected)", found: "\(found)")
         }
         func precedes(_ a: Entry, _ b: Entry) -> Bool {
@@ -127,4 +125,9 @@ struct SafetensorsHeader: Sendable {
         }
         return order
     }
+}
+
+/// The beginning of a name, as evidence in an error.
+func excerpt(_ name: ArraySlice<UInt8>) -> String {
+    String(decoding: name.prefix(1000), as: UTF8.self)
 }

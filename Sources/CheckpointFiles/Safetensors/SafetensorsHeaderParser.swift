@@ -42,7 +42,7 @@ struct SafetensorsHeaderParser {
                     try parseTensor(&scanner, name: name)
                 } catch {
                     var named = error
-                    named.tensor = String(decoding: scanner.text(of: name), as: UTF8.self)
+                    named.tensor = scanner.excerpt(of: name)
                     throw named
                 }
             }
@@ -58,18 +58,12 @@ struct SafetensorsHeaderParser {
 
     /// Puts the decoded form of escaped names in place of the text.
     mutating func unescapeNames(in text: inout [UInt8]) {
-        func unescape(_ string: JSONString) -> Range<Int> {
-            let decoded = string.decoded(from: text.span)
-            let range = string.range.lowerBound..<string.range.lowerBound + decoded.count
-            for (place, byte) in zip(range, decoded) { text[place] = byte }
-            return range
-        }
         for (entry, name) in escapedNames {
-            let range = unescape(name)
+            let range = text.unescape(name)
             entries[entry].nameStart = UInt32(range.lowerBound)
             entries[entry].nameCount = UInt32(range.count)
         }
-        for (entry, key) in escapedKeys { metadata[entry].key = unescape(key) }
+        for (entry, key) in escapedKeys { metadata[entry].key = text.unescape(key) }
     }
 
     private mutating func parseMetadata(_ scanner: inout JSONScanner) throws(MalformedInput) {
@@ -119,8 +113,7 @@ struct SafetensorsHeaderParser {
             } else {
                 isRepeated = false
                 if unknownFields == 0 {
-                    let text = String(decoding: scanner.text(of: field).prefix(100), as: UTF8.self)
-                    firstUnknownField = "\"\(text)\" of tensor \"\(String(decoding: scanner.text(of: name), as: UTF8.self))\""
+                    firstUnknownField = "\"\(scanner.excerpt(of: field))\" of tensor \"\(scanner.excerpt(of: name))\""
                 }
                 unknownFields += 1
                 try scanner.skipValue()
@@ -166,7 +159,7 @@ struct SafetensorsHeaderParser {
         for dtype in DType.allCases where scanner.matches(name, dtype.rawValue) { return dtype }
         throw MalformedInput(
             "the dtype is unknown", at: start, expected: "one of the format's 22",
-            found: "\"\(String(decoding: scanner.text(of: name), as: UTF8.self))\"")
+            found: "\"\(scanner.excerpt(of: name))\"")
     }
 
     private func parseShape(_ scanner: inout JSONScanner) throws(MalformedInput) -> (start: Int, size: ShapeSize) {
