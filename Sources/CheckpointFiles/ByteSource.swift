@@ -32,6 +32,7 @@ extension ByteSource {
 
 /// Bytes in memory.
 public struct MemorySource: ByteSource {
+    /// What errors call it.
     public let path: String
     private let contents: [UInt8]
 
@@ -41,8 +42,12 @@ public struct MemorySource: ByteSource {
         self.path = path
     }
 
+    /// How many bytes there are.
     public var count: Int { contents.count }
 
+    /// Copies the bytes from `offset` on.
+    ///
+    /// - Throws: ``CheckpointError`` of category `inputOutput` when there are too few.
     public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
         guard offset >= 0, offset <= contents.count - buffer.byteCount else {
             throw CheckpointError(.inputOutput, path: path, "the bytes end early", offset: offset)

@@ -45,7 +45,7 @@ public struct Checkpoint: Sendable {
             let shard: FileSource
             do throws(CheckpointError) {
                 shard = try FileSource(path: directory + name)
-            } catch where error.category == .notFound {
+            } catch  where error.category == .notFound {
                 throw CheckpointError(
                     .malformed, path: file, "the index names the file \"\(name)\", which \(error.problem)",
                     advice: "the checkpoint is not complete")
@@ -80,8 +80,11 @@ public struct Checkpoint: Sendable {
     public struct Tensors: RandomAccessCollection, Sendable {
         let checkpoint: Checkpoint
 
+        /// Zero.
         public var startIndex: Int { 0 }
+        /// How many tensors there are.
         public var endIndex: Int { checkpoint.tensorCount }
+        /// The tensor at a place in that order, put together now.
         public subscript(position: Int) -> TensorInfo { checkpoint.tensor(at: position) }
     }
 
@@ -146,7 +149,8 @@ public struct Checkpoint: Sendable {
         throw CheckpointError(
             .notFound, path: directory, "the directory holds none of \(modelFileNames.joined(separator: ", "))",
             advice: others.isEmpty
-                ? nil : "name the file itself: \(others.prefix(3).joined(separator: ", "))\(others.count > 3 ? ", …" : "")")
+                ? nil
+                : "name the file itself: \(others.prefix(3).joined(separator: ", "))\(others.count > 3 ? ", …" : "")")
     }
 
     private static func readIndex(_ source: FileSource, limits: ReadLimits) throws(CheckpointError) -> ShardIndex {

@@ -22,7 +22,8 @@ public final class CheckpointFile: Sendable {
         let format = try FileFormat.recognize(source, limits: limits)
         guard format == .safetensors else {
             throw CheckpointError(
-                .unsupported, path: source.path, "this is a \(format.rawValue), which is not read", advice: format.advice)
+                .unsupported, path: source.path, "this is a \(format.rawValue), which is not read",
+                advice: format.advice)
         }
         try self.init(safetensors: source, limits: limits)
     }

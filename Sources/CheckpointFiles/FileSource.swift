@@ -2,7 +2,9 @@ import Glibc
 
 /// A regular file, read with `pread` and open as long as the value lives.
 public final class FileSource: ByteSource {
+    /// The path by which it was opened.
     public let path: String
+    /// The size when it was opened.
     public let count: Int
     private let descriptor: CInt
 
@@ -17,7 +19,8 @@ public final class FileSource: ByteSource {
         guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
             close(descriptor)
             throw CheckpointError(
-                .unsupported, path: path, "is not a regular file", advice: "checkpoints are read at many places at once")
+                .unsupported, path: path, "is not a regular file", advice: "checkpoints are read at many places at once"
+            )
         }
         self.path = path
         self.count = Int(status.st_size)
@@ -28,6 +31,9 @@ public final class FileSource: ByteSource {
         close(descriptor)
     }
 
+    /// Reads from the file, as often as it takes.
+    ///
+    /// - Throws: ``CheckpointError`` of category `inputOutput` when reading fails or the file has become shorter.
     public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
         var done = 0
         while done < buffer.byteCount {
@@ -35,7 +41,9 @@ public final class FileSource: ByteSource {
                 pread(descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset + done))
             }
             if count < 0 {
-                guard errno == EINTR else { throw systemError(errno, path: path, "cannot be read", offset: offset + done) }
+                guard errno == EINTR else {
+                    throw systemError(errno, path: path, "cannot be read", offset: offset + done)
+                }
             } else if count == 0 {
                 throw CheckpointError(
                     .inputOutput, path: path, "the file became shorter while it was read", offset: offset + done)
@@ -75,5 +83,6 @@ func namesInDirectory(_ path: String) -> [String] {
 func systemError(_ code: CInt, path: String, _ problem: String, offset: Int? = nil) -> CheckpointError {
     let missing = [ENOENT, ENOTDIR, EACCES, EPERM, ELOOP, ENAMETOOLONG].contains(code)
     return CheckpointError(
-        missing ? .notFound : .inputOutput, path: path, problem + ": " + String(cString: strerror(code)), offset: offset)
+        missing ? .notFound : .inputOutput, path: path, problem + ": " + String(cString: strerror(code)), offset: offset
+    )
 }

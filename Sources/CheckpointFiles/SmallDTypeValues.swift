@@ -55,6 +55,7 @@ private struct SmallFloat {
         }
         let significand = Double(exponent == 0 ? mantissa : mantissa + 1 << mantissaBits)
         return Double(
-            sign: isNegative ? .minus : .plus, exponent: max(exponent, 1) - bias - mantissaBits, significand: significand)
+            sign: isNegative ? .minus : .plus, exponent: max(exponent, 1) - bias - mantissaBits,
+            significand: significand)
     }
 }

@@ -1,6 +1,8 @@
 /// One tensor of a checkpoint: what it is and where its bytes are.
 public struct TensorInfo: Sendable {
-    /// The name as stored. Compare names by their bytes (`utf8`): `==` takes different spellings of one character as equal.
+    /// The name as stored.
+    ///
+    /// Compare names by their bytes (`utf8`): `==` takes different spellings of one character as equal.
     public let name: String
     /// The type of the elements.
     public let dtype: DType

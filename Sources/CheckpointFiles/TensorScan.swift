@@ -37,8 +37,9 @@ extension Checkpoint {
 private final class TensorScanner: Sendable {
     /// How much is read at once: small enough to stay in a core's cache between reading and looking.
     private static let bufferSize = 1 << 19
-    /// What one thread takes at a time. Statistics are joined piece by piece, whoever did the piece, so that the threads' number
-    /// does not show in the last bits.
+    /// What one thread takes at a time.
+    ///
+    /// Statistics are joined piece by piece, whoever did the piece, so that the threads' number does not show in the last bits.
     private static let pieceSize = 1 << 25
 
     private struct Task: Sendable {

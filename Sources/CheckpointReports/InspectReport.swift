@@ -207,7 +207,9 @@ public struct InspectReport: Sendable {
         for (key, value) in metadata.prefix(20) {
             output.write("metadata \(key.printable(limit: 80)): \(value.printable(limit: 160))\n")
         }
-        if metadata.count > 20 { output.write("metadata: \(countText(metadata.count - 20)) more entries (--json has all)\n") }
+        if metadata.count > 20 {
+            output.write("metadata: \(countText(metadata.count - 20)) more entries (--json has all)\n")
+        }
     }
 
     private func writeTree(to output: inout ByteOutput) {

@@ -15,6 +15,8 @@ struct TensorTree {
     private struct LeafKey: Hashable {
         var dtype: DType
         var shape: [Int]
+
+        var text: String { dtype.rawValue + shapeText(shape) }
     }
 
     private final class Node {
@@ -114,16 +116,17 @@ struct TensorTree {
         }
         let own = numbers(below: node, levels: node.level)
         if node.children.isEmpty {
-            var byteCount = 0
-            for (key, leaf) in node.leaves.sorted(by: { $0.value.numbers.first?.text ?? "" < $1.value.numbers.first?.text ?? "" }) {
+            // One name with several dtypes or shapes: the most common first.
+            let leaves = node.leaves.sorted { ($1.value.count, $0.key.text) < ($0.value.count, $1.key.text) }
+            for (index, (key, leaf)) in leaves.enumerated() {
+                let connector = index < leaves.count - 1 && connector == "└─ " ? "├─ " : connector
                 lines.append(
                     Line(
                         label: prefix + connector + label.printable(limit: 80),
                         note: note(for: leaf.numbers, count: leaf.count, label: label, in: around),
                         dtype: key.dtype.rawValue, shape: shapeText(key.shape), byteCount: leaf.byteCount))
-                byteCount += leaf.byteCount
             }
-            return byteCount
+            return leaves.reduce(0) { $0 + $1.value.byteCount }
         }
         let place = lines.count
         lines.append(
@@ -144,7 +147,8 @@ struct TensorTree {
             let isLast = index == children.count - 1
             var scratch: [Line] = []
             byteCount += append(
-                child, label: String(decoding: name, as: UTF8.self), around: own, prefix: below, connector: isLast ? "└─ " : "├─ ", to: &scratch)
+                child, label: String(decoding: name, as: UTF8.self), around: own, prefix: below,
+                connector: isLast ? "└─ " : "├─ ", to: &scratch)
             if children.count <= Self.maximumSiblings || index < Self.maximumSiblings - 1 {
                 lines += scratch
             } else if isLast {

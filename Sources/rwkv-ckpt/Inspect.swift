@@ -33,7 +33,9 @@ struct Inspect: ReportingCommand {
             "Show the tensors whose names match the shell pattern alone ('*' goes across dots).", valueName: "GLOB"))
     var filter: String?
 
-    @Option(help: ArgumentHelp("The order of listed tensors: name, size or offset (as the data stands).", valueName: "ORDER"))
+    @Option(
+        help: ArgumentHelp(
+            "The order of listed tensors: name, size or offset (as the data stands).", valueName: "ORDER"))
     var sort: InspectReport.Order = .offset
 
     @Flag(help: "Read the data: min, max, mean and standard deviation of the finite values, zeros, NaN, Inf.")

@@ -27,7 +27,9 @@ final class ProgressBar: Sendable {
             let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: Self.width - filled)
             let rate = Double(done) / ((now - start) / .seconds(1))
             let left = Int((Double(total - done) / max(rate, 1)).rounded(.up))
-            draw("\(bar) \(100 * done / total)%  \(byteText(done)) of \(byteText(total))  \(byteText(Int(rate)))/s  \(left) s left")
+            draw(
+                "\(bar) \(100 * done / total)%  \(byteText(done)) of \(byteText(total))  \(byteText(Int(rate)))/s  \(left) s left"
+            )
         }
     }
 

@@ -193,7 +193,8 @@ struct SafetensorsHeaderParser {
         guard values.0 <= values.1 else { throw MalformedInput("data_offsets run backwards", at: start) }
         guard values.1 <= dataCount else {
             throw MalformedInput(
-                "the tensor's data ends behind the end of the file, which was cut short or is still being written", at: start,
+                "the tensor's data ends behind the end of the file, which was cut short or is still being written",
+                at: start,
                 expected: "\(values.1) bytes of data or more", found: "\(dataCount)")
         }
         return values.0..<values.1

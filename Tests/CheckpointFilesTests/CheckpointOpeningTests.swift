@@ -1,0 +1,126 @@
+import CheckpointFiles
+import Foundation
+import Synchronization
+import TestSupport
+import Testing
+
+@Suite struct CheckpointOpeningTests {
+    /// A safetensors file of `count` tensors of one byte, named `t0` and so on.
+    private func file(_ count: Int = 1) -> Data {
+        let header =
+            "{"
+            + (0..<count).map { #""t\#($0)":{"dtype":"U8","shape":[1],"data_offsets":[\#($0),\#($0 + 1)]}"# }
+            .joined(separator: ",") + "}"
+        return withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) } + Data(header.utf8)
+            + Data(count: count)
+    }
+
+    private func error(opening path: String) throws -> CheckpointError {
+        try #require(#expect(throws: CheckpointError.self) { _ = try Checkpoint.open(path) })
+    }
+
+    @Test func prefersTheIndexInADirectory() throws {
+        try withTemporaryDirectory { directory in
+            try file(2).write(to: directory.appending(path: "model.safetensors"))
+            try file(1).write(to: directory.appending(path: "part.safetensors"))
+            #expect(try Checkpoint.open(directory.path(percentEncoded: false)).tensorCount == 2)
+            try Data(#"{"weight_map":{"t0":"part.safetensors"}}"#.utf8)
+                .write(to: directory.appending(path: "model.safetensors.index.json"))
+            #expect(try Checkpoint.open(directory.path(percentEncoded: false)).tensorCount == 1)
+        }
+    }
+
+    @Test func saysWhatADirectoryHoldsInstead() throws {
+        try withTemporaryDirectory { directory in
+            try file().write(to: directory.appending(path: "rwkv.safetensors"))
+            let error = try error(opening: directory.path(percentEncoded: false))
+            #expect(error.category == .notFound)
+            #expect(error.advice?.contains("rwkv.safetensors") == true)
+        }
+    }
+
+    @Test func goesByContentNotByName() throws {
+        try withTemporaryDirectory { directory in
+            let blob = directory.appending(path: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+            try file(3).write(to: blob)
+            #expect(try Checkpoint.open(blob.path(percentEncoded: false)).tensorCount == 3)
+        }
+    }
+
+    @Test func refusesWhatIsNoRegularFile() throws {
+        try withTemporaryDirectory { directory in
+            let pipe = directory.appending(path: "pipe").path(percentEncoded: false)
+            #expect(mkfifo(pipe, 0o600) == 0)
+            let categories = try [pipe, "/dev/zero", pipe + "x"].map { try error(opening: $0).category }
+            #expect(categories == [.unsupported, .unsupported, .notFound])
+        }
+    }
+
+    @Test func noticesAFileThatShrinks() throws {
+        try withTemporaryDirectory { directory in
+            let url = directory.appending(path: "model.safetensors")
+            try file(2).write(to: url)
+            let checkpoint = try Checkpoint.open(url.path(percentEncoded: false))
+            let handle = try FileHandle(forWritingTo: url)
+            try handle.truncate(atOffset: UInt64(file(2).count - 1))
+            let error = #expect(throws: CheckpointError.self) {
+                _ = try checkpoint.scan(Array(checkpoint.tensors), statistics: true, sha256: false, threads: 2)
+            }
+            #expect(error?.category == .inputOutput)
+        }
+    }
+
+    @Test func stopsWhenAskedTo() throws {
+        let checkpoint = try Checkpoint.open(Repository.fixture("safetensors/thousands.safetensors"))
+        let progress = WorkProgress()
+        progress.cancel()
+        let error = #expect(throws: CheckpointError.self) {
+            _ = try checkpoint.scan(
+                Array(checkpoint.tensors), statistics: true, sha256: true, threads: 2, progress: progress)
+        }
+        #expect(error?.category == .cancelled)
+    }
+
+    @Test func reportsEveryByte() throws {
+        let checkpoint = try Checkpoint.open(Repository.fixture("safetensors/qwen3-sharded"))
+        let largest = Atomic<Int>(0)
+        let tensors = Array(checkpoint.tensors)
+        let total = tensors.reduce(0) { $0 + $1.byteRange.count }
+        _ = try checkpoint.scan(
+            tensors, statistics: true, sha256: false, threads: 2,
+            progress: WorkProgress { done, all in
+                #expect(all == total)
+                largest.max(done, ordering: .relaxed)
+            })
+        #expect(largest.load(ordering: .relaxed) == total)
+    }
+
+    /// A tensor of several pieces, the last one odd: any number of threads, with or without a hash beside it.
+    @Test func measuresTheSameWithAnyNumberOfThreads() throws {
+        try withTemporaryDirectory { directory in
+            let count = 40_000_007
+            let header = #"{"w":{"dtype":"BF16","shape":[\#(count)],"data_offsets":[0,\#(count * 2)]}}"#
+            var generator = SystemRandomNumberGenerator()
+            var block = Data()
+            while block.count < 1 << 20 {
+                withUnsafeBytes(of: generator.next() as UInt64) { block.append(contentsOf: $0) }
+            }
+            var data = Data(repeating: 0, count: 0)
+            while data.count < count * 2 { data.append(block) }
+            let url = directory.appending(path: "w")
+            let length = withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) }
+            try (length + Data(header.utf8) + data.prefix(count * 2)).write(to: url)
+            let checkpoint = try Checkpoint.open(url.path(percentEncoded: false))
+            let tensors = Array(checkpoint.tensors)
+            let one = try checkpoint.scan(tensors, statistics: true, sha256: false, threads: 1)[0].statistics
+            #expect(one != nil)
+            for threads in [2, 5] {
+                for hash in [false, true] {
+                    let many = try checkpoint.scan(tensors, statistics: true, sha256: hash, threads: threads)[0]
+                        .statistics
+                    #expect(many == one)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+import CheckpointFiles
+import TestSupport
+import Testing
+
+/// The inputs of fixtures/malformed, through the library.
+///
+/// The command line replays them too, with a watchdog, and the large ones.
+@Suite(.serialized) struct MalformedCorpusTests {
+    private static let cases = (try? MalformedCorpus.load().cases) ?? []
+
+    @Test func isAllThere() {
+        #expect(Self.cases.count >= 200)
+        #expect(Self.cases.filter { $0.verdict == "refused" }.count >= 150)
+    }
+
+    @Test(.timeLimit(.minutes(1)), arguments: cases.filter { $0.recipe == nil }) func getsItsVerdict(
+        input: MalformedCorpus.Case
+    ) throws {
+        try input.withInput { path in
+            do {
+                let checkpoint = try Checkpoint.open(path)
+                #expect(input.verdict == "accepted", "opened with \(checkpoint.tensorCount) tensors")
+                #expect(checkpoint.tensors.count == checkpoint.tensorCount)
+                let warnings = checkpoint.warnings.map { "\($0.path): \($0.message)" }
+                #expect(warnings.isEmpty == input.words.isEmpty, "\(warnings)")
+                for words in input.words {
+                    #expect(warnings.contains { $0.contains(words) }, "\(words) not in \(warnings)")
+                }
+            } catch let error as CheckpointError {
+                #expect(input.verdict == "refused", "\(error)")
+                #expect(
+                    error.category
+                        == (input.exit == 66 ? .notFound : error.category == .unsupported ? .unsupported : .malformed))
+                #expect(!error.description.contains("\n"))
+                for words in input.words { #expect(error.description.contains(words), "\(words) not in \(error)") }
+            }
+        }
+    }
+
+    /// We take nothing that the reference refuses.
+    @Test func isNoLaxerThanTheReference() {
+        for input in Self.cases where input.reference == "refused" {
+            #expect(input.verdict == "refused", "\(input.name)")
+        }
+    }
+}

@@ -1,0 +1,24 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// What README shows as the tool's output is its output.
+@Suite struct ReadmeTests {
+    @Test func showsWhatTheBinaryPrints() throws {
+        let readme = try String(contentsOf: Repository.root.appending(path: "README.md"), encoding: .utf8)
+        let blocks = readme.components(separatedBy: "```console\n").dropFirst().compactMap {
+            $0.components(separatedBy: "```").first
+        }
+        var checked = 0
+        for block in blocks {
+            for session in block.components(separatedBy: "$ rwkv-ckpt ").dropFirst() {
+                let lines = session.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
+                let arguments = lines[0].split(separator: " ").map { $0.trimmingCharacters(in: ["'"]) }
+                let output = try CommandLineTool.run(arguments)
+                #expect(output.err + output.out == String(lines[1]), "rwkv-ckpt \(lines[0])")
+                checked += 1
+            }
+        }
+        #expect(checked >= 2)
+    }
+}

@@ -1,0 +1,40 @@
+package import Foundation
+
+/// The built binary, run as a user runs it.
+package enum CommandLineTool {
+    /// What a run left behind.
+    package struct Output: Sendable {
+        package let status: Int32
+        package let out: String
+        package let err: String
+    }
+
+    /// Beside the test bundle, where the package manager puts both.
+    private static var binary: URL {
+        URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().appending(path: "rwkv-ckpt")
+    }
+
+    /// Runs the tool in the repository's root; after 20 seconds it is killed, which `status` shows.
+    package static func run(_ arguments: [String], out: FileHandle? = nil) throws -> Output {
+        let process = Process()
+        process.executableURL = binary
+        process.arguments = arguments
+        process.currentDirectoryURL = Repository.root
+        // Files, not pipes: nobody has to read while the tool writes.
+        return try withTemporaryDirectory { directory in
+            let urls = ["out", "err"].map { directory.appending(path: $0) }
+            for url in urls { try Data().write(to: url) }
+            process.standardOutput = try out ?? FileHandle(forWritingTo: urls[0])
+            process.standardError = try FileHandle(forWritingTo: urls[1])
+            try process.run()
+            let watchdog = DispatchWorkItem { process.terminate() }
+            DispatchQueue.global().asyncAfter(deadline: .now() + 20, execute: watchdog)
+            process.waitUntilExit()
+            watchdog.cancel()
+            return Output(
+                status: process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus,
+                out: String(decoding: try Data(contentsOf: urls[0]), as: UTF8.self),
+                err: String(decoding: try Data(contentsOf: urls[1]), as: UTF8.self))
+        }
+    }
+}
