@@ -32,6 +32,11 @@ public struct ByteOutput {
         buffer.append(byte)
     }
 
+    /// Appends as many spaces.
+    public mutating func write(spaces: Int) {
+        buffer.append(contentsOf: repeatElement(UInt8(ascii: " "), count: spaces))
+    }
+
     /// Hands on what is left.
     ///
     /// - Throws: what the receiver threw first, now or earlier.

@@ -102,12 +102,17 @@ public struct JSONScanner: ~Escapable {
         let start = position
         var value: UInt64 = 0
         while position < bytes.count, isDigit(bytes[position]) {
-            let (scaled, overflow) = value.multipliedReportingOverflow(by: 10)
-            let (sum, carry) = scaled.addingReportingOverflow(UInt64(bytes[position] - UInt8(ascii: "0")))
-            guard !overflow, !carry else {
-                throw MalformedInput("the integer does not fit in 64 bits", at: start)
+            let digit = UInt64(bytes[position] &- UInt8(ascii: "0"))
+            if position - start < 19 {
+                value = value &* 10 &+ digit
+            } else {
+                let (scaled, overflow) = value.multipliedReportingOverflow(by: 10)
+                let (sum, carry) = scaled.addingReportingOverflow(digit)
+                guard !overflow, !carry else {
+                    throw MalformedInput("the integer does not fit in 64 bits", at: start)
+                }
+                value = sum
             }
-            value = sum
             position += 1
         }
         guard first != UInt8(ascii: "0") || position == start + 1 else {
@@ -178,12 +183,12 @@ public struct JSONScanner: ~Escapable {
     public func matches(_ string: JSONString, _ text: String) -> Bool {
         if string.hasEscapes { return self.text(of: string).elementsEqual(text.utf8) }
         guard string.range.count == text.utf8.count else { return false }
-        var index = string.range.lowerBound
-        for byte in text.utf8 {
-            guard bytes[index] == byte else { return false }
-            index += 1
+        let found = bytes.extracting(string.range)
+        let isEqual = text.utf8.withContiguousStorageIfAvailable { expected in
+            for index in found.indices where found[index] != expected[index] { return false }
+            return true
         }
-        return true
+        return isEqual ?? false
     }
 
     // MARK: Pieces

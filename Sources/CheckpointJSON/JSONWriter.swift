@@ -103,7 +103,7 @@ public struct JSONWriter {
 
     private mutating func newLine() {
         output.write(byte: UInt8(ascii: "\n"))
-        for _ in levels { output.write("  ") }
+        output.write(spaces: 2 * levels.count)
     }
 
     private mutating func quote(_ text: String) {

@@ -197,10 +197,10 @@ public struct InspectReport: Sendable {
         )
         var table = TextTable([("", .left), ("", .right), ("", .right), ("", .right)])
         for total in totals {
-            table.append([
-                total.dtype.rawValue, countText(total.tensorCount, "tensor"),
-                countText(total.parameterCount, "parameter"), byteText(total.byteCount),
-            ])
+            table.append(total.dtype.rawValue)
+            table.append(countText(total.tensorCount, "tensor"))
+            table.append(countText(total.parameterCount, "parameter"))
+            table.append(byteText(total.byteCount))
         }
         table.write(to: &output, indent: 2)
         let metadata = checkpoint.metadata
@@ -230,19 +230,22 @@ public struct InspectReport: Sendable {
             columns += ["min", "max", "mean", "std", "zeros", "nan", "inf"].map { ($0, .right) }
         }
         if hasHashes { columns.append(("sha256", .left)) }
-        var table = TextTable(columns)
+        var table = TextTable(columns, rowCount: tensors.count)
         for (index, tensor) in tensors.enumerated() {
-            var row = [
-                tensor.name.printable(limit: 200), tensor.dtype.rawValue, shapeText(tensor.shape),
-                byteText(tensor.byteRange.count),
-            ]
+            table.append(tensor.name.printable(limit: 200))
+            table.append(tensor.dtype.rawValue)
+            table.append(shapeText(tensor.shape))
+            table.append(byteText(tensor.byteRange.count))
             if hasStatistics {
                 let found = scans[index].statistics
-                row += [found?.minimum, found?.maximum, found?.mean, found?.standardDeviation].map(valueText)
-                row += [found?.zeros, found?.nans, found?.infinities].map { $0.map(countText) ?? "-" }
+                for value in [found?.minimum, found?.maximum, found?.mean, found?.standardDeviation] {
+                    table.append(valueText(value))
+                }
+                for count in [found?.zeros, found?.nans, found?.infinities] {
+                    table.append(count.map { countText($0) } ?? "-")
+                }
             }
-            if hasHashes { row.append(scans[index].sha256.map(hexadecimalText) ?? "-") }
-            table.append(row)
+            if hasHashes { table.append(scans[index].sha256.map(hexadecimalText) ?? "-") }
         }
         table.write(to: &output)
     }

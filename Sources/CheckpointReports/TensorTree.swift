@@ -64,7 +64,7 @@ struct TensorTree {
         _ = append(root, label: "", around: [], prefix: "", connector: "", to: &lines)
         var table = TextTable([("", .left), ("", .left), ("", .left), ("", .left), ("", .right)])
         for line in lines.dropFirst() {
-            table.append([line.label, line.note, line.dtype, line.shape, byteText(line.byteCount)])
+            for cell in [line.label, line.note, line.dtype, line.shape, byteText(line.byteCount)] { table.append(cell) }
         }
         table.write(to: &output)
     }

@@ -7,22 +7,30 @@ struct TextTable {
         case right
     }
 
-    private let alignments: [Alignment]
-    private var widths: [Int]
-    /// Row by row; the titles first, where there are any.
-    private var cells: [String] = []
-
-    /// A table with one title a column; without any title it has no line for them.
-    init(_ columns: [(title: String, alignment: Alignment)]) {
-        alignments = columns.map(\.alignment)
-        widths = columns.map { _ in 0 }
-        if columns.contains(where: { !$0.title.isEmpty }) { append(columns.map(\.title)) }
+    private struct Cell {
+        let text: String
+        let width: Int32
     }
 
-    /// Adds a row of as many cells as there are columns.
-    mutating func append(_ row: [String]) {
-        for (column, cell) in row.enumerated() { widths[column] = max(widths[column], width(of: cell)) }
-        cells += row
+    private let alignments: [Alignment]
+    private var widths: [Int32]
+    /// Row by row; the titles first, where there are any.
+    private var cells: [Cell] = []
+
+    /// A table with one title a column; without any title it has no line for them.
+    init(_ columns: [(title: String, alignment: Alignment)], rowCount: Int = 0) {
+        alignments = columns.map(\.alignment)
+        widths = columns.map { _ in 0 }
+        cells.reserveCapacity((rowCount + 1) * columns.count)
+        if columns.contains(where: { !$0.title.isEmpty }) { columns.forEach { append($0.title) } }
+    }
+
+    /// Adds a cell: the next in its row, or the first of the next row.
+    mutating func append(_ text: String) {
+        let column = cells.count % widths.count
+        let width = Int32(clamping: text.isPlain ? text.utf8.count : text.count)
+        widths[column] = max(widths[column], width)
+        cells.append(Cell(text: text, width: width))
     }
 
     func write(to output: inout ByteOutput, indent: Int = 0) {
@@ -31,11 +39,11 @@ struct TextTable {
             var spaces = indent
             for column in widths.indices {
                 let cell = cells[start + column]
-                let padding = widths[column] - width(of: cell)
+                let padding = Int(widths[column] - cell.width)
                 if alignments[column] == .right { spaces += padding }
-                if !cell.isEmpty {
-                    for _ in 0..<spaces { output.write(byte: UInt8(ascii: " ")) }
-                    output.write(cell)
+                if cell.width > 0 {
+                    output.write(spaces: spaces)
+                    output.write(cell.text)
                     spaces = 0
                 }
                 if alignments[column] == .left { spaces += padding }
@@ -43,9 +51,5 @@ struct TextTable {
             }
             output.write("\n")
         }
-    }
-
-    private func width(of cell: String) -> Int {
-        cell.isPlain ? cell.utf8.count : cell.count
     }
 }
