@@ -95,6 +95,24 @@ import Testing
         #expect(largest.load(ordering: .relaxed) == total)
     }
 
+    /// Numbers in order over several buffers and pieces, whose mean and deviation are known.
+    @Test(arguments: [300_001, 9_000_001]) func joinsWhatTheBuffersFind(count: Int) throws {
+        try withTemporaryDirectory { directory in
+            let header = #"{"w":{"dtype":"F32","shape":[\#(count)],"data_offsets":[0,\#(count * 4)]}}"#
+            let length = withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) }
+            let values = (0..<count).map { Float($0) }
+            let url = directory.appending(path: "w")
+            try (length + Data(header.utf8) + values.withUnsafeBytes { Data($0) }).write(to: url)
+            let checkpoint = try Checkpoint.open(url.path(percentEncoded: false))
+            let scans = try checkpoint.scan(Array(checkpoint.tensors), statistics: true, sha256: false, threads: 2)
+            let statistics = try #require(scans[0].statistics)
+            let n = Double(count)
+            #expect(statistics.minimum == 0 && statistics.maximum == n - 1 && statistics.zeros == 1)
+            #expect(abs(try #require(statistics.mean) - (n - 1) / 2) < 1e-12 * n)
+            #expect(abs(try #require(statistics.standardDeviation) - ((n * n - 1) / 12).squareRoot()) < 1e-12 * n)
+        }
+    }
+
     /// A tensor of several pieces, the last one odd: any number of threads, with or without a hash beside it.
     @Test func measuresTheSameWithAnyNumberOfThreads() throws {
         try withTemporaryDirectory { directory in
