@@ -86,7 +86,7 @@ extension FileFormat {
     static func recognize(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) -> FileFormat {
         guard source.count > 0 else { throw CheckpointError(.malformed, path: source.path, "the file is empty") }
         let head = try source.bytes(0..<min(source.count, headSize))
-        guard let format = FileFormat(head: head, fileSize: source.count, limits: limits) else {
+        guard let format = FileFormat(head: head, limits: limits) else {
             let start = head.prefix(8).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " ")
             throw CheckpointError(
                 .malformed, path: source.path,

@@ -17,7 +17,7 @@ public enum FileFormat: String, Sendable, CaseIterable {
     case numpy = "NumPy array"
     case hdf5 = "HDF5 file"
 
-    /// How many of a file's first bytes ``init(head:fileSize:limits:)`` wants to see.
+    /// How many of a file's first bytes ``init(head:limits:)`` wants to see.
     static let headSize = 512
 
     /// The bytes that begin each format, and where; the first that fits decides.
@@ -40,7 +40,7 @@ public enum FileFormat: String, Sendable, CaseIterable {
     ///
     /// A safetensors file has no signature: it is told by a length that could be a header's and the brace that follows. Only then
     /// are signatures asked, and only then is a plausible length enough by itself.
-    init?(head: [UInt8], fileSize: Int, limits: ReadLimits) {
+    init?(head: [UInt8], limits: ReadLimits) {
         let headerLength = head.count >= 8 ? head[..<8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) } : nil
         let text = head.drop { $0 == 0x20 || (0x09...0x0D).contains($0) }
         let isPlausible = headerLength.map { $0 <= UInt64(limits.headerBytes) } ?? false
