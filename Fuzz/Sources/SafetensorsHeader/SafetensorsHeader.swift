@@ -1,0 +1,86 @@
+@testable import CheckpointFiles
+import CheckpointJSON
+import Fuzzing
+
+/// The header of a safetensors file.
+///
+/// The input is the whole file; one that begins with `{` is the text of a header alone, because a mutated text hardly
+/// ever keeps the length that the file puts in front of it. Lost thereby are files with a header of 123 bytes, which is
+/// `{`, and every 256 more.
+@main
+enum Target {
+    static func main() {
+        fuzz { bytes in
+            let bytes = Array(copying: bytes)
+            if bytes.first == UInt8(ascii: "{") {
+                test(HeaderSource(bytes))
+            } else {
+                test(MemorySource(bytes, path: "input"))
+            }
+        }
+    }
+
+    private static func test(_ source: some ByteSource) {
+        do throws(CheckpointError) {
+            check(try CheckpointFile(safetensors: source, limits: .standard))
+        } catch {
+            requirePrintable(error.description)
+            if let offset = error.offset {
+                require((0...source.count).contains(offset), "offset \(offset) of \(source.count)")
+            }
+        }
+    }
+
+    private static func check(_ file: CheckpointFile) {
+        var end = file.dataStart
+        for position in 0..<file.tensorCount {
+            let tensor = file.tensor(at: position, file: 3)
+            requirePrintable(tensor.name.printable())
+            require(tensor.byteRange.lowerBound == end, "\(tensor) begins elsewhere than at \(end)")
+            let byteCount = try? tensor.dtype.byteCount(of: tensor.shape)
+            require(byteCount == tensor.byteRange.count, "\(tensor) has \(byteCount as Any) bytes")
+            // Traps should the product overflow, which a header is refused for even where a dimension is zero.
+            let elements = tensor.shape.reduce(1, *)
+            require(elements == tensor.elementCount, "\(tensor) has \(tensor.elementCount) elements")
+            require(elements * tensor.dtype.bitWidth == byteCount.map { $0 * 8 }, "\(tensor) has \(elements) elements")
+            end = tensor.byteRange.upperBound
+
+            guard let found = file.tensor(named: Array(tensor.name.utf8)[...], file: 3) else {
+                fatalError("\(tensor) is not found")
+            }
+            require(
+                found.name.utf8.elementsEqual(tensor.name.utf8) && found.dtype == tensor.dtype
+                    && found.shape == tensor.shape && found.byteRange == tensor.byteRange && found.file == 3,
+                "\(tensor) is found as \(found)")
+        }
+        require(end == file.byteCount, "the tensors end at \(end) of \(file.byteCount)")
+
+        let text = file.header.text
+        for (key, value) in file.header.metadata {
+            _ = requireUTF8(text[key])
+            _ = requireUTF8(value.decoded(from: text.span))
+        }
+    }
+}
+
+/// A file with a given header, the right length in front of it and as much data behind it as its tensors ask for.
+///
+/// The data is only counted, so the header may speak of any amount that a file can have.
+private struct HeaderSource: ByteSource {
+    let path = "input"
+    let count: Int
+    private let start: MemorySource
+
+    init(_ text: [UInt8]) {
+        let length = (0..<8).map { UInt8(truncatingIfNeeded: text.count >> ($0 * 8)) }
+        start = MemorySource(length + text, path: path)
+        var parser = SafetensorsHeaderParser(
+            dataCount: .max - start.count, limits: .standard, headerBytes: text.count)
+        try? parser.parse(text.span)
+        count = start.count + (parser.entries.map(\.end).max() ?? 0)
+    }
+
+    func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
+        try start.read(into: &buffer, at: offset)
+    }
+}
