@@ -112,6 +112,32 @@ public struct Checkpoint: Sendable {
         try files[tensor.file].source.read(into: &buffer, at: tensor.byteRange.lowerBound + offset)
     }
 
+    /// The tensors of one dtype.
+    public struct DTypeTotal: Sendable {
+        /// The dtype.
+        public let dtype: DType
+        /// How many tensors have it.
+        public fileprivate(set) var tensorCount = 0
+        /// How many elements they have.
+        public fileprivate(set) var parameterCount = 0
+        /// How many bytes they take.
+        public fileprivate(set) var byteCount = 0
+    }
+
+    /// The dtypes that occur, the one with the most bytes first.
+    public var dtypeTotals: [DTypeTotal] {
+        var totals: [DType: DTypeTotal] = [:]
+        for entry in files.lazy.flatMap(\.header.entries) {
+            let byteCount = entry.end - entry.begin
+            var total = totals[entry.dtype] ?? DTypeTotal(dtype: entry.dtype)
+            total.tensorCount += 1
+            total.parameterCount += byteCount * 8 / entry.dtype.bitWidth
+            total.byteCount += byteCount
+            totals[entry.dtype] = total
+        }
+        return totals.values.sorted { ($1.byteCount, $0.dtype.rawValue) < ($0.byteCount, $1.dtype.rawValue) }
+    }
+
     /// The pairs of `__metadata__`, sorted by the bytes of their keys; where files disagree, the first one's.
     public var metadata: [(key: String, value: String)] {
         var pairs: [[UInt8]: String] = [:]

@@ -27,6 +27,12 @@ public struct ByteOutput {
         if buffer.count >= Self.pieceSize { flush() }
     }
 
+    /// Appends UTF-8.
+    public mutating func write(_ text: ArraySlice<UInt8>) {
+        buffer.append(contentsOf: text)
+        if buffer.count >= Self.pieceSize { flush() }
+    }
+
     /// Appends one byte of UTF-8.
     public mutating func write(byte: UInt8) {
         buffer.append(byte)

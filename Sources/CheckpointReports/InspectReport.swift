@@ -14,38 +14,21 @@ public struct InspectReport: Sendable {
     }
 
     private let checkpoint: Checkpoint
-    private let tensors: [TensorInfo]
-    private let isFiltered: Bool
-    /// In the order of ``tensors``; empty when no data was read.
+    private let positions: [Int]
+    /// In the order of `positions`; empty when no data was read.
     private let scans: [TensorScan]
-    private let totals: [DTypeTotal]
+    private let totals: [Checkpoint.DTypeTotal]
 
-    private struct DTypeTotal: Sendable {
-        let dtype: DType
-        var tensorCount = 0
-        var parameterCount = 0
-        var byteCount = 0
-
-        mutating func add(_ tensor: TensorInfo) {
-            tensorCount += 1
-            parameterCount += tensor.elementCount
-            byteCount += tensor.byteRange.count
-        }
-    }
-
-    /// A report on `checkpoint` that lists `tensors`, whose data was looked at if there are `scans`.
-    ///
-    /// `isFiltered` says that `tensors` are not all there are.
-    public init(_ checkpoint: Checkpoint, tensors: [TensorInfo], isFiltered: Bool, scans: [TensorScan]) {
+    /// A report on `checkpoint` that lists the tensors at `positions`, whose data was looked at if there are `scans`.
+    public init(_ checkpoint: Checkpoint, positions: [Int], scans: [TensorScan]) {
         self.checkpoint = checkpoint
-        self.tensors = tensors
-        self.isFiltered = isFiltered
+        self.positions = positions
         self.scans = scans
-        var totals: [DType: DTypeTotal] = [:]
-        func add(_ tensor: TensorInfo) { totals[tensor.dtype, default: DTypeTotal(dtype: tensor.dtype)].add(tensor) }
-        if isFiltered { checkpoint.tensors.forEach(add) } else { tensors.forEach(add) }
-        self.totals = totals.values.sorted { ($1.byteCount, $0.dtype.rawValue) < ($0.byteCount, $1.dtype.rawValue) }
+        self.totals = checkpoint.dtypeTotals
     }
+
+    /// Put together one by one: a hundred thousand names and shapes would take more memory than all else.
+    private var tensors: some Sequence<TensorInfo> { positions.lazy.map { checkpoint.tensors[$0] } }
 
     private var parameterCount: Int { totals.reduce(0) { $0 + $1.parameterCount } }
     private var byteCount: Int { totals.reduce(0) { $0 + $1.byteCount } }
@@ -173,10 +156,10 @@ public struct InspectReport: Sendable {
     /// - Throws: what the output throws.
     public func writeText(to output: consuming ByteOutput, listsTensors: Bool) throws {
         writeSummary(to: &output)
-        if isFiltered {
-            output.write("\n\(countText(tensors.count)) of \(countText(checkpoint.tensorCount, "tensor")) match\n")
+        if positions.count < checkpoint.tensorCount {
+            output.write("\n\(countText(positions.count)) of \(countText(checkpoint.tensorCount, "tensor")) match\n")
         }
-        if !tensors.isEmpty {
+        if !positions.isEmpty {
             output.write("\n")
             if listsTensors || !scans.isEmpty {
                 writeList(to: &output)
@@ -230,7 +213,7 @@ public struct InspectReport: Sendable {
             columns += ["min", "max", "mean", "std", "zeros", "nan", "inf"].map { ($0, .right) }
         }
         if hasHashes { columns.append(("sha256", .left)) }
-        var table = TextTable(columns, rowCount: tensors.count)
+        var table = TextTable(columns, rowCount: positions.count)
         for (index, tensor) in tensors.enumerated() {
             table.append(tensor.name.printable(limit: 200))
             table.append(tensor.dtype.rawValue)

@@ -1,12 +1,17 @@
 public import CheckpointFiles
 
-extension [TensorInfo] {
-    /// Sorts tensors that stand in the order of their data.
-    public mutating func sort(by order: InspectReport.Order) {
-        switch order {
-        case .offset: break
-        case .name: sort { naturallyPrecedes(Array<UInt8>($0.name.utf8), Array<UInt8>($1.name.utf8)) }
-        case .size: sort { $0.byteRange.count > $1.byteRange.count }
+extension Checkpoint {
+    /// The positions in ``tensors`` of all tensors, or of those that `isIncluded` picks by name, in this order.
+    public func positions(sortedBy order: InspectReport.Order, where isIncluded: ((String) -> Bool)? = nil) -> [Int] {
+        var positions = Array(tensors.indices)
+        if let isIncluded { positions.removeAll { !isIncluded(tensors[$0].name) } }
+        func sorted<Key>(by key: (TensorInfo) -> Key, _ precedes: (Key, Key) -> Bool) -> [Int] {
+            positions.map { ($0, key(tensors[$0])) }.sorted { precedes($0.1, $1.1) }.map(\.0)
+        }
+        return switch order {
+        case .offset: positions
+        case .name: sorted(by: { Array($0.name.utf8) }, naturallyPrecedes)
+        case .size: sorted(by: \.byteRange.count, >)
         }
     }
 }

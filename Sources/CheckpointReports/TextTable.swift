@@ -8,12 +8,14 @@ struct TextTable {
     }
 
     private struct Cell {
-        let text: String
+        let byteCount: Int32
         let width: Int32
     }
 
     private let alignments: [Alignment]
     private var widths: [Int32]
+    /// What the cells say, one behind the other.
+    private var text: [UInt8] = []
     /// Row by row; the titles first, where there are any.
     private var cells: [Cell] = []
 
@@ -22,18 +24,22 @@ struct TextTable {
         alignments = columns.map(\.alignment)
         widths = columns.map { _ in 0 }
         cells.reserveCapacity((rowCount + 1) * columns.count)
+        // Growing would copy it all again and again; pages that are not used cost nothing.
+        text.reserveCapacity(rowCount * 128)
         if columns.contains(where: { !$0.title.isEmpty }) { columns.forEach { append($0.title) } }
     }
 
     /// Adds a cell: the next in its row, or the first of the next row.
-    mutating func append(_ text: String) {
+    mutating func append(_ cell: String) {
         let column = cells.count % widths.count
-        let width = Int32(clamping: text.isPlain ? text.utf8.count : text.count)
+        let width = Int32(clamping: cell.isPlain ? cell.utf8.count : cell.count)
         widths[column] = max(widths[column], width)
-        cells.append(Cell(text: text, width: width))
+        text.append(contentsOf: cell.utf8)
+        cells.append(Cell(byteCount: Int32(clamping: cell.utf8.count), width: width))
     }
 
     func write(to output: inout ByteOutput, indent: Int = 0) {
+        var textStart = 0
         for start in stride(from: 0, to: cells.count, by: widths.count) {
             // Spaces wait until there is something behind them.
             var spaces = indent
@@ -43,9 +49,10 @@ struct TextTable {
                 if alignments[column] == .right { spaces += padding }
                 if cell.width > 0 {
                     output.write(spaces: spaces)
-                    output.write(cell.text)
+                    output.write(text[textStart..<textStart + Int(cell.byteCount)])
                     spaces = 0
                 }
+                textStart += Int(cell.byteCount)
                 if alignments[column] == .left { spaces += padding }
                 spaces += 2
             }

@@ -49,18 +49,17 @@ struct Inspect: ReportingCommand {
 
     func report() throws {
         let checkpoint = try Checkpoint.open(path)
-        var selected = Array(checkpoint.tensors)
-        if let filter { selected.removeAll { !matches($0.name, glob: filter) } }
+        let positions = checkpoint.positions(
+            sortedBy: sort, where: filter.map { glob in { matches($0, glob: glob) } })
         var scans: [TensorScan] = []
         if stats || hash {
             let bar = ProgressBar()
             defer { bar.clear() }
             scans = try checkpoint.scan(
-                selected, statistics: stats, sha256: hash, threads: Int(rwkv_available_processors()),
-                progress: WorkProgress { bar.show($0, of: $1) })
+                positions.map { checkpoint.tensors[$0] }, statistics: stats, sha256: hash,
+                threads: Int(rwkv_available_processors()), progress: WorkProgress { bar.show($0, of: $1) })
         }
-        selected.sort(by: sort)
-        let report = InspectReport(checkpoint, tensors: selected, isFiltered: filter != nil, scans: scans)
+        let report = InspectReport(checkpoint, positions: positions, scans: scans)
         if json { return try report.writeJSON(to: standardOutput()) }
         for warning in checkpoint.warnings {
             printError("warning: \(warning.path.printable()): \(warning.message.printable())")

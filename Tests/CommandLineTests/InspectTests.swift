@@ -51,6 +51,15 @@ import Testing
         #expect(Set(offsets) == Set(names) && offsets != names)
     }
 
+    @Test(arguments: ["offset", "name", "size"]) func keepsWhatItFoundWithItsTensor(order: String) throws {
+        let path = "qwen3-sharded"
+        let expected = try #require(try ExpectedCheckpoints.load().checkpoints[path])
+        let hashes = Dictionary(uniqueKeysWithValues: expected.tensors.map { ($0.name, $0.sha256) })
+        for tensor in try document(sharded, "--hash", "--sort", order).tensors {
+            #expect(tensor.sha256 == hashes[tensor.name], "\(tensor.name)")
+        }
+    }
+
     @Test func filtersByName() throws {
         let document = try document(sharded, "--filter", "*.[0-2].*_proj.weight")
         #expect(document.tensors.count == 3 * 7)
