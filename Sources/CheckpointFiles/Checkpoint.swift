@@ -6,8 +6,13 @@ import CheckpointJSON
 ///     for tensor in checkpoint.tensors { print(tensor.name, tensor.dtype.rawValue, tensor.shape) }
 ///
 /// Opening reads headers alone and checks all of them. Data is read when asked for, a buffer at a time; the files stay open as long
-/// as the value lives. Whatever the bytes are, opening ends in a checkpoint or a ``CheckpointError``, in time linear in the headers
-/// and in memory of the headers' length plus 64 MB at the most; nothing in a file is executed.
+/// as the value lives.
+///
+/// Whatever the bytes are, opening ends in a checkpoint or a ``CheckpointError``, in time linear in what is read, and in memory of a
+/// safetensors header's length plus 64 MB, or of 128 MB for any other file, at the most. Nothing in a file is executed, imported or
+/// looked up, pickles included, and no path in a file leads out of its directory. A file has one meaning: where readers could see
+/// different things in it (two directories of an archive, two entries of one name, bytes that belong to nothing) it is refused.
+/// Pickles that name what is certainly meant to run code are refused too, unless the caller wants to look at them.
 public struct Checkpoint: Sendable {
     /// The path it was opened by.
     public let path: String
@@ -24,15 +29,26 @@ public struct Checkpoint: Sendable {
     /// The number of the first tensor of each file, and the number of all.
     private let firstTensors: [Int]
 
-    /// Opens a safetensors file, a shard index (`*.index.json`) or a directory that holds one of them.
+    /// Opens a safetensors file, a file of `torch.save`, a shard index (`*.index.json`) or a directory that holds one of them.
     ///
     /// What a file is comes from its bytes. In a directory `model.safetensors.index.json` comes before `model.safetensors`, then
     /// `pytorch_model.bin.index.json` and `pytorch_model.bin`; other files are left alone. Symbolic links are followed.
     ///
+    /// - Parameters:
+    ///   - path: the file or directory.
+    ///   - limits: how much to take from it.
+    ///   - refusesDangerous: whether pickles with dangerous globals are refused, instead of opened with a ``danger``.
+    /// - Returns: the checkpoint, all its headers checked.
     /// - Throws: ``CheckpointError`` with the file, and the tensor and byte where there is one.
     public static func open(
-        _ path: String, limits: ReadLimits = .standard
+        _ path: String, limits: ReadLimits = .standard, refusesDangerous: Bool = true
     ) throws(CheckpointError) -> Checkpoint {
+        let checkpoint = try read(path, limits: limits)
+        if refusesDangerous, let danger = checkpoint.danger { throw danger }
+        return checkpoint
+    }
+
+    private static func read(_ path: String, limits: ReadLimits) throws(CheckpointError) -> Checkpoint {
         let file = PathKind(path) == .directory ? try modelFile(inDirectory: path) : path
         let source = try FileSource(path: file)
         guard try FileFormat.recognize(source, limits: limits) == .shardIndex else {
@@ -59,15 +75,14 @@ public struct Checkpoint: Sendable {
 
     private init(path: String, files: [CheckpointFile], index: ShardIndex? = nil, indexPath: String? = nil) {
         self.path = path
-        self.format = .safetensors
+        self.format = files.first?.contents.format ?? .safetensors
         self.indexPath = indexPath
         self.files = files
         self.index = index
         self.firstTensors = files.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1.tensorCount) }
         self.warnings = files.flatMap { file in
-            file.header.warnings.map { CheckpointWarning(path: file.path, $0) }
+            file.contents.warnings.map { CheckpointWarning(path: file.path, $0) }
         }
-        warnings += alignmentWarnings()
         warnings += metadataWarnings()
     }
 
@@ -96,20 +111,32 @@ public struct Checkpoint: Sendable {
         let bytes = Array(name.utf8)[...]
         if let index, let position = index.position(of: bytes) {
             let file = index.file(at: position)
-            return files[file].tensor(named: bytes, file: file)
+            return files[file].contents.position(of: bytes).map { files[file].contents.tensor(at: $0, file: file) }
         }
         for (number, file) in files.enumerated() {
-            if let tensor = file.tensor(named: bytes, file: number) { return tensor }
+            if let position = file.contents.position(of: bytes) {
+                return file.contents.tensor(at: position, file: number)
+            }
         }
         return nil
     }
 
-    /// Fills `buffer` with the tensor's bytes from `offset` within it on: row-major, little-endian.
+    /// Fills `buffer` with the tensor's bytes from `offset` within it on: row-major, little-endian, whatever its layout in the file.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput` when the file does not give them.
+    /// Where the tensor is not contiguous, `offset` and the buffer must be whole elements. Bytes that have a checksum are held against
+    /// it before any of them is handed out for the first time.
+    ///
+    /// - Throws: ``CheckpointError`` of category `inputOutput` when the file does not give them, `malformed` when their checksum is
+    ///   wrong.
     public func read(_ tensor: TensorInfo, at offset: Int, into buffer: inout MutableRawSpan) throws(CheckpointError) {
-        precondition(offset >= 0 && offset + buffer.byteCount <= tensor.byteRange.count, "outside the tensor")
-        try files[tensor.file].source.read(into: &buffer, at: tensor.byteRange.lowerBound + offset)
+        precondition(offset >= 0 && offset + buffer.byteCount <= tensor.byteCount, "outside the tensor")
+        let file = files[tensor.file]
+        try file.contents.verify(tensor, in: file.source)
+        if let view = tensor.view {
+            try view.read(from: file.source, at: offset, into: &buffer)
+        } else {
+            try file.source.read(into: &buffer, at: tensor.byteRange.lowerBound + offset)
+        }
     }
 
     /// The tensors of one dtype.
@@ -127,22 +154,53 @@ public struct Checkpoint: Sendable {
     /// The dtypes that occur, the one with the most bytes first.
     public var dtypeTotals: [DTypeTotal] {
         var totals: [DType: DTypeTotal] = [:]
-        for entry in files.lazy.flatMap(\.header.entries) {
-            let byteCount = entry.end - entry.begin
-            var total = totals[entry.dtype] ?? DTypeTotal(dtype: entry.dtype)
-            total.tensorCount += 1
-            total.parameterCount += byteCount * 8 / entry.dtype.bitWidth
-            total.byteCount += byteCount
-            totals[entry.dtype] = total
+        for contents in files.lazy.map(\.contents) {
+            for position in 0..<contents.tensorCount {
+                let (dtype, byteCount) = contents.size(at: position)
+                var total = totals[dtype] ?? DTypeTotal(dtype: dtype)
+                total.tensorCount += 1
+                total.parameterCount += byteCount * 8 / dtype.bitWidth
+                total.byteCount += byteCount
+                totals[dtype] = total
+            }
         }
         return totals.values.sorted { ($1.byteCount, $0.dtype.rawValue) < ($0.byteCount, $1.dtype.rawValue) }
+    }
+
+    /// What the files' pickles name, each name once; none of it is ever executed.
+    public var globals: [PickleGlobal] {
+        Set(files.flatMap(\.contents.globals)).sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
+    }
+
+    /// The error for what is dangerous in the files; nil where nothing is known to be.
+    public var danger: CheckpointError? {
+        for file in files {
+            let names = file.contents.globals.filter { $0.kind == .dangerous }.map(\.name)
+            guard let first = names.first else { continue }
+            return CheckpointError(
+                .dangerous, path: file.path,
+                "loading this file with Python would run foreign code: its pickle names \(first)"
+                    + (names.count > 1 ? " and \(names.count - 1) more" : ""),
+                advice: "nothing was run here; do not load it with pickle or torch.load(weights_only=False)")
+        }
+        return nil
+    }
+
+    /// Tensors that are named but are not simply elements in a file.
+    public var otherTensors: [OtherTensor] { files.flatMap(\.contents.otherTensors) }
+
+    /// Groups of names whose tensors are the same elements of one storage.
+    public var tiedTensors: [[String]] {
+        files.flatMap { file in
+            file.contents.tied.map { $0.map { String(decoding: file.contents.name(at: $0), as: UTF8.self) } }
+        }
     }
 
     /// The pairs of `__metadata__`, sorted by the bytes of their keys; where files disagree, the first one's.
     public var metadata: [(key: String, value: String)] {
         var pairs: [[UInt8]: String] = [:]
         for file in files {
-            for (key, value) in file.header.metadataText where pairs[key] == nil { pairs[key] = value }
+            for (key, value) in file.contents.metadata where pairs[key] == nil { pairs[key] = value }
         }
         return pairs.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map {
             (String(decoding: $0.key, as: UTF8.self), $0.value)
@@ -157,7 +215,7 @@ public struct Checkpoint: Sendable {
             let middle = (low + high) / 2
             if firstTensors[middle] <= number { low = middle } else { high = middle }
         }
-        return files[low].tensor(at: number - firstTensors[low], file: low)
+        return files[low].contents.tensor(at: number - firstTensors[low], file: low)
     }
 
     // MARK: Opening
@@ -201,8 +259,8 @@ public struct Checkpoint: Sendable {
         var foundCount = 0
         var unlisted: [[UInt8]: Int] = [:]
         for (number, file) in files.enumerated() {
-            for entry in file.header.entries {
-                let name = file.header.text[entry.nameRange]
+            for tensor in 0..<file.tensorCount {
+                let name = file.contents.name(at: tensor)
                 var other: Int?
                 if let position = index.position(of: name) {
                     let listed = index.file(at: position)
@@ -216,13 +274,13 @@ public struct Checkpoint: Sendable {
                     other = unlisted.updateValue(number, forKey: Array(name))
                 }
                 guard let other else { continue }
-                let isInBoth = files[other].header.index(of: name) != nil
+                let isInBoth = files[other].contents.position(of: name) != nil
                 throw CheckpointError(
                     .malformed, path: path,
                     isInBoth
                         ? "the tensor is in two files, \"\(index.files[other])\" and \"\(index.files[number])\""
                         : "the tensor is listed in \"\(index.files[other])\" but is in \"\(index.files[number])\"",
-                    tensor: file.header.name(of: entry))
+                    tensor: excerpt(name))
             }
         }
         if foundCount < index.count, let position = isFound.firstIndex(of: false) {
@@ -238,7 +296,7 @@ public struct Checkpoint: Sendable {
                     "\(unlisted.count) tensor\(unlisted.count == 1 ? " is" : "s are") in the files but not in the index, such as \"\(String(decoding: name, as: UTF8.self))\" in \"\(index.files[number])\""
                 ))
         }
-        let totalSize = files.reduce(0) { $0 + $1.byteCount - $1.dataStart }
+        let totalSize = files.reduce(0) { $0 + $1.contents.dataByteCount }
         if let claimed = index.totalSize, claimed != totalSize {
             warnings.append(
                 CheckpointWarning(path: path, "total_size is \(claimed) but the tensors take \(totalSize) bytes"))
@@ -247,24 +305,11 @@ public struct Checkpoint: Sendable {
 
     // MARK: Warnings
 
-    private func alignmentWarnings() -> [CheckpointWarning] {
-        files.compactMap { file in
-            let count = file.header.entries.count { entry in
-                (file.dataStart + entry.begin) % max(1, entry.dtype.bitWidth / 8) != 0 && entry.begin < entry.end
-            }
-            guard count > 0 else { return nil }
-            return CheckpointWarning(
-                path: file.path,
-                "\(count) tensor\(count == 1 ? " is" : "s are") not aligned to the size of the elements; loaders that map the file may refuse it"
-            )
-        }
-    }
-
     private func metadataWarnings() -> [CheckpointWarning] {
         guard files.count > 1 else { return [] }
         var pairs: [[UInt8]: (value: String, path: String)] = [:]
         for file in files {
-            for (key, value) in file.header.metadataText {
+            for (key, value) in file.contents.metadata {
                 guard let earlier = pairs.updateValue((value, file.path), forKey: key),
                     !earlier.value.utf8.elementsEqual(value.utf8)
                 else { continue }
@@ -275,14 +320,5 @@ public struct Checkpoint: Sendable {
             }
         }
         return []
-    }
-}
-
-extension SafetensorsHeader {
-    /// The pairs of `__metadata__`, the keys as UTF-8.
-    var metadataText: [(key: [UInt8], value: String)] {
-        metadata.map { pair in
-            (Array(text[pair.key]), String(decoding: pair.value.decoded(from: text.span), as: UTF8.self))
-        }
     }
 }

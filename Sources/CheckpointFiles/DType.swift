@@ -1,4 +1,4 @@
-/// The type of a tensor's elements, named as safetensors spells it.
+/// The type of a tensor's elements, named as safetensors spells it; those it has no name for after torch.
 public enum DType: String, Sendable, CaseIterable {
     case bool = "BOOL"
     case u8 = "U8"
@@ -22,16 +22,37 @@ public enum DType: String, Sendable, CaseIterable {
     case f32 = "F32"
     case f64 = "F64"
     case c64 = "C64"
+    /// Two F16.
+    case c32 = "C32"
+    /// Two BF16.
+    case bc32 = "BC32"
+    /// Two F64.
+    case c128 = "C128"
+    /// Quantised: an I8, to be scaled.
+    case qi8 = "QI8"
+    /// Quantised: a U8, to be scaled.
+    case qu8 = "QU8"
+    /// Quantised: an I32, to be scaled.
+    case qi32 = "QI32"
+
+    /// Whether safetensors files can hold it.
+    public var isInSafetensors: Bool {
+        switch self {
+        case .c32, .bc32, .c128, .qi8, .qu8, .qi32: false
+        default: true
+        }
+    }
 
     /// The bits that one element takes; fewer than eight for packed types.
     public var bitWidth: Int {
         switch self {
         case .f4E2M1: 4
         case .f6E2M3, .f6E3M2: 6
-        case .bool, .u8, .i8, .f8E5M2, .f8E4M3, .f8E8M0, .f8E4M3FNUZ, .f8E5M2FNUZ: 8
+        case .bool, .u8, .i8, .f8E5M2, .f8E4M3, .f8E8M0, .f8E4M3FNUZ, .f8E5M2FNUZ, .qi8, .qu8: 8
         case .u16, .i16, .f16, .bf16: 16
-        case .u32, .i32, .f32: 32
+        case .u32, .i32, .f32, .c32, .bc32, .qi32: 32
         case .u64, .i64, .f64, .c64: 64
+        case .c128: 128
         }
     }
 

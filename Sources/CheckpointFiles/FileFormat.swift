@@ -81,7 +81,9 @@ public enum FileFormat: String, Sendable, CaseIterable {
         case .gitLFSPointer: "it stands for a file that was not downloaded: run `git lfs pull`"
         case .html: "the download gave a web page (often a log-in or error page) instead of the file"
         case .sevenZip, .gzip, .zstd, .tar, .zip: "unpack it first"
-        default: "this version reads safetensors files, their shard indexes and directories of them"
+        case .pickle: "a model is saved with torch.save or as safetensors"
+        default:
+            "this tool reads safetensors files, files of torch.save, shard indexes of either and directories of them"
         }
     }
 }

@@ -14,6 +14,16 @@ public struct ReadLimits: Sendable, Equatable {
     public var metadataEntries = 100_000
     /// The most files that one index may name; each stays open while the checkpoint is.
     public var shards = 1000
+    /// The longest pickle of a PyTorch checkpoint, in bytes; there are about 150 a tensor.
+    public var pickleBytes = 32_000_000
+    /// The most memory that the values of a pickle may take, in bytes; there are about 250 a tensor.
+    public var pickledValueBytes = 40_000_000
+    /// The most bytes of tensors that repeat the elements of their storage, unless four times the file's size is more.
+    public var expandedBytes = 1 << 30
+    /// Checksums are held against the tensors' bytes when a file is opened if these are fewer, else when they are read.
+    public var checkedAtOpeningBytes = 64_000_000
+    /// The longest directory of a zip archive, in bytes; there are about 80 a record.
+    public var zipDirectoryBytes = 24_000_000
 
     /// The limits that are meant for everyday use.
     public static let standard = ReadLimits()

@@ -1,6 +1,6 @@
 /// One tensor of a checkpoint: what it is and where its bytes are.
 public struct TensorInfo: Sendable {
-    /// The name as stored.
+    /// The name as stored; nested dictionaries and lists are flattened with dots.
     ///
     /// Compare names by their bytes (`utf8`): `==` takes different spellings of one character as equal.
     public let name: String
@@ -10,9 +10,43 @@ public struct TensorInfo: Sendable {
     public let shape: [Int]
     /// The index in ``Checkpoint/files`` of the file that holds it.
     public let file: Int
-    /// Where its bytes are in that file, from the file's start: row-major, little-endian.
+    /// Where its bytes are in that file, from the file's start: little-endian, in row-major order.
+    ///
+    /// One that is not contiguous shares this range with elements that are not its own, or uses some of them more than once.
     public let byteRange: Range<Int>
+    /// How many bytes its elements take in row-major order.
+    public let byteCount: Int
+
+    /// How the elements lie, where they do not lie in row-major order.
+    let view: StridedView?
+    /// The number of the storage in its file whose checksum covers it, where there is one.
+    let storage: Int?
+
+    /// Whether its elements lie in the file in row-major order, without others between them.
+    public var isContiguous: Bool { view == nil }
 
     /// The number of elements.
-    public var elementCount: Int { byteRange.count * 8 / dtype.bitWidth }
+    public var elementCount: Int { byteCount * 8 / dtype.bitWidth }
+
+    init(name: String, dtype: DType, shape: [Int], file: Int, byteRange: Range<Int>) {
+        self.name = name
+        self.dtype = dtype
+        self.shape = shape
+        self.file = file
+        self.byteRange = byteRange
+        self.byteCount = byteRange.count
+        self.view = nil
+        self.storage = nil
+    }
+
+    init(name: String, dtype: DType, shape: [Int], file: Int, view: StridedView, storage: Int) {
+        self.name = name
+        self.dtype = dtype
+        self.shape = shape
+        self.file = file
+        self.byteRange = view.byteRange
+        self.byteCount = view.byteCount
+        self.view = view.isContiguous ? nil : view
+        self.storage = storage
+    }
 }

@@ -70,10 +70,10 @@ private final class TensorScanner: Sendable {
         self.statistics = statistics
         self.sha256 = sha256
         self.progress = progress
-        self.total = tensors.reduce(0) { $0 + $1.byteRange.count }
+        self.total = tensors.reduce(0) { $0 + $1.byteCount }
         // A hash runs through its tensor from end to end; statistics can begin anywhere.
         self.tasks = tensors.enumerated().flatMap { number, tensor in
-            let count = tensor.byteRange.count
+            let count = tensor.byteCount
             let step = sha256 ? max(count, 1) : Self.pieceSize
             return stride(from: 0, to: max(count, 1), by: step).map { start in
                 Task(tensor: number, range: start..<min(start + step, count))

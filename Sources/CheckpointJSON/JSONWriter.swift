@@ -71,6 +71,12 @@ public struct JSONWriter {
         output.write(number.description)
     }
 
+    /// `true` or `false`.
+    public mutating func value(_ truth: Bool) {
+        separate()
+        output.write(truth ? "true" : "false")
+    }
+
     /// `null`.
     public mutating func null() {
         separate()

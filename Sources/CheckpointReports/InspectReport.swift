@@ -100,6 +100,38 @@ public struct InspectReport: Sendable {
             json.end()
         }
         json.end()
+        json.key("globals")
+        json.beginArray()
+        for global in checkpoint.globals {
+            json.beginObject(onOneLine: true)
+            json.key("name")
+            json.value(global.name)
+            json.key("kind")
+            json.value(global.kind.rawValue)
+            json.end()
+        }
+        json.end()
+        json.key("tied")
+        json.beginArray()
+        for names in checkpoint.tiedTensors {
+            json.beginArray(onOneLine: true)
+            for name in names { json.value(name) }
+            json.end()
+        }
+        json.end()
+        json.key("others")
+        json.beginArray()
+        for other in checkpoint.otherTensors {
+            json.beginObject(onOneLine: true)
+            json.key("name")
+            json.value(other.name)
+            json.key("kind")
+            json.value(other.kind)
+            json.key("listed")
+            json.value(other.isListed)
+            json.end()
+        }
+        json.end()
         json.key("tensors")
         json.beginArray()
         for (index, tensor) in tensors.enumerated() {
@@ -121,7 +153,7 @@ public struct InspectReport: Sendable {
         for dimension in tensor.shape { json.value(dimension) }
         json.end()
         json.key("bytes")
-        json.value(tensor.byteRange.count)
+        json.value(tensor.byteCount)
         json.key("file")
         json.value(checkpoint.files[tensor.file].path)
         if let statistics = scan?.statistics {
@@ -167,6 +199,7 @@ public struct InspectReport: Sendable {
                 writeTree(to: &output)
             }
         }
+        writeOddities(to: &output)
         try output.finish()
     }
 
@@ -195,6 +228,25 @@ public struct InspectReport: Sendable {
         }
     }
 
+    /// What there is beside plain tensors; long lists are cut, --json has all.
+    private func writeOddities(to output: inout ByteOutput) {
+        func write(_ title: String, _ lines: [String], limit: Int = 20) {
+            guard !lines.isEmpty else { return }
+            output.write("\n\(title)\n")
+            for line in lines.prefix(limit) { output.write("  \(line)\n") }
+            if lines.count > limit { output.write("  … \(countText(lines.count - limit)) more (--json has all)\n") }
+        }
+        func names(_ kind: PickleGlobal.Kind) -> [String] {
+            checkpoint.globals.filter { $0.kind == kind }.map { $0.name.printable(limit: 200) }
+        }
+        write("tied", checkpoint.tiedTensors.map { $0.map { $0.printable(limit: 200) }.joined(separator: " = ") })
+        write(
+            "not plain tensors",
+            checkpoint.otherTensors.map { "\($0.name.printable(limit: 200)): \($0.kind.printable())" })
+        write("the pickle also names, as labels that are never run", names(.unknown))
+        write("DANGEROUS: the pickle names what runs foreign code", names(.dangerous))
+    }
+
     private func writeTree(to output: inout ByteOutput) {
         let tree = TensorTree(tensors)
         guard !tree.isTooLarge else {
@@ -218,7 +270,7 @@ public struct InspectReport: Sendable {
             table.append(tensor.name.printable(limit: 200))
             table.append(tensor.dtype.rawValue)
             table.append(shapeText(tensor.shape))
-            table.append(byteText(tensor.byteRange.count))
+            table.append(byteText(tensor.byteCount))
             if hasStatistics {
                 let found = scans[index].statistics
                 for value in [found?.minimum, found?.maximum, found?.mean, found?.standardDeviation] {

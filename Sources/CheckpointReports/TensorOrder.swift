@@ -11,7 +11,7 @@ extension Checkpoint {
         return switch order {
         case .offset: positions
         case .name: sorted(by: { Array($0.name.utf8) }, naturallyPrecedes)
-        case .size: sorted(by: \.byteRange.count, >)
+        case .size: sorted(by: \.byteCount, >)
         }
     }
 }

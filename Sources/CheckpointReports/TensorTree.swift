@@ -93,7 +93,7 @@ struct TensorTree {
         var leaf =
             node.leaves.removeValue(forKey: key) ?? Leaf(numbers: Array(repeating: IndexSet(), count: numbers.count))
         leaf.count += 1
-        leaf.byteCount += tensor.byteRange.count
+        leaf.byteCount += tensor.byteCount
         for (level, number) in numbers.enumerated() { leaf.numbers[level].insert(number) }
         node.leaves[key] = leaf
     }

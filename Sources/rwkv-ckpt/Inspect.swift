@@ -15,8 +15,10 @@ struct Inspect: ReportingCommand {
             rwkv-ckpt inspect Qwen3-8B --json
             """,
         discussion: """
-            PATH is a safetensors file, a shard index (*.index.json) or a directory that holds one of them. What a file is \
-            comes from its bytes, never from its name. Reads headers alone, unless --stats or --hash ask for the data.
+            PATH is a safetensors file, a file of torch.save, a shard index (*.index.json) or a directory that holds one of \
+            them. What a file is comes from its bytes, never from its name. Reads headers alone, unless --stats or --hash ask \
+            for the data. Pickles are read without running anything in them; one that would run foreign code in Python is \
+            listed, and refused then.
 
             Exit status: 0 done, 64 wrong usage, 65 the input is malformed or of another format, 66 no such input, 74 reading \
             or writing failed.
@@ -48,7 +50,8 @@ struct Inspect: ReportingCommand {
     var json = false
 
     func report() throws {
-        let checkpoint = try Checkpoint.open(path)
+        // Researchers look before they trust: what is dangerous is shown first, and refused then.
+        let checkpoint = try Checkpoint.open(path, refusesDangerous: false)
         let positions = checkpoint.positions(
             sortedBy: sort, where: filter.map { glob in { matches($0, glob: glob) } })
         var scans: [TensorScan] = []
@@ -60,11 +63,15 @@ struct Inspect: ReportingCommand {
                 threads: Int(rwkv_available_processors()), progress: WorkProgress { bar.show($0, of: $1) })
         }
         let report = InspectReport(checkpoint, positions: positions, scans: scans)
-        if json { return try report.writeJSON(to: standardOutput()) }
-        for warning in checkpoint.warnings {
-            printError("warning: \(warning.path.printable()): \(warning.message.printable())")
+        if json {
+            try report.writeJSON(to: standardOutput())
+        } else {
+            for warning in checkpoint.warnings {
+                printError("warning: \(warning.path.printable()): \(warning.message.printable())")
+            }
+            try report.writeText(to: standardOutput(), listsTensors: tensors)
         }
-        try report.writeText(to: standardOutput(), listsTensors: tensors)
+        if let danger = checkpoint.danger { throw danger }
     }
 }
 

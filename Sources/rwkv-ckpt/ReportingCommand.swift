@@ -30,7 +30,7 @@ extension CheckpointError.Category {
     /// What the process ends with (sysexits.h).
     var exitStatus: ExitCode {
         switch self {
-        case .malformed, .unsupported: ExitCode(65)
+        case .malformed, .unsupported, .dangerous: ExitCode(65)
         case .notFound: ExitCode(66)
         case .inputOutput: ExitCode(74)
         case .cancelled: ExitCode(130)

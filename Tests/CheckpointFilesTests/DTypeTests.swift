@@ -3,7 +3,8 @@ import Testing
 
 @Suite struct DTypeTests {
     @Test func hasTheFormatsTypesAndWidths() {
-        let widths = Dictionary(uniqueKeysWithValues: DType.allCases.map { ($0.rawValue, $0.bitWidth) })
+        let formats = DType.allCases.filter(\.isInSafetensors)
+        let widths = Dictionary(uniqueKeysWithValues: formats.map { ($0.rawValue, $0.bitWidth) })
         #expect(
             widths == [
                 "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8,
@@ -12,6 +13,13 @@ import Testing
                 "F32": 32,
                 "C64": 64, "F64": 64, "I64": 64, "U64": 64,
             ])
+    }
+
+    @Test func hasTorchsOwnTypesToo() {
+        let others = DType.allCases.filter { !$0.isInSafetensors }
+        #expect(
+            Dictionary(uniqueKeysWithValues: others.map { ($0.rawValue, $0.bitWidth) })
+                == ["C32": 32, "BC32": 32, "C128": 128, "QI8": 8, "QU8": 8, "QI32": 32])
     }
 
     @Test func countsBytes() throws {

@@ -51,6 +51,9 @@ const rwkv_kernels *rwkv_kernels_for(rwkv_instruction_set instruction_set);
 // The best instruction set of this machine.
 rwkv_instruction_set rwkv_best_instruction_set(void);
 
+// The CRC-32 of zip archives; `crc` is that of the bytes in front, 0 where there are none.
+uint32_t rwkv_crc32(uint32_t crc, const void *bytes, size_t count);
+
 // How many processors this process may run on; at least one.
 int rwkv_available_processors(void);
 

@@ -22,10 +22,8 @@ struct SafetensorsHeader: Sendable {
 
     /// The header's JSON, names unescaped where they stand.
     let text: [UInt8]
-    /// In the order of the header.
+    /// In the order of their data; those without any in the order of the header.
     let entries: [Entry]
-    /// Indices of ``entries`` by place in the file.
-    let order: [UInt32]
     /// The pairs of `__metadata__` in the order of the header.
     let metadata: [(key: Range<Int>, value: JSONString)]
     /// Sentences for the user; at most one of a kind.
@@ -40,7 +38,12 @@ struct SafetensorsHeader: Sendable {
         var parser = SafetensorsHeaderParser(dataCount: dataCount, limits: limits, headerBytes: text.count)
         try parser.parse(text.span)
         parser.unescapeNames(in: &text)
-        let entries = parser.entries
+        var entries = parser.entries
+        func precedes(_ a: Entry, _ b: Entry) -> Bool {
+            (a.begin, a.end, a.shapeStart) < (b.begin, b.end, b.shapeStart)
+        }
+        let isSorted = zip(entries, entries.dropFirst()).allSatisfy(precedes)
+        if !isSorted { entries.sort(by: precedes) }
         var names = NameTable(capacity: entries.count)
         for id in entries.indices {
             let earlier = names.insert(UInt32(id), text: text) { entries[Int($0)].nameRange }
@@ -57,7 +60,7 @@ struct SafetensorsHeader: Sendable {
                 throw MalformedInput("a metadata key appears twice", at: parser.metadata[id].key.lowerBound)
             }
         }
-        self.order = try Self.orderByPlace(entries, dataCount: dataCount, text: text)
+        try Self.checkPlaces(entries, dataCount: dataCount, text: text)
         self.text = text
         self.entries = entries
         self.metadata = parser.metadata
@@ -65,8 +68,8 @@ struct SafetensorsHeader: Sendable {
         self.names = names
     }
 
-    /// The index in ``entries`` of the tensor with this name, compared by bytes.
-    func index(of name: ArraySlice<UInt8>) -> Int? {
+    /// The position in ``entries`` of the tensor with this name, compared by bytes.
+    func position(of name: ArraySlice<UInt8>) -> Int? {
         names.find(name, text: text) { entries[Int($0)].nameRange }.map(Int.init)
     }
 
@@ -92,24 +95,15 @@ struct SafetensorsHeader: Sendable {
         return shape
     }
 
-    /// Sorts by place, and checks that the tensors follow each other without gap or overlap to the last byte.
-    private static func orderByPlace(
-        _ entries: [Entry], dataCount: Int, text: [UInt8]
-    ) throws(MalformedInput) -> [UInt32] {
+    /// Checks that the tensors follow each other without gap or overlap to the last byte.
+    private static func checkPlaces(_ entries: [Entry], dataCount: Int, text: [UInt8]) throws(MalformedInput) {
         func malformed(_ problem: String, _ entry: Entry, expected: Int, found: Int) -> MalformedInput {
             MalformedInput(
                 problem, at: entry.nameRange.lowerBound, tensor: excerpt(text[entry.nameRange]),
                 expected: "\(expected)", found: "\(found)")
         }
-        func precedes(_ a: Entry, _ b: Entry) -> Bool {
-            (a.begin, a.end) < (b.begin, b.end)
-        }
-        var order = Array(0..<UInt32(entries.count))
-        let isSorted = zip(entries, entries.dropFirst()).allSatisfy { !precedes($1, $0) }
-        if !isSorted { order.sort { precedes(entries[Int($0)], entries[Int($1)]) } }
         var end = 0
-        for id in order {
-            let entry = entries[Int(id)]
+        for entry in entries {
             guard entry.begin == end else {
                 let problem =
                     entry.begin < end
@@ -123,7 +117,6 @@ struct SafetensorsHeader: Sendable {
                 "there are bytes after the data of the last tensor", at: text.count + end,
                 expected: "\(end) bytes of data", found: "\(dataCount)")
         }
-        return order
     }
 }
 

@@ -156,7 +156,9 @@ struct SafetensorsHeaderParser {
         let start = scanner.position
         let name = try scanner.string()
         if let last = entries.last?.dtype, scanner.matches(name, last.rawValue) { return last }
-        for dtype in DType.allCases where scanner.matches(name, dtype.rawValue) { return dtype }
+        for dtype in DType.allCases where dtype.isInSafetensors && scanner.matches(name, dtype.rawValue) {
+            return dtype
+        }
         throw MalformedInput(
             "the dtype is unknown", at: start, expected: "one of the format's 22",
             found: "\"\(scanner.excerpt(of: name))\"")

@@ -1,0 +1,285 @@
+import CheckpointJSON
+
+/// A reference to a value of a ``PickleGraph``; small integers and constants are their own reference.
+struct PickleValue: Sendable, Hashable {
+    private let bits: UInt32
+
+    static let absent = PickleValue(bits: 0x8000_0000)
+    static let none = PickleValue(bits: 0x8000_0001)
+    static let `false` = PickleValue(bits: 0x8000_0002)
+    static let `true` = PickleValue(bits: 0x8000_0003)
+
+    private init(bits: UInt32) { self.bits = bits }
+
+    fileprivate init(node: Int) { bits = UInt32(node) }
+
+    fileprivate init?(smallInteger: Int) {
+        guard 0..<0x4000_0000 ~= smallInteger else { return nil }
+        bits = 0x4000_0000 | UInt32(smallInteger)
+    }
+
+    fileprivate var node: Int? { bits >> 30 == 0 ? Int(bits) : nil }
+    fileprivate var smallInteger: Int? { bits >> 30 == 1 ? Int(bits & 0x3FFF_FFFF) : nil }
+}
+
+/// What a pickle describes, as inert data: nothing that it names is looked up, called or imported.
+///
+/// Values refer to each other by number. A value that stands at many places, or in itself, is there once, and nothing here walks
+/// from value to value: neither depth nor sharing can make building, copying or freeing a graph expensive.
+struct PickleGraph: Sendable {
+    /// One value, taken apart.
+    enum Content {
+        case none
+        case bool(Bool)
+        case integer(Int)
+        /// An integer of more than 64 bits, or a floating-point number: nothing that a tensor is made of.
+        case number
+        /// Where its UTF-8 stands in ``pickle``.
+        case text(Range<Int>)
+        case bytes
+        case tuple(ArraySlice<PickleValue>)
+        case list
+        case dictionary
+        case set
+        /// The number in ``globals``.
+        case global(Int)
+        /// What a call would give, were it made.
+        case object(Object)
+        /// What the writer left to the file around the pickle.
+        case persistent(PickleValue)
+    }
+
+    /// A call that was asked for, and what was to be done with its result.
+    struct Object: Sendable {
+        var callable: PickleValue
+        var arguments: PickleValue
+        var state = PickleValue.absent
+        /// Whether what was put into it are keys and values by turns.
+        fileprivate(set) var holdsPairs = false
+        fileprivate var items = ItemList()
+    }
+
+    /// The name of something in Python: a module, and a name in it.
+    struct Global: Sendable {
+        var module: Range<Int>
+        var name: Range<Int>
+    }
+
+    private enum Kind: UInt8 {
+        case integer, number, text, bytes, tuple, list, dictionary, set, global, object, persistent
+    }
+
+    /// What `a` and `b` mean depends on the kind: the halves of an integer, a start and a count, a number in one of the tables.
+    private struct Node {
+        var kind: Kind
+        var a: UInt32
+        var b: UInt32
+    }
+
+    /// Items that were appended together, and the number of the next ones; 0 is none.
+    private struct Chunk {
+        var start: UInt32
+        var count: UInt32
+        var next: UInt32 = 0
+    }
+
+    fileprivate struct ItemList: Sendable {
+        /// Numbers of chunks, from 1; 0 is none.
+        var first: UInt32 = 0
+        var last: UInt32 = 0
+    }
+
+    /// The bytes that were read.
+    let pickle: [UInt8]
+    /// Everything that was named, in the order of the pickle, the same name as often as the pickle gives it.
+    private(set) var globals: [Global] = []
+    /// What the persistent values are known by, in the order of the pickle.
+    private(set) var persistentIdentifiers: [PickleValue] = []
+
+    private var nodes: [Node] = []
+    private var children: [PickleValue] = []
+    private var chunks: [Chunk] = []
+    private var objects: [Object] = []
+    private var budget: Int
+
+    /// An empty graph that may take `limit` bytes beside those of `pickle`.
+    init(_ pickle: [UInt8], limit: Int) {
+        self.pickle = pickle
+        budget = limit
+        // Every node takes a byte of the pickle at least. Pages that are not used cost nothing, growing would copy.
+        nodes.reserveCapacity(min(pickle.count, limit / MemoryLayout<Node>.stride))
+        children.reserveCapacity(min(pickle.count, limit / MemoryLayout<PickleValue>.stride))
+    }
+
+    // MARK: Reading
+
+    /// Takes a value apart.
+    func content(_ value: PickleValue) -> Content {
+        if let integer = value.smallInteger { return .integer(integer) }
+        guard let index = value.node else {
+            return switch value {
+            case .true: .bool(true)
+            case .false: .bool(false)
+            default: .none
+            }
+        }
+        let node = nodes[index]
+        return switch node.kind {
+        case .integer: .integer(Int(Int64(bitPattern: UInt64(node.a) << 32 | UInt64(node.b))))
+        case .number: .number
+        case .text: .text(Int(node.a)..<Int(node.a) + Int(node.b))
+        case .bytes: .bytes
+        case .tuple: .tuple(children[Int(node.a)..<Int(node.a) + Int(node.b)])
+        case .list: .list
+        case .dictionary: .dictionary
+        case .set: .set
+        case .global: .global(Int(node.a))
+        case .object: .object(objects[Int(node.a)])
+        case .persistent: .persistent(persistentIdentifiers[Int(node.a)])
+        }
+    }
+
+    /// The items that were put into a list, a set, a dictionary (keys and values by turns) or an object, in their order.
+    func items(of value: PickleValue) -> [PickleValue] {
+        guard let index = value.node else { return [] }
+        let node = nodes[index]
+        var chunk: UInt32
+        switch node.kind {
+        case .list, .dictionary, .set: chunk = node.a
+        case .object: chunk = objects[Int(node.a)].items.first
+        default: return []
+        }
+        var items: [PickleValue] = []
+        while chunk != 0 {
+            let part = chunks[Int(chunk) - 1]
+            items += children[Int(part.start)..<Int(part.start) + Int(part.count)]
+            chunk = part.next
+        }
+        return items
+    }
+
+    /// A global's module and name, with a dot between them.
+    func name(ofGlobal number: Int) -> String {
+        let global = globals[number]
+        return String(decoding: pickle[global.module] + [UInt8(ascii: ".")] + pickle[global.name], as: UTF8.self)
+    }
+
+    /// How many values there are that are not their own reference.
+    var nodeCount: Int { nodes.count }
+
+    /// The number of a value below ``nodeCount``; nil for small integers and constants.
+    func number(of value: PickleValue) -> Int? { value.node }
+
+    // MARK: Building
+
+    mutating func integer(_ value: Int) throws(PickleFailure) -> PickleValue {
+        if let small = PickleValue(smallInteger: value) { return small }
+        let bits = UInt64(bitPattern: Int64(value))
+        return try add(.integer, UInt32(bits >> 32), UInt32(truncatingIfNeeded: bits))
+    }
+
+    mutating func number() throws(PickleFailure) -> PickleValue { try add(.number) }
+
+    mutating func bytes() throws(PickleFailure) -> PickleValue { try add(.bytes) }
+
+    mutating func text(_ range: Range<Int>) throws(PickleFailure) -> PickleValue {
+        try add(.text, UInt32(range.lowerBound), UInt32(range.count))
+    }
+
+    mutating func list() throws(PickleFailure) -> PickleValue { try add(.list) }
+
+    mutating func dictionary() throws(PickleFailure) -> PickleValue { try add(.dictionary) }
+
+    mutating func set() throws(PickleFailure) -> PickleValue { try add(.set) }
+
+    mutating func tuple(_ elements: some Collection<PickleValue>) throws(PickleFailure) -> PickleValue {
+        let start = try addChildren(elements)
+        return try add(.tuple, start, UInt32(elements.count))
+    }
+
+    mutating func persistent(_ identifier: PickleValue) throws(PickleFailure) -> PickleValue {
+        try spend(MemoryLayout<PickleValue>.stride)
+        persistentIdentifiers.append(identifier)
+        return try add(.persistent, UInt32(persistentIdentifiers.count - 1))
+    }
+
+    mutating func global(module: Range<Int>, name: Range<Int>) throws(PickleFailure) -> PickleValue {
+        try spend(MemoryLayout<Global>.stride)
+        globals.append(Global(module: module, name: name))
+        return try add(.global, UInt32(globals.count - 1))
+    }
+
+    mutating func object(_ callable: PickleValue, _ arguments: PickleValue) throws(PickleFailure) -> PickleValue {
+        try spend(MemoryLayout<Object>.stride)
+        objects.append(Object(callable: callable, arguments: arguments))
+        return try add(.object, UInt32(objects.count - 1))
+    }
+
+    /// Puts `items` behind those that a container or object has; `kinds` are the containers that the operation is for.
+    mutating func append(
+        _ items: some Collection<PickleValue>, to target: PickleValue, _ operation: Appending
+    ) throws(PickleFailure) {
+        guard let index = target.node else { throw .unfit }
+        switch (nodes[index].kind, operation) {
+        case (.list, .elements), (.dictionary, .pairs), (.set, .members):
+            var list = ItemList(first: nodes[index].a, last: nodes[index].b)
+            try append(items, to: &list)
+            (nodes[index].a, nodes[index].b) = (list.first, list.last)
+        case (.object, _):
+            let object = Int(nodes[index].a)
+            var list = objects[object].items
+            let isPairs = operation == .pairs
+            guard list.first == 0 || objects[object].holdsPairs == isPairs else { throw .unfit }
+            objects[object].holdsPairs = isPairs
+            try append(items, to: &list)
+            objects[object].items = list
+        default: throw .unfit
+        }
+    }
+
+    /// What is appended.
+    enum Appending {
+        case elements
+        case pairs
+        case members
+    }
+
+    /// Hands an object its state, once.
+    mutating func setState(_ state: PickleValue, of target: PickleValue) throws(PickleFailure) {
+        guard let index = target.node, nodes[index].kind == .object, objects[Int(nodes[index].a)].state == .absent
+        else {
+            throw .unfit
+        }
+        objects[Int(nodes[index].a)].state = state
+    }
+
+    private mutating func append(
+        _ items: some Collection<PickleValue>, to list: inout ItemList
+    ) throws(PickleFailure) {
+        guard !items.isEmpty else { return }
+        let start = try addChildren(items)
+        try spend(MemoryLayout<Chunk>.stride)
+        chunks.append(Chunk(start: start, count: UInt32(items.count)))
+        let number = UInt32(chunks.count)
+        if list.last == 0 { list.first = number } else { chunks[Int(list.last) - 1].next = number }
+        list.last = number
+    }
+
+    private mutating func add(_ kind: Kind, _ a: UInt32 = 0, _ b: UInt32 = 0) throws(PickleFailure) -> PickleValue {
+        try spend(MemoryLayout<Node>.stride)
+        nodes.append(Node(kind: kind, a: a, b: b))
+        return PickleValue(node: nodes.count - 1)
+    }
+
+    private mutating func addChildren(_ values: some Collection<PickleValue>) throws(PickleFailure) -> UInt32 {
+        try spend(values.count * MemoryLayout<PickleValue>.stride)
+        children.append(contentsOf: values)
+        return UInt32(children.count - values.count)
+    }
+
+    /// Takes memory from the budget before it is used.
+    mutating func spend(_ byteCount: Int) throws(PickleFailure) {
+        guard byteCount <= budget else { throw .outOfMemory }
+        budget -= byteCount
+    }
+}

@@ -1,0 +1,392 @@
+import CheckpointJSON
+
+/// Runs a pickle's stack machine (protocols 0 to 5) and gives what it describes, as inert data.
+///
+/// No operation does anything but arrange values in a ``PickleGraph``: a global is a name, a call is a record of its parts. There
+/// is no recursion; every length is held against the bytes that are there before anything is done with it. The operations are those
+/// of CPython's pickletools.py. Refused: extension codes and out-of-band buffers, whose meaning is not in the file, and persistent
+/// identifiers as text.
+struct PickleMachine {
+    /// The values that were on the stack's top when the pickle ended, and where it ended.
+    struct Result {
+        var graph: PickleGraph
+        var value: PickleValue
+        var end: Int
+        var protocolVersion: Int
+    }
+
+    /// The longest line of a text operation, and the longest name of a global.
+    private static let lineLimit = 1000
+    private static let stackLimit = 1_000_000
+    private static let markLimit = 10_000
+
+    private let bytes: [UInt8]
+    private var position: Int
+    private var graph: PickleGraph
+    private var stack: [PickleValue] = []
+    /// The height of the stack at each mark.
+    private var marks: [Int] = []
+    private var memo: [PickleValue] = []
+    private var operations = 0
+    private var frameEnd = 0
+    private var protocolVersion = 0
+
+    private init(_ bytes: [UInt8], from start: Int, limits: ReadLimits) {
+        self.bytes = bytes
+        position = start
+        graph = PickleGraph(bytes, limit: limits.pickledValueBytes)
+    }
+
+    /// Runs the pickle that begins at `start`.
+    ///
+    /// - Throws: ``MalformedInput`` with the offset in `bytes`. Where the bytes end within the pickle, the offset is their count.
+    static func run(_ bytes: [UInt8], from start: Int = 0, limits: ReadLimits) throws(MalformedInput) -> Result {
+        var machine = PickleMachine(bytes, from: start, limits: limits)
+        let value = try machine.run()
+        return Result(
+            graph: machine.graph, value: value, end: machine.position, protocolVersion: machine.protocolVersion)
+    }
+
+    private mutating func run() throws(MalformedInput) -> PickleValue {
+        while true {
+            let start = position
+            guard start < bytes.count else { throw MalformedInput("the pickle ends early", at: start) }
+            position += 1
+            let code = bytes[start]
+            guard let operation = PickleOpcode(rawValue: code) else {
+                throw MalformedInput("the pickle has an unknown operation, code \(code),", at: start)
+            }
+            operations += 1
+            if operation == .stop {
+                guard marks.isEmpty, stack.count == 1 else {
+                    throw MalformedInput(
+                        "the pickle ends with \(stack.count) values on its stack", at: start, expected: "1 value",
+                        found: "\(stack.count)")
+                }
+                guard position >= frameEnd else { throw MalformedInput("the pickle ends within a frame", at: start) }
+                return stack[0]
+            }
+            do throws(PickleFailure) {
+                try perform(operation)
+            } catch {
+                throw error.malformed(operation, at: start, end: bytes.count)
+            }
+            guard frameEnd <= start || position <= frameEnd else {
+                throw MalformedInput("an operation of the pickle crosses the end of its frame", at: start)
+            }
+        }
+    }
+
+    private mutating func perform(_ operation: PickleOpcode) throws(PickleFailure) {
+        switch operation {
+        case .stop: break
+        case .protocol:
+            let version = try Int(byte())
+            guard version <= 5 else { throw .other("the pickle's protocol is \(version)", expected: "5 at the most") }
+            protocolVersion = max(protocolVersion, version)
+        case .frame:
+            let count = try count(bytes: 8)
+            guard position >= frameEnd else { throw .other("a frame begins within another") }
+            guard count <= bytes.count - position else { throw .truncated(count) }
+            frameEnd = position + count
+
+        case .none: try push(.none)
+        case .true: try push(.true)
+        case .false: try push(.false)
+        case .integer1: try push(graph.integer(Int(byte())))
+        case .integer2: try push(graph.integer(Int(unsigned(2))))
+        case .integer4: try push(graph.integer(Int(Int32(truncatingIfNeeded: unsigned(4)))))
+        case .long1: try long(count: Int(byte()))
+        case .long4: try long(count: count(bytes: 4))
+        case .float8:
+            _ = try take(8)
+            try push(graph.number())
+        case .integerLine, .longLine: try decimal(line(), isLong: operation == .longLine)
+        case .floatLine:
+            _ = try line()
+            try push(graph.number())
+
+        case .text1, .bytesAsText1: try text(count: Int(byte()))
+        case .text4, .bytesAsText4: try text(count: count(bytes: 4))
+        case .text8: try text(count: count(bytes: 8))
+        case .stringLine:
+            let line = try line()
+            guard line.count >= 2, let quote = bytes[line].first, quote == bytes[line].last, [34, 39].contains(quote)
+            else { throw .other("a string is not between quotes") }
+            try text(line: line.dropFirst().dropLast())
+        case .textLine: try text(line: line())
+        case .bytes1: try bytes(count: Int(byte()))
+        case .bytes4: try bytes(count: count(bytes: 4))
+        case .bytes8, .byteArray8: try bytes(count: count(bytes: 8))
+
+        case .emptyTuple: try push(graph.tuple([]))
+        case .tuple1: try tuple(count: 1)
+        case .tuple2: try tuple(count: 2)
+        case .tuple3: try tuple(count: 3)
+        case .tuple: try tuple(count: stack.count - popMark())
+        case .emptyList: try push(graph.list())
+        case .emptyDictionary: try push(graph.dictionary())
+        case .emptySet: try push(graph.set())
+        case .list, .dictionary, .frozenSet: try container(operation)
+        case .append: try append(1, .elements)
+        case .appends: try append(stack.count - popMark(), .elements)
+        case .setItem: try append(2, .pairs)
+        case .setItems: try append(stack.count - popMark(), .pairs)
+        case .addItems: try append(stack.count - popMark(), .members)
+
+        case .mark:
+            guard marks.count < Self.markLimit else {
+                throw .other("the pickle has more than \(Self.markLimit) open marks")
+            }
+            marks.append(stack.count)
+        case .pop:
+            if let mark = marks.last, mark == stack.count { marks.removeLast() } else { _ = try pop() }
+        case .popMark: stack.removeSubrange(try popMark()...)
+        case .duplicate: try push(top())
+        case .put: try memoize(index(line()))
+        case .put1: try memoize(Int(byte()))
+        case .put4: try memoize(count(bytes: 4))
+        case .memoize: try memoize(memo.count)
+        case .get: try recall(index(line()))
+        case .get1: try recall(Int(byte()))
+        case .get4: try recall(count(bytes: 4))
+
+        case .global:
+            let (module, name) = try (line(), line())
+            try push(global(module, name))
+        case .stackGlobal:
+            let (name, module) = try (pop(), pop())
+            guard case .text(let moduleRange) = graph.content(module), case .text(let nameRange) = graph.content(name)
+            else { throw .other("a global's name is not text") }
+            try push(global(moduleRange, nameRange))
+        case .reduce, .newObject:
+            let (arguments, callable) = try (pop(), pop())
+            guard case .tuple = graph.content(arguments) else { throw .other("a call's arguments are no tuple") }
+            try push(graph.object(callable, arguments))
+        case .newObjectWithKeywords:
+            let (keywords, arguments, callable) = try (pop(), pop(), pop())
+            guard case .tuple = graph.content(arguments), case .dictionary = graph.content(keywords) else {
+                throw .other("a call's arguments are no tuple and dictionary")
+            }
+            try push(graph.object(callable, graph.tuple([arguments, keywords])))
+        case .instance:
+            let (module, name) = try (line(), line())
+            try tuple(count: stack.count - popMark())
+            let arguments = try pop()
+            try push(graph.object(global(module, name), arguments))
+        case .object:
+            let mark = try popMark()
+            guard mark < stack.count else { throw .other("an object has no class") }
+            let callable = stack.remove(at: mark)
+            try tuple(count: stack.count - mark)
+            let arguments = try pop()
+            try push(graph.object(callable, arguments))
+        case .build:
+            let state = try pop()
+            try graph.setState(state, of: top())
+        case .persistentIdentifier:
+            let identifier = try pop()
+            try push(graph.persistent(identifier))
+        case .persistentIdentifierLine:
+            throw .other("the pickle has a persistent identifier as text, which torch does not write")
+        case .extension1, .extension2, .extension4:
+            throw .other("the pickle uses an extension code, whose meaning is not in the file")
+        case .nextBuffer, .readOnlyBuffer:
+            throw .other("the pickle wants a buffer from outside, which is not in the file")
+        }
+    }
+}
+
+// MARK: Operands and values
+
+extension PickleMachine {
+    private mutating func byte() throws(PickleFailure) -> UInt8 {
+        try bytes[take(1).lowerBound]
+    }
+
+    /// Steps over as many bytes; gives where they are.
+    private mutating func take(_ count: Int) throws(PickleFailure) -> Range<Int> {
+        guard count <= bytes.count - position else { throw .truncated(count) }
+        position += count
+        return position - count..<position
+    }
+
+    /// A little-endian integer of so many bytes.
+    private mutating func unsigned(_ byteCount: Int) throws(PickleFailure) -> UInt64 {
+        try bytes[take(byteCount)].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+    }
+
+    /// A length or an index.
+    private mutating func count(bytes byteCount: Int) throws(PickleFailure) -> Int {
+        let value = try unsigned(byteCount)
+        guard let count = Int(exactly: value) else { throw .truncated(.max) }
+        return count
+    }
+
+    /// The text up to the end of the line, without it.
+    private mutating func line() throws(PickleFailure) -> Range<Int> {
+        let window = bytes[position...].prefix(Self.lineLimit + 1)
+        guard let end = window.firstIndex(of: UInt8(ascii: "\n")) else {
+            if window.count <= Self.lineLimit { throw .truncated(1) }
+            throw .other("a line of the pickle is longer than \(Self.lineLimit) bytes")
+        }
+        defer { position = end + 1 }
+        return position..<end
+    }
+
+    private mutating func push(_ value: PickleValue) throws(PickleFailure) {
+        guard stack.count < Self.stackLimit else {
+            throw .other("the pickle has more than \(Self.stackLimit) values on its stack")
+        }
+        stack.append(value)
+    }
+
+    /// The value on top of the stack and above the last mark.
+    private func top() throws(PickleFailure) -> PickleValue {
+        guard stack.count > marks.last ?? 0, let value = stack.last else { throw .underflow }
+        return value
+    }
+
+    private mutating func pop() throws(PickleFailure) -> PickleValue {
+        let value = try top()
+        stack.removeLast()
+        return value
+    }
+
+    private mutating func popMark() throws(PickleFailure) -> Int {
+        guard let mark = marks.popLast() else { throw .other("the pickle has no open mark") }
+        return mark
+    }
+
+    /// Takes the last `count` values, which stand above the last mark.
+    private mutating func popLast(_ count: Int) throws(PickleFailure) -> ArraySlice<PickleValue> {
+        guard count <= stack.count - (marks.last ?? 0) else { throw .underflow }
+        let values = stack.suffix(count)
+        stack.removeLast(count)
+        return values
+    }
+
+    private mutating func tuple(count: Int) throws(PickleFailure) {
+        let values = try popLast(count)
+        try push(graph.tuple(values))
+    }
+
+    private mutating func container(_ operation: PickleOpcode) throws(PickleFailure) {
+        let items = try popLast(stack.count - popMark())
+        switch operation {
+        case .list:
+            try push(graph.list())
+            try graph.append(items, to: top(), .elements)
+        case .dictionary:
+            guard items.count.isMultiple(of: 2) else { throw .other("a key has no value") }
+            try push(graph.dictionary())
+            try graph.append(items, to: top(), .pairs)
+        default:
+            try push(graph.set())
+            try graph.append(items, to: top(), .members)
+        }
+    }
+
+    private mutating func append(_ count: Int, _ operation: PickleGraph.Appending) throws(PickleFailure) {
+        if case .pairs = operation, !count.isMultiple(of: 2) { throw .other("a key has no value") }
+        let items = try popLast(count)
+        try graph.append(items, to: top(), operation)
+    }
+
+    private mutating func memoize(_ index: Int) throws(PickleFailure) {
+        // Writers number from 0 or 1 on, one by one.
+        guard index <= operations else {
+            throw .other("the memo's number \(index) is beyond all that the pickle can have kept")
+        }
+        if index >= memo.count {
+            let missing = index + 1 - memo.count
+            try graph.spend(missing * MemoryLayout<PickleValue>.stride)
+            memo.append(contentsOf: repeatElement(.absent, count: missing))
+        }
+        memo[index] = try top()
+    }
+
+    private mutating func recall(_ index: Int) throws(PickleFailure) {
+        guard index < memo.count, memo[index] != .absent else {
+            throw .other("the memo has nothing under number \(index)")
+        }
+        try push(memo[index])
+    }
+
+    private mutating func text(count: Int) throws(PickleFailure) {
+        try push(graph.text(take(count)))
+    }
+
+    /// A line of text; one with escapes is kept as a value, but is no name.
+    private mutating func text(line: Range<Int>) throws(PickleFailure) {
+        try push(bytes[line].contains(UInt8(ascii: "\\")) ? graph.bytes() : graph.text(line))
+    }
+
+    private mutating func bytes(count: Int) throws(PickleFailure) {
+        _ = try take(count)
+        try push(graph.bytes())
+    }
+
+    /// A little-endian integer in two's complement.
+    private mutating func long(count: Int) throws(PickleFailure) {
+        let range = try take(count)
+        guard count <= 8 else { return try push(graph.number()) }
+        let negative = bytes[range].last.map { $0 >= 0x80 } ?? false
+        let value = bytes[range].reversed().reduce(negative ? -1 : 0) { $0 << 8 | Int64($1) }
+        try push(graph.integer(Int(value)))
+    }
+
+    /// An integer as decimal text; `00` and `01` are how protocol 0 writes truth values.
+    private mutating func decimal(_ line: Range<Int>, isLong: Bool) throws(PickleFailure) {
+        var text = String(decoding: bytes[line], as: UTF8.self)
+        if !isLong, text == "00" || text == "01" { return try push(text == "01" ? .true : .false) }
+        if isLong, text.hasSuffix("L") { text.removeLast() }
+        if let value = Int(text) { return try push(graph.integer(value)) }
+        let digits = text.hasPrefix("-") ? text.dropFirst() : text[...]
+        guard !digits.isEmpty, digits.utf8.allSatisfy({ $0 &- UInt8(ascii: "0") < 10 }) else {
+            throw .other("an integer of the pickle is not decimal")
+        }
+        try push(graph.number())
+    }
+
+    private func index(_ line: Range<Int>) throws(PickleFailure) -> Int {
+        guard let index = Int(String(decoding: bytes[line], as: UTF8.self)), index >= 0 else {
+            throw .other("the memo's number is no number")
+        }
+        return index
+    }
+
+    private mutating func global(_ module: Range<Int>, _ name: Range<Int>) throws(PickleFailure) -> PickleValue {
+        for part in [module, name] {
+            guard part.count <= Self.lineLimit else {
+                throw .other("the name of a global is longer than \(Self.lineLimit) bytes")
+            }
+            guard !part.isEmpty, bytes[part].allSatisfy({ $0 > 0x20 && $0 != 0x7F }),
+                String(validating: bytes[part], as: UTF8.self) != nil
+            else { throw .other("the name of a global is no name") }
+        }
+        return try graph.global(module: module, name: name)
+    }
+}
+
+/// Why an operation cannot be done.
+enum PickleFailure: Error {
+    /// It wants so many bytes more than there are.
+    case truncated(Int)
+    case underflow
+    case unfit
+    case outOfMemory
+    case other(String, expected: String? = nil)
+
+    func malformed(_ operation: PickleOpcode, at start: Int, end: Int) -> MalformedInput {
+        switch self {
+        case .truncated(let count):
+            MalformedInput(
+                "the pickle ends early", at: end, expected: "\(count) bytes more (operation at byte \(start))")
+        case .underflow: MalformedInput("the pickle takes a value from its stack where there is none", at: start)
+        case .unfit: MalformedInput("the pickle puts something into a value that cannot hold it", at: start)
+        case .outOfMemory: MalformedInput("the pickle describes more values than the limit allows", at: start)
+        case .other(let problem, let expected): MalformedInput(problem, at: start, expected: expected)
+        }
+    }
+}

@@ -1,0 +1,120 @@
+import CRWKVKernels
+import CheckpointJSON
+import Synchronization
+
+/// A checkpoint as `torch.save` writes it, its pickles read and every tensor held against the bytes that it claims.
+///
+/// Nothing in a pickle is executed, imported or looked up: it is run on a machine of our own that arranges names, numbers and text
+/// (``PickleMachine``). What a tensor is made of is then read from that arrangement.
+struct PyTorchFile: FileContents {
+    let format: FileFormat
+    let dataByteCount: Int
+    let warnings: [String]
+    let globals: [PickleGlobal]
+    let metadata: [(key: [UInt8], value: String)] = []
+
+    private let tensors: PyTorchTensors
+    private let names: NameTable
+    private let storages: [StoredBytes]
+    private let checksums: ChecksumState?
+
+    var tensorCount: Int { tensors.entries.count }
+    var otherTensors: [OtherTensor] { tensors.others }
+    var tied: [[Int]] { tensors.tied }
+
+    init(
+        format: FileFormat, tensors: PyTorchTensors, storages: [StoredBytes], globals: [PickleGlobal],
+        warnings: [String],
+        path: String
+    ) throws(CheckpointError) {
+        self.format = format
+        self.tensors = tensors
+        self.storages = storages
+        self.globals = globals
+        self.warnings = warnings
+        dataByteCount = storages.reduce(0) { $0 + $1.range.count }
+        checksums = storages.contains { $0.checksum != nil } ? ChecksumState() : nil
+        var names = NameTable(capacity: tensors.entries.count)
+        for id in tensors.entries.indices
+        where names.insert(UInt32(id), text: tensors.names, range: { tensors.entries[Int($0)].name }) != nil {
+            throw CheckpointError(
+                .malformed, path: path, "two tensors have this name once dictionaries are flattened",
+                tensor: excerpt(tensors.names[tensors.entries[id].name]))
+        }
+        self.names = names
+    }
+
+    func tensor(at position: Int, file: Int) -> TensorInfo {
+        let entry = tensors.entries[position]
+        let view = tensors.view(of: entry, in: storages[entry.storage].range)
+        var shape = view.shape
+        // Two elements of four bits are one to torch.
+        if entry.dtype == .f4E2M1, let last = shape.indices.last { shape[last] *= 2 }
+        return TensorInfo(
+            name: String(decoding: name(at: position), as: UTF8.self), dtype: entry.dtype, shape: shape, file: file,
+            view: view, storage: entry.storage)
+    }
+
+    func size(at position: Int) -> (dtype: DType, byteCount: Int) {
+        let entry = tensors.entries[position]
+        return (entry.dtype, tensors.shape(of: entry).reduce(entry.elementSize, *))
+    }
+
+    func name(at position: Int) -> ArraySlice<UInt8> { tensors.names[tensors.entries[position].name] }
+
+    func position(of name: ArraySlice<UInt8>) -> Int? {
+        names.find(name, text: tensors.names) { tensors.entries[Int($0)].name }.map(Int.init)
+    }
+
+    func verify(_ tensor: TensorInfo, in source: any ByteSource) throws(CheckpointError) {
+        guard let storage = tensor.storage, let checksums else { return }
+        try checksums.verify(storage, storages[storage], in: source, tensor: tensor.name)
+    }
+}
+
+/// Where a storage's bytes are, and their CRC-32 if one was recorded.
+struct StoredBytes: Sendable {
+    var range: Range<Int>
+    var checksum: UInt32?
+}
+
+/// Which storages were found to have the checksum that the file gives them.
+///
+/// A storage is read by one thread, while others that want the same wait for it, and those that want another seldom do.
+private final class ChecksumState: Sendable {
+    private final class Stripe: Sendable {
+        let verified = Mutex<Set<Int>>([])
+    }
+
+    private let stripes = (0..<16).map { _ in Stripe() }
+
+    func verify(
+        _ number: Int, _ storage: StoredBytes, in source: any ByteSource, tensor: String
+    ) throws(CheckpointError) {
+        guard let expected = storage.checksum else { return }
+        try stripes[number % stripes.count].verified.withLock { verified throws(CheckpointError) in
+            guard !verified.contains(number) else { return }
+            let found = try source.checksum(of: storage.range)
+            guard found == expected else {
+                throw CheckpointError(
+                    .malformed, path: source.path,
+                    "the checksum of the tensor's storage is wrong: its bytes were changed",
+                    tensor: tensor, offset: storage.range.lowerBound, expected: String(expected, radix: 16),
+                    found: String(found, radix: 16))
+            }
+            verified.insert(number)
+        }
+    }
+}
+
+extension ByteSource {
+    /// The CRC-32 of a range, read through a buffer of half a megabyte.
+    func checksum(of range: Range<Int>) throws(CheckpointError) -> UInt32 {
+        var checksum: UInt32 = 0
+        for start in stride(from: range.lowerBound, to: range.upperBound, by: 1 << 19) {
+            let part = try bytes(start..<min(start + 1 << 19, range.upperBound))
+            part.withUnsafeBytes { checksum = rwkv_crc32(checksum, $0.baseAddress, $0.count) }
+        }
+        return checksum
+    }
+}

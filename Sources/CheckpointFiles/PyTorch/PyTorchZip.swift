@@ -1,0 +1,145 @@
+import CheckpointJSON
+
+extension PyTorchFile {
+    /// Reads a checkpoint in the zip form, which torch writes since 1.6: `ROOT/data.pkl` with the object, `ROOT/data/KEY` with each
+    /// storage, and a few small records. (torch/serialization.py; caffe2/serialize/inline_container.cc.)
+    ///
+    /// - Throws: ``CheckpointError``: `malformed` with the record or tensor, `unsupported`, or `inputOutput`.
+    init(zip source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
+        let archive = try PyTorchArchive(source, limits: limits)
+        let pickle = try archive.pickle(limits: limits)
+        var collector = try PyTorchTensorCollector(pickle.graph, path: source.path, limits: limits)
+        var stored: [StoredBytes] = []
+        for storage in collector.storages {
+            stored.append(try archive.storage(collector.key(of: storage), byteCount: storage.byteCount))
+        }
+        // Where it costs nothing, wrong bytes are found at once; else when they are read.
+        let all = stored.reduce(0) { $0 + $1.range.count }
+        if all < limits.checkedAtOpeningBytes {
+            for storage in stored { try archive.verify(storage) }
+        }
+        let tensors = try collector.collect(pickle.value, stored: stored, fileSize: source.count)
+        try self.init(
+            format: .pyTorchZip, tensors: tensors, storages: stored,
+            globals: PickleGlobal.all(in: [pickle.graph], source.path),
+            warnings: archive.warnings, path: source.path)
+    }
+}
+
+/// A PyTorch archive's records, and what they say of themselves.
+private struct PyTorchArchive {
+    private let source: any ByteSource
+    private let directory: ZipDirectory
+
+    /// Small records beside the storages that torch writes.
+    private static let knownRecords: Set<String> = [
+        "data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id",
+    ]
+
+    init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
+        self.source = source
+        directory = try ZipDirectory(source, limits: limits)
+        if directory.record(named: "constants.pkl".utf8) != nil {
+            throw CheckpointError(
+                .unsupported, path: source.path, "this is a TorchScript archive: a program, which is not read",
+                advice: "save the module's state_dict with torch.save")
+        }
+        guard let version = try text(ofRecord: "version") else {
+            throw CheckpointError(.malformed, path: source.path, "the archive has no record \"version\"")
+        }
+        guard let number = Int(version), (1...10).contains(number) else {
+            throw CheckpointError(
+                .malformed, path: source.path, "the archive's version is unknown", expected: "1 to 10",
+                found: "\"\(version)\"")
+        }
+        if let order = try text(ofRecord: "byteorder"), order != "little" {
+            throw CheckpointError(
+                order == "big" ? .unsupported : .malformed, path: source.path,
+                "the tensors' bytes are in an order that is not read", expected: "\"little\"", found: "\"\(order)\"")
+        }
+    }
+
+    var warnings: [String] {
+        var warnings: [String] = []
+        if !directory.hasChecksums {
+            warnings.append("the archive records no checksums, so that changed bytes would not be noticed")
+        }
+        let unknown = directory.records.map(directory.name).filter { name in
+            !name.hasPrefix("data/") && !Self.knownRecords.contains(name)
+        }
+        if let first = unknown.first {
+            warnings.append(
+                "\(unknown.count) record\(unknown.count == 1 ? "" : "s") that torch does not write ignored; the first is \"\(first)\""
+            )
+        }
+        return warnings
+    }
+
+    /// Runs the pickle of the object.
+    func pickle(limits: ReadLimits) throws(CheckpointError) -> PickleMachine.Result {
+        guard let number = directory.record(named: "data.pkl".utf8) else {
+            throw CheckpointError(.malformed, path: source.path, "the archive has no record \"data.pkl\"")
+        }
+        let record = directory.records[number]
+        guard record.data.count <= limits.pickleBytes else {
+            throw CheckpointError(
+                .malformed, path: source.path, "the pickle is too long", offset: record.data.lowerBound,
+                expected: "\(limits.pickleBytes) bytes at the most", found: "\(record.data.count)")
+        }
+        try verify(stored(record))
+        let bytes = try source.bytes(record.data)
+        do throws(MalformedInput) {
+            let result = try PickleMachine.run(bytes, limits: limits)
+            guard result.end == bytes.count else {
+                throw MalformedInput("there are bytes behind the end of the pickle", at: result.end)
+            }
+            return result
+        } catch {
+            throw CheckpointError(error, path: source.path, base: record.data.lowerBound)
+        }
+    }
+
+    /// Where the storage with this key is; its record must hold it and nothing else.
+    func storage(_ key: ArraySlice<UInt8>, byteCount: Int) throws(CheckpointError) -> StoredBytes {
+        guard let number = directory.record(named: Array("data/".utf8) + key) else {
+            throw CheckpointError(
+                .malformed, path: source.path, "the archive has no record for the storage \"\(excerpt(key))\"")
+        }
+        let record = directory.records[number]
+        guard record.data.count == byteCount else {
+            throw CheckpointError(
+                .malformed, path: source.path,
+                "the record of the storage \"\(excerpt(key))\" has another size than the storage",
+                offset: record.data.lowerBound, expected: "\(byteCount)", found: "\(record.data.count)")
+        }
+        return stored(record)
+    }
+
+    func verify(_ stored: StoredBytes) throws(CheckpointError) {
+        guard let expected = stored.checksum else { return }
+        let found = try source.checksum(of: stored.range)
+        guard found == expected else {
+            throw CheckpointError(
+                .malformed, path: source.path, "the checksum of a record is wrong: its bytes were changed",
+                offset: stored.range.lowerBound, expected: String(expected, radix: 16), found: String(found, radix: 16))
+        }
+    }
+
+    private func stored(_ record: ZipDirectory.Record) -> StoredBytes {
+        StoredBytes(range: record.data, checksum: directory.hasChecksums ? record.checksum : nil)
+    }
+
+    /// A record of one short line, without white space around it.
+    private func text(ofRecord name: String) throws(CheckpointError) -> String? {
+        guard let number = directory.record(named: name.utf8) else { return nil }
+        let record = directory.records[number]
+        guard record.data.count <= 100 else {
+            throw CheckpointError(
+                .malformed, path: source.path, "the record \"\(name)\" is too long", offset: record.data.lowerBound)
+        }
+        try verify(stored(record))
+        let bytes = try source.bytes(record.data)
+        let trimmed = bytes.drop { $0 <= 0x20 }.reversed().drop { $0 <= 0x20 }.reversed()
+        return String(decoding: Array(trimmed), as: UTF8.self)
+    }
+}

@@ -1,0 +1,359 @@
+import CheckpointJSON
+
+/// The records of a zip archive that nothing is wrong with: stored, not compressed, one behind the other from the first byte to the
+/// directory, under one root, and with local headers and data descriptors that say what the central directory says.
+///
+/// The central directory rules, and there is one way to read it: the end record is the file's last 22 bytes, and the directory ends
+/// where it, or the zip64 record in front of it, begins. (PKWARE APPNOTE 6.3.10, sections 4.3 and 4.5.3.)
+struct ZipDirectory: Sendable {
+    struct Record: Sendable {
+        /// Where the bytes are in the file.
+        var data: Range<Int>
+        var checksum: UInt32
+        fileprivate var nameStart: UInt32
+        fileprivate var nameCount: UInt16
+        fileprivate var flags: UInt16
+        fileprivate var usesZip64: Bool
+
+        fileprivate var name: Range<Int> { Int(nameStart)..<Int(nameStart) + Int(nameCount) }
+    }
+
+    /// In the order of their data.
+    let records: [Record]
+    /// Whether every record has a checksum of zero, which is how torch says that it recorded none.
+    let hasChecksums: Bool
+
+    /// The central directory, the names in it in lower case.
+    private let text: [UInt8]
+    /// The length of the root with its slash, which every name begins with.
+    private let rootCount: Int
+    private let names: NameTable
+
+    /// Reads the directory of a zip archive, and the headers in front of all records.
+    ///
+    /// - Throws: ``CheckpointError``: `malformed` with record and offset, or `inputOutput`.
+    init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
+        do throws(ZipFailure) {
+            let range = try Self.directoryRange(source)
+            guard range.bytes.count <= limits.zipDirectoryBytes else {
+                throw ZipFailure(
+                    "the zip directory is too long", at: range.bytes.lowerBound,
+                    expected: "\(limits.zipDirectoryBytes) bytes at the most", found: "\(range.bytes.count)")
+            }
+            var text = try source.bytes(range.bytes, as: ZipFailure.self)
+            var records = try Self.records(text, count: range.recordCount, base: range.bytes.lowerBound)
+            records.sort { $0.data.lowerBound < $1.data.lowerBound }
+            try Self.checkRecords(&records, text: text, source: source, directory: range.bytes.lowerBound)
+            rootCount = try Self.rootCount(records, text: text)
+            // Names that differ in case alone are one name to torch's reader.
+            for record in records {
+                for place in record.name where (0x41...0x5A).contains(text[place]) { text[place] |= 0x20 }
+            }
+            var names = NameTable(capacity: records.count)
+            for id in records.indices
+            where names.insert(UInt32(id), text: text, range: { records[Int($0)].name }) != nil {
+                throw ZipFailure(
+                    "the zip archive has the record \"\(excerpt(text[records[id].name]))\" twice",
+                    at: range.bytes.lowerBound + records[id].name.lowerBound)
+            }
+            hasChecksums = records.contains { $0.checksum != 0 }
+            self.records = records
+            self.text = text
+            self.names = names
+        } catch {
+            throw error.inFile(source.path)
+        }
+    }
+
+    /// The number of the record with this name below the root.
+    func record(named name: some Collection<UInt8>) -> Int? {
+        let full = text[rootName] + name.map { (0x41...0x5A).contains($0) ? $0 | 0x20 : $0 }
+        return names.find(full, text: text) { records[Int($0)].name }.map(Int.init)
+    }
+
+    /// A record's name below the root, in lower case.
+    func name(of record: Record) -> String {
+        String(decoding: text[record.name].dropFirst(rootCount), as: UTF8.self)
+    }
+
+    private var rootName: Range<Int> {
+        let start = records[0].name.lowerBound
+        return start..<start + rootCount
+    }
+
+    // MARK: The directory
+
+    /// Finds the central directory by the records at the file's end.
+    private static func directoryRange(
+        _ source: any ByteSource
+    ) throws(ZipFailure) -> (bytes: Range<Int>, recordCount: Int) {
+        guard source.count >= 22 else { throw ZipFailure("the zip archive is cut short", at: source.count) }
+        let endStart = source.count - 22
+        let end = try source.bytes(endStart..<source.count, as: ZipFailure.self)
+        guard end.unsigned(0, 4) == 0x0605_4B50, end.unsigned(20, 2) == 0 else {
+            throw ZipFailure(
+                "the zip archive does not end in its end record, or has a comment: it was cut short, or something stands behind it",
+                at: endStart)
+        }
+        var fields: [(name: String, value: Int)] = [
+            ("this disk", end.unsigned(4, 2)), ("disk of the directory", end.unsigned(6, 2)),
+            ("records on this disk", end.unsigned(8, 2)), ("records", end.unsigned(10, 2)),
+            ("length of the directory", end.unsigned(12, 4)), ("place of the directory", end.unsigned(16, 4)),
+        ]
+        var directoryEnd = endStart
+        if endStart >= 76 {
+            let locator = try source.bytes(endStart - 20..<endStart, as: ZipFailure.self)
+            if locator.unsigned(0, 4) == 0x0706_4B50 {
+                directoryEnd = endStart - 76
+                guard locator.unsigned(8, 8) == directoryEnd, locator.unsigned(4, 4) == 0, locator.unsigned(16, 4) == 1
+                else { throw ZipFailure("the zip64 locator points elsewhere", at: endStart - 20) }
+                let record = try source.bytes(directoryEnd..<endStart - 20, as: ZipFailure.self)
+                guard record.unsigned(0, 4) == 0x0606_4B50, record.unsigned(4, 8) == 44 else {
+                    throw ZipFailure("the zip64 end record is not where its locator points", at: directoryEnd)
+                }
+                let places = [(16, 4), (20, 4), (24, 8), (32, 8), (40, 8), (48, 8)]
+                for (index, (place, count)) in places.enumerated() {
+                    let value = record.unsigned(place, count)
+                    let overflow = index < 4 ? 0xFFFF : 0xFFFF_FFFF
+                    guard fields[index].value == value || fields[index].value == overflow else {
+                        throw ZipFailure(
+                            "the zip archive's end records disagree about the \(fields[index].name)",
+                            at: directoryEnd + place, expected: "\(fields[index].value)", found: "\(value)")
+                    }
+                    fields[index].value = value
+                }
+            }
+        }
+        guard fields[0].value == 0, fields[1].value == 0, fields[2].value == fields[3].value else {
+            throw ZipFailure("the zip archive is one of several disks", at: endStart)
+        }
+        let (start, count) = (fields[5].value, fields[4].value)
+        guard start >= 0, count >= 0, start <= directoryEnd, count == directoryEnd - start else {
+            throw ZipFailure(
+                "the zip directory does not end where the end record begins", at: endStart,
+                expected: "\(directoryEnd)", found: "\(start) + \(count)")
+        }
+        // No record takes fewer bytes, so that a count cannot make us allocate.
+        guard fields[3].value >= 0, fields[3].value <= count / 46 else {
+            throw ZipFailure("the zip directory is too short for its \(fields[3].value) records", at: start)
+        }
+        return (start..<directoryEnd, fields[3].value)
+    }
+
+    /// Reads the directory; `data` begins at the record's local header until ``checkRecords`` has read that.
+    private static func records(_ text: [UInt8], count: Int, base: Int) throws(ZipFailure) -> [Record] {
+        var records: [Record] = []
+        records.reserveCapacity(count)
+        var position = 0
+        for _ in 0..<count {
+            guard text.count - position >= 46, text.unsigned(position, 4) == 0x0201_4B50 else {
+                throw ZipFailure("the zip directory has fewer records than it says", at: base + position)
+            }
+            let start = position
+            let nameCount = text.unsigned(start + 28, 2)
+            let extraCount = text.unsigned(start + 30, 2)
+            let commentCount = text.unsigned(start + 32, 2)
+            let nameStart = start + 46
+            guard text.count - nameStart >= nameCount + extraCount + commentCount else {
+                throw ZipFailure("a record of the zip directory is cut short", at: base + start)
+            }
+            let name = nameStart..<nameStart + nameCount
+            func refused(_ problem: String, expected: String? = nil, found: String? = nil) -> ZipFailure {
+                ZipFailure(
+                    "the record \"\(excerpt(text[name]))\" \(problem)", at: base + start, expected: expected,
+                    found: found)
+            }
+            if let problem = problem(withName: text[name]) { throw refused(problem) }
+            let flags = text.unsigned(start + 8, 2)
+            guard flags & 0x0001 == 0 else { throw refused("is encrypted") }
+            guard flags & ~0x0808 == 0 else { throw refused("has unknown flags, 0x" + String(flags, radix: 16)) }
+            let method = text.unsigned(start + 10, 2)
+            guard method == 0 else {
+                let name = [8: ", deflate", 93: ", zstd", 99: ", encryption"][method] ?? ""
+                throw refused("is compressed (method \(method)\(name)), which torch does not do")
+            }
+            var compressedCount = text.unsigned(start + 20, 4)
+            var dataCount = text.unsigned(start + 24, 4)
+            var offset = text.unsigned(start + 42, 4)
+            var disk = text.unsigned(start + 34, 2)
+            var usesZip64 = false
+            var extra = name.upperBound
+            let extraEnd = extra + extraCount
+            while extra < extraEnd {
+                guard extraEnd - extra >= 4, extraEnd - extra - 4 >= text.unsigned(extra + 2, 2) else {
+                    throw refused("has an extra field that is cut short")
+                }
+                let (identifier, count) = (text.unsigned(extra, 2), text.unsigned(extra + 2, 2))
+                if identifier == 1 {
+                    guard !usesZip64 else { throw refused("has two zip64 fields") }
+                    usesZip64 = true
+                    var place = extra + 4
+                    func take(_ width: Int, _ value: inout Int, _ overflow: Int) throws(ZipFailure) {
+                        guard value == overflow else { return }
+                        guard extra + 4 + count - place >= width else {
+                            throw refused("has a zip64 field that is too short")
+                        }
+                        value = text.unsigned(place, width)
+                        place += width
+                    }
+                    try take(8, &dataCount, 0xFFFF_FFFF)
+                    try take(8, &compressedCount, 0xFFFF_FFFF)
+                    try take(8, &offset, 0xFFFF_FFFF)
+                    try take(4, &disk, 0xFFFF)
+                }
+                extra += 4 + count
+            }
+            guard disk == 0 else { throw refused("is on another disk") }
+            guard compressedCount == dataCount else {
+                throw refused(
+                    "is stored in another size than its own", expected: "\(dataCount)", found: "\(compressedCount)")
+            }
+            guard offset >= 0, dataCount >= 0, offset <= base - 30, dataCount <= base - 30 - offset else {
+                throw refused("does not lie in front of the directory", found: "\(offset) + \(dataCount)")
+            }
+            records.append(
+                Record(
+                    data: offset..<offset + dataCount, checksum: UInt32(text.unsigned(start + 16, 4)),
+                    nameStart: UInt32(nameStart), nameCount: UInt16(nameCount), flags: UInt16(flags),
+                    usesZip64: usesZip64))
+            position = nameStart + nameCount + extraCount + commentCount
+        }
+        guard position == text.count else {
+            throw ZipFailure("the zip directory has more records than it says", at: base + position)
+        }
+        guard !records.isEmpty else { throw ZipFailure("the zip archive is empty", at: base) }
+        return records
+    }
+
+    private static func problem(withName name: ArraySlice<UInt8>) -> String? {
+        if String(validating: name, as: UTF8.self) == nil { return "has a name that is not UTF-8" }
+        if name.contains(where: { $0 < 0x20 || $0 == 0x7F }) { return "has control characters in its name" }
+        if name.contains(UInt8(ascii: "\\")) { return "has a backslash in its name" }
+        let parts = name.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+        if parts.contains(where: { $0.isEmpty || $0.elementsEqual("..".utf8) || $0.elementsEqual(".".utf8) }) {
+            return "has a path for a name that leads elsewhere, or is a directory"
+        }
+        return nil
+    }
+
+    // MARK: The records
+
+    /// Reads what stands in front of and behind every record's data, and finds where that begins.
+    private static func checkRecords(
+        _ records: inout [Record], text: [UInt8], source: any ByteSource, directory: Int
+    ) throws(ZipFailure) {
+        var end = 0
+        // What stands between two records' data: the first one's descriptor and the second one's header.
+        var descriptor = 0
+        for index in records.indices {
+            let record = records[index]
+            let name = text[record.name]
+            let offset = record.data.lowerBound
+            func refused(_ problem: String, expected: String? = nil, found: String? = nil) -> ZipFailure {
+                ZipFailure("the record \"\(excerpt(name))\" \(problem)", at: offset, expected: expected, found: found)
+            }
+            guard offset == end + descriptor else {
+                throw refused(
+                    offset < end + descriptor
+                        ? "overlaps another" : "has bytes in front of it that belong to no record",
+                    expected: "\(end + descriptor)", found: "\(offset)")
+            }
+            guard directory - offset >= 30 + name.count else { throw refused("is cut short by the directory") }
+            let between = try source.bytes(end..<offset + 30 + name.count, as: ZipFailure.self)
+            if index > 0 { try checkDescriptor(between, of: records[index - 1], text: text) }
+            let header = Array(between[descriptor...])
+            guard header.unsigned(0, 4) == 0x0403_4B50 else { throw refused("has no local header where it should") }
+            guard header.unsigned(26, 2) == name.count, header[30...].elementsEqual(name) else {
+                throw refused("has another name in its local header", found: "\"\(excerpt(header[30...]))\"")
+            }
+            guard header.unsigned(6, 2) == Int(record.flags), header.unsigned(8, 2) == 0 else {
+                throw refused("has other flags, or another compression, in its local header")
+            }
+            // Torch writes zeros here and the truth behind the data; where the truth does not fit it stands in an extra field.
+            let isDeferred = record.flags & 8 != 0
+            for (place, value) in [(14, Int(record.checksum)), (18, record.data.count), (22, record.data.count)] {
+                let found = header.unsigned(place, 4)
+                let isElsewhere = place != 14 && record.usesZip64 && found == 0xFFFF_FFFF
+                guard found == value || (isDeferred && found == 0) || isElsewhere else {
+                    throw refused(
+                        "has another \(place == 14 ? "checksum" : "size") in its local header", expected: "\(value)",
+                        found: "\(found)")
+                }
+            }
+            let start = offset + 30 + name.count + header.unsigned(28, 2)
+            descriptor = isDeferred ? (record.usesZip64 ? 24 : 16) : 0
+            guard directory - descriptor >= start, directory - descriptor - start >= record.data.count else {
+                throw refused("is cut short by the directory")
+            }
+            end = start + record.data.count
+            records[index].data = start..<end
+        }
+        guard end + descriptor == directory else {
+            throw ZipFailure(
+                "there are bytes between the last record and the zip directory", at: end + descriptor,
+                expected: "\(directory)", found: "\(end + descriptor)")
+        }
+        if let last = records.last {
+            try checkDescriptor(try source.bytes(end..<directory, as: ZipFailure.self), of: last, text: text)
+        }
+    }
+
+    /// Holds the data descriptor at the beginning of `bytes` against the record in front of it.
+    private static func checkDescriptor(_ bytes: [UInt8], of record: Record, text: [UInt8]) throws(ZipFailure) {
+        guard record.flags & 8 != 0 else { return }
+        let width = record.usesZip64 ? 8 : 4
+        guard bytes.unsigned(0, 4) == 0x0807_4B50, bytes.unsigned(4, 4) == Int(record.checksum),
+            bytes.unsigned(8, width) == record.data.count, bytes.unsigned(8 + width, width) == record.data.count
+        else {
+            throw ZipFailure(
+                "the record \"\(excerpt(text[record.name]))\" has a data descriptor that disagrees with the directory",
+                at: record.data.upperBound)
+        }
+    }
+
+    private static func rootCount(_ records: [Record], text: [UInt8]) throws(ZipFailure) -> Int {
+        let first = text[records[0].name]
+        guard let slash = first.firstIndex(of: UInt8(ascii: "/")) else {
+            throw ZipFailure("the zip archive's records are in no directory", at: 0)
+        }
+        let root = first[...slash]
+        for record in records where !text[record.name].starts(with: root) {
+            throw ZipFailure(
+                "the record \"\(excerpt(text[record.name]))\" is not in the directory of the others",
+                at: record.data.lowerBound, expected: "\"\(excerpt(root))…\"")
+        }
+        return root.count
+    }
+}
+
+/// What is wrong with a zip archive, or with reading it.
+private enum ZipFailure: Error {
+    case malformed(MalformedInput)
+    case reading(CheckpointError)
+
+    init(_ problem: String, at offset: Int, expected: String? = nil, found: String? = nil) {
+        self = .malformed(MalformedInput(problem, at: offset, expected: expected, found: found))
+    }
+
+    func inFile(_ path: String) -> CheckpointError {
+        switch self {
+        case .malformed(let malformed): CheckpointError(malformed, path: path)
+        case .reading(let error): error
+        }
+    }
+}
+
+extension ByteSource {
+    fileprivate func bytes(_ range: Range<Int>, as: ZipFailure.Type) throws(ZipFailure) -> [UInt8] {
+        do throws(CheckpointError) { return try bytes(range) } catch { throw .reading(error) }
+    }
+}
+
+extension [UInt8] {
+    /// The little-endian integer of `count` bytes at `start`; -1 where it does not fit in 63 bits.
+    fileprivate func unsigned(_ start: Int, _ count: Int) -> Int {
+        var value: UInt64 = 0
+        for index in (start..<start + count).reversed() { value = value << 8 | UInt64(self[index]) }
+        return Int(exactly: value) ?? -1
+    }
+}

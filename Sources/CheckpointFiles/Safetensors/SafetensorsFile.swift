@@ -1,0 +1,85 @@
+import CheckpointJSON
+
+/// A safetensors file, its header read.
+struct SafetensorsFile: FileContents {
+    private let header: SafetensorsHeader
+    /// Where the tensors' data begins.
+    private let dataStart: Int
+    let dataByteCount: Int
+    let format = FileFormat.safetensors
+    let warnings: [String]
+
+    /// Reads the header and checks all of it.
+    ///
+    /// - Throws: ``CheckpointError``: `malformed` with tensor and offset, or `inputOutput`.
+    init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
+        func malformed(_ problem: String, expected: String? = nil, found: String? = nil) -> CheckpointError {
+            CheckpointError(.malformed, path: source.path, problem, offset: 0, expected: expected, found: found)
+        }
+        guard source.count >= 8 else {
+            throw malformed("the file is cut short", expected: "8 bytes or more", found: "\(source.count)")
+        }
+        let lengthBytes = try source.bytes(0..<8)
+        let length = lengthBytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        guard length <= UInt64(limits.headerBytes) else {
+            let swapped = length.byteSwapped
+            let isSwapped = swapped <= UInt64(source.count - 8)
+            throw malformed(
+                "the header is too long" + (isSwapped ? " (its length seems to be written big-endian)" : ""),
+                expected: "\(limits.headerBytes) bytes at the most", found: "\(length)")
+        }
+        guard length <= UInt64(source.count - 8) else {
+            throw malformed(
+                "the file is cut short within its header", expected: "a header of \(length) bytes",
+                found: "\(source.count - 8)")
+        }
+        let dataStart = 8 + Int(length)
+        let text = try source.bytes(8..<dataStart)
+        do throws(MalformedInput) {
+            // Taken, not copied, though names are decoded in it.
+            let taken = consume text
+            header = try SafetensorsHeader(taken, dataCount: source.count - dataStart, limits: limits)
+        } catch {
+            throw CheckpointError(error, path: source.path, base: 8)
+        }
+        self.dataStart = dataStart
+        dataByteCount = source.count - dataStart
+        let misaligned = header.entries.count { entry in
+            (dataStart + entry.begin) % max(1, entry.dtype.bitWidth / 8) != 0 && entry.begin < entry.end
+        }
+        var warnings = header.warnings
+        if misaligned > 0 {
+            warnings.append(
+                "\(misaligned) tensor\(misaligned == 1 ? " is" : "s are") not aligned to the size of the elements; loaders that map the file may refuse it"
+            )
+        }
+        self.warnings = warnings
+    }
+
+    var tensorCount: Int { header.entries.count }
+
+    var metadata: [(key: [UInt8], value: String)] {
+        header.metadata.map { pair in
+            (
+                Array(header.text[pair.key]),
+                String(decoding: pair.value.decoded(from: header.text.span), as: UTF8.self)
+            )
+        }
+    }
+
+    func tensor(at position: Int, file: Int) -> TensorInfo {
+        let entry = header.entries[position]
+        return TensorInfo(
+            name: header.name(of: entry), dtype: entry.dtype, shape: header.shape(of: entry), file: file,
+            byteRange: dataStart + entry.begin..<dataStart + entry.end)
+    }
+
+    func size(at position: Int) -> (dtype: DType, byteCount: Int) {
+        let entry = header.entries[position]
+        return (entry.dtype, entry.end - entry.begin)
+    }
+
+    func name(at position: Int) -> ArraySlice<UInt8> { header.text[header.entries[position].nameRange] }
+
+    func position(of name: ArraySlice<UInt8>) -> Int? { header.position(of: name) }
+}

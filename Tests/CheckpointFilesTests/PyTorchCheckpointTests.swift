@@ -1,0 +1,102 @@
+import CheckpointFiles
+import Foundation
+import TestSupport
+import Testing
+
+/// Files as torch.save writes them, against what torch reads back.
+@Suite struct PyTorchCheckpointTests {
+    private static let expected = Result { try ExpectedPyTorch.load() }
+    private static let paths = (try? expected.get().checkpoints.keys.sorted()) ?? []
+
+    @Test func knowsEveryFixture() throws {
+        let directory = URL(filePath: Repository.fixture("pytorch"))
+        let files = try FileManager.default.contentsOfDirectory(atPath: directory.path()).filter {
+            $0 != "expected.json"
+        }
+        #expect(files.sorted() == Self.paths && Self.paths.count >= 20)
+    }
+
+    @Test(arguments: paths) func listsWhatWasWritten(path: String) throws {
+        let expected = try #require(try Self.expected.get().checkpoints[path])
+        let checkpoint = try Checkpoint.open(Repository.fixture("pytorch/" + path))
+        #expect(checkpoint.warnings.count == (path == "no-checksums.pth" ? 1 : 0))
+        try check(checkpoint, expected.tensors)
+        #expect(checkpoint.tiedTensors.map { $0.sorted() }.sorted { $0[0] < $1[0] } == expected.tied)
+        #expect(checkpoint.otherTensors.map { "\($0.name): \($0.kind)" }.sorted() == expected.others)
+        #expect(checkpoint.danger == nil)
+        let starts = checkpoint.tensors.map(\.byteRange.lowerBound)
+        #expect(starts == starts.sorted())
+    }
+
+    private func check(_ checkpoint: Checkpoint, _ expected: [ExpectedPyTorch.Tensor]) throws {
+        #expect(checkpoint.tensorCount == expected.count)
+        let tensors = try expected.map { try #require(checkpoint.tensor(named: $0.name), "\($0.name)") }
+        for threads in [1, 3] {
+            let scans = try checkpoint.scan(tensors, statistics: true, sha256: true, threads: threads)
+            for ((row, tensor), scan) in zip(zip(expected, tensors), scans) {
+                #expect(Array(tensor.name.utf8) == Array(row.name.utf8))
+                #expect(tensor.dtype.rawValue == row.dtype, "\(row.name)")
+                #expect(tensor.shape == row.shape, "\(row.name)")
+                #expect(tensor.elementCount == row.shape.reduce(1, *), "\(row.name)")
+                let sha256 = try #require(scan.sha256)
+                #expect(
+                    sha256.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined() == row.sha256,
+                    "\(row.name)")
+            }
+        }
+    }
+
+    @Test func readsRecordsBeyondFourGigabytes() throws {
+        let sparse = try #require(try Self.expected.get().sparse["over-4-gib.pth"])
+        try withTemporaryDirectory { directory in
+            let file = directory.appending(path: "over-4-gib.pth")
+            try sparse.write(to: file)
+            let checkpoint = try Checkpoint.open(file.path(percentEncoded: false))
+            // The hole takes seconds to hash; by hand.
+            try check(checkpoint, sparse.tensors.filter { $0.name != "zeros" }, of: sparse.tensors.count)
+            let zeros = try #require(checkpoint.tensor(named: "zeros"))
+            #expect(zeros.shape == [1 << 30 + 1 << 20] && zeros.byteRange.count > 1 << 32)
+        }
+    }
+
+    private func check(_ checkpoint: Checkpoint, _ expected: [ExpectedPyTorch.Tensor], of count: Int) throws {
+        #expect(checkpoint.tensorCount == count)
+        for row in expected {
+            let tensor = try #require(checkpoint.tensor(named: row.name))
+            #expect(tensor.dtype.rawValue == row.dtype && tensor.shape == row.shape)
+            let scan = try checkpoint.scan([tensor], statistics: false, sha256: true, threads: 1)[0]
+            let sha256 = try #require(scan.sha256)
+            #expect(sha256.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined() == row.sha256)
+        }
+    }
+
+    @Test func givesTheSameBytesInAnyParts() throws {
+        let checkpoint = try Checkpoint.open(Repository.fixture("pytorch/views.pth"))
+        for tensor in checkpoint.tensors where tensor.byteCount > 0 && tensor.byteCount < 10_000 {
+            let whole = try bytes(checkpoint, tensor, 0, tensor.byteCount)
+            let size = tensor.byteCount / tensor.elementCount
+            for part in [1, 3, 7, 16] {
+                var joined: [UInt8] = []
+                for start in stride(from: 0, to: tensor.byteCount, by: part * size) {
+                    joined += try bytes(checkpoint, tensor, start, min(part * size, tensor.byteCount - start))
+                }
+                #expect(joined == whole, "\(tensor.name) in parts of \(part)")
+            }
+        }
+    }
+
+    private func bytes(_ checkpoint: Checkpoint, _ tensor: TensorInfo, _ start: Int, _ count: Int) throws -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        var span = bytes.mutableSpan
+        var raw = span.mutableBytes
+        try checkpoint.read(tensor, at: start, into: &raw)
+        return bytes
+    }
+
+    @Test func keepsForeignClassesAsLabels() throws {
+        let checkpoint = try Checkpoint.open(Repository.fixture("pytorch/lightning.ckpt"))
+        let unknown = checkpoint.globals.filter { $0.kind == .unknown }.map(\.name)
+        #expect(unknown == ["functools.partial"])
+        #expect(checkpoint.globals.contains { $0.name == "argparse.Namespace" && $0.kind == .known })
+    }
+}
