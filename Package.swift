@@ -48,7 +48,7 @@ let package = Package(
 
         .target(
             name: "TestSupport",
-            dependencies: ["CheckpointFiles"],
+            dependencies: ["CRWKVKernels", "CheckpointFiles"],
             path: "Tests/TestSupport",
             swiftSettings: settings),
         .testTarget(name: "CRWKVKernelsTests", dependencies: ["CRWKVKernels"], swiftSettings: settings),

@@ -62,10 +62,10 @@ extension CheckpointError: CustomStringConvertible {
     /// One line, fit for a terminal: `PATH: what is wrong (tensor "x", byte 123); what to do`.
     public var description: String {
         var line = path.printable(limit: 4096) + ": " + problem.printable(limit: 1000)
-        if let expected {
-            line += ": expected " + expected.printable(limit: 200)
-            if let found { line += ", found " + found.printable(limit: 200) }
-        }
+        let evidence = [
+            expected.map { "expected " + $0.printable(limit: 200) }, found.map { "found " + $0.printable(limit: 200) },
+        ].compactMap { $0 }
+        if !evidence.isEmpty { line += ": " + evidence.joined(separator: ", ") }
         var place: [String] = []
         if let tensor { place.append("tensor \"" + tensor.printable(limit: 200) + "\"") }
         if let offset { place.append("byte \(offset)") }

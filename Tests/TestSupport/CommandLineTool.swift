@@ -27,7 +27,8 @@ package enum CommandLineTool {
             process.standardOutput = try out ?? FileHandle(forWritingTo: urls[0])
             process.standardError = try FileHandle(forWritingTo: urls[1])
             try process.run()
-            let watchdog = DispatchWorkItem { process.terminate() }
+            // Not the polite signal: the thread that started the process may have it blocked, and the process with it.
+            let watchdog = DispatchWorkItem { kill(process.processIdentifier, SIGKILL) }
             DispatchQueue.global().asyncAfter(deadline: .now() + 20, execute: watchdog)
             process.waitUntilExit()
             watchdog.cancel()

@@ -37,11 +37,7 @@ package struct ExpectedPyTorch: Decodable, Sendable {
             let file = try FileHandle(forWritingTo: url)
             for extent in extents {
                 try file.seek(toOffset: extent.offset)
-                let digits = Array(extent.bytes.utf8)
-                try file.write(
-                    contentsOf: stride(from: 0, to: digits.count, by: 2).map { place in
-                        UInt8(String(decoding: digits[place..<place + 2], as: UTF8.self), radix: 16) ?? 0
-                    })
+                try file.write(contentsOf: [UInt8](hexadecimal: extent.bytes))
             }
             try file.truncate(atOffset: size)
             try file.close()

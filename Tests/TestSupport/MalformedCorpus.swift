@@ -1,6 +1,7 @@
+import CRWKVKernels
 import Foundation
 
-/// fixtures/malformed/corpus.json: inputs, and what must become of them.
+/// The corpus.json of fixtures/malformed and of fixtures/malformed-pytorch: inputs, and what must become of them.
 package struct MalformedCorpus: Decodable, Sendable {
     package let cases: [Case]
 
@@ -11,19 +12,31 @@ package struct MalformedCorpus: Decodable, Sendable {
         package let verdict: String
         /// What the error, or a warning, must say.
         package let words: [String]
-        /// Below fixtures/malformed.
+        /// Below ``directory``.
         package let path: String?
+        /// Below fixtures/.
+        package private(set) var directory = ""
         /// The exit status, where it is not that of malformed input.
         package let exit: Int?
         /// What the reference does with it: `refused` or `accepted`.
         package let reference: String?
         package let recipe: Recipe?
 
+        private enum CodingKeys: CodingKey {
+            case name, verdict, words, path, exit, reference, recipe
+        }
+
         package var description: String { name }
+
+        fileprivate func inDirectory(_ directory: String) -> Case {
+            var copy = self
+            copy.directory = directory
+            return copy
+        }
 
         /// Runs `body` with the path of the input, which is made for the occasion if it is a recipe.
         package func withInput<Result>(_ body: (String) throws -> Result) throws -> Result {
-            if let path { return try body(Repository.fixture("malformed/" + path)) }
+            if let path { return try body(Repository.fixture(directory + "/" + path)) }
             return try withTemporaryDirectory { directory in
                 let file = directory.appending(path: name)
                 try (recipe?.bytes() ?? Data()).write(to: file)
@@ -32,13 +45,28 @@ package struct MalformedCorpus: Decodable, Sendable {
         }
     }
 
-    /// An input too large to keep.
+    /// An input too large to keep: a safetensors header as text, or a pickle, as hexadecimal, that goes into a PyTorch archive.
     package struct Recipe: Decodable, Sendable {
         let prefix, unit, suffix: String
         let count: Int
-        let framed: Bool
+        /// Whether the length of a safetensors header goes in front; nil for a pickle.
+        let framed: Bool?
 
         func bytes() -> Data {
+            guard let framed else { return archive(pickle: pickle()) }
+            let text = header()
+            let length = withUnsafeBytes(of: UInt64(text.count).littleEndian) { Data($0) }
+            return framed ? length + text : Data(text)
+        }
+
+        private func pickle() -> [UInt8] {
+            let unit = [UInt8](hexadecimal: unit)
+            var bytes = [UInt8](hexadecimal: prefix)
+            for _ in 0..<count { bytes += unit }
+            return bytes + [UInt8](hexadecimal: suffix)
+        }
+
+        private func header() -> [UInt8] {
             var text = Array(prefix.utf8)
             text.reserveCapacity(prefix.utf8.count + count * (unit.utf8.count + 7) + suffix.utf8.count + 8)
             let parts = unit.components(separatedBy: "{:07}").map { Array($0.utf8) }
@@ -54,13 +82,55 @@ package struct MalformedCorpus: Decodable, Sendable {
                 }
             }
             text.append(contentsOf: suffix.utf8)
-            let length = withUnsafeBytes(of: UInt64(text.count).littleEndian) { Data($0) }
-            return framed ? length + text : Data(text)
+            return text
+        }
+
+        /// An archive of a pickle, a storage of sixteen bytes and a version, as torch lays them out but for the alignment.
+        private func archive(pickle: [UInt8]) -> Data {
+            var file: [UInt8] = []
+            var directory: [UInt8] = []
+            let floats: [Float] = [1, 2, 3, 4]
+            let records = [
+                ("model/data.pkl", pickle), ("model/data/0", floats.withUnsafeBytes { Array($0) }),
+                ("model/version", Array("3\n".utf8)),
+            ]
+            func number(_ value: Int, _ count: Int) -> [UInt8] {
+                (0..<count).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
+            }
+            for (name, data) in records {
+                let checksum = Int(data.withUnsafeBytes { rwkv_crc32(0, $0.baseAddress, $0.count) })
+                let sizes =
+                    number(checksum, 4) + number(data.count, 4) + number(data.count, 4) + number(name.utf8.count, 2)
+                let start = file.count
+                file +=
+                    Array("PK\u{3}\u{4}".utf8) + number(0, 2) + number(0x800, 2) + number(0, 6) + sizes + number(0, 2)
+                file += Array(name.utf8) + data
+                directory += Array("PK\u{1}\u{2}".utf8) + number(0, 4) + number(0x800, 2) + number(0, 6) + sizes
+                directory += number(0, 12) + number(start, 4) + Array(name.utf8)
+            }
+            let end =
+                Array("PK\u{5}\u{6}".utf8) + number(0, 4) + number(3, 2) + number(3, 2) + number(directory.count, 4)
+            return Data(file + directory + end + number(file.count, 4) + number(0, 2))
         }
     }
 
-    /// Reads the document.
+    /// Reads both documents.
     package static func load() throws -> MalformedCorpus {
-        try Repository.json("malformed/corpus.json", as: MalformedCorpus.self)
+        MalformedCorpus(
+            cases: try ["malformed", "malformed-pytorch"].flatMap { directory in
+                try Repository.json(directory + "/corpus.json", as: MalformedCorpus.self).cases.map {
+                    $0.inDirectory(directory)
+                }
+            })
+    }
+}
+
+extension [UInt8] {
+    /// The bytes that pairs of hexadecimal digits stand for.
+    package init(hexadecimal text: String) {
+        let digits = Array<UInt8>(text.utf8)
+        self = stride(from: 0, to: digits.count - 1, by: 2).map { place in
+            UInt8(String(decoding: digits[place..<place + 2], as: UTF8.self), radix: 16) ?? 0
+        }
     }
 }

@@ -259,9 +259,10 @@ extension PickleMachine {
     }
 
     /// Takes the last `count` values, which stand above the last mark.
-    private mutating func popLast(_ count: Int) throws(PickleFailure) -> ArraySlice<PickleValue> {
+    private mutating func popLast(_ count: Int) throws(PickleFailure) -> [PickleValue] {
         guard count <= stack.count - (marks.last ?? 0) else { throw .underflow }
-        let values = stack.suffix(count)
+        // A slice would share the stack, which would then be copied as a whole to become shorter.
+        let values = Array(stack.suffix(count))
         stack.removeLast(count)
         return values
     }
