@@ -49,6 +49,7 @@ public struct Checkpoint: Sendable {
     }
 
     private static func read(_ path: String, limits: ReadLimits) throws(CheckpointError) -> Checkpoint {
+        var limits = limits
         let file = PathKind(path) == .directory ? try modelFile(inDirectory: path) : path
         let source = try FileSource(path: file)
         guard try FileFormat.recognize(source, limits: limits) == .shardIndex else {
@@ -57,16 +58,23 @@ public struct Checkpoint: Sendable {
         let index = try readIndex(source, limits: limits)
         let directory = file.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(file[...$0]) } ?? ""
         var files: [CheckpointFile] = []
+        var identities: [FileSource.Identity: String] = [:]
         for name in index.files {
             let shard: FileSource
             do throws(CheckpointError) {
                 shard = try FileSource(path: directory + name)
-            } catch  where error.category == .notFound {
+            } catch  where [.nothing, .danglingLink].contains(PathKind(directory + name)) {
                 throw CheckpointError(
                     .malformed, path: file, "the index names the file \"\(name)\", which \(error.problem)",
                     advice: "the checkpoint is not complete")
             }
-            files.append(try CheckpointFile(shard, limits: limits))
+            if let other = identities.updateValue(name, forKey: shard.identity) {
+                throw CheckpointError(
+                    .malformed, path: file, "the index names one file twice, as \"\(other)\" and as \"\(name)\"")
+            }
+            let opened = try CheckpointFile(shard, limits: limits)
+            limits.take(opened)
+            files.append(opened)
         }
         var checkpoint = Checkpoint(path: path, files: files, index: index, indexPath: file)
         try checkpoint.checkIndex(index, path: file)
@@ -159,8 +167,8 @@ public struct Checkpoint: Sendable {
                 let (dtype, byteCount) = contents.size(at: position)
                 var total = totals[dtype] ?? DTypeTotal(dtype: dtype)
                 total.tensorCount += 1
-                total.parameterCount += byteCount * 8 / dtype.bitWidth
-                total.byteCount += byteCount
+                total.parameterCount = total.parameterCount.adding(clamped: dtype.elementCount(ofBytes: byteCount))
+                total.byteCount = total.byteCount.adding(clamped: byteCount)
                 totals[dtype] = total
             }
         }
@@ -226,7 +234,7 @@ public struct Checkpoint: Sendable {
 
     private static func modelFile(inDirectory directory: String) throws(CheckpointError) -> String {
         let prefix = directory.hasSuffix("/") ? directory : directory + "/"
-        for name in modelFileNames where PathKind(prefix + name) != nil { return prefix + name }
+        for name in modelFileNames where PathKind(prefix + name) != .nothing { return prefix + name }
         let others = namesInDirectory(directory).filter { name in
             [".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".index.json"].contains { name.hasSuffix($0) }
         }
@@ -293,10 +301,10 @@ public struct Checkpoint: Sendable {
             warnings.append(
                 CheckpointWarning(
                     path: path,
-                    "\(unlisted.count) tensor\(unlisted.count == 1 ? " is" : "s are") in the files but not in the index, such as \"\(String(decoding: name, as: UTF8.self))\" in \"\(index.files[number])\""
+                    "\(unlisted.count) tensor\(unlisted.count == 1 ? " is" : "s are") in the files but not in the index, such as \"\(excerpt(name[...]))\" in \"\(index.files[number])\""
                 ))
         }
-        let totalSize = files.reduce(0) { $0 + $1.contents.dataByteCount }
+        let totalSize = files.reduce(0) { $0.adding(clamped: $1.contents.dataByteCount) }
         if let claimed = index.totalSize, claimed != totalSize {
             warnings.append(
                 CheckpointWarning(path: path, "total_size is \(claimed) but the tensors take \(totalSize) bytes"))
@@ -313,7 +321,7 @@ public struct Checkpoint: Sendable {
                 guard let earlier = pairs.updateValue((value, file.path), forKey: key),
                     !earlier.value.utf8.elementsEqual(value.utf8)
                 else { continue }
-                let name = String(decoding: key, as: UTF8.self)
+                let name = excerpt(key[...])
                 return [
                     CheckpointWarning(path: file.path, "its metadata has another \"\(name)\" than \"\(earlier.path)\"")
                 ]

@@ -56,6 +56,11 @@ public enum DType: String, Sendable, CaseIterable {
         }
     }
 
+    /// How many elements so many bytes hold; the largest integer where there are more.
+    func elementCount(ofBytes byteCount: Int) -> Int {
+        bitWidth < 8 ? byteCount.multiplied(clamped: 8) / bitWidth : byteCount / (bitWidth / 8)
+    }
+
     /// Why a shape has no size in bytes.
     public enum SizeError: Error, Sendable {
         /// The elements' bits exceed 2^63, zero dimensions left aside.

@@ -5,6 +5,8 @@ protocol FileContents: Sendable {
     var tensorCount: Int { get }
     /// The bytes of all data, each counted once.
     var dataByteCount: Int { get }
+    /// About how many bytes of memory the headers take as long as the file is open.
+    var headerByteCount: Int { get }
     /// The pairs of the file's metadata, the keys as UTF-8.
     var metadata: [(key: [UInt8], value: String)] { get }
     /// Sentences for the user; at most one of a kind.

@@ -6,7 +6,14 @@ public final class FileSource: ByteSource {
     public let path: String
     /// The size when it was opened.
     public let count: Int
+    /// What makes it the same file under another name.
+    let identity: Identity
     private let descriptor: CInt
+
+    struct Identity: Hashable, Sendable {
+        var device: UInt64
+        var number: UInt64
+    }
 
     /// Opens the regular file at `path`, following symbolic links.
     ///
@@ -14,14 +21,18 @@ public final class FileSource: ByteSource {
     public init(path: String) throws(CheckpointError) {
         // Without O_NONBLOCK a named pipe would wait here for a writer.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-        guard descriptor >= 0 else { throw systemError(errno, path: path, "cannot be opened") }
+        let notRegular = CheckpointError(
+            .unsupported, path: path, "is not a regular file", advice: "checkpoints are read at many places at once")
+        guard descriptor >= 0 else {
+            // A socket, or a device that is not there.
+            throw errno == ENXIO ? notRegular : systemError(errno, path: path, "cannot be opened")
+        }
         var status = stat()
         guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
             close(descriptor)
-            throw CheckpointError(
-                .unsupported, path: path, "is not a regular file", advice: "checkpoints are read at many places at once"
-            )
+            throw notRegular
         }
+        self.identity = Identity(device: UInt64(status.st_dev), number: UInt64(status.st_ino))
         self.path = path
         self.count = Int(status.st_size)
         self.descriptor = descriptor
@@ -58,12 +69,20 @@ public final class FileSource: ByteSource {
 enum PathKind {
     case directory
     case other
+    /// A symbolic link to nothing.
+    case danglingLink
+    case nothing
 
-    /// Follows symbolic links; nil when there is nothing.
-    init?(_ path: String) {
+    /// Follows symbolic links. What may not be looked at is other.
+    init(_ path: String) {
         var status = stat()
-        guard stat(path, &status) == 0 else { return nil }
-        self = status.st_mode & S_IFMT == S_IFDIR ? .directory : .other
+        if stat(path, &status) == 0 {
+            self = status.st_mode & S_IFMT == S_IFDIR ? .directory : .other
+        } else if [ENOENT, ENOTDIR].contains(errno) {
+            self = lstat(path, &status) == 0 ? .danglingLink : .nothing
+        } else {
+            self = .other
+        }
     }
 }
 

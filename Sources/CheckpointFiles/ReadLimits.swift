@@ -1,6 +1,7 @@
 /// How much a reader takes from a file before it refuses it.
 ///
-/// Every limit is checked before anything is allocated for what it limits.
+/// Every limit is checked before anything is allocated for what it limits. Those on headers, pickles and tensors are for all files of a
+/// checkpoint together.
 public struct ReadLimits: Sendable, Equatable {
     /// The longest safetensors header, in bytes; the reference's own limit.
     public var headerBytes = 100_000_000
@@ -8,10 +9,14 @@ public struct ReadLimits: Sendable, Equatable {
     public var indexBytes = 100_000_000
     /// The most tensors in one file, or in one index.
     public var tensors = 1_000_000
+    /// The longest name of a tensor, a metadata key or a file in an index, in bytes as they stand in the file.
+    public var nameBytes = 4096
     /// The most dimensions of a tensor.
     public var rank = 64
     /// The most entries in a file's metadata.
     public var metadataEntries = 100_000
+    /// The most bytes that a file's metadata may take, keys and values together.
+    public var metadataBytes = 16_000_000
     /// The most files that one index may name; each stays open while the checkpoint is.
     public var shards = 1000
     /// The longest pickle of a PyTorch checkpoint, in bytes; there are about 150 a tensor.
@@ -27,4 +32,11 @@ public struct ReadLimits: Sendable, Equatable {
 
     /// The limits that are meant for everyday use.
     public static let standard = ReadLimits()
+
+    /// Leaves what `file` has not used to the files behind it.
+    mutating func take(_ file: CheckpointFile) {
+        tensors -= file.tensorCount
+        headerBytes = max(0, headerBytes - file.contents.headerByteCount)
+        pickledValueBytes = max(0, pickledValueBytes - file.contents.headerByteCount)
+    }
 }

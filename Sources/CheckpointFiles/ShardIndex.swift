@@ -134,9 +134,13 @@ private struct ShardIndexParser {
             guard entries.count < limits.tensors else {
                 throw MalformedInput("there are more than \(limits.tensors) tensors", at: scanner.position)
             }
+            let nameStart = scanner.position
             let name = try scanner.key()
             let start = scanner.position
             let file = try scanner.string()
+            guard name.range.count <= limits.nameBytes, file.range.count <= limits.nameBytes else {
+                throw MalformedInput("a name is longer than \(limits.nameBytes) bytes", at: nameStart)
+            }
             let index: UInt32
             if let last = entries.last?.file, scanner.matches(file, files[Int(last)]) {
                 index = last
@@ -153,10 +157,13 @@ private struct ShardIndexParser {
         if let index = fileIndices[name] { return index }
         let file = String(decoding: name, as: UTF8.self)
         let components = name.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
-        let isInside = components.allSatisfy { !$0.isEmpty && !$0.elementsEqual("..".utf8) }
+        let isInside = components.allSatisfy {
+            !$0.isEmpty && !$0.elementsEqual("..".utf8) && !$0.elementsEqual(".".utf8)
+        }
         guard isInside, !name.contains(0) else {
             throw MalformedInput(
-                "the index names a file outside its own directory", at: start, expected: "a relative path without '..'",
+                "the index names a file outside its own directory", at: start,
+                expected: "a relative path without '.' and '..'",
                 found: "\"\(file)\"")
         }
         guard files.count < limits.shards else {

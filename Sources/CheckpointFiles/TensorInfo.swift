@@ -26,7 +26,7 @@ public struct TensorInfo: Sendable {
     public var isContiguous: Bool { view == nil }
 
     /// The number of elements.
-    public var elementCount: Int { byteCount * 8 / dtype.bitWidth }
+    public var elementCount: Int { dtype.elementCount(ofBytes: byteCount) }
 
     init(name: String, dtype: DType, shape: [Int], file: Int, byteRange: Range<Int>) {
         self.name = name

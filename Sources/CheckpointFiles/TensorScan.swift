@@ -37,10 +37,12 @@ extension Checkpoint {
 private final class TensorScanner: Sendable {
     /// How much is read at once: small enough to stay in a core's cache between reading and looking.
     private static let bufferSize = 1 << 19
-    /// What one thread takes at a time.
+    /// What one thread takes at a time: 32 MiB, or more where that would make more than a thousand pieces of a tensor.
     ///
     /// Statistics are joined piece by piece, whoever did the piece, so that the threads' number does not show in the last bits.
-    private static let pieceSize = 1 << 25
+    private static func pieceSize(of byteCount: Int) -> Int {
+        max(1 << 25, byteCount / 1000 / bufferSize * bufferSize)
+    }
 
     private struct Task: Sendable {
         let tensor: Int
@@ -70,11 +72,11 @@ private final class TensorScanner: Sendable {
         self.statistics = statistics
         self.sha256 = sha256
         self.progress = progress
-        self.total = tensors.reduce(0) { $0 + $1.byteCount }
+        self.total = tensors.reduce(0) { $0.adding(clamped: $1.byteCount) }
         // A hash runs through its tensor from end to end; statistics can begin anywhere.
         self.tasks = tensors.enumerated().flatMap { number, tensor in
             let count = tensor.byteCount
-            let step = sha256 ? max(count, 1) : Self.pieceSize
+            let step = sha256 ? max(count, 1) : Self.pieceSize(of: count)
             return stride(from: 0, to: max(count, 1), by: step).map { start in
                 Task(tensor: number, range: start..<min(start + step, count))
             }
@@ -125,8 +127,9 @@ private final class TensorScanner: Sendable {
         let tensor = tensors[task.tensor]
         var hash = SHA256()
         var parts: [(tensor: Int, start: Int, part: StatisticsPart)] = []
-        for pieceStart in stride(from: task.range.lowerBound, to: task.range.upperBound, by: Self.pieceSize) {
-            let pieceEnd = min(pieceStart + Self.pieceSize, task.range.upperBound)
+        let pieceSize = Self.pieceSize(of: tensor.byteCount)
+        for pieceStart in stride(from: task.range.lowerBound, to: task.range.upperBound, by: pieceSize) {
+            let pieceEnd = min(pieceStart.adding(clamped: pieceSize), task.range.upperBound)
             var piece: StatisticsPart?
             for start in stride(from: pieceStart, to: pieceEnd, by: Self.bufferSize) {
                 if progress.isCancelled {

@@ -3,7 +3,7 @@ import CRWKVKernels
 /// What the values of a tensor look like.
 ///
 /// Extremes, mean and deviation are over the finite values, computed in double precision whatever the dtype; they are nil where
-/// there is no finite value. The same bytes give the same result on every machine and with any number of threads.
+/// there is no finite value, mean and deviation also where computing them overflows. The same bytes give the same result on every machine and with any number of threads.
 public struct TensorStatistics: Sendable, Equatable {
     /// The smallest finite value.
     public var minimum: Double?
@@ -58,7 +58,8 @@ struct StatisticsPart: Sendable {
         maximum = result.maximum
         let meanDeviation = result.sum / Double(finite)
         mean = result.shift + meanDeviation
-        squaredDeviations = max(0, result.sum_of_squares - result.sum * meanDeviation)
+        let difference = result.sum_of_squares - result.sum * meanDeviation
+        squaredDeviations = difference.isNaN ? .infinity : max(0, difference)
     }
 
     /// From how often each byte occurs; a byte may hold more than one element.
@@ -94,11 +95,15 @@ struct StatisticsPart: Sendable {
         nans += next.nans
         infinities += next.infinities
         guard next.finite > 0 else { return }
-        let total = Double(finite + next.finite)
-        let difference = next.mean - mean
-        squaredDeviations +=
-            next.squaredDeviations + difference * difference * (Double(finite) * Double(next.finite) / total)
-        mean = finite == 0 ? next.mean : mean + difference * (Double(next.finite) / total)
+        if finite == 0 {
+            (mean, squaredDeviations) = (next.mean, next.squaredDeviations)
+        } else {
+            let total = Double(finite + next.finite)
+            let difference = next.mean - mean
+            squaredDeviations +=
+                next.squaredDeviations + difference * difference * (Double(finite) * Double(next.finite) / total)
+            mean += difference * (Double(next.finite) / total)
+        }
         finite += next.finite
         minimum = min(minimum, next.minimum)
         maximum = max(maximum, next.maximum)
@@ -109,8 +114,9 @@ struct StatisticsPart: Sendable {
         guard finite > 0 else { return statistics }
         statistics.minimum = minimum
         statistics.maximum = maximum
-        statistics.mean = mean
-        statistics.standardDeviation = (squaredDeviations / Double(finite)).squareRoot()
+        statistics.mean = mean.isFinite ? mean : nil
+        let deviation = (squaredDeviations / Double(finite)).squareRoot()
+        statistics.standardDeviation = deviation.isFinite ? deviation : nil
         return statistics
     }
 }

@@ -181,7 +181,10 @@ public struct JSONScanner: ~Escapable {
 
     /// Whether the text of `string` is `text`, compared by bytes.
     public func matches(_ string: JSONString, _ text: String) -> Bool {
-        if string.hasEscapes { return self.text(of: string).elementsEqual(text.utf8) }
+        if string.hasEscapes {
+            // An escape takes six bytes at the most; what is longer need not be decoded to be known as different.
+            return string.range.count <= 6 * text.utf8.count && self.text(of: string).elementsEqual(text.utf8)
+        }
         guard string.range.count == text.utf8.count else { return false }
         let found = bytes.extracting(string.range)
         let isEqual = text.utf8.withContiguousStorageIfAvailable { expected in

@@ -1,21 +1,49 @@
 /// Which of a row of numbered things are meant; prints as ranges.
-struct IndexSet: Hashable {
-    private(set) var indices: Set<Int> = []
+struct IndexSet: Equatable {
+    /// Ascending, each once, after ``sort()``.
+    private(set) var indices: [Int32] = []
 
     var count: Int { indices.count }
 
-    mutating func insert(_ index: Int) { indices.insert(index) }
+    /// Adds an index; ``sort()`` comes before anything else is asked.
+    mutating func insert(_ index: Int32) {
+        if index != indices.last { indices.append(index) }
+    }
 
-    mutating func formUnion(_ other: IndexSet) { indices.formUnion(other.indices) }
+    mutating func sort() {
+        guard !zip(indices, indices.dropFirst()).allSatisfy(<) else { return }
+        indices.sort()
+        var unique: [Int32] = []
+        for index in indices where index != unique.last { unique.append(index) }
+        indices = unique
+    }
 
-    func subtracting(_ other: IndexSet) -> IndexSet { IndexSet(indices: indices.subtracting(other.indices)) }
+    mutating func formUnion(_ other: IndexSet) {
+        guard !indices.isEmpty, indices != other.indices else {
+            if indices.isEmpty { self = other }
+            return
+        }
+        indices += other.indices
+        sort()
+    }
+
+    func subtracting(_ other: IndexSet) -> IndexSet {
+        var rest = other.indices[...]
+        return IndexSet(
+            indices: indices.filter { index in
+                rest = rest.drop { $0 < index }
+                return rest.first != index
+            })
+    }
 
     /// `0-3, 7, 9-11`; after eight ranges `…`.
     var text: String {
-        var ranges: [(first: Int, last: Int)] = []
-        for index in indices.sorted() {
+        var ranges: [(first: Int32, last: Int32)] = []
+        for index in indices {
             if let last = ranges.indices.last, ranges[last].last + 1 == index {
                 ranges[last].last = index
+            } else if ranges.count > 8 {
+                break
             } else {
                 ranges.append((index, index))
             }

@@ -30,8 +30,8 @@ public struct InspectReport: Sendable {
     /// Put together one by one: a hundred thousand names and shapes would take more memory than all else.
     private var tensors: some Sequence<TensorInfo> { positions.lazy.map { checkpoint.tensors[$0] } }
 
-    private var parameterCount: Int { totals.reduce(0) { $0 + $1.parameterCount } }
-    private var byteCount: Int { totals.reduce(0) { $0 + $1.byteCount } }
+    private var parameterCount: Int { totals.reduce(0) { $0.adding(clamped: $1.parameterCount) } }
+    private var byteCount: Int { totals.reduce(0) { $0.adding(clamped: $1.byteCount) } }
 
     // MARK: JSON
 
@@ -204,7 +204,7 @@ public struct InspectReport: Sendable {
     }
 
     private func writeSummary(to output: inout ByteOutput) {
-        let fileBytes = checkpoint.files.reduce(0) { $0 + $1.byteCount }
+        let fileBytes = checkpoint.files.reduce(0) { $0.adding(clamped: $1.byteCount) }
         output.write(
             "\(checkpoint.path.printable()): \(checkpoint.format.rawValue), \(countText(checkpoint.files.count, "file")), \(byteText(fileBytes))\n"
         )

@@ -21,8 +21,10 @@ func naturallyPrecedes(_ a: [UInt8], _ b: [UInt8]) -> Bool {
     func digits(_ name: [UInt8], from start: Int) -> ArraySlice<UInt8> {
         name[start...].prefix { $0 &- UInt8(ascii: "0") < 10 }
     }
-    var i = 0
-    var j = 0
+    // What both begin with, but for digits that may belong to a number which goes on.
+    var i = zip(a, b).prefix { $0 == $1 }.count
+    while i > 0, a[i - 1] &- UInt8(ascii: "0") < 10 { i -= 1 }
+    var j = i
     while i < a.count, j < b.count {
         let (x, y) = (digits(a, from: i), digits(b, from: j))
         guard !x.isEmpty, !y.isEmpty else {

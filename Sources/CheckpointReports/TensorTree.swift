@@ -19,14 +19,55 @@ struct TensorTree {
         var text: String { dtype.rawValue + shapeText(shape) }
     }
 
+    /// A part of a name: any number, or the bytes of a word. (Strings would take different spellings of a character as one.)
+    private enum Part: Hashable {
+        case number
+        case word([UInt8])
+
+        /// The tree's own signs stand in quotes where they are words of a name.
+        var label: String {
+            switch self {
+            case .number: return "#"
+            case .word(let bytes):
+                let text = String(decoding: bytes, as: UTF8.self)
+                return ["#", TensorTree.itself].contains(text) ? "\"\(text)\"" : text
+            }
+        }
+
+        var sortKey: [UInt8] {
+            switch self {
+            case .number: [UInt8(ascii: "#")]
+            case .word(let bytes): bytes
+            }
+        }
+    }
+
+    /// Stands for a name that is also the beginning of others.
+    private static let itself = "(itself)"
+
     private final class Node {
-        /// By the bytes of the label: strings would take different spellings of a character as one.
-        var children: [[UInt8]: Node] = [:]
+        var children: [Part: Node] = [:]
         var leaves: [LeafKey: Leaf] = [:]
         /// How many `#` lead here.
         let level: Int
+        /// For each of these, the numbers that stand there in the names below; known after ``collectNumbers()``.
+        var numbers: [IndexSet] = []
 
         init(level: Int) { self.level = level }
+
+        func collectNumbers() {
+            numbers = Array(repeating: IndexSet(), count: level)
+            for key in leaves.keys {
+                for place in 0..<level {
+                    leaves[key]?.numbers[place].sort()
+                    if let own = leaves[key]?.numbers[place] { numbers[place].formUnion(own) }
+                }
+            }
+            for child in children.values {
+                child.collectNumbers()
+                for place in 0..<level { numbers[place].formUnion(child.numbers[place]) }
+            }
+        }
     }
 
     private struct Leaf {
@@ -57,11 +98,12 @@ struct TensorTree {
                 return
             }
         }
+        root.collectNumbers()
     }
 
     func write(to output: inout ByteOutput) {
         var lines: [Line] = []
-        _ = append(root, label: "", around: [], prefix: "", connector: "", to: &lines)
+        _ = append(root, label: "", isNumber: false, around: [], prefix: "", connector: "", to: &lines)
         var table = TextTable([("", .left), ("", .left), ("", .left), ("", .left), ("", .right)])
         for line in lines.dropFirst() {
             for cell in [line.label, line.note, line.dtype, line.shape, byteText(line.byteCount)] { table.append(cell) }
@@ -73,19 +115,19 @@ struct TensorTree {
 
     private mutating func insert(_ tensor: TensorInfo) {
         var node = root
-        var numbers: [Int] = []
+        var numbers: [Int32] = []
         let parts = tensor.name.utf8.split(
             separator: UInt8(ascii: "."), maxSplits: Self.maximumDepth - 1, omittingEmptySubsequences: false)
         for part in parts {
-            var label = Array(part)
+            var step = Part.word(Array(part))
             if (1...9).contains(part.count), part.allSatisfy({ $0 &- UInt8(ascii: "0") < 10 }),
-                let number = Int(String(decoding: part, as: UTF8.self))
+                let number = Int32(String(decoding: part, as: UTF8.self))
             {
                 numbers.append(number)
-                label = [UInt8(ascii: "#")]
+                step = .number
             }
-            let child = node.children[label] ?? Node(level: numbers.count)
-            node.children[label] = child
+            let child = node.children[step] ?? Node(level: numbers.count)
+            node.children[step] = child
             node = child
         }
         let key = LeafKey(dtype: tensor.dtype, shape: tensor.shape)
@@ -93,7 +135,7 @@ struct TensorTree {
         var leaf =
             node.leaves.removeValue(forKey: key) ?? Leaf(numbers: Array(repeating: IndexSet(), count: numbers.count))
         leaf.count += 1
-        leaf.byteCount += tensor.byteCount
+        leaf.byteCount = leaf.byteCount.adding(clamped: tensor.byteCount)
         for (level, number) in numbers.enumerated() { leaf.numbers[level].insert(number) }
         node.leaves[key] = leaf
     }
@@ -102,19 +144,21 @@ struct TensorTree {
 
     /// Appends the lines of `node`, whose surroundings occur at the numbers `around`; gives the bytes below it.
     private func append(
-        _ start: Node, label startLabel: String, around: [IndexSet], prefix: String, connector: String,
+        _ start: Node, label startLabel: String, isNumber: Bool, around: [IndexSet], prefix: String, connector: String,
         to lines: inout [Line]
     ) -> Int {
         // Parts without a branch between them stand on one line, but each `#` has a line for what it repeats.
         var node = start
         var label = startLabel
-        while node !== root, node.leaves.isEmpty, node.children.count == 1, let (name, child) = node.children.first,
-            !label.hasSuffix("#")
+        var isNumber = isNumber
+        while node !== root, node.leaves.isEmpty, node.children.count == 1, let (part, child) = node.children.first,
+            !isNumber
         {
-            label += "." + String(decoding: name, as: UTF8.self)
+            label += "." + part.label
+            isNumber = part == .number
             node = child
         }
-        let own = numbers(below: node, levels: node.level)
+        let own = node.numbers
         if node.children.isEmpty {
             // One name with several dtypes or shapes: the most common first.
             let leaves = node.leaves.sorted { ($1.value.count, $0.key.text) < ($0.value.count, $1.key.text) }
@@ -123,32 +167,34 @@ struct TensorTree {
                 lines.append(
                     Line(
                         label: prefix + connector + label.printable(limit: 80),
-                        note: note(for: leaf.numbers, count: leaf.count, label: label, in: around),
+                        note: note(for: leaf.numbers, count: leaf.count, isNumber: isNumber, in: around),
                         dtype: key.dtype.rawValue, shape: shapeText(key.shape), byteCount: leaf.byteCount))
             }
-            return leaves.reduce(0) { $0 + $1.value.byteCount }
+            return leaves.reduce(0) { $0.adding(clamped: $1.value.byteCount) }
         }
         let place = lines.count
         lines.append(
             Line(
                 label: prefix + connector + label.printable(limit: 80),
-                note: note(for: own, count: nil, label: label, in: around), byteCount: 0))
+                note: note(for: own, count: nil, isNumber: isNumber, in: around), byteCount: 0))
         var byteCount = 0
         let below = prefix + (connector.isEmpty ? "" : connector == "└─ " ? "   " : "│  ")
         // A name that is a tensor's and the beginning of others' has a child of its own without a label.
-        var children = node.children.map { ($0.key, $0.value) }
+        var children = node.children.map { (key: $0.key.sortKey, label: $0.key.label, part: $0.key, node: $0.value) }
         if !node.leaves.isEmpty {
-            let own = Node(level: node.level)
-            own.leaves = node.leaves
-            children.append((Array("(itself)".utf8), own))
+            let itself = Node(level: node.level)
+            itself.leaves = node.leaves
+            itself.collectNumbers()
+            children.append((Array(Self.itself.utf8), Self.itself, .word([]), itself))
         }
-        children.sort { $0.0.lexicographicallyPrecedes($1.0) }
-        for (index, (name, child)) in children.enumerated() {
+        children.sort { $0.key.lexicographicallyPrecedes($1.key) }
+        for (index, child) in children.enumerated() {
             let isLast = index == children.count - 1
             var scratch: [Line] = []
-            byteCount += append(
-                child, label: String(decoding: name, as: UTF8.self), around: own, prefix: below,
+            let childBytes = append(
+                child.node, label: child.label, isNumber: child.part == .number, around: own, prefix: below,
                 connector: isLast ? "└─ " : "├─ ", to: &scratch)
+            byteCount = byteCount.adding(clamped: childBytes)
             if children.count <= Self.maximumSiblings || index < Self.maximumSiblings - 1 {
                 lines += scratch
             } else if isLast {
@@ -161,21 +207,10 @@ struct TensorTree {
         return byteCount
     }
 
-    /// For each of the first `levels` `#` in the names below `node`, the numbers that stand there.
-    private func numbers(below node: Node, levels: Int) -> [IndexSet] {
-        var all = Array(repeating: IndexSet(), count: levels)
-        func join(_ numbers: [IndexSet]) {
-            for level in 0..<levels { all[level].formUnion(numbers[level]) }
-        }
-        for leaf in node.leaves.values { join(leaf.numbers) }
-        for child in node.children.values { join(numbers(below: child, levels: levels)) }
-        return all
-    }
-
     /// How often something occurs and at which numbers, as far as its surroundings do not say so already.
-    private func note(for own: [IndexSet], count: Int?, label: String, in surroundings: [IndexSet]) -> String {
+    private func note(for own: [IndexSet], count: Int?, isNumber: Bool, in surroundings: [IndexSet]) -> String {
         var notes: [String] = []
-        if label.hasSuffix("#"), own.count > surroundings.count {
+        if isNumber, own.count > surroundings.count {
             let numbers = own[surroundings.count]
             notes.append("× \(numbers.count)  \(numbers.text)")
         }
@@ -183,7 +218,7 @@ struct TensorTree {
             let missing = around.subtracting(own)
             notes.append(missing.count < own.count ? "not \(missing.text)" : "only \(own.text)")
         }
-        let product = own.reduce(1) { $0 * max(1, $1.count) }
+        let product = own.reduce(1) { $0.multiplied(clamped: max(1, $1.count)) }
         if let count, count < product { notes.append("\(count) of \(product)") }
         return notes.joined(separator: "; ")
     }

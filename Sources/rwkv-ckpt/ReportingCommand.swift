@@ -17,7 +17,8 @@ extension ReportingCommand {
         } catch let error as CheckpointError {
             let status = error.category.exitStatus
             if json {
-                try error.writeJSON(exitStatus: Int(status.rawValue), to: standardError())
+                // There is nowhere left to say that standard error cannot be written.
+                try? error.writeJSON(exitStatus: Int(status.rawValue), to: standardError())
             } else {
                 printError(error.description)
             }

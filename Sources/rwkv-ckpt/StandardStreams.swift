@@ -27,6 +27,10 @@ private func output(to descriptor: CInt, name: String) -> ByteOutput {
             let count = rest.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
             if count >= 0 {
                 rest = rest.dropFirst(count)
+            } else if errno == EAGAIN {
+                // Somebody made it non-blocking: wait until it takes more.
+                var wait = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+                poll(&wait, 1, -1)
             } else if errno != EINTR {
                 throw CheckpointError(
                     .inputOutput, path: name, "cannot be written: " + String(cString: strerror(errno)))

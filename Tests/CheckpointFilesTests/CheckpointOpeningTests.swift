@@ -141,4 +141,27 @@ import Testing
             }
         }
     }
+
+    /// What double precision cannot hold is said to be unknown, not zero.
+    @Test(
+        arguments: [
+            ([1e200, 2e200], 1.5e200, nil), ([1e308, -1e308], nil, nil),
+            (Array(repeating: Double.nan, count: 65_536) + [1e200, 1e200, 1e200, 1e200], 1e200, 0),
+            (Array(repeating: Double.nan, count: 65_536) + [2, 4], 3, 1),
+        ] as [([Double], Double?, Double?)]) func admitsOverflow(values: [Double], mean: Double?, deviation: Double?)
+        throws
+    {
+        try withTemporaryDirectory { directory in
+            let header =
+                #"{"w":{"dtype":"F64","shape":[\#(values.count)],"data_offsets":[0,\#(values.count * 8)]}}"#
+            let length = withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) }
+            let url = directory.appending(path: "w")
+            try (length + Data(header.utf8) + values.withUnsafeBytes { Data($0) }).write(to: url)
+            let checkpoint = try Checkpoint.open(url.path(percentEncoded: false))
+            let scans = try checkpoint.scan(Array(checkpoint.tensors), statistics: true, sha256: false, threads: 1)
+            let statistics = try #require(scans[0].statistics)
+            #expect(statistics.mean == mean && statistics.standardDeviation == deviation, "\(statistics)")
+            #expect(statistics.maximum == values.filter(\.isFinite).max())
+        }
+    }
 }

@@ -34,7 +34,8 @@ import Testing
 
     @Test func namesSetsByRanges() {
         var set = IndexSet()
-        for index in [5, 0, 1, 2, 9, 10] { set.insert(index) }
+        for index: Int32 in [5, 0, 1, 2, 9, 10] { set.insert(index) }
+        set.sort()
         #expect(set.text == "0-2, 5, 9, 10")
     }
 }

@@ -63,6 +63,23 @@ import Testing
         #expect(deep.split(separator: "\n").allSatisfy { $0.count < 200 })
     }
 
+    @Test func tellsWordsFromItsOwnSigns() {
+        for names in [["#.w", "0.w"], ["0.w", "#.w"], ["a.#.1", "a.1.1", "a.1.#"], ["a", "a.(itself)"]] {
+            let text = tree(names.map { tensor($0) })
+            #expect(text.contains("\"#\"") || text.contains("\"(itself)\""))
+            #expect(text.split(separator: "\n").count >= 2)
+        }
+    }
+
+    @Test func countsWhatNobodyCanCount() {
+        let tensors = (0..<40).map { number in
+            tensor(Array(repeating: "\(number)", count: 16).joined(separator: "."))
+        }
+        #expect(tree(tensors).contains("× 40  0-39"))
+        let vast = TensorInfo(name: "a", dtype: .u8, shape: [.max], file: 0, byteRange: 0..<Int.max)
+        #expect(tree([vast, vast]).contains("9.22 EB"))
+    }
+
     /// Names that Unicode takes as equal are two names.
     @Test func keepsSpellingsApart() {
         #expect(tree([tensor("na\u{EF}ve"), tensor("nai\u{308}ve")]).split(separator: "\n").count == 2)

@@ -18,6 +18,7 @@ struct PyTorchFile: FileContents {
     private let storages: [StoredBytes]
     private let checksums: ChecksumState?
 
+    var headerByteCount: Int { tensors.names.count }
     var tensorCount: Int { tensors.entries.count }
     var otherTensors: [OtherTensor] { tensors.others }
     var tied: [[Int]] { tensors.tied }
@@ -32,7 +33,7 @@ struct PyTorchFile: FileContents {
         self.storages = storages
         self.globals = globals
         self.warnings = warnings
-        dataByteCount = storages.reduce(0) { $0 + $1.range.count }
+        dataByteCount = storages.reduce(0) { $0.adding(clamped: $1.range.count) }
         checksums = storages.contains { $0.checksum != nil } ? ChecksumState() : nil
         var names = NameTable(capacity: tensors.entries.count)
         for id in tensors.entries.indices

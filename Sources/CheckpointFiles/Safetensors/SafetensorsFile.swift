@@ -56,6 +56,7 @@ struct SafetensorsFile: FileContents {
         self.warnings = warnings
     }
 
+    var headerByteCount: Int { header.text.count }
     var tensorCount: Int { header.entries.count }
 
     var metadata: [(key: [UInt8], value: String)] {

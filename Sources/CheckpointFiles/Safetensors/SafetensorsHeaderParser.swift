@@ -9,6 +9,7 @@ struct SafetensorsHeaderParser {
     private let dataCount: Int
     private let limits: ReadLimits
     private var hasMetadata = false
+    private var metadataBytes = 0
     /// Names with escapes in them: how they stand in the text.
     private var escapedNames: [(entry: Int, name: JSONString)] = []
     private var escapedKeys: [(entry: Int, key: JSONString)] = []
@@ -77,14 +78,27 @@ struct SafetensorsHeaderParser {
                 throw MalformedInput(
                     "there are more than \(limits.metadataEntries) metadata entries", at: scanner.position)
             }
+            let start = scanner.position
             let key = try scanner.key()
+            let value = try scanner.string()
+            metadataBytes += key.range.count + value.range.count
+            guard key.range.count <= limits.nameBytes else {
+                throw MalformedInput("a metadata key is longer than \(limits.nameBytes) bytes", at: start)
+            }
+            guard metadataBytes <= limits.metadataBytes else {
+                throw MalformedInput("the metadata is longer than \(limits.metadataBytes) bytes", at: start)
+            }
             if key.hasEscapes { escapedKeys.append((metadata.count, key)) }
-            metadata.append((key.range, try scanner.string()))
+            metadata.append((key.range, value))
             more = try scanner.continueObject()
         }
     }
 
     private mutating func parseTensor(_ scanner: inout JSONScanner, name: JSONString) throws(MalformedInput) {
+        guard name.range.count <= limits.nameBytes else {
+            throw MalformedInput(
+                "the tensor's name is longer than \(limits.nameBytes) bytes", at: name.range.lowerBound)
+        }
         if name.hasEscapes {
             guard !scanner.text(of: name).contains(0) else {
                 throw MalformedInput("the tensor's name has a NUL in it", at: name.range.lowerBound)
