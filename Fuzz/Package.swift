@@ -26,6 +26,9 @@ let package = Package(
         fuzzTarget("SafetensorsHeader"),
         fuzzTarget("JSONScanner"),
         fuzzTarget("ShardIndex"),
+        fuzzTarget("ZipDirectory"),
+        fuzzTarget("PickleMachine"),
+        fuzzTarget("PyTorchLegacy"),
     ],
     swiftLanguageModes: [.v6]
 )

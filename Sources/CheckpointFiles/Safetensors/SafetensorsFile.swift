@@ -2,9 +2,9 @@ import CheckpointJSON
 
 /// A safetensors file, its header read.
 struct SafetensorsFile: FileContents {
-    private let header: SafetensorsHeader
+    let header: SafetensorsHeader
     /// Where the tensors' data begins.
-    private let dataStart: Int
+    let dataStart: Int
     let dataByteCount: Int
     let format = FileFormat.safetensors
     let warnings: [String]

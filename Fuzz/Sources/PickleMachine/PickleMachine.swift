@@ -1,0 +1,56 @@
+@testable import CheckpointFiles
+import CheckpointJSON
+import Fuzzing
+
+/// A pickle, and the tensors in what it describes.
+///
+/// Storages are taken to be there in whatever size the pickle gives them.
+@main
+enum Target {
+    static func main() {
+        fuzz { bytes in
+            let bytes = Array(copying: bytes)
+            var limits = ReadLimits()
+            limits.tensors = 10_000
+            do throws(MalformedInput) {
+                let result = try PickleMachine.run(bytes, limits: limits)
+                require((1...bytes.count).contains(result.end), "the pickle ends at \(result.end) of \(bytes.count)")
+                check(result, limits)
+            } catch {
+                requirePrintable(CheckpointError(error, path: "input").description)
+                require((0...bytes.count).contains(error.offset), "\(error) of \(bytes.count)")
+            }
+        }
+    }
+
+    private static func check(_ result: PickleMachine.Result, _ limits: ReadLimits) {
+        do throws(CheckpointError) {
+            for global in try PickleGlobal.all(in: [result.graph], "input") {
+                requirePrintable(global.name.printable())
+            }
+            var collector = try PyTorchTensorCollector(result.graph, path: "input", limits: limits)
+            var stored: [StoredBytes] = []
+            var end = 0
+            for storage in collector.storages {
+                // What no file can hold a file cannot be said to hold.
+                guard storage.byteCount < 1 << 50 else { return }
+                stored.append(StoredBytes(range: end..<end + storage.byteCount, checksum: nil))
+                end += storage.byteCount
+            }
+            let tensors = try collector.collect(result.value, stored: stored, fileSize: end)
+            for entry in tensors.entries {
+                let range = stored[entry.storage].range
+                let view = tensors.view(of: entry, in: range)
+                require(
+                    view.byteCount >= 0 && (view.byteCount == 0 || range.contains(view.byteRange.lowerBound)),
+                    "\(view) of \(range)")
+                require(view.byteRange.upperBound <= range.upperBound, "\(view) of \(range)")
+                _ = requireUTF8(tensors.names[entry.name])
+            }
+            for other in tensors.others { requirePrintable(other.name.printable() + other.kind.printable()) }
+            require(tensors.tied.allSatisfy { $0.count > 1 }, "one tensor is tied to itself")
+        } catch {
+            requirePrintable(error.description)
+        }
+    }
+}
