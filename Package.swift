@@ -24,6 +24,8 @@ let package = Package(
     ],
     targets: [
         .target(name: "CRWKVKernels"),
+        .systemLibrary(
+            name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .target(
             name: "CheckpointJSON",
             // The scanner borrows the bytes it reads, which a lifetime-bound type says and the compiler checks.
@@ -31,7 +33,7 @@ let package = Package(
         .target(
             name: "CheckpointFiles",
             dependencies: [
-                "CRWKVKernels", "CheckpointJSON", .product(name: "Crypto", package: "swift-crypto"),
+                "CRWKVKernels", "CZstd", "CheckpointJSON", .product(name: "Crypto", package: "swift-crypto"),
             ],
             swiftSettings: settings),
         .target(

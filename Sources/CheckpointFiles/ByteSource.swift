@@ -6,6 +6,9 @@ public protocol ByteSource: Sendable {
     /// How many bytes there are.
     var count: Int { get }
 
+    /// Whether reading backwards begins anew from the start, so that one thread should read it all in order.
+    var isSequential: Bool { get }
+
     /// Fills `buffer` with the bytes from `offset` on.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput` when the source does not give them.
@@ -13,6 +16,9 @@ public protocol ByteSource: Sendable {
 }
 
 extension ByteSource {
+    /// False: most sources can be read anywhere.
+    public var isSequential: Bool { false }
+
     /// The bytes of `range`, which must lie within the source.
     func bytes(_ range: Range<Int>) throws(CheckpointError) -> [UInt8] {
         var failure: CheckpointError?

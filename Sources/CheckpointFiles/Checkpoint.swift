@@ -37,23 +37,28 @@ public struct Checkpoint: Sendable {
     /// - Parameters:
     ///   - path: the file or directory.
     ///   - limits: how much to take from it.
+    ///   - temporaryDirectory: where a compressed file of `torch.save` is unpacked, into a file without a name.
     ///   - refusesDangerous: whether pickles with dangerous globals are refused, instead of opened with a ``danger``.
     /// - Returns: the checkpoint, all its headers checked.
     /// - Throws: ``CheckpointError`` with the file, and the tensor and byte where there is one.
     public static func open(
-        _ path: String, limits: ReadLimits = .standard, refusesDangerous: Bool = true
+        _ path: String, limits: ReadLimits = .standard, temporaryDirectory: String = "/tmp",
+        refusesDangerous: Bool = true
     ) throws(CheckpointError) -> Checkpoint {
-        let checkpoint = try read(path, limits: limits)
+        let checkpoint = try read(path, limits: limits, temporaryDirectory: temporaryDirectory)
         if refusesDangerous, let danger = checkpoint.danger { throw danger }
         return checkpoint
     }
 
-    private static func read(_ path: String, limits: ReadLimits) throws(CheckpointError) -> Checkpoint {
+    private static func read(
+        _ path: String, limits: ReadLimits, temporaryDirectory: String
+    ) throws(CheckpointError) -> Checkpoint {
         var limits = limits
         let file = PathKind(path) == .directory ? try modelFile(inDirectory: path) : path
         let source = try FileSource(path: file)
         guard try FileFormat.recognize(source, limits: limits) == .shardIndex else {
-            return Checkpoint(path: path, files: [try CheckpointFile(source, limits: limits)])
+            return Checkpoint(
+                path: path, files: [try CheckpointFile(source, limits: limits, temporaryDirectory: temporaryDirectory)])
         }
         let index = try readIndex(source, limits: limits)
         let directory = file.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(file[...$0]) } ?? ""
@@ -72,7 +77,7 @@ public struct Checkpoint: Sendable {
                 throw CheckpointError(
                     .malformed, path: file, "the index names one file twice, as \"\(other)\" and as \"\(name)\"")
             }
-            let opened = try CheckpointFile(shard, limits: limits)
+            let opened = try CheckpointFile(shard, limits: limits, temporaryDirectory: temporaryDirectory)
             limits.take(opened)
             files.append(opened)
         }

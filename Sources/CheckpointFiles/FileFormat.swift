@@ -47,6 +47,9 @@ public enum FileFormat: String, Sendable, CaseIterable {
         let headerStart = head.dropFirst(8).drop { $0 == 0x20 || (0x09...0x0D).contains($0) }.first
         if isPlausible, headerStart == UInt8(ascii: "{") {
             self = .safetensors
+        } else if head.count >= 8, head[0] >> 4 == 5, head[1..<4].elementsEqual([0x2A, 0x4D, 0x18]) {
+            // A skippable frame in front.
+            self = .zstd
         } else if let match = Self.signatures.first(where: { head.dropFirst($0.offset).starts(with: $0.bytes) }) {
             // torch writes `<root>/data.pkl` first, uncompressed, so its name stands in the first local header.
             let isPyTorch = match.format == .zip && Self.firstEntryName(ofZip: head).hasSuffix("/data.pkl")
@@ -75,12 +78,15 @@ public enum FileFormat: String, Sendable, CaseIterable {
         return ["<!doctype", "<html", "<head", "<?xml"].contains { start.hasPrefix($0) }
     }
 
+    /// `a PyTorch zip archive`, `an HTML page`.
+    var withArticle: String { (rawValue.hasPrefix("H") ? "an " : "a ") + rawValue }
+
     /// What to do with a file of this format, which ``Checkpoint`` does not read.
     var advice: String {
         switch self {
         case .gitLFSPointer: "it stands for a file that was not downloaded: run `git lfs pull`"
         case .html: "the download gave a web page (often a log-in or error page) instead of the file"
-        case .sevenZip, .gzip, .zstd, .tar, .zip: "unpack it first"
+        case .sevenZip, .gzip, .tar, .zip: "unpack it first"
         case .pickle: "a model is saved with torch.save or as safetensors"
         default:
             "this tool reads safetensors files, files of torch.save, shard indexes of either and directories of them"

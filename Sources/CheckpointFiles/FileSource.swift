@@ -15,6 +15,14 @@ public final class FileSource: ByteSource {
         var number: UInt64
     }
 
+    /// Takes over an open file.
+    init(descriptor: CInt, path: String, count: Int) {
+        self.descriptor = descriptor
+        self.path = path
+        self.count = count
+        self.identity = Identity(device: 0, number: 0)
+    }
+
     /// Opens the regular file at `path`, following symbolic links.
     ///
     /// - Throws: ``CheckpointError`` of category `notFound` when it cannot be opened, `unsupported` when it is no regular file.
@@ -73,7 +81,7 @@ enum PathKind {
     case danglingLink
     case nothing
 
-    /// Follows symbolic links. What may not be looked at is other.
+    /// What a path leads to, through symbolic links; what may not be looked at is other.
     init(_ path: String) {
         var status = stat()
         if stat(path, &status) == 0 {
@@ -99,9 +107,12 @@ func namesInDirectory(_ path: String) -> [String] {
 }
 
 /// The error for a failed system call.
-func systemError(_ code: CInt, path: String, _ problem: String, offset: Int? = nil) -> CheckpointError {
+func systemError(
+    _ code: CInt, path: String, _ problem: String, offset: Int? = nil, category: CheckpointError.Category? = nil
+) -> CheckpointError {
     let missing = [ENOENT, ENOTDIR, EACCES, EPERM, ELOOP, ENAMETOOLONG].contains(code)
     return CheckpointError(
-        missing ? .notFound : .inputOutput, path: path, problem + ": " + String(cString: strerror(code)), offset: offset
+        category ?? (missing ? .notFound : .inputOutput), path: path, problem + ": " + String(cString: strerror(code)),
+        offset: offset
     )
 }

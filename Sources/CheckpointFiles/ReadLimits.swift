@@ -30,6 +30,15 @@ public struct ReadLimits: Sendable, Equatable {
     /// The longest directory of a zip archive, in bytes; there are about 80 a record.
     public var zipDirectoryBytes = 24_000_000
 
+    /// The largest window of a zstd frame; unpacking takes as much memory, on each thread.
+    public var zstdWindowBytes = 1 << 26
+    /// The longest content of a zstd frame for which reading in any order is sensible.
+    public var seekableFrameBytes = 1 << 24
+    /// The most bytes that a compressed file may unpack to, unless ``unpackedRatio`` allows more.
+    public var unpackedBytes = 1 << 30
+    /// How many times its own size a compressed file may unpack to.
+    public var unpackedRatio = 64
+
     /// The limits that are meant for everyday use.
     public static let standard = ReadLimits()
 

@@ -74,18 +74,25 @@ private final class TensorScanner: Sendable {
         self.progress = progress
         self.total = tensors.reduce(0) { $0.adding(clamped: $1.byteCount) }
         // A hash runs through its tensor from end to end; statistics can begin anywhere.
-        self.tasks = tensors.enumerated().flatMap { number, tensor in
+        let tasks = tensors.enumerated().flatMap { number, tensor in
             let count = tensor.byteCount
             let step = sha256 ? max(count, 1) : Self.pieceSize(of: count)
             return stride(from: 0, to: max(count, 1), by: step).map { start in
                 Task(tensor: number, range: start..<min(start + step, count))
             }
         }
+        // As the bytes lie in the files: disks like it, and compressed files cannot be read in another order.
+        func place(_ task: Task) -> (Int, Int) {
+            (tensors[task.tensor].file, tensors[task.tensor].byteRange.lowerBound + task.range.lowerBound)
+        }
+        self.tasks = tasks.sorted { place($0) < place($1) }
         self.findings = Mutex(Findings(scans: Array(repeating: TensorScan(), count: tensors.count)))
     }
 
     func scan(threads: Int) throws(CheckpointError) -> [TensorScan] {
-        DispatchQueue.concurrentPerform(iterations: min(threads, max(1, tasks.count))) { _ in work() }
+        let isSequential = checkpoint.files.contains { $0.source.isSequential }
+        DispatchQueue.concurrentPerform(iterations: isSequential ? 1 : min(threads, max(1, tasks.count))) { _ in work()
+        }
         var found = findings.withLock { $0 }
         if let failure = found.failure { throw failure }
         found.parts.sort { ($0.tensor, $0.start) < ($1.tensor, $1.start) }

@@ -51,7 +51,8 @@ struct Inspect: ReportingCommand {
 
     func report() throws {
         // Researchers look before they trust: what is dangerous is shown first, and refused then.
-        let checkpoint = try Checkpoint.open(path, refusesDangerous: false)
+        let checkpoint = try Checkpoint.open(
+            path, temporaryDirectory: temporaryDirectory(), refusesDangerous: false)
         let positions = checkpoint.positions(
             sortedBy: sort, where: filter.map { glob in { matches($0, glob: glob) } })
         var scans: [TensorScan] = []

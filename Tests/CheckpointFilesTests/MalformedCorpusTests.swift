@@ -2,7 +2,7 @@ import CheckpointFiles
 import TestSupport
 import Testing
 
-/// The inputs of both corpora, through the library.
+/// The inputs of all corpora, through the library.
 ///
 /// The command line replays them too, with a watchdog, and the large ones.
 @Suite(.serialized) struct MalformedCorpusTests {
@@ -11,6 +11,7 @@ import Testing
     @Test func isAllThere() {
         #expect(Self.cases.count { $0.directory == "malformed" } >= 200)
         #expect(Self.cases.count { $0.directory == "malformed-pytorch" } >= 250)
+        #expect(Self.cases.count { $0.directory == "malformed-zstd" } >= 30)
         #expect(Self.cases.filter { $0.verdict == "refused" }.count >= 400)
     }
 

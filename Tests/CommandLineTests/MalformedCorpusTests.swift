@@ -1,7 +1,7 @@
 import TestSupport
 import Testing
 
-/// Every input of both corpora, as a user meets it: the verdict, the exit status, one clear line, in time.
+/// Every input of all corpora, as a user meets it: the verdict, the exit status, one clear line, in time.
 @Suite(.serialized) struct MalformedCorpusTests {
     private static let cases = (try? MalformedCorpus.load().cases) ?? []
 

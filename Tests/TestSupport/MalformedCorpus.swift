@@ -1,7 +1,7 @@
 import CRWKVKernels
 import Foundation
 
-/// The corpus.json of fixtures/malformed and of fixtures/malformed-pytorch: inputs, and what must become of them.
+/// The corpus.json of each fixtures/malformed*: inputs, and what must become of them.
 package struct MalformedCorpus: Decodable, Sendable {
     package let cases: [Case]
 
@@ -114,10 +114,10 @@ package struct MalformedCorpus: Decodable, Sendable {
         }
     }
 
-    /// Reads both documents.
+    /// Reads all of them.
     package static func load() throws -> MalformedCorpus {
         MalformedCorpus(
-            cases: try ["malformed", "malformed-pytorch"].flatMap { directory in
+            cases: try ["malformed", "malformed-pytorch", "malformed-zstd"].flatMap { directory in
                 try Repository.json(directory + "/corpus.json", as: MalformedCorpus.self).cases.map {
                     $0.inDirectory(directory)
                 }
