@@ -62,7 +62,7 @@ import Testing
 
     /// A long frame of a format that is read everywhere.
     @Test(arguments: ["views.pth", "legacy.pth", "unsized-views.pth"]) func unpacksWithoutATrace(name: String) throws {
-        var limits = ReadLimits()
+        var limits = ReadLimits.standard
         limits.seekableFrameBytes = 1000
         try withTemporaryDirectory { directory in
             let path = directory.path(percentEncoded: false)
