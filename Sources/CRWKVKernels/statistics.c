@@ -1,6 +1,7 @@
 // One pass over a tensor's elements: counts of what is not an ordinary number, extremes, and the sums behind mean and
 // standard deviation, in double whatever the element.
 
+#include "elements.h"
 #include "kernels.h"
 
 #include <string.h>
@@ -9,52 +10,6 @@
 
 // Element i goes to lane i % LANES on every instruction set, and the lanes are folded in order.
 #define LANES 16
-
-ALWAYS_INLINE double f64_value(uint64_t bits) {
-    double value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-ALWAYS_INLINE float f32_value(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-ALWAYS_INLINE float bf16_value(uint16_t bits) {
-    return f32_value((uint32_t)bits << 16);
-}
-
-// Exact for every finite half: the exponent is rebiased by a multiplication, which also normalises subnormals.
-ALWAYS_INLINE float f16_value(uint16_t bits) {
-    uint32_t magnitude = (uint32_t)(bits & 0x7FFF) << 13;
-    uint32_t sign = (uint32_t)(bits & 0x8000) << 16;
-    return f32_value(magnitude | sign) * 0x1p112f;
-}
-
-#define FLOAT_CLASS(NAME, BITS, MAGNITUDE, INFINITY_BITS)                                                    \
-    ALWAYS_INLINE int NAME##_finite(BITS bits) { return (bits & MAGNITUDE) < INFINITY_BITS; }                \
-    ALWAYS_INLINE int NAME##_nan(BITS bits) { return (bits & MAGNITUDE) > INFINITY_BITS; }                   \
-    ALWAYS_INLINE int NAME##_zero(BITS bits) { return (bits & MAGNITUDE) == 0; }
-
-FLOAT_CLASS(f64, uint64_t, 0x7FFFFFFFFFFFFFFF, 0x7FF0000000000000)
-FLOAT_CLASS(f32, uint32_t, 0x7FFFFFFF, 0x7F800000)
-FLOAT_CLASS(f16, uint16_t, 0x7FFF, 0x7C00)
-FLOAT_CLASS(bf16, uint16_t, 0x7FFF, 0x7F80)
-
-#define INTEGER_CLASS(NAME, BITS)                                                                            \
-    ALWAYS_INLINE double NAME##_value(BITS bits) { return (double)bits; }                                    \
-    ALWAYS_INLINE int NAME##_finite(BITS bits) { (void)bits; return 1; }                                     \
-    ALWAYS_INLINE int NAME##_nan(BITS bits) { (void)bits; return 0; }                                        \
-    ALWAYS_INLINE int NAME##_zero(BITS bits) { return bits == 0; }
-
-INTEGER_CLASS(i64, int64_t)
-INTEGER_CLASS(u64, uint64_t)
-INTEGER_CLASS(i32, int32_t)
-INTEGER_CLASS(u32, uint32_t)
-INTEGER_CLASS(i16, int16_t)
-INTEGER_CLASS(u16, uint16_t)
 
 // VALUE is the narrowest type that holds every element exactly (64-bit integers round to double); COUNT is as wide as BITS,
 // so that comparisons and counters share their lanes, and is emptied before it can overflow.

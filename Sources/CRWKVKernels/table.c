@@ -7,6 +7,8 @@
     static const rwkv_kernels kernels_##SUFFIX = {                                                           \
         .statistics = rwkv_statistics_##SUFFIX,                                                              \
         .count_bytes = rwkv_count_bytes,                                                                     \
+        .to_doubles = rwkv_to_doubles_##SUFFIX,                                                              \
+        .compare = rwkv_compare_##SUFFIX,                                                                    \
     };
 FOR_EACH_INSTRUCTION_SET(TABLE)
 

@@ -122,7 +122,7 @@ struct StatisticsPart: Sendable {
 }
 
 extension DType {
-    fileprivate var kernelElement: rwkv_element? {
+    var kernelElement: rwkv_element? {
         switch self {
         case .f64: RWKV_ELEMENT_F64
         case .f32: RWKV_ELEMENT_F32

@@ -149,9 +149,7 @@ public struct InspectReport: Sendable {
         json.key("dtype")
         json.value(tensor.dtype.rawValue)
         json.key("shape")
-        json.beginArray()
-        for dimension in tensor.shape { json.value(dimension) }
-        json.end()
+        json.write(tensor.shape)
         json.key("bytes")
         json.value(tensor.byteCount)
         json.key("file")
@@ -283,6 +281,15 @@ public struct InspectReport: Sendable {
             if hasHashes { table.append(scans[index].sha256.map(hexadecimalText) ?? "-") }
         }
         table.write(to: &output)
+    }
+}
+
+extension JSONWriter {
+    /// Writes a shape.
+    mutating func write(_ shape: [Int]) {
+        beginArray(onOneLine: true)
+        for dimension in shape { value(dimension) }
+        end()
     }
 }
 

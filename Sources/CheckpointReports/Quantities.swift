@@ -45,6 +45,9 @@ func valueText(_ value: Double?) -> String {
     value.map { formatted($0, "%.4g") } ?? "-"
 }
 
+/// A value near one to seven digits.
+func preciseText(_ value: Double) -> String { formatted(value, "%.7f") }
+
 private func formatted(_ value: Double, _ format: String) -> String {
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: 400) { buffer in
         let count = withVaList([value]) { vsnprintf(buffer.baseAddress, buffer.count, format, $0) }

@@ -68,7 +68,7 @@ struct Inspect: ReportingCommand {
             try report.writeJSON(to: standardOutput())
         } else {
             for warning in checkpoint.warnings {
-                printError("warning: \(warning.path.printable()): \(warning.message.printable(limit: 1000))")
+                printWarning(warning)
             }
             try report.writeText(to: standardOutput(), listsTensors: tensors)
         }

@@ -9,10 +9,11 @@ struct RWKVCkpt: ParsableCommand {
         usage: """
             rwkv-ckpt inspect model.safetensors
             rwkv-ckpt inspect Qwen3-8B --filter '*layers.0.*' --stats
+            rwkv-ckpt diff model.pth model.safetensors --values
             rwkv-ckpt <command> --help
             """,
         version: "0.1.0 (\(instructionSet))",
-        subcommands: [Inspect.self])
+        subcommands: [Inspect.self, Diff.self])
 
     /// The instruction set whose kernels are in use.
     private static var instructionSet: String {

@@ -20,6 +20,11 @@ func printError(_ line: String) {
     try? output.finish()
 }
 
+/// A warning, as one line on standard error.
+func printWarning(_ warning: CheckpointWarning) {
+    printError("warning: \(warning.path.printable()): \(warning.message.printable(limit: 1000))")
+}
+
 private func output(to descriptor: CInt, name: String) -> ByteOutput {
     ByteOutput { bytes in
         var rest = bytes[...]

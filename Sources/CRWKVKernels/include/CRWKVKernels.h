@@ -31,11 +31,22 @@ typedef struct {
     double shift, sum, sum_of_squares;
 } rwkv_statistics;
 
+// What passes over two rows of values have found. Values that are the same, two that are not a number included, differ in
+// nothing; where one is not finite and the other is another, they are counted as incomparable and add to no sum.
+typedef struct {
+    uint64_t differing, incomparable;
+    double largest_difference, squared_differences, squares_of_a, squares_of_b, products;
+} rwkv_comparison;
+
 typedef struct {
     // elements: any alignment that suits the element's size
     void (*statistics)(rwkv_element element, const void *elements, size_t count, rwkv_statistics *result);
     // adds to counts[v] how often the byte v occurs
     void (*count_bytes)(const uint8_t *bytes, size_t count, uint64_t counts[256]);
+    // exact but for 64-bit integers beyond 2^53
+    void (*to_doubles)(rwkv_element element, const void *elements, size_t count, double *values);
+    // adds to what *result holds
+    void (*compare)(const double *a, const double *b, size_t count, rwkv_comparison *result);
 } rwkv_kernels;
 
 // In order of preference, the last the best; a baseline is there on every machine.

@@ -1,0 +1,54 @@
+import ArgumentParser
+import CRWKVKernels
+import CheckpointFiles
+import CheckpointReports
+
+struct Diff: ReportingCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Compares two checkpoints, of any formats.",
+        usage: """
+            rwkv-ckpt diff model.pth model.safetensors
+            rwkv-ckpt diff before after --values
+            rwkv-ckpt diff before after --values --json
+            """,
+        discussion: """
+            Tells which tensors were added, removed, reshaped and recast from A to B; with --values also by how much the values of \
+            those that kept their shape differ: the largest difference, the norm of the difference as a part of A's norm, and the \
+            cosine between the two.
+
+            Exit status: 0 the same, 1 different, 64 wrong usage, 65 an input is malformed or of another format, 66 no such \
+            input, 74 reading or writing failed.
+            """)
+
+    @Argument(help: ArgumentHelp("The first checkpoint.", valueName: "A"), completion: .file())
+    var a: String
+
+    @Argument(help: ArgumentHelp("The second checkpoint.", valueName: "B"), completion: .file())
+    var b: String
+
+    @Flag(help: "Read the data, and compare values.")
+    var values = false
+
+    @Flag(help: "Print one JSON document (schemas/diff.schema.json).")
+    var json = false
+
+    func report() throws {
+        let checkpoints = try [a, b].map { try Checkpoint.open($0, temporaryDirectory: temporaryDirectory()) }
+        for warning in checkpoints.flatMap(\.warnings) where !json { printWarning(warning) }
+        let difference = CheckpointDifference(from: checkpoints[0], to: checkpoints[1])
+        var found: [ValueDifference]?
+        if values {
+            let bar = ProgressBar()
+            defer { bar.clear() }
+            found = try difference.compareValues(
+                threads: Int(rwkv_available_processors()), progress: WorkProgress { bar.show($0, of: $1) })
+        }
+        let report = DiffReport(difference, values: found)
+        if json {
+            try report.writeJSON(to: standardOutput())
+        } else {
+            try report.writeText(to: standardOutput())
+        }
+        if !report.isSame { throw ExitCode(1) }
+    }
+}
