@@ -22,7 +22,6 @@ public enum FileFormat: String, Sendable, CaseIterable {
 
     /// The bytes that begin each format, and where; the first that fits decides.
     private static let signatures: [(format: FileFormat, offset: Int, bytes: [UInt8])] = [
-        (.pyTorchLegacy, 0, [0x80, 0x02, 0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19]),
         (.zip, 0, Array("PK\u{3}\u{4}".utf8)),
         (.zip, 0, Array("PK\u{5}\u{6}".utf8)),
         (.gguf, 0, Array("GGUF".utf8)),
@@ -51,9 +50,11 @@ public enum FileFormat: String, Sendable, CaseIterable {
             // A skippable frame in front.
             self = .zstd
         } else if let match = Self.signatures.first(where: { head.dropFirst($0.offset).starts(with: $0.bytes) }) {
-            // torch writes `<root>/data.pkl` first, uncompressed, so its name stands in the first local header.
-            let isPyTorch = match.format == .zip && Self.firstEntryName(ofZip: head).hasSuffix("/data.pkl")
+            // The name of the first entry stands in its local header; torch writes `<root>/data.pkl` first.
+            let isPyTorch = match.format == .zip && Self.isPyTorchRecord(Self.firstEntryName(ofZip: head))
             self = isPyTorch ? .pyTorchZip : match.format
+        } else if Self.beginsLegacyCheckpoint(head) {
+            self = .pyTorchLegacy
         } else if head.count >= 2, head[0] == 0x80, (2...5).contains(head[1]), !isPlausible {
             self = .pickle
         } else if Self.isHTML(text) {
@@ -65,6 +66,20 @@ public enum FileFormat: String, Sendable, CaseIterable {
         } else {
             return nil
         }
+    }
+
+    /// Whether an archive that somebody packed anew may begin with this record.
+    private static func isPyTorchRecord(_ name: String) -> Bool {
+        let path = name.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).dropFirst().first ?? ""
+        return ["data.pkl", "data/", "version", "byteorder", ".format_version", ".storage_alignment", ".data/"]
+            .contains { path.hasPrefix($0) }
+    }
+
+    /// A pickle of torch's magic number, in any protocol: the protocol, a frame perhaps, and an integer of ten bytes.
+    private static func beginsLegacyCheckpoint(_ head: [UInt8]) -> Bool {
+        guard head.count >= 14, head[0] == 0x80, (2...5).contains(head[1]) else { return false }
+        let number = head.dropFirst(head[2] == 0x95 ? 11 : 2)
+        return number.starts(with: [0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19])
     }
 
     private static func firstEntryName(ofZip head: [UInt8]) -> String {

@@ -23,12 +23,15 @@ public struct ReadLimits: Sendable, Equatable {
     public var pickleBytes = 32_000_000
     /// The most memory that the values of a pickle may take, in bytes; there are about 250 a tensor.
     public var pickledValueBytes = 40_000_000
-    /// The most bytes of tensors that repeat the elements of their storage, unless four times the file's size is more.
+    /// The most bytes that the tensors of a file may take which name the same elements again and again, unless ``expandedRatio`` allows
+    /// more.
     public var expandedBytes = 1 << 30
+    /// How many times the file's size its tensors may take.
+    public var expandedRatio = 64
     /// Checksums are held against the tensors' bytes when a file is opened if these are fewer, else when they are read.
     public var checkedAtOpeningBytes = 64_000_000
     /// The longest directory of a zip archive, in bytes; there are about 80 a record.
-    public var zipDirectoryBytes = 24_000_000
+    public var zipDirectoryBytes = 16_000_000
 
     /// The largest window of a zstd frame; unpacking takes as much memory, on each thread.
     public var zstdWindowBytes = 1 << 26

@@ -37,6 +37,7 @@ extension Checkpoint {
 private final class TensorScanner: Sendable {
     /// How much is read at once: small enough to stay in a core's cache between reading and looking.
     private static let bufferSize = 1 << 19
+    private static let gatheringBufferSize = 1 << 24
     /// What one thread takes at a time: 32 MiB, or more where that would make more than a thousand pieces of a tensor.
     ///
     /// Statistics are joined piece by piece, whoever did the piece, so that the threads' number does not show in the last bits.
@@ -113,7 +114,10 @@ private final class TensorScanner: Sendable {
     /// One thread's work: takes tasks until there are none, or one fails.
     private func work() {
         let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.bufferSize, alignment: 64)
+        // Elements that do not lie in order are gathered by the megabyte, so that what lies between them is read seldom.
+        let isScattered = tensors.contains { !$0.isContiguous }
+        let bufferSize = isScattered ? Self.gatheringBufferSize : Self.bufferSize
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bufferSize, alignment: 64)
         defer { buffer.deallocate() }
         while true {
             let number = nextTask.add(1, ordering: .relaxed).oldValue
@@ -138,11 +142,12 @@ private final class TensorScanner: Sendable {
         for pieceStart in stride(from: task.range.lowerBound, to: task.range.upperBound, by: pieceSize) {
             let pieceEnd = min(pieceStart.adding(clamped: pieceSize), task.range.upperBound)
             var piece: StatisticsPart?
-            for start in stride(from: pieceStart, to: pieceEnd, by: Self.bufferSize) {
+            let bufferSize = tensor.isContiguous ? Self.bufferSize : Self.gatheringBufferSize
+            for start in stride(from: pieceStart, to: pieceEnd, by: bufferSize) {
                 if progress.isCancelled {
                     throw CheckpointError(.cancelled, path: checkpoint.path, "stopped as asked")
                 }
-                let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(Self.bufferSize, pieceEnd - start)])
+                let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(bufferSize, pieceEnd - start)])
                 var span = MutableRawSpan(_unsafeBytes: bytes)
                 try checkpoint.read(tensor, at: start, into: &span)
                 if sha256 { hash.update(bufferPointer: UnsafeRawBufferPointer(bytes)) }

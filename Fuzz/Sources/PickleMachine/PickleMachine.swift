@@ -12,8 +12,9 @@ enum Target {
             let bytes = Array(copying: bytes)
             var limits = ReadLimits()
             limits.tensors = 10_000
+            limits.pickleBytes = 1 << 20
             do throws(MalformedInput) {
-                let result = try PickleMachine.run(bytes, limits: limits)
+                let result = try PickleMachine.run(bytes, valueBytes: limits.pickledValueBytes)
                 require((1...bytes.count).contains(result.end), "the pickle ends at \(result.end) of \(bytes.count)")
                 check(result, limits)
             } catch {
@@ -25,9 +26,9 @@ enum Target {
 
     private static func check(_ result: PickleMachine.Result, _ limits: ReadLimits) {
         do throws(CheckpointError) {
-            for global in try PickleGlobal.all(in: [result.graph], "input") {
-                requirePrintable(global.name.printable())
-            }
+            var names = PickleNames()
+            try? names.insert(result.graph)
+            for global in names.globals { requirePrintable(global.name.printable()) }
             var collector = try PyTorchTensorCollector(result.graph, path: "input", limits: limits)
             var stored: [StoredBytes] = []
             var end = 0

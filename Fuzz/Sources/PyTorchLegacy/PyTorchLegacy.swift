@@ -11,6 +11,7 @@ enum Target {
             var limits = ReadLimits()
             limits.tensors = 10_000
             limits.expandedBytes = 1 << 16
+            limits.expandedRatio = 4
             do throws(CheckpointError) {
                 check(try PyTorchFile(legacy: source, limits: limits), source)
             } catch {

@@ -1,3 +1,5 @@
+import CheckpointJSON
+
 /// Something in Python that a pickle names: a class or function that loading it with Python would import, and mostly call.
 ///
 /// Here it is a label, whatever it is.
@@ -23,27 +25,6 @@ public struct PickleGlobal: Sendable, Hashable {
         self.name = module + "." + name
         let isKnown = Self.known[module]?.contains(name) ?? false
         kind = isKnown ? .known : Self.isDangerous(module, name) ? .dangerous : .unknown
-    }
-
-    /// What the pickles of one file name, each name once, sorted.
-    ///
-    /// - Throws: ``CheckpointError`` when there are more names than anybody reads.
-    static func all(in graphs: [PickleGraph], _ path: String) throws(CheckpointError) -> [PickleGlobal] {
-        // Names first: there may be a million of the same.
-        var names: Set<[ArraySlice<UInt8>]> = []
-        for graph in graphs {
-            for global in graph.globals {
-                names.insert([graph.pickle[global.module], graph.pickle[global.name]])
-                guard names.count <= 10_000 else {
-                    throw CheckpointError(.malformed, path: path, "the pickle names more than 10000 globals")
-                }
-            }
-        }
-        let globals = names.map { parts in
-            PickleGlobal(
-                module: String(decoding: parts[0], as: UTF8.self), name: String(decoding: parts[1], as: UTF8.self))
-        }
-        return globals.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
     }
 
     // MARK: The lists
@@ -103,22 +84,29 @@ public struct PickleGlobal: Sendable, Hashable {
         "ensurepip", "setuptools", "distutils", "site", "venv", "pdb", "bdb", "doctest", "timeit", "trace", "profile",
         "cProfile", "pstats", "pydoc", "idlelib", "lib2to3", "rlcompleter", "types", "inspect", "gc", "operator",
         "_operator",
-        "functools.reduce", "itertools.starmap",
+        "functools.reduce", "itertools.starmap", "typing.get_type_hints", "sympy", "mailcap", "tkinter", "test",
+        "_pyrepl",
+        "_osx_support", "_aix_support", "_xxsubinterpreters", "_interpreters", "_testcapi", "_frozen_importlib",
+        "_frozen_importlib_external", "pkg_resources", "psutil", "pexpect", "fsspec",
         // Further pickles, and what evaluates text.
         "pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "jsonpickle", "yaml", "numpy.f2py",
         "numpy.distutils", "numpy.testing", "numpy.load", "numpy.lib.npyio", "numpy.lib._npyio_impl", "pandas.eval",
-        "pandas.io", "pandas.read_pickle", "torch.load", "torch.save", "torch.hub", "torch.jit", "torch.package",
+        "pandas.io", "pandas.read_pickle", "pandas.core.computation", "numpy.memmap", "numpy.save", "numpy.savetxt",
+        "numpy.fromfile", "numpy.loadtxt", "numpy.genfromtxt", "numpy.ctypeslib", "numpy.lib._datasource", "torch.load",
+        "torch.save", "torch.hub", "torch.jit", "torch.package",
         "torch.ops",
         "torch.classes", "torch.serialization", "torch.storage._load_from_bytes", "torch.multiprocessing",
         "torch.distributed.run", "torch.distributed.launcher", "torch.distributed.elastic", "torch.distributed.rpc",
-        "torch._dynamo", "torch._inductor", "torch.fx.graph_module", "torch.utils._config_module",
+        "torch._dynamo", "torch._inductor", "torch.fx.graph_module", "torch.fx.experimental", "torch.testing",
+        "torch.export",
+        "torch.from_file", "torch.utils.benchmark", "torch.utils.data.datapipes", "torch.utils._config_module",
         "torch.utils.bottleneck", "torch.utils.collect_env", "torch.utils.cpp_extension", "torch.utils.model_zoo",
     ]
 
     /// Plain data in modules that are not.
     private static let harmless: Set<String> = [
         "types.SimpleNamespace", "types.MappingProxyType", "uuid.UUID", "uuid.SafeUUID", "io.BytesIO", "_io.BytesIO",
-        "io.StringIO", "_io.StringIO", "signal.Signals",
+        "io.StringIO", "_io.StringIO", "signal.Signals", "operator.itemgetter", "operator.or_",
     ]
 
     /// Names that lead from anything to anything, in Python's builtins or on the way through another name.
@@ -131,14 +119,73 @@ public struct PickleGlobal: Sendable, Hashable {
         let full = module + "." + name
         if harmless.contains(full) { return false }
         let steps = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
-        if steps.contains(where: { $0.hasPrefix("__") }) { return true }
+        // From a class to its methods and on: what plain data lives in modules that also hold functions over files.
+        if steps.count > 1, known[module] != nil || steps.contains(where: { $0.hasPrefix("__") }) { return true }
+        if name.hasPrefix("__"), name.hasSuffix("__") { return true }
         if ["builtins", "__builtin__", "__main__"].contains(module) || steps.count > 1,
             steps.contains(where: { dangerousNames.contains($0) || dangerousModules.contains($0) })
         {
             return true
         }
-        let path = full.split(separator: ".", omittingEmptySubsequences: false)
+        // No entry of the list has more parts.
+        let path = full.split(separator: ".", maxSplits: 5, omittingEmptySubsequences: false)
         return path.indices.contains { dangerousModules.contains(path[...$0].joined(separator: ".")) }
+    }
+}
+
+/// What the pickles of one file name, each name once.
+struct PickleNames {
+    private struct Name: Hashable {
+        var module, name: String
+    }
+
+    private var names: Set<Name> = []
+    /// Calls of getattr that do no more than to lead from a class to what is in it.
+    private var plainGetattr = 0
+    private var otherGetattr = 0
+
+    /// Adds what a pickle names.
+    ///
+    /// - Throws: ``MalformedInput`` when there are more names than anybody reads.
+    mutating func insert(_ graph: PickleGraph) throws(MalformedInput) {
+        // By place first: there may be a million of the same.
+        var places: Set<PickleGraph.Global> = []
+        for global in graph.globals where places.insert(global).inserted {
+            names.insert(Name(module: graph.text(global.module), name: graph.text(global.name)))
+            guard names.count <= 10_000, places.count <= 100_000 else {
+                throw MalformedInput("the pickle names more than 10000 globals", at: global.module.lowerBound)
+            }
+        }
+        // Python up to protocol 3 writes a class within a class, or a method, as getattr(outer, "inner").
+        guard names.contains(where: { $0.name == "getattr" }) else { return }
+        for object in graph.objects {
+            guard case .global(let callable) = graph.content(object.callable),
+                graph.text(graph.globals[callable].name) == "getattr"
+            else { continue }
+            var cursor = graph.cursor(at: object.arguments)
+            if let outer = graph.next(&cursor)?.value, case .global(let number) = graph.content(outer),
+                let inner = graph.next(&cursor)?.value, case .text(let range) = graph.content(inner)
+            {
+                let global = graph.globals[number]
+                plainGetattr += 1
+                names.insert(
+                    Name(module: graph.text(global.module), name: graph.text(global.name) + "." + graph.text(range)))
+                guard names.count <= 10_000 else {
+                    throw MalformedInput("the pickle names more than 10000 globals", at: range.lowerBound)
+                }
+            } else {
+                otherGetattr += 1
+            }
+        }
+    }
+
+    /// All of them, sorted.
+    var globals: [PickleGlobal] {
+        let isPlain = plainGetattr > 0 && otherGetattr == 0
+        return names.compactMap { name in
+            let isGetattr = ["builtins", "__builtin__"].contains(name.module) && name.name == "getattr"
+            return isPlain && isGetattr ? nil : PickleGlobal(module: name.module, name: name.name)
+        }.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
     }
 }
 

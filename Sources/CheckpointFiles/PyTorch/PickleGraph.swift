@@ -60,7 +60,7 @@ struct PickleGraph: Sendable {
     }
 
     /// The name of something in Python: a module, and a name in it.
-    struct Global: Sendable {
+    struct Global: Sendable, Hashable {
         var module: Range<Int>
         var name: Range<Int>
     }
@@ -99,7 +99,8 @@ struct PickleGraph: Sendable {
     private var nodes: [Node] = []
     private var children: [PickleValue] = []
     private var chunks: [Chunk] = []
-    private var objects: [Object] = []
+    /// All calls, in the order of the pickle.
+    private(set) var objects: [Object] = []
     private var budget: Int
 
     /// An empty graph that may take `limit` bytes beside those of `pickle`.
@@ -139,29 +140,60 @@ struct PickleGraph: Sendable {
         }
     }
 
-    /// The items that were put into a list, a set, a dictionary (keys and values by turns) or an object, in their order.
-    func items(of value: PickleValue) -> [PickleValue] {
-        guard let index = value.node else { return [] }
-        let node = nodes[index]
-        var chunk: UInt32
-        switch node.kind {
-        case .list, .dictionary, .set: chunk = node.a
-        case .object: chunk = objects[Int(node.a)].items.first
-        default: return []
-        }
-        var items: [PickleValue] = []
-        while chunk != 0 {
-            let part = chunks[Int(chunk) - 1]
-            items += children[Int(part.start)..<Int(part.start) + Int(part.count)]
-            chunk = part.next
-        }
-        return items
+    /// A place among the items of a value.
+    struct Cursor {
+        fileprivate var chunk: UInt32 = 0
+        fileprivate var rest = 0..<0
+        fileprivate var isPairs = false
+        /// How many items were passed.
+        fileprivate(set) var count = 0
     }
+
+    /// The place in front of the first element of a tuple, or of what was put into a list, a set, a dictionary or an object.
+    func cursor(at value: PickleValue) -> Cursor {
+        guard let index = value.node else { return Cursor() }
+        let node = nodes[index]
+        switch node.kind {
+        case .tuple: return Cursor(rest: Int(node.a)..<Int(node.a) + Int(node.b))
+        case .list, .set: return Cursor(chunk: node.a)
+        case .dictionary: return Cursor(chunk: node.a, isPairs: true)
+        case .object:
+            let object = objects[Int(node.a)]
+            return Cursor(chunk: object.items.first, isPairs: object.holdsPairs)
+        default: return Cursor()
+        }
+    }
+
+    /// The next item, with its key where there are keys; nil behind the last.
+    func next(_ cursor: inout Cursor) -> (key: PickleValue?, value: PickleValue)? {
+        while cursor.rest.isEmpty {
+            guard cursor.chunk != 0 else { return nil }
+            let part = chunks[Int(cursor.chunk) - 1]
+            cursor.rest = Int(part.start)..<Int(part.start) + Int(part.count)
+            cursor.chunk = part.next
+        }
+        cursor.count += 1
+        let start = cursor.rest.lowerBound
+        let width = cursor.isPairs ? 2 : 1
+        cursor.rest = start + width..<cursor.rest.upperBound
+        return cursor.isPairs ? (children[start], children[start + 1]) : (nil, children[start])
+    }
+
+    /// The value of a dictionary under a key that is text.
+    func value(of dictionary: PickleValue, forKey name: String) -> PickleValue? {
+        var cursor = cursor(at: dictionary)
+        while let (key, value) = next(&cursor) {
+            if let key, case .text(let range) = content(key), pickle[range].elementsEqual(name.utf8) { return value }
+        }
+        return nil
+    }
+
+    /// The text at a place in the pickle.
+    func text(_ range: Range<Int>) -> String { String(decoding: pickle[range], as: UTF8.self) }
 
     /// A global's module and name, with a dot between them.
     func name(ofGlobal number: Int) -> String {
-        let global = globals[number]
-        return String(decoding: pickle[global.module] + [UInt8(ascii: ".")] + pickle[global.name], as: UTF8.self)
+        text(globals[number].module) + "." + text(globals[number].name)
     }
 
     /// How many values there are that are not their own reference.

@@ -15,8 +15,10 @@ struct PickleMachine {
         var protocolVersion: Int
     }
 
-    /// The longest line of a text operation, and the longest name of a global.
+    /// The longest line of a text operation.
     private static let lineLimit = 1000
+    /// The longest module or name of a global.
+    private static let nameLimit = 255
     private static let stackLimit = 1_000_000
     private static let markLimit = 10_000
 
@@ -31,17 +33,17 @@ struct PickleMachine {
     private var frameEnd = 0
     private var protocolVersion = 0
 
-    private init(_ bytes: [UInt8], from start: Int, limits: ReadLimits) {
+    private init(_ bytes: [UInt8], from start: Int, valueBytes: Int) {
         self.bytes = bytes
         position = start
-        graph = PickleGraph(bytes, limit: limits.pickledValueBytes)
+        graph = PickleGraph(bytes, limit: valueBytes)
     }
 
-    /// Runs the pickle that begins at `start`.
+    /// Runs the pickle that begins at `start`, whose values may take `valueBytes` of memory.
     ///
     /// - Throws: ``MalformedInput`` with the offset in `bytes`. Where the bytes end within the pickle, the offset is their count.
-    static func run(_ bytes: [UInt8], from start: Int = 0, limits: ReadLimits) throws(MalformedInput) -> Result {
-        var machine = PickleMachine(bytes, from: start, limits: limits)
+    static func run(_ bytes: [UInt8], from start: Int = 0, valueBytes: Int) throws(MalformedInput) -> Result {
+        var machine = PickleMachine(bytes, from: start, valueBytes: valueBytes)
         let value = try machine.run()
         return Result(
             graph: machine.graph, value: value, end: machine.position, protocolVersion: machine.protocolVersion)
@@ -359,8 +361,8 @@ extension PickleMachine {
 
     private mutating func global(_ module: Range<Int>, _ name: Range<Int>) throws(PickleFailure) -> PickleValue {
         for part in [module, name] {
-            guard part.count <= Self.lineLimit else {
-                throw .other("the name of a global is longer than \(Self.lineLimit) bytes")
+            guard part.count <= Self.nameLimit else {
+                throw .other("the name of a global is longer than \(Self.nameLimit) bytes")
             }
             guard !part.isEmpty, bytes[part].allSatisfy({ $0 > 0x20 && $0 != 0x7F }),
                 String(validating: bytes[part], as: UTF8.self) != nil

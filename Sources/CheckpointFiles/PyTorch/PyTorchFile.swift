@@ -25,9 +25,8 @@ struct PyTorchFile: FileContents {
 
     init(
         format: FileFormat, tensors: PyTorchTensors, storages: [StoredBytes], globals: [PickleGlobal],
-        warnings: [String],
-        path: String
-    ) throws(CheckpointError) {
+        warnings: [String]
+    ) {
         self.format = format
         self.tensors = tensors
         self.storages = storages
@@ -36,11 +35,8 @@ struct PyTorchFile: FileContents {
         dataByteCount = storages.reduce(0) { $0.adding(clamped: $1.range.count) }
         checksums = storages.contains { $0.checksum != nil } ? ChecksumState() : nil
         var names = NameTable(capacity: tensors.entries.count)
-        for id in tensors.entries.indices
-        where names.insert(UInt32(id), text: tensors.names, range: { tensors.entries[Int($0)].name }) != nil {
-            throw CheckpointError(
-                .malformed, path: path, "two tensors have this name once dictionaries are flattened",
-                tensor: excerpt(tensors.names[tensors.entries[id].name]))
+        for id in tensors.entries.indices {
+            _ = names.insert(UInt32(id), text: tensors.names) { tensors.entries[Int($0)].name }
         }
         self.names = names
     }

@@ -11,17 +11,17 @@ extension PyTorchFile {
         var collector = try PyTorchTensorCollector(pickles.object.graph, path: source.path, limits: limits)
         let stored = try pickles.storages(of: collector, in: source)
         let tensors = try collector.collect(pickles.object.value, stored: stored, fileSize: source.count)
-        try self.init(
+        self.init(
             format: .pyTorchLegacy, tensors: tensors, storages: stored,
-            globals: PickleGlobal.all(in: pickles.graphs, source.path), warnings: [], path: source.path)
+            globals: pickles.globals, warnings: collector.warnings)
     }
 }
 
 /// The pickles at the beginning of a legacy file.
 private struct LegacyPickles {
     let object: PickleMachine.Result
-    /// Those of all five pickles.
-    let graphs: [PickleGraph]
+    /// What the five pickles name.
+    let globals: [PickleGlobal]
 
     private let keys: [Range<Int>]
     /// Where the pickles end.
@@ -51,39 +51,39 @@ private struct LegacyPickles {
     }
 
     private init(_ bytes: [UInt8], path: String, limits: ReadLimits) throws(MalformedInput) {
-        var results: [PickleMachine.Result] = []
-        for _ in 0..<5 {
-            results.append(try PickleMachine.run(bytes, from: results.last?.end ?? 0, limits: limits))
+        var names = PickleNames()
+        func run(from start: Int, valueBytes: Int) throws(MalformedInput) -> PickleMachine.Result {
+            let result = try PickleMachine.run(bytes, from: start, valueBytes: valueBytes)
+            try names.insert(result.graph)
+            return result
         }
-        guard case .integer(1001) = results[1].graph.content(results[1].value) else {
-            throw MalformedInput("the legacy checkpoint is of another version than 1001", at: results[0].end)
+        // Only the object and the keys can be long.
+        let magic = try run(from: 0, valueBytes: 1000)
+        let version = try run(from: magic.end, valueBytes: 1000)
+        guard case .integer(1001) = version.graph.content(version.value) else {
+            throw MalformedInput("the legacy checkpoint is of another version than 1001", at: magic.end)
         }
-        guard Self.isLittleEndian(results[2].graph, results[2].value) else {
+        let machine = try run(from: version.end, valueBytes: 100_000)
+        guard machine.graph.value(of: machine.value, forKey: "little_endian") == .true else {
             throw MalformedInput(
-                "the legacy checkpoint was not written by a little-endian machine", at: results[1].end)
+                "the legacy checkpoint was not written by a little-endian machine", at: version.end)
         }
-        guard case .list = results[4].graph.content(results[4].value) else {
-            throw MalformedInput("the legacy checkpoint has no list of its storages", at: results[3].end)
+        object = try run(from: machine.end, valueBytes: limits.pickledValueBytes)
+        let list = try run(from: object.end, valueBytes: limits.pickledValueBytes / 4)
+        guard case .list = list.graph.content(list.value) else {
+            throw MalformedInput("the legacy checkpoint has no list of its storages", at: object.end)
         }
+        var cursor = list.graph.cursor(at: list.value)
         var keys: [Range<Int>] = []
-        for item in results[4].graph.items(of: results[4].value) {
-            guard case .text(let range) = results[4].graph.content(item) else {
-                throw MalformedInput("the key of a storage is no text", at: results[3].end)
+        while let (_, item) = list.graph.next(&cursor) {
+            guard case .text(let range) = list.graph.content(item) else {
+                throw MalformedInput("the key of a storage is no text", at: object.end)
             }
             keys.append(range)
         }
-        object = results[3]
-        graphs = results.map(\.graph)
         self.keys = keys
-        end = results[4].end
-    }
-
-    private static func isLittleEndian(_ graph: PickleGraph, _ value: PickleValue) -> Bool {
-        let pairs = graph.items(of: value)
-        return stride(from: 0, to: pairs.count - 1, by: 2).contains { place in
-            guard case .text(let key) = graph.content(pairs[place]) else { return false }
-            return graph.pickle[key].elementsEqual("little_endian".utf8) && pairs[place + 1] == .true
-        }
+        end = list.end
+        globals = names.globals
     }
 
     /// Finds the storages behind the pickles, which must be those that the object speaks of, up to the end of the file.

@@ -20,6 +20,7 @@ struct PyTorchTensorCollector {
     /// What torch's own functions make of their arguments.
     private enum Recipe {
         case tensor(version: Int)
+        /// A tensor that stands as the first argument.
         case parameter
         case quantised
         case sparse
@@ -28,17 +29,27 @@ struct PyTorchTensorCollector {
         case wrapper
         case subclass
         case size
+        /// Tensors that are made by what we do not know.
+        case unknownTensor
         case none
     }
 
     private static let recipes: [String: Recipe] = [
         "torch._utils._rebuild_tensor": .tensor(version: 1), "torch._utils._rebuild_tensor_v2": .tensor(version: 2),
         "torch._utils._rebuild_tensor_v3": .tensor(version: 3), "torch._utils._rebuild_parameter": .parameter,
-        "torch._utils._rebuild_parameter_with_state": .parameter, "torch._utils._rebuild_qtensor": .quantised,
+        "torch._utils._rebuild_parameter_with_state": .parameter,
+        "torch._utils._rebuild_device_tensor_from_cpu_tensor": .parameter, "torch._utils._rebuild_qtensor": .quantised,
         "torch._utils._rebuild_sparse_tensor": .sparse, "torch._utils._rebuild_meta_tensor_no_storage": .meta,
         "torch._utils._rebuild_nested_tensor": .nested, "torch._utils._rebuild_wrapper_subclass": .wrapper,
-        "torch._tensor._rebuild_from_type_v2": .subclass, "torch.Size": .size,
+        "torch._tensor._rebuild_from_type_v2": .subclass, "torch._tensor._rebuild_from_type": .subclass,
+        "torch.tensor._rebuild_from_type": .subclass, "torch.Size": .size,
     ]
+
+    /// What a value is that stands for a tensor, found out once however many names lead to it.
+    private enum Found {
+        case tensor(PyTorchTensors.Entry, kind: String?)
+        case other(String)
+    }
 
     /// Deeper than this nothing is that a person or a program made to be used.
     private static let depthLimit = 1000
@@ -52,8 +63,12 @@ struct PyTorchTensorCollector {
     private var recipesByGlobal: [Recipe?]
 
     private var result = PyTorchTensors()
-    private var repeatedBytes = 0
-    private var steps = 0
+    private var found: [Int: Found] = [:]
+    /// What leads from a value to tensors, by its number.
+    private var links: [Int: [Link]] = [:]
+    private var logicalBytes = 0
+    private var memory: Int
+    private var work: Int
 
     /// Reads what `graph` says of storages.
     ///
@@ -62,6 +77,8 @@ struct PyTorchTensorCollector {
         self.graph = graph
         self.path = path
         self.limits = limits
+        memory = limits.pickledValueBytes
+        work = 20 * limits.pickleBytes
         recipesByGlobal = Array(repeating: nil, count: graph.globals.count)
         for identifier in graph.persistentIdentifiers { try declare(identifier) }
     }
@@ -78,16 +95,25 @@ struct PyTorchTensorCollector {
     mutating func collect(
         _ root: PickleValue, stored: [StoredBytes], fileSize: Int
     ) throws(CheckpointError) -> PyTorchTensors {
-        let holders = try tensorHolders(root)
-        try walk(root, holders)
-        // A file of some bytes can speak of any number of them: what repeats its elements must stay in proportion.
-        guard repeatedBytes <= max(4 * fileSize, limits.expandedBytes) else {
+        try findLinks(root)
+        try walk(root)
+        // A file of some bytes can speak of any number of them: what is named again and again must stay in proportion.
+        let most = max(fileSize.multiplied(clamped: limits.expandedRatio), limits.expandedBytes)
+        guard logicalBytes <= most else {
             throw malformed(
-                "tensors that repeat their elements take more bytes than the limit allows",
-                expected: "\(max(4 * fileSize, limits.expandedBytes)) at the most", found: "\(repeatedBytes)")
+                "tensors that share their elements, or repeat them, take more bytes than the limit allows",
+                expected: "\(most) at the most", found: "\(logicalBytes)")
         }
-        result.sort(stored: stored)
+        try result.finish(stored: stored, path: path)
         return result
+    }
+
+    /// Sentences for the user, once the tensors are listed.
+    var warnings: [String] {
+        let used = Set(result.entries.map(\.storage))
+        guard used.count < storages.count, result.others.isEmpty else { return [] }
+        let count = storages.count - used.count
+        return ["\(count) storage\(count == 1 ? " belongs" : "s belong") to no tensor that is listed"]
     }
 
     private func malformed(
@@ -95,6 +121,15 @@ struct PyTorchTensorCollector {
     ) -> CheckpointError {
         CheckpointError(
             .malformed, path: path, problem, tensor: tensor.map { excerpt($0[...]) }, expected: expected, found: found)
+    }
+
+    /// Takes memory and work from what may be spent on what the pickle asks for.
+    private mutating func spend(memory bytes: Int = 0, work steps: Int = 1) throws(CheckpointError) {
+        memory -= bytes
+        work -= steps
+        guard memory >= 0, work >= 0 else {
+            throw malformed("the pickle leads to more tensors, or on more ways, than the limit allows")
+        }
     }
 
     // MARK: Storages
@@ -110,54 +145,54 @@ struct PyTorchTensorCollector {
             let key = text(fields[fields.startIndex + 2]), let count = integer(fields[fields.startIndex + 4]),
             count >= 0
         else { throw malformed("a persistent identifier speaks of no storage") }
-        guard let className = globalName(fields[fields.startIndex + 1]) else {
-            throw malformed("a storage has no class", found: excerpt(graph.pickle[key]))
-        }
-        let dtype: DType?
-        if className == "torch.storage.UntypedStorage" || className == "torch.UntypedStorage" {
-            dtype = nil
-        } else if let name = ["torch.", "torch.cuda."].lazy.compactMap({ className.dropping($0) }).compactMap({
-            TorchTypes.storages[$0]
-        }).first {
-            dtype = name
-        } else {
-            throw malformed("a storage is of an unknown class", found: className)
-        }
-        let (byteCount, overflow) = count.multipliedReportingOverflow(by: (dtype?.bitWidth ?? 8) / 8)
+        let dtype = try storageType(fields[fields.startIndex + 1])
+        let (byteCount, overflow) = count.multipliedReportingOverflow(by: dtype.size)
         guard !overflow else { throw malformed("the size of a storage overflows", found: "\(count)") }
-        let storage = Storage(key: key, dtype: dtype, byteCount: byteCount)
-        if let earlier = storageNumbers[graph.pickle[key]] {
-            guard storages[earlier].dtype == dtype, storages[earlier].byteCount == byteCount else {
-                throw malformed(
-                    "a storage is spoken of in two ways", expected: text(of: storages[earlier]),
-                    found: text(of: storage))
-            }
-        } else {
+        let storage = Storage(key: key, dtype: dtype.type, byteCount: byteCount)
+        guard let earlier = storageNumbers[graph.pickle[key]] else {
             storageNumbers[graph.pickle[key]] = storages.count
             storages.append(storage)
+            return
         }
+        // Tensors of types without a storage class use the bytes of whatever storage there is.
+        let types = Set([storages[earlier].dtype, storage.dtype].compactMap { $0 })
+        guard types.count <= 1, storages[earlier].byteCount == byteCount else {
+            throw malformed(
+                "a storage is spoken of in two ways", expected: text(of: storages[earlier]), found: text(of: storage))
+        }
+    }
+
+    /// The type of a storage's elements by its class, nil for bytes of any type; and the size in bytes.
+    private func storageType(_ value: PickleValue) throws(CheckpointError) -> (type: DType?, size: Int) {
+        let className = globalName(value) ?? "nothing"
+        if className == "torch.storage.UntypedStorage" || className == "torch.UntypedStorage" { return (nil, 1) }
+        let name = className.dropping("torch.cuda.") ?? className.dropping("torch.")
+        guard let type = name.flatMap({ TorchTypes.storages[$0] }) else {
+            throw malformed("a storage is of an unknown class", found: className)
+        }
+        return (type, type.bitWidth / 8)
     }
 
     private func text(of storage: Storage) -> String {
         "\"\(excerpt(graph.pickle[storage.key]))\" with \(storage.byteCount) bytes of \(storage.dtype?.rawValue ?? "any type")"
     }
 
-    private func part(_ value: PickleValue) -> StoragePart? {
+    private func part(_ value: PickleValue) throws(CheckpointError) -> StoragePart? {
         guard case .persistent(let identifier) = graph.content(value), let fields = tuple(identifier),
             fields.count >= 5,
             let key = text(fields[fields.startIndex + 2]), let number = storageNumbers[graph.pickle[key]]
         else { return nil }
-        let storage = storages[number]
-        var part = StoragePart(number: number, dtype: storage.dtype, offset: 0, byteCount: storage.byteCount)
+        let dtype = try storageType(fields[fields.startIndex + 1])
+        let byteCount = storages[number].byteCount
+        var part = StoragePart(number: number, dtype: dtype.type, offset: 0, byteCount: byteCount)
         // (key of the view, offset, length) in elements: how files before 2017 share a storage.
         if fields.count == 6, let view = tuple(fields[fields.startIndex + 5]) {
-            let size = (storage.dtype?.bitWidth ?? 8) / 8
             guard view.count == 3, let offset = integer(view[view.startIndex + 1]),
                 let count = integer(view[view.startIndex + 2]), offset >= 0, count >= 0,
-                offset <= storage.byteCount / size, count <= storage.byteCount / size - offset
+                offset <= byteCount / dtype.size, count <= byteCount / dtype.size - offset
             else { return nil }
-            part.offset = offset * size
-            part.byteCount = count * size
+            part.offset = offset * dtype.size
+            part.byteCount = count * dtype.size
         }
         return part
     }
@@ -193,12 +228,14 @@ struct PyTorchTensorCollector {
     private mutating func recipe(_ callable: PickleValue) -> Recipe {
         guard case .global(let number) = graph.content(callable) else { return .none }
         if let known = recipesByGlobal[number] { return known }
-        let recipe = Self.recipes[graph.name(ofGlobal: number)] ?? .none
+        let name = graph.name(ofGlobal: number)
+        let isUnknown = ["torch._utils._rebuild", "torch._tensor._rebuild"].contains { name.hasPrefix($0) }
+        let recipe = Self.recipes[name] ?? (isUnknown ? .unknownTensor : .none)
         recipesByGlobal[number] = recipe
         return recipe
     }
 
-    /// The integers of a tuple, or of a `torch.Size` of one.
+    /// The integers of a tuple, or of a `torch.Size` of one; nil where there are others, or too many.
     private mutating func integers(_ value: PickleValue) -> [Int]? {
         var value = value
         if case .object(let object) = graph.content(value), case .size = recipe(object.callable),
@@ -206,294 +243,339 @@ struct PyTorchTensorCollector {
         {
             value = inner
         }
-        guard let elements = tuple(value) else { return nil }
-        var integers: [Int] = []
-        for element in elements {
-            guard let integer = integer(element) else { return nil }
-            integers.append(integer)
-        }
-        return integers
+        guard let elements = tuple(value), elements.count <= limits.rank else { return nil }
+        let integers = elements.compactMap(integer)
+        return integers.count == elements.count ? integers : nil
     }
 
-    // MARK: Walking
+    // MARK: Links
 
-    /// What leads from a value to one below it.
+    /// What a step from a value to one below it adds to a name.
     private enum Step {
-        /// Nothing that belongs into a name.
         case nothing
         case key(PickleValue)
         case index(Int)
     }
 
-    /// A value whose children are being visited.
-    private struct Visit {
-        var number: Int
-        var children: [(step: Step, value: PickleValue)]
-        var next = 0
-        /// The length of the name that leads here, and whether anything belongs to it yet.
-        var nameCount = 0
-        var isNamed = false
+    /// A step that leads to a tensor.
+    private struct Link {
+        var step: Step
+        var value: PickleValue
     }
 
-    /// The values that a value holds; a tensor holds nothing but its attributes.
-    private mutating func children(of value: PickleValue) -> [(step: Step, value: PickleValue)] {
-        func indexed(_ values: some Collection<PickleValue>) -> [(step: Step, value: PickleValue)] {
-            values.enumerated().map { (.index($0), $1) }
-        }
-        func keyed(_ pairs: [PickleValue], isState: Bool = false) -> [(step: Step, value: PickleValue)] {
-            stride(from: 0, to: pairs.count - 1, by: 2).map { place in
-                // What torch.nn.Module calls these three does not stand in the names of its state_dict.
-                let isTransparent =
-                    isState
-                    && text(pairs[place]).map { key in
-                        ["_parameters", "_buffers", "_modules"].contains { graph.pickle[key].elementsEqual($0.utf8) }
-                    } ?? false
-                return (isTransparent ? .nothing : .key(pairs[place]), pairs[place + 1])
-            }
-        }
-        switch graph.content(value) {
-        case .tuple(let elements): return indexed(elements)
-        case .list, .set: return indexed(graph.items(of: value))
-        case .dictionary: return keyed(graph.items(of: value))
-        case .object(let object):
-            let arguments = tuple(object.arguments) ?? []
-            switch recipe(object.callable) {
-            case .subclass, .parameter:
-                return arguments.count > 3 ? [(.nothing, arguments[arguments.startIndex + 3])] : []
-            case .none: break
-            default: return []
-            }
-            let items = graph.items(of: value)
-            var children = indexed(arguments) + (object.holdsPairs ? keyed(items) : indexed(items))
-            var states = object.state == .absent ? [] : [object.state]
-            if let parts = states.first.flatMap(tuple) { states = Array(parts) }
-            for state in states {
-                if case .dictionary = graph.content(state) {
-                    children += keyed(graph.items(of: state), isState: true)
-                } else {
-                    children.append((.nothing, state))
-                }
-            }
-            return children
-        default: return []
-        }
+    /// A value whose parts are being visited.
+    private struct Visit {
+        var value: PickleValue
+        var number: Int
+        /// Arguments and state of an object, to be visited behind what was put into it.
+        var parts: [(step: Step, value: PickleValue, isState: Bool)] = []
+        var cursor: PickleGraph.Cursor
+        /// Whether it is what an object keeps its attributes in.
+        var isState = false
+        var links: [Link] = []
+        /// The step that is being taken.
+        var step = Step.nothing
     }
 
     private mutating func isTensor(_ value: PickleValue) -> Bool {
-        guard case .object(let object) = graph.content(value) else { return false }
-        return switch recipe(object.callable) {
-        case .none, .size: false
-        default: true
+        switch graph.content(value) {
+        case .persistent: return true
+        case .object(let object):
+            switch recipe(object.callable) {
+            case .none, .size: return false
+            default: return true
+            }
+        default: return false
         }
     }
 
-    /// By number of a value: whether it is a tensor, or holds one somewhere below.
+    /// Prepares to visit the parts of a value; of a tensor these are its attributes.
+    private mutating func visit(_ value: PickleValue, _ number: Int, isState: Bool) -> Visit {
+        var visit = Visit(value: value, number: number, cursor: graph.cursor(at: value), isState: isState)
+        guard case .object(let object) = graph.content(value) else { return visit }
+        let arguments = tuple(object.arguments) ?? []
+        if isTensor(value) {
+            visit.cursor = PickleGraph.Cursor()
+            switch recipe(object.callable) {
+            case .subclass, .parameter:
+                if arguments.count > 3 { visit.parts = [(.nothing, arguments[arguments.startIndex + 3], true)] }
+            default: break
+            }
+            return visit
+        }
+        visit.parts = [(.nothing, object.arguments, false)]
+        // A dictionary of attributes, or a tuple of such and one of slots.
+        if let states = tuple(object.state), states.count == 2, states.allSatisfy(isDictionaryOrNone) {
+            visit.parts += states.map { (.nothing, $0, true) }
+        } else if object.state != .absent {
+            visit.parts.append((.nothing, object.state, true))
+        }
+        return visit
+    }
+
+    private func isDictionaryOrNone(_ value: PickleValue) -> Bool {
+        if case .dictionary = graph.content(value) { true } else { value == .none }
+    }
+
+    /// The next part of the value that is being visited.
+    private func nextPart(
+        _ visit: inout Visit
+    ) -> (step: Step, value: PickleValue, isState: Bool)? {
+        if let (key, value) = graph.next(&visit.cursor) {
+            guard let key else { return (.index(visit.cursor.count - 1), value, false) }
+            // What torch.nn.Module calls these three does not stand in the names of its state_dict.
+            let isTransparent =
+                visit.isState
+                && text(key).map { key in
+                    ["_parameters", "_buffers", "_modules"].contains { graph.pickle[key].elementsEqual($0.utf8) }
+                } ?? false
+            return (isTransparent ? .nothing : .key(key), value, false)
+        }
+        return visit.parts.isEmpty ? nil : visit.parts.removeFirst()
+    }
+
+    /// Finds, for every value below `root`, the steps that lead from it to tensors.
     ///
     /// Visits every value once, whatever leads to it; a value that holds itself ends there.
-    private mutating func tensorHolders(_ root: PickleValue) throws(CheckpointError) -> [Bool] {
-        var holds = [Bool](repeating: false, count: graph.nodeCount)
-        guard let rootNumber = graph.number(of: root) else { return holds }
-        var isSeen = holds
+    private mutating func findLinks(_ root: PickleValue) throws(CheckpointError) {
+        guard let rootNumber = graph.number(of: root) else { return }
+        var isSeen = [Bool](repeating: false, count: graph.nodeCount)
         isSeen[rootNumber] = true
-        holds[rootNumber] = isTensor(root)
-        var visits = [Visit(number: rootNumber, children: children(of: root))]
-        while let visit = visits.last {
-            guard visit.next < visit.children.count else {
-                visits.removeLast()
-                if let parent = visits.last, holds[visit.number] { holds[parent.number] = true }
+        var visits = [visit(root, rootNumber, isState: false)]
+        while !visits.isEmpty {
+            let last = visits.count - 1
+            guard let (step, value, isState) = nextPart(&visits[last]) else {
+                let visit = visits.removeLast()
+                if !visit.links.isEmpty || isTensor(visit.value) {
+                    try checkKeys(visit)
+                    links[visit.number] = visit.links
+                    if last > 0 {
+                        visits[last - 1].links.append(Link(step: visits[last - 1].step, value: visit.value))
+                    }
+                }
                 continue
             }
-            visits[visits.count - 1].next += 1
-            let child = visit.children[visit.next].value
-            guard let number = graph.number(of: child) else { continue }
+            guard let number = graph.number(of: value) else { continue }
             if isSeen[number] {
-                if holds[number] { holds[visit.number] = true }
+                if links[number] != nil { visits[last].links.append(Link(step: step, value: value)) }
                 continue
             }
             guard visits.count < Self.depthLimit else {
                 throw malformed("the pickle is nested deeper than \(Self.depthLimit) levels")
             }
             isSeen[number] = true
-            holds[number] = isTensor(child)
-            visits.append(Visit(number: number, children: children(of: child)))
+            visits[last].step = step
+            visits.append(visit(value, number, isState: isState))
         }
-        return holds
     }
 
-    /// Lists the tensors, walking only where there are some: once for every way that leads to them.
-    private mutating func walk(_ root: PickleValue, _ holders: [Bool]) throws(CheckpointError) {
-        guard let rootNumber = graph.number(of: root), holders[rootNumber] else { return }
-        var name: [UInt8] = []
-        var isOnPath = [Bool](repeating: false, count: graph.nodeCount)
-        var visits: [Visit] = []
-
-        func enter(
-            _ value: PickleValue, _ number: Int, isNamed: Bool, _ collector: inout Self
-        ) throws(CheckpointError) {
-            if collector.isTensor(value) { try collector.list(value, name) }
-            let children = collector.children(of: value)
-            try collector.checkKeys(children, name)
-            isOnPath[number] = true
-            visits.append(Visit(number: number, children: children, nameCount: name.count, isNamed: isNamed))
+    /// Checks that no key of a container that leads to tensors stands in it twice, and that keys are text that can be printed.
+    private func checkKeys(_ visit: Visit) throws(CheckpointError) {
+        var cursor = graph.cursor(at: visit.value)
+        var keys: [Range<Int>] = []
+        while let (key, _) = graph.next(&cursor) {
+            if let key, let range = text(key) { keys.append(range) }
         }
-        try enter(root, rootNumber, isNamed: false, &self)
-        while let visit = visits.last {
-            guard visit.next < visit.children.count else {
-                isOnPath[visit.number] = false
-                visits.removeLast()
+        var table = NameTable(capacity: keys.count)
+        for id in keys.indices
+        where table.insert(UInt32(id), text: graph.pickle, range: { keys[Int($0)] }) != nil {
+            throw malformed("a dictionary has the key \"\(excerpt(graph.pickle[keys[id]]))\" twice")
+        }
+        for link in visit.links {
+            guard case .key(let key) = link.step, let range = text(key) else { continue }
+            guard range.count <= limits.nameBytes else {
+                throw malformed("a name is longer than \(limits.nameBytes) bytes", tensor: Array(graph.pickle[range]))
+            }
+            guard String(validating: graph.pickle[range], as: UTF8.self) != nil, !graph.pickle[range].contains(0) else {
+                throw malformed("a name is not UTF-8, or has a NUL in it", tensor: Array(graph.pickle[range]))
+            }
+        }
+    }
+
+    // MARK: Names
+
+    /// Lists the tensors: once for every way that leads to them.
+    private mutating func walk(_ root: PickleValue) throws(CheckpointError) {
+        struct Place {
+            var links: ArraySlice<Link>
+            var nameCount: Int
+            /// Whether anything belongs to the name yet, and whether all of it can be written.
+            var isNamed, isWritable: Bool
+        }
+        guard let rootNumber = graph.number(of: root), let first = links[rootNumber] else { return }
+        var name: [UInt8] = []
+        if isTensor(root) { try list(root, rootNumber, name, isWritable: true) }
+        var places = [Place(links: first[...], nameCount: 0, isNamed: false, isWritable: true)]
+        while let place = places.last {
+            guard let link = place.links.first else {
+                places.removeLast()
                 continue
             }
-            visits[visits.count - 1].next += 1
-            let (step, child) = visit.children[visit.next]
-            guard let number = graph.number(of: child), holders[number], !isOnPath[number] else { continue }
-            steps += 1
-            guard steps <= 4 * limits.tensors, visits.count <= Self.depthLimit else {
-                throw malformed("the pickle leads to its tensors on more ways than the limit allows")
-            }
-            name.removeSubrange(visit.nameCount...)
-            var isNamed = visit.isNamed
-            try append(step, to: &name, isNamed: &isNamed)
-            try enter(child, number, isNamed: isNamed, &self)
-        }
-    }
-
-    private func append(_ step: Step, to name: inout [UInt8], isNamed: inout Bool) throws(CheckpointError) {
-        let component: [UInt8]
-        switch step {
-        case .nothing: return
-        case .index(let index): component = Array("\(index)".utf8)
-        case .key(let key):
-            switch graph.content(key) {
-            case .text(let range):
-                component = Array(graph.pickle[range])
-                guard String(validating: component, as: UTF8.self) != nil, !component.contains(0) else {
-                    throw malformed("a name is not UTF-8, or has a NUL in it", tensor: name + component)
+            places[places.count - 1].links.removeFirst()
+            guard let number = graph.number(of: link.value), let next = links[number] else { continue }
+            name.removeSubrange(place.nameCount...)
+            var (isNamed, isWritable) = (place.isNamed, place.isWritable)
+            var component: [UInt8]?
+            switch link.step {
+            case .nothing: break
+            case .index(let index): component = Array("\(index)".utf8)
+            case .key(let key):
+                switch graph.content(key) {
+                case .text(let range): component = Array(graph.pickle[range])
+                case .integer(let integer): component = Array("\(integer)".utf8)
+                default:
+                    component = [UInt8(ascii: "?")]
+                    isWritable = false
                 }
-            case .integer(let integer): component = Array("\(integer)".utf8)
-            default: throw malformed("a tensor is kept under a key that is no text and no integer", tensor: name)
             }
+            if let component {
+                if isNamed { name.append(UInt8(ascii: ".")) }
+                name += component
+                isNamed = true
+            }
+            try spend(work: 10 + name.count)
+            guard name.count <= limits.nameBytes else {
+                throw malformed("a name is longer than \(limits.nameBytes) bytes", tensor: name)
+            }
+            if isTensor(link.value) { try list(link.value, number, name, isWritable: isWritable) }
+            places.append(Place(links: next[...], nameCount: name.count, isNamed: isNamed, isWritable: isWritable))
         }
-        if isNamed { name.append(UInt8(ascii: ".")) }
-        name += component
-        isNamed = true
     }
 
-    /// Checks that no key of a dictionary stands in it twice.
-    private func checkKeys(_ children: [(step: Step, value: PickleValue)], _ name: [UInt8]) throws(CheckpointError) {
-        let keys = children.compactMap { child in if case .key(let key) = child.step { text(key) } else { nil } }
-        var table = NameTable(capacity: keys.count)
-        for id in keys.indices where table.insert(UInt32(id), text: graph.pickle, range: { keys[Int($0)] }) != nil {
-            throw malformed(
-                "a dictionary has the key \"\(excerpt(graph.pickle[keys[id]]))\" twice",
-                tensor: name.isEmpty ? nil : name)
+    /// Lists the tensor that `value` describes under a name, or says what else it is.
+    private mutating func list(
+        _ value: PickleValue, _ number: Int, _ name: [UInt8], isWritable: Bool
+    ) throws(CheckpointError) {
+        guard result.entries.count + result.others.count < limits.tensors else {
+            throw malformed("there are more than \(limits.tensors) tensors")
+        }
+        try spend(memory: name.count + 2 * MemoryLayout<PyTorchTensors.Entry>.stride)
+        let kind: Found
+        if let known = found[number] {
+            kind = known
+        } else {
+            kind = try find(value, name)
+            found[number] = kind
+        }
+        func other(_ kind: String, isListed: Bool) {
+            result.others.append(
+                OtherTensor(name: String(decoding: name, as: UTF8.self), kind: kind, isListed: isListed))
+        }
+        switch kind {
+        case .tensor where !isWritable:
+            other("tensor under a key that is neither text nor an integer", isListed: false)
+        case .tensor(let entry, let kind):
+            result.append(entry, name: name)
+            let shape = result.shape(of: entry)
+            logicalBytes = logicalBytes.adding(clamped: shape.reduce(entry.elementSize) { $0.multiplied(clamped: $1) })
+            if let kind { other(kind, isListed: true) }
+        case .other(let kind): other(kind, isListed: false)
         }
     }
 
     // MARK: Tensors
 
-    /// Lists the tensor that `value` describes, or says what else it is.
-    private mutating func list(_ value: PickleValue, _ name: [UInt8]) throws(CheckpointError) {
-        guard result.entries.count + result.others.count < limits.tensors,
-            result.names.count + name.count <= limits.pickledValueBytes
-        else { throw malformed("there are more tensors, or longer names of them, than the limit allows") }
-        func other(_ kind: String, isListed: Bool = false) {
-            result.others.append(
-                OtherTensor(name: String(decoding: name, as: UTF8.self), kind: kind, isListed: isListed))
+    /// Finds out what a value that stands for a tensor is.
+    private mutating func find(_ value: PickleValue, _ name: [UInt8]) throws(CheckpointError) -> Found {
+        if case .persistent(let identifier) = graph.content(value) {
+            let key = tuple(identifier).flatMap { $0.count > 2 ? text($0[$0.startIndex + 2]) : nil }
+            return .other(key == nil ? "class" : "storage without a tensor")
         }
-        var (recipe, callable, arguments) = try tensorCall(value, name)
-        while case .parameter = recipe {
-            guard let inner = arguments.first else { break }
-            (recipe, callable, arguments) = try tensorCall(inner, name)
+        var call = try tensorCall(value, name)
+        while case .parameter = call.recipe {
+            guard let inner = call.arguments.first else { throw malformed("a parameter holds no tensor", tensor: name) }
+            call = try tensorCall(inner, name)
+            try spend()
         }
-        switch recipe {
-        case .tensor: try list(made: callable, of: arguments, name)
-        case .quantised:
-            guard arguments.count >= 5 else { throw malformed("a tensor is made of too few parts", tensor: name) }
-            try list(arguments, dtype: nil, metadata: nil, name)
-            other("quantised tensor (\(tuple(arguments[4])?.first.flatMap(globalName) ?? "unknown"))", isListed: true)
-        case .subclass:
-            // The function that makes the tensor, its class, the function's arguments, attributes.
-            guard arguments.count >= 3, let inner = tuple(arguments[2]) else {
-                throw malformed("a tensor is made of too few parts", tensor: name)
-            }
-            let className = globalName(arguments[1]) ?? "unknown"
-            guard case .tensor = self.recipe(arguments[0]) else {
-                return other("tensor of class \(className), without elements of its own")
-            }
-            try list(made: arguments[0], of: Array(inner), name)
-            if !["torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"].contains(className) {
-                other("tensor of class \(className)", isListed: true)
-            }
-        case .sparse: other("sparse tensor (\(arguments.first.flatMap(layoutName) ?? "unknown layout"))")
-        case .meta: other("meta tensor, without data")
-        case .nested: other("nested tensor")
-        case .wrapper:
-            other("tensor of class \(arguments.first.flatMap(globalName) ?? "unknown"), without elements of its own")
-        case .parameter, .size, .none: throw malformed("a parameter holds no tensor", tensor: name)
+        guard case .subclass = call.recipe else { return try find(call.recipe, call.arguments, name) }
+        // The function that makes the tensor, its class, the function's arguments, attributes.
+        guard call.arguments.count >= 3, let inner = tuple(call.arguments[2]) else {
+            throw malformed("a tensor is made of too few parts", tensor: name)
+        }
+        let className = globalName(call.arguments[1]) ?? "unknown"
+        let kind = try find(recipe(call.arguments[0]), Array(inner.prefix(10)), name)
+        if ["torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"].contains(className) {
+            return kind
+        }
+        return switch kind {
+        case .tensor(let entry, let inner): .tensor(entry, kind: inner ?? "tensor of class \(className)")
+        case .other: .other("tensor of class \(className), without elements of its own")
         }
     }
 
     /// Takes apart the call that makes a tensor.
     private mutating func tensorCall(
         _ value: PickleValue, _ name: [UInt8]
-    ) throws(CheckpointError) -> (recipe: Recipe, callable: PickleValue, arguments: [PickleValue]) {
+    ) throws(CheckpointError) -> (recipe: Recipe, arguments: [PickleValue]) {
         guard case .object(let object) = graph.content(value) else {
             throw malformed("a parameter holds no tensor", tensor: name)
         }
-        guard object.state == .absent, graph.items(of: value).isEmpty else {
+        var cursor = graph.cursor(at: value)
+        guard object.state == .absent, graph.next(&cursor) == nil else {
             throw malformed("something is put into a tensor after it was made", tensor: name)
         }
-        return (recipe(object.callable), object.callable, Array(tuple(object.arguments) ?? []))
+        return (recipe(object.callable), Array((tuple(object.arguments) ?? []).prefix(10)))
     }
 
-    /// Lists the tensor that one of torch's three functions for plain tensors would make of `arguments`.
-    private mutating func list(
-        made callable: PickleValue, of arguments: [PickleValue], _ name: [UInt8]
-    ) throws(CheckpointError) {
-        guard case .tensor(let version) = recipe(callable), arguments.count >= [4, 6, 7][version - 1] else {
-            throw malformed("a tensor is made of too few parts", tensor: name)
-        }
-        var dtype: DType?
-        if version == 3 {
-            let typeName = globalName(arguments[6])
-            dtype = typeName?.dropping("torch.").flatMap { TorchTypes.dtypes[$0] }
-            guard dtype != nil else {
-                result.others.append(
-                    OtherTensor(
-                        name: String(decoding: name, as: UTF8.self), kind: "tensor of type \(typeName ?? "unknown")",
-                        isListed: false))
-                return
+    /// Finds out what one of torch's functions makes of its arguments.
+    private mutating func find(
+        _ recipe: Recipe, _ arguments: [PickleValue], _ name: [UInt8]
+    ) throws(CheckpointError) -> Found {
+        switch recipe {
+        case .tensor(let version):
+            guard arguments.count >= [4, 6, 7][version - 1] else {
+                throw malformed("a tensor is made of too few parts", tensor: name)
             }
+            var dtype: DType?
+            if version == 3 {
+                let typeName = globalName(arguments[6])
+                dtype = typeName?.dropping("torch.").flatMap { TorchTypes.dtypes[$0] }
+                if dtype == nil { return .other("tensor of type \(typeName ?? "unknown")") }
+            }
+            let metadata = version == 1 ? nil : arguments.dropFirst(version == 2 ? 6 : 7).first
+            return .tensor(try entry(arguments, dtype: dtype, metadata: metadata, name), kind: nil)
+        case .quantised:
+            guard arguments.count >= 5 else { throw malformed("a tensor is made of too few parts", tensor: name) }
+            let scheme = tuple(arguments[4])?.first.flatMap(globalName) ?? "unknown"
+            return .tensor(
+                try entry(arguments, dtype: nil, metadata: nil, name), kind: "quantised tensor (\(scheme))")
+        case .sparse: return .other("sparse tensor (\(arguments.first.flatMap(layoutName) ?? "unknown layout"))")
+        case .meta: return .other("meta tensor, without data")
+        case .nested: return .other("nested tensor")
+        case .wrapper:
+            return .other(
+                "tensor of class \(arguments.first.flatMap(globalName) ?? "unknown"), without elements of its own")
+        case .unknownTensor, .subclass: return .other("tensor that is made in a way that is not known")
+        case .parameter, .size, .none: throw malformed("a parameter holds no tensor", tensor: name)
         }
-        let metadata = version == 1 ? nil : arguments.dropFirst(version == 2 ? 6 : 7).first
-        try list(arguments, dtype: dtype, metadata: metadata, name)
     }
 
-    /// `torch._utils._get_layout("torch.sparse_coo")` as torch pickles it: the layout's name.
+    /// `torch.serialization._get_layout("torch.sparse_coo")` as torch pickles it: the layout's name.
     private func layoutName(_ value: PickleValue) -> String? {
-        guard case .object(let object) = graph.content(value), let name = tuple(object.arguments)?.first.flatMap(text)
-        else {
-            return nil
-        }
+        guard case .object(let object) = graph.content(value),
+            let name = tuple(object.arguments)?.first.flatMap(text)
+        else { return nil }
         return excerpt(graph.pickle[name])
     }
 
-    /// Lists the tensor that `arguments` (storage, offset, size, stride, ...) describe.
-    private mutating func list(
+    /// The tensor that `arguments` (storage, offset, size, stride, ...) describe, held against its storage.
+    private mutating func entry(
         _ arguments: [PickleValue], dtype: DType?, metadata: PickleValue?, _ name: [UInt8]
-    ) throws(CheckpointError) {
-        guard let storage = part(arguments[0]) else { throw malformed("a tensor has no storage", tensor: name) }
+    ) throws(CheckpointError) -> PyTorchTensors.Entry {
+        guard let storage = try part(arguments[0]) else { throw malformed("a tensor has no storage", tensor: name) }
         guard let dtype = dtype ?? storage.dtype, storage.dtype == nil || storage.dtype == dtype else {
             throw malformed("a tensor is of another type than its storage", tensor: name)
         }
         guard let offset = integer(arguments[1]), offset >= 0, let shape = integers(arguments[2]),
-            let strides = integers(arguments[3]), shape.allSatisfy({ $0 >= 0 }), strides.allSatisfy({ $0 >= 0 }),
-            shape.count == strides.count, shape.count <= limits.rank
+            var strides = integers(arguments[3]), shape.allSatisfy({ $0 >= 0 }), strides.allSatisfy({ $0 >= 0 }),
+            shape.count == strides.count
         else {
             throw malformed(
                 "a tensor's offset, shape or strides are not as many integers from 0 on as it has dimensions",
                 tensor: name)
         }
+        // Where there is no second element, how far it would be says nothing, and may be anything.
+        for (dimension, size) in shape.enumerated() where size <= 1 { strides[dimension] = 0 }
         let elementSize = max(1, dtype.bitWidth / 8)
         let available = storage.byteCount / elementSize
         var size = ShapeSize()
@@ -506,46 +588,32 @@ struct PyTorchTensorCollector {
         }
         // The number behind the last element's, or, where there is none, the first's.
         var end = offset
-        var overflows = false
         if byteCount > 0 {
             for (dimension, stride) in zip(shape, strides) {
-                let (extent, first) = (dimension - 1).multipliedReportingOverflow(by: stride)
-                let (sum, second) = end.addingReportingOverflow(extent)
-                overflows = overflows || first || second
-                end = sum
+                end = end.adding(clamped: (dimension - 1).multiplied(clamped: stride))
             }
-            let (sum, overflow) = end.addingReportingOverflow(1)
-            overflows = overflows || overflow
-            end = sum
+            end = end.adding(clamped: 1)
         }
-        guard !overflows, end <= available else {
+        guard end <= available else {
             throw malformed(
                 "a tensor lies outside its storage", tensor: name, expected: "\(available) elements at the most",
-                found: overflows ? "an overflow" : "\(end)")
+                found: "\(end)")
         }
         if dtype == .f4E2M1, shape.isEmpty {
             throw malformed("a tensor of pairs of four bits is a scalar", tensor: name)
         }
-        if byteCount > storage.byteCount {
-            let (sum, overflow) = repeatedBytes.addingReportingOverflow(byteCount)
-            repeatedBytes = overflow ? .max : sum
-        }
         var signs = (isConjugated: false, isNegated: false)
         if let metadata, case .dictionary = graph.content(metadata) {
-            let pairs = graph.items(of: metadata)
-            for place in stride(from: 0, to: pairs.count - 1, by: 2) where pairs[place + 1] == .true {
-                guard let key = text(pairs[place]) else { continue }
-                if graph.pickle[key].elementsEqual("conj".utf8) { signs.isConjugated = true }
-                if graph.pickle[key].elementsEqual("neg".utf8) { signs.isNegated = true }
-            }
+            signs.isConjugated = graph.value(of: metadata, forKey: "conj") == .true
+            signs.isNegated = graph.value(of: metadata, forKey: "neg") == .true
         }
         let isFloat = dtype.isComplex || [.f64, .f32, .f16, .bf16].contains(dtype)
         guard (!signs.isConjugated || dtype.isComplex) && (!signs.isNegated || isFloat) else {
             throw malformed("a tensor is conjugated or negated whose type cannot be", tensor: name)
         }
-        result.append(
-            name: name, storage: storage.number, offset: storage.offset + offset * elementSize, dtype: dtype,
-            shape: shape,
+        try spend(memory: 16 * shape.count)
+        return result.entry(
+            storage: storage.number, offset: storage.offset + offset * elementSize, dtype: dtype, shape: shape,
             strides: strides, isConjugated: signs.isConjugated, isNegated: signs.isNegated)
     }
 }

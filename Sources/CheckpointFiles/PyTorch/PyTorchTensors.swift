@@ -24,25 +24,51 @@ struct PyTorchTensors: Sendable {
     var others: [OtherTensor] = []
     private var dimensions: [Int] = []
 
-    mutating func append(
-        name: [UInt8], storage: Int, offset: Int, dtype: DType, shape: [Int], strides: [Int], isConjugated: Bool,
-        isNegated: Bool
-    ) {
-        entries.append(
-            Entry(
-                name: names.count..<names.count + name.count, storage: storage, offset: offset, dtype: dtype,
-                isConjugated: isConjugated, isNegated: isNegated,
-                dimensions: dimensions.count..<dimensions.count + 2 * shape.count))
-        names += name
-        dimensions += shape
-        dimensions += strides
+    /// A tensor that is not listed yet, its dimensions kept.
+    mutating func entry(
+        storage: Int, offset: Int, dtype: DType, shape: [Int], strides: [Int], isConjugated: Bool, isNegated: Bool
+    ) -> Entry {
+        defer { dimensions += shape + strides }
+        return Entry(
+            name: 0..<0, storage: storage, offset: offset, dtype: dtype, isConjugated: isConjugated,
+            isNegated: isNegated, dimensions: dimensions.count..<dimensions.count + 2 * shape.count)
     }
 
-    /// Puts the tensors into the order of their data.
-    mutating func sort(stored: [StoredBytes]) {
-        let starts = entries.map { stored[$0.storage].range.lowerBound + $0.offset }
+    /// Lists a tensor under a name.
+    mutating func append(_ entry: Entry, name: [UInt8]) {
+        var entry = entry
+        entry.name = names.count..<names.count + name.count
+        names += name
+        entries.append(entry)
+    }
+
+    /// Puts the tensors into the order of their data, and those that two ways lead to under one name into one place.
+    ///
+    /// - Throws: ``CheckpointError`` where one name stands for two tensors.
+    mutating func finish(stored: [StoredBytes], path: String) throws(CheckpointError) {
+        var table = NameTable(capacity: entries.count)
+        var kept: [Entry] = []
+        kept.reserveCapacity(entries.count)
+        for entry in entries {
+            guard
+                let earlier = table.insert(
+                    UInt32(kept.count), text: names,
+                    range: { id in
+                        Int(id) < kept.count ? kept[Int(id)].name : entry.name
+                    })
+            else {
+                kept.append(entry)
+                continue
+            }
+            guard place(of: kept[Int(earlier)]) == place(of: entry) else {
+                throw CheckpointError(
+                    .malformed, path: path, "two tensors have this name once dictionaries are flattened",
+                    tensor: excerpt(names[entry.name]))
+            }
+        }
+        let starts = kept.map { stored[$0.storage].range.lowerBound + $0.offset }
         let order = starts.indices.sorted { (starts[$0], $0) < (starts[$1], $1) }
-        entries = order.map { entries[$0] }
+        entries = order.map { kept[$0] }
     }
 
     /// The dimensions in stored elements.
@@ -68,25 +94,28 @@ struct PyTorchTensors: Sendable {
             start: range.lowerBound + entry.offset, signBytes: signs)
     }
 
+    /// What makes two tensors the same elements.
+    private struct Place: Hashable {
+        var storage, offset: Int
+        var dtype: DType
+        var dimensions: ArraySlice<Int>
+        var signs: [Bool]
+    }
+
+    private func place(of entry: Entry) -> Place {
+        Place(
+            storage: entry.storage, offset: entry.offset, dtype: entry.dtype, dimensions: dimensions[entry.dimensions],
+            signs: [entry.isConjugated, entry.isNegated])
+    }
+
     /// Groups of tensors that are the same elements of the same storage, by number; in each the first in the file is the first.
     var tied: [[Int]] {
-        struct Place: Hashable {
-            var storage, offset: Int
-            var dtype: DType
-            var dimensions: ArraySlice<Int>
-            var signs: [Bool]
-        }
         var users: [Int: Int] = [:]
         for entry in entries { users[entry.storage, default: 0] += 1 }
         var groups: [Place: [Int]] = [:]
         for (number, entry) in entries.enumerated() where users[entry.storage, default: 0] > 1 {
             guard !shape(of: entry).contains(0) else { continue }
-            groups[
-                Place(
-                    storage: entry.storage, offset: entry.offset, dtype: entry.dtype,
-                    dimensions: dimensions[entry.dimensions],
-                    signs: [entry.isConjugated, entry.isNegated]), default: []
-            ].append(number)
+            groups[place(of: entry), default: []].append(number)
         }
         return groups.values.filter { $0.count > 1 }.sorted { $0[0] < $1[0] }
     }

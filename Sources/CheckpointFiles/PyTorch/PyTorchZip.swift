@@ -8,6 +8,10 @@ extension PyTorchFile {
     init(zip source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         let archive = try PyTorchArchive(source, limits: limits)
         let pickle = try archive.pickle(limits: limits)
+        var names = PickleNames()
+        do throws(MalformedInput) { try names.insert(pickle.graph) } catch {
+            throw CheckpointError(error, path: source.path)
+        }
         var collector = try PyTorchTensorCollector(pickle.graph, path: source.path, limits: limits)
         var stored: [StoredBytes] = []
         for storage in collector.storages {
@@ -19,10 +23,10 @@ extension PyTorchFile {
             for storage in stored { try archive.verify(storage) }
         }
         let tensors = try collector.collect(pickle.value, stored: stored, fileSize: source.count)
-        try self.init(
+        self.init(
             format: .pyTorchZip, tensors: tensors, storages: stored,
-            globals: PickleGlobal.all(in: [pickle.graph], source.path),
-            warnings: archive.warnings, path: source.path)
+            globals: names.globals,
+            warnings: archive.warnings + collector.warnings)
     }
 }
 
@@ -61,8 +65,14 @@ private struct PyTorchArchive {
 
     var warnings: [String] {
         var warnings: [String] = []
+        let unchecked = directory.records.count { $0.checksum == 0 && !$0.data.isEmpty }
         if !directory.hasChecksums {
             warnings.append("the archive records no checksums, so that changed bytes would not be noticed")
+        } else if unchecked > 0 {
+            // As torch.serialization.skip_data leaves the storages that are to be filled in later.
+            warnings.append(
+                "\(unchecked) record\(unchecked == 1 ? " has" : "s have") no checksum, so that changed bytes would not be noticed"
+            )
         }
         let unknown = directory.records.map(directory.name).filter { name in
             !name.hasPrefix("data/") && !Self.knownRecords.contains(name)
@@ -89,7 +99,7 @@ private struct PyTorchArchive {
         try verify(stored(record))
         let bytes = try source.bytes(record.data)
         do throws(MalformedInput) {
-            let result = try PickleMachine.run(bytes, limits: limits)
+            let result = try PickleMachine.run(bytes, valueBytes: limits.pickledValueBytes)
             guard result.end == bytes.count else {
                 throw MalformedInput("there are bytes behind the end of the pickle", at: result.end)
             }
@@ -126,7 +136,7 @@ private struct PyTorchArchive {
     }
 
     private func stored(_ record: ZipDirectory.Record) -> StoredBytes {
-        StoredBytes(range: record.data, checksum: directory.hasChecksums ? record.checksum : nil)
+        StoredBytes(range: record.data, checksum: record.checksum == 0 ? nil : record.checksum)
     }
 
     /// A record of one short line, without white space around it.
