@@ -34,7 +34,7 @@ public struct ReadLimits: Sendable, Equatable {
     public var zipDirectoryBytes = 16_000_000
 
     /// The largest window of a zstd frame; unpacking takes as much memory, on each thread.
-    public var zstdWindowBytes = 1 << 26
+    public var zstdWindowBytes = 1 << 25
     /// The longest content of a zstd frame for which reading in any order is sensible.
     public var seekableFrameBytes = 1 << 24
     /// The most bytes that a compressed file may unpack to, unless ``unpackedRatio`` allows more.

@@ -15,10 +15,12 @@ import Testing
                 let lines = session.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
                 let arguments = lines[0].split(separator: " ").map { $0.trimmingCharacters(in: ["'"]) }
                 let output = try CommandLineTool.run(arguments)
-                #expect(output.err + output.out == String(lines[1]), "rwkv-ckpt \(lines[0])")
+                // Warnings come in front of what they are about, errors behind it.
+                let shown = [output.err + output.out, output.out + output.err]
+                #expect(shown.contains(String(lines[1])), "rwkv-ckpt \(lines[0])")
                 checked += 1
             }
         }
-        #expect(checked >= 2)
+        #expect(checked >= 8)
     }
 }
