@@ -237,7 +237,11 @@ public struct InspectReport: Sendable {
         func names(_ kind: PickleGlobal.Kind) -> [String] {
             checkpoint.globals.filter { $0.kind == kind }.map { $0.name.printable(limit: 200) }
         }
-        write("tied", checkpoint.tiedTensors.map { $0.map { $0.printable(limit: 200) }.joined(separator: " = ") })
+        let tied = checkpoint.tiedTensors.map { names in
+            names.prefix(8).map { $0.printable(limit: 200) }.joined(separator: " = ")
+                + (names.count > 8 ? " = … \(countText(names.count - 8)) more" : "")
+        }
+        write("tied", tied)
         write(
             "not plain tensors",
             checkpoint.otherTensors.map { "\($0.name.printable(limit: 200)): \($0.kind.printable())" })

@@ -370,11 +370,14 @@ struct PyTorchTensorCollector {
     }
 
     /// Checks that no key of a container that leads to tensors stands in it twice, and that keys are text that can be printed.
-    private func checkKeys(_ visit: Visit) throws(CheckpointError) {
+    private mutating func checkKeys(_ visit: Visit) throws(CheckpointError) {
         var cursor = graph.cursor(at: visit.value)
         var keys: [Range<Int>] = []
         while let (key, _) = graph.next(&cursor) {
-            if let key, let range = text(key) { keys.append(range) }
+            // Longer ones are no names, as is found below.
+            guard let key, let range = text(key), range.count <= limits.nameBytes else { continue }
+            try spend(work: range.count)
+            keys.append(range)
         }
         var table = NameTable(capacity: keys.count)
         for id in keys.indices
@@ -493,7 +496,12 @@ struct PyTorchTensorCollector {
             throw malformed("a tensor is made of too few parts", tensor: name)
         }
         let className = globalName(call.arguments[1]) ?? "unknown"
-        let kind = try find(recipe(call.arguments[0]), Array(inner.prefix(10)), name)
+        var made = recipe(call.arguments[0])
+        switch made {
+        case .none, .size, .parameter, .subclass: made = .unknownTensor
+        default: break
+        }
+        let kind = try find(made, Array(inner.prefix(10)), name)
         if ["torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"].contains(className) {
             return kind
         }
@@ -576,6 +584,8 @@ struct PyTorchTensorCollector {
         }
         // Where there is no second element, how far it would be says nothing, and may be anything.
         for (dimension, size) in shape.enumerated() where size <= 1 { strides[dimension] = 0 }
+        // Nor does where the first element would be of a tensor without any.
+        let start = shape.contains(0) ? 0 : offset
         let elementSize = max(1, dtype.bitWidth / 8)
         let available = storage.byteCount / elementSize
         var size = ShapeSize()
@@ -586,8 +596,8 @@ struct PyTorchTensorCollector {
         } catch {
             throw malformed("the size of a tensor overflows", tensor: name)
         }
-        // The number behind the last element's, or, where there is none, the first's.
-        var end = offset
+        // The number behind the last element's.
+        var end = start
         if byteCount > 0 {
             for (dimension, stride) in zip(shape, strides) {
                 end = end.adding(clamped: (dimension - 1).multiplied(clamped: stride))
@@ -613,7 +623,7 @@ struct PyTorchTensorCollector {
         }
         try spend(memory: 16 * shape.count)
         return result.entry(
-            storage: storage.number, offset: storage.offset + offset * elementSize, dtype: dtype, shape: shape,
+            storage: storage.number, offset: storage.offset + start * elementSize, dtype: dtype, shape: shape,
             strides: strides, isConjugated: signs.isConjugated, isNegated: signs.isNegated)
     }
 }
