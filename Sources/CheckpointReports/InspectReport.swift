@@ -14,13 +14,13 @@ public struct InspectReport: Sendable {
     }
 
     private let checkpoint: Checkpoint
-    private let positions: [Int]
-    /// In the order of `positions`; empty when no data was read.
+    private let positions: [Int]?
+    /// In the order of the list; empty when no data was read.
     private let scans: [TensorScan]
     private let totals: [Checkpoint.DTypeTotal]
 
-    /// A report on `checkpoint` that lists the tensors at `positions`, whose data was looked at if there are `scans`.
-    public init(_ checkpoint: Checkpoint, positions: [Int], scans: [TensorScan]) {
+    /// A report on `checkpoint` that lists the tensors at `positions` (nil: all), whose data was looked at if there are `scans`.
+    public init(_ checkpoint: Checkpoint, positions: [Int]?, scans: [TensorScan]) {
         self.checkpoint = checkpoint
         self.positions = positions
         self.scans = scans
@@ -28,7 +28,11 @@ public struct InspectReport: Sendable {
     }
 
     /// Put together one by one: a hundred thousand names and shapes would take more memory than all else.
-    private var tensors: some Sequence<TensorInfo> { positions.lazy.map { checkpoint.tensors[$0] } }
+    private var tensors: AnySequence<TensorInfo> {
+        positions.map { AnySequence($0.lazy.map { checkpoint.tensors[$0] }) } ?? AnySequence(checkpoint.tensors)
+    }
+
+    private var listedCount: Int { positions?.count ?? checkpoint.tensorCount }
 
     private var parameterCount: Int { totals.reduce(0) { $0.adding(clamped: $1.parameterCount) } }
     private var byteCount: Int { totals.reduce(0) { $0.adding(clamped: $1.byteCount) } }
@@ -186,10 +190,10 @@ public struct InspectReport: Sendable {
     /// - Throws: what the output throws.
     public func writeText(to output: consuming ByteOutput, listsTensors: Bool) throws {
         writeSummary(to: &output)
-        if positions.count < checkpoint.tensorCount {
-            output.write("\n\(countText(positions.count)) of \(countText(checkpoint.tensorCount, "tensor")) match\n")
+        if listedCount < checkpoint.tensorCount {
+            output.write("\n\(countText(listedCount)) of \(countText(checkpoint.tensorCount, "tensor")) match\n")
         }
-        if !positions.isEmpty {
+        if listedCount > 0 {
             output.write("\n")
             if listsTensors || !scans.isEmpty {
                 writeList(to: &output)
@@ -267,7 +271,7 @@ public struct InspectReport: Sendable {
             columns += ["min", "max", "mean", "std", "zeros", "nan", "inf"].map { ($0, .right) }
         }
         if hasHashes { columns.append(("sha256", .left)) }
-        var table = TextTable(columns, rowCount: positions.count)
+        var table = TextTable(columns, rowCount: listedCount)
         for (index, tensor) in tensors.enumerated() {
             table.append(tensor.name.printable(limit: 200))
             table.append(tensor.dtype.rawValue)

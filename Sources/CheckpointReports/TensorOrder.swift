@@ -1,8 +1,10 @@
 public import CheckpointFiles
 
 extension Checkpoint {
-    /// The positions in ``tensors`` of all tensors, or of those that `isIncluded` picks by name, in this order.
-    public func positions(sortedBy order: InspectReport.Order, where isIncluded: ((String) -> Bool)? = nil) -> [Int] {
+    /// The positions in ``tensors`` of all tensors, or of those that `isIncluded` picks by name, in this order; nil where these are all,
+    /// as they are.
+    public func positions(sortedBy order: InspectReport.Order, where isIncluded: ((String) -> Bool)? = nil) -> [Int]? {
+        if isIncluded == nil, order == .offset { return nil }
         var positions = Array(tensors.indices)
         if let isIncluded { positions.removeAll { !isIncluded(tensors[$0].name) } }
         func sorted<Key>(by key: (TensorInfo) -> Key, _ precedes: (Key, Key) -> Bool) -> [Int] {

@@ -60,7 +60,8 @@ struct Inspect: ReportingCommand {
             let bar = ProgressBar()
             defer { bar.clear() }
             scans = try checkpoint.scan(
-                positions.map { checkpoint.tensors[$0] }, statistics: stats, sha256: hash,
+                positions.map { $0.map { checkpoint.tensors[$0] } } ?? Array(checkpoint.tensors), statistics: stats,
+                sha256: hash,
                 threads: Int(rwkv_available_processors()), progress: WorkProgress { bar.show($0, of: $1) })
         }
         let report = InspectReport(checkpoint, positions: positions, scans: scans)
