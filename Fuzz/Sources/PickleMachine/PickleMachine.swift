@@ -29,15 +29,17 @@ enum Target {
             var names = PickleNames()
             try? names.insert(result.graph)
             for global in names.globals { requirePrintable(global.name.printable()) }
-            var collector = try PyTorchTensorCollector(result.graph, path: "input", limits: limits)
+            let torch = TorchPickle(result.graph, path: "input", limits: limits)
+            let storages = try PyTorchStorages(torch)
             var stored: [StoredBytes] = []
             var end = 0
-            for storage in collector.storages {
+            for storage in storages.all {
                 // What no file can hold a file cannot be said to hold.
                 guard storage.byteCount < 1 << 50 else { return }
                 stored.append(StoredBytes(range: end..<end + storage.byteCount, checksum: nil))
                 end += storage.byteCount
             }
+            var collector = PyTorchTensorCollector(torch, storages: storages)
             let tensors = try collector.collect(result.value, stored: stored, fileSize: end)
             for entry in tensors.entries {
                 let range = stored[entry.storage].range

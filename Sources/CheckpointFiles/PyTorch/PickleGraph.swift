@@ -140,6 +140,21 @@ struct PickleGraph: Sendable {
         }
     }
 
+    /// The elements of a tuple; nil for everything else.
+    func elements(_ value: PickleValue) -> ArraySlice<PickleValue>? {
+        if case .tuple(let elements) = content(value) { elements } else { nil }
+    }
+
+    /// Where the text that a value is stands in ``pickle``; nil for everything else.
+    func textRange(_ value: PickleValue) -> Range<Int>? {
+        if case .text(let range) = content(value) { range } else { nil }
+    }
+
+    /// An integer of up to 64 bits; nil for everything else.
+    func integer(_ value: PickleValue) -> Int? {
+        if case .integer(let integer) = content(value) { integer } else { nil }
+    }
+
     /// A place among the items of a value.
     struct Cursor {
         fileprivate var chunk: UInt32 = 0

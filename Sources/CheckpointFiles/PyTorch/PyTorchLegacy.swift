@@ -8,8 +8,10 @@ extension PyTorchFile {
     /// - Throws: ``CheckpointError``: `malformed` with offset or tensor, `unsupported`, or `inputOutput`.
     init(legacy source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         let pickles = try LegacyPickles(source, limits: limits)
-        var collector = try PyTorchTensorCollector(pickles.object.graph, path: source.path, limits: limits)
-        let stored = try pickles.storages(of: collector, in: source)
+        let torch = TorchPickle(pickles.object.graph, path: source.path, limits: limits)
+        let storages = try PyTorchStorages(torch)
+        let stored = try pickles.places(of: storages, in: source)
+        var collector = PyTorchTensorCollector(torch, storages: storages)
         let tensors = try collector.collect(pickles.object.value, stored: stored, fileSize: source.count)
         self.init(
             format: .pyTorchLegacy, tensors: tensors, storages: stored,
@@ -87,8 +89,8 @@ private struct LegacyPickles {
     }
 
     /// Finds the storages behind the pickles, which must be those that the object speaks of, up to the end of the file.
-    func storages(
-        of collector: PyTorchTensorCollector, in source: any ByteSource
+    func places(
+        of storages: PyTorchStorages, in source: any ByteSource
     ) throws(CheckpointError) -> [StoredBytes] {
         func malformed(
             _ problem: String, at offset: Int, expected: String? = nil, found: String? = nil
@@ -96,15 +98,15 @@ private struct LegacyPickles {
             CheckpointError(
                 .malformed, path: source.path, problem, offset: offset, expected: expected, found: found)
         }
-        var places = [StoredBytes?](repeating: nil, count: collector.storages.count)
+        var places = [StoredBytes?](repeating: nil, count: storages.all.count)
         var position = end
         for range in keys {
             let key = object.graph.pickle[range]
-            guard let number = collector.number(ofKey: key), places[number] == nil else {
+            guard let number = storages.number(ofKey: key), places[number] == nil else {
                 throw malformed(
                     "the storage \"\(excerpt(key))\" is listed twice, or nothing speaks of it", at: range.lowerBound)
             }
-            let storage = collector.storages[number]
+            let storage = storages.all[number]
             guard source.count - position >= 8, source.count - position - 8 >= storage.byteCount else {
                 throw malformed(
                     "the file is cut short within the storage \"\(excerpt(key))\"", at: source.count,
@@ -126,7 +128,7 @@ private struct LegacyPickles {
         var stored: [StoredBytes] = []
         for (number, place) in places.enumerated() {
             guard let place else {
-                let key = collector.key(of: collector.storages[number])
+                let key = storages.key(of: storages.all[number])
                 throw malformed("the storage \"\(excerpt(key))\" is not in the file", at: end)
             }
             stored.append(place)

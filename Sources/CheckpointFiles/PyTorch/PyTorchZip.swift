@@ -12,16 +12,18 @@ extension PyTorchFile {
         do throws(MalformedInput) { try names.insert(pickle.graph) } catch {
             throw CheckpointError(error, path: source.path)
         }
-        var collector = try PyTorchTensorCollector(pickle.graph, path: source.path, limits: limits)
+        let torch = TorchPickle(pickle.graph, path: source.path, limits: limits)
+        let storages = try PyTorchStorages(torch)
         var stored: [StoredBytes] = []
-        for storage in collector.storages {
-            stored.append(try archive.storage(collector.key(of: storage), byteCount: storage.byteCount))
+        for storage in storages.all {
+            stored.append(try archive.storage(storages.key(of: storage), byteCount: storage.byteCount))
         }
         // Where it costs nothing, wrong bytes are found at once; else when they are read.
         let all = stored.reduce(0) { $0 + $1.range.count }
         if all < limits.checkedAtOpeningBytes {
             for storage in stored { try archive.verify(storage) }
         }
+        var collector = PyTorchTensorCollector(torch, storages: storages)
         let tensors = try collector.collect(pickle.value, stored: stored, fileSize: source.count)
         self.init(
             format: .pyTorchZip, tensors: tensors, storages: stored,

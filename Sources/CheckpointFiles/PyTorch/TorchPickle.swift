@@ -1,0 +1,97 @@
+/// What torch's own functions make of their arguments.
+enum TorchRecipe {
+    case tensor(version: Int)
+    /// A tensor that stands as the first argument.
+    case parameter
+    case quantised
+    case sparse
+    case meta
+    case nested
+    case wrapper
+    case subclass
+    case size
+    /// Tensors that are made by what we do not know.
+    case unknownTensor
+    /// None of torch's that makes a tensor.
+    case none
+
+    private static let byName: [String: TorchRecipe] = [
+        "torch._utils._rebuild_tensor": .tensor(version: 1), "torch._utils._rebuild_tensor_v2": .tensor(version: 2),
+        "torch._utils._rebuild_tensor_v3": .tensor(version: 3), "torch._utils._rebuild_parameter": .parameter,
+        "torch._utils._rebuild_parameter_with_state": .parameter,
+        "torch._utils._rebuild_device_tensor_from_cpu_tensor": .parameter, "torch._utils._rebuild_qtensor": .quantised,
+        "torch._utils._rebuild_sparse_tensor": .sparse, "torch._utils._rebuild_meta_tensor_no_storage": .meta,
+        "torch._utils._rebuild_nested_tensor": .nested, "torch._utils._rebuild_wrapper_subclass": .wrapper,
+        "torch._tensor._rebuild_from_type_v2": .subclass, "torch._tensor._rebuild_from_type": .subclass,
+        "torch.tensor._rebuild_from_type": .subclass, "torch.Size": .size,
+    ]
+
+    init(_ globalName: String) {
+        let isUnknown = ["torch._utils._rebuild", "torch._tensor._rebuild"].contains { globalName.hasPrefix($0) }
+        self = Self.byName[globalName] ?? (isUnknown ? .unknownTensor : .none)
+    }
+}
+
+/// What a pickle describes, read as torch means it.
+struct TorchPickle {
+    let graph: PickleGraph
+    let path: String
+    let limits: ReadLimits
+    /// By the numbers of the globals.
+    private let recipes: [TorchRecipe]
+
+    init(_ graph: PickleGraph, path: String, limits: ReadLimits) {
+        self.graph = graph
+        self.path = path
+        self.limits = limits
+        recipes = graph.globals.indices.map { TorchRecipe(graph.name(ofGlobal: $0)) }
+    }
+
+    /// What a call of `callable` makes.
+    func recipe(_ callable: PickleValue) -> TorchRecipe {
+        if case .global(let number) = graph.content(callable) { recipes[number] } else { .none }
+    }
+
+    /// Whether a value stands for a tensor, or for what only tensors are made of.
+    func isTensor(_ value: PickleValue) -> Bool {
+        switch graph.content(value) {
+        case .persistent: return true
+        case .object(let object):
+            switch recipe(object.callable) {
+            case .none, .size: return false
+            default: return true
+            }
+        default: return false
+        }
+    }
+
+    /// The module and name of a global, or of a class that a legacy file gives with its source.
+    func globalName(_ value: PickleValue) -> String? {
+        switch graph.content(value) {
+        case .global(let number): return graph.name(ofGlobal: number)
+        case .persistent(let identifier):
+            guard let fields = graph.elements(identifier), fields.count >= 2,
+                let kind = graph.textRange(fields[fields.startIndex]),
+                graph.pickle[kind].elementsEqual("module".utf8),
+                case .global(let number) = graph.content(fields[fields.startIndex + 1])
+            else { return nil }
+            return graph.name(ofGlobal: number)
+        default: return nil
+        }
+    }
+
+    /// An error about this pickle.
+    func malformed(
+        _ problem: String, tensor: ArraySlice<UInt8>? = nil, expected: String? = nil, found: String? = nil
+    ) -> CheckpointError {
+        CheckpointError(
+            .malformed, path: path, problem, tensor: tensor.map { excerpt($0) }, expected: expected, found: found)
+    }
+}
+
+extension String {
+    /// The rest behind `prefix`; nil where the text does not begin with it.
+    func dropping(_ prefix: String) -> String? {
+        hasPrefix(prefix) ? String(dropFirst(prefix.count)) : nil
+    }
+}
