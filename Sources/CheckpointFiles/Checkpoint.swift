@@ -121,17 +121,25 @@ public struct Checkpoint: Sendable {
 
     /// The tensor with this name, compared by bytes.
     public func tensor(named name: String) -> TensorInfo? {
-        let bytes = Array(name.utf8)[...]
-        if let index, let position = index.position(of: bytes) {
+        position(ofTensor: Array(name.utf8)[...]).map(tensor)
+    }
+
+    /// The position in ``tensors`` of the one with this name.
+    func position(ofTensor name: ArraySlice<UInt8>) -> Int? {
+        if let index, let position = index.position(of: name) {
             let file = index.file(at: position)
-            return files[file].contents.position(of: bytes).map { files[file].contents.tensor(at: $0, file: file) }
+            return files[file].contents.position(of: name).map { firstTensors[file] + $0 }
         }
         for (number, file) in files.enumerated() {
-            if let position = file.contents.position(of: bytes) {
-                return file.contents.tensor(at: position, file: number)
-            }
+            if let position = file.contents.position(of: name) { return firstTensors[number] + position }
         }
         return nil
+    }
+
+    /// The name of a tensor, as UTF-8.
+    func name(at number: Int) -> ArraySlice<UInt8> {
+        let file = file(ofTensor: number)
+        return files[file].contents.name(at: number - firstTensors[file])
     }
 
     /// Fills `buffer` with the tensor's bytes from `offset` within it on: row-major, little-endian, whatever its layout in the file.
@@ -221,14 +229,19 @@ public struct Checkpoint: Sendable {
     }
 
     fileprivate func tensor(at number: Int) -> TensorInfo {
-        // The last file that begins at this number or before; files may be empty.
+        let file = file(ofTensor: number)
+        return files[file].contents.tensor(at: number - firstTensors[file], file: file)
+    }
+
+    /// The last file that begins at this number or before; files may be empty.
+    private func file(ofTensor number: Int) -> Int {
         var low = 0
         var high = files.count
         while high - low > 1 {
             let middle = (low + high) / 2
             if firstTensors[middle] <= number { low = middle } else { high = middle }
         }
-        return files[low].contents.tensor(at: number - firstTensors[low], file: low)
+        return low
     }
 
     // MARK: Opening

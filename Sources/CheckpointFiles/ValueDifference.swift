@@ -9,15 +9,15 @@ import Synchronization
 public struct ValueDifference: Sendable, Equatable {
     /// The tensor's name.
     public let name: String
-    /// How many values differ.
+    /// How many values differ, each part of a complex one by itself; of F6, whose packing is not defined, how many bytes.
     public let differing: Int
     /// How many of these differ by being infinite or not a number on one side.
     public let incomparable: Int
     /// The largest absolute difference; nil where values cannot be compared but by their bytes.
     public let maximum: Double?
-    /// The Euclidean norm of the difference, as a part of the first tensor's; nil where that is zero, or the result overflows.
+    /// The Euclidean norm of the difference, as a part of the first tensor's; nil where that is zero, or squares overflow or vanish.
     public let relativeL2: Double?
-    /// The cosine of the angle between the two; nil where one of them is zero, or the result overflows.
+    /// The cosine of the angle between the two; nil where one of them is zero, or squares overflow or vanish.
     public let cosine: Double?
 }
 
@@ -27,46 +27,61 @@ extension CheckpointDifference {
     /// - Parameters:
     ///   - threads: how many threads to use; the result does not depend on it.
     ///   - progress: told of every buffer; can stop the work.
-    /// - Returns: one difference for each of ``common`` that has the same shape on both sides, in that order.
+    /// - Returns: how many of ``common`` have the same shape and values of a defined kind on both sides, and those of them that differ,
+    ///   in that order.
     /// - Throws: ``CheckpointError`` of category `inputOutput`, `malformed` (a wrong checksum) or `cancelled`.
     public func compareValues(
         threads: Int, progress: WorkProgress = WorkProgress()
-    ) throws(CheckpointError) -> [ValueDifference] {
-        let pairs = common.filter { $0.a.shape == $0.b.shape }
-        let comparison = ValueComparison(self, pairs, progress)
-        return try comparison.run(threads: max(1, threads))
+    ) throws(CheckpointError) -> (comparedCount: Int, changed: [ValueDifference]) {
+        let comparison = ValueComparison(self, progress)
+        return (comparison.count, try comparison.run(threads: max(1, threads)))
     }
 }
 
 /// The work of a comparison, shared between threads.
 private final class ValueComparison: Sendable {
-    /// How many elements are read at once from each side; a multiple of every count that fills whole bytes.
+    /// How many elements are compared at once; a multiple of every count that fills whole bytes.
     private static let chunk = 1 << 15
+    /// How many bytes are read at once; more where elements must be gathered from all over a storage.
+    private static let (pieceSize, gatheredPieceSize) = (1 << 18, 1 << 24)
 
     private let a: Checkpoint
     private let b: Checkpoint
-    private let pairs: [CheckpointDifference.Pair]
+    /// In the order in which they are compared.
+    private let pairs: [(number: UInt32, a: UInt32, b: UInt32)]
     private let progress: WorkProgress
     private let total: Int
     private let next = Atomic<Int>(0)
-    private let findings: Mutex<(failure: CheckpointError?, differences: [ValueDifference?])>
+    private let findings = Mutex<(failure: CheckpointError?, changed: [(number: UInt32, difference: ValueDifference)])>(
+        (nil, []))
 
-    init(_ difference: CheckpointDifference, _ pairs: [CheckpointDifference.Pair], _ progress: WorkProgress) {
+    init(_ difference: CheckpointDifference, _ progress: WorkProgress) {
         a = difference.a
         b = difference.b
-        self.pairs = pairs
         self.progress = progress
-        total = pairs.reduce(0) { $0.adding(clamped: $1.a.byteCount).adding(clamped: $1.b.byteCount) }
-        findings = Mutex((nil, Array(repeating: nil, count: pairs.count)))
+        var total = 0
+        var pairs: [(number: UInt32, a: UInt32, b: UInt32)] = []
+        for (positions, pair) in zip(difference.commonPositions, difference.common) {
+            guard pair.a.shape == pair.b.shape,
+                pair.a.dtype == pair.b.dtype || (pair.a.dtype.hasValues && pair.b.dtype.hasValues)
+            else { continue }
+            pairs.append((UInt32(pairs.count), positions.a, positions.b))
+            total = total.adding(clamped: pair.a.byteCount).adding(clamped: pair.b.byteCount)
+        }
+        // Where one side can be read in its own order alone, that is the order.
+        if b.isSequential, !a.isSequential { pairs.sort { $0.b < $1.b } }
+        self.pairs = pairs
+        self.total = total
     }
 
+    var count: Int { pairs.count }
+
     func run(threads: Int) throws(CheckpointError) -> [ValueDifference] {
-        let isSequential = (a.files + b.files).contains { $0.source.isSequential }
-        let count = isSequential ? 1 : min(threads, max(1, pairs.count))
+        let count = a.isSequential || b.isSequential ? 1 : min(threads, max(1, pairs.count))
         DispatchQueue.concurrentPerform(iterations: count) { _ in work() }
-        let (failure, differences) = findings.withLock { $0 }
+        let (failure, changed) = findings.withLock { $0 }
         if let failure { throw failure }
-        return differences.compactMap { $0 }
+        return changed.sorted { $0.number < $1.number }.map(\.difference)
     }
 
     private func work() {
@@ -75,8 +90,10 @@ private final class ValueComparison: Sendable {
             let number = next.add(1, ordering: .relaxed).oldValue
             guard number < pairs.count else { return }
             do throws(CheckpointError) {
-                let difference = try compare(pairs[number], kernels)
-                findings.withLock { $0.differences[number] = difference }
+                let pair = pairs[number]
+                let difference = try compare(a.tensors[Int(pair.a)], b.tensors[Int(pair.b)], kernels)
+                guard difference.differing > 0 else { continue }
+                findings.withLock { $0.changed.append((pair.number, difference)) }
             } catch {
                 findings.withLock { $0.failure = $0.failure ?? error }
                 next.store(pairs.count, ordering: .relaxed)
@@ -86,47 +103,60 @@ private final class ValueComparison: Sendable {
     }
 
     private func compare(
-        _ pair: CheckpointDifference.Pair, _ kernels: rwkv_kernels
+        _ tensor: TensorInfo, _ other: TensorInfo, _ kernels: rwkv_kernels
     ) throws(CheckpointError) -> ValueDifference {
-        let (first, second) = (TensorValues(pair.a, a), TensorValues(pair.b, b))
+        let isComplex = tensor.dtype.isComplex || other.dtype.isComplex
+        let (first, second) = (TensorValues(tensor, a, isComplex), TensorValues(other, b, isComplex))
+        let isSameType = tensor.dtype == other.dtype
         var result = rwkv_comparison()
-        var hasValues = true
         var differingBytes = 0
-        for start in stride(from: 0, to: pair.a.elementCount, by: Self.chunk) {
+        let size = tensor.isContiguous && other.isContiguous ? Self.pieceSize : Self.gatheredPieceSize
+        let piece = max(size * 8 / max(tensor.dtype.bitWidth, other.dtype.bitWidth) / Self.chunk, 1) * Self.chunk
+        for start in stride(from: 0, to: tensor.elementCount, by: piece) {
             if progress.isCancelled { throw CheckpointError(.cancelled, path: a.path, "stopped as asked") }
-            let elements = start..<min(start + Self.chunk, pair.a.elementCount)
+            let elements = start..<min(start + piece, tensor.elementCount)
             let (p, q) = try (first.bytes(elements), second.bytes(elements))
             progress.advance(by: p.count + q.count, of: total)
-            let isSame = pair.a.dtype == pair.b.dtype && p == q
-            if let x = first.doubles(p, kernels), let y = second.doubles(q, kernels) {
-                // Equal bytes add to the sums all the same.
+            guard first.hasValues, second.hasValues else {
+                differingBytes += zip(p, q).count { $0 != $1 }
+                continue
+            }
+            for part in stride(from: 0, to: elements.count, by: Self.chunk) {
+                let part = part..<min(part + Self.chunk, elements.count)
+                let (x, y) = (first.part(part, of: p), second.part(part, of: q))
                 let before = result.differing
-                kernels.compare(x, y, x.count, &result)
+                let (values, others) = (first.doubles(x, kernels), second.doubles(y, kernels))
+                precondition(values.count == others.count, "pairs of values")
+                // Equal bytes add to the sums all the same.
+                kernels.compare(values, others, values.count, &result)
                 // Doubles do not tell all integers of 64 bits apart.
-                if !isSame, pair.a.dtype == pair.b.dtype, [.i64, .u64].contains(pair.a.dtype) {
-                    result.differing = before + UInt64(differingWords(p, q))
+                if isSameType, [.i64, .u64].contains(tensor.dtype) {
+                    result.differing = before + UInt64(differingWords(x, y))
                 }
-            } else {
-                hasValues = false
-                if !isSame { differingBytes += elements.count }
             }
         }
-        func finite(_ value: Double) -> Double? { value.isFinite ? value : nil }
-        let norms = result.squares_of_a.squareRoot() * result.squares_of_b.squareRoot()
+        guard first.hasValues, second.hasValues else {
+            return ValueDifference(
+                name: tensor.name, differing: differingBytes, incomparable: 0, maximum: nil, relativeL2: nil,
+                cosine: nil)
+        }
+        // Squares of numbers below 1e-154 vanish.
+        func isSound(_ squares: Double) -> Bool { squares.isFinite && squares > 1e-290 }
+        let (inA, inB) = (result.squares_of_a, result.squares_of_b)
+        let ratio = (result.squared_differences / inA).squareRoot()
+        let cosine = result.products / (inA.squareRoot() * inB.squareRoot())
         return ValueDifference(
-            name: pair.a.name, differing: hasValues ? Int(result.differing) : differingBytes,
-            incomparable: Int(result.incomparable), maximum: hasValues ? result.largest_difference : nil,
-            relativeL2: !hasValues
-                ? nil
-                : result.differing == 0
-                    ? 0 : finite((result.squared_differences / result.squares_of_a).squareRoot()),
-            cosine: hasValues ? finite(result.products / norms).map { min(1, max(-1, $0)) } : nil)
+            name: tensor.name, differing: Int(result.differing), incomparable: Int(result.incomparable),
+            maximum: result.largest_difference, relativeL2: isSound(inA) && ratio.isFinite ? ratio : nil,
+            cosine: isSound(inA) && isSound(inB) && cosine.isFinite ? min(1, max(-1, cosine)) : nil)
     }
 }
 
 /// How many words of eight bytes differ.
-private func differingWords(_ a: [UInt8], _ b: [UInt8]) -> Int {
-    stride(from: 0, to: a.count, by: 8).count { a[$0..<$0 + 8] != b[$0..<$0 + 8] }
+private func differingWords(_ a: ArraySlice<UInt8>, _ b: ArraySlice<UInt8>) -> Int {
+    guard a != b else { return 0 }
+    return zip(stride(from: a.startIndex, to: a.endIndex, by: 8), stride(from: b.startIndex, to: b.endIndex, by: 8))
+        .count { a[$0..<$0 + 8] != b[$1..<$1 + 8] }
 }
 
 /// The values of one tensor, in parts.
@@ -137,17 +167,20 @@ private struct TensorValues {
     /// The values that each byte holds, one byte's behind the other's.
     private let table: [Double]?
     private let valuesOfByte: Int
+    /// Whether real numbers are to be read as complex ones.
+    private let addsImaginaryParts: Bool
 
-    init(_ tensor: TensorInfo, _ checkpoint: Checkpoint) {
+    init(_ tensor: TensorInfo, _ checkpoint: Checkpoint, _ isComplex: Bool) {
         self.tensor = tensor
         self.checkpoint = checkpoint
+        addsImaginaryParts = isComplex && !tensor.dtype.isComplex
         element = tensor.dtype.partElement
-        let values =
-            tensor.dtype == .qi8
-            ? DType.i8.valuesOfBytes : tensor.dtype == .qu8 ? DType.u8.valuesOfBytes : tensor.dtype.valuesOfBytes
+        let values = tensor.dtype.plainValuesOfBytes
         table = values?.flatMap { $0 }
         valuesOfByte = values?[0].count ?? 0
     }
+
+    var hasValues: Bool { element != nil || table != nil }
 
     /// The bytes of a range of elements.
     func bytes(_ elements: Range<Int>) throws(CheckpointError) -> [UInt8] {
@@ -160,22 +193,28 @@ private struct TensorValues {
         return bytes
     }
 
-    /// The values that bytes stand for, the parts of complex numbers by turns; nil for types without a defined value.
-    func doubles(_ bytes: [UInt8], _ kernels: rwkv_kernels) -> [Double]? {
+    /// The bytes of a range of the elements that `bytes` hold.
+    func part(_ elements: Range<Int>, of bytes: [UInt8]) -> ArraySlice<UInt8> {
+        let width = tensor.dtype.bitWidth
+        return bytes[elements.lowerBound * width / 8..<elements.upperBound * width / 8]
+    }
+
+    /// The values that bytes stand for, the parts of complex numbers by turns.
+    func doubles(_ bytes: ArraySlice<UInt8>, _ kernels: rwkv_kernels) -> [Double] {
+        var values: [Double] = []
         if let element {
             let count = bytes.count * 8 / tensor.dtype.bitWidth * (tensor.dtype.isComplex ? 2 : 1)
-            return [Double](unsafeUninitializedCapacity: count) { values, initialized in
+            values = [Double](unsafeUninitializedCapacity: count) { values, initialized in
                 bytes.withUnsafeBytes { kernels.to_doubles(element, $0.baseAddress, count, values.baseAddress) }
                 initialized = count
             }
+        } else if let table {
+            values.reserveCapacity(bytes.count * valuesOfByte)
+            for byte in bytes {
+                for part in 0..<valuesOfByte { values.append(table[Int(byte) * valuesOfByte + part]) }
+            }
         }
-        guard let table else { return nil }
-        var values: [Double] = []
-        values.reserveCapacity(bytes.count * valuesOfByte)
-        for byte in bytes {
-            for part in 0..<valuesOfByte { values.append(table[Int(byte) * valuesOfByte + part]) }
-        }
-        return values
+        return addsImaginaryParts ? values.flatMap { [$0, 0] } : values
     }
 }
 
@@ -191,4 +230,20 @@ extension DType {
         default: kernelElement
         }
     }
+
+    /// What each byte stands for, of types of a byte or less.
+    fileprivate var plainValuesOfBytes: [[Double]]? {
+        switch self {
+        case .qi8: DType.i8.valuesOfBytes
+        case .qu8: DType.u8.valuesOfBytes
+        default: valuesOfBytes
+        }
+    }
+
+    /// Whether elements stand for numbers in a way that is defined.
+    fileprivate var hasValues: Bool { partElement != nil || plainValuesOfBytes != nil }
+}
+
+extension Checkpoint {
+    fileprivate var isSequential: Bool { files.contains { $0.source.isSequential } }
 }

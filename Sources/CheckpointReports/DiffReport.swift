@@ -4,16 +4,14 @@ public import CheckpointJSON
 /// What `diff` says about two checkpoints.
 public struct DiffReport: Sendable {
     private let difference: CheckpointDifference
-    /// Of the tensors whose values were compared; nil when no data was read.
-    private let values: [ValueDifference]?
-    /// Those of ``values`` that are not the same.
-    private let changed: [ValueDifference]
+    /// nil when no data was read.
+    private let values: (comparedCount: Int, changed: [ValueDifference])?
+    private var changed: [ValueDifference] { values?.changed ?? [] }
 
     /// A report on `difference`, and on the values where they were compared.
-    public init(_ difference: CheckpointDifference, values: [ValueDifference]?) {
+    public init(_ difference: CheckpointDifference, values: (comparedCount: Int, changed: [ValueDifference])?) {
         self.difference = difference
         self.values = values
-        changed = (values ?? []).filter { $0.differing > 0 }
     }
 
     /// Whether nothing differs of what was compared.
@@ -35,21 +33,10 @@ public struct DiffReport: Sendable {
         json.value(isSame)
         json.key("common_count")
         json.value(difference.common.count)
-        for (key, tensors) in [("added" as StaticString, difference.added), ("removed", difference.removed)] {
-            json.key(key)
-            json.beginArray()
-            for tensor in tensors {
-                json.beginObject(onOneLine: true)
-                json.key("name")
-                json.value(tensor.name)
-                json.key("dtype")
-                json.value(tensor.dtype.rawValue)
-                json.key("shape")
-                json.write(tensor.shape)
-                json.end()
-            }
-            json.end()
-        }
+        json.key("added")
+        write(difference.added, to: &json)
+        json.key("removed")
+        write(difference.removed, to: &json)
         json.key("reshaped")
         json.beginArray()
         for pair in difference.reshaped {
@@ -76,11 +63,18 @@ public struct DiffReport: Sendable {
             json.end()
         }
         json.end()
+        json.key("others")
+        json.beginObject()
+        json.key("differing")
+        json.write(difference.differingOthers)
+        json.key("not_compared")
+        json.write(difference.uncomparedOthers)
+        json.end()
         json.key("values")
         if let values {
             json.beginObject()
             json.key("compared_count")
-            json.value(values.count)
+            json.value(values.comparedCount)
             json.key("changed")
             json.beginArray()
             for change in changed { write(change, to: &json) }
@@ -91,6 +85,21 @@ public struct DiffReport: Sendable {
         }
         json.end()
         try json.finish()
+    }
+
+    private func write(_ tensors: some Collection<TensorInfo>, to json: inout JSONWriter) {
+        json.beginArray()
+        for tensor in tensors {
+            json.beginObject(onOneLine: true)
+            json.key("name")
+            json.value(tensor.name)
+            json.key("dtype")
+            json.value(tensor.dtype.rawValue)
+            json.key("shape")
+            json.write(tensor.shape)
+            json.end()
+        }
+        json.end()
     }
 
     private func write(_ change: ValueDifference, to json: inout JSONWriter) {
@@ -133,18 +142,27 @@ public struct DiffReport: Sendable {
         for pair in reshaped { line("reshaped", pair.a, shapeText(pair.a.shape) + " to " + shapeText(pair.b.shape)) }
         for pair in recast { line("recast", pair.a, pair.a.dtype.rawValue + " to " + pair.b.dtype.rawValue) }
         table.write(to: &output)
+        for name in difference.differingOthers.prefix(20) {
+            output.write("not a plain tensor, and not the same: \(name.printable(limit: 200))\n")
+        }
+        let uncompared = difference.uncomparedOthers
+        if let first = uncompared.first {
+            output.write(
+                "not plain, and not compared: \(countText(uncompared.count, "tensor")), such as \(first.printable(limit: 200))\n"
+            )
+        }
         if let values {
             output.write(
-                "values of \(countText(values.count, "tensor")) compared, \(countText(changed.count)) differ\n")
+                "values of \(countText(values.comparedCount, "tensor")) compared, \(countText(changed.count)) differ\n")
             if !changed.isEmpty {
+                let hasIncomparable = changed.contains { $0.incomparable > 0 }
                 var table = TextTable(
-                    [
-                        ("name", .left), ("differing", .right), ("max abs", .right), ("relative L2", .right),
-                        ("cosine", .right),
-                    ])
+                    [("name", .left), ("differing", .right)] + (hasIncomparable ? [("not finite", .right)] : [])
+                        + [("max abs", .right), ("relative L2", .right), ("cosine", .right)])
                 for change in changed {
                     table.append(change.name.printable(limit: 200))
                     table.append(countText(change.differing))
+                    if hasIncomparable { table.append(countText(change.incomparable)) }
                     table.append(valueText(change.maximum))
                     table.append(valueText(change.relativeL2))
                     table.append(change.cosine.map { preciseText($0) } ?? "-")

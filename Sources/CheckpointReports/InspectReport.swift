@@ -118,9 +118,7 @@ public struct InspectReport: Sendable {
         json.key("tied")
         json.beginArray()
         for names in checkpoint.tiedTensors {
-            json.beginArray(onOneLine: true)
-            for name in names { json.value(name) }
-            json.end()
+            json.write(names)
         }
         json.end()
         json.key("others")
@@ -293,6 +291,13 @@ public struct InspectReport: Sendable {
 }
 
 extension JSONWriter {
+    /// Writes names, or sentences.
+    mutating func write(_ texts: [String]) {
+        beginArray(onOneLine: true)
+        for text in texts { value(text) }
+        end()
+    }
+
     /// Writes a shape.
     mutating func write(_ shape: [Int]) {
         beginArray(onOneLine: true)

@@ -36,7 +36,7 @@ struct Diff: ReportingCommand {
         let checkpoints = try [a, b].map { try Checkpoint.open($0, temporaryDirectory: temporaryDirectory()) }
         for warning in checkpoints.flatMap(\.warnings) where !json { printWarning(warning) }
         let difference = CheckpointDifference(from: checkpoints[0], to: checkpoints[1])
-        var found: [ValueDifference]?
+        var found: (comparedCount: Int, changed: [ValueDifference])?
         if values {
             let bar = ProgressBar()
             defer { bar.clear() }
