@@ -15,7 +15,7 @@ let package = Package(
     products: [
         .library(
             name: "RWKVCheckpoint",
-            targets: ["CheckpointJSON", "CheckpointFiles", "CheckpointReports"]),
+            targets: ["CheckpointJSON", "CheckpointFiles", "ModelFamilies", "LayerPlanning", "CheckpointReports"]),
         .executable(name: "rwkv-ckpt", targets: ["rwkv-ckpt"]),
     ],
     dependencies: [
@@ -26,8 +26,11 @@ let package = Package(
         .target(name: "CRWKVKernels"),
         .systemLibrary(
             name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(
+            name: "CJSONC", pkgConfig: "json-c", providers: [.apt(["libjson-c-dev"])]),
         .target(
             name: "CheckpointJSON",
+            dependencies: ["CJSONC"],
             // The scanner borrows the bytes it reads, which a lifetime-bound type says and the compiler checks.
             swiftSettings: settings + [.enableExperimentalFeature("Lifetimes")]),
         .target(
@@ -37,13 +40,22 @@ let package = Package(
             ],
             swiftSettings: settings),
         .target(
-            name: "CheckpointReports",
+            name: "ModelFamilies",
             dependencies: ["CheckpointFiles", "CheckpointJSON"],
+            swiftSettings: settings),
+        .target(
+            name: "LayerPlanning",
+            dependencies: ["CheckpointFiles", "CheckpointJSON", "ModelFamilies"],
+            swiftSettings: settings),
+        .target(
+            name: "CheckpointReports",
+            dependencies: ["CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies"],
             swiftSettings: settings),
         .executableTarget(
             name: "rwkv-ckpt",
             dependencies: [
-                "CRWKVKernels", "CheckpointFiles", "CheckpointJSON", "CheckpointReports",
+                "CRWKVKernels", "CheckpointFiles", "CheckpointJSON", "CheckpointReports", "LayerPlanning",
+                "ModelFamilies",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),
@@ -59,6 +71,14 @@ let package = Package(
         .testTarget(
             name: "CheckpointFilesTests",
             dependencies: ["CheckpointFiles", "TestSupport"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "ModelFamiliesTests",
+            dependencies: ["CheckpointFiles", "CheckpointJSON", "ModelFamilies", "TestSupport"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "LayerPlanningTests",
+            dependencies: ["CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
             name: "CheckpointReportsTests",

@@ -12,6 +12,8 @@ public struct CheckpointError: Error, Sendable, Equatable {
         case dangerous
         /// There is no such file, or it may not be read.
         case notFound = "not_found"
+        /// The output cannot be created.
+        case cannotCreate = "cannot_create"
         /// Reading or writing failed.
         case inputOutput = "input_output"
         /// The caller asked to stop.

@@ -1,5 +1,6 @@
 public import CheckpointFiles
 public import CheckpointJSON
+public import ModelFamilies
 
 /// What `inspect` says about a checkpoint.
 public struct InspectReport: Sendable {
@@ -19,9 +20,20 @@ public struct InspectReport: Sendable {
     private let scans: [TensorScan]
     private let totals: [Checkpoint.DTypeTotal]
 
-    /// A report on `checkpoint` that lists the tensors at `positions` (nil: all), whose data was looked at if there are `scans`.
-    public init(_ checkpoint: Checkpoint, positions: [Int]?, scans: [TensorScan]) {
+    private let recognition: ModelRecognition?
+    private let adapter: Adapter?
+    private let warnings: [CheckpointWarning]
+
+    /// A report on `checkpoint` that lists the tensors at `positions` (nil: all), whose data was looked at if there are `scans`, and on
+    /// the model and the adapter that it was found to be.
+    public init(
+        _ checkpoint: Checkpoint, positions: [Int]?, scans: [TensorScan], recognition: ModelRecognition?,
+        adapter: Adapter?, warnings: [CheckpointWarning]
+    ) {
         self.checkpoint = checkpoint
+        self.recognition = recognition
+        self.adapter = adapter
+        self.warnings = warnings
         self.positions = positions
         self.scans = scans
         self.totals = checkpoint.dtypeTotals
@@ -92,10 +104,12 @@ public struct InspectReport: Sendable {
         }
         json.end()
         json.key("architecture")
-        json.null()
+        if let recognition { ArchitectureReport(recognition: recognition).write(to: &json) } else { json.null() }
+        json.key("adapter")
+        if let adapter { AdapterReport(adapter: adapter).write(to: &json) } else { json.null() }
         json.key("warnings")
         json.beginArray()
-        for warning in checkpoint.warnings {
+        for warning in warnings {
             json.beginObject(onOneLine: true)
             json.key("path")
             json.value(warning.path)
@@ -176,7 +190,7 @@ public struct InspectReport: Sendable {
         }
         if let sha256 = scan?.sha256 {
             json.key("sha256")
-            json.value(hexadecimalText(sha256))
+            json.value(hexadecimal(sha256))
         }
         json.end()
     }
@@ -226,6 +240,8 @@ public struct InspectReport: Sendable {
         if metadata.count > 20 {
             output.write("metadata: \(countText(metadata.count - 20)) more entries (--json has all)\n")
         }
+        if let recognition { ArchitectureReport(recognition: recognition).writeText(to: &output) }
+        if let adapter { AdapterReport(adapter: adapter).writeText(to: &output) }
     }
 
     /// What there is beside plain tensors; long lists are cut, --json has all.
@@ -284,7 +300,7 @@ public struct InspectReport: Sendable {
                     table.append(count.map { countText($0) } ?? "-")
                 }
             }
-            if hasHashes { table.append(scans[index].sha256.map(hexadecimalText) ?? "-") }
+            if hasHashes { table.append(scans[index].sha256.map(hexadecimal) ?? "-") }
         }
         table.write(to: &output)
     }
@@ -303,11 +319,5 @@ extension JSONWriter {
         beginArray(onOneLine: true)
         for dimension in shape { value(dimension) }
         end()
-    }
-}
-
-private func hexadecimalText(_ bytes: [UInt8]) -> String {
-    bytes.reduce(into: "") { text, byte in
-        text += (byte < 16 ? "0" : "") + String(byte, radix: 16)
     }
 }

@@ -3,6 +3,7 @@ import CRWKVKernels
 import CheckpointFiles
 import CheckpointJSON
 public import CheckpointReports
+import ModelFamilies
 
 struct Inspect: ReportingCommand {
     static let configuration = CommandConfiguration(
@@ -46,6 +47,8 @@ struct Inspect: ReportingCommand {
     @Flag(help: "Read the data: SHA-256 of each tensor's bytes.")
     var hash = false
 
+    @OptionGroup var model: ModelOptions
+
     @Flag(help: "Print one JSON document (schemas/inspect.schema.json).")
     var json = false
 
@@ -64,13 +67,17 @@ struct Inspect: ReportingCommand {
                 sha256: hash,
                 threads: Int(rwkv_available_processors()), progress: WorkProgress { bar.show($0, of: $1) })
         }
-        let report = InspectReport(checkpoint, positions: positions, scans: scans)
+        var warnings = checkpoint.warnings
+        let configuration = try model.configuration(of: checkpoint, warnings: &warnings)
+        let report = InspectReport(
+            checkpoint, positions: positions, scans: scans,
+            recognition: try ModelRecognition.recognize(
+                checkpoint, configuration: configuration, variant: model.variant),
+            adapter: try Adapter(checkpoint), warnings: warnings)
         if json {
             try report.writeJSON(to: standardOutput())
         } else {
-            for warning in checkpoint.warnings {
-                printWarning(warning)
-            }
+            for warning in warnings { printWarning(warning) }
             try report.writeText(to: standardOutput(), listsTensors: tensors)
         }
         if let danger = checkpoint.danger { throw danger }

@@ -33,6 +33,7 @@ extension CheckpointError.Category {
         switch self {
         case .malformed, .unsupported, .dangerous: ExitCode(65)
         case .notFound: ExitCode(66)
+        case .cannotCreate: ExitCode(73)
         case .inputOutput: ExitCode(74)
         case .cancelled: ExitCode(130)
         }

@@ -23,4 +23,18 @@ import Testing
         }
         #expect(checked >= 8)
     }
+
+    @Test func showsTheWholeFileOfAFamily() throws {
+        let readme = try String(contentsOf: Repository.root.appending(path: "README.md"), encoding: .utf8)
+        let path = "Sources/ModelFamilies/Families/Qwen3.swift"
+        let file = try String(contentsOf: Repository.root.appending(path: path), encoding: .utf8)
+        let added = file.split(separator: "\n", omittingEmptySubsequences: false).dropLast().map { "+" + $0 + "\n" }
+            .joined()
+        #expect(readme.contains("+++ b/\(path)\n" + added + "---"))
+        let registry = try String(
+            contentsOf: Repository.root.appending(path: "Sources/ModelFamilies/ArchitectureRegistry.swift"),
+            encoding: .utf8)
+        let line = try #require(registry.split(separator: "\n").first { $0.contains("let standard") })
+        #expect(readme.contains("+" + line + "\n"))
+    }
 }

@@ -1,0 +1,104 @@
+public import CheckpointJSON
+public import LayerPlanning
+import ModelFamilies
+
+/// What `plan` says to people.
+public struct PlanReport: Sendable {
+    private let plan: LayerPlan
+    private let path: String
+    private let context: Int
+
+    /// A report on the plan for the teacher at `path`, with memory at `context` tokens.
+    public init(_ plan: LayerPlan, path: String, context: Int) {
+        self.plan = plan
+        self.path = path
+        self.context = context
+    }
+
+    /// Writes the report.
+    ///
+    /// - Throws: what the output throws.
+    public func writeText(to output: consuming ByteOutput) throws {
+        let kinds = plan.layers.map(\.kind)
+        output.write(
+            "\(path.printable()): \(plan.teacher.family) to \(plan.target), \(countText(kinds.count, "layer"))\n\n")
+        output.write("  \(kinds.strip)  \(kinds.counts)\n\n")
+        writeLayers(to: &output)
+        writeCosts(to: &output)
+        writeChart(to: &output)
+        writeChoices(to: &output)
+        try output.finish()
+    }
+
+    private func writeLayers(to output: inout ByteOutput) {
+        var table = TextTable([("layer", .right), ("kind", .left), ("why", .left)])
+        for layer in plan.attentionLayers {
+            table.append("\(layer)")
+            table.append(plan.layers[layer].kind.rawValue)
+            table.append(plan.layers[layer].reason.printable(limit: 200))
+        }
+        if plan.attentionLayers.isEmpty {
+            output.write("no layer stays attention\n\n")
+        } else {
+            table.write(to: &output)
+            output.write("\n")
+        }
+    }
+
+    private func writeCosts(to output: inout ByteOutput) {
+        var table = TextTable([("", .left), ("teacher", .right), ("student", .right), ("", .left)])
+        func row(_ title: String, _ teacher: String, _ student: String, _ note: String = "") {
+            for cell in [title, teacher, student, note] { table.append(cell) }
+        }
+        let (before, after) = (plan.teacherMemory, plan.studentMemory)
+        let ratio = Double(before.cacheBytesPerToken) / Double(after.cacheBytesPerToken)
+        row("parameters", countText(plan.teacherParameterCount), countText(plan.studentParameterCount))
+        row(
+            "KV cache a token (bf16)", "\(countText(before.cacheBytesPerToken)) B",
+            "\(countText(after.cacheBytesPerToken)) B",
+            after.cacheBytesPerToken > 0 && ratio >= 1.5 ? "reduced to 1/\(Int(ratio.rounded()))" : "")
+        row("state (fp32)", byteText(before.stateBytes), byteText(after.stateBytes))
+        row(
+            "both at \(countText(context)) tokens", byteText(before.bytes(context: context)),
+            byteText(after.bytes(context: context)))
+        table.write(to: &output)
+    }
+
+    /// Cache and state of the student beside the teacher's cache, as the context grows.
+    private func writeChart(to output: inout ByteOutput) {
+        let (before, after) = (plan.teacherMemory, plan.studentMemory)
+        guard before.cacheBytesPerToken > 0 else { return }
+        output.write("\ncache and state by context: █ the student's, ░ the teacher's\n")
+        var table = TextTable([("tokens", .right), ("teacher", .right), ("student", .right), ("", .left)])
+        let width = 48
+        for context in [1024, 4096, 16384, 65536, 262_144, 1_048_576] {
+            let (teacher, student) = (before.bytes(context: context), after.bytes(context: context))
+            let most = Double(max(teacher, student))
+            func length(_ bytes: Int) -> Int { Int((Double(bytes) / most * Double(width)).rounded()) }
+            let own = max(1, length(student))
+            table.append(countText(context))
+            table.append(byteText(teacher))
+            table.append(byteText(student))
+            table.append(
+                String(repeating: "█", count: own) + String(repeating: "░", count: max(0, length(teacher) - own)))
+        }
+        table.write(to: &output)
+    }
+
+    private func writeChoices(to output: inout ByteOutput) {
+        let switches = plan.switches
+        let ranks = Dimension.ranks.compactMap { dimension in
+            plan.ranks[dimension].map { "\(dimension.key) \($0)" }
+        }
+        output.write("\nranks       \(ranks.joined(separator: ", "))\n")
+        let scaling = switches.usesTeachersScaling ? "as the teacher's" : "from theta alone"
+        let choices = [
+            "rotation of attention \(switches.turnsAttention ? "on" : "off")",
+            "of time mixing \(switches.turnsTimeMixing ? scaling : "off")",
+            "first values from \(switches.firstValues == .firstTimeMixing ? "the first time mixing" : "layer 0")",
+            "head norms \(switches.normsHeads ? "on" : "off")",
+        ]
+        output.write("switches    \(choices.joined(separator: ", "))\n")
+        output.write("seed        \(plan.seed)\n")
+    }
+}

@@ -1,0 +1,178 @@
+public import ModelFamilies
+
+/// A conversion before it is made: which layers stay attention and why, every choice that changes an equation, and what it costs.
+///
+///     let selection = LayerSelection(count: 6, of: 36, spacing: .prior, forbid: [0])
+///     let plan = LayerPlan(of: teacher, target: .cxa079, selection, seed: 0)
+///
+/// The teacher and the plan are all that a conversion needs; the same plan gives the same bytes.
+public struct LayerPlan: Sendable, Hashable {
+    /// What happens to a layer.
+    public struct Layer: Sendable, Hashable {
+        /// What it is afterwards.
+        public let kind: LayerKind
+        /// In words.
+        public let reason: String
+    }
+
+    /// The model that is planned for.
+    public struct Teacher: Sendable, Hashable {
+        /// ``Architecture/family``.
+        public let family: String
+        /// ``ModelDescription/identity``.
+        public let identity: String
+    }
+
+    /// Choices that change equations.
+    public struct Switches: Sendable, Hashable {
+        /// Whether queries and keys of layers that stay attention are turned by position.
+        public var turnsAttention: Bool
+        /// Whether receptance and key of time mixing are: as the target has it.
+        public var turnsTimeMixing: Bool
+        /// Whether they are turned with the teacher's stretched wavelengths, or with plain ones.
+        public var usesTeachersScaling: Bool
+        /// Where the values and keys come from that later layers mix in.
+        public var firstValues: FirstValues
+        /// Whether heads of receptance and key are normed.
+        public var normsHeads: Bool
+        /// Whether the head is the embedding.
+        public var tiesHead: Bool
+    }
+
+    /// Where the values and keys come from that later layers mix in.
+    public enum FirstValues: String, Sendable, CaseIterable {
+        /// The first layer of time mixing, wherever it is.
+        case firstTimeMixing = "first_rwkv_layer"
+        /// Layer 0, even where that stays attention.
+        case layer0 = "layer_0"
+    }
+
+    /// What the teacher's projections are multiplied with.
+    public struct ProjectionFactors: Sendable, Hashable {
+        /// Queries, which become receptance.
+        public var receptance = 1.0
+        /// Keys.
+        public var key = 1.0
+        /// Values.
+        public var value = 1.0
+        /// The output.
+        public var output = 1.0
+
+        /// All of them one.
+        public init() {}
+    }
+
+    /// What a model takes beside its weights.
+    public struct Memory: Sendable, Hashable {
+        /// Bytes of bf16 keys and values a token.
+        public let cacheBytesPerToken: Int
+        /// Bytes of fp32 state, whatever the context.
+        public let stateBytes: Int
+
+        /// Bytes at a context.
+        public func bytes(context: Int) -> Int { cacheBytesPerToken * context + stateBytes }
+    }
+
+    /// `cxa076`, `cxa079`, or `hxa079` where layers stay attention.
+    public let target: String
+    /// The model that is planned for.
+    public let teacher: Teacher
+    /// Front to back.
+    public let layers: [Layer]
+    /// Choices that change equations.
+    public let switches: Switches
+    /// Of the low-rank parts.
+    public let ranks: [Dimension: Int]
+    /// What tensors begin with that the teacher has not.
+    public let initialisers: [TensorRole: Initialiser]
+    /// Random initialisers draw from it and from the tensor's name.
+    public let seed: Int
+    /// What the teacher's projections are multiplied with.
+    public let projectionFactors: ProjectionFactors
+    /// Parameters before.
+    public let teacherParameterCount: Int
+    /// Parameters after.
+    public let studentParameterCount: Int
+    /// Memory beside the weights before.
+    public let teacherMemory: Memory
+    /// Memory beside the weights after.
+    public let studentMemory: Memory
+
+    /// Layers that stay attention.
+    public var attentionLayers: [Int] { layers.indices.filter { layers[$0].kind != .rwkv7 } }
+
+    /// Plans a conversion; nil where the target is none, or sizes of the teacher are not known.
+    ///
+    /// - Parameters:
+    ///   - teacher: a model without ``ModelDescription/obstacle``.
+    ///   - target: an architecture with a ``StudentRecipe``.
+    ///   - selection: the layers that stay attention.
+    ///   - turnsAttention: whether they are run with rotation; nil: as the target's students are.
+    ///   - seed: what random initialisers draw from.
+    public init?(
+        of teacher: ModelDescription, target: Architecture, _ selection: LayerSelection, turnsAttention: Bool? = nil,
+        seed: Int
+    ) {
+        let attention = Set(selection.layers)
+        guard let recipe = target.conversion, let timeMix = target.timeMix,
+            let student = teacher.student(
+                target, attention: attention, turnsAttention: turnsAttention ?? recipe.turnsAttention),
+            let teacherCounts = teacher.parameterCounts, let studentCounts = student.parameterCounts,
+            let teacherMemory = Memory(teacher), let studentMemory = Memory(student)
+        else { return nil }
+        self.target = student.variant ?? ""
+        self.teacher = Teacher(family: teacher.architecture.family, identity: teacher.identity)
+        let first = student.layers.firstIndex(of: .rwkv7)
+        layers = student.layers.enumerated().map { index, kind in
+            if kind != .rwkv7 { return Layer(kind: kind, reason: selection.reasons[index] ?? "chosen") }
+            return Layer(kind: kind, reason: index == first ? "gives first values" : "not chosen")
+        }
+        switches = Switches(
+            turnsAttention: student.turnsAttention, turnsTimeMixing: timeMix.rotary == .teacher,
+            usesTeachersScaling: true,
+            firstValues: .firstTimeMixing, normsHeads: student.optionalRoles.contains(.receptanceNorm),
+            tiesHead: student.hasTiedHead)
+        ranks = Dimension.ranks.reduce(into: [:]) { ranks, dimension in
+            if recipe.ranks[dimension] != nil { ranks[dimension] = student.dimensions[dimension] }
+        }
+        let given = Set(teacher.tensors.map(\.role))
+        initialisers = recipe.initialisers.filter { role, _ in
+            switch role {
+            case .receptanceNorm: !given.contains(.queryNorm)
+            case .timeMixKeyNorm: !given.contains(.keyNorm)
+            default: true
+            }
+        }
+        self.seed = seed
+        projectionFactors = ProjectionFactors()
+        teacherParameterCount = teacherCounts.values.reduce(0, +)
+        studentParameterCount = studentCounts.values.reduce(0, +)
+        self.teacherMemory = teacherMemory
+        self.studentMemory = studentMemory
+    }
+}
+
+extension LayerPlan.Memory {
+    init?(_ model: ModelDescription) {
+        guard let cache = model.cacheBytesPerToken, let state = model.stateBytes else { return nil }
+        self.init(cacheBytesPerToken: cache, stateBytes: state)
+    }
+}
+
+extension LayerSelection {
+    /// The most layers of attention that fit into `bytes` at a context, the state of the others counted; nil where none do.
+    public static func mostLayers(
+        of teacher: ModelDescription, target: Architecture, in bytes: Int, context: Int
+    ) -> Int? {
+        let count = teacher.layers.count
+        for attention in (0...count).reversed() {
+            // Which layers they are does not matter.
+            guard let student = teacher.student(target, attention: Set(0..<attention), turnsAttention: false),
+                let memory = LayerPlan.Memory(student)
+            else { return nil }
+            let (cache, overflow) = memory.cacheBytesPerToken.multipliedReportingOverflow(by: context)
+            if !overflow, cache <= bytes, memory.stateBytes <= bytes - cache { return attention }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,303 @@
+public import CheckpointFiles
+public import CheckpointJSON
+public import ModelFamilies
+
+extension LayerPlan {
+    private static let schema = "rwkv-ckpt/plan/1"
+
+    // MARK: Writing
+
+    /// Writes the plan as one document, described by schemas/plan.schema.json.
+    ///
+    /// - Throws: what the output throws.
+    public func writeJSON(to output: consuming ByteOutput, context: Int) throws {
+        var json = JSONWriter(output)
+        json.beginObject()
+        json.key("schema")
+        json.value(Self.schema)
+        json.key("target")
+        json.value(target)
+        json.key("teacher")
+        json.beginObject(onOneLine: true)
+        json.key("family")
+        json.value(teacher.family)
+        json.key("identity")
+        json.value(teacher.identity)
+        json.end()
+        json.key("layers")
+        json.beginArray()
+        for (index, layer) in layers.enumerated() {
+            json.beginObject(onOneLine: true)
+            json.key("index")
+            json.value(index)
+            json.key("kind")
+            json.value(layer.kind.rawValue)
+            json.key("reason")
+            json.value(layer.reason)
+            json.end()
+        }
+        json.end()
+        json.key("switches")
+        json.beginObject()
+        json.key("gqa_rope")
+        json.value(switches.turnsAttention)
+        json.key("rwkv_rope")
+        json.value(switches.turnsTimeMixing)
+        json.key("rwkv_rope_scaling")
+        json.value(switches.usesTeachersScaling ? "teacher" : "none")
+        json.key("first_values")
+        json.value(switches.firstValues.rawValue)
+        json.key("head_norm")
+        json.value(switches.normsHeads)
+        json.key("tied_head")
+        json.value(switches.tiesHead)
+        json.end()
+        json.key("ranks")
+        json.beginObject(onOneLine: true)
+        for dimension in Dimension.ranks {
+            guard let rank = ranks[dimension] else { continue }
+            json.key(text: dimension.key)
+            json.value(rank)
+        }
+        json.end()
+        json.key("initialisers")
+        json.beginObject()
+        for role in TensorRole.allCases {
+            guard let initialiser = initialisers[role] else { continue }
+            json.key(text: role.rawValue)
+            json.beginObject(onOneLine: true)
+            json.key("kind")
+            json.value(initialiser.name)
+            if let value = initialiser.value {
+                json.key("value")
+                json.value(value)
+            }
+            json.end()
+        }
+        json.end()
+        json.key("seed")
+        json.value(seed)
+        json.key("projection_factors")
+        json.beginObject(onOneLine: true)
+        for (key, factor) in [
+            ("receptance" as StaticString, projectionFactors.receptance), ("key", projectionFactors.key),
+            ("value", projectionFactors.value), ("output", projectionFactors.output),
+        ] {
+            json.key(key)
+            json.value(factor)
+        }
+        json.end()
+        json.key("parameter_count")
+        json.beginObject(onOneLine: true)
+        json.key("teacher")
+        json.value(teacherParameterCount)
+        json.key("student")
+        json.value(studentParameterCount)
+        json.end()
+        json.key("memory")
+        json.beginObject()
+        json.key("context")
+        json.value(context)
+        json.key("teacher")
+        write(teacherMemory, context, to: &json)
+        json.key("student")
+        write(studentMemory, context, to: &json)
+        json.end()
+        json.end()
+        try json.finish()
+    }
+
+    private func write(_ memory: Memory, _ context: Int, to json: inout JSONWriter) {
+        json.beginObject(onOneLine: true)
+        json.key("kv_cache_bytes_per_token")
+        json.value(memory.cacheBytesPerToken)
+        json.key("kv_cache_bytes")
+        json.value(memory.bytes(context: context) - memory.stateBytes)
+        json.key("state_bytes")
+        json.value(memory.stateBytes)
+        json.end()
+    }
+
+    // MARK: Reading
+
+    /// Reads a plan and holds it against the teacher that it is to be used on.
+    ///
+    /// What follows from teacher, target and layers (kinds, counts, memory) is computed anew, and must be what the file says. Ranks,
+    /// switches, initialisers, factors and seed are the file's.
+    ///
+    /// - Throws: ``CheckpointError`` of category `malformed` with what is wrong, or as reading the file throws.
+    public init(contentsOf path: String, teacher: ModelDescription) throws(CheckpointError) {
+        let fields = PlanFields(path: path, root: try JSONValue(contentsOf: path))
+        guard try fields.text("schema") == Self.schema else {
+            throw fields.error("it is no plan, or one of another version", "schema", expected: "\"\(Self.schema)\"")
+        }
+        let name = try fields.text("target")
+        guard let target = ArchitectureRegistry.target(named: name) else {
+            throw fields.error(
+                "the target is unknown", "target", expected: ArchitectureRegistry.targetNames.joined(separator: ", "))
+        }
+        let identity = try fields.text("teacher", "identity")
+        guard identity == teacher.identity else {
+            throw fields.error(
+                "the plan was made for another teacher", "teacher", "identity", expected: teacher.identity)
+        }
+        let layers = try fields.layers(count: teacher.layers.count)
+        let attention = Set(layers.indices.filter { layers[$0].kind != .rwkv7 })
+        guard layers.allSatisfy({ $0.kind == .rwkv7 || teacher.layers.contains($0.kind) }) else {
+            throw fields.error("a layer that stays is of another kind than the teacher's", "layers")
+        }
+        let ranks = try fields.ranks(Set(target.conversion?.ranks.keys.map { $0 } ?? []))
+        let switches = try fields.switches()
+        guard
+            let student = teacher.student(
+                target, attention: attention, ranks: ranks, turnsAttention: switches.turnsAttention),
+            let studentCounts = student.parameterCounts, let teacherCounts = teacher.parameterCounts,
+            let teacherMemory = Memory(teacher), let studentMemory = Memory(student)
+        else { throw fields.error("the teacher's sizes are not known", "teacher") }
+        guard name == student.variant || name == target.variant || name == target.hybridVariant else {
+            throw fields.error("the target does not go with the layers", "target", expected: student.variant)
+        }
+        guard switches.turnsTimeMixing == (target.timeMix?.rotary == .teacher) else {
+            throw fields.error("the target has no such choice", "switches", "rwkv_rope")
+        }
+        self.target = name
+        self.teacher = Teacher(family: teacher.architecture.family, identity: identity)
+        self.layers = layers
+        self.switches = switches
+        self.ranks = ranks
+        initialisers = try fields.initialisers(target.conversion?.initialisers ?? [:])
+        seed = try fields.integer("seed")
+        guard seed >= 0 else { throw fields.error("the seed is no number from 0 on", "seed") }
+        projectionFactors = try fields.factors()
+        teacherParameterCount = teacherCounts.values.reduce(0, +)
+        studentParameterCount = studentCounts.values.reduce(0, +)
+        self.teacherMemory = teacherMemory
+        self.studentMemory = studentMemory
+        for (key, count) in [("teacher", teacherParameterCount), ("student", studentParameterCount)] {
+            guard try fields.integer("parameter_count", key) == count else {
+                throw fields.error("the shapes do not fit the teacher", "parameter_count", key, expected: "\(count)")
+            }
+        }
+    }
+}
+
+extension Dimension {
+    /// A rank's key in documents: `value_residual`.
+    public var key: String {
+        self == .iclrRank ? "iclr" : title.replacing(" rank", with: "").replacing(" ", with: "_")
+    }
+}
+
+/// The fields of a plan that is read.
+private struct PlanFields {
+    let path: String
+    let root: JSONValue
+
+    func error(_ problem: String, _ keys: String..., expected: String? = nil) -> CheckpointError {
+        failure(problem, keys, expected: expected)
+    }
+
+    private func failure(_ problem: String, _ keys: [String], expected: String?) -> CheckpointError {
+        CheckpointError(
+            .malformed, path: path, "\(problem) (\(keys.joined(separator: ".")))", expected: expected,
+            found: value(keys)?.description ?? "nothing")
+    }
+
+    private func value(_ keys: [String]) -> JSONValue? {
+        keys.reduce(root as JSONValue?) { $0?[$1] }
+    }
+
+    private func read<Value>(
+        _ keys: [String], _ expected: String, _ convert: (JSONValue) -> Value?
+    ) throws(CheckpointError) -> Value {
+        guard let value = value(keys).flatMap(convert) else {
+            throw failure("a field is missing, or of another kind", keys, expected: expected)
+        }
+        return value
+    }
+
+    func text(_ keys: String...) throws(CheckpointError) -> String { try read(keys, "text") { $0.string } }
+
+    func integer(_ keys: String...) throws(CheckpointError) -> Int { try read(keys, "an integer") { $0.integer } }
+
+    func layers(count: Int) throws(CheckpointError) -> [LayerPlan.Layer] {
+        let elements = try read(["layers"], "an array") { $0.array }
+        var layers: [LayerPlan.Layer] = []
+        for (position, element) in elements.enumerated() {
+            guard let index = element["index"]?.integer, let reason = element["reason"]?.string,
+                let kind = element["kind"]?.string.flatMap({ LayerKind(rawValue: $0) })
+            else { throw error("layer \(position) has not an index, a kind and a reason", "layers") }
+            guard index == position, index < count else {
+                throw CheckpointError(
+                    .malformed, path: path, "a layer is out of its place, or out of the teacher's range",
+                    expected: position < count ? "\(position)" : "\(count) layers", found: "layer \(index)")
+            }
+            layers.append(LayerPlan.Layer(kind: kind, reason: reason))
+        }
+        guard layers.count == count else {
+            throw CheckpointError(
+                .malformed, path: path, "the plan is for another number of layers", expected: "\(count)",
+                found: "\(layers.count)")
+        }
+        return layers
+    }
+
+    func ranks(_ dimensions: Set<Dimension>) throws(CheckpointError) -> [Dimension: Int] {
+        var ranks: [Dimension: Int] = [:]
+        for dimension in dimensions {
+            ranks[dimension] = try read(["ranks", dimension.key], "a rank") { value in
+                value.integer.flatMap { 1...65536 ~= $0 ? $0 : nil }
+            }
+        }
+        return ranks
+    }
+
+    func switches() throws(CheckpointError) -> LayerPlan.Switches {
+        func truth(_ key: String) throws(CheckpointError) -> Bool {
+            try read(["switches", key], "true or false") { $0.bool }
+        }
+        return LayerPlan.Switches(
+            turnsAttention: try truth("gqa_rope"), turnsTimeMixing: try truth("rwkv_rope"),
+            usesTeachersScaling: try read(["switches", "rwkv_rope_scaling"], "teacher or none") {
+                ["teacher": true, "none": false][$0.string ?? ""]
+            },
+            firstValues: try read(
+                ["switches", "first_values"],
+                LayerPlan.FirstValues.allCases.map(\.rawValue).joined(separator: " or ")
+            ) { $0.string.flatMap { LayerPlan.FirstValues(rawValue: $0) } },
+            normsHeads: try truth("head_norm"), tiesHead: try truth("tied_head"))
+    }
+
+    /// The initialisers of a plan: of the roles that the target has some for.
+    func initialisers(_ known: [TensorRole: Initialiser]) throws(CheckpointError) -> [TensorRole: Initialiser] {
+        guard case .object(let members) = root["initialisers"] else {
+            throw error("a field is missing, or of another kind", "initialisers", expected: "an object")
+        }
+        var initialisers: [TensorRole: Initialiser] = [:]
+        for (name, member) in members {
+            guard let role = TensorRole(rawValue: name), known[role] != nil else {
+                throw error("the target initialises no such tensor", "initialisers", name)
+            }
+            initialisers[role] = try read(["initialisers", name], "an initialiser") { _ in
+                Initialiser(name: member["kind"]?.string ?? "", value: member["value"]?.double)
+            }
+        }
+        let missing = known.keys.filter { initialisers[$0] == nil && $0 != .receptanceNorm && $0 != .timeMixKeyNorm }
+        if let role = missing.min(by: { $0.rawValue < $1.rawValue }) {
+            throw error("a tensor has no initialiser", "initialisers", role.rawValue)
+        }
+        return initialisers
+    }
+
+    func factors() throws(CheckpointError) -> LayerPlan.ProjectionFactors {
+        func factor(_ key: String) throws(CheckpointError) -> Double {
+            try read(["projection_factors", key], "a number") { $0.double.flatMap { $0.isFinite ? $0 : nil } }
+        }
+        var factors = LayerPlan.ProjectionFactors()
+        factors.receptance = try factor("receptance")
+        factors.key = try factor("key")
+        factors.value = try factor("value")
+        factors.output = try factor("output")
+        return factors
+    }
+}

@@ -1,0 +1,120 @@
+/// What is known of a family of models: data, and all of it in one file of Families.
+public struct Architecture: Sendable {
+    /// How the residual stream is normed.
+    public enum Norm: String, Sendable {
+        /// x / sqrt(mean(x^2) + epsilon) * weight
+        case rms = "rmsnorm"
+        /// LayerNorm with a bias.
+        case layer = "layernorm"
+    }
+
+    /// What follows the mixer in each layer.
+    public enum FeedForward: String, Sendable {
+        /// down(silu(gate x) * up x)
+        case swiGLU = "swiglu"
+        /// RWKV-7's: value(relu(key(x + (previous - x) x_k))^2)
+        case channelMix = "channel_mix"
+    }
+
+    /// Hugging Face's model_type where one exists.
+    public let family: String
+    /// The name that reports and targets use where all layers are of the main kind; nil for teachers.
+    public var variant: String?
+    /// The name where some layers are softmax attention.
+    public var hybridVariant: String?
+    /// What config.json calls it: `model_type`, or `rwkv_architecture` of students.
+    public let configurationNames: Set<String>
+    /// How the residual stream is normed.
+    public let norm: Norm
+    /// Whether the embedding has a norm of its own.
+    public var hasEmbeddingNorm = false
+    /// What follows the mixer in each layer.
+    public let feedForward: FeedForward
+    /// Its softmax attention; nil where it has none.
+    public var attention: Attention?
+    /// Its time mixing; nil where it has none.
+    public var timeMix: TimeMix7?
+    /// The layouts in which it is found; the first is the one of its config.json.
+    public let layouts: [TensorLayout]
+    /// Where config.json keeps sizes.
+    public var dimensionKeys: [Dimension: String] = Architecture.huggingFaceKeys
+    /// Where config.json keeps the epsilon of the norms.
+    public var epsilonKey = "rms_norm_eps"
+    /// That epsilon where it is always the same.
+    public var fixedEpsilon: Double?
+    /// Sizes that are always the same as another.
+    public var equalities: [Dimension: Dimension] = [:]
+    /// Families that are not described, whose tensors would be the same.
+    public var lookAlikes: [String] = []
+    /// How a teacher is turned into it; nil where it is not a target.
+    public var conversion: StudentRecipe?
+    /// Whether a student of some target can be made of it.
+    public var isTeacher = false
+
+    /// The names of the keys that transformers uses for decoders.
+    public static let huggingFaceKeys: [Dimension: String] = [
+        .vocabulary: "vocab_size", .width: "hidden_size", .heads: "num_attention_heads",
+        .keyValueHeads: "num_key_value_heads", .headSize: "head_dim", .feedForwardWidth: "intermediate_size",
+        .decayRank: "lora_rank_decay", .iclrRank: "lora_rank_iclr", .valueResidualRank: "lora_rank_value_residual_mix",
+        .keyResidualRank: "lora_rank_key_residual_mix", .gateRank: "lora_rank_gate",
+    ]
+
+    /// The roles that belong to the model as a whole; the head may be the embedding.
+    var modelRoles: RoleSet {
+        var roles = RoleSet([.embedding, .finalNormWeight])
+        roles.add([.head], .sometimes)
+        roles.add([.finalNormBias], norm == .layer ? .always : .never)
+        roles.add([.embeddingNormWeight, .embeddingNormBias], hasEmbeddingNorm ? .always : .never)
+        return roles
+    }
+
+    /// The roles of a layer of a kind.
+    func layerRoles(_ kind: LayerKind) -> RoleSet {
+        var roles = RoleSet([.mixerNormWeight, .feedForwardNormWeight])
+        roles.add([.mixerNormBias, .feedForwardNormBias], norm == .layer ? .always : .never)
+        switch feedForward {
+        case .swiGLU: roles.add([.feedForwardGate, .feedForwardUp, .feedForwardDown], .always)
+        case .channelMix: roles.add([.channelMixShift, .channelMixKey, .channelMixValue], .always)
+        }
+        switch kind {
+        case .gqa, .mha: if let attention { roles.add(attention.roles) }
+        case .rwkv7: if let timeMix { roles.add(timeMix.roles) }
+        }
+        return roles
+    }
+
+    /// The kinds of layers that it can have; the first is that of layers about which nothing else is known.
+    var kinds: [LayerKind] { (timeMix == nil ? [] : [.rwkv7]) + (attention == nil ? [] : [.gqa]) }
+
+    /// The same with the choices made that a configuration makes.
+    func resolved(by configuration: ModelConfiguration?) -> Architecture {
+        var architecture = self
+        architecture.attention?.inputBias = attention?.inputBias.resolved(by: configuration) ?? .never
+        architecture.attention?.outputBias = attention?.outputBias.resolved(by: configuration) ?? .never
+        return architecture
+    }
+
+    /// The name of a model with layers of these kinds.
+    func variant(of layers: [LayerKind]) -> String? {
+        layers.contains { $0 != .rwkv7 } ? hybridVariant ?? variant : variant
+    }
+}
+
+/// What mixes tokens in a layer.
+public enum LayerKind: String, Sendable, CaseIterable {
+    /// Softmax attention in which several heads of queries share one of keys and values.
+    case gqa
+    /// Softmax attention with keys and values for every head.
+    case mha
+    /// The recurrence of RWKV-7.
+    case rwkv7
+
+    /// As it is drawn in a strip of layers.
+    public var letter: Character {
+        switch self {
+        case .gqa: "G"
+        case .mha: "M"
+        case .rwkv7: "R"
+        }
+    }
+}

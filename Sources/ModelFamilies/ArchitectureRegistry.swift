@@ -1,0 +1,15 @@
+/// The architectures that are known.
+public enum ArchitectureRegistry {
+    /// All of them; a new one is added here, and nowhere else.
+    public static let standard: [Architecture] = [.llama, .qwen2, .qwen3, .rwkv7, .cxa076, .cxa079]
+
+    /// The architecture that a plan can aim at under this name.
+    public static func target(named name: String) -> Architecture? {
+        standard.first { $0.conversion != nil && [$0.variant, $0.hybridVariant].contains(name) }
+    }
+
+    /// The names of all targets.
+    public static var targetNames: [String] {
+        standard.filter { $0.conversion != nil }.flatMap { [$0.variant, $0.hybridVariant].compactMap { $0 } }
+    }
+}

@@ -1,0 +1,89 @@
+/// What a size of a tensor stands for.
+public enum Dimension: String, Sendable, CaseIterable {
+    /// Tokens (V).
+    case vocabulary
+    /// Channels of the residual stream (C).
+    case width
+    /// Heads of queries, or of receptance (H).
+    case heads
+    /// Heads of keys and values (Hk).
+    case keyValueHeads
+    /// Channels of a head (N).
+    case headSize
+    /// Channels of all heads together (A = H N).
+    case attentionWidth
+    /// Channels of all keys, or values, together (Hk N).
+    case keyValueWidth
+    /// Channels within the feed-forward part (F).
+    case feedForwardWidth
+    /// Ranks of the low-rank parts.
+    case decayRank, iclrRank, valueResidualRank, keyResidualRank, gateRank
+    /// What the value residual mixes: A behind the repetition of keys and values, Hk N before it.
+    case valueResidualWidth
+
+    /// As in a sentence: `head size`.
+    public var title: String {
+        switch self {
+        case .keyValueHeads: "key-value heads"
+        case .headSize: "head size"
+        case .attentionWidth: "attention width"
+        case .keyValueWidth: "key-value width"
+        case .feedForwardWidth: "feed-forward width"
+        case .decayRank: "decay rank"
+        case .iclrRank: "in-context learning rate rank"
+        case .valueResidualRank: "value residual rank"
+        case .keyResidualRank: "key residual rank"
+        case .gateRank: "gate rank"
+        case .valueResidualWidth: "value residual width"
+        case .vocabulary, .width, .heads: rawValue
+        }
+    }
+
+    /// The ranks, in the order in which they are reported.
+    public static let ranks: [Dimension] = [.decayRank, .iclrRank, .valueResidualRank, .keyResidualRank, .gateRank]
+}
+
+/// The sizes of one model, as far as they are known.
+public struct Dimensions: Sendable, Hashable {
+    private var values: [Dimension: Int]
+
+    /// Sizes to begin with, to which those are added that follow from them.
+    public init(_ values: [Dimension: Int] = [:]) {
+        self.values = values
+        complete()
+    }
+
+    /// A size; nil where it is not known.
+    ///
+    /// What follows from it is known then too.
+    public subscript(dimension: Dimension) -> Int? {
+        get { values[dimension] }
+        set {
+            values[dimension] = newValue
+            complete()
+        }
+    }
+
+    /// The sizes of a shape; nil where one of them is not known.
+    public func shape(_ dimensions: [Dimension]) -> [Int]? {
+        let sizes = dimensions.compactMap { values[$0] }
+        return sizes.count == dimensions.count ? sizes : nil
+    }
+
+    /// Whether all of these are known.
+    public func know(_ dimensions: some Sequence<Dimension>) -> Bool { dimensions.allSatisfy { values[$0] != nil } }
+
+    /// Adds what follows: A = H N, Hk N.
+    private mutating func complete() {
+        for (product, count) in [(Dimension.attentionWidth, Dimension.heads), (.keyValueWidth, .keyValueHeads)] {
+            switch (values[product], values[count], values[.headSize]) {
+            case (nil, let count?, let size?):
+                let (width, overflow) = count.multipliedReportingOverflow(by: size)
+                if !overflow { values[product] = width }
+            case (let width?, nil, let size?) where size > 0 && width % size == 0: values[count] = width / size
+            case (let width?, let heads?, nil) where heads > 0 && width % heads == 0: values[.headSize] = width / heads
+            default: break
+            }
+        }
+    }
+}

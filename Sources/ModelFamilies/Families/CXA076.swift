@@ -1,0 +1,38 @@
+extension Architecture {
+    /// PRWKV-7 cxa076: a teacher's body, all of its attention replaced by time mixing without token shift, norms or rotation.
+    /// (RWKVInside, rwkv_inside/TimeMixer.py at d144b11.)
+    public static let cxa076 = Architecture(
+        family: "cxa",
+        variant: "cxa076",
+        configurationNames: ["cxa076"],
+        norm: .rms,
+        feedForward: .swiGLU,
+        attention: Attention(inputBias: .sometimes, outputBias: .sometimes, headNorm: .sometimes),
+        timeMix: TimeMix7(
+            tokenShift: .none,
+            headNorm: .never,
+            rotary: .none,
+            valueResidual: .afterRepeat,
+            hasKeyResidual: false,
+            removalKey: .key,
+            keyScale: .oneMinusOmega,
+            outputNorm: .headScale,
+            leavesRecords: true),
+        layouts: [.huggingFace, .rwkvInfer, .rwkvInside],
+        equalities: [.valueResidualWidth: .attentionWidth],
+        conversion: StudentRecipe(
+            ranks: [
+                .decayRank: .init(32, 1.8, 0.5), .iclrRank: .init(32, 1.8, 0.5),
+                .valueResidualRank: .init(32, 1.3, 0.5),
+                .gateRank: .init(32, 0.6, 0.8),
+            ],
+            initialisers: [
+                .decayBase: .decayRamp, .decayDown: .constant(0), .decayUp: .orthogonal(gain: 0.1),
+                .iclrBase: .constant(0), .iclrDown: .constant(0), .iclrUp: .orthogonal(gain: 0.1),
+                .valueResidualBase: .constant(1), .valueResidualDown: .constant(0),
+                .valueResidualUp: .orthogonal(gain: 0.1),
+                .gateDown: .constant(0), .gateUp: .orthogonal(gain: 0.1),
+                .bonus: .constant(0),
+            ],
+            turnsAttention: true))
+}

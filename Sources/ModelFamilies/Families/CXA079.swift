@@ -1,0 +1,45 @@
+extension Architecture {
+    /// cxa079, and hxa079 where some layers stay softmax attention: a teacher's body; time mixing with the teacher's head norms and
+    /// rotation, and with residuals of the first layer's values and keys before they are repeated.
+    /// (RWKVInside, rwkv_inside/TimeMixer.py at d03af49; ranks and initialisers are those of its class for 079.)
+    public static let cxa079 = Architecture(
+        family: "cxa",
+        variant: "cxa079",
+        hybridVariant: "hxa079",
+        configurationNames: ["cxa079", "hxa079"],
+        norm: .rms,
+        feedForward: .swiGLU,
+        attention: Attention(inputBias: .sometimes, outputBias: .sometimes, headNorm: .sometimes),
+        timeMix: TimeMix7(
+            tokenShift: .none,
+            headNorm: .sometimes,
+            rotary: .teacher,
+            valueResidual: .beforeRepeat,
+            hasKeyResidual: true,
+            removalKey: .key,
+            keyScale: .oneMinusOmega,
+            outputNorm: .headScale,
+            leavesRecords: true),
+        layouts: [.huggingFace, .rwkvInfer, .rwkvInside],
+        equalities: [.valueResidualWidth: .keyValueWidth],
+        conversion: StudentRecipe(
+            ranks: [
+                .decayRank: .init(256, 1.7, 0.6), .iclrRank: .init(32, 1.8, 0.5),
+                .valueResidualRank: .init(32, 1.3, 0.5),
+                .keyResidualRank: .init(32, 1.3, 0.5), .gateRank: .init(256, 0.35, 0.8),
+            ],
+            initialisers: [
+                .decayBase: .decayRampWithHeads, .decayDown: .constant(0), .decayUp: .orthogonal(gain: 0.1),
+                .iclrBase: .iclrRamp, .iclrDown: .constant(0), .iclrUp: .orthogonal(gain: 0.1),
+                // Meant to fall over the channels; the trainer leaves the slope at zero.
+                .valueResidualBase: .constant(0.73), .valueResidualDown: .constant(0),
+                .valueResidualUp: .orthogonal(gain: 0.1),
+                .keyResidualBase: .constant(0.73), .keyResidualDown: .constant(0),
+                .keyResidualUp: .orthogonal(gain: 0.1),
+                .gateDown: .constant(0), .gateUp: .orthogonal(gain: 0.1),
+                .bonus: .constant(-0.04),
+                // Where the teacher has none.
+                .receptanceNorm: .constant(1), .timeMixKeyNorm: .constant(1),
+            ],
+            turnsAttention: false))
+}

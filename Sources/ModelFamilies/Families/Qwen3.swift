@@ -1,0 +1,13 @@
+extension Architecture {
+    /// Qwen3: norms of each head of queries and keys, and a head size of its own. (transformers, models/qwen3.)
+    public static let qwen3 = Architecture(
+        family: "qwen3",
+        configurationNames: ["qwen3"],
+        norm: .rms,
+        feedForward: .swiGLU,
+        attention: Attention(
+            inputBias: .configured(key: "attention_bias"), outputBias: .configured(key: "attention_bias"),
+            headNorm: .always),
+        layouts: [.huggingFace],
+        isTeacher: true)
+}

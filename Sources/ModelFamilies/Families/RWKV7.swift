@@ -1,0 +1,32 @@
+extension Architecture {
+    /// RWKV-7 "Goose", x070. (RWKV-LM, RWKV-v7/rwkv_v7_demo.py; flash-linear-attention, fla/models/rwkv7.)
+    public static let rwkv7 = Architecture(
+        family: "rwkv7",
+        variant: "x070",
+        configurationNames: ["rwkv7"],
+        norm: .layer,
+        hasEmbeddingNorm: true,
+        feedForward: .channelMix,
+        timeMix: TimeMix7(
+            tokenShift: .lerp,
+            inputBias: .never,
+            outputBias: .never,
+            headNorm: .never,
+            rotary: .none,
+            valueResidual: .afterRepeat,
+            hasKeyResidual: false,
+            removalKey: .scaledKey,
+            keyScale: .iclr,
+            outputNorm: .groupNorm,
+            storesUnusedResiduals: false),
+        layouts: [.fla, .official],
+        // Its num_heads is left at 32 by flash-linear-attention's converter, whatever the size.
+        dimensionKeys: [
+            .vocabulary: "vocab_size", .width: "hidden_size", .headSize: "head_dim",
+            .feedForwardWidth: "intermediate_size", .decayRank: "decay_low_rank_dim", .iclrRank: "a_low_rank_dim",
+            .valueResidualRank: "v_low_rank_dim", .gateRank: "gate_low_rank_dim",
+        ],
+        epsilonKey: "norm_eps",
+        fixedEpsilon: 1e-5,
+        equalities: [.attentionWidth: .width, .keyValueWidth: .width, .valueResidualWidth: .width])
+}

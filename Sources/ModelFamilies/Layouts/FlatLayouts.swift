@@ -1,0 +1,95 @@
+extension TensorLayout {
+    /// RWKV's own: what its trainer saves (RWKV-LM, RWKV-v7/train_temp/src/model.py).
+    public static let official = TensorLayout(
+        "official",
+        names: [
+            .embedding: "emb.weight",
+            .embeddingNormWeight: "blocks.0.ln0.weight",
+            .embeddingNormBias: "blocks.0.ln0.bias",
+            .finalNormWeight: "ln_out.weight",
+            .finalNormBias: "ln_out.bias",
+            .head: "head.weight",
+
+            .mixerNormWeight: "blocks.#.ln1.weight",
+            .mixerNormBias: "blocks.#.ln1.bias",
+            .feedForwardNormWeight: "blocks.#.ln2.weight",
+            .feedForwardNormBias: "blocks.#.ln2.bias",
+
+            .channelMixShift: "blocks.#.ffn.x_k",
+            .channelMixKey: "blocks.#.ffn.key.weight",
+            .channelMixValue: "blocks.#.ffn.value.weight",
+        ].merging(timeMixNames) { $1 }
+            .merging([
+                .shiftReceptance: "blocks.#.att.x_r",
+                .shiftDecay: "blocks.#.att.x_w",
+                .shiftKey: "blocks.#.att.x_k",
+                .shiftValue: "blocks.#.att.x_v",
+                .shiftICLR: "blocks.#.att.x_a",
+                .shiftGate: "blocks.#.att.x_g",
+                .removalKeyScale: "blocks.#.att.k_k",
+                .keyICLRMix: "blocks.#.att.k_a",
+                .groupNormWeight: "blocks.#.att.ln_x.weight",
+                .groupNormBias: "blocks.#.att.ln_x.bias",
+            ]) { $1 })
+
+    /// What RWKVInside's converter writes for RWKV-Infer: the official names of time mixing in a transformer's body.
+    public static let rwkvInfer = TensorLayout(
+        "rwkv-infer",
+        names: [
+            .embedding: "emb.weight",
+            .finalNormWeight: "ln_out.weight",
+            .head: "head.weight",
+
+            .mixerNormWeight: "blocks.#.ln1.weight",
+            .feedForwardNormWeight: "blocks.#.ln2.weight",
+
+            .queryWeight: "blocks.#.att.q_proj.weight",
+            .queryBias: "blocks.#.att.q_proj.bias",
+            .keyWeight: "blocks.#.att.k_proj.weight",
+            .keyBias: "blocks.#.att.k_proj.bias",
+            .valueWeight: "blocks.#.att.v_proj.weight",
+            .valueBias: "blocks.#.att.v_proj.bias",
+            .outputWeight: "blocks.#.att.o_proj.weight",
+            .outputBias: "blocks.#.att.o_proj.bias",
+            // The same names in both kinds of layers.
+            .queryNorm: "blocks.#.att.ln_r.weight",
+            .keyNorm: "blocks.#.att.ln_k.weight",
+            .receptanceNorm: "blocks.#.att.ln_r.weight",
+            .timeMixKeyNorm: "blocks.#.att.ln_k.weight",
+            .architectureRecord: "blocks.#.att.layer_architecture",
+            .headSizeRecord: "blocks.#.att.head_size_record",
+
+            .feedForwardGate: "blocks.#.ffn.gate.weight",
+            .feedForwardUp: "blocks.#.ffn.up.weight",
+            .feedForwardDown: "blocks.#.ffn.down.weight",
+        ].merging(timeMixNames) { $1 },
+        // Copies of the teacher's norms that the converter leaves behind.
+        strays: ["blocks.#.self_attn.ln_r.weight", "blocks.#.self_attn.ln_k.weight"])
+
+    /// What both have in common.
+    private static let timeMixNames: [TensorRole: String] = [
+        .receptanceWeight: "blocks.#.att.receptance.weight",
+        .receptanceBias: "blocks.#.att.receptance.bias",
+        .timeMixKeyWeight: "blocks.#.att.key.weight",
+        .timeMixKeyBias: "blocks.#.att.key.bias",
+        .timeMixValueWeight: "blocks.#.att.value.weight",
+        .timeMixValueBias: "blocks.#.att.value.bias",
+        .timeMixOutputWeight: "blocks.#.att.output.weight",
+        .timeMixOutputBias: "blocks.#.att.output.bias",
+        .decayBase: "blocks.#.att.w0",
+        .decayDown: "blocks.#.att.w1",
+        .decayUp: "blocks.#.att.w2",
+        .iclrBase: "blocks.#.att.a0",
+        .iclrDown: "blocks.#.att.a1",
+        .iclrUp: "blocks.#.att.a2",
+        .valueResidualBase: "blocks.#.att.v0",
+        .valueResidualDown: "blocks.#.att.v1",
+        .valueResidualUp: "blocks.#.att.v2",
+        .keyResidualBase: "blocks.#.att.k0",
+        .keyResidualDown: "blocks.#.att.k1",
+        .keyResidualUp: "blocks.#.att.k2",
+        .gateDown: "blocks.#.att.g1",
+        .gateUp: "blocks.#.att.g2",
+        .bonus: "blocks.#.att.r_k",
+    ]
+}

@@ -1,0 +1,146 @@
+public import CheckpointFiles
+public import CheckpointJSON
+
+/// A config.json: what cannot be told from tensors.
+public struct ModelConfiguration: Sendable {
+    /// The file that it was read from.
+    public let path: String
+    /// All of it.
+    public let root: JSONValue
+
+    /// Reads a config.json.
+    ///
+    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed`.
+    public init(path: String) throws(CheckpointError) {
+        self.path = path
+        root = try JSONValue(contentsOf: path)
+        guard case .object = root else {
+            throw CheckpointError(.malformed, path: path, "a config.json is an object", found: root.description)
+        }
+    }
+
+    /// The config.json that stands beside a checkpoint's files; nil where there is none.
+    ///
+    /// - Throws: ``CheckpointError`` where there is one that cannot be read.
+    public init?(beside checkpoint: Checkpoint, named name: String = "config.json") throws(CheckpointError) {
+        let file = checkpoint.indexPath ?? checkpoint.files.first?.path ?? ""
+        let directory = file.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(file[...$0]) } ?? ""
+        do throws(CheckpointError) {
+            try self.init(path: directory + name)
+        } catch  where error.category == .notFound {
+            return nil
+        }
+    }
+
+    /// A config.json that is to stand for a model; nil where the file at `path` is something else: a checkpoint, a shard index.
+    public init?(alone path: String) {
+        guard let configuration = try? ModelConfiguration(path: path), configuration.root["weight_map"] == nil else {
+            return nil
+        }
+        self = configuration
+    }
+
+    /// What the model is called: `rwkv_architecture` of students, else `model_type`.
+    public var name: String? { root["rwkv_architecture"]?.string ?? modelType }
+
+    /// Hugging Face's `model_type`.
+    public var modelType: String? { root["model_type"]?.string }
+
+    func malformed(_ key: String, expected: String) -> CheckpointError {
+        CheckpointError(
+            .malformed, path: path, "\"\(key)\" has a value that it cannot have", expected: expected,
+            found: root[key]?.description)
+    }
+
+    /// A size; nil where the key is missing or null.
+    func size(_ key: String) throws(CheckpointError) -> Int? {
+        guard let value = root[key], value != .null else { return nil }
+        guard let size = value.integer, 1...(1 << 30) ~= size else { throw malformed(key, expected: "a size") }
+        return size
+    }
+
+    /// A number above zero; nil where the key is missing or null.
+    func positive(_ key: String) throws(CheckpointError) -> Double? {
+        guard let value = root[key], value != .null else { return nil }
+        guard let number = value.double, number > 0, number.isFinite else {
+            throw malformed(key, expected: "a number above zero")
+        }
+        return number
+    }
+
+    /// Numbers of layers; nil where the key is missing or null.
+    ///
+    /// RWKVInside writes [-1] for none.
+    func layers(_ key: String, count: Int) throws(CheckpointError) -> Set<Int>? {
+        guard let value = root[key], value != .null else { return nil }
+        let layers = value.array?.compactMap(\.integer)
+        guard let layers, layers.count == value.array?.count, layers == [-1] || layers.allSatisfy({ 0..<count ~= $0 })
+        else { throw malformed(key, expected: "numbers of layers below \(count)") }
+        return layers == [-1] ? [] : Set(layers)
+    }
+
+    /// The sizes that the file gives to an architecture, and those that transformers would assume.
+    func dimensions(of architecture: Architecture) throws(CheckpointError) -> Dimensions {
+        var sizes: [Dimension: Int] = [:]
+        for (dimension, key) in architecture.dimensionKeys { sizes[dimension] = try size(key) }
+        for (dimension, other) in architecture.equalities { sizes[dimension] = sizes[dimension] ?? sizes[other] }
+        if architecture.attention != nil {
+            sizes[.keyValueHeads] = sizes[.keyValueHeads] ?? sizes[.heads]
+            if sizes[.headSize] == nil, let width = sizes[.width], let heads = sizes[.heads] {
+                guard width % heads == 0 else {
+                    throw CheckpointError(
+                        .malformed, path: path,
+                        "the width is no multiple of the number of heads, and there is no head_dim",
+                        found: "\(width) and \(heads)")
+                }
+                sizes[.headSize] = width / heads
+            }
+        }
+        var dimensions = Dimensions(sizes)
+        for (dimension, other) in architecture.equalities where dimensions[dimension] == nil {
+            dimensions[dimension] = dimensions[other]
+        }
+        return dimensions
+    }
+}
+
+/// The rotation of queries and keys by position: as config.json gives it, whichever keys that transformers has used.
+public struct RotaryEmbedding: Sendable, Hashable {
+    /// The base of the wavelengths.
+    public let theta: Double
+    /// `default`, `linear`, `llama3`, `yarn`, ...: how wavelengths are stretched.
+    public let type: String
+    /// The numbers that the type goes by: `factor`, ...
+    public let parameters: [String: Double]
+
+    /// Those that can be computed.
+    public static let knownTypes: Set<String> = ["default", "linear", "llama3", "yarn"]
+
+    /// The rotation that a configuration speaks of; nil where it gives none.
+    ///
+    /// - Throws: ``CheckpointError`` of category `malformed`.
+    init?(_ configuration: ModelConfiguration) throws(CheckpointError) {
+        let root = configuration.root
+        // transformers 5 keeps all in rope_parameters, those before it theta apart from rope_scaling.
+        let key = root["rope_parameters"] == nil ? "rope_scaling" : "rope_parameters"
+        let scaling = root[key] ?? .null
+        var members: [String: JSONValue] = [:]
+        switch scaling {
+        case .null: break
+        case .object(let object): members = object
+        default: throw configuration.malformed(key, expected: "an object")
+        }
+        guard let theta = members["rope_theta"] ?? root["rope_theta"], theta != .null else { return nil }
+        guard let theta = theta.double, theta > 0, theta.isFinite else {
+            throw configuration.malformed("rope_theta", expected: "a number above zero")
+        }
+        self.theta = theta
+        type = members["rope_type"]?.string ?? members["type"]?.string ?? "default"
+        var parameters = members.compactMapValues(\.double)
+        parameters["rope_theta"] = nil
+        parameters["partial_rotary_factor"] =
+            parameters["partial_rotary_factor"] ?? root["partial_rotary_factor"]?.double
+        if parameters["partial_rotary_factor"] == 1 { parameters["partial_rotary_factor"] = nil }
+        self.parameters = parameters
+    }
+}

@@ -1,0 +1,131 @@
+/// What a model is: its family, the kind of every layer, every size, and the constants of its equations, as far as they are known.
+public struct ModelDescription: Sendable {
+    /// What is known of its family, with the choices made that its config.json makes.
+    public let architecture: Architecture
+    /// What made it that; a sentence each.
+    public let evidence: [String]
+    /// How its tensors are named; nil where there are none.
+    public let layout: TensorLayout?
+    /// Its sizes.
+    public let dimensions: Dimensions
+    /// Front to back.
+    public let layers: [LayerKind]
+    /// Of the norms; nil where no config.json says.
+    public let epsilon: Double?
+    /// nil where no config.json says, or nothing is turned.
+    public let rotary: RotaryEmbedding?
+    /// Whether attention layers are run with rotation.
+    public let turnsAttention: Bool
+    /// Whether the embedding is the head.
+    public let hasTiedHead: Bool
+    /// The roles that are there though they need not be.
+    public let optionalRoles: Set<TensorRole>
+    /// Whether the first time mixing has residuals, which nothing uses.
+    public let storesUnusedResiduals: Bool
+    /// How its weights are quantised; nil where they are not.
+    public let quantisation: Quantisation?
+    /// Where tensors, configuration and architecture do not go together.
+    public let findings: [ModelFinding]
+    /// How many findings there are; no more than ``ModelFinding/limit`` are kept.
+    public let findingCount: Int
+    /// What could not be known, in words of ``Dimension`` and keys of config.json.
+    public let unknown: [String]
+
+    /// The name of a kind of student or RWKV; nil for transformers.
+    public var variant: String? { architecture.variant(of: layers) }
+
+    /// A tensor that a model of this description has.
+    public struct ExpectedTensor: Sendable {
+        /// What it is for.
+        public let role: TensorRole
+        /// nil for those of the model as a whole.
+        public let layer: Int?
+        /// As its role has it, not as a layout stores it; nil where a size is not known.
+        public let shape: [Int]?
+    }
+
+    /// The tensors that the model has, front to back; in a layer by role.
+    public var tensors: [ExpectedTensor] {
+        var tensors: [ExpectedTensor] = []
+        func add(_ roles: RoleSet, layer: Int?) {
+            let present = roles.required.union(roles.optional.intersection(optionalRoles))
+            for role in TensorRole.allCases where present.contains(role) && role.isOfLayer == (layer != nil) {
+                tensors.append(ExpectedTensor(role: role, layer: layer, shape: dimensions.shape(role.shape)))
+            }
+        }
+        var model = architecture.modelRoles
+        if !hasTiedHead { model.add([.head], .always) }
+        add(model, layer: nil)
+        let first = layers.firstIndex(of: .rwkv7)
+        for (layer, kind) in layers.enumerated() {
+            var roles = architecture.layerRoles(kind)
+            if layer == first, !storesUnusedResiduals { roles.makeOptional(architecture.timeMix?.residualRoles ?? []) }
+            add(roles, layer: layer)
+        }
+        return tensors
+    }
+
+    /// How many parameters each part has; nil where a size is not known.
+    ///
+    /// A tied head has none of its own.
+    public var parameterCounts: [TensorRole.Part: Int]? {
+        var counts: [TensorRole.Part: Int] = [:]
+        for tensor in tensors {
+            guard let shape = tensor.shape else { return nil }
+            counts[tensor.role.part, default: 0] += shape.reduce(1, *)
+        }
+        return counts
+    }
+
+    /// Bytes of bf16 keys and values that a token adds to the cache; nil where a size is not known.
+    public var cacheBytesPerToken: Int? {
+        let count = layers.count { $0 != .rwkv7 }
+        guard count > 0 else { return 0 }
+        return dimensions[.keyValueWidth].map { count * 2 * $0 * 2 }
+    }
+
+    /// Bytes of fp32 state that the recurrent layers keep, whatever the context; nil where a size is not known.
+    public var stateBytes: Int? {
+        let count = layers.count { $0 == .rwkv7 }
+        guard count > 0 else { return 0 }
+        guard let size = Self.stateSize(architecture, dimensions) else { return nil }
+        return count * size * 4
+    }
+
+    /// Numbers in the state of a layer: a matrix a head, and what token shifts keep.
+    private static func stateSize(_ architecture: Architecture, _ dimensions: Dimensions) -> Int? {
+        guard let heads = dimensions[.heads], let size = dimensions[.headSize], let width = dimensions[.width] else {
+            return nil
+        }
+        let shifts =
+            (architecture.timeMix?.tokenShift == .lerp ? 1 : 0) + (architecture.feedForward == .channelMix ? 1 : 0)
+        return heads * size * size + shifts * width
+    }
+}
+
+/// Where tensors, configuration and architecture do not go together.
+public struct ModelFinding: Sendable, Hashable {
+    /// What it is about.
+    public enum Kind: String, Sendable {
+        /// A tensor that the architecture has is not there.
+        case missing
+        /// A tensor is there that the architecture has not.
+        case unexpected
+        /// A tensor has other sizes than its role.
+        case shape
+        /// Two sources say different things.
+        case contradiction
+        /// The configuration asks for what the architecture is not described with.
+        case undescribed
+    }
+
+    /// What it is about.
+    public let kind: Kind
+    /// The tensor concerned.
+    public let tensor: String?
+    /// All of it, as a sentence.
+    public let message: String
+
+    /// More than anybody reads.
+    public static let limit = 1000
+}

@@ -1,0 +1,345 @@
+import CheckpointFiles
+import CheckpointJSON
+
+extension ModelDescription {
+    /// Holds an architecture against tensors and configuration; at least one of the two is there.
+    ///
+    /// - Throws: ``CheckpointError`` of category `malformed` where the configuration has impossible values, or too little for sizes
+    ///   that no tensor shows.
+    init(
+        _ architecture: Architecture, _ index: TensorIndex?, _ layout: TensorLayout,
+        _ configuration: ModelConfiguration?,
+        evidence: [String]
+    ) throws(CheckpointError) {
+        var reading = ModelReading(architecture, layout, configuration)
+        if let index { reading.find(in: index) }
+        try reading.readConfiguration(hasTensors: index != nil)
+        if let index { reading.check(index) }
+        self.init(reading, hasTensors: index != nil, evidence: evidence)
+    }
+
+    private init(_ reading: ModelReading, hasTensors: Bool, evidence: [String]) {
+        architecture = reading.architecture
+        self.evidence = evidence
+        layout = hasTensors ? reading.layout : nil
+        dimensions = reading.dimensions
+        layers = reading.layers
+        epsilon = reading.epsilon
+        rotary = reading.rotary
+        turnsAttention = reading.turnsAttention
+        hasTiedHead = reading.hasTiedHead
+        optionalRoles = reading.optionalRoles
+        storesUnusedResiduals = reading.storesUnusedResiduals
+        quantisation = reading.quantisation
+        findings = reading.findings
+        findingCount = reading.findingCount
+        unknown = reading.unknown
+    }
+}
+
+/// What is found out about one model, step by step.
+private struct ModelReading {
+    /// A tensor's role, and its layer.
+    private struct Place: Hashable {
+        var role: TensorRole
+        var layer: Int?
+    }
+
+    let architecture: Architecture
+    let layout: TensorLayout
+    private let configuration: ModelConfiguration?
+
+    private(set) var dimensions = Dimensions()
+    private(set) var layers: [LayerKind] = []
+    private(set) var epsilon: Double?
+    private(set) var rotary: RotaryEmbedding?
+    private(set) var turnsAttention = true
+    private(set) var hasTiedHead = false
+    private(set) var optionalRoles: Set<TensorRole> = []
+    private(set) var storesUnusedResiduals: Bool
+    private(set) var quantisation: Quantisation?
+    private(set) var findings: [ModelFinding] = []
+    private(set) var findingCount = 0
+
+    /// Positions of tensors; nil for weights of which there are quantised parts alone.
+    private var places: [Place: Int?] = [:]
+    /// Layers of which neither receptance nor queries are there.
+    private var undecidedLayers: [Int] = []
+
+    /// More layers than any model has.
+    private static let layerLimit = 1024
+
+    init(_ architecture: Architecture, _ layout: TensorLayout, _ configuration: ModelConfiguration?) {
+        self.architecture = architecture
+        self.layout = layout
+        self.configuration = configuration
+        storesUnusedResiduals = architecture.timeMix?.storesUnusedResiduals ?? false
+    }
+
+    private mutating func add(_ kind: ModelFinding.Kind, _ tensor: String?, _ message: String) {
+        findingCount += 1
+        guard findings.count < ModelFinding.limit else { return }
+        findings.append(ModelFinding(kind: kind, tensor: tensor, message: message))
+    }
+
+    // MARK: Tensors
+
+    /// Finds the kind of every layer, each tensor's role, and the sizes on which most tensors agree.
+    mutating func find(in index: TensorIndex) {
+        quantisation = Quantisation.find(index.occurrences.keys, configuration)
+        findLayers(index)
+        let strays = Set(layout.strays.map { NamePattern($0) })
+        let quantised = Set(index.occurrences.keys.compactMap(Quantisation.weight))
+        var votes: [Dimension: [Int: Int]] = [:]
+        for (pattern, occurrences) in index.occurrences.sorted(by: { $0.key.text < $1.key.text }) {
+            let mark = Quantisation.weight(of: pattern)
+            let roles = layout.roles(of: mark ?? pattern)
+            for occurrence in occurrences {
+                guard let place = place(roles, occurrence.number) else {
+                    guard !strays.contains(pattern), !Adapter.isPart(pattern) else { continue }
+                    let name = index.tensor(occurrence).name
+                    add(.unexpected, name, "\(name) is not a tensor of \(title)")
+                    continue
+                }
+                if mark != nil || quantised.contains(pattern) {
+                    places[place] = places[place] ?? .some(nil)
+                    continue
+                }
+                places[place] = occurrence.position
+                guard let sizes = sizes(of: index.tensor(occurrence), place.role) else { continue }
+                for (dimension, size) in zip(place.role.shape, sizes) {
+                    votes[dimension, default: [:]][size, default: 0] += 1
+                }
+            }
+        }
+        // One tensor of wrong sizes must not speak for all.
+        for dimension in Dimension.allCases {
+            guard let found = votes[dimension] else { continue }
+            let most = found.max { ($0.value, $1.key) < ($1.value, $0.key) }
+            if dimensions[dimension] == nil { dimensions[dimension] = most?.key }
+        }
+        fillEqualities()
+    }
+
+    private var title: String { architecture.variant(of: layers) ?? architecture.family }
+
+    private mutating func findLayers(_ index: TensorIndex) {
+        var kinds: [Int: LayerKind] = [:]
+        var count = 0
+        for (pattern, occurrences) in index.occurrences {
+            let roles = layout.roles(of: Quantisation.weight(of: pattern) ?? pattern).filter(\.isOfLayer)
+            guard !roles.isEmpty else { continue }
+            for case let number? in occurrences.map(\.number) where number < Self.layerLimit {
+                count = max(count, number + 1)
+                // A teacher's queries may have been left beside the student's receptance.
+                if roles.contains(.receptanceWeight) { kinds[number] = .rwkv7 }
+                if roles.contains(.queryWeight), kinds[number] == nil { kinds[number] = .gqa }
+            }
+        }
+        undecidedLayers = (0..<count).filter { kinds[$0] == nil }
+        layers = (0..<count).map { kinds[$0] ?? architecture.kinds[0] }
+    }
+
+    /// Which of a pattern's roles a tensor has, by the kind of its layer.
+    private func place(_ roles: [TensorRole], _ number: Int?) -> Place? {
+        for role in roles {
+            if role.isOfLayer {
+                guard let number, layers.indices.contains(number),
+                    architecture.layerRoles(layers[number]).all.contains(role)
+                else { continue }
+                return Place(role: role, layer: number)
+            }
+            if number ?? 0 == 0, architecture.modelRoles.all.contains(role) { return Place(role: role) }
+        }
+        return nil
+    }
+
+    /// A tensor's sizes in the order of its role's; nil where it has another number of them.
+    private func sizes(of tensor: TensorInfo, _ role: TensorRole) -> [Int]? {
+        // Vectors stand as [1, 1, C] too.
+        let shape = role.shape.count == 1 ? [tensor.elementCount] : tensor.shape
+        return shape.count == role.shape.count ? layout.stored(shape, of: role) : nil
+    }
+
+    private mutating func fillEqualities() {
+        for (dimension, other) in architecture.equalities where dimensions[dimension] == nil {
+            dimensions[dimension] = dimensions[other]
+        }
+    }
+
+    // MARK: Configuration
+
+    mutating func readConfiguration(hasTensors: Bool) throws(CheckpointError) {
+        epsilon = try configuration?.positive(architecture.epsilonKey) ?? architecture.fixedEpsilon
+        rotary = try configuration.flatMap { configuration throws(CheckpointError) in try RotaryEmbedding(configuration)
+        }
+        let root = configuration?.root
+        turnsAttention =
+            root?["nope_in_transformer"]?.bool.map { !$0 } ?? architecture.conversion?.turnsAttention ?? true
+        let says = root?["tie_word_embeddings"]?.bool
+        let hasHead = places[Place(role: .head)] != nil
+        hasTiedHead = says ?? (hasTensors && !hasHead && !layout.omitsFrozen)
+        guard let configuration else { return decideAttention() }
+
+        let path = configuration.path
+        if let count = try configuration.size("num_hidden_layers") {
+            guard count <= Self.layerLimit else {
+                throw configuration.malformed("num_hidden_layers", expected: "\(Self.layerLimit) at the most")
+            }
+            if !hasTensors { layers = Array(repeating: architecture.kinds[0], count: count) }
+            if count != layers.count {
+                add(
+                    .contradiction, nil,
+                    "\(path) says num_hidden_layers \(count), the tensors are of \(layers.count) layers")
+            }
+        } else if !hasTensors {
+            throw configuration.malformed("num_hidden_layers", expected: "the number of layers")
+        }
+        let said = try configuration.dimensions(of: architecture)
+        for dimension in Dimension.allCases {
+            guard let size = said[dimension] else { continue }
+            if let found = dimensions[dimension] {
+                if found != size {
+                    add(
+                        .contradiction, nil,
+                        "\(path) has it that \(dimension.title) is \(size), by the tensors it is \(found)")
+                }
+            } else {
+                dimensions[dimension] = size
+            }
+        }
+        fillEqualities()
+        try readKinds(configuration, hasTensors: hasTensors)
+        for (key, what) in undescribed(configuration) {
+            add(.undescribed, nil, "\(path) has it that \(key) is \(what), which \(title) is not described with")
+        }
+        if !hasTensors {
+            if root?["attention_bias"]?.bool == true {
+                optionalRoles.formUnion([
+                    .queryBias, .keyBias, .valueBias, .receptanceBias, .timeMixKeyBias, .timeMixValueBias,
+                ])
+            }
+            if root?["enable_qk_norm"]?.bool == true {
+                optionalRoles.formUnion([.queryNorm, .keyNorm, .receptanceNorm, .timeMixKeyNorm])
+            }
+        }
+        decideAttention()
+    }
+
+    /// Keys with values that change the equations to what is not described.
+    private func undescribed(_ configuration: ModelConfiguration) -> [(key: String, value: String)] {
+        let root = configuration.root
+        var found: [(key: String, value: String)] = []
+        func refuse(_ key: String, if isOdd: (JSONValue) -> Bool) {
+            if let value = root[key], value != .null, isOdd(value) { found.append((key, value.description)) }
+        }
+        if architecture.attention != nil {
+            // Qwen's have a window in every config.json, and a switch for it.
+            if root["use_sliding_window"] == nil { refuse("sliding_window") { _ in true } }
+            refuse("use_sliding_window") { $0 == .bool(true) }
+            refuse("layer_types") { $0.array?.contains { $0 != .string("full_attention") } ?? true }
+            if let rotary, !RotaryEmbedding.knownTypes.contains(rotary.type) {
+                found.append(("rope_type", rotary.type))
+            }
+            if let part = rotary?.parameters["partial_rotary_factor"] {
+                found.append(("partial_rotary_factor", "\(part)"))
+            }
+        }
+        if architecture.feedForward == .swiGLU {
+            refuse("hidden_act") { $0 != .string("silu") }
+            refuse("mlp_bias") { $0 == .bool(true) }
+        }
+        return found
+    }
+
+    /// Which layers are attention, by the configuration.
+    private mutating func readKinds(
+        _ configuration: ModelConfiguration, hasTensors: Bool
+    ) throws(CheckpointError) {
+        guard architecture.timeMix != nil, architecture.attention != nil,
+            let attention = try configuration.layers("transformer_layers", count: layers.count)
+        else { return }
+        for layer in layers.indices {
+            let kind = attention.contains(layer) ? LayerKind.gqa : .rwkv7
+            if !hasTensors || undecidedLayers.contains(layer) {
+                layers[layer] = kind
+            } else if layers[layer] != kind {
+                add(
+                    .contradiction, nil,
+                    "\(configuration.path) has layer \(layer) \(kind == .gqa ? "" : "not ")among transformer_layers, its tensors are of \(layers[layer].rawValue)"
+                )
+            }
+        }
+    }
+
+    /// Tells attention with keys for every head from that with grouped queries.
+    private mutating func decideAttention() {
+        if let all = dimensions[.attentionWidth], all == dimensions[.keyValueWidth] {
+            layers = layers.map { $0 == .gqa ? .mha : $0 }
+        }
+    }
+
+    // MARK: Checks
+
+    /// Holds every tensor against what the architecture has.
+    mutating func check(_ index: TensorIndex) {
+        let isAnyOf = places.keys.reduce(into: Set<TensorRole>()) { $0.insert($1.role) }
+        let first = layers.firstIndex(of: .rwkv7)
+        var model = architecture.modelRoles
+        if !hasTiedHead { model.add([.head], .always) }
+        check(index, model, layer: nil, isAnyOf)
+        for (layer, kind) in layers.enumerated() {
+            var roles = architecture.layerRoles(kind)
+            optionalRoles.formUnion(roles.optional.intersection(isAnyOf))
+            if layer == first, let timeMix = architecture.timeMix {
+                roles.makeOptional(timeMix.residualRoles)
+                storesUnusedResiduals = timeMix.residualRoles.allSatisfy {
+                    places[Place(role: $0, layer: layer)] != nil
+                }
+            }
+            check(index, roles, layer: layer, isAnyOf)
+        }
+        if let all = dimensions[.attentionWidth], let heads = dimensions[.heads], let size = dimensions[.headSize],
+            heads.multipliedReportingOverflow(by: size) != (all, false)
+        {
+            add(.contradiction, nil, "\(heads) heads of \(size) do not make up the attention width of \(all)")
+        }
+    }
+
+    private mutating func check(_ index: TensorIndex, _ roles: RoleSet, layer: Int?, _ isAnyOf: Set<TensorRole>) {
+        for role in TensorRole.allCases where roles.all.contains(role) {
+            guard let name = layout.name(of: role, layer: layer) else { continue }
+            guard let found = places[Place(role: role, layer: layer)] else {
+                let isResidual = architecture.timeMix?.residualRoles.contains(role) == true
+                let isRecord = role == .architectureRecord || role == .headSizeRecord
+                let isWanted =
+                    roles.required.contains(role)
+                    || (isAnyOf.contains(role) && !isResidual && !isRecord && role != .head)
+                if isWanted { add(.missing, name, "\(name) is missing") }
+                continue
+            }
+            guard let position = found, let expected = dimensions.shape(role.shape) else { continue }
+            let tensor = index.checkpoint.tensors[position]
+            guard sizes(of: tensor, role) != expected, !(expected.isEmpty && tensor.elementCount == 1) else { continue }
+            let what = role.shape.isEmpty ? "one number" : role.shape.map(\.title).joined(separator: ", ")
+            add(
+                .shape, tensor.name,
+                "\(tensor.name) is \(tensor.shape), not \(layout.stored(expected, of: role)) (\(what))")
+        }
+    }
+
+    /// What is not known of what the equations need.
+    var unknown: [String] {
+        var unknown: [String] = []
+        if epsilon == nil { unknown.append(architecture.epsilonKey) }
+        let isTurned = architecture.timeMix?.rotary == .teacher || (layers.contains { $0 != .rwkv7 } && turnsAttention)
+        if isTurned, rotary == nil { unknown.append("rope_theta") }
+        let dimensions = Dimension.allCases.filter { dimension in
+            switch dimension {
+            case .heads, .keyValueHeads, .headSize: true
+            default: false
+            }
+        }
+        return unknown + dimensions.filter { self.dimensions[$0] == nil }.map(\.title)
+    }
+}

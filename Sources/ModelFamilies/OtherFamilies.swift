@@ -1,0 +1,66 @@
+/// Families that are known by their tensors and not described: they are named, never taken for another.
+struct OtherFamily: Sendable {
+    let family: String
+    /// More than one where tensors cannot tell.
+    let variants: [String]
+    /// Of each of these sets one name must be there, by its end.
+    let has: [[String]]
+    /// None of these may be there.
+    var lacks: [String] = []
+
+    /// The first that fits decides.
+    static let all: [OtherFamily] = [
+        OtherFamily(family: "goldfinch", variants: ["goldfinch"], has: [["w_kv_cache_a.weight"]]),
+        OtherFamily(family: "rimer", variants: ["rimer"], has: [["patch_embedding.value_embedding.weight"]]),
+        OtherFamily(
+            family: "rwkv6qwen2", variants: ["rad-rwkv6"],
+            has: [[".self_attn.time_maa_x"], [".self_attn.q_proj.weight"]]),
+        OtherFamily(family: "rwkv6", variants: ["x060"], has: [[".att.time_maa_x"]]),
+        OtherFamily(family: "rwkv5", variants: ["x052"], has: [[".att.time_mix_r"], [".att.gate.weight"]]),
+        OtherFamily(family: "rwkv", variants: ["x040", "x050", "x051"], has: [[".att.time_mix_k"]]),
+        OtherFamily(family: "rwkv7", variants: ["x070a"], has: [[".ffn.s_emb.weight"]]),
+        OtherFamily(family: "rwkv7", variants: ["x080"], has: [[".ffn.enn.weight"]]),
+        OtherFamily(
+            family: "rwkv_hybrid", variants: ["arwkv"],
+            has: [
+                [".att.x_r", ".time_mixer.x_r", ".student_attn.x_r"],
+                [".ffn.gate.weight", ".ffn.gate_up.weight", ".mlp.gate_proj.weight"],
+            ]),
+        OtherFamily(
+            family: "rwkv7qwen", variants: ["rad-rwkv7"], has: [[".self_attn.q_proj.weight"], [".self_attn.w0"]],
+            lacks: [".self_attn.receptance.weight"]),
+
+        OtherFamily(family: "cxa", variants: ["cxa07e"], has: [[".receptance.weight"], [".dv1"]]),
+        OtherFamily(
+            family: "cxa", variants: ["cxa073", "cxa074"], has: [[".receptance.weight"], [".ln_x.weight"]],
+            lacks: [".x_r", ".ln0.weight"]),
+        OtherFamily(
+            family: "cxa", variants: ["cxa075"], has: [[".receptance.weight"], [".k_k"]],
+            lacks: [".x_r", ".ln0.weight"]),
+        OtherFamily(
+            family: "cxa", variants: ["cxa076r", "cxa077", "cxa078"],
+            has: [[".receptance.weight"], [".r_k"], [".r_norm.weight", ".att.ln_r.weight"]], lacks: [".k0", ".x_r"]),
+        OtherFamily(
+            family: "cxa", variants: ["cxa07b", "cxa07c"], has: [[".receptance.weight"], [".v1"]],
+            lacks: [".v0", ".r_k"]),
+        OtherFamily(
+            family: "cxa", variants: ["cxa07a"], has: [[".receptance.weight"], [".w0"]], lacks: [".v1", ".r_k"]),
+
+        OtherFamily(family: "phi3", variants: [], has: [[".self_attn.qkv_proj.weight"]]),
+        OtherFamily(family: "gemma", variants: [], has: [[".pre_feedforward_layernorm.weight"]]),
+        OtherFamily(family: "glm4", variants: [], has: [[".post_self_attn_layernorm.weight"]]),
+        OtherFamily(family: "mixture of experts", variants: [], has: [[".mlp.gate.weight", ".mlp.router.weight"]]),
+    ]
+
+    /// The family that fits these names, and a name of each that made it so.
+    static func find(_ patterns: some Collection<NamePattern>) -> (family: OtherFamily, evidence: [String])? {
+        func first(_ ends: [String]) -> String? {
+            patterns.filter { pattern in ends.contains { pattern.text.hasSuffix($0) } }.map(\.text).min()
+        }
+        for family in all {
+            let evidence = family.has.compactMap(first)
+            if evidence.count == family.has.count, first(family.lacks) == nil { return (family, evidence) }
+        }
+        return nil
+    }
+}

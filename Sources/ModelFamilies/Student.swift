@@ -1,0 +1,69 @@
+import CheckpointFiles
+
+extension ModelDescription {
+    /// What becomes of this model when the layers that are not in `attention` are turned into time mixing of a target.
+    ///
+    /// - Parameters:
+    ///   - target: an architecture with a ``StudentRecipe``.
+    ///   - attention: the layers that stay as they are.
+    ///   - ranks: of the low-rank parts, where they are not to be the recipe's.
+    ///   - turnsAttention: whether the layers that stay are run with rotation.
+    /// - Returns: nil where the target has no recipe, or sizes are not known.
+    public func student(
+        _ target: Architecture, attention: Set<Int>, ranks: [Dimension: Int] = [:], turnsAttention: Bool
+    ) -> ModelDescription? {
+        guard let recipe = target.conversion, let timeMix = target.timeMix,
+            let width = dimensions[.attentionWidth]
+        else { return nil }
+        var sizes = dimensions
+        for (dimension, rank) in recipe.ranks { sizes[dimension] = ranks[dimension] ?? rank(attentionWidth: width) }
+        for (dimension, other) in target.equalities { sizes[dimension] = sizes[other] }
+        let present = Set(tensors.map(\.role))
+        var optional = optionalRoles.union(present).intersection([
+            .queryBias, .keyBias, .valueBias, .outputBias, .queryNorm, .keyNorm,
+        ])
+        if present.contains(.queryBias) {
+            optional.formUnion([.receptanceBias, .timeMixKeyBias, .timeMixValueBias])
+        }
+        if present.contains(.outputBias) { optional.insert(.timeMixOutputBias) }
+        // Where the teacher has none they begin at one.
+        if timeMix.headNorm != .never { optional.formUnion([.receptanceNorm, .timeMixKeyNorm]) }
+        return ModelDescription(
+            architecture: target, evidence: [], layout: nil, dimensions: sizes,
+            layers: layers.enumerated().map { attention.contains($0) ? $1 : .rwkv7 }, epsilon: epsilon, rotary: rotary,
+            turnsAttention: turnsAttention, hasTiedHead: hasTiedHead, optionalRoles: optional,
+            storesUnusedResiduals: timeMix.storesUnusedResiduals, quantisation: nil, findings: [], findingCount: 0,
+            unknown: unknown)
+    }
+
+    /// Why no student can be made of this model; nil where one can.
+    public var obstacle: String? {
+        guard architecture.isTeacher else {
+            return "\(variant ?? architecture.family) is not a transformer that students are made of"
+        }
+        if let quantisation {
+            return
+                "its weights are quantised by \(quantisation.method) (\(quantisation.evidence)); take the model that they were made of"
+        }
+        if let finding = findings.first {
+            return finding.message + (findingCount > 1 ? ", and \(findingCount - 1) more such" : "")
+        }
+        if !unknown.isEmpty {
+            return
+                "\(unknown.joined(separator: ", ")) \(unknown.count == 1 ? "is" : "are") not known: give its config.json by --config"
+        }
+        return nil
+    }
+
+    /// What tells this model from others of other sizes or constants, whatever its names, files and dtypes: 64 hexadecimal digits.
+    public var identity: String {
+        var text = "\(architecture.family) \(layers.map(\.rawValue).joined(separator: " "))\n"
+        for tensor in tensors { text += "\(tensor.role.rawValue) \(tensor.layer ?? -1) \(tensor.shape ?? [])\n" }
+        text += "epsilon \(epsilon ?? 0)\n"
+        if let rotary {
+            let parameters = rotary.parameters.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
+            text += "rope \(rotary.theta) \(rotary.type)\(parameters)\n"
+        }
+        return sha256(of: Array(text.utf8))
+    }
+}

@@ -1,0 +1,79 @@
+/// How a kind of file names tensors, and how it stores them: by role, and by nothing else.
+public struct TensorLayout: Sendable {
+    /// How a tensor is stored in relation to its role's shape.
+    public enum Transform: Sendable {
+        case none
+        /// A matrix with its dimensions swapped.
+        case transposed
+    }
+
+    /// As `--layout` takes it.
+    public let name: String
+    /// The name of each role's tensor, `#` for the number of the layer.
+    public let names: [TensorRole: String]
+    /// The roles that are not stored as their shape says.
+    public let transforms: [TensorRole: Transform]
+    /// Names that stand in such files beside the model, `#` for a number.
+    public let strays: [String]
+    /// Whether files hold what was trained alone, so that anything may be missing.
+    public let omitsFrozen: Bool
+
+    private let roles: [NamePattern: [TensorRole]]
+
+    /// A layout in which every role has the name given.
+    public init(
+        _ name: String, names: [TensorRole: String], transforms: [TensorRole: Transform] = [:], strays: [String] = [],
+        omitsFrozen: Bool = false
+    ) {
+        self.name = name
+        self.names = names
+        self.transforms = transforms
+        self.strays = strays
+        self.omitsFrozen = omitsFrozen
+        roles = Dictionary(
+            names.map { (NamePattern($0.value), [$0.key]) }, uniquingKeysWith: +)
+    }
+
+    /// The roles that a pattern can stand for; which, the kind of layer says.
+    func roles(of pattern: NamePattern) -> [TensorRole] { roles[pattern] ?? [] }
+
+    /// The name of a role's tensor in a layer.
+    public func name(of role: TensorRole, layer: Int?) -> String? {
+        guard let name = names[role] else { return nil }
+        return layer.map { name.replacing("#", with: "\($0)") } ?? name
+    }
+
+    /// The sizes that a role's tensor is stored with.
+    public func stored(_ shape: [Int], of role: TensorRole) -> [Int] {
+        if case .transposed = transforms[role] ?? .none { shape.reversed() } else { shape }
+    }
+}
+
+/// A tensor's name without the number of the layer.
+struct NamePattern: Hashable, Sendable {
+    /// `#` where the number stood.
+    let text: String
+
+    /// The pattern of a name; where it has `#` already, itself.
+    init(_ name: String) {
+        self = Self.split(name).pattern
+    }
+
+    private init(text: String) { self.text = text }
+
+    /// Takes the first part of `name` that is a number out of it.
+    static func split(_ name: String) -> (pattern: NamePattern, number: Int?) {
+        var start = name.utf8.startIndex
+        while start < name.utf8.endIndex {
+            let end = name.utf8[start...].firstIndex(of: UInt8(ascii: ".")) ?? name.utf8.endIndex
+            let part = name.utf8[start..<end]
+            if !part.isEmpty, part.count <= 6, part.allSatisfy({ UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 }) {
+                let number = part.reduce(0) { $0 * 10 + Int($1 - UInt8(ascii: "0")) }
+                return (NamePattern(text: name[..<start] + "#" + name[end...]), number)
+            }
+            guard end < name.utf8.endIndex, !part.elementsEqual("#".utf8) else { break }
+            start = name.utf8.index(after: end)
+        }
+        return (NamePattern(text: name), nil)
+    }
+}

@@ -1,0 +1,264 @@
+public import ArgumentParser
+import CheckpointFiles
+import CheckpointJSON
+import CheckpointReports
+public import LayerPlanning
+import ModelFamilies
+
+struct Plan: ReportingCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Plans which layers of a transformer stay attention, and what that costs.",
+        usage: """
+            rwkv-ckpt plan Qwen3-8B --target hxa079 --gqa-layers 6
+            rwkv-ckpt plan Qwen3-8B --target hxa079 --kv-cache 512MiB --context 32768
+            rwkv-ckpt plan config.json --target hxa079 --published reka-flash-3.1
+            rwkv-ckpt plan Qwen3-8B --target cxa079 --keep-gqa none -o plan.json
+            """,
+        discussion: """
+            TEACHER is a checkpoint, a model directory, or a config.json alone. All other layers become RWKV-7 time mixing of the \
+            target: \(ArchitectureRegistry.targetNames.joined(separator: ", ")). Nothing is run: layers are chosen by list, by \
+            number and spacing, by memory, or as a published model has them. Layer 0 gives later layers its first values, and is not \
+            chosen unless it is listed.
+
+            The plan records every choice that changes an equation, ranks, initialisers and a seed, so that the same plan gives the \
+            same bytes.
+
+            Exit status: 0 done, 64 wrong usage, 65 the teacher is malformed or cannot be converted faithfully, 66 no such input, 73 \
+            the output cannot be created, 74 reading or writing failed.
+            """)
+
+    @Argument(help: ArgumentHelp("The teacher.", valueName: "TEACHER"), completion: .file())
+    var path: String
+
+    @Option(help: ArgumentHelp("What time mixing to plan for.", valueName: "NAME"))
+    var target: String
+
+    @Option(help: ArgumentHelp("The layers that stay attention: 3,7,11, none or all.", valueName: "LAYERS"))
+    var keepGqa: LayerList?
+
+    @Option(help: ArgumentHelp("How many layers stay attention.", valueName: "N"))
+    var gqaLayers: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            "As many layers as fit into so much memory with --context, the state of the others counted: 512MiB, 2GB.",
+            valueName: "BYTES"))
+    var kvCache: ByteCount?
+
+    @Option(
+        help: ArgumentHelp(
+            "The layers of a published model: \(PublishedSelection.all.map(\.name).joined(separator: ", ")).",
+            valueName: "NAME"))
+    var published: String?
+
+    @Option(help: ArgumentHelp("Tokens of context for --kv-cache, and for the memory that is shown.", valueName: "T"))
+    var context = 32768
+
+    @Option(
+        help: ArgumentHelp(
+            "Where --gqa-layers and --kv-cache put layers: last-of-group, uniform, or prior (where published searches found them).",
+            valueName: "SPACING"))
+    var spacing: LayerSelection.Spacing?
+
+    @Option(help: ArgumentHelp("Layers that must stay attention.", valueName: "LAYERS"))
+    var require: LayerList?
+
+    @Option(help: ArgumentHelp("Layers that must not.", valueName: "LAYERS"))
+    var forbid: LayerList?
+
+    @Option(help: ArgumentHelp("The least distance between two layers that stay attention.", valueName: "N"))
+    var minGap: Int?
+
+    @Option(help: ArgumentHelp("Whether attention that stays is run with rotation: on, off.", valueName: "on|off"))
+    var gqaRope: Switch?
+
+    @Option(help: ArgumentHelp("What random initialisers begin with.", valueName: "N"))
+    var seed = 0
+
+    @OptionGroup var model: ModelOptions
+
+    @Option(
+        name: .shortAndLong, help: ArgumentHelp("Write the plan to a file.", valueName: "FILE"), completion: .file())
+    var output: String?
+
+    @Flag(help: "Replace the output if it exists.")
+    var force = false
+
+    @Flag(help: "Print the plan as one JSON document (schemas/plan.schema.json).")
+    var json = false
+
+    func validate() throws {
+        let ways = [keepGqa != nil, gqaLayers != nil, kvCache != nil, published != nil]
+        guard ways.count(where: { $0 }) == 1 else {
+            throw ValidationError("Give one of --keep-gqa, --gqa-layers, --kv-cache and --published.")
+        }
+        if keepGqa != nil || published != nil {
+            guard spacing == nil, require == nil, forbid == nil, minGap == nil else {
+                throw ValidationError(
+                    "--spacing, --require, --forbid and --min-gap go with --gqa-layers and --kv-cache: lists are taken as they are."
+                )
+            }
+        }
+        guard ArchitectureRegistry.target(named: target) != nil else {
+            throw ValidationError(
+                "There is no target \(target); there are \(ArchitectureRegistry.targetNames.joined(separator: ", ")).")
+        }
+        if let published, !PublishedSelection.all.contains(where: { $0.name == published }) {
+            throw ValidationError("No published model \(published) is known; see --help.")
+        }
+        guard 1...1 << 40 ~= context else { throw ValidationError("--context is a number of tokens.") }
+        guard gqaLayers ?? 0 >= 0, minGap ?? 1 >= 1, seed >= 0 else {
+            throw ValidationError("Numbers of layers, gaps and seeds are not negative, and a gap is at least 1.")
+        }
+    }
+
+    func report() throws {
+        guard let target = ArchitectureRegistry.target(named: target) else { return }
+        let teacher = try teacher()
+        if let obstacle = teacher.obstacle {
+            throw CheckpointError(.unsupported, path: path, "it cannot be converted faithfully: \(obstacle)")
+        }
+        let selection = try selection(for: teacher, target)
+        guard
+            let plan = LayerPlan(
+                of: teacher, target: target, selection, turnsAttention: gqaRope.map { $0 == .on }, seed: seed)
+        else { throw CheckpointError(.unsupported, path: path, "its sizes are not known") }
+        if let output {
+            var bytes: [UInt8] = []
+            try withoutActuallyEscaping({ bytes += $0 }) { append in
+                try plan.writeJSON(to: ByteOutput(to: append), context: context)
+            }
+            let file = try UnfinishedFile(path: output, replaces: force)
+            try file.write(bytes.span.bytes)
+            try file.commit()
+        }
+        if json {
+            try plan.writeJSON(to: standardOutput(), context: context)
+        } else {
+            try PlanReport(plan, path: path, context: context).writeText(to: standardOutput())
+        }
+    }
+
+    /// The teacher's description, by its tensors and its config.json, or by a config.json alone.
+    private func teacher() throws(CheckpointError) -> ModelDescription {
+        var checkpoint: Checkpoint?
+        var configuration: ModelConfiguration?
+        if let alone = ModelConfiguration(alone: path) {
+            configuration = alone
+        } else {
+            let opened = try Checkpoint.open(path, temporaryDirectory: temporaryDirectory())
+            var warnings = opened.warnings
+            configuration = try model.configuration(of: opened, warnings: &warnings)
+            if !json { warnings.forEach(printWarning) }
+            checkpoint = opened
+        }
+        switch try ModelRecognition.recognize(checkpoint, configuration: configuration, variant: model.variant) {
+        case .model(let description): return description
+        case .other(let family, let variant, _):
+            throw CheckpointError(
+                .unsupported, path: path, "it is of a family that is known by name alone: \(variant ?? family)")
+        case .undecided(let candidates, _):
+            throw CheckpointError(
+                .unsupported, path: path,
+                "it is one of \(candidates.joined(separator: ", ")), and its tensors cannot tell",
+                advice: "give its config.json by --config")
+        case nil:
+            throw CheckpointError(
+                .unsupported, path: path, "it is no model of a known family", advice: "give its config.json by --config"
+            )
+        }
+    }
+
+    private func selection(for teacher: ModelDescription, _ target: Architecture) throws -> LayerSelection {
+        let count = teacher.layers.count
+        for list in [keepGqa, require, forbid] {
+            if let layer = list?.layers(of: count).first(where: { !(0..<count).contains($0) }) {
+                throw ValidationError("There is no layer \(layer): the teacher has \(count), from 0 on.")
+            }
+        }
+        if let keepGqa { return LayerSelection(keepGqa.layers(of: count), reason: "listed") }
+        if let selection = PublishedSelection.all.first(where: { $0.name == published }) {
+            guard selection.layerCount == count else {
+                throw ValidationError("\(selection.name) has \(selection.layerCount) layers, the teacher has \(count).")
+            }
+            return LayerSelection(Set(selection.layers), reason: "as published: \(selection.name), \(selection.target)")
+        }
+        var number = gqaLayers ?? 0
+        if let kvCache {
+            guard
+                let most = LayerSelection.mostLayers(
+                    of: teacher, target: target, in: kvCache.count, context: context)
+            else {
+                throw ValidationError("Not even without any attention does it fit into \(byteText(kvCache.count)).")
+            }
+            number = most
+        }
+        let required = require?.layers(of: count) ?? []
+        var forbidden = forbid?.layers(of: count) ?? []
+        // It gives first values to the layers behind it.
+        if !required.contains(0), number < count { forbidden.insert(0) }
+        let most = count - forbidden.count
+        if kvCache != nil { number = min(number, most) }
+        guard
+            let selection = LayerSelection(
+                count: number, of: count, spacing: spacing ?? .prior, require: required, forbid: forbidden,
+                minimumGap: minGap ?? 1)
+        else {
+            throw ValidationError(
+                "No \(number) of \(count) layers go with these conditions (layer 0 is chosen only where it is required)."
+            )
+        }
+        return selection
+    }
+}
+
+/// `3,7,11`, `none`, `all`.
+enum LayerList: ExpressibleByArgument {
+    case these(Set<Int>)
+    case all
+
+    init?(argument: String) {
+        switch argument {
+        case "all": self = .all
+        case "none": self = .these([])
+        default:
+            let numbers = argument.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
+            let known = numbers.compactMap { $0 }
+            guard known.count == numbers.count, Set(known).count == known.count else { return nil }
+            self = .these(Set(known))
+        }
+    }
+
+    func layers(of count: Int) -> Set<Int> {
+        switch self {
+        case .these(let layers): layers
+        case .all: Set(0..<count)
+        }
+    }
+}
+
+/// `512MiB`, `2GB`, `1000000`: MB is decimal, MiB binary.
+struct ByteCount: ExpressibleByArgument {
+    let count: Int
+
+    init?(argument: String) {
+        let digits = argument.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
+        let units: [String: Double] = [
+            "": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 0x1p10, "MiB": 0x1p20,
+            "GiB": 0x1p30,
+            "TiB": 0x1p40,
+        ]
+        guard let number = Double(digits), let unit = units[String(argument.dropFirst(digits.count))],
+            number * unit < 0x1p62
+        else { return nil }
+        count = Int(number * unit)
+    }
+}
+
+/// `on`, `off`.
+enum Switch: String, ExpressibleByArgument, CaseIterable {
+    case on
+    case off
+}
+
+extension LayerSelection.Spacing: ExpressibleByArgument {}

@@ -1,0 +1,148 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct PlanTests {
+    private let reka = "fixtures/models/published/reka-flash-3.1.json"
+
+    private func run(_ arguments: String...) throws -> CommandLineTool.Output {
+        try CommandLineTool.run(["plan"] + arguments)
+    }
+
+    @Test func reducesRekasCacheToASeventh() throws {
+        let output = try run(reka, "--target", "hxa079", "--published", "reka-flash-3.1")
+        #expect(output.status == 0 && output.err.isEmpty)
+        #expect(output.out.contains("RRRRRRRRGRRRRRRGRRRRRRGRRRRRRGRRRRRRGRRRRRRG  6 gqa, 38 rwkv7"))
+        #expect(output.out.contains("135,168 B        18,432 B  reduced to 1/7\n"))
+        #expect(output.out.contains("89.7 MB"))
+    }
+
+    @Test func takesTheLayersOfEveryWayOfChoosing() throws {
+        struct Document: Decodable {
+            struct Layer: Decodable { let kind: String }
+            let target: String
+            let layers: [Layer]
+        }
+        let qwen = "fixtures/models/published/qwen3-8b.json"
+        let ways: [(String, [String], [Int])] = [
+            ("hxa079", ["--keep-gqa", "3,7"], [3, 7]),
+            ("hxa079", ["--keep-gqa", "7,0"], [0, 7]),
+            ("cxa079", ["--keep-gqa", "none"], []),
+            ("cxa079", ["--keep-gqa", "35"], [35]),
+            ("cxa076", ["--keep-gqa", "all"], Array(0..<36)),
+            ("hxa079", ["--published", "qwen3-8b"], [7, 15, 23, 31, 33, 35]),
+            ("hxa079", ["--gqa-layers", "6", "--spacing", "last-of-group"], [5, 11, 17, 23, 29, 35]),
+            ("hxa079", ["--gqa-layers", "3", "--spacing", "uniform"], [5, 17, 29]),
+            ("hxa079", ["--gqa-layers", "2", "--spacing", "last-of-group", "--require", "0"], [0, 35]),
+            ("hxa079", ["--gqa-layers", "2", "--spacing", "last-of-group", "--forbid", "35,17"], [16, 34]),
+            ("hxa079", ["--gqa-layers", "3", "--spacing", "last-of-group", "--require", "34,35"], [11, 34, 35]),
+            ("hxa079", ["--kv-cache", "512MiB", "--context", "32768", "--spacing", "last-of-group"], [11, 23, 35]),
+        ]
+        for (target, way, layers) in ways {
+            let output = try CommandLineTool.run(["plan", qwen, "--json", "--target", target] + way)
+            #expect(output.status == 0, "\(way): \(output.err)")
+            let document = try JSONDecoder().decode(Document.self, from: Data(output.out.utf8))
+            #expect(document.layers.indices.filter { document.layers[$0].kind == "gqa" } == layers, "\(way)")
+            #expect(document.target == (target == "cxa079" && !layers.isEmpty ? "hxa079" : target))
+            #expect(try CommandLineTool.run(["plan", qwen, "--json", "--target", target] + way).out == output.out)
+        }
+    }
+
+    @Test func plansTheSameForACheckpointAndItsConfiguration() throws {
+        let options = ["--target", "hxa079", "--gqa-layers", "2", "--json"]
+        for name in ["llama", "reka", "qwen2", "qwen2-mha", "qwen3"] {
+            let byTensors = try CommandLineTool.run(["plan", "fixtures/models/\(name)"] + options)
+            let byConfiguration = try CommandLineTool.run(["plan", "fixtures/models/\(name)/config.json"] + options)
+            #expect(name == "qwen2-mha" || byTensors.status == 0, "\(byTensors.err)")
+            #expect(byTensors.out == byConfiguration.out && byTensors.status == byConfiguration.status)
+        }
+    }
+
+    @Test func writesAPlanWholeOrNotAtAll() throws {
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "plan.json").path(percentEncoded: false)
+            let options = [reka, "--target", "hxa079", "--gqa-layers", "3", "--json"]
+            let printed = try CommandLineTool.run(["plan"] + options + ["-o", path])
+            #expect(printed.status == 0)
+            #expect(try String(contentsOfFile: path, encoding: .utf8) == printed.out)
+            let again = try CommandLineTool.run(["plan"] + options + ["--seed", "1", "-o", path])
+            #expect(again.status == 73 && again.out.isEmpty)
+            #expect(try String(contentsOfFile: path, encoding: .utf8) == printed.out)
+            let forced = try CommandLineTool.run(["plan"] + options + ["--seed", "1", "-o", path, "--force"])
+            #expect(forced.status == 0)
+            #expect(try String(contentsOfFile: path, encoding: .utf8) == forced.out && forced.out != printed.out)
+            #expect(try CommandLineTool.run(["plan"] + options + ["-o", "/nowhere/plan.json"]).status == 73)
+            #expect(
+                try FileManager.default.contentsOfDirectory(atPath: directory.path(percentEncoded: false)) == [
+                    "plan.json"
+                ])
+        }
+    }
+
+    private static let refusals: [(Int32, [String], String)] = [
+        (64, ["--target", "hxa079"], "Give one of"),
+        (64, ["--target", "hxa079", "--keep-gqa", "3", "--gqa-layers", "2"], "Give one of"),
+        (64, ["--target", "hxa080", "--keep-gqa", "3"], "no target hxa080"),
+        (64, ["--target", "hxa079", "--keep-gqa", "44"], "no layer 44"),
+        (64, ["--target", "hxa079", "--keep-gqa", "-1"], ""),
+        (64, ["--target", "hxa079", "--keep-gqa", "3,3"], ""),
+        (64, ["--target", "hxa079", "--keep-gqa", "3", "--min-gap", "2"], "lists are taken as they are"),
+        (64, ["--target", "hxa079", "--published", "qwen3-8b"], "has 36 layers, the teacher has 44"),
+        (64, ["--target", "hxa079", "--published", "nobody"], "No published model"),
+        (64, ["--target", "hxa079", "--gqa-layers", "45"], "No 45 of 44 layers"),
+        (64, ["--target", "hxa079", "--gqa-layers", "23", "--min-gap", "2"], "No 23 of 44 layers"),
+        (64, ["--target", "hxa079", "--gqa-layers", "1", "--require", "3,4"], "No 1 of 44 layers"),
+        (64, ["--target", "hxa079", "--gqa-layers", "2", "--require", "3", "--forbid", "3"], "No 2 of 44 layers"),
+        (64, ["--target", "hxa079", "--kv-cache", "1MB"], "Not even without any attention"),
+        (64, ["--target", "hxa079", "--kv-cache", "1 parsec"], ""),
+        (64, ["--target", "hxa079", "--kv-cache", "512MiB", "--context", "0"], "--context"),
+        (64, ["--target", "hxa079", "--gqa-layers", "2", "--gqa-rope", "perhaps"], ""),
+    ]
+
+    @Test(arguments: refusals.indices)
+    func refusesOptionsThatDoNotGo(number: Int) throws {
+        let (status, options, problem) = Self.refusals[number]
+        let output = try CommandLineTool.run(["plan", reka] + options)
+        #expect(
+            output.status == status && output.out.isEmpty && (problem.isEmpty || output.err.contains(problem)),
+            "\(output)")
+    }
+
+    @Test(arguments: [
+        ("fixtures/models/quantised-gptq", "quantised by gptq"), ("fixtures/models/hxa079", "is not a transformer"),
+        ("fixtures/models/rwkv7.pth", "is not a transformer"), ("fixtures/diff/a.pth", "no model of a known family"),
+        ("fixtures/malformed/gap", "there is a gap"),
+    ])
+    func refusesTeachersWithTheReason(path: String, problem: String) throws {
+        let output = try run(path, "--target", "hxa079", "--gqa-layers", "1")
+        #expect(output.status == 65 && output.out.isEmpty && output.err.contains(problem), "\(output)")
+        #expect(output.err.split(separator: "\n").count == 1)
+    }
+
+    @Test func refusesWhatItCannotConvertFaithfully() throws {
+        let config =
+            #""model_type": "qwen2", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99"#
+        for (keys, problem) in [
+            (#""rms_norm_eps": 1e-6, "rope_theta": 1e6"#, nil),
+            (#""rope_theta": 1e6"#, "rms_norm_eps is not known"), (#""rms_norm_eps": 1e-6"#, "rope_theta is not known"),
+            (#""rms_norm_eps": 1e-6, "rope_theta": 1e6, "use_sliding_window": true"#, "use_sliding_window"),
+            (#""rms_norm_eps": 1e-6, "rope_theta": 1e6, "rope_scaling": {"rope_type": "longrope"}"#, "longrope"),
+            (#""rms_norm_eps": 1e-6, "rope_theta": 1e6, "hidden_act": "gelu"#, nil),
+            (#""rms_norm_eps": 1e-6, "rope_theta": 1e6, "hidden_act": "gelu""#, "hidden_act"),
+        ] {
+            try withTemporaryDirectory { directory in
+                let file = directory.appending(path: "config.json")
+                try Data("{\(config), \(keys)}".utf8).write(to: file)
+                let output = try run(file.path(percentEncoded: false), "--target", "hxa079", "--gqa-layers", "1")
+                if keys.hasSuffix(#""gelu"#) {
+                    #expect(output.status == 65, "a document that is cut short: \(output)")
+                } else {
+                    #expect(
+                        output.status == (problem == nil ? 0 : 65)
+                            && (problem.map { output.err.contains($0) } ?? output.err.isEmpty),
+                        "\(keys): \(output)")
+                }
+            }
+        }
+    }
+}

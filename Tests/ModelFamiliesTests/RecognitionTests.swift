@@ -1,0 +1,227 @@
+import CheckpointFiles
+import Foundation
+import ModelFamilies
+import TestSupport
+import Testing
+
+/// Models of names and shapes alone, changed so that they are wrong, or another family's.
+@Suite struct RecognitionTests {
+    private func recognize(
+        _ tensors: [(name: String, shape: [Int])], variant: String? = nil, configuration: String? = nil
+    ) throws -> ModelRecognition? {
+        try withTemporaryDirectory { directory in
+            let file = directory.appending(path: "model.safetensors")
+            try writeSafetensors(tensors, to: file)
+            let checkpoint = try Checkpoint.open(file.path(percentEncoded: false))
+            if let configuration {
+                try Data(configuration.utf8).write(to: directory.appending(path: "config.json"))
+            }
+            return try ModelRecognition.recognize(
+                checkpoint, configuration: try ModelConfiguration(beside: checkpoint), variant: variant)
+        }
+    }
+
+    private func model(_ recognition: ModelRecognition?) throws -> ModelDescription {
+        guard case .model(let description) = recognition else {
+            throw TestFailure("\(String(describing: recognition))")
+        }
+        return description
+    }
+
+    /// Names and shapes of a fixture.
+    private func tensors(_ path: String) throws -> [(name: String, shape: [Int])] {
+        try Checkpoint.open(Repository.fixture("models/" + path)).tensors.map { ($0.name, $0.shape) }
+    }
+
+    @Test func reportsByNameWhatIsRenamedMissingExtraOrMisshapen() throws {
+        let q = "model.layers.1.self_attn.q_proj.weight"
+        func findings(_ change: (inout [(name: String, shape: [Int])]) -> Void) throws -> [String] {
+            var tensors = try tensors("qwen3")
+            change(&tensors)
+            let found = try model(try recognize(tensors))
+            #expect(
+                found.architecture.family == "qwen3" && found.layers.count == 4 && found.dimensions[.headSize] == 16)
+            return found.findings.map { "\($0.kind.rawValue) \($0.tensor ?? "")" }.sorted()
+        }
+        func index(_ tensors: [(name: String, shape: [Int])]) -> Int { tensors.firstIndex { $0.name == q } ?? 0 }
+        #expect(try findings { $0.remove(at: index($0)) } == ["missing \(q)"])
+        #expect(
+            try findings { $0[index($0)].name = "model.layers.1.self_attn.query.weight" } == [
+                "missing \(q)", "unexpected model.layers.1.self_attn.query.weight",
+            ])
+        #expect(try findings { $0.append(("model.layers.4000.x", [3])) } == ["unexpected model.layers.4000.x"])
+        #expect(try findings { $0[index($0)].shape = [32, 64] } == ["shape \(q)"])
+        // Not even where the first one is wrong are the others blamed.
+        #expect(
+            try findings { tensors in
+                let first = tensors.firstIndex { $0.name == "model.layers.0.mlp.up_proj.weight" } ?? 0
+                tensors[first].shape = [65, 32]
+            } == ["shape model.layers.0.mlp.up_proj.weight"])
+    }
+
+    @Test func reportsWhereConfigurationAndTensorsContradictEachOther() throws {
+        let tensors = try tensors("hxa079")
+        func contradictions(_ keys: String) throws -> [String] {
+            let found = try model(try recognize(tensors, configuration: #"{"rwkv_architecture": "hxa079", \#(keys)}"#))
+            #expect(found.layers.map(\.rawValue) == ["rwkv7", "rwkv7", "gqa", "rwkv7"])
+            return found.findings.filter { $0.kind == .contradiction }.map(\.message)
+        }
+        #expect(try contradictions(#""head_dim": 16"#).isEmpty)
+        #expect(try contradictions(#""head_dim": 8"#)[0].hasSuffix("head size is 8, by the tensors it is 16"))
+        #expect(
+            try contradictions(#""num_hidden_layers": 5"#)[0].hasSuffix(
+                "num_hidden_layers 5, the tensors are of 4 layers"))
+        let kinds = try contradictions(#""transformer_layers": [1, 2]"#)
+        #expect(kinds.count == 1 && kinds[0].contains("layer 1 among transformer_layers"))
+    }
+
+    @Test func takesTheConstantsOfATeachersConfiguration() throws {
+        let configuration = try ModelConfiguration(path: Repository.fixture("models/qwen3/config.json"))
+        let checkpoint = try Checkpoint.open(Repository.fixture("models/hxa079.pth"))
+        let found = try model(try ModelRecognition.recognize(checkpoint, configuration: configuration))
+        #expect(found.variant == "hxa079" && found.rotary?.theta == 1_000_000 && found.epsilon == 1e-6)
+        #expect(found.findings.isEmpty && found.unknown.isEmpty, "\(found.findings)")
+    }
+
+    @Test func refusesImpossibleValues() throws {
+        let tensors = try tensors("qwen3")
+        for keys in [
+            #""hidden_size": -1"#, #""hidden_size": "32""#, #""rms_norm_eps": 0"#, #""rope_theta": []"#,
+            #""num_hidden_layers": 1000000"#,
+        ] {
+            #expect(throws: CheckpointError.self, "\(keys)") {
+                try recognize(tensors, configuration: #"{"model_type": "qwen3", \#(keys)}"#)
+            }
+        }
+    }
+
+    /// Layers of names, as other families have them.
+    private static func layers(_ prefix: String, _ names: [String], beside others: [String] = []) -> [(
+        name: String, shape: [Int]
+    )] {
+        (others + (0..<2).flatMap { layer in names.map { "\(prefix).\(layer).\($0)" } }).map { ($0, [4, 4]) }
+    }
+
+    private static let body =
+        ["input_layernorm.weight", "post_attention_layernorm.weight"]
+        + ["gate_proj", "up_proj", "down_proj"].map { "mlp.\($0).weight" }
+    private static let attention = ["q_proj", "k_proj", "v_proj", "o_proj"].map { "self_attn.\($0).weight" }
+    private static let projections = ["receptance", "key", "value", "output"].map { "self_attn.\($0).weight" }
+    private static let lowRanks = ["w0", "w1", "w2", "a0", "a1", "a2", "g1", "g2"].map { "self_attn.\($0)" }
+    private static let model = ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"]
+    private static let flat = ["emb.weight", "ln_out.weight", "head.weight"]
+
+    private static func student(_ names: [String]) -> [(name: String, shape: [Int])] {
+        layers("model.layers", body + projections + lowRanks + names.map { "self_attn.\($0)" }, beside: model)
+    }
+
+    private static let others: [(String, String, [(name: String, shape: [Int])])] = [
+        ("rwkv6", "x060", layers("blocks", ["att.time_maa_x", "att.key.weight"], beside: flat)),
+        (
+            "rwkv5", "x052",
+            layers("blocks", ["att.time_mix_r", "att.time_mix_k", "att.gate.weight", "att.key.weight"], beside: flat)
+        ),
+        ("goldfinch", "goldfinch", layers("blocks", ["att.time_maa_x"], beside: flat + ["w_kv_cache_a.weight"])),
+        (
+            "rwkv_hybrid", "arwkv",
+            layers("blocks", ["att.x_r", "att.receptance.weight", "ffn.gate.weight"], beside: flat)
+        ),
+        ("rwkv6qwen2", "rad-rwkv6", layers("model.layers", body + attention + ["self_attn.time_maa_x"], beside: model)),
+        ("rwkv7qwen", "rad-rwkv7", layers("model.layers", body + attention + lowRanks, beside: model)),
+        ("phi3", "", layers("model.layers", body + ["self_attn.qkv_proj.weight"], beside: model)),
+        ("gemma", "", layers("model.layers", body + attention + ["pre_feedforward_layernorm.weight"], beside: model)),
+        ("glm4", "", layers("model.layers", body + attention + ["post_self_attn_layernorm.weight"], beside: model)),
+        ("cxa", "cxa075", student(["v0", "v1", "v2", "r_k", "k_k", "k_a"])),
+        ("cxa", "cxa07a", student([])),
+    ]
+
+    @Test(arguments: others.indices)
+    func namesFamiliesThatAreNotDescribed(number: Int) throws {
+        let (family, variant, tensors) = Self.others[number]
+        guard case .other(let found, let name, let evidence) = try recognize(tensors) else {
+            Issue.record("\(family) is \(String(describing: try recognize(tensors)))")
+            return
+        }
+        #expect(found == family && name ?? "" == variant && !evidence.isEmpty)
+    }
+
+    @Test func guessesNothing() throws {
+        let undecidable = [
+            (
+                ["cxa076r", "cxa077", "cxa078"],
+                Self.student(["v0", "v1", "v2", "r_k", "r_norm.weight", "k_norm.weight"])
+            ),
+            (["cxa07b", "cxa07c"], Self.student(["v1", "v2", "r_norm.weight", "k_norm.weight"])),
+            (["cxa073", "cxa074"], Self.student(["v0", "v1", "v2", "r_k", "k_k", "k_a", "ln_x.weight", "ln_x.bias"])),
+        ]
+        for (names, tensors) in undecidable {
+            guard case .undecided(let candidates, _) = try recognize(tensors) else {
+                Issue.record("\(names) are \(String(describing: try recognize(tensors)))")
+                continue
+            }
+            #expect(candidates == names)
+        }
+        // What Llama has, Mistral has too.
+        guard
+            case .other("mistral", nil, _) = try recognize(
+                try tensors("llama"), configuration: #"{"model_type": "mistral"}"#)
+        else {
+            Issue.record("Mistral is taken for Llama")
+            return
+        }
+        #expect(try recognize([("weight", [2]), ("model.layers.0.x", [3])]) == nil)
+    }
+
+    @Test func takesTheVariantThatIsGiven() throws {
+        let tensors = try tensors("cxa076")
+        #expect(try model(try recognize(tensors, variant: "cxa076")).variant == "cxa076")
+        #expect(throws: CheckpointError.self) { try recognize(tensors, variant: "hxa079") }
+        #expect(throws: CheckpointError.self) { try recognize(tensors, variant: "x070") }
+        #expect(throws: CheckpointError.self) { try recognize(tensors, variant: "cxa07x") }
+    }
+
+    private static let counts: [(String, Double)] = [
+        ("qwen2.5-0.5b", 494.03e6), ("qwen2.5-7b", 7.62e9), ("qwen3-0.6b", 596.05e6), ("qwen3-8b", 8.19e9),
+        ("llama-3.1-8b", 8.03e9),
+        ("rwkv7-0.1b", 191.0e6),
+    ]
+
+    /// By config.json alone, and by the names and shapes that follow from it, without it.
+    @Test(arguments: counts)
+    func countsTheParametersOfPublishedModels(name: String, count: Double) throws {
+        let path = Repository.fixture("models/published/\(name).json")
+        let configuration = try #require(ModelConfiguration(alone: path))
+        let planned = try model(try ModelRecognition.recognize(nil, configuration: configuration))
+        let found = try #require(planned.parameterCounts).values.reduce(0, +)
+        #expect(abs(Double(found) - count) / count < 0.002, "\(found)")
+
+        let layout = planned.architecture.layouts[0]
+        let tensors = try planned.tensors.map { tensor in
+            (
+                name: try #require(layout.name(of: tensor.role, layer: tensor.layer)),
+                shape: layout.stored(try #require(tensor.shape), of: tensor.role)
+            )
+        }
+        let read = try model(try recognize(tensors))
+        #expect(read.architecture.family == planned.architecture.family && read.layers == planned.layers)
+        #expect(read.parameterCounts == planned.parameterCounts && read.findings.isEmpty)
+        #expect(read.cacheBytesPerToken == planned.cacheBytesPerToken)
+    }
+
+    @Test func knowsAdapters() throws {
+        func adapter(_ path: String) throws -> Adapter? {
+            try Adapter(Checkpoint.open(Repository.fixture("models/" + path)))
+        }
+        let lora = try #require(try adapter("adapter-lora/adapter_model.safetensors"))
+        #expect(lora.kind == .lora && lora.writer == .peft && lora.ranks == [4] && lora.alpha == 8)
+        #expect(lora.targets == ["q_proj", "v_proj"] && lora.moduleCount == 8)
+        let dora = try #require(try adapter("adapter-dora/adapter_model.safetensors"))
+        #expect(dora.kind == .dora && dora.ranks == [3] && dora.targets == ["o_proj"])
+        let miss = try #require(try adapter("adapter-miss/adapter_model.safetensors"))
+        #expect(miss.kind == .bone && miss.ranks == [8] && miss.targets == ["down_proj", "k_proj"])
+        let inside = try #require(try adapter("adapter-rwkvinside.pt"))
+        #expect(inside.kind == .bone && inside.writer == .rwkvInside && inside.ranks == [4, 8])
+        #expect(inside.targets == ["key", "receptance"] && inside.moduleCount == 4 && inside.alpha == nil)
+        #expect(try adapter("qwen3") == nil)
+    }
+}
