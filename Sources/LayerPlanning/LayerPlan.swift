@@ -1,3 +1,4 @@
+import CheckpointFiles
 public import ModelFamilies
 
 /// A conversion before it is made: which layers stay attention and why, every choice that changes an equation, and what it costs.
@@ -70,7 +71,9 @@ public struct LayerPlan: Sendable, Hashable {
         public let stateBytes: Int
 
         /// Bytes at a context.
-        public func bytes(context: Int) -> Int { cacheBytesPerToken * context + stateBytes }
+        public func bytes(context: Int) -> Int {
+            cacheBytesPerToken.multiplied(clamped: context).adding(clamped: stateBytes)
+        }
     }
 
     /// `cxa076`, `cxa079`, or `hxa079` where layers stay attention.
@@ -117,7 +120,7 @@ public struct LayerPlan: Sendable, Hashable {
         guard let recipe = target.conversion, let timeMix = target.timeMix,
             let student = teacher.student(
                 target, attention: attention, turnsAttention: turnsAttention ?? recipe.turnsAttention),
-            let teacherCounts = teacher.parameterCounts, let studentCounts = student.parameterCounts,
+            let teacherCount = teacher.parameterCount, let studentCount = student.parameterCount,
             let teacherMemory = Memory(teacher), let studentMemory = Memory(student)
         else { return nil }
         self.target = student.variant ?? ""
@@ -145,8 +148,8 @@ public struct LayerPlan: Sendable, Hashable {
         }
         self.seed = seed
         projectionFactors = ProjectionFactors()
-        teacherParameterCount = teacherCounts.values.reduce(0, +)
-        studentParameterCount = studentCounts.values.reduce(0, +)
+        teacherParameterCount = teacherCount
+        studentParameterCount = studentCount
         self.teacherMemory = teacherMemory
         self.studentMemory = studentMemory
     }
@@ -165,14 +168,14 @@ extension LayerSelection {
         of teacher: ModelDescription, target: Architecture, in bytes: Int, context: Int
     ) -> Int? {
         let count = teacher.layers.count
-        for attention in (0...count).reversed() {
-            // Which layers they are does not matter.
-            guard let student = teacher.student(target, attention: Set(0..<attention), turnsAttention: false),
-                let memory = LayerPlan.Memory(student)
-            else { return nil }
-            let (cache, overflow) = memory.cacheBytesPerToken.multipliedReportingOverflow(by: context)
-            if !overflow, cache <= bytes, memory.stateBytes <= bytes - cache { return attention }
+        guard count > 0, let cache = teacher.cacheBytesPerToken.map({ $0 / count }),
+            let state = teacher.student(target, attention: [], turnsAttention: false)?.stateBytes.map({ $0 / count })
+        else { return nil }
+        return (0...count).last { attention in
+            let memory = LayerPlan.Memory(
+                cacheBytesPerToken: cache.multiplied(clamped: attention),
+                stateBytes: state.multiplied(clamped: count - attention))
+            return memory.bytes(context: context) <= bytes
         }
-        return nil
     }
 }

@@ -151,7 +151,7 @@ extension LayerPlan {
         guard
             let student = teacher.student(
                 target, attention: attention, ranks: ranks, turnsAttention: switches.turnsAttention),
-            let studentCounts = student.parameterCounts, let teacherCounts = teacher.parameterCounts,
+            let studentCount = student.parameterCount, let teacherCount = teacher.parameterCount,
             let teacherMemory = Memory(teacher), let studentMemory = Memory(student)
         else { throw fields.error("the teacher's sizes are not known", "teacher") }
         guard name == student.variant || name == target.variant || name == target.hybridVariant else {
@@ -169,8 +169,8 @@ extension LayerPlan {
         seed = try fields.integer("seed")
         guard seed >= 0 else { throw fields.error("the seed is no number from 0 on", "seed") }
         projectionFactors = try fields.factors()
-        teacherParameterCount = teacherCounts.values.reduce(0, +)
-        studentParameterCount = studentCounts.values.reduce(0, +)
+        teacherParameterCount = teacherCount
+        studentParameterCount = studentCount
         self.teacherMemory = teacherMemory
         self.studentMemory = studentMemory
         for (key, count) in [("teacher", teacherParameterCount), ("student", studentParameterCount)] {

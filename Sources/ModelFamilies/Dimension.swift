@@ -39,6 +39,9 @@ public enum Dimension: String, Sendable, CaseIterable {
         }
     }
 
+    /// Sizes beyond these are no model's.
+    static let plausible = 1...1 << 30
+
     /// The ranks, in the order in which they are reported.
     public static let ranks: [Dimension] = [.decayRank, .iclrRank, .valueResidualRank, .keyResidualRank, .gateRank]
 }

@@ -55,7 +55,7 @@ public struct ModelConfiguration: Sendable {
     /// A size; nil where the key is missing or null.
     func size(_ key: String) throws(CheckpointError) -> Int? {
         guard let value = root[key], value != .null else { return nil }
-        guard let size = value.integer, 1...(1 << 30) ~= size else { throw malformed(key, expected: "a size") }
+        guard let size = value.integer, Dimension.plausible ~= size else { throw malformed(key, expected: "a size") }
         return size
     }
 

@@ -1,3 +1,5 @@
+import CheckpointFiles
+
 /// What a model is: its family, the kind of every layer, every size, and the constants of its equations, as far as they are known.
 public struct ModelDescription: Sendable {
     /// What is known of its family, with the choices made that its config.json makes.
@@ -72,16 +74,20 @@ public struct ModelDescription: Sendable {
         var counts: [TensorRole.Part: Int] = [:]
         for tensor in tensors {
             guard let shape = tensor.shape else { return nil }
-            counts[tensor.role.part, default: 0] += shape.reduce(1, *)
+            let count = shape.reduce(1) { $0.multiplied(clamped: $1) }
+            counts[tensor.role.part, default: 0] = counts[tensor.role.part, default: 0].adding(clamped: count)
         }
         return counts
     }
+
+    /// How many parameters all parts have; nil where a size is not known.
+    public var parameterCount: Int? { parameterCounts?.values.reduce(0) { $0.adding(clamped: $1) } }
 
     /// Bytes of bf16 keys and values that a token adds to the cache; nil where a size is not known.
     public var cacheBytesPerToken: Int? {
         let count = layers.count { $0 != .rwkv7 }
         guard count > 0 else { return 0 }
-        return dimensions[.keyValueWidth].map { count * 2 * $0 * 2 }
+        return dimensions[.keyValueWidth].map { $0.multiplied(clamped: 4 * count) }
     }
 
     /// Bytes of fp32 state that the recurrent layers keep, whatever the context; nil where a size is not known.
@@ -89,7 +95,7 @@ public struct ModelDescription: Sendable {
         let count = layers.count { $0 == .rwkv7 }
         guard count > 0 else { return 0 }
         guard let size = Self.stateSize(architecture, dimensions) else { return nil }
-        return count * size * 4
+        return size.multiplied(clamped: 4 * count)
     }
 
     /// Numbers in the state of a layer: a matrix a head, and what token shifts keep.
@@ -99,7 +105,8 @@ public struct ModelDescription: Sendable {
         }
         let shifts =
             (architecture.timeMix?.tokenShift == .lerp ? 1 : 0) + (architecture.feedForward == .channelMix ? 1 : 0)
-        return heads * size * size + shifts * width
+        return heads.multiplied(clamped: size).multiplied(clamped: size).adding(
+            clamped: width.multiplied(clamped: shifts))
     }
 }
 

@@ -107,7 +107,7 @@ private struct ModelReading {
                 }
                 places[place] = occurrence.position
                 guard let sizes = sizes(of: index.tensor(occurrence), place.role) else { continue }
-                for (dimension, size) in zip(place.role.shape, sizes) {
+                for (dimension, size) in zip(place.role.shape, sizes) where Dimension.plausible ~= size {
                     votes[dimension, default: [:]][size, default: 0] += 1
                 }
             }
