@@ -175,7 +175,8 @@ extension LayerSelection {
             let memory = LayerPlan.Memory(
                 cacheBytesPerToken: cache.multiplied(clamped: attention),
                 stateBytes: state.multiplied(clamped: count - attention))
-            return memory.bytes(context: context) <= bytes
+            // What overflows fits nowhere.
+            return memory.bytes(context: context) <= min(bytes, .max - 1)
         }
     }
 }
