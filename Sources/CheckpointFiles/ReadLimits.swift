@@ -38,7 +38,9 @@ public struct ReadLimits: Sendable, Equatable {
     /// The longest content of a zstd frame for which reading in any order is sensible.
     public var seekableFrameBytes = 1 << 24
     /// The most bytes that a compressed file may unpack to, unless ``unpackedRatio`` allows more.
-    public var unpackedBytes = 1 << 30
+    ///
+    /// Some files are unpacked to a disk before anything in them can be checked: a few kilobytes must not fill it.
+    public var unpackedBytes = 1 << 28
     /// How many times its own size a compressed file may unpack to.
     public var unpackedRatio = 64
 
