@@ -35,6 +35,8 @@ public struct ReadLimits: Sendable, Equatable {
 
     /// The largest window of a zstd frame; unpacking takes as much memory, on each thread.
     public var zstdWindowBytes = 1 << 25
+    /// The most frames of a zstd file, skippable ones among them; archives that can be read anywhere have one for a megabyte or so.
+    public var zstdFrames = 50_000
     /// The longest content of a zstd frame for which reading in any order is sensible.
     public var seekableFrameBytes = 1 << 24
     /// The most bytes that a compressed file may unpack to, unless ``unpackedRatio`` allows more.

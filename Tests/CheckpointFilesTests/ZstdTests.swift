@@ -1,7 +1,9 @@
-import CheckpointFiles
 import Foundation
+import Synchronization
 import TestSupport
 import Testing
+
+@testable import CheckpointFiles
 
 /// Files in zstd, against the files that they were made of.
 @Suite struct ZstdTests {
@@ -58,6 +60,86 @@ import Testing
         #expect(throws: CheckpointError.self) {
             try checkpoint.scan(Array(checkpoint.tensors), statistics: false, sha256: true, threads: 1)
         }
+    }
+
+    /// Whatever is read first, what a seek table says wrongly about its frames gives no other bytes.
+    @Test(arguments: ["table-shifted", "table-shifted-back"]) func readsOneMeaningBesideALyingTable(name: String) throws
+    {
+        let plain = try Checkpoint.open(Repository.fixture("safetensors/every-dtype.safetensors"))
+        let packed = try Checkpoint.open(Repository.fixture("malformed-zstd/" + name))
+        #expect(packed.files[0].source.isSequential)
+        #expect(throws: CheckpointError.self) {
+            try packed.scan(Array(packed.tensors), statistics: false, sha256: true, threads: 2)
+        }
+        let expected = try plain.scan(Array(plain.tensors), statistics: false, sha256: true, threads: 2)
+        var refused = 0
+        for (tensor, scan) in zip(plain.tensors, expected) {
+            // Opened anew: nothing was read of it yet.
+            let packed = try Checkpoint.open(Repository.fixture("malformed-zstd/" + name))
+            let same = try #require(packed.tensor(named: tensor.name))
+            do {
+                let found = try packed.scan([same], statistics: false, sha256: true, threads: 1)
+                #expect(found[0].sha256 == scan.sha256, "\(tensor.name)")
+            } catch {
+                #expect(error.category == .malformed)
+                refused += 1
+            }
+        }
+        #expect(refused > 0)
+    }
+
+    /// A source that counts how often, and how much of it, is read.
+    private final class CountingSource: ByteSource {
+        let counts = Mutex((reads: 0, bytes: 0))
+        let path = "counted"
+        let count: Int
+        private let memory: MemorySource
+
+        init(_ contents: [UInt8]) {
+            memory = MemorySource(contents, path: path)
+            count = contents.count
+        }
+
+        func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
+            let size = buffer.byteCount
+            counts.withLock { $0 = ($0.reads + 1, $0.bytes + size) }
+            try memory.read(into: &buffer, at: offset)
+        }
+    }
+
+    /// A frame of raw blocks with zeros in them, whose header gives its length.
+    private func frame(blocks: Int, of size: Int) -> [UInt8] {
+        func number(_ value: Int, _ count: Int) -> [UInt8] {
+            (0..<count).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
+        }
+        let block = number(size << 3, 3) + [UInt8](repeating: 0, count: size)
+        let blocks = [[UInt8]](repeating: block, count: blocks).joined()
+        return number(0xFD2F_B528, 4) + [0xC0, 0x70] + number(blocks.count / (size + 3) * size, 8) + blocks + [1, 0, 0]
+    }
+
+    /// Headers in a row are not read one by one, and what is between others is not read.
+    @Test(arguments: [(100_000, 0, 1000, 2_000_000), (100, 100_000, 1000, 100_000)]) func walksInFewReads(
+        blocks: Int, size: Int, reads: Int, bytes: Int
+    ) throws {
+        let source = CountingSource(frame(blocks: blocks, of: size))
+        #expect(try ZstdSource(source, limits: .standard).count == blocks * size)
+        let counts = source.counts.withLock { $0 }
+        #expect(counts.reads < reads && counts.bytes < bytes, "\(counts)")
+    }
+
+    @Test(
+        arguments: [
+            [0x28, 0xB5, 0x2F, 0xFD, 0, 0, 1, 0, 0], [0x28, 0xB5, 0x2F, 0xFD, 0x20, 0, 1, 0, 0],
+            [0x50, 0x2A, 0x4D, 0x18, 0, 0, 0, 0],
+        ] as [[UInt8]]) func boundsTheNumberOfFrames(empty: [UInt8]) throws
+    {
+        func source(_ count: Int) throws -> ZstdSource {
+            let frames = Array([[UInt8]](repeating: empty, count: count).joined())
+            return try ZstdSource(MemorySource(frame(blocks: 1, of: 1000) + frames, path: "many"), limits: .standard)
+        }
+        #expect(throws: CheckpointError.self) { try source(ReadLimits.standard.zstdFrames) }
+        let most = try source(ReadLimits.standard.zstdFrames - 1)
+        #expect(try bytes(most, 0, 1000) == [UInt8](repeating: 0, count: 1000))
     }
 
     /// A long frame of a format that is read everywhere.
