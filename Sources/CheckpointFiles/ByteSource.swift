@@ -13,11 +13,22 @@ public protocol ByteSource: Sendable {
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput` when the source does not give them.
     func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError)
+
+    /// Checks what could not be checked while it was read, to be called when all that was wanted has been read and nothing is being read.
+    ///
+    /// If it does not throw, every byte that was read before belongs to a unit (a frame of a compressed file) that was read to its end
+    /// and has the length and the checksum that are recorded for it.
+    ///
+    /// - Throws: ``CheckpointError`` of category `malformed` where that is not so, or `inputOutput`.
+    func finish() throws(CheckpointError)
 }
 
 extension ByteSource {
     /// False: most sources can be read anywhere.
     public var isSequential: Bool { false }
+
+    /// Nothing: most sources have nothing to check.
+    public func finish() throws(CheckpointError) {}
 
     /// The bytes of `range`, which must lie within the source.
     func bytes(_ range: Range<Int>) throws(CheckpointError) -> [UInt8] {

@@ -145,7 +145,8 @@ public struct Checkpoint: Sendable {
     /// Fills `buffer` with the tensor's bytes from `offset` within it on: row-major, little-endian, whatever its layout in the file.
     ///
     /// Where the tensor is not contiguous, `offset` and the buffer must be whole elements. Bytes that have a checksum are held against
-    /// it before any of them is handed out for the first time.
+    /// it before any of them is handed out for the first time; those of a zstd file only at the end of a frame, which
+    /// ``ByteSource/finish()`` goes to.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput` when the file does not give them, `malformed` when their checksum is
     ///   wrong.

@@ -14,7 +14,8 @@ public struct TensorScan: Sendable {
 extension Checkpoint {
     /// Reads the tensors' bytes once, on several threads, through buffers of half a megabyte.
     ///
-    /// The result does not depend on `threads`.
+    /// The result does not depend on `threads`. Of a compressed file what was read is held against its checksums, even where that means
+    /// to read on to the end of a frame.
     ///
     /// - Parameters:
     ///   - tensors: tensors of this checkpoint.
@@ -23,7 +24,7 @@ extension Checkpoint {
     ///   - threads: how many threads to use.
     ///   - progress: told of every buffer; can stop the work.
     /// - Returns: what was found, in the order of `tensors`.
-    /// - Throws: ``CheckpointError`` of category `inputOutput` or `cancelled`.
+    /// - Throws: ``CheckpointError`` of category `inputOutput`, `malformed` (a wrong checksum) or `cancelled`.
     public func scan(
         _ tensors: [TensorInfo], statistics: Bool, sha256: Bool, threads: Int, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> [TensorScan] {
@@ -96,6 +97,7 @@ private final class TensorScanner: Sendable {
         }
         var found = findings.withLock { $0 }
         if let failure = found.failure { throw failure }
+        for file in checkpoint.files { try file.source.finish() }
         found.parts.sort { ($0.tensor, $0.start) < ($1.tensor, $1.start) }
         var index = 0
         while index < found.parts.count {

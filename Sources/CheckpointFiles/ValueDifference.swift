@@ -81,6 +81,7 @@ private final class ValueComparison: Sendable {
         DispatchQueue.concurrentPerform(iterations: count) { _ in work() }
         let (failure, changed) = findings.withLock { $0 }
         if let failure { throw failure }
+        for file in a.files + b.files { try file.source.finish() }
         return changed.sorted { $0.number < $1.number }.map(\.difference)
     }
 

@@ -62,6 +62,36 @@ import Testing
         }
     }
 
+    /// Bytes of a frame are not handed out for good before its end was reached.
+    @Test func findsAWrongChecksumBehindWhatIsRead() throws {
+        let plain = try Checkpoint.open(Repository.fixture("safetensors/every-dtype.safetensors"))
+        let packed = try Checkpoint.open(Repository.fixture("malformed-zstd/checksum"))
+        let first = try #require(packed.tensors.first)
+        #expect(throws: CheckpointError.self) {
+            try packed.scan([first], statistics: false, sha256: true, threads: 1)
+        }
+        for (a, b) in [(plain, packed), (packed, plain)] {
+            #expect(throws: CheckpointError.self) {
+                try CheckpointDifference(from: a, to: b).compareValues(threads: 1)
+            }
+        }
+        let source = try Checkpoint.open(Repository.fixture("malformed-zstd/checksum")).files[0].source
+        _ = try bytes(source, 0, 1000)
+        #expect(throws: CheckpointError.self) { try source.finish() }
+    }
+
+    /// The checksum of the frame that is left is looked at, too.
+    @Test func findsAWrongChecksumInAFrameThatIsLeft() throws {
+        let file = try Data(contentsOf: URL(filePath: Repository.fixture("zstd/frames-every-dtype.safetensors.zst")))
+        let other = try Data(contentsOf: URL(filePath: Repository.fixture("malformed-zstd/checksum")))
+        let source = try ZstdSource(MemorySource(Array(other + file), path: "two"), limits: .standard)
+        _ = try bytes(source, 0, 1000)
+        #expect(throws: CheckpointError.self) {
+            _ = try bytes(source, source.count - 1000, 1000)
+            try source.finish()
+        }
+    }
+
     /// Whatever is read first, what a seek table says wrongly about its frames gives no other bytes.
     @Test(arguments: ["table-shifted", "table-shifted-back"]) func readsOneMeaningBesideALyingTable(name: String) throws
     {

@@ -15,6 +15,8 @@ struct ZstdFrames: Sendable {
         var content = 0..<0
         /// Whether its length is more than what a seek table says.
         var isExact = true
+        /// Whether it was unpacked to see how long it is.
+        var isCounted = false
     }
 
     private(set) var frames: [Frame] = []
@@ -65,6 +67,7 @@ struct ZstdFrames: Sendable {
                 size = known
             } else {
                 size = try decoder.countContent(of: frames[index].range, limit: most - end)
+                frames[index].isCounted = true
             }
             guard claim == nil || claim == size else {
                 throw CheckpointError(

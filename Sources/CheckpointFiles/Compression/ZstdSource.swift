@@ -14,8 +14,24 @@ final class ZstdSource: ByteSource {
     private let source: any ByteSource
     private let frames: ZstdFrames
     private let limits: ReadLimits
-    /// Those that nobody uses now.
-    private let readers = Mutex<[ZstdReader]>([])
+    private let readers: Mutex<Readers>
+
+    private struct Readers {
+        /// Those that nobody uses now, the one that was used last at the end.
+        var waiting: [ZstdReader] = []
+        var inUse = 0
+        /// How many were ever in use at once, which is how many are kept: each holds a window.
+        var mostInUse = 0
+        /// What was read of each frame.
+        var progress: [FrameProgress]
+    }
+
+    private enum FrameProgress {
+        case nothing
+        case part
+        /// To its end, where its length and checksum are checked.
+        case all
+    }
 
     /// Reads where the frames are; where nothing says how long a frame's content is, that is unpacked once to see.
     ///
@@ -26,6 +42,7 @@ final class ZstdSource: ByteSource {
         path = source.path
         frames = try ZstdFrames(source, limits: limits)
         count = frames.contentCount
+        readers = Mutex(Readers(progress: frames.frames.map { $0.isCounted ? .all : .nothing }))
         isSequential = frames.frames.contains { !$0.isExact || $0.content.count > limits.seekableFrameBytes }
     }
 
@@ -34,26 +51,62 @@ final class ZstdSource: ByteSource {
         guard offset >= 0, offset <= count - buffer.byteCount else {
             throw CheckpointError(.inputOutput, path: path, "the bytes end early", offset: offset)
         }
-        let start = frames.start(for: offset)
-        var reader: ZstdReader
-        if let waiting = takeReader(before: offset, notBefore: frames.frames[start].content.lowerBound) {
-            reader = waiting
-        } else {
-            reader = try ZstdReader(source, frames, index: start, limits: limits)
+        readers.withLock {
+            $0.inUse += 1
+            $0.mostInUse = max($0.mostInUse, $0.inUse)
         }
-        try reader.read(offset - reader.position, into: nil)
-        try buffer.withUnsafeMutableBytes { bytes throws(CheckpointError) in try reader.read(bytes.count, into: bytes) }
-        readers.withLock { readers in
-            readers.append(reader)
-            // Each holds a window; more than there are threads are of no use.
-            if readers.count > 2 { readers.removeFirst() }
+        defer { readers.withLock { $0.inUse -= 1 } }
+        var reader = try takeReader(for: offset)
+        try unpack(offset - reader.position, from: &reader)
+        try buffer.withUnsafeMutableBytes { bytes throws(CheckpointError) in
+            try unpack(bytes.count, from: &reader, into: bytes)
+        }
+        giveBack(reader)
+    }
+
+    /// Unpacks every frame of which a part was read to its end, unless that was done before.
+    func finish() throws(CheckpointError) {
+        for (index, frame) in frames.frames.enumerated() {
+            guard readers.withLock({ $0.progress[index] == .part }) else { continue }
+            var reader = try takeReader(for: frame.content.upperBound - 1)
+            try unpack(frame.content.upperBound - reader.position, from: &reader)
+            giveBack(reader)
         }
     }
 
-    private func takeReader(before offset: Int, notBefore start: Int) -> ZstdReader? {
+    /// The reader that has the least to unpack on its way to `offset`, a new one where none can get there.
+    private func takeReader(for offset: Int) throws(CheckpointError) -> ZstdReader {
+        let start = frames.start(for: offset)
+        let places = frames.frames[start].content.lowerBound...offset
+        let taken = readers.withLock { readers in
+            let fit = readers.waiting.indices.filter { places.contains(readers.waiting[$0].position) }
+            let best = fit.max { readers.waiting[$0].position < readers.waiting[$1].position }
+            return best.map { readers.waiting.remove(at: $0) }
+        }
+        if let taken { return taken }
+        return try ZstdReader(source, frames, index: start, limits: limits)
+    }
+
+    /// Unpacks bytes, and keeps account of what was read of each frame.
+    private func unpack(
+        _ count: Int, from reader: inout ZstdReader, into buffer: UnsafeMutableRawBufferPointer? = nil
+    ) throws(CheckpointError) {
+        let first = reader.index
+        try reader.read(count, into: buffer)
+        let last = reader.index
+        let isWithin = last < frames.frames.count && reader.position > frames.frames[last].content.lowerBound
         readers.withLock { readers in
-            let fit = readers.indices.filter { (start...offset).contains(readers[$0].position) }
-            return fit.max { readers[$0].position < readers[$1].position }.map { readers.remove(at: $0) }
+            for index in first..<last { readers.progress[index] = .all }
+            if isWithin, readers.progress[last] == .nothing { readers.progress[last] = .part }
+        }
+    }
+
+    /// Keeps a reader for later, unless it is at the end.
+    private func giveBack(_ reader: ZstdReader) {
+        guard reader.index < frames.frames.count else { return }
+        readers.withLock { readers in
+            readers.waiting.append(reader)
+            if readers.waiting.count > readers.mostInUse { readers.waiting.removeFirst() }
         }
     }
 }
