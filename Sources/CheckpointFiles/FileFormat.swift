@@ -40,7 +40,7 @@ public enum FileFormat: String, Sendable, CaseIterable {
     /// A safetensors file has no signature: it is told by a length that could be a header's and the brace that follows. Only then
     /// are signatures asked, and only then is a plausible length enough by itself.
     init?(head: [UInt8], limits: ReadLimits) {
-        let headerLength = head.count >= 8 ? head[..<8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) } : nil
+        let headerLength = head.count >= 8 ? head.bits(at: 0, count: 8) : nil
         let text = head.drop { $0 == 0x20 || (0x09...0x0D).contains($0) }
         let isPlausible = headerLength.map { $0 <= UInt64(limits.headerBytes) } ?? false
         let headerStart = head.dropFirst(8).drop { $0 == 0x20 || (0x09...0x0D).contains($0) }.first
@@ -84,8 +84,7 @@ public enum FileFormat: String, Sendable, CaseIterable {
 
     private static func firstEntryName(ofZip head: [UInt8]) -> String {
         guard head.count >= 30 else { return "" }
-        let count = Int(head[26]) | Int(head[27]) << 8
-        return String(decoding: head.dropFirst(30).prefix(count), as: UTF8.self)
+        return String(decoding: head.dropFirst(30).prefix(head.integer(at: 26, count: 2)), as: UTF8.self)
     }
 
     private static func isHTML(_ text: ArraySlice<UInt8>) -> Bool {

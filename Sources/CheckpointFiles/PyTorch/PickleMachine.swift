@@ -12,7 +12,6 @@ struct PickleMachine {
         var graph: PickleGraph
         var value: PickleValue
         var end: Int
-        var protocolVersion: Int
     }
 
     /// The longest line of a text operation.
@@ -31,7 +30,6 @@ struct PickleMachine {
     private var memo: [PickleValue] = []
     private var operations = 0
     private var frameEnd = 0
-    private var protocolVersion = 0
 
     private init(_ bytes: [UInt8], from start: Int, valueBytes: Int) {
         self.bytes = bytes
@@ -45,8 +43,7 @@ struct PickleMachine {
     static func run(_ bytes: [UInt8], from start: Int = 0, valueBytes: Int) throws(MalformedInput) -> Result {
         var machine = PickleMachine(bytes, from: start, valueBytes: valueBytes)
         let value = try machine.run()
-        return Result(
-            graph: machine.graph, value: value, end: machine.position, protocolVersion: machine.protocolVersion)
+        return Result(graph: machine.graph, value: value, end: machine.position)
     }
 
     private mutating func run() throws(MalformedInput) -> PickleValue {
@@ -85,7 +82,6 @@ struct PickleMachine {
         case .protocol:
             let version = try Int(byte())
             guard version <= 5 else { throw .other("the pickle's protocol is \(version)", expected: "5 at the most") }
-            protocolVersion = max(protocolVersion, version)
         case .frame:
             let count = try count(bytes: 8)
             guard position >= frameEnd else { throw .other("a frame begins within another") }
@@ -215,7 +211,7 @@ extension PickleMachine {
 
     /// A little-endian integer of so many bytes.
     private mutating func unsigned(_ byteCount: Int) throws(PickleFailure) -> UInt64 {
-        try bytes[take(byteCount)].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+        try bytes.bits(at: take(byteCount).lowerBound, count: byteCount)
     }
 
     /// A length or an index.
@@ -334,8 +330,8 @@ extension PickleMachine {
     private mutating func long(count: Int) throws(PickleFailure) {
         let range = try take(count)
         guard count <= 8 else { return try push(graph.number()) }
-        let negative = bytes[range].last.map { $0 >= 0x80 } ?? false
-        let value = bytes[range].reversed().reduce(negative ? -1 : 0) { $0 << 8 | Int64($1) }
+        let unused = 64 - 8 * count
+        let value = Int64(bitPattern: bytes.bits(at: range.lowerBound, count: count) << unused) >> unused
         try push(graph.integer(Int(value)))
     }
 

@@ -112,7 +112,7 @@ private struct LegacyPickles {
                     "the file is cut short within the storage \"\(excerpt(key))\"", at: source.count,
                     expected: "\(storage.byteCount) bytes and their number", found: "\(source.count - position)")
             }
-            let count = try source.bytes(position..<position + 8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+            let count = try source.bytes(position..<position + 8).bits(at: 0, count: 8)
             let expected = storage.byteCount / ((storage.dtype?.bitWidth ?? 8) / 8)
             guard count == UInt64(expected) else {
                 throw malformed(

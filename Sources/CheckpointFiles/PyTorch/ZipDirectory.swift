@@ -20,7 +20,7 @@ struct ZipDirectory: Sendable {
 
     /// In the order of their data.
     let records: [Record]
-    /// Whether every record has a checksum of zero, which is how torch says that it recorded none.
+    /// Whether any record has a checksum; torch writes zeros where it recorded none.
     let hasChecksums: Bool
 
     /// The central directory, the names in it in lower case.
@@ -90,30 +90,32 @@ struct ZipDirectory: Sendable {
         guard source.count >= 22 else { throw ZipFailure("the zip archive is cut short", at: source.count) }
         let endStart = source.count - 22
         let end = try source.bytes(endStart..<source.count, as: ZipFailure.self)
-        guard end.unsigned(0, 4) == 0x0605_4B50, end.unsigned(20, 2) == 0 else {
+        guard end.integer(at: 0, count: 4) == 0x0605_4B50, end.integer(at: 20, count: 2) == 0 else {
             throw ZipFailure(
                 "the zip archive does not end in its end record, or has a comment: it was cut short, or something stands behind it",
                 at: endStart)
         }
         var fields: [(name: String, value: Int)] = [
-            ("this disk", end.unsigned(4, 2)), ("disk of the directory", end.unsigned(6, 2)),
-            ("records on this disk", end.unsigned(8, 2)), ("records", end.unsigned(10, 2)),
-            ("length of the directory", end.unsigned(12, 4)), ("place of the directory", end.unsigned(16, 4)),
+            ("this disk", end.integer(at: 4, count: 2)), ("disk of the directory", end.integer(at: 6, count: 2)),
+            ("records on this disk", end.integer(at: 8, count: 2)), ("records", end.integer(at: 10, count: 2)),
+            ("length of the directory", end.integer(at: 12, count: 4)),
+            ("place of the directory", end.integer(at: 16, count: 4)),
         ]
         var directoryEnd = endStart
         if endStart >= 76 {
             let locator = try source.bytes(endStart - 20..<endStart, as: ZipFailure.self)
-            if locator.unsigned(0, 4) == 0x0706_4B50 {
+            if locator.integer(at: 0, count: 4) == 0x0706_4B50 {
                 directoryEnd = endStart - 76
-                guard locator.unsigned(8, 8) == directoryEnd, locator.unsigned(4, 4) == 0, locator.unsigned(16, 4) == 1
+                guard locator.integer(at: 8, count: 8) == directoryEnd, locator.integer(at: 4, count: 4) == 0,
+                    locator.integer(at: 16, count: 4) == 1
                 else { throw ZipFailure("the zip64 locator points elsewhere", at: endStart - 20) }
                 let record = try source.bytes(directoryEnd..<endStart - 20, as: ZipFailure.self)
-                guard record.unsigned(0, 4) == 0x0606_4B50, record.unsigned(4, 8) == 44 else {
+                guard record.integer(at: 0, count: 4) == 0x0606_4B50, record.integer(at: 4, count: 8) == 44 else {
                     throw ZipFailure("the zip64 end record is not where its locator points", at: directoryEnd)
                 }
                 let places = [(16, 4), (20, 4), (24, 8), (32, 8), (40, 8), (48, 8)]
                 for (index, (place, count)) in places.enumerated() {
-                    let value = record.unsigned(place, count)
+                    let value = record.integer(at: place, count: count)
                     let overflow = index < 4 ? 0xFFFF : 0xFFFF_FFFF
                     guard fields[index].value == value || fields[index].value == overflow else {
                         throw ZipFailure(
@@ -146,13 +148,13 @@ struct ZipDirectory: Sendable {
         records.reserveCapacity(count)
         var position = 0
         for _ in 0..<count {
-            guard text.count - position >= 46, text.unsigned(position, 4) == 0x0201_4B50 else {
+            guard text.count - position >= 46, text.integer(at: position, count: 4) == 0x0201_4B50 else {
                 throw ZipFailure("the zip directory has fewer records than it says", at: base + position)
             }
             let start = position
-            let nameCount = text.unsigned(start + 28, 2)
-            let extraCount = text.unsigned(start + 30, 2)
-            let commentCount = text.unsigned(start + 32, 2)
+            let nameCount = text.integer(at: start + 28, count: 2)
+            let extraCount = text.integer(at: start + 30, count: 2)
+            let commentCount = text.integer(at: start + 32, count: 2)
             let nameStart = start + 46
             guard text.count - nameStart >= nameCount + extraCount + commentCount else {
                 throw ZipFailure("a record of the zip directory is cut short", at: base + start)
@@ -164,26 +166,26 @@ struct ZipDirectory: Sendable {
                     found: found)
             }
             if let problem = problem(withName: text[name]) { throw refused(problem) }
-            let flags = text.unsigned(start + 8, 2)
+            let flags = text.integer(at: start + 8, count: 2)
             guard flags & 0x0001 == 0 else { throw refused("is encrypted") }
             guard flags & ~0x0808 == 0 else { throw refused("has unknown flags, 0x" + String(flags, radix: 16)) }
-            let method = text.unsigned(start + 10, 2)
+            let method = text.integer(at: start + 10, count: 2)
             guard method == 0 else {
                 let name = [8: ", deflate", 93: ", zstd", 99: ", encryption"][method] ?? ""
                 throw refused("is compressed (method \(method)\(name)), which torch does not do")
             }
-            var compressedCount = text.unsigned(start + 20, 4)
-            var dataCount = text.unsigned(start + 24, 4)
-            var offset = text.unsigned(start + 42, 4)
-            var disk = text.unsigned(start + 34, 2)
+            var compressedCount = text.integer(at: start + 20, count: 4)
+            var dataCount = text.integer(at: start + 24, count: 4)
+            var offset = text.integer(at: start + 42, count: 4)
+            var disk = text.integer(at: start + 34, count: 2)
             var usesZip64 = false
             var extra = name.upperBound
             let extraEnd = extra + extraCount
             while extra < extraEnd {
-                guard extraEnd - extra >= 4, extraEnd - extra - 4 >= text.unsigned(extra + 2, 2) else {
+                guard extraEnd - extra >= 4, extraEnd - extra - 4 >= text.integer(at: extra + 2, count: 2) else {
                     throw refused("has an extra field that is cut short")
                 }
-                let (identifier, count) = (text.unsigned(extra, 2), text.unsigned(extra + 2, 2))
+                let (identifier, count) = (text.integer(at: extra, count: 2), text.integer(at: extra + 2, count: 2))
                 if identifier == 1 {
                     guard !usesZip64 else { throw refused("has two zip64 fields") }
                     usesZip64 = true
@@ -193,7 +195,7 @@ struct ZipDirectory: Sendable {
                         guard extra + 4 + count - place >= width else {
                             throw refused("has a zip64 field that is too short")
                         }
-                        value = text.unsigned(place, width)
+                        value = text.integer(at: place, count: width)
                         place += width
                     }
                     try take(8, &dataCount, 0xFFFF_FFFF)
@@ -213,7 +215,7 @@ struct ZipDirectory: Sendable {
             }
             records.append(
                 Record(
-                    data: offset..<offset + dataCount, checksum: UInt32(text.unsigned(start + 16, 4)),
+                    data: offset..<offset + dataCount, checksum: UInt32(text.integer(at: start + 16, count: 4)),
                     nameStart: UInt32(nameStart), nameCount: UInt16(nameCount), flags: UInt16(flags),
                     usesZip64: usesZip64))
             position = nameStart + nameCount + extraCount + commentCount
@@ -262,17 +264,19 @@ struct ZipDirectory: Sendable {
             let between = try source.bytes(end..<offset + 30 + name.count, as: ZipFailure.self)
             if index > 0 { try checkDescriptor(between, of: records[index - 1], text: text) }
             let header = Array(between[descriptor...])
-            guard header.unsigned(0, 4) == 0x0403_4B50 else { throw refused("has no local header where it should") }
-            guard header.unsigned(26, 2) == name.count, header[30...].elementsEqual(name) else {
+            guard header.integer(at: 0, count: 4) == 0x0403_4B50 else {
+                throw refused("has no local header where it should")
+            }
+            guard header.integer(at: 26, count: 2) == name.count, header[30...].elementsEqual(name) else {
                 throw refused("has another name in its local header", found: "\"\(excerpt(header[30...]))\"")
             }
-            guard header.unsigned(6, 2) == Int(record.flags), header.unsigned(8, 2) == 0 else {
+            guard header.integer(at: 6, count: 2) == Int(record.flags), header.integer(at: 8, count: 2) == 0 else {
                 throw refused("has other flags, or another compression, in its local header")
             }
             // Torch writes zeros here and the truth behind the data; where the truth does not fit it stands in an extra field.
             let isDeferred = record.flags & 8 != 0
             for (place, value) in [(14, Int(record.checksum)), (18, record.data.count), (22, record.data.count)] {
-                let found = header.unsigned(place, 4)
+                let found = header.integer(at: place, count: 4)
                 let isElsewhere = place != 14 && record.usesZip64 && found == 0xFFFF_FFFF
                 guard found == value || (isDeferred && found == 0) || isElsewhere else {
                     throw refused(
@@ -280,7 +284,7 @@ struct ZipDirectory: Sendable {
                         found: "\(found)")
                 }
             }
-            let start = offset + 30 + name.count + header.unsigned(28, 2)
+            let start = offset + 30 + name.count + header.integer(at: 28, count: 2)
             descriptor = isDeferred ? (record.usesZip64 ? 24 : 16) : 0
             guard directory - descriptor >= start, directory - descriptor - start >= record.data.count else {
                 throw refused("is cut short by the directory")
@@ -302,8 +306,9 @@ struct ZipDirectory: Sendable {
     private static func checkDescriptor(_ bytes: [UInt8], of record: Record, text: [UInt8]) throws(ZipFailure) {
         guard record.flags & 8 != 0 else { return }
         let width = record.usesZip64 ? 8 : 4
-        guard bytes.unsigned(0, 4) == 0x0807_4B50, bytes.unsigned(4, 4) == Int(record.checksum),
-            bytes.unsigned(8, width) == record.data.count, bytes.unsigned(8 + width, width) == record.data.count
+        guard bytes.integer(at: 0, count: 4) == 0x0807_4B50, bytes.integer(at: 4, count: 4) == Int(record.checksum),
+            bytes.integer(at: 8, count: width) == record.data.count,
+            bytes.integer(at: 8 + width, count: width) == record.data.count
         else {
             throw ZipFailure(
                 "the record \"\(excerpt(text[record.name]))\" has a data descriptor that disagrees with the directory",
@@ -346,14 +351,5 @@ private enum ZipFailure: Error {
 extension ByteSource {
     fileprivate func bytes(_ range: Range<Int>, as: ZipFailure.Type) throws(ZipFailure) -> [UInt8] {
         do throws(CheckpointError) { return try bytes(range) } catch { throw .reading(error) }
-    }
-}
-
-extension [UInt8] {
-    /// The little-endian integer of `count` bytes at `start`; -1 where it does not fit in 63 bits.
-    fileprivate func unsigned(_ start: Int, _ count: Int) -> Int {
-        var value: UInt64 = 0
-        for index in (start..<start + count).reversed() { value = value << 8 | UInt64(self[index]) }
-        return Int(exactly: value) ?? -1
     }
 }

@@ -19,8 +19,7 @@ struct SafetensorsFile: FileContents {
         guard source.count >= 8 else {
             throw malformed("the file is cut short", expected: "8 bytes or more", found: "\(source.count)")
         }
-        let lengthBytes = try source.bytes(0..<8)
-        let length = lengthBytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        let length = try source.bytes(0..<8).bits(at: 0, count: 8)
         guard length <= UInt64(limits.headerBytes) else {
             let swapped = length.byteSwapped
             let isSwapped = swapped <= UInt64(source.count - 8)
