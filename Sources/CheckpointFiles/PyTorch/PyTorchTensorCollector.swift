@@ -6,6 +6,11 @@ struct PyTorchTensorCollector {
         case other(String)
     }
 
+    /// The most entries in a tensor's metadata; torch writes two, and subclasses of tensors a few.
+    private static let metadataLimit = 16
+    /// How deep parameters may be nested, which torch does not do: each level is walked for every tensor above it.
+    private static let parameterLimit = 8
+
     private let pickle: TorchPickle
     private let graph: PickleGraph
     private let limits: ReadLimits
@@ -157,10 +162,14 @@ struct PyTorchTensorCollector {
             return .other(key == nil ? "class" : "storage without a tensor")
         }
         var call = try tensorCall(value, name)
+        var depth = 0
         while case .parameter = call.recipe {
             guard let inner = call.arguments.first else { throw malformed("a parameter holds no tensor", tensor: name) }
+            depth += 1
+            guard depth <= Self.parameterLimit else {
+                throw malformed("parameters are nested deeper than \(Self.parameterLimit) levels", tensor: name)
+            }
             call = try tensorCall(inner, name)
-            try spend()
         }
         guard case .subclass = call.recipe else { return try find(call.recipe, call.arguments, name) }
         // The function that makes the tensor, its class, the function's arguments, attributes.
@@ -287,11 +296,7 @@ struct PyTorchTensorCollector {
         if dtype == .f4E2M1, shape.isEmpty {
             throw malformed("a tensor of pairs of four bits is a scalar", tensor: name)
         }
-        var signs = (isConjugated: false, isNegated: false)
-        if let metadata, case .dictionary = graph.content(metadata) {
-            signs.isConjugated = graph.value(of: metadata, forKey: "conj") == .true
-            signs.isNegated = graph.value(of: metadata, forKey: "neg") == .true
-        }
+        let signs = try signs(metadata, name)
         let isFloat = dtype.isComplex || [.f64, .f32, .f16, .bf16].contains(dtype)
         guard (!signs.isConjugated || dtype.isComplex) && (!signs.isNegated || isFloat) else {
             throw malformed("a tensor is conjugated or negated whose type cannot be", tensor: name)
@@ -300,6 +305,39 @@ struct PyTorchTensorCollector {
         return result.entry(
             storage: storage.number, offset: storage.offset + start * elementSize, dtype: dtype, shape: shape,
             strides: strides, isConjugated: signs.isConjugated, isNegated: signs.isNegated)
+    }
+
+    /// What a tensor's metadata says of the signs of its elements.
+    ///
+    /// The metadata may belong to any number of tensors, and is read for each of them: it must be short.
+    private mutating func signs(
+        _ metadata: PickleValue?, _ name: [UInt8]
+    ) throws(CheckpointError) -> (isConjugated: Bool, isNegated: Bool) {
+        var signs = (isConjugated: false, isNegated: false)
+        guard let metadata, case .dictionary = graph.content(metadata) else { return signs }
+        var keys: [ArraySlice<UInt8>] = []
+        var cursor = graph.cursor(at: metadata)
+        while let (key, value) = graph.next(&cursor) {
+            guard cursor.count <= Self.metadataLimit else {
+                throw malformed("a tensor's metadata has more than \(Self.metadataLimit) entries", tensor: name)
+            }
+            guard let range = key.flatMap(graph.textRange) else { continue }
+            let key = graph.pickle[range]
+            try spend(work: range.count * (keys.count + 1))
+            guard !keys.contains(where: { $0.elementsEqual(key) }) else {
+                throw malformed("a tensor's metadata has the key \"\(excerpt(key))\" twice", tensor: name)
+            }
+            keys.append(key)
+            let isConjugation = key.elementsEqual("conj".utf8)
+            guard isConjugation || key.elementsEqual("neg".utf8) else { continue }
+            // Python would take anything for one of the two.
+            guard case .bool(let isSet) = graph.content(value) else {
+                throw malformed(
+                    "a tensor's metadata says \"\(excerpt(key))\" with what is neither true nor false", tensor: name)
+            }
+            if isConjugation { signs.isConjugated = isSet } else { signs.isNegated = isSet }
+        }
+        return signs
     }
 
     /// The integers of a tuple, or of a `torch.Size` of one; nil where there are others, or too many.
