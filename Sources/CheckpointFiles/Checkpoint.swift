@@ -282,33 +282,37 @@ public struct Checkpoint: Sendable {
     ///
     /// A tensor that no entry lists is read all the same, with a warning: loaders that go by file use it.
     private mutating func checkIndex(_ index: ShardIndex, path: String) throws(CheckpointError) {
+        func misplaced(_ name: ArraySlice<UInt8>, _ other: Int, _ number: Int) -> CheckpointError {
+            let isInBoth = files[other].contents.position(of: name) != nil
+            return CheckpointError(
+                .malformed, path: path,
+                isInBoth
+                    ? "the tensor is in two files, \"\(index.files[other])\" and \"\(index.files[number])\""
+                    : "the tensor is listed in \"\(index.files[other])\" but is in \"\(index.files[number])\"",
+                tensor: excerpt(name))
+        }
         var isFound = [Bool](repeating: false, count: index.count)
         var foundCount = 0
-        var unlisted: [[UInt8]: Int] = [:]
+        // Their numbers among all tensors: a file of some bytes can have a million long names.
+        var unlisted: [UInt32] = []
         for (number, file) in files.enumerated() {
             for tensor in 0..<file.tensorCount {
                 let name = file.contents.name(at: tensor)
-                var other: Int?
-                if let position = index.position(of: name) {
-                    let listed = index.file(at: position)
-                    if listed == number {
-                        isFound[position] = true
-                        foundCount += 1
-                    } else {
-                        other = listed
-                    }
-                } else {
-                    other = unlisted.updateValue(number, forKey: Array(name))
+                guard let position = index.position(of: name) else {
+                    unlisted.append(UInt32(firstTensors[number] + tensor))
+                    continue
                 }
-                guard let other else { continue }
-                let isInBoth = files[other].contents.position(of: name) != nil
-                throw CheckpointError(
-                    .malformed, path: path,
-                    isInBoth
-                        ? "the tensor is in two files, \"\(index.files[other])\" and \"\(index.files[number])\""
-                        : "the tensor is listed in \"\(index.files[other])\" but is in \"\(index.files[number])\"",
-                    tensor: excerpt(name))
+                let listed = index.file(at: position)
+                guard listed == number else { throw misplaced(name, listed, number) }
+                isFound[position] = true
+                foundCount += 1
             }
+        }
+        var names = NameTable(capacity: unlisted.count)
+        for id in unlisted.indices {
+            guard let earlier = names.insert(UInt32(id), name: { name(at: Int(unlisted[Int($0)])) }) else { continue }
+            let number = Int(unlisted[id])
+            throw misplaced(name(at: number), file(ofTensor: Int(unlisted[Int(earlier)])), file(ofTensor: number))
         }
         if foundCount < index.count, let position = isFound.firstIndex(of: false) {
             throw CheckpointError(
@@ -316,11 +320,12 @@ public struct Checkpoint: Sendable {
                 "the index lists \(index.count - foundCount) tensor\(index.count - foundCount == 1 ? "" : "s") that the files do not hold, the first in \"\(index.files[index.file(at: position)])\"",
                 tensor: index.name(at: position))
         }
-        if let (name, number) = unlisted.min(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+        let first = unlisted.min { name(at: Int($0)).lexicographicallyPrecedes(name(at: Int($1))) }
+        if let first = first.map({ Int($0) }) {
             warnings.append(
                 CheckpointWarning(
                     path: path,
-                    "\(unlisted.count) tensor\(unlisted.count == 1 ? " is" : "s are") in the files but not in the index, such as \"\(excerpt(name[...]))\" in \"\(index.files[number])\""
+                    "\(unlisted.count) tensor\(unlisted.count == 1 ? " is" : "s are") in the files but not in the index, such as \"\(excerpt(name(at: first)))\" in \"\(index.files[file(ofTensor: first)])\""
                 ))
         }
         let totalSize = files.reduce(0) { $0.adding(clamped: $1.contents.dataByteCount) }
