@@ -7,7 +7,7 @@ public struct ReadLimits: Sendable, Equatable {
     public var headerBytes = 100_000_000
     /// The longest shard index, in bytes.
     public var indexBytes = 100_000_000
-    /// The most tensors in one file, or in one index.
+    /// The most tensors in one file, or in one index; what PyTorch checkpoints may hold of them is bounded by ``pickleMemoryBytes``.
     public var tensors = 1_000_000
     /// The longest name of a tensor, a metadata key or a file in an index, in bytes as they stand in the file.
     public var nameBytes = 4096
@@ -23,6 +23,10 @@ public struct ReadLimits: Sendable, Equatable {
     public var pickleBytes = 32_000_000
     /// The most memory that the values of a pickle may take, in bytes; there are about 250 a tensor.
     public var pickledValueBytes = 40_000_000
+    /// The most memory that opening PyTorch checkpoints may take, in bytes: the directory of the archive, the pickle, its values, and all
+    /// that is made of them; there are about 850 a tensor, so that a
+    /// state_dict of 110,000 still opens.
+    public var pickleMemoryBytes = 100_000_000
     /// The most bytes that the tensors of a file may take which name the same elements again and again, unless ``expandedRatio`` allows
     /// more.
     public var expandedBytes = 1 << 30
@@ -54,5 +58,6 @@ public struct ReadLimits: Sendable, Equatable {
         tensors -= file.tensorCount
         headerBytes = max(0, headerBytes - file.contents.headerByteCount)
         pickledValueBytes = max(0, pickledValueBytes - file.contents.headerByteCount)
+        pickleMemoryBytes = max(0, pickleMemoryBytes - file.contents.headerByteCount)
     }
 }

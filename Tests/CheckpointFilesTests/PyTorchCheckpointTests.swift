@@ -93,6 +93,42 @@ import Testing
         return bytes
     }
 
+    @Test(arguments: [
+        ("storage-packed", ["w"], "q", "quantised tensor (torch.per_tensor_affine)"),
+        ("storage-class-unknown", [], "w", "tensor of an unknown type"),
+        ("storage-class-unknown-shared", ["b"], "a", "tensor of an unknown type"),
+    ]) func saysWhatItCannotRead(file: String, listed: [String], other: String, kind: String) throws {
+        let checkpoint = try Checkpoint.open(Repository.fixture("malformed-pytorch/" + file))
+        #expect(checkpoint.tensors.map(\.name) == listed)
+        #expect(checkpoint.otherTensors.map(\.name) == [other] && checkpoint.otherTensors.map(\.kind) == [kind])
+        #expect(checkpoint.otherTensors.allSatisfy { !$0.isListed })
+    }
+
+    @Test func sharesItsMemoryAmongFiles() throws {
+        try withTemporaryDirectory { directory in
+            for name in ["a.bin", "b.bin"] {
+                try FileManager.default.copyItem(
+                    at: URL(filePath: Repository.fixture("malformed-pytorch/good")), to: directory.appending(path: name)
+                )
+            }
+            let index = directory.appending(path: "pytorch_model.bin.index.json")
+            try Data(#"{"weight_map": {"w": "a.bin", "v": "b.bin"}}"#.utf8).write(to: index)
+            func open(_ file: URL, _ memory: Int) throws(CheckpointError) -> Checkpoint {
+                var limits = ReadLimits.standard
+                limits.pickleMemoryBytes = memory
+                return try Checkpoint.open(file.path(percentEncoded: false), limits: limits)
+            }
+            let file = directory.appending(path: "a.bin")
+            let enough = try #require(stride(from: 0, to: 20_000, by: 20).first { (try? open(file, $0)) != nil })
+            #expect(enough > 500)
+            // With more, it is found that both hold the same tensor.
+            for (memory, words) in [(enough, "than the limit allows"), (2 * enough, "the tensor is")] {
+                let error = #expect(throws: CheckpointError.self) { try open(index, memory) }
+                #expect(error?.description.contains(words) == true, "\(memory): \(String(describing: error))")
+            }
+        }
+    }
+
     @Test func keepsForeignClassesAsLabels() throws {
         let checkpoint = try Checkpoint.open(Repository.fixture("pytorch/lightning.ckpt"))
         let unknown = checkpoint.globals.filter { $0.kind == .unknown }.map(\.name)

@@ -29,17 +29,19 @@ enum Target {
             var names = PickleNames()
             try? names.insert(result.graph)
             for global in names.globals { requirePrintable(global.name.printable()) }
-            let torch = TorchPickle(result.graph, path: "input", limits: limits)
-            let storages = try PyTorchStorages(torch)
+            var budget = PickleBudget(path: "input", limits: limits)
+            let torch = try TorchPickle(result.graph, path: "input", limits: limits, spending: &budget)
+            let storages = try PyTorchStorages(torch, spending: &budget)
             var stored: [StoredBytes] = []
             var end = 0
             for storage in storages.all {
                 // What no file can hold a file cannot be said to hold.
-                guard storage.byteCount < 1 << 50 else { return }
-                stored.append(StoredBytes(range: end..<end + storage.byteCount, checksum: nil))
-                end += storage.byteCount
+                let byteCount = storage.byteCount ?? 0
+                guard byteCount < 1 << 50 else { return }
+                stored.append(StoredBytes(range: end..<end + byteCount, checksum: nil))
+                end += byteCount
             }
-            var collector = PyTorchTensorCollector(torch, storages: storages)
+            var collector = PyTorchTensorCollector(torch, storages: storages, budget: budget)
             let tensors = try collector.collect(result.value, stored: stored, fileSize: end)
             for entry in tensors.entries {
                 let range = stored[entry.storage].range

@@ -37,7 +37,7 @@ public struct PickleGlobal: Sendable, Hashable {
             "_rebuild_meta_tensor_no_storage", "_rebuild_nested_tensor", "_rebuild_wrapper_subclass",
         ],
         "torch._tensor": ["_rebuild_from_type_v2", "Tensor"],
-        "torch": Set(TorchTypes.storages.keys).union(TorchTypes.dtypes.keys).union([
+        "torch": Set(TorchTypes.storages.keys).union(TorchTypes.packedStorages).union(TorchTypes.dtypes.keys).union([
             "Tensor", "Size", "device", "strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc",
             "per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams", "contiguous_format",
             "channels_last", "preserve_format",
@@ -198,6 +198,9 @@ enum TorchTypes {
         "ComplexFloatStorage": .c64, "ComplexDoubleStorage": .c128, "QInt8Storage": .qi8, "QUInt8Storage": .qu8,
         "QInt32Storage": .qi32,
     ]
+
+    /// Classes of storages whose elements share bytes, which are what is counted.
+    static let packedStorages: Set<String> = ["QUInt4x2Storage", "QUInt2x4Storage"]
 
     /// `torch.float32` and its like, without the module.
     static let dtypes: [String: DType] = [

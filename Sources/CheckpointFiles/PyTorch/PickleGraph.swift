@@ -102,15 +102,20 @@ struct PickleGraph: Sendable {
     /// All calls, in the order of the pickle.
     private(set) var objects: [Object] = []
     private var budget: Int
+    private let limit: Int
 
     /// An empty graph that may take `limit` bytes beside those of `pickle`.
     init(_ pickle: [UInt8], limit: Int) {
         self.pickle = pickle
         budget = limit
+        self.limit = limit
         // Every node takes a byte of the pickle at least. Pages that are not used cost nothing, growing would copy.
         nodes.reserveCapacity(min(pickle.count, limit / MemoryLayout<Node>.stride))
         children.reserveCapacity(min(pickle.count, limit / MemoryLayout<PickleValue>.stride))
     }
+
+    /// What it takes in memory, beside the bytes of ``pickle``.
+    var byteCount: Int { limit - budget }
 
     // MARK: Reading
 

@@ -18,7 +18,7 @@ struct PyTorchFile: FileContents {
     private let storages: [StoredBytes]
     private let checksums: ChecksumState?
 
-    var headerByteCount: Int { tensors.names.count }
+    let headerByteCount: Int
     var tensorCount: Int { tensors.entries.count }
     var otherTensors: [OtherTensor] { tensors.others }
     var tied: [[Int]] { tensors.tied }
@@ -39,6 +39,7 @@ struct PyTorchFile: FileContents {
             _ = names.insert(UInt32(id), text: tensors.names) { tensors.entries[Int($0)].name }
         }
         self.names = names
+        headerByteCount = tensors.byteCount + names.byteCount + storages.count * MemoryLayout<StoredBytes>.stride
     }
 
     func tensor(at position: Int, file: Int) -> TensorInfo {

@@ -8,10 +8,12 @@ extension PyTorchFile {
     /// - Throws: ``CheckpointError``: `malformed` with offset or tensor, `unsupported`, or `inputOutput`.
     init(legacy source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         let pickles = try LegacyPickles(source, limits: limits)
-        let torch = TorchPickle(pickles.object.graph, path: source.path, limits: limits)
-        let storages = try PyTorchStorages(torch)
+        var budget = PickleBudget(path: source.path, limits: limits)
+        try budget.spend(memory: pickles.byteCount)
+        let torch = try TorchPickle(pickles.object.graph, path: source.path, limits: limits, spending: &budget)
+        let storages = try PyTorchStorages(torch, spending: &budget)
         let stored = try pickles.places(of: storages, in: source)
-        var collector = PyTorchTensorCollector(torch, storages: storages)
+        var collector = PyTorchTensorCollector(torch, storages: storages, budget: budget)
         let tensors = try collector.collect(pickles.object.value, stored: stored, fileSize: source.count)
         self.init(
             format: .pyTorchLegacy, tensors: tensors, storages: stored,
@@ -25,9 +27,11 @@ private struct LegacyPickles {
     /// What the five pickles name.
     let globals: [PickleGlobal]
 
-    private let keys: [Range<Int>]
-    /// Where the pickles end.
-    private let end: Int
+    /// The list of the storages' keys, and where the pickles end.
+    private let keys: PickleMachine.Result
+
+    /// What they take in memory.
+    var byteCount: Int { keys.end + object.graph.byteCount + keys.graph.byteCount }
 
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         // How long the pickles are only they know: read some, and more where that ends too early.
@@ -71,20 +75,10 @@ private struct LegacyPickles {
                 "the legacy checkpoint was not written by a little-endian machine", at: version.end)
         }
         object = try run(from: machine.end, valueBytes: limits.pickledValueBytes)
-        let list = try run(from: object.end, valueBytes: limits.pickledValueBytes / 4)
-        guard case .list = list.graph.content(list.value) else {
+        keys = try run(from: object.end, valueBytes: limits.pickledValueBytes / 4)
+        guard case .list = keys.graph.content(keys.value) else {
             throw MalformedInput("the legacy checkpoint has no list of its storages", at: object.end)
         }
-        var cursor = list.graph.cursor(at: list.value)
-        var keys: [Range<Int>] = []
-        while let (_, item) = list.graph.next(&cursor) {
-            guard case .text(let range) = list.graph.content(item) else {
-                throw MalformedInput("the key of a storage is no text", at: object.end)
-            }
-            keys.append(range)
-        }
-        self.keys = keys
-        end = list.end
         globals = names.globals
     }
 
@@ -99,37 +93,47 @@ private struct LegacyPickles {
                 .malformed, path: source.path, problem, offset: offset, expected: expected, found: found)
         }
         var places = [StoredBytes?](repeating: nil, count: storages.all.count)
-        var position = end
-        for range in keys {
+        var position = keys.end
+        var cursor = keys.graph.cursor(at: keys.value)
+        while let (_, item) = keys.graph.next(&cursor) {
+            guard let range = keys.graph.textRange(item) else {
+                throw malformed("the key of a storage is no text", at: object.end)
+            }
             let key = object.graph.pickle[range]
             guard let number = storages.number(ofKey: key), places[number] == nil else {
                 throw malformed(
                     "the storage \"\(excerpt(key))\" is listed twice, or nothing speaks of it", at: range.lowerBound)
             }
             let storage = storages.all[number]
-            guard source.count - position >= 8, source.count - position - 8 >= storage.byteCount else {
+            guard let byteCount = storage.byteCount else {
+                throw malformed(
+                    "the storage \"\(excerpt(key))\" is of an unknown class, so that its end is not known",
+                    at: range.lowerBound)
+            }
+            guard source.count - position >= 8, source.count - position - 8 >= byteCount else {
                 throw malformed(
                     "the file is cut short within the storage \"\(excerpt(key))\"", at: source.count,
-                    expected: "\(storage.byteCount) bytes and their number", found: "\(source.count - position)")
+                    expected: "\(byteCount) bytes and their number", found: "\(source.count - position)")
             }
             let count = try source.bytes(position..<position + 8).bits(at: 0, count: 8)
-            let expected = storage.byteCount / ((storage.dtype?.bitWidth ?? 8) / 8)
+            let expected = byteCount / storage.elementSize
             guard count == UInt64(expected) else {
                 throw malformed(
                     "the storage \"\(excerpt(key))\" has another number of elements than the pickle says", at: position,
                     expected: "\(expected)", found: "\(count)")
             }
-            places[number] = StoredBytes(range: position + 8..<position + 8 + storage.byteCount, checksum: nil)
-            position += 8 + storage.byteCount
+            places[number] = StoredBytes(range: position + 8..<position + 8 + byteCount, checksum: nil)
+            position += 8 + byteCount
         }
         guard position == source.count else {
             throw malformed("there are bytes behind the last storage", at: position)
         }
         var stored: [StoredBytes] = []
+        stored.reserveCapacity(places.count)
         for (number, place) in places.enumerated() {
             guard let place else {
                 let key = storages.key(of: storages.all[number])
-                throw malformed("the storage \"\(excerpt(key))\" is not in the file", at: end)
+                throw malformed("the storage \"\(excerpt(key))\" is not in the file", at: keys.end)
             }
             stored.append(place)
         }

@@ -1,43 +1,70 @@
 /// The storages that a pickle speaks of: bytes elsewhere in the file, of which tensors are made.
 struct PyTorchStorages {
+    /// What a storage's class says of its elements.
+    enum Elements: Hashable {
+        case known(DType)
+        /// Bytes whose tensors bring their own type.
+        case any
+        /// Nothing that we know, or elements of less than a byte.
+        case unknown
+    }
+
     /// A storage as the pickle speaks of it.
     struct Storage {
         /// Where the key stands in the pickle.
         var key: Range<Int>
-        /// nil: bytes whose tensors bring their own type.
-        var dtype: DType?
-        var byteCount: Int
+        /// nil where the elements are of unknown size.
+        var byteCount: Int?
+        var elements: Elements
+
+        /// Bytes of what the pickle counts.
+        var elementSize: Int {
+            if case .known(let dtype) = elements { dtype.bitWidth / 8 } else { 1 }
+        }
     }
 
     /// A part of a storage.
     struct Part {
         var number: Int
-        var dtype: DType?
+        var elements: Elements
         var offset: Int
         var byteCount: Int
     }
 
+    /// What a storage takes in memory here, and where it is found in the file.
+    private static let storageByteCount =
+        MemoryLayout<Storage>.stride + MemoryLayout<StoredBytes>.stride + MemoryLayout<StoredBytes?>.stride
+
     private let pickle: TorchPickle
     /// In the order of the pickle.
     private(set) var all: [Storage] = []
-    private var numbers: [ArraySlice<UInt8>: Int] = [:]
+    private var numbers: NameTable
 
     /// Reads what `pickle` says of storages.
     ///
     /// - Throws: ``CheckpointError`` of category `malformed`.
-    init(_ pickle: TorchPickle) throws(CheckpointError) {
+    init(_ pickle: TorchPickle, spending budget: inout PickleBudget) throws(CheckpointError) {
         self.pickle = pickle
-        for identifier in pickle.graph.persistentIdentifiers { try declare(identifier) }
+        let identifiers = pickle.graph.persistentIdentifiers
+        try budget.spend(memory: NameTable.byteCount(capacity: identifiers.count))
+        numbers = NameTable(capacity: identifiers.count)
+        // Pages that are not used cost nothing, growing would copy.
+        all.reserveCapacity(identifiers.count)
+        for identifier in identifiers { try declare(identifier, &budget) }
     }
 
     /// The key of a storage.
     func key(of storage: Storage) -> ArraySlice<UInt8> { pickle.graph.pickle[storage.key] }
 
     /// The number of the storage with this key.
-    func number(ofKey key: ArraySlice<UInt8>) -> Int? { numbers[key] }
+    func number(ofKey key: ArraySlice<UInt8>) -> Int? {
+        numbers.find(key, text: pickle.graph.pickle) { all[Int($0)].key }.map(Int.init)
+    }
 
     /// Notes the storage that a persistent identifier speaks of.
-    private mutating func declare(_ identifier: PickleValue) throws(CheckpointError) {
+    private mutating func declare(
+        _ identifier: PickleValue, _ budget: inout PickleBudget
+    ) throws(CheckpointError) {
         let graph = pickle.graph
         guard let fields = graph.elements(identifier), let kind = fields.first.flatMap(graph.textRange) else {
             throw pickle.malformed("a persistent identifier is not what torch writes")
@@ -49,36 +76,52 @@ struct PyTorchStorages {
             let count = graph.integer(fields[fields.startIndex + 4]),
             count >= 0
         else { throw pickle.malformed("a persistent identifier speaks of no storage") }
-        let dtype = try storageType(fields[fields.startIndex + 1])
-        let (byteCount, overflow) = count.multipliedReportingOverflow(by: dtype.size)
+        // The same may be said of one storage a million times, with a long key.
+        try budget.spend(work: 500 + key.count)
+        let type = try storageType(fields[fields.startIndex + 1])
+        let (byteCount, overflow) = count.multipliedReportingOverflow(by: type.size ?? 1)
         guard !overflow else { throw pickle.malformed("the size of a storage overflows", found: "\(count)") }
-        let storage = Storage(key: key, dtype: dtype.type, byteCount: byteCount)
-        guard let earlier = numbers[graph.pickle[key]] else {
-            numbers[graph.pickle[key]] = all.count
-            all.append(storage)
-            return
+        let storage = Storage(key: key, byteCount: type.size.map { _ in byteCount }, elements: type.elements)
+        all.append(storage)
+        guard
+            let number = numbers.insert(UInt32(all.count - 1), text: graph.pickle, range: { all[Int($0)].key })
+        else {
+            return try budget.spend(memory: Self.storageByteCount)
         }
+        all.removeLast()
+        let earlier = all[Int(number)]
         // Tensors of types without a storage class use the bytes of whatever storage there is.
-        let types = Set([all[earlier].dtype, storage.dtype].compactMap { $0 })
-        guard types.count <= 1, all[earlier].byteCount == byteCount else {
+        let isOfOneType = earlier.elements == storage.elements || [earlier.elements, storage.elements].contains(.any)
+        let counts = Set([earlier.byteCount, storage.byteCount].compactMap { $0 })
+        guard isOfOneType, counts.count <= 1 else {
             throw pickle.malformed(
-                "a storage is spoken of in two ways", expected: text(of: all[earlier]), found: text(of: storage))
+                "a storage is spoken of in two ways", expected: text(of: earlier), found: text(of: storage))
         }
+        all[Int(number)].byteCount = counts.first
     }
 
-    /// The type of a storage's elements by its class, nil for bytes of any type; and the size in bytes.
-    private func storageType(_ value: PickleValue) throws(CheckpointError) -> (type: DType?, size: Int) {
+    /// What a storage's class says of its elements, and their size in bytes where that is known.
+    private func storageType(_ value: PickleValue) throws(CheckpointError) -> (elements: Elements, size: Int?) {
         let className = pickle.globalName(value) ?? "nothing"
-        if className == "torch.storage.UntypedStorage" || className == "torch.UntypedStorage" { return (nil, 1) }
-        let name = className.dropping("torch.cuda.") ?? className.dropping("torch.")
-        guard let type = name.flatMap({ TorchTypes.storages[$0] }) else {
+        if className == "torch.storage.UntypedStorage" || className == "torch.UntypedStorage" { return (.any, 1) }
+        let name = className.dropping("torch.cuda.") ?? className.dropping("torch.") ?? ""
+        if let type = TorchTypes.storages[name] { return (.known(type), type.bitWidth / 8) }
+        if TorchTypes.packedStorages.contains(name) { return (.unknown, 1) }
+        guard name.hasSuffix("Storage"), !name.contains(".") else {
             throw pickle.malformed("a storage is of an unknown class", found: className)
         }
-        return (type, type.bitWidth / 8)
+        return (.unknown, nil)
     }
 
     private func text(of storage: Storage) -> String {
-        "\"\(excerpt(key(of: storage)))\" with \(storage.byteCount) bytes of \(storage.dtype?.rawValue ?? "any type")"
+        let size = storage.byteCount.map { "\($0) bytes" } ?? "elements"
+        let type =
+            switch storage.elements {
+            case .known(let dtype): dtype.rawValue
+            case .any: "any type"
+            case .unknown: "an unknown type"
+            }
+        return "\"\(excerpt(key(of: storage)))\" with \(size) of \(type)"
     }
 
     /// The part of a storage that a persistent value stands for; nil where it stands for none.
@@ -86,19 +129,19 @@ struct PyTorchStorages {
         let graph = pickle.graph
         guard case .persistent(let identifier) = graph.content(value), let fields = graph.elements(identifier),
             fields.count >= 5,
-            let key = graph.textRange(fields[fields.startIndex + 2]), let number = numbers[graph.pickle[key]]
+            let key = graph.textRange(fields[fields.startIndex + 2]), let number = number(ofKey: graph.pickle[key])
         else { return nil }
-        let dtype = try storageType(fields[fields.startIndex + 1])
-        let byteCount = all[number].byteCount
-        var part = Part(number: number, dtype: dtype.type, offset: 0, byteCount: byteCount)
+        let (elements, size) = try storageType(fields[fields.startIndex + 1])
+        let byteCount = all[number].byteCount ?? 0
+        var part = Part(number: number, elements: elements, offset: 0, byteCount: byteCount)
         // (key of the view, offset, length) in elements: how files before 2017 share a storage.
-        if fields.count == 6, let view = graph.elements(fields[fields.startIndex + 5]) {
+        if let size, fields.count == 6, let view = graph.elements(fields[fields.startIndex + 5]) {
             guard view.count == 3, let offset = graph.integer(view[view.startIndex + 1]),
                 let count = graph.integer(view[view.startIndex + 2]), offset >= 0, count >= 0,
-                offset <= byteCount / dtype.size, count <= byteCount / dtype.size - offset
+                offset <= byteCount / size, count <= byteCount / size - offset
             else { return nil }
-            part.offset = offset * dtype.size
-            part.byteCount = count * dtype.size
+            part.offset = offset * size
+            part.byteCount = count * size
         }
         return part
     }

@@ -6,6 +6,14 @@ struct PyTorchTensorCollector {
         case other(String)
     }
 
+    /// What was found, by where it is kept: an entry of the result, and one of the kinds.
+    private struct Known {
+        static let none = UInt32.max
+
+        var entry = none
+        var kind = none
+    }
+
     /// The most entries in a tensor's metadata; torch writes two, and subclasses of tensors a few.
     private static let metadataLimit = 16
     /// How deep parameters may be nested, which torch does not do: each level is walked for every tensor above it.
@@ -17,18 +25,17 @@ struct PyTorchTensorCollector {
     private let storages: PyTorchStorages
 
     private var result = PyTorchTensors()
-    private var found: [Int: Found] = [:]
+    private var known: [UInt32: Known] = [:]
+    private var kinds: [String] = []
     private var logicalBytes = 0
-    private var memory: Int
-    private var work: Int
+    private var budget: PickleBudget
 
-    init(_ pickle: TorchPickle, storages: PyTorchStorages) {
+    init(_ pickle: TorchPickle, storages: PyTorchStorages, budget: PickleBudget) {
         self.pickle = pickle
         self.storages = storages
         graph = pickle.graph
         limits = pickle.limits
-        memory = limits.pickledValueBytes
-        work = 20 * limits.pickleBytes
+        self.budget = budget
     }
 
     /// Lists the tensors below `root`, whose storages are at `stored` in a file of `fileSize` bytes.
@@ -37,7 +44,7 @@ struct PyTorchTensorCollector {
     mutating func collect(
         _ root: PickleValue, stored: [StoredBytes], fileSize: Int
     ) throws(CheckpointError) -> PyTorchTensors {
-        try walk(root, try TensorLinks(below: root, in: pickle))
+        try walk(root, try TensorLinks(below: root, in: pickle, spending: &budget))
         // A file of some bytes can speak of any number of them: what is named again and again must stay in proportion.
         let most = max(fileSize.multiplied(clamped: limits.expandedRatio), limits.expandedBytes)
         guard logicalBytes <= most else {
@@ -51,9 +58,10 @@ struct PyTorchTensorCollector {
 
     /// Sentences for the user, once the tensors are listed.
     var warnings: [String] {
-        let used = Set(result.entries.map(\.storage))
-        guard used.count < storages.all.count, result.others.isEmpty else { return [] }
-        let count = storages.all.count - used.count
+        var isUsed = [Bool](repeating: false, count: storages.all.count)
+        for entry in result.entries { isUsed[entry.storage] = true }
+        let count = isUsed.count { !$0 }
+        guard count > 0, result.others.isEmpty else { return [] }
         return ["\(count) storage\(count == 1 ? " belongs" : "s belong") to no tensor that is listed"]
     }
 
@@ -63,36 +71,29 @@ struct PyTorchTensorCollector {
         pickle.malformed(problem, tensor: tensor.map { $0[...] }, expected: expected, found: found)
     }
 
-    /// Takes memory and work from what may be spent on what the pickle asks for.
-    private mutating func spend(memory bytes: Int = 0, work steps: Int = 1) throws(CheckpointError) {
-        memory -= bytes
-        work -= steps
-        guard memory >= 0, work >= 0 else {
-            throw malformed("the pickle leads to more tensors, or on more ways, than the limit allows")
-        }
-    }
-
     // MARK: Names
 
     /// Lists the tensors: once for every way that leads to them.
     private mutating func walk(_ root: PickleValue, _ links: TensorLinks) throws(CheckpointError) {
         struct Place {
-            var links: ArraySlice<TensorLinks.Link>
+            /// Those that are still to be taken.
+            var links: Range<Int>
             var nameCount: Int
             /// Whether anything belongs to the name yet, and whether all of it can be written.
             var isNamed, isWritable: Bool
         }
-        guard let rootNumber = graph.number(of: root), let first = links[rootNumber] else { return }
+        guard let rootNumber = graph.number(of: root), let first = links.range(of: rootNumber) else { return }
         var name: [UInt8] = []
         if pickle.isTensor(root) { try list(root, rootNumber, name, isWritable: true) }
-        var places = [Place(links: first[...], nameCount: 0, isNamed: false, isWritable: true)]
+        var places = [Place(links: first, nameCount: 0, isNamed: false, isWritable: true)]
         while let place = places.last {
-            guard let link = place.links.first else {
+            guard !place.links.isEmpty else {
                 places.removeLast()
                 continue
             }
+            let link = links[place.links.lowerBound]
             places[places.count - 1].links.removeFirst()
-            guard let number = graph.number(of: link.value), let next = links[number] else { continue }
+            guard let number = graph.number(of: link.value), let next = links.range(of: number) else { continue }
             name.removeSubrange(place.nameCount...)
             var (isNamed, isWritable) = (place.isNamed, place.isWritable)
             var component: [UInt8]?
@@ -113,12 +114,12 @@ struct PyTorchTensorCollector {
                 name += component
                 isNamed = true
             }
-            try spend(work: 10 + name.count)
+            try budget.spend(work: 10 + name.count)
             guard name.count <= limits.nameBytes else {
                 throw malformed("a name is longer than \(limits.nameBytes) bytes", tensor: name)
             }
             if pickle.isTensor(link.value) { try list(link.value, number, name, isWritable: isWritable) }
-            places.append(Place(links: next[...], nameCount: name.count, isNamed: isNamed, isWritable: isWritable))
+            places.append(Place(links: next, nameCount: name.count, isNamed: isNamed, isWritable: isWritable))
         }
     }
 
@@ -129,28 +130,55 @@ struct PyTorchTensorCollector {
         guard result.entries.count + result.others.count < limits.tensors else {
             throw malformed("there are more than \(limits.tensors) tensors")
         }
-        try spend(memory: name.count + 2 * MemoryLayout<PyTorchTensors.Entry>.stride)
-        let kind: Found
-        if let known = found[number] {
-            kind = known
-        } else {
-            kind = try find(value, name)
-            found[number] = kind
-        }
-        func other(_ kind: String, isListed: Bool) {
-            result.others.append(
-                OtherTensor(name: String(decoding: name, as: UTF8.self), kind: kind, isListed: isListed))
-        }
-        switch kind {
-        case .tensor where !isWritable:
-            other("tensor under a key that is neither text nor an integer", isListed: false)
+        switch try find(value, number, name) {
         case .tensor(let entry, let kind):
+            guard isWritable else {
+                return try append("tensor under a key that is neither text nor an integer", name, isListed: false)
+            }
+            // Its name once more in the table by which names are found.
+            try budget.spend(of: PyTorchTensors.Entry.self)
+            try budget.spend(memory: 2 * name.count + PyTorchTensors.tableByteCount)
+            if known[UInt32(number)] == nil {
+                let kind = kind == nil ? Known.none : UInt32(kinds.count - 1)
+                known[UInt32(number)] = Known(entry: UInt32(result.entries.count), kind: kind)
+            }
             result.append(entry, name: name)
             let shape = result.shape(of: entry)
             logicalBytes = logicalBytes.adding(clamped: shape.reduce(entry.elementSize) { $0.multiplied(clamped: $1) })
-            if let kind { other(kind, isListed: true) }
-        case .other(let kind): other(kind, isListed: false)
+            if let kind { try append(kind, name, isListed: true) }
+        case .other(let kind): try append(kind, name, isListed: false)
         }
+    }
+
+    /// Lists a tensor that is not plain.
+    private mutating func append(_ kind: String, _ name: [UInt8], isListed: Bool) throws(CheckpointError) {
+        try budget.spend(of: OtherTensor.self)
+        try budget.spend(memory: PickleBudget.text(name.count))
+        result.others.append(OtherTensor(name: String(decoding: name, as: UTF8.self), kind: kind, isListed: isListed))
+    }
+
+    /// Finds out what a value that stands for a tensor is, once for all names that lead to it.
+    private mutating func find(
+        _ value: PickleValue, _ number: Int, _ name: [UInt8]
+    ) throws(CheckpointError) -> Found {
+        if let earlier = known[UInt32(number)] {
+            let kind = earlier.kind == Known.none ? nil : kinds[Int(earlier.kind)]
+            if earlier.entry != Known.none { return .tensor(result.entries[Int(earlier.entry)], kind: kind) }
+            if let kind { return .other(kind) }
+        }
+        let found = try find(value, name)
+        try budget.spend(memory: PickleBudget.dictionaryEntry(UInt32.self, Known.self), work: 1000)
+        let kind: String?
+        switch found {
+        case .tensor(_, let inner): kind = inner
+        case .other(let other): kind = other
+        }
+        guard let kind else { return found }
+        try budget.spend(of: String.self)
+        try budget.spend(memory: PickleBudget.text(kind.utf8.count))
+        kinds.append(kind)
+        if case .other = found { known[UInt32(number)] = Known(kind: UInt32(kinds.count - 1)) }
+        return found
     }
 
     // MARK: Tensors
@@ -221,13 +249,15 @@ struct PyTorchTensorCollector {
                 dtype = typeName?.dropping("torch.").flatMap { TorchTypes.dtypes[$0] }
                 if dtype == nil { return .other("tensor of type \(typeName ?? "unknown")") }
             }
+            if try isUnreadable(arguments) { return .other("tensor of an unknown type") }
             let metadata = version == 1 ? nil : arguments.dropFirst(version == 2 ? 6 : 7).first
             return .tensor(try entry(arguments, dtype: dtype, metadata: metadata, name), kind: nil)
         case .quantised:
             guard arguments.count >= 5 else { throw malformed("a tensor is made of too few parts", tensor: name) }
             let scheme = graph.elements(arguments[4])?.first.flatMap(pickle.globalName) ?? "unknown"
-            return .tensor(
-                try entry(arguments, dtype: nil, metadata: nil, name), kind: "quantised tensor (\(scheme))")
+            let kind = "quantised tensor (\(scheme))"
+            if try isUnreadable(arguments) { return .other(kind) }
+            return .tensor(try entry(arguments, dtype: nil, metadata: nil, name), kind: kind)
         case .sparse: return .other("sparse tensor (\(arguments.first.flatMap(layoutName) ?? "unknown layout"))")
         case .meta: return .other("meta tensor, without data")
         case .nested: return .other("nested tensor")
@@ -238,6 +268,11 @@ struct PyTorchTensorCollector {
         case .unknownTensor, .subclass: return .other("tensor that is made in a way that is not known")
         case .parameter, .size, .none: throw malformed("a parameter holds no tensor", tensor: name)
         }
+    }
+
+    /// Whether the elements of the storage that a tensor is made of are not to be told apart.
+    private func isUnreadable(_ arguments: [PickleValue]) throws(CheckpointError) -> Bool {
+        try storages.part(arguments[0])?.elements == .unknown
     }
 
     /// `torch.serialization._get_layout("torch.sparse_coo")` as torch pickles it: the layout's name.
@@ -255,7 +290,9 @@ struct PyTorchTensorCollector {
         guard let storage = try storages.part(arguments[0]) else {
             throw malformed("a tensor has no storage", tensor: name)
         }
-        guard let dtype = dtype ?? storage.dtype, storage.dtype == nil || storage.dtype == dtype else {
+        var stored: DType?
+        if case .known(let type) = storage.elements { stored = type }
+        guard let dtype = dtype ?? stored, stored == nil || stored == dtype else {
             throw malformed("a tensor is of another type than its storage", tensor: name)
         }
         guard let offset = graph.integer(arguments[1]), offset >= 0, let shape = integers(arguments[2]),
@@ -301,7 +338,7 @@ struct PyTorchTensorCollector {
         guard (!signs.isConjugated || dtype.isComplex) && (!signs.isNegated || isFloat) else {
             throw malformed("a tensor is conjugated or negated whose type cannot be", tensor: name)
         }
-        try spend(memory: 16 * shape.count)
+        try budget.spend(elements: 2 * shape.count, of: Int.self)
         return result.entry(
             storage: storage.number, offset: storage.offset + start * elementSize, dtype: dtype, shape: shape,
             strides: strides, isConjugated: signs.isConjugated, isNegated: signs.isNegated)
@@ -323,7 +360,7 @@ struct PyTorchTensorCollector {
             }
             guard let range = key.flatMap(graph.textRange) else { continue }
             let key = graph.pickle[range]
-            try spend(work: range.count * (keys.count + 1))
+            try budget.spend(work: range.count * (keys.count + 1))
             guard !keys.contains(where: { $0.elementsEqual(key) }) else {
                 throw malformed("a tensor's metadata has the key \"\(excerpt(key))\" twice", tensor: name)
             }

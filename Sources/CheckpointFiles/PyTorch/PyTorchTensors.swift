@@ -1,16 +1,30 @@
 /// The tensors that an unpickled object holds, each under the names of the keys that lead to it.
 struct PyTorchTensors: Sendable {
+    ///
+    /// There may be a hundred thousand: what fits in half a word is half a word.
     struct Entry: Sendable {
-        /// Where its name stands in ``names``.
-        var name: Range<Int>
-        /// The number of its storage, and where in that it begins, in bytes.
-        var storage: Int
+        /// Where in the storage it begins, in bytes.
         var offset: Int
+        fileprivate var storageNumber: UInt32
+        fileprivate var nameStart: UInt32 = 0
+        fileprivate var nameCount: UInt32 = 0
+        fileprivate var dimensionsStart: UInt32
+        fileprivate var rank: UInt32
         var dtype: DType
         var isConjugated: Bool
         var isNegated: Bool
-        /// Where its shape stands in the dimensions; its strides follow.
-        fileprivate var dimensions = 0..<0
+
+        /// The number of its storage.
+        var storage: Int { Int(storageNumber) }
+        /// Where its name stands in ``names``.
+        var name: Range<Int> { Int(nameStart)..<Int(nameStart) + Int(nameCount) }
+        /// Where its shape stands in the dimensions.
+        fileprivate var shape: Range<Int> { Int(dimensionsStart)..<Int(dimensionsStart) + Int(rank) }
+        /// Where its strides stand in the dimensions.
+        fileprivate var strides: Range<Int> { shape.upperBound..<shape.upperBound + Int(rank) }
+
+        /// Where it begins in the file.
+        fileprivate func start(in stored: [StoredBytes]) -> Int { stored[storage].range.lowerBound + offset }
 
         /// Bytes of a stored element; torch stores F4 by pairs.
         var elementSize: Int { max(1, dtype.bitWidth / 8) }
@@ -30,14 +44,14 @@ struct PyTorchTensors: Sendable {
     ) -> Entry {
         defer { dimensions += shape + strides }
         return Entry(
-            name: 0..<0, storage: storage, offset: offset, dtype: dtype, isConjugated: isConjugated,
-            isNegated: isNegated, dimensions: dimensions.count..<dimensions.count + 2 * shape.count)
+            offset: offset, storageNumber: UInt32(storage), dimensionsStart: UInt32(dimensions.count),
+            rank: UInt32(shape.count), dtype: dtype, isConjugated: isConjugated, isNegated: isNegated)
     }
 
     /// Lists a tensor under a name.
     mutating func append(_ entry: Entry, name: [UInt8]) {
         var entry = entry
-        entry.name = names.count..<names.count + name.count
+        (entry.nameStart, entry.nameCount) = (UInt32(names.count), UInt32(name.count))
         names += name
         entries.append(entry)
     }
@@ -47,37 +61,44 @@ struct PyTorchTensors: Sendable {
     /// - Throws: ``CheckpointError`` where one name stands for two tensors.
     mutating func finish(stored: [StoredBytes], path: String) throws(CheckpointError) {
         var table = NameTable(capacity: entries.count)
-        var kept: [Entry] = []
-        kept.reserveCapacity(entries.count)
-        for entry in entries {
-            guard
-                let earlier = table.insert(
-                    UInt32(kept.count), text: names,
-                    range: { id in
-                        Int(id) < kept.count ? kept[Int(id)].name : entry.name
-                    })
-            else {
-                kept.append(entry)
+        var count = 0
+        for place in entries.indices {
+            let entry = entries[place]
+            entries[count] = entry
+            guard let earlier = table.insert(UInt32(count), text: names, range: { entries[Int($0)].name }) else {
+                count += 1
                 continue
             }
-            guard place(of: kept[Int(earlier)]) == place(of: entry) else {
+            guard self.place(of: entries[Int(earlier)]) == self.place(of: entry) else {
                 throw CheckpointError(
                     .malformed, path: path, "two tensors have this name once dictionaries are flattened",
                     tensor: excerpt(names[entry.name]))
             }
         }
-        let starts = kept.map { stored[$0.storage].range.lowerBound + $0.offset }
-        let order = starts.indices.sorted { (starts[$0], $0) < (starts[$1], $1) }
-        entries = order.map { kept[$0] }
+        entries.removeSubrange(count...)
+        // Those that begin at one place stay in their order.
+        entries.sort { $0.start(in: stored) < $1.start(in: stored) }
+    }
+
+    /// What the table of names takes for each, and another while this one is made, or half of the entries while they are sorted.
+    static let tableByteCount = 32
+
+    /// What they take in memory.
+    var byteCount: Int {
+        entries.count * MemoryLayout<Entry>.stride + names.count + dimensions.count * MemoryLayout<Int>.stride
+            + others.reduce(0) {
+                $0 + MemoryLayout<OtherTensor>.stride + PickleBudget.text($1.name.utf8.count)
+                    + PickleBudget.text($1.kind.utf8.count)
+            }
     }
 
     /// The dimensions in stored elements.
     func shape(of entry: Entry) -> ArraySlice<Int> {
-        dimensions[entry.dimensions].prefix(entry.dimensions.count / 2)
+        dimensions[entry.shape]
     }
 
     private func strides(of entry: Entry) -> ArraySlice<Int> {
-        dimensions[entry.dimensions].suffix(entry.dimensions.count / 2)
+        dimensions[entry.strides]
     }
 
     /// Where the elements lie, in a file that has their storage at `range`.
@@ -98,26 +119,32 @@ struct PyTorchTensors: Sendable {
     private struct Place: Hashable {
         var storage, offset: Int
         var dtype: DType
-        var dimensions: ArraySlice<Int>
-        var signs: [Bool]
+        var shape, strides: ArraySlice<Int>
+        var isConjugated, isNegated: Bool
     }
 
     private func place(of entry: Entry) -> Place {
         Place(
-            storage: entry.storage, offset: entry.offset, dtype: entry.dtype, dimensions: dimensions[entry.dimensions],
-            signs: [entry.isConjugated, entry.isNegated])
+            storage: entry.storage, offset: entry.offset, dtype: entry.dtype, shape: shape(of: entry),
+            strides: strides(of: entry), isConjugated: entry.isConjugated, isNegated: entry.isNegated)
     }
 
     /// Groups of tensors that are the same elements of the same storage, by number; in each the first in the file is the first.
     var tied: [[Int]] {
-        var users: [Int: Int] = [:]
-        for entry in entries { users[entry.storage, default: 0] += 1 }
-        var groups: [Place: [Int]] = [:]
-        for (number, entry) in entries.enumerated() where users[entry.storage, default: 0] > 1 {
+        var users = [UInt32](repeating: 0, count: (entries.map(\.storage).max() ?? -1) + 1)
+        for entry in entries { users[entry.storage] += 1 }
+        var firsts: [Place: Int] = [:]
+        var groups: [Int: [Int]] = [:]
+        for (number, entry) in entries.enumerated() where users[entry.storage] > 1 {
             guard !shape(of: entry).contains(0) else { continue }
-            groups[place(of: entry), default: []].append(number)
+            let place = place(of: entry)
+            if let first = firsts[place] {
+                groups[first, default: [first]].append(number)
+            } else {
+                firsts[place] = number
+            }
         }
-        return groups.values.filter { $0.count > 1 }.sorted { $0[0] < $1[0] }
+        return groups.values.sorted { $0[0] < $1[0] }
     }
 }
 

@@ -6,15 +6,18 @@ extension PyTorchFile {
     ///
     /// - Throws: ``CheckpointError``: `malformed` with the record or tensor, `unsupported`, or `inputOutput`.
     init(zip source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
+        var budget = PickleBudget(path: source.path, limits: limits)
         let archive = try PyTorchArchive(source, limits: limits)
-        let pickle = try archive.pickle(limits: limits)
+        try budget.spend(memory: archive.byteCount)
+        let pickle = try archive.pickle(limits: limits, spending: &budget)
         var names = PickleNames()
         do throws(MalformedInput) { try names.insert(pickle.graph) } catch {
             throw CheckpointError(error, path: source.path)
         }
-        let torch = TorchPickle(pickle.graph, path: source.path, limits: limits)
-        let storages = try PyTorchStorages(torch)
+        let torch = try TorchPickle(pickle.graph, path: source.path, limits: limits, spending: &budget)
+        let storages = try PyTorchStorages(torch, spending: &budget)
         var stored: [StoredBytes] = []
+        stored.reserveCapacity(storages.all.count)
         for storage in storages.all {
             stored.append(try archive.storage(storages.key(of: storage), byteCount: storage.byteCount))
         }
@@ -23,7 +26,7 @@ extension PyTorchFile {
         if all < limits.checkedAtOpeningBytes {
             for storage in stored { try archive.verify(storage) }
         }
-        var collector = PyTorchTensorCollector(torch, storages: storages)
+        var collector = PyTorchTensorCollector(torch, storages: storages, budget: budget)
         let tensors = try collector.collect(pickle.value, stored: stored, fileSize: source.count)
         self.init(
             format: .pyTorchZip, tensors: tensors, storages: stored,
@@ -65,6 +68,9 @@ private struct PyTorchArchive {
         }
     }
 
+    /// What the directory takes in memory.
+    var byteCount: Int { directory.byteCount }
+
     var warnings: [String] {
         var warnings: [String] = []
         let unchecked = directory.records.count { $0.checksum == 0 && !$0.data.isEmpty }
@@ -88,7 +94,9 @@ private struct PyTorchArchive {
     }
 
     /// Runs the pickle of the object.
-    func pickle(limits: ReadLimits) throws(CheckpointError) -> PickleMachine.Result {
+    func pickle(
+        limits: ReadLimits, spending budget: inout PickleBudget
+    ) throws(CheckpointError) -> PickleMachine.Result {
         guard let number = directory.record(named: "data.pkl".utf8) else {
             throw CheckpointError(.malformed, path: source.path, "the archive has no record \"data.pkl\"")
         }
@@ -99,26 +107,29 @@ private struct PyTorchArchive {
                 expected: "\(limits.pickleBytes) bytes at the most", found: "\(record.data.count)")
         }
         try verify(stored(record))
+        try budget.spend(memory: record.data.count)
         let bytes = try source.bytes(record.data)
+        let result: PickleMachine.Result
         do throws(MalformedInput) {
-            let result = try PickleMachine.run(bytes, valueBytes: limits.pickledValueBytes)
+            result = try PickleMachine.run(bytes, valueBytes: min(limits.pickledValueBytes, budget.memory))
             guard result.end == bytes.count else {
                 throw MalformedInput("there are bytes behind the end of the pickle", at: result.end)
             }
-            return result
         } catch {
             throw CheckpointError(error, path: source.path, base: record.data.lowerBound)
         }
+        try budget.spend(memory: result.graph.byteCount)
+        return result
     }
 
-    /// Where the storage with this key is; its record must hold it and nothing else.
-    func storage(_ key: ArraySlice<UInt8>, byteCount: Int) throws(CheckpointError) -> StoredBytes {
+    /// Where the storage with this key is; its record must hold it and nothing else, if its size is known.
+    func storage(_ key: ArraySlice<UInt8>, byteCount: Int?) throws(CheckpointError) -> StoredBytes {
         guard let number = directory.record(named: Array("data/".utf8) + key) else {
             throw CheckpointError(
                 .malformed, path: source.path, "the archive has no record for the storage \"\(excerpt(key))\"")
         }
         let record = directory.records[number]
-        guard record.data.count == byteCount else {
+        if let byteCount, record.data.count != byteCount {
             throw CheckpointError(
                 .malformed, path: source.path,
                 "the record of the storage \"\(excerpt(key))\" has another size than the storage",

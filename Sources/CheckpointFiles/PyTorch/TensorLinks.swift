@@ -7,7 +7,7 @@ struct TensorLinks {
     enum Step {
         case nothing
         case key(PickleValue)
-        case index(Int)
+        case index(UInt32)
     }
 
     /// A step that leads to a tensor.
@@ -25,31 +25,50 @@ struct TensorLinks {
         var cursor: PickleGraph.Cursor
         /// Whether it is what an object keeps its attributes in.
         var isState = false
-        var links: [Link] = []
+        /// Where its links begin among those that are found so far for values still being visited.
+        var firstLink = 0
         /// The step that is being taken.
         var step = Step.nothing
+    }
+
+    /// What is known of a value.
+    private enum State: UInt8 {
+        case unseen
+        case seen
+        /// Is a tensor, or leads to one.
+        case leading
     }
 
     private let pickle: TorchPickle
     private let graph: PickleGraph
     private let limits: ReadLimits
-    /// By the number of the value that they begin at.
-    private var links: [Int: [Link]] = [:]
-    private var work: Int
+    /// By the number of the value.
+    private var states: [State] = []
+    /// The links of each value together.
+    private var links: [Link] = []
+    /// Where among these a value's are, by its number, if it has any.
+    private var ranges: [UInt32: Range<UInt32>] = [:]
 
     /// Finds, for every value below `root`, the steps that lead from it to tensors.
     ///
     /// - Throws: ``CheckpointError`` of category `malformed`.
-    init(below root: PickleValue, in pickle: TorchPickle) throws(CheckpointError) {
+    init(
+        below root: PickleValue, in pickle: TorchPickle, spending budget: inout PickleBudget
+    ) throws(CheckpointError) {
         self.pickle = pickle
         graph = pickle.graph
         limits = pickle.limits
-        work = 20 * limits.pickleBytes
-        try find(below: root)
+        try find(below: root, &budget)
     }
 
-    /// The steps that lead from a value towards tensors; nil where no way does, and the value is no tensor.
-    subscript(number: Int) -> [Link]? { links[number] }
+    /// Where the steps are that lead from a value towards tensors; nil where no way does, and the value is no tensor.
+    func range(of number: Int) -> Range<Int>? {
+        guard number < states.count, states[number] == .leading else { return nil }
+        return ranges[UInt32(number)].map { Int($0.lowerBound)..<Int($0.upperBound) } ?? 0..<0
+    }
+
+    /// The step at a place that ``range(of:)`` gives.
+    subscript(place: Int) -> Link { links[place] }
 
     /// Prepares to visit the parts of a value; of a tensor these are its attributes.
     private func visit(_ value: PickleValue, _ number: Int, isState: Bool) -> Visit {
@@ -84,7 +103,7 @@ struct TensorLinks {
         _ visit: inout Visit
     ) -> (step: Step, value: PickleValue, isState: Bool)? {
         if let (key, value) = graph.next(&visit.cursor) {
-            guard let key else { return (.index(visit.cursor.count - 1), value, false) }
+            guard let key else { return (.index(UInt32(visit.cursor.count - 1)), value, false) }
             // What torch.nn.Module calls these three does not stand in the names of its state_dict.
             let isTransparent =
                 visit.isState
@@ -97,55 +116,76 @@ struct TensorLinks {
     }
 
     /// Visits every value once, whatever leads to it; a value that holds itself ends there.
-    private mutating func find(below root: PickleValue) throws(CheckpointError) {
+    private mutating func find(below root: PickleValue, _ budget: inout PickleBudget) throws(CheckpointError) {
         guard let rootNumber = graph.number(of: root) else { return }
-        var isSeen = [Bool](repeating: false, count: graph.nodeCount)
-        isSeen[rootNumber] = true
+        try budget.spend(memory: graph.nodeCount)
+        states = Array(repeating: .unseen, count: graph.nodeCount)
+        states[rootNumber] = .seen
         var visits = [visit(root, rootNumber, isState: false)]
+        // Those of values that are still being visited; the innermost one's are the last.
+        var open: [Link] = []
         while !visits.isEmpty {
             let last = visits.count - 1
+            try budget.spend(work: 1)
             guard let (step, value, isState) = nextPart(&visits[last]) else {
                 let visit = visits.removeLast()
-                if !visit.links.isEmpty || pickle.isTensor(visit.value) {
-                    try checkKeys(visit)
-                    links[visit.number] = visit.links
-                    if last > 0 {
-                        visits[last - 1].links.append(Link(step: visits[last - 1].step, value: visit.value))
-                    }
+                guard open.count > visit.firstLink || pickle.isTensor(visit.value) else { continue }
+                try checkKeys(visit.value, open[visit.firstLink...], &budget)
+                states[visit.number] = .leading
+                if open.count > visit.firstLink {
+                    try budget.spend(memory: PickleBudget.dictionaryEntry(UInt32.self, Range<UInt32>.self))
+                    let start = UInt32(links.count)
+                    links += open[visit.firstLink...]
+                    open.removeSubrange(visit.firstLink...)
+                    ranges[UInt32(visit.number)] = start..<UInt32(links.count)
                 }
+                guard last > 0 else { continue }
+                try budget.spend(elements: 2, of: Link.self)
+                open.append(Link(step: visits[last - 1].step, value: visit.value))
                 continue
             }
             guard let number = graph.number(of: value) else { continue }
-            if isSeen[number] {
-                if links[number] != nil { visits[last].links.append(Link(step: step, value: value)) }
+            guard states[number] == .unseen else {
+                guard states[number] == .leading else { continue }
+                // Among the open ones, and then among all.
+                try budget.spend(elements: 2, of: Link.self)
+                open.append(Link(step: step, value: value))
                 continue
             }
             guard visits.count < Self.depthLimit else {
                 throw pickle.malformed("the pickle is nested deeper than \(Self.depthLimit) levels")
             }
-            isSeen[number] = true
+            states[number] = .seen
             visits[last].step = step
             visits.append(visit(value, number, isState: isState))
+            visits[last + 1].firstLink = open.count
         }
+        budget.free(memory: 2 * links.count * MemoryLayout<Link>.stride)
     }
 
     /// Checks that no key of a container that leads to tensors stands in it twice, and that keys are text that can be printed.
-    private mutating func checkKeys(_ visit: Visit) throws(CheckpointError) {
-        var cursor = graph.cursor(at: visit.value)
-        var keys: [Range<Int>] = []
+    private func checkKeys(
+        _ value: PickleValue, _ links: ArraySlice<Link>, _ budget: inout PickleBudget
+    ) throws(CheckpointError) {
+        var cursor = graph.cursor(at: value)
+        var keys: [PickleValue] = []
+        let before = budget.memory
         while let (key, _) = graph.next(&cursor) {
             // Longer ones are no names, as is found below.
             guard let key, let range = graph.textRange(key), range.count <= limits.nameBytes else { continue }
-            work -= range.count
-            guard work >= 0 else { throw pickle.malformed("the keys of dictionaries are longer than the limit allows") }
-            keys.append(range)
+            try budget.spend(work: range.count)
+            try budget.spend(of: PickleValue.self)
+            keys.append(key)
         }
+        try budget.spend(memory: NameTable.byteCount(capacity: keys.count))
         var table = NameTable(capacity: keys.count)
         for id in keys.indices
-        where table.insert(UInt32(id), text: graph.pickle, range: { keys[Int($0)] }) != nil {
-            throw pickle.malformed("a dictionary has the key \"\(excerpt(graph.pickle[keys[id]]))\" twice")
+        where table.insert(UInt32(id), text: graph.pickle, range: { graph.textRange(keys[Int($0)]) ?? 0..<0 }) != nil {
+            let range = graph.textRange(keys[id]) ?? 0..<0
+            throw pickle.malformed("a dictionary has the key \"\(excerpt(graph.pickle[range]))\" twice")
         }
-        for link in visit.links {
+        budget.free(memory: before - budget.memory)
+        for link in links {
             guard case .key(let key) = link.step, let range = graph.textRange(key) else { continue }
             guard range.count <= limits.nameBytes else {
                 throw pickle.malformed("a name is longer than \(limits.nameBytes) bytes", tensor: graph.pickle[range])

@@ -40,10 +40,13 @@ struct TorchPickle {
     /// By the numbers of the globals.
     private let recipes: [TorchRecipe]
 
-    init(_ graph: PickleGraph, path: String, limits: ReadLimits) {
+    init(
+        _ graph: PickleGraph, path: String, limits: ReadLimits, spending budget: inout PickleBudget
+    ) throws(CheckpointError) {
         self.graph = graph
         self.path = path
         self.limits = limits
+        try budget.spend(memory: graph.globals.count * MemoryLayout<TorchRecipe>.stride)
         recipes = graph.globals.indices.map { TorchRecipe(graph.name(ofGlobal: $0)) }
     }
 

@@ -71,6 +71,9 @@ struct ZipDirectory: Sendable {
         return names.find(full, text: text) { records[Int($0)].name }.map(Int.init)
     }
 
+    /// What it takes in memory.
+    var byteCount: Int { text.count + records.count * MemoryLayout<Record>.stride + names.byteCount }
+
     /// A record's name below the root, in lower case.
     func name(of record: Record) -> String {
         String(decoding: text[record.name].dropFirst(rootCount), as: UTF8.self)
