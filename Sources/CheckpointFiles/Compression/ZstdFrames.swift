@@ -228,12 +228,3 @@ extension ZstdDecoder {
         return count
     }
 }
-
-extension [UInt8] {
-    /// The little-endian integer of `count` bytes at `start`; -1 where it does not fit in 63 bits.
-    fileprivate func integer(at start: Int, count: Int) -> Int {
-        var value: UInt64 = 0
-        for index in (start..<start + count).reversed() { value = value << 8 | UInt64(self[index]) }
-        return Int(exactly: value) ?? -1
-    }
-}
