@@ -63,16 +63,22 @@ public struct CheckpointError: Error, Sendable, Equatable {
 extension CheckpointError: CustomStringConvertible {
     /// One line, fit for a terminal: `PATH: what is wrong (tensor "x", byte 123); what to do`.
     public var description: String {
-        var line = path.printable(limit: 4096) + ": " + problem.printable(limit: 1000)
-        let evidence = [
-            expected.map { "expected " + $0.printable(limit: 200) }, found.map { "found " + $0.printable(limit: 200) },
-        ].compactMap { $0 }
-        if !evidence.isEmpty { line += ": " + evidence.joined(separator: ", ") }
+        var line = path.printable(limit: 4096) + ": " + reason
         var place: [String] = []
         if let tensor { place.append("tensor \"" + tensor.printable(limit: 200) + "\"") }
         if let offset { place.append("byte \(offset)") }
         if !place.isEmpty { line += " (" + place.joined(separator: ", ") + ")" }
         if let advice { line += "; " + advice.printable(limit: 1000) }
+        return line
+    }
+
+    /// What is wrong, with what should be there and what is, without the place.
+    public var reason: String {
+        var line = problem.printable(limit: 1000)
+        let evidence = [
+            expected.map { "expected " + $0.printable(limit: 200) }, found.map { "found " + $0.printable(limit: 200) },
+        ].compactMap { $0 }
+        if !evidence.isEmpty { line += ": " + evidence.joined(separator: ", ") }
         return line
     }
 }

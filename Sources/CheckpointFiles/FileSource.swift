@@ -76,6 +76,7 @@ public final class FileSource: ByteSource {
 /// What stands at a path.
 enum PathKind {
     case directory
+    case file
     case other
     /// A symbolic link to nothing.
     case danglingLink
@@ -85,7 +86,11 @@ enum PathKind {
     init(_ path: String) {
         var status = stat()
         if stat(path, &status) == 0 {
-            self = status.st_mode & S_IFMT == S_IFDIR ? .directory : .other
+            switch status.st_mode & S_IFMT {
+            case S_IFDIR: self = .directory
+            case S_IFREG: self = .file
+            default: self = .other
+            }
         } else if [ENOENT, ENOTDIR].contains(errno) {
             self = lstat(path, &status) == 0 ? .danglingLink : .nothing
         } else {

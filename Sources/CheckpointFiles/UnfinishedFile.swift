@@ -16,12 +16,20 @@ public struct UnfinishedFile: ~Copyable {
     ///   - replaces: whether what stands there already may be replaced.
     /// - Throws: ``CheckpointError`` of category `cannotCreate`.
     public init(path: String, replaces: Bool) throws(CheckpointError) {
-        guard replaces || PathKind(path) == .nothing else {
+        let kind = PathKind(path)
+        guard replaces || kind == .nothing else {
             throw CheckpointError(
                 .cannotCreate, path: path, "there is something already", advice: "--force replaces it")
         }
-        guard PathKind(path) != .directory else {
-            throw CheckpointError(.cannotCreate, path: path, "there is a directory")
+        // A device, a socket or a directory is not what anybody wants replaced.
+        guard kind == .nothing || kind == .file else {
+            throw CheckpointError(.cannotCreate, path: path, "there is something that is not a file")
+        }
+        // What a link leads to is replaced, not the link.
+        var path = path
+        if kind == .file, let target = realpath(path, nil) {
+            path = String(cString: target)
+            free(target)
         }
         var template = Array((path + ".XXXXXX").utf8CString)
         let descriptor = mkstemp(&template)

@@ -81,17 +81,17 @@ public struct LayerPlan: Sendable, Hashable {
     /// The model that is planned for.
     public let teacher: Teacher
     /// Front to back.
-    public let layers: [Layer]
+    public internal(set) var layers: [Layer]
     /// Choices that change equations.
-    public let switches: Switches
+    public internal(set) var switches: Switches
     /// Of the low-rank parts.
     public let ranks: [Dimension: Int]
     /// What tensors begin with that the teacher has not.
-    public let initialisers: [TensorRole: Initialiser]
+    public internal(set) var initialisers: [TensorRole: Initialiser]
     /// Random initialisers draw from it and from the tensor's name.
     public let seed: Int
     /// What the teacher's projections are multiplied with.
-    public let projectionFactors: ProjectionFactors
+    public internal(set) var projectionFactors: ProjectionFactors
     /// Parameters before.
     public let teacherParameterCount: Int
     /// Parameters after.
@@ -110,16 +110,18 @@ public struct LayerPlan: Sendable, Hashable {
     ///   - teacher: a model without ``ModelDescription/obstacle``.
     ///   - target: an architecture with a ``StudentRecipe``.
     ///   - selection: the layers that stay attention.
+    ///   - ranks: of the low-rank parts, where they are not to be the recipe's.
     ///   - turnsAttention: whether they are run with rotation; nil: as the target's students are.
     ///   - seed: what random initialisers draw from.
     public init?(
-        of teacher: ModelDescription, target: Architecture, _ selection: LayerSelection, turnsAttention: Bool? = nil,
+        of teacher: ModelDescription, target: Architecture, _ selection: LayerSelection,
+        ranks: [Dimension: Int] = [:], turnsAttention: Bool? = nil,
         seed: Int
     ) {
         let attention = Set(selection.layers)
         guard let recipe = target.conversion, let timeMix = target.timeMix,
             let student = teacher.student(
-                target, attention: attention, turnsAttention: turnsAttention ?? recipe.turnsAttention),
+                target, attention: attention, ranks: ranks, turnsAttention: turnsAttention ?? recipe.turnsAttention),
             let teacherCount = teacher.parameterCount, let studentCount = student.parameterCount,
             let teacherMemory = Memory(teacher), let studentMemory = Memory(student)
         else { return nil }
@@ -135,7 +137,7 @@ public struct LayerPlan: Sendable, Hashable {
             usesTeachersScaling: true,
             firstValues: .firstTimeMixing, normsHeads: student.optionalRoles.contains(.receptanceNorm),
             tiesHead: student.hasTiedHead)
-        ranks = Dimension.ranks.reduce(into: [:]) { ranks, dimension in
+        self.ranks = Dimension.ranks.reduce(into: [:]) { ranks, dimension in
             if recipe.ranks[dimension] != nil { ranks[dimension] = student.dimensions[dimension] }
         }
         let given = Set(teacher.tensors.map(\.role))

@@ -122,8 +122,8 @@ extension LayerPlan {
 
     /// Reads a plan and holds it against the teacher that it is to be used on.
     ///
-    /// What follows from teacher, target and layers (kinds, counts, memory) is computed anew, and must be what the file says. Ranks,
-    /// switches, initialisers, factors and seed are the file's.
+    /// What follows from teacher, target and layers (kinds, counts, memory, which initialisers there are) must be what the file says.
+    /// Ranks, switches, initialisers, factors and seed are the file's.
     ///
     /// - Throws: ``CheckpointError`` of category `malformed` with what is wrong, or as reading the file throws.
     public init(contentsOf path: String, teacher: ModelDescription) throws(CheckpointError) {
@@ -131,53 +131,43 @@ extension LayerPlan {
         guard try fields.text("schema") == Self.schema else {
             throw fields.error("it is no plan, or one of another version", "schema", expected: "\"\(Self.schema)\"")
         }
-        let name = try fields.text("target")
-        guard let target = ArchitectureRegistry.target(named: name) else {
+        guard let target = ArchitectureRegistry.target(named: try fields.text("target")) else {
             throw fields.error(
                 "the target is unknown", "target", expected: ArchitectureRegistry.targetNames.joined(separator: ", "))
         }
-        let identity = try fields.text("teacher", "identity")
-        guard identity == teacher.identity else {
+        guard try fields.text("teacher", "identity") == teacher.identity else {
             throw fields.error(
                 "the plan was made for another teacher", "teacher", "identity", expected: teacher.identity)
         }
         let layers = try fields.layers(count: teacher.layers.count)
-        let attention = Set(layers.indices.filter { layers[$0].kind != .rwkv7 })
-        guard layers.allSatisfy({ $0.kind == .rwkv7 || teacher.layers.contains($0.kind) }) else {
-            throw fields.error("a layer that stays is of another kind than the teacher's", "layers")
-        }
-        let ranks = try fields.ranks(Set(target.conversion?.ranks.keys.map { $0 } ?? []))
+        let attention = layers.indices.filter { layers[$0].kind != .rwkv7 }
         let switches = try fields.switches()
         guard
-            let student = teacher.student(
-                target, attention: attention, ranks: ranks, turnsAttention: switches.turnsAttention),
-            let studentCount = student.parameterCount, let teacherCount = teacher.parameterCount,
-            let teacherMemory = Memory(teacher), let studentMemory = Memory(student)
+            var plan = LayerPlan(
+                of: teacher, target: target, LayerSelection(Set(attention), reason: ""),
+                ranks: try fields.ranks(Set(target.conversion?.ranks.keys.map { $0 } ?? [])),
+                turnsAttention: switches.turnsAttention, seed: try fields.integer("seed"))
         else { throw fields.error("the teacher's sizes are not known", "teacher") }
-        guard name == student.variant || name == target.variant || name == target.hybridVariant else {
-            throw fields.error("the target does not go with the layers", "target", expected: student.variant)
+        guard plan.seed >= 0 else { throw fields.error("the seed is no number from 0 on", "seed") }
+        guard zip(plan.layers, layers).allSatisfy({ $0.kind == $1.kind }) else {
+            throw fields.error("a layer that stays is of another kind than the teacher's", "layers")
         }
-        guard switches.turnsTimeMixing == (target.timeMix?.rotary == .teacher) else {
-            throw fields.error("the target has no such choice", "switches", "rwkv_rope")
-        }
-        self.target = name
-        self.teacher = Teacher(family: teacher.architecture.family, identity: identity)
-        self.layers = layers
-        self.switches = switches
-        self.ranks = ranks
-        initialisers = try fields.initialisers(target.conversion?.initialisers ?? [:])
-        seed = try fields.integer("seed")
-        guard seed >= 0 else { throw fields.error("the seed is no number from 0 on", "seed") }
-        projectionFactors = try fields.factors()
-        teacherParameterCount = teacherCount
-        studentParameterCount = studentCount
-        self.teacherMemory = teacherMemory
-        self.studentMemory = studentMemory
-        for (key, count) in [("teacher", teacherParameterCount), ("student", studentParameterCount)] {
-            guard try fields.integer("parameter_count", key) == count else {
-                throw fields.error("the shapes do not fit the teacher", "parameter_count", key, expected: "\(count)")
-            }
-        }
+        for (keys, expected) in [
+            (["target"], JSONValue.string(plan.target)),
+            (["switches", "rwkv_rope"], .bool(plan.switches.turnsTimeMixing)),
+            (["switches", "head_norm"], .bool(plan.switches.normsHeads)),
+            (["switches", "tied_head"], .bool(plan.switches.tiesHead)),
+            (["parameter_count", "teacher"], .integer(plan.teacherParameterCount)),
+            (["parameter_count", "student"], .integer(plan.studentParameterCount)),
+            (["memory", "teacher", "kv_cache_bytes_per_token"], .integer(plan.teacherMemory.cacheBytesPerToken)),
+            (["memory", "student", "kv_cache_bytes_per_token"], .integer(plan.studentMemory.cacheBytesPerToken)),
+            (["memory", "student", "state_bytes"], .integer(plan.studentMemory.stateBytes)),
+        ] { try fields.require(keys, expected) }
+        plan.layers = layers
+        plan.switches = switches
+        plan.initialisers = try fields.initialisers(plan.initialisers)
+        plan.projectionFactors = try fields.factors()
+        self = plan
     }
 }
 
@@ -214,6 +204,14 @@ private struct PlanFields {
             throw failure("a field is missing, or of another kind", keys, expected: expected)
         }
         return value
+    }
+
+    /// Checks what follows from the rest of the plan and the teacher.
+    func require(_ keys: [String], _ expected: JSONValue) throws(CheckpointError) {
+        guard value(keys) == expected else {
+            throw failure(
+                "it does not fit the teacher, the target and the layers", keys, expected: expected.description)
+        }
     }
 
     func text(_ keys: String...) throws(CheckpointError) -> String { try read(keys, "text") { $0.string } }
@@ -268,7 +266,7 @@ private struct PlanFields {
             normsHeads: try truth("head_norm"), tiesHead: try truth("tied_head"))
     }
 
-    /// The initialisers of a plan: of the roles that the target has some for.
+    /// The initialisers of a plan, of the roles that need some.
     func initialisers(_ known: [TensorRole: Initialiser]) throws(CheckpointError) -> [TensorRole: Initialiser] {
         guard case .object(let members) = root["initialisers"] else {
             throw error("a field is missing, or of another kind", "initialisers", expected: "an object")
@@ -276,13 +274,13 @@ private struct PlanFields {
         var initialisers: [TensorRole: Initialiser] = [:]
         for (name, member) in members {
             guard let role = TensorRole(rawValue: name), known[role] != nil else {
-                throw error("the target initialises no such tensor", "initialisers", name)
+                throw error("no such tensor needs to be initialised", "initialisers", name)
             }
             initialisers[role] = try read(["initialisers", name], "an initialiser") { _ in
                 Initialiser(name: member["kind"]?.string ?? "", value: member["value"]?.double)
             }
         }
-        let missing = known.keys.filter { initialisers[$0] == nil && $0 != .receptanceNorm && $0 != .timeMixKeyNorm }
+        let missing = known.keys.filter { initialisers[$0] == nil }
         if let role = missing.min(by: { $0.rawValue < $1.rawValue }) {
             throw error("a tensor has no initialiser", "initialisers", role.rawValue)
         }

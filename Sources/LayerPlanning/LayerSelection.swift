@@ -37,6 +37,7 @@ public struct LayerSelection: Sendable, Hashable {
         count: Int, of layerCount: Int, spacing: Spacing, require: Set<Int> = [], forbid: Set<Int> = [],
         minimumGap: Int = 1
     ) {
+        guard 0...layerCount ~= count else { return nil }
         let ideal = spacing.positions(count: count, of: layerCount)
         guard let layers = Self.nearest(to: ideal, layerCount, spacing, require, forbid, max(1, minimumGap)) else {
             return nil
@@ -98,7 +99,6 @@ public struct LayerSelection: Sendable, Hashable {
 extension LayerSelection.Spacing {
     /// Where `count` of `layerCount` layers should lie, in ascending order.
     func positions(count: Int, of layerCount: Int) -> [Double] {
-        let (count, layerCount) = (max(0, count), layerCount)
         switch self {
         case .lastOfGroup: return (0..<count).map { Double(($0 + 1) * layerCount / count - 1) }
         case .uniform: return (0..<count).map { (Double($0) + 0.5) * Double(layerCount) / Double(count) - 0.5 }

@@ -6,34 +6,32 @@ public struct PublishedSelection: Sendable {
     public let layerCount: Int
     /// Those that stayed attention.
     public let layers: [Int]
-    /// The target that it was published for.
-    public let target: String
 
-    /// RWKVInside's configurations and model cards.
+    /// RWKVInside's configurations and model cards, of whatever target.
     public static let all: [PublishedSelection] = [
-        .init("reka-flash-3.1", 44, [8, 15, 22, 29, 36, 43], "hxa079"),
-        .init("qwen3-0.6b", 28, [12, 16, 21, 24, 25], "hxa079"),
-        .init("qwen3-0.6b-l5", 28, [7, 12, 17, 22, 27], "hxa079"),
-        .init("qwen3-0.6b-base", 28, [16, 19, 21, 24, 25], "hxa07c"),
-        .init("qwen3-1.7b", 28, [17, 19, 21, 23, 25, 27], "hxa07b"),
-        .init("qwen3-1.7b-l6", 28, [7, 11, 15, 19, 23, 27], "hxa079"),
-        .init("qwen3-4b", 36, [15, 20, 24, 29, 33, 34], "hxa07c"),
-        .init("qwen3-4b-l9", 36, [3, 7, 11, 15, 19, 23, 27, 31, 35], "hxa07a"),
-        .init("qwen3-8b", 36, [7, 15, 23, 31, 33, 35], "hxa079"),
-        .init("qwen3-8b-07c", 36, [15, 20, 26, 29, 33, 34], "hxa07c"),
-        .init("qwen3-14b", 40, [7, 14, 21, 28, 35, 39], "hxa079"),
-        .init("qwen3-30b-a3b-l8", 48, [5, 11, 17, 23, 29, 35, 41, 47], "hxa079"),
-        .init("qwen3-30b-a3b", 48, [6, 14, 18, 26, 30, 38, 45, 47], "hxa07b"),
-        .init("qwen3-32b", 64, [5, 11, 17, 23, 28, 33, 38, 43, 48, 53, 58, 63], "hxa079"),
-        .init("glm-4-32b", 61, [5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60], "hxa079"),
-        .init("devstral-small-2507", 40, [4, 9, 14, 19, 23, 27, 31, 35, 39], "hxa079"),
-        .init("magistral-small-2509", 40, [4, 9, 14, 19, 24, 29, 34, 39], "hxa079"),
+        .init("reka-flash-3.1", 44, [8, 15, 22, 29, 36, 43]),
+        .init("qwen3-0.6b", 28, [12, 16, 21, 24, 25]),
+        .init("qwen3-0.6b-l5", 28, [7, 12, 17, 22, 27]),
+        .init("qwen3-0.6b-base", 28, [16, 19, 21, 24, 25]),
+        .init("qwen3-1.7b", 28, [17, 19, 21, 23, 25, 27]),
+        .init("qwen3-1.7b-l6", 28, [7, 11, 15, 19, 23, 27]),
+        .init("qwen3-4b", 36, [15, 20, 24, 29, 33, 34]),
+        .init("qwen3-4b-l9", 36, [3, 7, 11, 15, 19, 23, 27, 31, 35]),
+        .init("qwen3-8b", 36, [7, 15, 23, 31, 33, 35]),
+        .init("qwen3-8b-07c", 36, [15, 20, 26, 29, 33, 34]),
+        .init("qwen3-14b", 40, [7, 14, 21, 28, 35, 39]),
+        .init("qwen3-30b-a3b-l8", 48, [5, 11, 17, 23, 29, 35, 41, 47]),
+        .init("qwen3-30b-a3b", 48, [6, 14, 18, 26, 30, 38, 45, 47]),
+        .init("qwen3-25b-a3b-reap", 48, [6, 14, 18, 26, 30, 36, 42, 47]),
+        .init("qwen3-32b", 64, [5, 11, 17, 23, 28, 33, 38, 43, 48, 53, 58, 63]),
+        .init("glm-4-32b", 61, [5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60]),
+        .init("devstral-small-2507", 40, [4, 9, 14, 19, 23, 27, 31, 35, 39]),
+        .init("magistral-small-2509", 40, [4, 9, 14, 19, 24, 29, 34, 39]),
     ]
 
-    private init(_ name: String, _ layerCount: Int, _ layers: [Int], _ target: String) {
+    private init(_ name: String, _ layerCount: Int, _ layers: [Int]) {
         self.name = name
         self.layerCount = layerCount
         self.layers = layers
-        self.target = target
     }
 }

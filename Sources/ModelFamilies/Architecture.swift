@@ -42,6 +42,12 @@ public struct Architecture: Sendable {
     public var epsilonKey = "rms_norm_eps"
     /// That epsilon where it is always the same.
     public var fixedEpsilon: Double?
+    /// What transformers assumes where its config.json does not say.
+    public var assumedEpsilon: Double?
+    /// What transformers assumes where its config.json does not say.
+    public var assumedTheta: Double?
+    /// What transformers assumes where its config.json does not say.
+    public var assumedSizes: [Dimension: Int] = [:]
     /// Sizes that are always the same as another.
     public var equalities: [Dimension: Dimension] = [:]
     /// Families that are not described, whose tensors would be the same.

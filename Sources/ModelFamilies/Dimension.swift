@@ -40,7 +40,7 @@ public enum Dimension: String, Sendable, CaseIterable {
     }
 
     /// Sizes beyond these are no model's.
-    static let plausible = 1...1 << 30
+    static let plausible = 1...1 << 24
 
     /// The ranks, in the order in which they are reported.
     public static let ranks: [Dimension] = [.decayRank, .iclrRank, .valueResidualRank, .keyResidualRank, .gateRank]
@@ -82,7 +82,7 @@ public struct Dimensions: Sendable, Hashable {
             switch (values[product], values[count], values[.headSize]) {
             case (nil, let count?, let size?):
                 let (width, overflow) = count.multipliedReportingOverflow(by: size)
-                if !overflow { values[product] = width }
+                if !overflow, Dimension.plausible ~= width { values[product] = width }
             case (let width?, nil, let size?) where size > 0 && width % size == 0: values[count] = width / size
             case (let width?, let heads?, nil) where heads > 0 && width % heads == 0: values[.headSize] = width / heads
             default: break

@@ -43,6 +43,12 @@ public struct ModelConfiguration: Sendable {
     /// What the model is called: `rwkv_architecture` of students, else `model_type`.
     public var name: String? { root["rwkv_architecture"]?.string ?? modelType }
 
+    /// What it says of the model's name, in words.
+    var evidence: String {
+        let key = root["rwkv_architecture"] == nil ? "model_type" : "rwkv_architecture"
+        return "\(path): \(key) \"\(name ?? "")\""
+    }
+
     /// Hugging Face's `model_type`.
     public var modelType: String? { root["model_type"]?.string }
 
@@ -84,6 +90,7 @@ public struct ModelConfiguration: Sendable {
         var sizes: [Dimension: Int] = [:]
         for (dimension, key) in architecture.dimensionKeys { sizes[dimension] = try size(key) }
         for (dimension, other) in architecture.equalities { sizes[dimension] = sizes[dimension] ?? sizes[other] }
+        sizes.merge(architecture.assumedSizes) { said, _ in said }
         if architecture.attention != nil {
             sizes[.keyValueHeads] = sizes[.keyValueHeads] ?? sizes[.heads]
             if sizes[.headSize] == nil, let width = sizes[.width], let heads = sizes[.heads] {
@@ -118,29 +125,47 @@ public struct RotaryEmbedding: Sendable, Hashable {
 
     /// The rotation that a configuration speaks of; nil where it gives none.
     ///
+    /// - Parameters:
+    ///   - configuration: in whatever form.
+    ///   - assumedTheta: the base where it gives none.
     /// - Throws: ``CheckpointError`` of category `malformed`.
-    init?(_ configuration: ModelConfiguration) throws(CheckpointError) {
+    init?(_ configuration: ModelConfiguration, assumedTheta: Double?) throws(CheckpointError) {
         let root = configuration.root
-        // transformers 5 keeps all in rope_parameters, those before it theta apart from rope_scaling.
-        let key = root["rope_parameters"] == nil ? "rope_scaling" : "rope_parameters"
-        let scaling = root[key] ?? .null
+        // transformers 5 keeps all in rope_parameters, those before it theta apart from rope_scaling, which still counts.
         var members: [String: JSONValue] = [:]
-        switch scaling {
-        case .null: break
-        case .object(let object): members = object
-        default: throw configuration.malformed(key, expected: "an object")
+        for key in ["rope_parameters", "rope_scaling"] {
+            switch root[key] ?? .null {
+            case .null: break
+            case .object(let object): members.merge(object) { $1 }
+            default: throw configuration.malformed(key, expected: "an object")
+            }
         }
-        guard let theta = members["rope_theta"] ?? root["rope_theta"], theta != .null else { return nil }
+        let theta = [members["rope_theta"], root["rope_theta"]].compactMap { $0 == .null ? nil : $0 }.first
+        guard let theta = theta ?? assumedTheta.map({ .number($0) }) else { return nil }
         guard let theta = theta.double, theta > 0, theta.isFinite else {
             throw configuration.malformed("rope_theta", expected: "a number above zero")
         }
         self.theta = theta
-        type = members["rope_type"]?.string ?? members["type"]?.string ?? "default"
-        var parameters = members.compactMapValues(\.double)
+        let type = members["rope_type"] ?? members["type"] ?? .string("default")
+        guard let name = type.string else { throw configuration.malformed("rope_type", expected: "text") }
+        self.type = name
+        var parameters = members.compactMapValues { $0.double ?? $0.bool.map { $0 ? 1 : 0 } }
         parameters["rope_theta"] = nil
         parameters["partial_rotary_factor"] =
             parameters["partial_rotary_factor"] ?? root["partial_rotary_factor"]?.double
         if parameters["partial_rotary_factor"] == 1 { parameters["partial_rotary_factor"] = nil }
+        for parameter in Self.requiredParameters[name] ?? [] {
+            guard let value = parameters[parameter], value > 0, value.isFinite else {
+                throw CheckpointError(
+                    .malformed, path: configuration.path, "the rotation of type \"\(name)\" has no \(parameter)",
+                    expected: "a number above zero", found: members[parameter]?.description)
+            }
+        }
         self.parameters = parameters
     }
+
+    private static let requiredParameters: [String: [String]] = [
+        "linear": ["factor"], "yarn": ["factor"],
+        "llama3": ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"],
+    ]
 }

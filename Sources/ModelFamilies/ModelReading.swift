@@ -9,9 +9,9 @@ extension ModelDescription {
     init(
         _ architecture: Architecture, _ index: TensorIndex?, _ layout: TensorLayout,
         _ configuration: ModelConfiguration?,
-        evidence: [String]
+        evidence: [String], findings: [ModelFinding] = []
     ) throws(CheckpointError) {
-        var reading = ModelReading(architecture, layout, configuration)
+        var reading = ModelReading(architecture, layout, configuration, findings)
         if let index { reading.find(in: index) }
         try reading.readConfiguration(hasTensors: index != nil)
         if let index { reading.check(index) }
@@ -58,18 +58,20 @@ private struct ModelReading {
     private(set) var optionalRoles: Set<TensorRole> = []
     private(set) var storesUnusedResiduals: Bool
     private(set) var quantisation: Quantisation?
-    private(set) var findings: [ModelFinding] = []
-    private(set) var findingCount = 0
+    private(set) var findings: [ModelFinding]
+    private(set) var findingCount: Int
 
     /// Positions of tensors; nil for weights of which there are quantised parts alone.
     private var places: [Place: Int?] = [:]
     /// Layers of which neither receptance nor queries are there.
     private var undecidedLayers: [Int] = []
 
-    /// More layers than any model has.
-    private static let layerLimit = 1024
-
-    init(_ architecture: Architecture, _ layout: TensorLayout, _ configuration: ModelConfiguration?) {
+    init(
+        _ architecture: Architecture, _ layout: TensorLayout, _ configuration: ModelConfiguration?,
+        _ findings: [ModelFinding]
+    ) {
+        self.findings = findings
+        findingCount = findings.count
         self.architecture = architecture
         self.layout = layout
         self.configuration = configuration
@@ -86,16 +88,18 @@ private struct ModelReading {
 
     /// Finds the kind of every layer, each tensor's role, and the sizes on which most tensors agree.
     mutating func find(in index: TensorIndex) {
-        quantisation = Quantisation.find(index.occurrences.keys, configuration)
+        quantisation = Quantisation.find(index.occurrences.keys, ownConfiguration)
         findLayers(index)
         let strays = Set(layout.strays.map { NamePattern($0) })
         let quantised = Set(index.occurrences.keys.compactMap(Quantisation.weight))
         var votes: [Dimension: [Int: Int]] = [:]
+        var adapterCount = 0
         for (pattern, occurrences) in index.occurrences.sorted(by: { $0.key.text < $1.key.text }) {
             let mark = Quantisation.weight(of: pattern)
             let roles = layout.roles(of: mark ?? pattern)
             for occurrence in occurrences {
                 guard let place = place(roles, occurrence.number) else {
+                    if Adapter.isPart(pattern) { adapterCount += 1 }
                     guard !strays.contains(pattern), !Adapter.isPart(pattern) else { continue }
                     let name = index.tensor(occurrence).name
                     add(.unexpected, name, "\(name) is not a tensor of \(title)")
@@ -105,12 +109,24 @@ private struct ModelReading {
                     places[place] = places[place] ?? .some(nil)
                     continue
                 }
-                places[place] = occurrence.position
-                guard let sizes = sizes(of: index.tensor(occurrence), place.role) else { continue }
+                let tensor = index.tensor(occurrence)
+                if let earlier = places.updateValue(occurrence.position, forKey: place), let earlier {
+                    add(
+                        .unexpected, tensor.name,
+                        "\(tensor.name) is what \(index.checkpoint.tensors[earlier].name) is too")
+                }
+                if quantisation == nil, ![.f64, .f32, .f16, .bf16].contains(tensor.dtype) {
+                    quantisation = Quantisation(
+                        method: tensor.dtype.rawValue, evidence: "\(tensor.name) is of that dtype, without a scale")
+                }
+                guard let sizes = sizes(of: tensor, place.role) else { continue }
                 for (dimension, size) in zip(place.role.shape, sizes) where Dimension.plausible ~= size {
                     votes[dimension, default: [:]][size, default: 0] += 1
                 }
             }
+        }
+        if adapterCount > 0 {
+            add(.undescribed, nil, "\(adapterCount) tensors of an adapter are not merged into the weights")
         }
         // One tensor of wrong sizes must not speak for all.
         for dimension in Dimension.allCases {
@@ -121,23 +137,19 @@ private struct ModelReading {
         fillEqualities()
     }
 
+    /// The configuration, unless it is a student's teacher's.
+    private var ownConfiguration: ModelConfiguration? {
+        configuration.flatMap { configuration in
+            configuration.name.map { architecture.configurationNames.contains($0) } ?? true ? configuration : nil
+        }
+    }
+
     private var title: String { architecture.variant(of: layers) ?? architecture.family }
 
     private mutating func findLayers(_ index: TensorIndex) {
-        var kinds: [Int: LayerKind] = [:]
-        var count = 0
-        for (pattern, occurrences) in index.occurrences {
-            let roles = layout.roles(of: Quantisation.weight(of: pattern) ?? pattern).filter(\.isOfLayer)
-            guard !roles.isEmpty else { continue }
-            for case let number? in occurrences.map(\.number) where number < Self.layerLimit {
-                count = max(count, number + 1)
-                // A teacher's queries may have been left beside the student's receptance.
-                if roles.contains(.receptanceWeight) { kinds[number] = .rwkv7 }
-                if roles.contains(.queryWeight), kinds[number] == nil { kinds[number] = .gqa }
-            }
-        }
-        undecidedLayers = (0..<count).filter { kinds[$0] == nil }
-        layers = (0..<count).map { kinds[$0] ?? architecture.kinds[0] }
+        let kinds = index.layerKinds(in: layout)
+        undecidedLayers = kinds.indices.filter { kinds[$0] == nil }
+        layers = kinds.map { $0 ?? architecture.kinds[0] }
     }
 
     /// Which of a pattern's roles a tensor has, by the kind of its layer.
@@ -170,21 +182,25 @@ private struct ModelReading {
     // MARK: Configuration
 
     mutating func readConfiguration(hasTensors: Bool) throws(CheckpointError) {
-        epsilon = try configuration?.positive(architecture.epsilonKey) ?? architecture.fixedEpsilon
-        rotary = try configuration.flatMap { configuration throws(CheckpointError) in try RotaryEmbedding(configuration)
+        epsilon = architecture.fixedEpsilon
+        if let configuration {
+            epsilon = try configuration.positive(architecture.epsilonKey) ?? epsilon ?? architecture.assumedEpsilon
+            rotary = try RotaryEmbedding(configuration, assumedTheta: architecture.assumedTheta)
         }
         let root = configuration?.root
+        quantisation = quantisation ?? Quantisation.find([NamePattern](), ownConfiguration)
         turnsAttention =
             root?["nope_in_transformer"]?.bool.map { !$0 } ?? architecture.conversion?.turnsAttention ?? true
-        let says = root?["tie_word_embeddings"]?.bool
-        let hasHead = places[Place(role: .head)] != nil
-        hasTiedHead = says ?? (hasTensors && !hasHead && !layout.omitsFrozen)
+        // A teacher's tie is not its student's, and of a part of a model the head may be in another.
+        let says = ownConfiguration?.root["tie_word_embeddings"]?.bool
+        let isWhole = places[Place(role: .embedding)] != nil && places[Place(role: .finalNormWeight)] != nil
+        hasTiedHead = says ?? (hasTensors && isWhole && places[Place(role: .head)] == nil)
         guard let configuration else { return decideAttention() }
 
         let path = configuration.path
         if let count = try configuration.size("num_hidden_layers") {
-            guard count <= Self.layerLimit else {
-                throw configuration.malformed("num_hidden_layers", expected: "\(Self.layerLimit) at the most")
+            guard count <= TensorIndex.layerLimit else {
+                throw configuration.malformed("num_hidden_layers", expected: "\(TensorIndex.layerLimit) at the most")
             }
             if !hasTensors { layers = Array(repeating: architecture.kinds[0], count: count) }
             if count != layers.count {
@@ -224,6 +240,9 @@ private struct ModelReading {
             }
         }
         decideAttention()
+        if let heads = dimensions[.heads], let others = dimensions[.keyValueHeads], others > 0, heads % others != 0 {
+            add(.contradiction, nil, "\(heads) heads cannot share \(others) key-value heads evenly")
+        }
     }
 
     /// Keys with values that change the equations to what is not described.
@@ -234,8 +253,6 @@ private struct ModelReading {
             if let value = root[key], value != .null, isOdd(value) { found.append((key, value.description)) }
         }
         if architecture.attention != nil {
-            // Qwen's have a window in every config.json, and a switch for it.
-            if root["use_sliding_window"] == nil { refuse("sliding_window") { _ in true } }
             refuse("use_sliding_window") { $0 == .bool(true) }
             refuse("layer_types") { $0.array?.contains { $0 != .string("full_attention") } ?? true }
             if let rotary, !RotaryEmbedding.knownTypes.contains(rotary.type) {
@@ -245,6 +262,7 @@ private struct ModelReading {
                 found.append(("partial_rotary_factor", "\(part)"))
             }
         }
+        if architecture.timeMix?.rotary == .teacher { refuse("nope_in_rwkv") { $0 == .bool(true) } }
         if architecture.feedForward == .swiGLU {
             refuse("hidden_act") { $0 != .string("silu") }
             refuse("mlp_bias") { $0 == .bool(true) }
@@ -256,8 +274,10 @@ private struct ModelReading {
     private mutating func readKinds(
         _ configuration: ModelConfiguration, hasTensors: Bool
     ) throws(CheckpointError) {
+        // Of a part of a model there are fewer layers than the configuration is about.
+        let count = max(layers.count, try configuration.size("num_hidden_layers") ?? 0)
         guard architecture.timeMix != nil, architecture.attention != nil,
-            let attention = try configuration.layers("transformer_layers", count: layers.count)
+            let attention = try configuration.layers("transformer_layers", count: count)
         else { return }
         for layer in layers.indices {
             let kind = attention.contains(layer) ? LayerKind.gqa : .rwkv7

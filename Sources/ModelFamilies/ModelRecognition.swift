@@ -23,148 +23,149 @@ public enum ModelRecognition: Sendable {
         _ checkpoint: Checkpoint?, configuration: ModelConfiguration?, variant: String? = nil,
         among architectures: [Architecture] = ArchitectureRegistry.standard
     ) throws(CheckpointError) -> ModelRecognition? {
-        let configured = configuration?.name.flatMap { name in
-            architectures.first { $0.configurationNames.contains(name) }
-        }
-        let wanted = variant.flatMap { name in
-            architectures.first { [$0.variant, $0.hybridVariant].contains(name) }
-        }
-        if let variant, wanted == nil {
+        if let variant, !architectures.contains(where: { [$0.variant, $0.hybridVariant].contains(variant) }) {
             throw CheckpointError(
                 .unsupported, path: checkpoint?.path ?? configuration?.path ?? "", "the variant is not described",
                 found: variant)
         }
+        let configured = configuration?.name.flatMap { name in
+            architectures.first { $0.configurationNames.contains(name) }
+        }
+        guard let checkpoint else {
+            guard let configuration, let name = configuration.name else { return nil }
+            guard let configured else { return .other(family: name, variant: nil, evidence: [configuration.evidence]) }
+            return .model(
+                try ModelDescription(
+                    configured.resolved(by: configuration), nil, configured.layouts[0], configuration,
+                    evidence: [configuration.evidence]))
+        }
         let layouts = architectures.flatMap(\.layouts)
-        guard let checkpoint, let index = TensorIndex(checkpoint, layouts: layouts) else {
-            return try recognize(configuration, configured: checkpoint == nil ? configured : nil)
-        }
-        guard let best = layouts.map({ ($0, index.count(in: $0)) }).max(by: { $0.1 < $1.1 })?.0 else { return nil }
-        let fits = architectures.filter { $0.layouts.contains { $0.name == best.name } }.map { architecture in
-            Fit(architecture.resolved(by: configuration), index, best)
-        }
+        let evidence = configuration.map { $0.name == nil ? [] : [$0.evidence] } ?? []
+        guard let index = TensorIndex(checkpoint, layouts: layouts),
+            let layout = layouts.map({ ($0, index.count(in: $0)) }).max(by: { $0.1 < $1.1 })?.0
+        else { return other(TensorIndex.sample(checkpoint), configuration, evidence) }
 
-        var evidence: [String] = []
-        if let configuration, let name = configuration.name {
-            evidence.append(
-                "\(configuration.path): \(configuration.root["rwkv_architecture"] == nil ? "model_type" : "rwkv_architecture") \"\(name)\""
-            )
+        let kinds = index.layerKinds(in: layout)
+        let fits = architectures.filter { $0.layouts.contains { $0.name == layout.name } }.map { architecture in
+            Fit(architecture.resolved(by: configuration), index, layout, kinds)
         }
-        let exact = fits.filter { $0.mismatches.isEmpty }
-        func describe(_ fit: Fit) throws(CheckpointError) -> ModelRecognition {
+        func describe(_ fit: Fit, _ findings: [ModelFinding] = []) throws(CheckpointError) -> ModelRecognition {
             .model(
                 try ModelDescription(
-                    fit.architecture, index, best, configuration, evidence: evidence + [fit.evidence(among: fits)]))
+                    fit.architecture, index, layout, configuration,
+                    evidence: evidence + [fit.evidence(among: fits)], findings: findings))
         }
-        if let wanted {
+        let exact = fits.filter { $0.mismatches.isEmpty }
+        if let variant {
             guard
-                let fit = fits.first(where: {
-                    $0.architecture.family == wanted.family && $0.architecture.variant == wanted.variant
-                }),
-                fit.mismatches.isEmpty
-            else {
-                throw CheckpointError(
-                    .malformed, path: checkpoint.path, "the tensors are not those of \(variant ?? "")",
-                    found: fits.first { $0.architecture.variant == wanted.variant }?.mismatches.first)
-            }
-            return try describe(fit)
-        }
-        // A config.json may be the teacher's of a student, never the other way.
-        let fitting = exact.count == 1 ? exact[0] : nil
-        if let fitting,
-            configured == nil || configured?.family == fitting.architecture.family
-                || (configured?.isTeacher == true && !fitting.architecture.isTeacher)
-        {
-            if configured == nil, let name = configuration?.name {
-                return .other(family: name, variant: nil, evidence: evidence)
-            }
-            return try describe(fitting)
-        }
-        if let (other, names) = OtherFamily.find(index.occurrences.keys) {
-            evidence.append("tensors: " + names.joined(separator: ", "))
-            if other.variants.count > 1 { return .undecided(candidates: other.variants, evidence: evidence) }
-            return .other(family: other.family, variant: other.variants.first, evidence: evidence)
-        }
-        if let configured,
-            let fit = fits.first(where: {
-                $0.architecture.variant == configured.variant && $0.architecture.family == configured.family
-            })
-        {
-            return try describe(fit)
-        }
-        if let name = configuration?.name, configured == nil {
-            return .other(family: name, variant: nil, evidence: evidence)
-        }
-        let closest = fits.map(\.mismatches.count).min() ?? 0
-        let close = fits.filter { $0.mismatches.count == closest }
-        guard let first = close.first, first.foundCount >= 5 else { return nil }
-        if close.count == 1, closest * 4 <= first.requiredCount { return try describe(first) }
-        return .undecided(
-            candidates: close.map { $0.architecture.variant ?? $0.architecture.family },
-            evidence: evidence
-                + close.compactMap { fit in
-                    fit.mismatches.first.map {
-                        "\(fit.architecture.variant ?? fit.architecture.family) would have it that \($0)"
-                    }
+                let fit = exact.first(where: {
+                    [$0.architecture.variant, $0.architecture.hybridVariant].contains(variant)
                 })
+            else {
+                let near = fits.first { [$0.architecture.variant, $0.architecture.hybridVariant].contains(variant) }
+                throw CheckpointError(
+                    .malformed, path: checkpoint.path, "the tensors are not those of \(variant)",
+                    found: near?.mismatches.first)
+            }
+            return try describe(fit)
+        }
+        guard exact.count <= 1 else {
+            return .undecided(candidates: exact.map(\.name), evidence: evidence)
+        }
+        if let fit = exact.first {
+            // Time mixing shows in tensors, and a config.json may be its teacher's. Transformers look alike: there it decides.
+            if fit.architecture.timeMix != nil,
+                configuration?.root["rwkv_architecture"] == nil || configured?.variant == fit.architecture.variant
+            {
+                return try describe(fit)
+            }
+            if configured == nil, configuration?.name == nil { return try describe(fit) }
+        }
+        if let configured, let fit = fits.first(where: { $0.name == configured.variant ?? configured.family }) {
+            let other = exact.first.map { exact in
+                ModelFinding(
+                    kind: .contradiction, tensor: nil,
+                    message: "\(evidence.joined(separator: ", ")), the tensors are those of \(exact.name)")
+            }
+            if fit.mismatches.isEmpty || exact.first != nil || OtherFamily.find(index.occurrences.keys) == nil {
+                return try describe(fit, fit.mismatches.isEmpty ? [] : other.map { [$0] } ?? [])
+            }
+        }
+        return other(index.occurrences.keys, configuration, evidence)
     }
 
-    private static func recognize(
-        _ configuration: ModelConfiguration?, configured: Architecture?
-    ) throws(CheckpointError) -> ModelRecognition? {
-        guard let configuration, let configured else { return nil }
-        return .model(
-            try ModelDescription(
-                configured.resolved(by: configuration), nil, configured.layouts[0], configuration,
-                evidence: ["\(configuration.path): \"\(configuration.name ?? "")\""]))
+    /// A family that is known by name alone; nil where it is not even that.
+    private static func other(
+        _ patterns: some Collection<NamePattern>, _ configuration: ModelConfiguration?, _ evidence: [String]
+    ) -> ModelRecognition? {
+        if let (other, names) = OtherFamily.find(patterns) {
+            let evidence = evidence + ["tensors: " + names.joined(separator: ", ")]
+            // hxa07b is cxa07b where layers stay attention.
+            let named = configuration?.root["rwkv_architecture"]?.string.map { $0.replacing("hxa", with: "cxa") }
+            let variants = other.variants.filter { $0 == named }.isEmpty ? other.variants : [named ?? ""]
+            if variants.count > 1 { return .undecided(candidates: variants, evidence: evidence) }
+            return .other(family: other.family, variant: variants.first, evidence: evidence)
+        }
+        return configuration?.name.map { .other(family: $0, variant: nil, evidence: evidence) }
     }
 }
 
-/// How well the patterns of a checkpoint's names go with an architecture.
+/// How the names of a checkpoint go with an architecture, as far as whole rows of layers show it: single tensors that are missing or too
+/// many say nothing about the family.
 private struct Fit {
     let architecture: Architecture
-    /// What does not, a clause each.
+    /// What does not go with it, a clause each.
     let mismatches: [String]
-    /// How many roles are there, and how many must be.
-    let foundCount, requiredCount: Int
     private let found: [TensorRole: NamePattern]
 
-    init(_ architecture: Architecture, _ index: TensorIndex, _ layout: TensorLayout) {
-        self.architecture = architecture
-        var candidates: [TensorRole: NamePattern] = [:]
-        var kinds: [LayerKind] = []
-        var patterns = Set(index.occurrences.keys)
-        for pattern in patterns { if let weight = Quantisation.weight(of: pattern) { patterns.insert(weight) } }
-        for pattern in patterns { for role in layout.roles(of: pattern) { candidates[role] = pattern } }
-        if candidates[.receptanceWeight] != nil { kinds.append(.rwkv7) }
-        if candidates[.queryWeight] != nil { kinds.append(.gqa) }
+    var name: String { architecture.variant ?? architecture.family }
 
-        var roles = architecture.modelRoles
-        for kind in kinds.isEmpty ? architecture.kinds : kinds {
-            var ofKind = architecture.layerRoles(kind)
-            if layout.omitsFrozen {
-                ofKind.makeOptional(ofKind.required.subtracting(architecture.timeMix?.trainedRoles ?? []))
-            }
-            roles.add(ofKind)
-        }
-        if layout.omitsFrozen { roles.makeOptional([.finalNormWeight]) }
+    init(_ architecture: Architecture, _ index: TensorIndex, _ layout: TensorLayout, _ kinds: [LayerKind?]) {
+        self.architecture = architecture
+        var counts = kinds.reduce(into: [LayerKind?: Int]()) { $0[$1, default: 0] += 1 }
+        // Layers of which too much is missing to know their kind speak for none.
+        counts[nil] = kinds.count
         let strays = Set(layout.strays.map { NamePattern($0) })
+        let modelRoles = architecture.modelRoles
+        var found: [TensorRole: NamePattern] = [:]
         var mismatches: [String] = []
-        for pattern in patterns
-        where !strays.contains(pattern) && Quantisation.weight(of: pattern) == nil && !Adapter.isPart(pattern) {
-            let known = layout.roles(of: pattern)
-            if !known.contains(where: roles.all.contains) { mismatches.append("\(pattern.text) is not there") }
+        for (pattern, occurrences) in index.occurrences {
+            let weight = Quantisation.weight(of: pattern)
+            let roles = layout.roles(of: weight ?? pattern)
+            if let role = roles.first(where: { !$0.isOfLayer && modelRoles.all.contains($0) }) { found[role] = pattern }
+            var ofKind: [LayerKind?: Int] = [:]
+            for case let number? in occurrences.map(\.number) where kinds.indices.contains(number) {
+                ofKind[kinds[number], default: 0] += 1
+            }
+            for (kind, count) in ofKind where count * 2 > counts[kind, default: 0] {
+                let allowed = (kind.map { [$0] } ?? architecture.kinds).reduce(into: Set<TensorRole>()) {
+                    $0.formUnion(architecture.layerRoles($1).all)
+                }
+                if let role = roles.first(where: { allowed.contains($0) }) {
+                    found[role] = pattern
+                } else if weight == nil, !strays.contains(pattern), !Adapter.isPart(pattern),
+                    roles.allSatisfy(\.isOfLayer)
+                {
+                    mismatches.append("\(pattern.text) is there")
+                }
+            }
         }
-        if architecture.timeMix != nil, !kinds.contains(.rwkv7) { mismatches.append("a layer mixes time") }
-        for role in roles.required where candidates[role] == nil {
-            mismatches.append("\(layout.names[role] ?? role.rawValue) is there")
+        var required = modelRoles.required
+        if layout.omitsFrozen { required.subtract([.finalNormWeight]) }
+        for kind in Set(kinds.compactMap { $0 }) {
+            if layout.omitsFrozen {
+                required.formUnion(kind == .rwkv7 ? architecture.timeMix?.trainedRoles ?? [] : [])
+            } else {
+                required.formUnion(architecture.layerRoles(kind).required)
+            }
+        }
+        if architecture.timeMix != nil, !kinds.contains(.rwkv7) { mismatches.append("no layer mixes time") }
+        for role in required where found[role] == nil {
+            mismatches.append("\(layout.names[role] ?? role.rawValue) is not there")
         }
         self.mismatches = mismatches.sorted()
-        found = candidates.filter { roles.all.contains($0.key) }
-        foundCount = found.count
-        requiredCount = roles.required.count
+        self.found = found
     }
-
-    private var name: String { architecture.variant ?? architecture.family }
 
     /// What tells this architecture from the others.
     func evidence(among fits: [Fit]) -> String {

@@ -27,6 +27,8 @@ struct OtherFamily: Sendable {
                 [".ffn.gate.weight", ".ffn.gate_up.weight", ".mlp.gate_proj.weight"],
             ]),
         OtherFamily(
+            family: "rwkv7", variants: ["x070 with attention"], has: [[".attn.q_proj.weight"], [".attn.r_proj.weight"]]),
+        OtherFamily(
             family: "rwkv7qwen", variants: ["rad-rwkv7"], has: [[".self_attn.q_proj.weight"], [".self_attn.w0"]],
             lacks: [".self_attn.receptance.weight"]),
 

@@ -50,7 +50,7 @@ extension ModelDescription {
         }
         if !unknown.isEmpty {
             return
-                "\(unknown.joined(separator: ", ")) \(unknown.count == 1 ? "is" : "are") not known: give its config.json by --config"
+                "\(unknown.joined(separator: ", ")) \(unknown.count == 1 ? "is" : "are") not known: a config.json that says so is given by --config"
         }
         return nil
     }

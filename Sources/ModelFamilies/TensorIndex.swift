@@ -16,6 +16,11 @@ struct TensorIndex {
     /// So many names are looked at to see whether any layout knows them.
     private static let sampleCount = 1000
 
+    /// The patterns of the first names.
+    static func sample(_ checkpoint: Checkpoint) -> Set<NamePattern> {
+        Set(checkpoint.tensors.prefix(sampleCount).map { NamePattern($0.name) })
+    }
+
     /// Puts the tensors in order; nil where no name is of a known layout.
     init?(_ checkpoint: Checkpoint, layouts: [TensorLayout]) {
         self.checkpoint = checkpoint
@@ -32,6 +37,25 @@ struct TensorIndex {
             guard occurrences.count <= Self.patternLimit else { return nil }
         }
         self.occurrences = occurrences
+    }
+
+    /// More layers than any model has.
+    static let layerLimit = 1024
+
+    /// The kind of each layer that a layout's names speak of; nil where neither receptance nor queries are there.
+    func layerKinds(in layout: TensorLayout) -> [LayerKind?] {
+        var kinds: [LayerKind?] = []
+        for (pattern, occurrences) in occurrences {
+            let roles = layout.roles(of: Quantisation.weight(of: pattern) ?? pattern).filter(\.isOfLayer)
+            guard !roles.isEmpty else { continue }
+            for case let number? in occurrences.map(\.number) where number < Self.layerLimit {
+                while kinds.count <= number { kinds.append(nil) }
+                // A teacher's queries may have been left beside the student's receptance.
+                if roles.contains(.receptanceWeight) { kinds[number] = .rwkv7 }
+                if roles.contains(.queryWeight), kinds[number] == nil { kinds[number] = .gqa }
+            }
+        }
+        return kinds
     }
 
     func tensor(_ occurrence: Occurrence) -> TensorInfo { checkpoint.tensors[occurrence.position] }

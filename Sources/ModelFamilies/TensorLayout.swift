@@ -67,7 +67,9 @@ struct NamePattern: Hashable, Sendable {
         while start < name.utf8.endIndex {
             let end = name.utf8[start...].firstIndex(of: UInt8(ascii: ".")) ?? name.utf8.endIndex
             let part = name.utf8[start..<end]
-            if !part.isEmpty, part.count <= 6, part.allSatisfy({ UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 }) {
+            if !part.isEmpty, part.count <= 6, part.count == 1 || part.first != UInt8(ascii: "0"),
+                part.allSatisfy({ UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 })
+            {
                 let number = part.reduce(0) { $0 * 10 + Int($1 - UInt8(ascii: "0")) }
                 return (NamePattern(text: name[..<start] + "#" + name[end...]), number)
             }

@@ -68,11 +68,10 @@ struct Inspect: ReportingCommand {
                 threads: Int(rwkv_available_processors()), progress: WorkProgress { bar.show($0, of: $1) })
         }
         var warnings = checkpoint.warnings
-        let configuration = try model.configuration(of: checkpoint, warnings: &warnings)
+        let recognition = try model.recognition(of: checkpoint, warnings: &warnings)
         let report = InspectReport(
             checkpoint, positions: positions, scans: scans,
-            recognition: try ModelRecognition.recognize(
-                checkpoint, configuration: configuration, variant: model.variant),
+            recognition: recognition,
             adapter: try Adapter(checkpoint), warnings: warnings)
         if json {
             try report.writeJSON(to: standardOutput())

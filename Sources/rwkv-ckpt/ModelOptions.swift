@@ -22,8 +22,22 @@ struct ModelOptions: ParsableArguments {
         do throws(CheckpointError) {
             return try ModelConfiguration(beside: checkpoint)
         } catch {
-            warnings.append(CheckpointWarning(path: error.path, "is not used: \(error.problem)"))
+            warnings.append(CheckpointWarning(path: error.path, "is not used: \(error.reason)"))
             return nil
         }
+    }
+
+    /// What a checkpoint is found to be; with a warning where the configuration beside it has impossible values, which nobody named.
+    func recognition(
+        of checkpoint: Checkpoint, warnings: inout [CheckpointWarning]
+    ) throws(CheckpointError) -> ModelRecognition? {
+        let configuration = try configuration(of: checkpoint, warnings: &warnings)
+        do throws(CheckpointError) {
+            return try ModelRecognition.recognize(checkpoint, configuration: configuration, variant: variant)
+        } catch {
+            guard config == nil, error.path == configuration?.path else { throw error }
+            warnings.append(CheckpointWarning(path: error.path, "is not used: \(error.reason)"))
+        }
+        return try ModelRecognition.recognize(checkpoint, configuration: nil, variant: variant)
     }
 }

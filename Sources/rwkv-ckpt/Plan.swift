@@ -143,7 +143,7 @@ struct Plan: ReportingCommand {
     private func teacher() throws(CheckpointError) -> ModelDescription {
         var checkpoint: Checkpoint?
         var configuration: ModelConfiguration?
-        if let alone = ModelConfiguration(alone: path) {
+        if model.config == nil, let alone = ModelConfiguration(alone: path) {
             configuration = alone
         } else {
             let opened = try Checkpoint.open(path, temporaryDirectory: temporaryDirectory())
@@ -152,7 +152,11 @@ struct Plan: ReportingCommand {
             if !json { warnings.forEach(printWarning) }
             checkpoint = opened
         }
-        switch try ModelRecognition.recognize(checkpoint, configuration: configuration, variant: model.variant) {
+        let recognition = try ModelRecognition.recognize(
+            checkpoint, configuration: configuration, variant: model.variant)
+        // A configuration that was given has said all it has.
+        let advice = configuration == nil ? "give its config.json by --config" : nil
+        switch recognition {
         case .model(let description): return description
         case .other(let family, let variant, _):
             throw CheckpointError(
@@ -160,12 +164,9 @@ struct Plan: ReportingCommand {
         case .undecided(let candidates, _):
             throw CheckpointError(
                 .unsupported, path: path,
-                "it is one of \(candidates.joined(separator: ", ")), and its tensors cannot tell",
-                advice: "give its config.json by --config")
+                "it is one of \(candidates.joined(separator: ", ")), and its tensors cannot tell", advice: advice)
         case nil:
-            throw CheckpointError(
-                .unsupported, path: path, "it is no model of a known family", advice: "give its config.json by --config"
-            )
+            throw CheckpointError(.unsupported, path: path, "it is no model of a known family", advice: advice)
         }
     }
 
@@ -181,7 +182,7 @@ struct Plan: ReportingCommand {
             guard selection.layerCount == count else {
                 throw ValidationError("\(selection.name) has \(selection.layerCount) layers, the teacher has \(count).")
             }
-            return LayerSelection(Set(selection.layers), reason: "as published: \(selection.name), \(selection.target)")
+            return LayerSelection(Set(selection.layers), reason: "as published: \(selection.name)")
         }
         var number = gqaLayers ?? 0
         if let kvCache {
@@ -196,19 +197,16 @@ struct Plan: ReportingCommand {
         let required = require?.layers(of: count) ?? []
         var forbidden = forbid?.layers(of: count) ?? []
         // It gives first values to the layers behind it.
-        if !required.contains(0), number < count { forbidden.insert(0) }
-        let most = count - forbidden.count
-        if kvCache != nil { number = min(number, most) }
-        guard
+        if !required.contains(0) { forbidden.insert(0) }
+        // As many as fit into memory, or as can be chosen.
+        for number in kvCache == nil ? [number] : Array((0...number).reversed()) {
             let selection = LayerSelection(
                 count: number, of: count, spacing: spacing ?? .prior, require: required, forbid: forbidden,
                 minimumGap: minGap ?? 1)
-        else {
-            throw ValidationError(
-                "No \(number) of \(count) layers go with these conditions (layer 0 is chosen only where it is required)."
-            )
+            if let selection { return selection }
         }
-        return selection
+        throw ValidationError(
+            "No \(number) of \(count) layers go with these conditions (layer 0 is chosen only where it is required).")
     }
 }
 

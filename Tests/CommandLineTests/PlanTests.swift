@@ -36,6 +36,8 @@ import Testing
             ("hxa079", ["--gqa-layers", "2", "--spacing", "last-of-group", "--require", "0"], [0, 35]),
             ("hxa079", ["--gqa-layers", "2", "--spacing", "last-of-group", "--forbid", "35,17"], [16, 34]),
             ("hxa079", ["--gqa-layers", "3", "--spacing", "last-of-group", "--require", "34,35"], [11, 34, 35]),
+            ("hxa079", ["--kv-cache", "8GB", "--min-gap", "9", "--spacing", "last-of-group"], [8, 17, 26, 35]),
+            ("hxa079", ["--kv-cache", "100GB"], Array(1..<36)),
             ("hxa079", ["--kv-cache", "512MiB", "--context", "32768", "--spacing", "last-of-group"], [11, 23, 35]),
         ]
         for (target, way, layers) in ways {
@@ -72,6 +74,17 @@ import Testing
             #expect(forced.status == 0)
             #expect(try String(contentsOfFile: path, encoding: .utf8) == forced.out && forced.out != printed.out)
             #expect(try CommandLineTool.run(["plan"] + options + ["-o", "/nowhere/plan.json"]).status == 73)
+            let pipe = directory.appending(path: "pipe").path(percentEncoded: false)
+            mkfifo(pipe, 0o600)
+            for place in [pipe, directory.path(percentEncoded: false)] {
+                #expect(try CommandLineTool.run(["plan"] + options + ["-o", place, "--force"]).status == 73)
+            }
+            unlink(pipe)
+            let link = directory.appending(path: "link").path(percentEncoded: false)
+            symlink("plan.json", link)
+            #expect(try CommandLineTool.run(["plan"] + options + ["-o", link, "--force"]).status == 0)
+            #expect(try FileManager.default.destinationOfSymbolicLink(atPath: link) == "plan.json")
+            unlink(link)
             #expect(
                 try FileManager.default.contentsOfDirectory(atPath: directory.path(percentEncoded: false)) == [
                     "plan.json"
@@ -90,6 +103,8 @@ import Testing
         (64, ["--target", "hxa079", "--published", "qwen3-8b"], "has 36 layers, the teacher has 44"),
         (64, ["--target", "hxa079", "--published", "nobody"], "No published model"),
         (64, ["--target", "hxa079", "--gqa-layers", "45"], "No 45 of 44 layers"),
+        (64, ["--target", "hxa079", "--gqa-layers", "44"], "No 44 of 44 layers"),
+        (64, ["--target", "hxa079", "--gqa-layers", "9223372036854775807"], "layers go with"),
         (64, ["--target", "hxa079", "--gqa-layers", "23", "--min-gap", "2"], "No 23 of 44 layers"),
         (64, ["--target", "hxa079", "--gqa-layers", "1", "--require", "3,4"], "No 1 of 44 layers"),
         (64, ["--target", "hxa079", "--gqa-layers", "2", "--require", "3", "--forbid", "3"], "No 2 of 44 layers"),
@@ -124,7 +139,12 @@ import Testing
             #""model_type": "qwen2", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99"#
         for (keys, problem) in [
             (#""rms_norm_eps": 1e-6, "rope_theta": 1e6"#, nil),
-            (#""rope_theta": 1e6"#, "rms_norm_eps is not known"), (#""rms_norm_eps": 1e-6"#, "rope_theta is not known"),
+            // As transformers would assume.
+            (#""use_cache": true, "sliding_window": 4096"#, nil),
+            (#""rope_scaling": {"type": "linear"}"#, "no factor"),
+            (#""rope_scaling": {"type": 3, "factor": 2}"#, "rope_type"),
+            (#""quantization_config": {"quant_method": "fp8"}"#, "quantised by fp8"),
+            (#""num_key_value_heads": 3"#, "evenly"),
             (#""rms_norm_eps": 1e-6, "rope_theta": 1e6, "use_sliding_window": true"#, "use_sliding_window"),
             (#""rms_norm_eps": 1e-6, "rope_theta": 1e6, "rope_scaling": {"rope_type": "longrope"}"#, "longrope"),
             (#""rms_norm_eps": 1e-6, "rope_theta": 1e6, "hidden_act": "gelu"#, nil),

@@ -165,7 +165,10 @@ private func teacher(_ name: String) throws -> ModelDescription {
     }
 
     @Test(arguments: [
-        ("\"hxa079\"", "\"hxa099\"", "target is unknown"), ("\"index\": 35", "\"index\": 99", "out of its place"),
+        ("\"hxa079\"", "\"hxa099\"", "target is unknown"), ("\"hxa079\"", "\"cxa079\"", "does not fit"),
+        ("\"head_norm\": true", "\"head_norm\": false", "does not fit"),
+        ("\"kv_cache_bytes_per_token\": 8192", "\"kv_cache_bytes_per_token\": 1", "does not fit"),
+        ("\"index\": 35", "\"index\": 99", "out of its place"),
         ("\"schema\": \"rwkv-ckpt/plan/1\"", "\"schema\": \"x\"", "no plan"),
         ("{\"index\": 34, \"kind\": \"rwkv7\", \"reason\": \"not chosen\"},", "", "out of its place"),
         (
@@ -173,11 +176,12 @@ private func teacher(_ name: String) throws -> ModelDescription {
             "{\"index\": 35, \"kind\": \"rwkv7\", \"reason\": \"not chosen\"}, {\"index\": 36, \"kind\": \"rwkv7\", \"reason\": \"\"}",
             "out of its place"
         ),
-        ("\"kind\": \"gqa\"", "\"kind\": \"mha\"", "another kind"), ("\"decay\": 256", "\"decay\": 128", "do not fit"),
+        ("\"kind\": \"gqa\"", "\"kind\": \"mha\"", "another kind"),
+        ("\"decay\": 256", "\"decay\": 128", "does not fit"),
         ("\"decay\": 256", "\"decay\": 0", "a rank"),
         ("\"gate\": 256", "\"gat\": 256", "a field is missing"),
         ("\"identity\": \"", "\"identity\": \"0", "another teacher"),
-        ("\"rwkv_rope\": true", "\"rwkv_rope\": false", "no such choice"),
+        ("\"rwkv_rope\": true", "\"rwkv_rope\": false", "does not fit"),
         ("\"first_rwkv_layer\"", "\"layer_9\"", "first_rwkv_layer or layer_0"),
         ("\"seed\": 7", "\"seed\": -7", "seed"), ("\"seed\": 7", "\"seed\": 7.5", "seed"),
         ("\"seed\": 7", "\"seed\": 7, \"seed\": 8", "twice"),

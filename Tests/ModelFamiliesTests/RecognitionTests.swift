@@ -83,6 +83,62 @@ import Testing
         #expect(found.findings.isEmpty && found.unknown.isEmpty, "\(found.findings)")
     }
 
+    @Test func takesNothingElseOfATeachersConfiguration() throws {
+        let tensors = try tensors("hxa079.pth")
+        for keys in [
+            #""model_type": "qwen3", "tie_word_embeddings": true"#,
+            #""model_type": "mistral", "quantization_config": {"quant_method": "fp8"}"#,
+        ] {
+            let found = try model(
+                try recognize(tensors, configuration: "{\(keys), \"rms_norm_eps\": 1e-5, \"rope_theta\": 1e6}"))
+            #expect(
+                found.variant == "hxa079" && !found.hasTiedHead && found.quantisation == nil && found.epsilon == 1e-5)
+        }
+    }
+
+    @Test func knowsWhatOlderTransformersSavedBesides() throws {
+        let tensors = try tensors("llama") + (0..<3).map { ("model.layers.\($0).self_attn.rotary_emb.inv_freq", [4]) }
+        let found = try model(try recognize(tensors))
+        #expect(found.architecture.family == "llama" && found.findings.isEmpty)
+    }
+
+    @Test func findsTheSameTensorTwice() throws {
+        let found = try model(try recognize(try tensors("qwen3") + [("model.layers.01.mlp.up_proj.weight", [64, 32])]))
+        #expect(found.findings.map(\.tensor) == ["model.layers.01.mlp.up_proj.weight"])
+    }
+
+    @Test func refusesWhatIsNoFloatOrNotMerged() throws {
+        let checkpoint = try Checkpoint.open(Repository.fixture("models/qwen3"))
+        let plain = try model(
+            try ModelRecognition.recognize(checkpoint, configuration: ModelConfiguration(beside: checkpoint)))
+        #expect(plain.obstacle == nil)
+        let adapted = try model(
+            try recognize(
+                try tensors("qwen3") + [
+                    ("model.layers.0.self_attn.q_proj.lora_A.weight", [4, 32]),
+                    ("model.layers.0.self_attn.q_proj.lora_B.weight", [64, 4]),
+                ],
+                configuration: String(contentsOfFile: Repository.fixture("models/qwen3/config.json"), encoding: .utf8)))
+        #expect(adapted.obstacle?.contains("2 tensors of an adapter") == true)
+    }
+
+    @Test func readsRotationHoweverItIsWritten() throws {
+        func rotary(_ keys: String) throws -> RotaryEmbedding? {
+            try model(try recognize(try tensors("llama"), configuration: #"{"model_type": "llama", \#(keys)}"#)).rotary
+        }
+        let linear = try rotary(#""rope_theta": 1e4, "rope_scaling": {"type": "linear", "factor": 4}"#)
+        #expect(linear?.type == "linear" && linear?.parameters == ["factor": 4] && linear?.theta == 10000)
+        #expect(try rotary(#""rope_parameters": null, "rope_scaling": {"rope_type": "linear", "factor": 4}"#) == linear)
+        #expect(try rotary(#""rope_parameters": {"rope_type": "linear", "factor": 4, "rope_theta": 10000}"#) == linear)
+        #expect(try rotary(#""hidden_act": "silu""#)?.type == "default")
+        for wrong in [
+            #"{"type": "linear"}"#, #"{"type": "linear", "factor": "4"}"#, #"{"type": 3}"#,
+            #"{"type": "llama3", "factor": 8}"#, "[]",
+        ] {
+            #expect(throws: CheckpointError.self) { try rotary(#""rope_scaling": \#(wrong)"#) }
+        }
+    }
+
     @Test func refusesImpossibleValues() throws {
         let tensors = try tensors("qwen3")
         for keys in [
@@ -131,6 +187,12 @@ import Testing
         ("phi3", "", layers("model.layers", body + ["self_attn.qkv_proj.weight"], beside: model)),
         ("gemma", "", layers("model.layers", body + attention + ["pre_feedforward_layernorm.weight"], beside: model)),
         ("glm4", "", layers("model.layers", body + attention + ["post_self_attn_layernorm.weight"], beside: model)),
+        // Attention in layer 2 alone, in a layout where both kinds' norms have one name.
+        (
+            "rwkv7", "x070 with attention",
+            layers("model.layers", ["attn.r_proj.weight", "attn.q_proj.weight"], beside: ["model.embeddings.weight"])
+        ),
+        ("rimer", "rimer", layers("decoder", ["attn.x"], beside: ["backbone.patch_embedding.value_embedding.weight"])),
         ("cxa", "cxa075", student(["v0", "v1", "v2", "r_k", "k_k", "k_a"])),
         ("cxa", "cxa07a", student([])),
     ]
@@ -160,6 +222,36 @@ import Testing
                 continue
             }
             #expect(candidates == names)
+        }
+        // The norms' names are in both kinds of layers: cxa076 with norms is not cxa076.
+        let norms = ["att.ln_r.weight", "att.ln_k.weight"]
+        let hybrid = try tensors("hxa079.pth").filter {
+            !$0.name.contains(".k0") && !$0.name.contains(".k1") && !$0.name.contains(".k2")
+        }
+        #expect(hybrid.contains { $0.name.hasSuffix(norms[0]) })
+        guard case .undecided(["cxa076r", "cxa077", "cxa078"], _) = try recognize(hybrid) else {
+            Issue.record("hxa078 is \(String(describing: try recognize(hybrid)))")
+            return
+        }
+        // Bodies that lack a norm, or have biases, are nobody's here.
+        for change in [
+            { (name: String) in name.hasSuffix("post_attention_layernorm.weight") ? nil : name },
+            { $0.replacing("o_proj.weight", with: "o_proj.bias") },
+        ] as [(String) -> String?] {
+            #expect(
+                try recognize(
+                    try tensors("llama").compactMap { tensor in change(tensor.name).map { ($0, tensor.shape) } }) == nil
+            )
+        }
+        // Of two that look the same a configuration names the one.
+        let either = Self.student(["v1", "v2", "r_norm.weight", "k_norm.weight"])
+        guard
+            case .other("cxa", "cxa07c", _) = try recognize(either, configuration: #"{"rwkv_architecture": "hxa07c"}"#)
+        else {
+            Issue.record(
+                "hxa07c is \(String(describing: try recognize(either, configuration: #"{"rwkv_architecture": "hxa07c"}"#)))"
+            )
+            return
         }
         // What Llama has, Mistral has too.
         guard

@@ -8,6 +8,8 @@ extension Architecture {
         attention: Attention(
             inputBias: .configured(key: "attention_bias"), outputBias: .configured(key: "attention_bias")),
         layouts: [.huggingFace],
-        lookAlikes: ["mistral"],
+        assumedEpsilon: 1e-6,
+        assumedTheta: 10000,
+        lookAlikes: ["mistral", "gemma"],
         isTeacher: true)
 }

@@ -7,5 +7,7 @@ extension Architecture {
         feedForward: .swiGLU,
         attention: Attention(inputBias: .always),
         layouts: [.huggingFace],
+        assumedEpsilon: 1e-6,
+        assumedTheta: 10000,
         isTeacher: true)
 }

@@ -9,5 +9,8 @@ extension Architecture {
             inputBias: .configured(key: "attention_bias"), outputBias: .configured(key: "attention_bias"),
             headNorm: .always),
         layouts: [.huggingFace],
+        assumedEpsilon: 1e-6,
+        assumedTheta: 10000,
+        assumedSizes: [.headSize: 128],
         isTeacher: true)
 }

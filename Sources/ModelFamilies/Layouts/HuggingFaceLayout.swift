@@ -52,7 +52,9 @@ extension TensorLayout {
             .feedForwardGate: "model.layers.#.mlp.gate_proj.weight",
             .feedForwardUp: "model.layers.#.mlp.up_proj.weight",
             .feedForwardDown: "model.layers.#.mlp.down_proj.weight",
-        ])
+        ],
+        // Before 4.33 transformers saved what it computes from theta.
+        strays: ["model.layers.#.self_attn.rotary_emb.inv_freq"])
 
     /// What RWKVInside saves while it trains: the student within the teacher's own modules, copies of the teacher beside it.
     public static let rwkvInside = TensorLayout(
