@@ -33,6 +33,20 @@ public struct ByteOutput {
         if buffer.count >= Self.pieceSize { flush() }
     }
 
+    /// Appends an integer's digits.
+    public mutating func write(_ number: Int) {
+        guard number > 9 else { return write(number < 0 ? number.description : Self.digits[number]) }
+        let start = buffer.count
+        var rest = number
+        while rest > 0 {
+            buffer.append(UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10))
+            rest /= 10
+        }
+        buffer[start...].reverse()
+    }
+
+    private static let digits = (0...9).map { String($0) }
+
     /// Appends one byte of UTF-8.
     public mutating func write(byte: UInt8) {
         buffer.append(byte)

@@ -61,7 +61,7 @@ public struct JSONWriter {
     /// An integer.
     public mutating func value(_ number: Int) {
         separate()
-        output.write(number.description)
+        output.write(number)
     }
 
     /// A number; `null` where JSON has none for it (infinite, not a number).

@@ -288,9 +288,9 @@ public struct InspectReport: Sendable {
         var table = TextTable(columns, rowCount: listedCount)
         for (index, tensor) in tensors.enumerated() {
             table.append(tensor.name.printable(limit: 200))
-            table.append(tensor.dtype.rawValue)
-            table.append(shapeText(tensor.shape))
-            table.append(byteText(tensor.byteCount))
+            table.append(plain: tensor.dtype.rawValue)
+            table.append(plain: shapeText(tensor.shape))
+            table.append(plain: byteText(tensor.byteCount))
             if hasStatistics {
                 let found = scans[index].statistics
                 for value in [found?.minimum, found?.maximum, found?.mean, found?.standardDeviation] {

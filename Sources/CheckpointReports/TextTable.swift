@@ -31,8 +31,15 @@ struct TextTable {
 
     /// Adds a cell: the next in its row, or the first of the next row.
     mutating func append(_ cell: String) {
+        append(cell, width: cell.isPlain ? cell.utf8.count : cell.count)
+    }
+
+    /// Adds a cell of printable ASCII.
+    mutating func append(plain cell: String) { append(cell, width: cell.utf8.count) }
+
+    private mutating func append(_ cell: String, width count: Int) {
         let column = cells.count % widths.count
-        let width = Int32(clamping: cell.isPlain ? cell.utf8.count : cell.count)
+        let width = Int32(clamping: count)
         widths[column] = max(widths[column], width)
         text.append(contentsOf: cell.utf8)
         cells.append(Cell(byteCount: Int32(clamping: cell.utf8.count), width: width))

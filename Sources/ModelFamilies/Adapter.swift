@@ -48,9 +48,9 @@ public struct Adapter: Sendable, Hashable {
     private static func split(_ name: String) -> (module: Substring, part: Part, isPEFT: Bool)? {
         let isPEFT = name.hasPrefix("base_model.")
         var rest = name[...]
-        if rest.hasSuffix(".weight") { rest = rest.dropLast(".weight".count) }
+        if rest.ends(in: ".weight") { rest = rest.dropLast(".weight".count) }
         for _ in 0..<2 {
-            if let (end, part) = parts.first(where: { rest.hasSuffix($0.end) }) {
+            if let (end, part) = parts.first(where: { rest.ends(in: $0.end) }) {
                 return (rest.dropLast(end.utf8.count), part, isPEFT)
             }
             // peft puts the adapter's name behind the part's.
@@ -67,7 +67,7 @@ public struct Adapter: Sendable, Hashable {
     /// - Throws: ``CheckpointError`` where there is an adapter_config.json that cannot be read.
     public init?(_ checkpoint: Checkpoint) throws(CheckpointError) {
         let tensors = checkpoint.tensors
-        guard tensors.prefix(1000).contains(where: { Self.split($0.name) != nil }) else { return nil }
+        guard TensorIndex.sample(checkpoint).contains(where: Self.isPart) else { return nil }
         var modules: Set<Substring> = []
         var ranks: Set<Int> = []
         var (hasMagnitude, hasBone, isPEFT) = (false, false, false)

@@ -39,11 +39,15 @@ public enum ModelRecognition: Sendable {
                     configured.resolved(by: configuration), nil, configured.layouts[0], configuration,
                     evidence: [configuration.evidence]))
         }
-        let layouts = architectures.flatMap(\.layouts)
+        var layouts: [TensorLayout] = []
+        for layout in architectures.flatMap(\.layouts) where !layouts.contains(where: { $0.name == layout.name }) {
+            layouts.append(layout)
+        }
+        let sample = TensorIndex.sample(checkpoint)
         let evidence = configuration.map { $0.name == nil ? [] : [$0.evidence] } ?? []
-        guard let index = TensorIndex(checkpoint, layouts: layouts),
+        guard let index = TensorIndex(checkpoint, sample: sample, layouts: layouts),
             let layout = layouts.map({ ($0, index.count(in: $0)) }).max(by: { $0.1 < $1.1 })?.0
-        else { return other(TensorIndex.sample(checkpoint), configuration, evidence) }
+        else { return other(sample, configuration, evidence) }
 
         let kinds = index.layerKinds(in: layout)
         let fits = architectures.filter { $0.layouts.contains { $0.name == layout.name } }.map { architecture in

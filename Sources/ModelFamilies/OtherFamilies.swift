@@ -57,7 +57,7 @@ struct OtherFamily: Sendable {
     /// The family that fits these names, and a name of each that made it so.
     static func find(_ patterns: some Collection<NamePattern>) -> (family: OtherFamily, evidence: [String])? {
         func first(_ ends: [String]) -> String? {
-            patterns.filter { pattern in ends.contains { pattern.text.hasSuffix($0) } }.map(\.text).min()
+            patterns.filter { pattern in ends.contains { pattern.text.ends(in: $0) } }.map(\.text).min()
         }
         for family in all {
             let evidence = family.has.compactMap(first)

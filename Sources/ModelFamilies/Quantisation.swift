@@ -19,7 +19,7 @@ public struct Quantisation: Sendable, Hashable {
             return Quantisation(method: method, evidence: "config.json: quantization_config")
         }
         func first(_ ends: [String]) -> String? {
-            patterns.filter { pattern in ends.contains { pattern.text.hasSuffix($0) } }.map(\.text).min()
+            patterns.filter { pattern in ends.contains { pattern.text.ends(in: $0) } }.map(\.text).min()
         }
         let methods = [
             ("gptq", [".g_idx"]), ("awq", [".qweight"]), ("fp8", [".weight_scale_inv", ".weight_scale"]),
@@ -33,7 +33,7 @@ public struct Quantisation: Sendable, Hashable {
 
     /// The pattern of the weight that a mark stands for or beside; nil where the name is none.
     static func weight(of pattern: NamePattern) -> NamePattern? {
-        guard let mark = marks.first(where: { pattern.text.hasSuffix($0) }) else { return nil }
+        guard let mark = marks.first(where: { pattern.text.ends(in: $0) }) else { return nil }
         return NamePattern(pattern.text.dropLast(mark.count) + ".weight")
     }
 }

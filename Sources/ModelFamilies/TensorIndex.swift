@@ -13,23 +13,20 @@ struct TensorIndex {
 
     /// More patterns than any model has layers of different kinds; beyond, names have no order that could be found.
     private static let patternLimit = 20_000
-    /// So many names are looked at to see whether any layout knows them.
-    private static let sampleCount = 1000
-
-    /// The patterns of the first names.
+    /// The patterns of some names: the first ones, and as many from all over.
     static func sample(_ checkpoint: Checkpoint) -> Set<NamePattern> {
-        Set(checkpoint.tensors.prefix(sampleCount).map { NamePattern($0.name) })
+        let tensors = checkpoint.tensors
+        let count = 128
+        let step = max(1, tensors.count / count)
+        let positions = Set(0..<min(count, tensors.count)).union(stride(from: 0, to: tensors.count, by: step))
+        return Set(positions.map { NamePattern(tensors[$0].name) })
     }
 
-    /// Puts the tensors in order; nil where no name is of a known layout.
-    init?(_ checkpoint: Checkpoint, layouts: [TensorLayout]) {
+    /// Puts the tensors in order; nil where no layout knows any of `sample`.
+    init?(_ checkpoint: Checkpoint, sample: Set<NamePattern>, layouts: [TensorLayout]) {
         self.checkpoint = checkpoint
         let tensors = checkpoint.tensors
-        let isKnown = tensors.prefix(Self.sampleCount).contains { tensor in
-            let pattern = NamePattern(tensor.name)
-            return layouts.contains { !$0.roles(of: pattern).isEmpty }
-        }
-        guard isKnown else { return nil }
+        guard sample.contains(where: { name in layouts.contains { !$0.roles(of: name).isEmpty } }) else { return nil }
         var occurrences: [NamePattern: [Occurrence]] = [:]
         for position in tensors.indices {
             let (pattern, number) = NamePattern.split(tensors[position].name)

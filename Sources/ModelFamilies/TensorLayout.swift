@@ -39,8 +39,10 @@ public struct TensorLayout: Sendable {
 
     /// The name of a role's tensor in a layer.
     public func name(of role: TensorRole, layer: Int?) -> String? {
-        guard let name = names[role] else { return nil }
-        return layer.map { name.replacing("#", with: "\($0)") } ?? name
+        guard let name = names[role], let layer, let mark = name.utf8.firstIndex(of: UInt8(ascii: "#")) else {
+            return names[role]
+        }
+        return name[..<mark] + "\(layer)" + name[name.utf8.index(after: mark)...]
     }
 
     /// The sizes that a role's tensor is stored with.
@@ -77,5 +79,12 @@ struct NamePattern: Hashable, Sendable {
             start = name.utf8.index(after: end)
         }
         return (NamePattern(text: name), nil)
+    }
+}
+
+extension StringProtocol {
+    /// Whether the text ends so, told by bytes: names have no characters to compose.
+    func ends(in end: String) -> Bool {
+        utf8.count >= end.utf8.count && utf8.suffix(end.utf8.count).elementsEqual(end.utf8)
     }
 }
