@@ -40,8 +40,8 @@ public struct InspectReport: Sendable {
     }
 
     /// Put together one by one: a hundred thousand names and shapes would take more memory than all else.
-    private var tensors: AnySequence<TensorInfo> {
-        positions.map { AnySequence($0.lazy.map { checkpoint.tensors[$0] }) } ?? AnySequence(checkpoint.tensors)
+    private var tensors: some Sequence<TensorInfo> {
+        (0..<listedCount).lazy.map { checkpoint.tensors[positions?[$0] ?? $0] }
     }
 
     private var listedCount: Int { positions?.count ?? checkpoint.tensorCount }
