@@ -286,11 +286,16 @@ public struct InspectReport: Sendable {
         }
         if hasHashes { columns.append(("sha256", .left)) }
         var table = TextTable(columns, rowCount: listedCount)
+        var shape = (value: [Int](), text: shapeText([]))
+        var size = (value: 0, text: byteText(0))
         for (index, tensor) in tensors.enumerated() {
             table.append(tensor.name.printable(limit: 200))
             table.append(plain: tensor.dtype.rawValue)
-            table.append(plain: shapeText(tensor.shape))
-            table.append(plain: byteText(tensor.byteCount))
+            // Neighbours are often alike: experts, and the same part of every layer.
+            if tensor.shape != shape.value { shape = (tensor.shape, shapeText(tensor.shape)) }
+            if tensor.byteCount != size.value { size = (tensor.byteCount, byteText(tensor.byteCount)) }
+            table.append(plain: shape.text)
+            table.append(plain: size.text)
             if hasStatistics {
                 let found = scans[index].statistics
                 for value in [found?.minimum, found?.maximum, found?.mean, found?.standardDeviation] {
