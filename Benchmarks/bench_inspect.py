@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Times `rwkv-ckpt inspect` beside its peers, command by command, in one run.
 
-    scripts/install /tmp/rwkv && python3 -m venv VENV && VENV/bin/pip install safetensors numpy
-    VENV/bin/python Benchmarks/bench_inspect.py /tmp/rwkv/bin/rwkv-ckpt [--runs 7] [--directory DIR]
+    scripts/install PREFIX && python3 -m venv VENV && VENV/bin/pip install safetensors numpy
+    VENV/bin/python Benchmarks/bench_inspect.py PREFIX/bin/rwkv-ckpt [--runs 7] [--directory DIR]
 
 Whole processes, output thrown away, A B A B ... after one of each that does not count. Quote the median of the ratios pair by pair;
 absolute times say more of the machine than of the programs. Wants GNU time, and 2.1 GB of disk in DIR (a sparse file of 40 GB takes

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Times `rwkv-ckpt inspect` on a PyTorch checkpoint of 3 GB beside torch.load(mmap=True) listing the same, in one run.
 
-    scripts/install /tmp/rwkv && python3 -m venv VENV && VENV/bin/pip install torch numpy
-    VENV/bin/python Benchmarks/bench_pytorch.py /tmp/rwkv/bin/rwkv-ckpt [--runs 7] [--directory DIR]
+    scripts/install PREFIX && python3 -m venv VENV && VENV/bin/pip install torch numpy
+    VENV/bin/python Benchmarks/bench_pytorch.py PREFIX/bin/rwkv-ckpt [--runs 7] [--directory DIR]
 
 Whole processes, output thrown away, A B A B ... after one of each that does not count. The second peer is the loading alone, without
 the start of Python and the import of torch, as torch's own clock has it. Wants GNU time, and 3 GB of disk in DIR.

@@ -31,8 +31,7 @@ public struct UnfinishedFile: ~Copyable {
             path = String(cString: target)
             free(target)
         }
-        var template = Array((path + ".XXXXXX").utf8CString)
-        let descriptor = mkstemp(&template)
+        let (descriptor, temporaryPath) = makeTemporaryFile(prefix: path)
         guard descriptor >= 0 else {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
         }
@@ -42,7 +41,7 @@ public struct UnfinishedFile: ~Copyable {
         fchmod(descriptor, 0o666 & ~mask)
         self.descriptor = descriptor
         self.path = path
-        temporaryPath = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        self.temporaryPath = temporaryPath
         self.replaces = replaces
     }
 
@@ -56,15 +55,8 @@ public struct UnfinishedFile: ~Copyable {
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     public func write(_ bytes: RawSpan) throws(CheckpointError) {
-        var done = 0
-        while done < bytes.byteCount {
-            let written = bytes.withUnsafeBytes {
-                Glibc.write(descriptor, $0.baseAddress.map { $0 + done }, $0.count - done)
-            }
-            guard written >= 0 || errno == EINTR else {
-                throw systemError(errno, path: path, "cannot be written", category: .inputOutput)
-            }
-            done += max(0, written)
+        guard append(bytes, to: descriptor) else {
+            throw systemError(errno, path: path, "cannot be written", category: .inputOutput)
         }
     }
 

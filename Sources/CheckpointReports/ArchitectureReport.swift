@@ -61,7 +61,13 @@ struct ArchitectureReport {
             json.value(orNull: model.dimensions[dimension])
         }
         json.key("ranks")
-        json.write(model.dimensions.ranks)
+        json.beginObject(onOneLine: true)
+        for dimension in Dimension.ranks {
+            guard let rank = model.dimensions[dimension] else { continue }
+            json.key(text: dimension.key)
+            json.value(rank)
+        }
+        json.end()
         json.key("rope")
         if let rotary = model.rotary {
             json.beginObject(onOneLine: true)
@@ -235,16 +241,6 @@ extension JSONWriter {
     /// An integer, or `null`.
     mutating func value(orNull number: Int?) {
         if let number { value(number) } else { null() }
-    }
-
-    /// Ranks by what they are of: `value_residual`.
-    mutating func write(_ ranks: [(name: String, size: Int)]) {
-        beginObject(onOneLine: true)
-        for (name, size) in ranks {
-            key(text: name.replacing("in-context learning rate", with: "iclr").replacing(" ", with: "_"))
-            value(size)
-        }
-        end()
     }
 }
 

@@ -91,12 +91,7 @@ public struct DiffReport: Sendable {
         json.beginArray()
         for tensor in tensors {
             json.beginObject(onOneLine: true)
-            json.key("name")
-            json.value(tensor.name)
-            json.key("dtype")
-            json.value(tensor.dtype.rawValue)
-            json.key("shape")
-            json.write(tensor.shape)
+            json.members(of: tensor)
             json.end()
         }
         json.end()

@@ -160,12 +160,7 @@ public struct InspectReport: Sendable {
 
     private func write(_ tensor: TensorInfo, _ scan: TensorScan?, to json: inout JSONWriter) {
         json.beginObject(onOneLine: true)
-        json.key("name")
-        json.value(tensor.name)
-        json.key("dtype")
-        json.value(tensor.dtype.rawValue)
-        json.key("shape")
-        json.write(tensor.shape)
+        json.members(of: tensor)
         json.key("bytes")
         json.value(tensor.byteCount)
         json.key("file")
@@ -312,6 +307,16 @@ public struct InspectReport: Sendable {
 }
 
 extension JSONWriter {
+    /// The members that tensors have in every document.
+    mutating func members(of tensor: TensorInfo) {
+        key("name")
+        value(tensor.name)
+        key("dtype")
+        value(tensor.dtype.rawValue)
+        key("shape")
+        write(tensor.shape)
+    }
+
     /// Writes names, or sentences.
     mutating func write(_ texts: [String]) {
         beginArray(onOneLine: true)

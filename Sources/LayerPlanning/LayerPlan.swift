@@ -6,7 +6,7 @@ public import ModelFamilies
 ///     let selection = LayerSelection(count: 6, of: 36, spacing: .prior, forbid: [0])
 ///     let plan = LayerPlan(of: teacher, target: .cxa079, selection, seed: 0)
 ///
-/// The teacher and the plan are all that a conversion needs; the same plan gives the same bytes.
+/// All that a conversion needs beside the teacher.
 public struct LayerPlan: Sendable, Hashable {
     /// What happens to a layer.
     public struct Layer: Sendable, Hashable {

@@ -171,13 +171,6 @@ extension LayerPlan {
     }
 }
 
-extension Dimension {
-    /// A rank's key in documents: `value_residual`.
-    public var key: String {
-        self == .iclrRank ? "iclr" : title.replacing(" rank", with: "").replacing(" ", with: "_")
-    }
-}
-
 /// The fields of a plan that is read.
 private struct PlanFields {
     let path: String

@@ -92,6 +92,12 @@ public struct Architecture: Sendable {
     /// The kinds of layers that it can have; the first is that of layers about which nothing else is known.
     var kinds: [LayerKind] { (timeMix == nil ? [] : [.rwkv7]) + (attention == nil ? [] : [.gqa]) }
 
+    /// What it is called where one name is enough.
+    var name: String { variant ?? family }
+
+    /// The names that its models can have, but for transformers.
+    var variants: [String] { [variant, hybridVariant].compactMap { $0 } }
+
     /// The same with the choices made that a configuration makes.
     func resolved(by configuration: ModelConfiguration?) -> Architecture {
         var architecture = self

@@ -5,11 +5,11 @@ public enum ArchitectureRegistry {
 
     /// The architecture that a plan can aim at under this name.
     public static func target(named name: String) -> Architecture? {
-        standard.first { $0.conversion != nil && [$0.variant, $0.hybridVariant].contains(name) }
+        standard.first { $0.conversion != nil && $0.variants.contains(name) }
     }
 
     /// The names of all targets.
     public static var targetNames: [String] {
-        standard.filter { $0.conversion != nil }.flatMap { [$0.variant, $0.hybridVariant].compactMap { $0 } }
+        standard.filter { $0.conversion != nil }.flatMap(\.variants)
     }
 }

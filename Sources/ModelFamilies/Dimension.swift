@@ -39,6 +39,11 @@ public enum Dimension: String, Sendable, CaseIterable {
         }
     }
 
+    /// A rank's key in documents: `value_residual`.
+    public var key: String {
+        self == .iclrRank ? "iclr" : title.replacing(" rank", with: "").replacing(" ", with: "_")
+    }
+
     /// Sizes beyond these are no model's.
     static let plausible = 1...1 << 24
 
@@ -72,9 +77,6 @@ public struct Dimensions: Sendable, Hashable {
         let sizes = dimensions.compactMap { values[$0] }
         return sizes.count == dimensions.count ? sizes : nil
     }
-
-    /// Whether all of these are known.
-    public func know(_ dimensions: some Sequence<Dimension>) -> Bool { dimensions.allSatisfy { values[$0] != nil } }
 
     /// Adds what follows: A = H N, Hk N.
     private mutating func complete() {

@@ -7,7 +7,7 @@ public enum ModelRecognition: Sendable {
     case model(ModelDescription)
     /// A family that is known by name alone.
     case other(family: String, variant: String?, evidence: [String])
-    /// One of several, which tensors cannot tell apart, or none of which they fit.
+    /// One of several, which tensors cannot tell apart.
     case undecided(candidates: [String], evidence: [String])
 
     /// Finds out what a checkpoint is by its tensors and a config.json, or by one of them.
@@ -17,13 +17,13 @@ public enum ModelRecognition: Sendable {
     ///   - configuration: a config.json: the model's own, or its teacher's.
     ///   - variant: the name that decides where tensors cannot.
     ///   - architectures: those that are known.
-    /// - Returns: nil where nothing is of any known layout.
+    /// - Returns: nil where the tensors are those of no family that is known, and no config.json names one.
     /// - Throws: ``CheckpointError``: `malformed` where the config.json has impossible values or the tensors are not of `variant`.
     public static func recognize(
         _ checkpoint: Checkpoint?, configuration: ModelConfiguration?, variant: String? = nil,
         among architectures: [Architecture] = ArchitectureRegistry.standard
     ) throws(CheckpointError) -> ModelRecognition? {
-        if let variant, !architectures.contains(where: { [$0.variant, $0.hybridVariant].contains(variant) }) {
+        if let variant, !architectures.contains(where: { $0.variants.contains(variant) }) {
             throw CheckpointError(
                 .unsupported, path: checkpoint?.path ?? configuration?.path ?? "", "the variant is not described",
                 found: variant)
@@ -61,12 +61,8 @@ public enum ModelRecognition: Sendable {
         }
         let exact = fits.filter { $0.mismatches.isEmpty }
         if let variant {
-            guard
-                let fit = exact.first(where: {
-                    [$0.architecture.variant, $0.architecture.hybridVariant].contains(variant)
-                })
-            else {
-                let near = fits.first { [$0.architecture.variant, $0.architecture.hybridVariant].contains(variant) }
+            guard let fit = exact.first(where: { $0.architecture.variants.contains(variant) }) else {
+                let near = fits.first { $0.architecture.variants.contains(variant) }
                 throw CheckpointError(
                     .malformed, path: checkpoint.path, "the tensors are not those of \(variant)",
                     found: near?.mismatches.first)
@@ -74,7 +70,7 @@ public enum ModelRecognition: Sendable {
             return try describe(fit)
         }
         guard exact.count <= 1 else {
-            return .undecided(candidates: exact.map(\.name), evidence: evidence)
+            return .undecided(candidates: exact.map(\.architecture.name), evidence: evidence)
         }
         if let fit = exact.first {
             // Time mixing shows in tensors, and a config.json may be its teacher's. Transformers look alike: there it decides.
@@ -85,11 +81,11 @@ public enum ModelRecognition: Sendable {
             }
             if configured == nil, configuration?.name == nil { return try describe(fit) }
         }
-        if let configured, let fit = fits.first(where: { $0.name == configured.variant ?? configured.family }) {
+        if let configured, let fit = fits.first(where: { $0.architecture.name == configured.name }) {
             let other = exact.first.map { exact in
                 ModelFinding(
                     kind: .contradiction, tensor: nil,
-                    message: "\(evidence.joined(separator: ", ")), the tensors are those of \(exact.name)")
+                    message: "\(evidence.joined(separator: ", ")), the tensors are those of \(exact.architecture.name)")
             }
             if fit.mismatches.isEmpty || exact.first != nil || OtherFamily.find(index.occurrences.keys) == nil {
                 return try describe(fit, fit.mismatches.isEmpty ? [] : other.map { [$0] } ?? [])
@@ -121,8 +117,6 @@ private struct Fit {
     /// What does not go with it, a clause each.
     let mismatches: [String]
     private let found: [TensorRole: NamePattern]
-
-    var name: String { architecture.variant ?? architecture.family }
 
     init(_ architecture: Architecture, _ index: TensorIndex, _ layout: TensorLayout, _ kinds: [LayerKind?]) {
         self.architecture = architecture
@@ -173,11 +167,11 @@ private struct Fit {
 
     /// What tells this architecture from the others.
     func evidence(among fits: [Fit]) -> String {
-        let others = fits.filter { $0.name != name }
+        let others = fits.filter { $0.architecture.name != architecture.name }
         let lacking = found.keys.filter(\.isOfLayer).reduce(into: [TensorRole: [String]]()) { lacking, role in
             lacking[role] = others.filter { other in
                 !other.architecture.kinds.contains { other.architecture.layerRoles($0).all.contains(role) }
-            }.map(\.name)
+            }.map(\.architecture.name)
         }
         let telling = lacking.max { ($0.value.count, $1.key.rawValue) < ($1.value.count, $0.key.rawValue) }
         if let telling, let pattern = found[telling.key], !telling.value.isEmpty {

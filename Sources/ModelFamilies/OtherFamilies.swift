@@ -56,12 +56,11 @@ struct OtherFamily: Sendable {
 
     /// The family that fits these names, and a name of each that made it so.
     static func find(_ patterns: some Collection<NamePattern>) -> (family: OtherFamily, evidence: [String])? {
-        func first(_ ends: [String]) -> String? {
-            patterns.filter { pattern in ends.contains { pattern.text.ends(in: $0) } }.map(\.text).min()
-        }
         for family in all {
-            let evidence = family.has.compactMap(first)
-            if evidence.count == family.has.count, first(family.lacks) == nil { return (family, evidence) }
+            let evidence = family.has.compactMap { patterns.first(endingIn: $0) }
+            if evidence.count == family.has.count, patterns.first(endingIn: family.lacks) == nil {
+                return (family, evidence)
+            }
         }
         return nil
     }

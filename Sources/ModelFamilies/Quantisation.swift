@@ -18,15 +18,14 @@ public struct Quantisation: Sendable, Hashable {
         if let method = configuration?.root["quantization_config"]?["quant_method"]?.string {
             return Quantisation(method: method, evidence: "config.json: quantization_config")
         }
-        func first(_ ends: [String]) -> String? {
-            patterns.filter { pattern in ends.contains { pattern.text.ends(in: $0) } }.map(\.text).min()
-        }
         let methods = [
             ("gptq", [".g_idx"]), ("awq", [".qweight"]), ("fp8", [".weight_scale_inv", ".weight_scale"]),
             ("bitsandbytes", [".weight.absmax", ".SCB"]),
         ]
         for (method, ends) in methods {
-            if let name = first(ends) { return Quantisation(method: method, evidence: "tensors: \(name)") }
+            if let name = patterns.first(endingIn: ends) {
+                return Quantisation(method: method, evidence: "tensors: \(name)")
+            }
         }
         return nil
     }

@@ -88,3 +88,10 @@ extension StringProtocol {
         utf8.count >= end.utf8.count && utf8.suffix(end.utf8.count).elementsEqual(end.utf8)
     }
 }
+
+extension Collection<NamePattern> {
+    /// The first in order of those that end in one of these.
+    func first(endingIn ends: [String]) -> String? {
+        filter { pattern in ends.contains { pattern.text.ends(in: $0) } }.map(\.text).min()
+    }
+}

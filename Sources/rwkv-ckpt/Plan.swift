@@ -20,8 +20,7 @@ struct Plan: ReportingCommand {
             number and spacing, by memory, or as a published model has them. Layer 0 gives later layers its first values, and is not \
             chosen unless it is listed.
 
-            The plan records every choice that changes an equation, ranks, initialisers and a seed, so that the same plan gives the \
-            same bytes.
+            The plan records every choice that changes an equation, ranks, initialisers and a seed.
 
             Exit status: 0 done, 64 wrong usage, 65 the teacher is malformed or cannot be converted faithfully, 66 no such input, 73 \
             the output cannot be created, 74 reading or writing failed.
