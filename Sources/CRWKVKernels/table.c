@@ -1,7 +1,4 @@
-#define _GNU_SOURCE
 #include "kernels.h"
-
-#include <sched.h>
 
 #define TABLE(SUFFIX, TARGET)                                                                                \
     static const rwkv_kernels kernels_##SUFFIX = {                                                           \
@@ -9,6 +6,9 @@
         .count_bytes = rwkv_count_bytes,                                                                     \
         .to_doubles = rwkv_to_doubles_##SUFFIX,                                                              \
         .compare = rwkv_compare_##SUFFIX,                                                                    \
+        .cast = rwkv_cast_##SUFFIX,                                                                          \
+        .add_scaled = rwkv_add_scaled_##SUFFIX,                                                              \
+        .orthonormalise = rwkv_orthonormalise_##SUFFIX,                                                      \
     };
 FOR_EACH_INSTRUCTION_SET(TABLE)
 
@@ -39,9 +39,4 @@ rwkv_instruction_set rwkv_best_instruction_set(void) {
     rwkv_instruction_set best = RWKV_INSTRUCTION_SET_AVX512;
     while (!rwkv_kernels_for(best)) best--;
     return best;
-}
-
-int rwkv_available_processors(void) {
-    cpu_set_t processors;
-    return sched_getaffinity(0, sizeof processors, &processors) == 0 ? CPU_COUNT(&processors) : 1;
 }

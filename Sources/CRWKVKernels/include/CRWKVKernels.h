@@ -47,6 +47,14 @@ typedef struct {
     void (*to_doubles)(rwkv_element element, const void *elements, size_t count, double *values);
     // adds to what *result holds
     void (*compare)(const double *a, const double *b, size_t count, rwkv_comparison *result);
+    // between F64, F32, F16 and BF16, rounded once, to nearest with ties to even; gives how many finite values are beyond the
+    // target's largest, which become infinite, or that largest where it saturates; source and target do not overlap
+    uint64_t (*cast)(
+        rwkv_element from, const void *source, rwkv_element to, void *target, size_t count, int saturates);
+    // y += factor x
+    void (*add_scaled)(float factor, const float *x, float *y, size_t count);
+    // makes `count` rows of `length` orthogonal to each other and of length one, in order; count <= length
+    void (*orthonormalise)(double *rows, size_t count, size_t length);
 } rwkv_kernels;
 
 // In order of preference, the last the best; a baseline is there on every machine.
@@ -65,7 +73,20 @@ rwkv_instruction_set rwkv_best_instruction_set(void);
 // The CRC-32 of zip archives; `crc` is that of the bytes in front, 0 where there are none.
 uint32_t rwkv_crc32(uint32_t crc, const void *bytes, size_t count);
 
+// The same bits on every machine; within two units in the last place.
+double rwkv_exp(double x);
+double rwkv_log(double x);
+
 // How many processors this process may run on; at least one.
 int rwkv_available_processors(void);
+
+// Lets two paths change places at one stroke; 0, or -1 with errno.
+int rwkv_exchange(const char *a, const char *b);
+
+// Makes a file as long as this, with room for all of it on its disk where the file system can promise that; 0, or -1 with errno.
+int rwkv_reserve(int descriptor, int64_t count);
+
+// Has a part of a file written to its disk soon, without waiting for it.
+void rwkv_begin_writeback(int descriptor, int64_t offset, int64_t count);
 
 #endif

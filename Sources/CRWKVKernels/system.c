@@ -1,0 +1,28 @@
+// What Linux offers and Swift's Glibc does not show.
+
+#define _GNU_SOURCE
+#include "CRWKVKernels.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+
+int rwkv_available_processors(void) {
+    cpu_set_t processors;
+    return sched_getaffinity(0, sizeof processors, &processors) == 0 ? CPU_COUNT(&processors) : 1;
+}
+
+int rwkv_exchange(const char *a, const char *b) {
+    return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
+}
+
+int rwkv_reserve(int descriptor, int64_t count) {
+    if (count <= 0 || fallocate(descriptor, 0, 0, count) == 0) return 0;
+    // File systems that cannot promise room will say so when they run out of it.
+    return errno == EOPNOTSUPP || errno == ENOSYS ? 0 : -1;
+}
+
+void rwkv_begin_writeback(int descriptor, int64_t offset, int64_t count) {
+    sync_file_range(descriptor, offset, count, SYNC_FILE_RANGE_WRITE);
+}
