@@ -113,25 +113,32 @@ public struct JSONWriter {
     }
 
     private mutating func quote(_ text: String) {
+        guard text.isPlain else { return output.write(text.quotedJSON) }
         output.write(byte: UInt8(ascii: "\""))
-        if text.isPlain {
-            output.write(text)
-        } else {
-            for scalar in text.unicodeScalars {
-                switch scalar {
-                case "\"": output.write("\\\"")
-                case "\\": output.write("\\\\")
-                case "\n": output.write("\\n")
-                case "\t": output.write("\\t")
-                case _ where scalar.isUnprintable:
-                    for unit in String(scalar).utf16 {
-                        let digits = String(unit, radix: 16)
-                        output.write("\\u" + String(repeating: "0", count: 4 - digits.count) + digits)
-                    }
-                default: output.write(String(scalar))
+        output.write(text)
+        output.write(byte: UInt8(ascii: "\""))
+    }
+}
+
+extension String {
+    /// The text as a JSON string, whatever is unprintable escaped.
+    public var quotedJSON: String {
+        if isPlain { return "\"" + self + "\"" }
+        var quoted = "\""
+        for scalar in unicodeScalars {
+            switch scalar {
+            case "\"": quoted += "\\\""
+            case "\\": quoted += "\\\\"
+            case "\n": quoted += "\\n"
+            case "\t": quoted += "\\t"
+            case _ where scalar.isUnprintable:
+                for unit in String(scalar).utf16 {
+                    let digits = String(unit, radix: 16)
+                    quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
                 }
+            default: quoted.unicodeScalars.append(scalar)
             }
         }
-        output.write(byte: UInt8(ascii: "\""))
+        return quoted + "\""
     }
 }

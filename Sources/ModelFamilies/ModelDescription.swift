@@ -11,19 +11,21 @@ public struct ModelDescription: Sendable {
     /// Its sizes.
     public let dimensions: Dimensions
     /// Front to back.
-    public let layers: [LayerKind]
+    public internal(set) var layers: [LayerKind]
     /// Of the norms; nil where no config.json says.
     public let epsilon: Double?
     /// nil where no config.json says, or nothing is turned.
     public let rotary: RotaryEmbedding?
     /// Whether attention layers are run with rotation.
-    public let turnsAttention: Bool
+    public internal(set) var turnsAttention: Bool
     /// Whether the embedding is the head.
-    public let hasTiedHead: Bool
+    public internal(set) var hasTiedHead: Bool
     /// The roles that are there though they need not be.
-    public let optionalRoles: Set<TensorRole>
+    public internal(set) var optionalRoles: Set<TensorRole>
     /// Whether the first time mixing has residuals, which nothing uses.
-    public let storesUnusedResiduals: Bool
+    public internal(set) var storesUnusedResiduals: Bool
+    /// The positions in the checkpoint of the tensors that have roles.
+    public let positions: [TensorPlace: Int]
     /// How its weights are quantised; nil where they are not.
     public let quantisation: Quantisation?
     /// Where tensors, configuration and architecture do not go together.
@@ -40,7 +42,7 @@ public struct ModelDescription: Sendable {
     public struct ExpectedTensor: Sendable {
         /// What it is for.
         public let role: TensorRole
-        /// nil for those of the model as a whole.
+        /// The number of its layer; nil for those of the model as a whole.
         public let layer: Int?
         /// As its role has it, not as a layout stores it; nil where a size is not known.
         public let shape: [Int]?
@@ -135,4 +137,18 @@ public struct ModelFinding: Sendable, Hashable {
 
     /// More than anybody reads.
     public static let limit = 1000
+}
+
+/// What a tensor is for, and in which layer.
+public struct TensorPlace: Sendable, Hashable {
+    /// What it is for.
+    public let role: TensorRole
+    /// The number of its layer; nil for those of the model as a whole.
+    public let layer: Int?
+
+    /// A place in a model.
+    public init(role: TensorRole, layer: Int? = nil) {
+        self.role = role
+        self.layer = layer
+    }
 }

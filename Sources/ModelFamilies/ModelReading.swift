@@ -30,6 +30,7 @@ extension ModelDescription {
         hasTiedHead = reading.hasTiedHead
         optionalRoles = reading.optionalRoles
         storesUnusedResiduals = reading.storesUnusedResiduals
+        positions = reading.positions
         quantisation = reading.quantisation
         findings = reading.findings
         findingCount = reading.findingCount
@@ -39,11 +40,7 @@ extension ModelDescription {
 
 /// What is found out about one model, step by step.
 private struct ModelReading {
-    /// A tensor's role, and its layer.
-    private struct Place: Hashable {
-        var role: TensorRole
-        var layer: Int?
-    }
+    private typealias Place = TensorPlace
 
     let architecture: Architecture
     let layout: TensorLayout
@@ -63,6 +60,8 @@ private struct ModelReading {
 
     /// Positions of tensors; nil for weights of which there are quantised parts alone.
     private var places: [Place: Int?] = [:]
+    /// Where the tensors are that have roles.
+    var positions: [TensorPlace: Int] { places.compactMapValues { $0 } }
     /// Layers of which neither receptance nor queries are there.
     private var undecidedLayers: [Int] = []
 
@@ -119,7 +118,7 @@ private struct ModelReading {
                     quantisation = Quantisation(
                         method: tensor.dtype.rawValue, evidence: "\(tensor.name) is of that dtype, without a scale")
                 }
-                guard let sizes = sizes(of: tensor, place.role) else { continue }
+                guard let sizes = layout.sizes(ofStored: tensor.shape, place.role) else { continue }
                 for (dimension, size) in zip(place.role.shape, sizes) where Dimension.plausible ~= size {
                     votes[dimension, default: [:]][size, default: 0] += 1
                 }
@@ -149,7 +148,12 @@ private struct ModelReading {
     private mutating func findLayers(_ index: TensorIndex) {
         let kinds = index.layerKinds(in: layout)
         undecidedLayers = kinds.indices.filter { kinds[$0] == nil }
-        layers = kinds.map { $0 ?? architecture.kinds[0] }
+        layers = kinds.map { $0 ?? kindOfFrozenLayers ?? architecture.kinds[0] }
+    }
+
+    /// What layers are of which a file that holds what was trained alone has no mixer: the teacher's attention.
+    private var kindOfFrozenLayers: LayerKind? {
+        layout.omitsFrozen && architecture.attention != nil ? .gqa : nil
     }
 
     /// Which of a pattern's roles a tensor has, by the kind of its layer.
@@ -164,13 +168,6 @@ private struct ModelReading {
             if number ?? 0 == 0, architecture.modelRoles.all.contains(role) { return Place(role: role) }
         }
         return nil
-    }
-
-    /// A tensor's sizes in the order of its role's; nil where it has another number of them.
-    private func sizes(of tensor: TensorInfo, _ role: TensorRole) -> [Int]? {
-        // Vectors stand as [1, 1, C] too.
-        let shape = role.shape.count == 1 ? [tensor.elementCount] : tensor.shape
-        return shape.count == role.shape.count ? layout.stored(shape, of: role) : nil
     }
 
     private mutating func fillEqualities() {
@@ -203,6 +200,9 @@ private struct ModelReading {
                 throw configuration.malformed("num_hidden_layers", expected: "\(TensorIndex.layerLimit) at the most")
             }
             if !hasTensors { layers = Array(repeating: architecture.kinds[0], count: count) }
+            if let kind = kindOfFrozenLayers {
+                while layers.count < count { layers.append(kind) }
+            }
             if count != layers.count {
                 add(
                     .contradiction, nil,
@@ -340,7 +340,9 @@ private struct ModelReading {
             }
             guard let position = found, let expected = dimensions.shape(role.shape) else { continue }
             let tensor = index.checkpoint.tensors[position]
-            guard sizes(of: tensor, role) != expected, !(expected.isEmpty && tensor.elementCount == 1) else { continue }
+            guard layout.sizes(ofStored: tensor.shape, role) != expected,
+                !(expected.isEmpty && tensor.elementCount == 1)
+            else { continue }
             let what = role.shape.isEmpty ? "one number" : role.shape.map(\.title).joined(separator: ", ")
             add(
                 .shape, tensor.name,

@@ -32,15 +32,66 @@ extension ModelDescription {
             architecture: target, evidence: [], layout: nil, dimensions: sizes,
             layers: layers.enumerated().map { attention.contains($0) ? $1 : .rwkv7 }, epsilon: epsilon, rotary: rotary,
             turnsAttention: turnsAttention, hasTiedHead: hasTiedHead, optionalRoles: optional,
-            storesUnusedResiduals: timeMix.storesUnusedResiduals, quantisation: nil, findings: [], findingCount: 0,
+            storesUnusedResiduals: timeMix.storesUnusedResiduals, positions: [:], quantisation: nil, findings: [],
+            findingCount: 0,
             unknown: unknown)
     }
 
+    /// This student with the attention of its teacher in these layers, and in no others.
+    ///
+    /// - Parameters:
+    ///   - teacher: the model that it was made of.
+    ///   - attention: the layers that are attention then; all others mix time.
+    ///   - turnsAttention: whether they are run with rotation.
+    /// - Returns: what it becomes.
+    public func restored(from teacher: ModelDescription, attention: Set<Int>, turnsAttention: Bool) -> ModelDescription
+    {
+        var student = completed(by: teacher)
+        student.layers = teacher.layers.enumerated().map { attention.contains($0) ? $1 : .rwkv7 }
+        student.turnsAttention = turnsAttention
+        if let first = student.layers.firstIndex(of: .rwkv7), let timeMix = architecture.timeMix {
+            student.storesUnusedResiduals = timeMix.residualRoles.allSatisfy {
+                positions[TensorPlace(role: $0, layer: first)] != nil
+            }
+        }
+        return student
+    }
+
+    /// This student, of which files hold a part, with what its teacher has in attention beyond what every model has.
+    public func completed(by teacher: ModelDescription) -> ModelDescription {
+        var student = self
+        let present = Set(teacher.tensors.map(\.role))
+        student.optionalRoles.formUnion(present.intersection(architecture.attention?.roles.optional ?? []))
+        return student
+    }
+
+    /// This model as a layout holds it: with a head of its own, without residuals that nothing uses.
+    ///
+    /// - Parameters:
+    ///   - layout: that holds it.
+    ///   - hasTiedHead: whether the embedding is the head, where the layout leaves the choice.
+    /// - Returns: what the layout holds.
+    public func stored(in layout: TensorLayout, hasTiedHead: Bool) -> ModelDescription {
+        var model = self
+        model.hasTiedHead = hasTiedHead && !layout.separatesHead
+        if !layout.holdsUnusedResiduals { model.storesUnusedResiduals = false }
+        return model
+    }
+
     /// Why no student can be made of this model; nil where one can.
-    public var obstacle: String? {
+    public var obstacle: String? { obstacle { _ in false } }
+
+    /// Why no student can be made of this model; nil where one can.
+    ///
+    /// - Parameter mayBeUnused: whether a tensor of this name may stand there that the model has not.
+    public func obstacle(_ mayBeUnused: (String) -> Bool) -> String? {
         guard architecture.isTeacher else {
             return "\(variant ?? architecture.family) is not a transformer that students are made of"
         }
+        let findings = findings.filter { finding in
+            finding.kind != .unexpected || !(finding.tensor.map(mayBeUnused) ?? false)
+        }
+        let findingCount = self.findingCount - (self.findings.count - findings.count)
         if let quantisation {
             return
                 "its weights are quantised by \(quantisation.method) (\(quantisation.evidence)); take the model that they were made of"

@@ -1,3 +1,5 @@
+import CheckpointFiles
+
 /// How a kind of file names tensors, and how it stores them: by role, and by nothing else.
 public struct TensorLayout: Sendable {
     /// How a tensor is stored in relation to its role's shape.
@@ -5,6 +7,8 @@ public struct TensorLayout: Sendable {
         case none
         /// A matrix with its dimensions swapped.
         case transposed
+        /// A vector as [1, 1, n].
+        case leadingOnes
     }
 
     /// As `--layout` takes it.
@@ -17,19 +21,25 @@ public struct TensorLayout: Sendable {
     public let strays: [String]
     /// Whether files hold what was trained alone, so that anything may be missing.
     public let omitsFrozen: Bool
+    /// Whether the head stands in it even where it is the embedding.
+    public let separatesHead: Bool
+    /// Whether the first time mixing may have residuals, which nothing uses.
+    public let holdsUnusedResiduals: Bool
 
     private let roles: [NamePattern: [TensorRole]]
 
     /// A layout in which every role has the name given.
     public init(
         _ name: String, names: [TensorRole: String], transforms: [TensorRole: Transform] = [:], strays: [String] = [],
-        omitsFrozen: Bool = false
+        omitsFrozen: Bool = false, separatesHead: Bool = false, holdsUnusedResiduals: Bool = true
     ) {
         self.name = name
         self.names = names
         self.transforms = transforms
         self.strays = strays
         self.omitsFrozen = omitsFrozen
+        self.separatesHead = separatesHead
+        self.holdsUnusedResiduals = holdsUnusedResiduals
         roles = Dictionary(
             names.map { (NamePattern($0.value), [$0.key]) }, uniquingKeysWith: +)
     }
@@ -47,7 +57,20 @@ public struct TensorLayout: Sendable {
 
     /// The sizes that a role's tensor is stored with.
     public func stored(_ shape: [Int], of role: TensorRole) -> [Int] {
-        if case .transposed = transforms[role] ?? .none { shape.reversed() } else { shape }
+        switch transforms[role] ?? .none {
+        case .none: shape
+        case .transposed: shape.reversed()
+        case .leadingOnes: [1, 1] + shape
+        }
+    }
+
+    /// The sizes that a role's tensor has, stored with these; nil where it has another number of them.
+    func sizes(ofStored shape: [Int], _ role: TensorRole) -> [Int]? {
+        // Vectors stand as [1, 1, n] in some files, whatever the layout.
+        if role.shape.count == 1 { return [shape.reduce(1) { $0.multiplied(clamped: $1) }] }
+        guard shape.count == role.shape.count else { return nil }
+        if case .transposed = transforms[role] ?? .none { return shape.reversed() }
+        return shape
     }
 }
 

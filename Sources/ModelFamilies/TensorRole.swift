@@ -144,6 +144,19 @@ public enum TensorRole: String, Sendable, CaseIterable {
         }
     }
 
+    /// What becomes of it when attention is turned into time mixing, and the other way round; nil where it is neither's counterpart.
+    public var counterpart: TensorRole? { Self.counterparts[self] }
+
+    private static let counterparts: [TensorRole: TensorRole] = {
+        let pairs: [(TensorRole, TensorRole)] = [
+            (.receptanceWeight, .queryWeight), (.receptanceBias, .queryBias), (.receptanceNorm, .queryNorm),
+            (.timeMixKeyWeight, .keyWeight), (.timeMixKeyBias, .keyBias), (.timeMixKeyNorm, .keyNorm),
+            (.timeMixValueWeight, .valueWeight), (.timeMixValueBias, .valueBias),
+            (.timeMixOutputWeight, .outputWeight), (.timeMixOutputBias, .outputBias),
+        ]
+        return Dictionary(uniqueKeysWithValues: pairs + pairs.map { ($1, $0) })
+    }()
+
     /// The parts of a model by which parameters are counted; a norm belongs to what it stands in front of.
     public enum Part: String, Sendable, CaseIterable {
         case embeddings

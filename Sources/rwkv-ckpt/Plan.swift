@@ -128,7 +128,7 @@ struct Plan: ReportingCommand {
                 try plan.writeJSON(to: ByteOutput(to: append), context: context)
             }
             let file = try UnfinishedFile(path: output, replaces: force)
-            try file.write(bytes.span.bytes)
+            try file.write(bytes)
             try file.commit()
         }
         if json {

@@ -112,9 +112,14 @@ import Testing
             let (low, high) = (Double(Float16(bitPattern: half)), Double(Float16(bitPattern: half + 1)))
             guard high.isFinite else { continue }
             let middle = (low + high) / 2
-            for value in [middle, middle.nextUp, middle.nextDown, middle * (1 + 0x1p-40)] { doubles += [value, -value] }
+            for value in [middle, middle.nextUp, middle.nextDown, middle * (1 + 0x1p-40)] {
+                doubles += [value, -value]
+            }
         }
-        doubles += [1e300, -1e300, 65519.999999, 65520, .infinity, .nan, Double.leastNonzeroMagnitude, 2.98e-8, 2.9802322387695312e-08]
+        doubles += [
+            1e300, -1e300, 65519.999999, 65520, .infinity, .nan, Double.leastNonzeroMagnitude, 2.98e-8,
+            2.9802322387695312e-08,
+        ]
         for kernels in Self.kernels {
             let (values, overflows) = cast(kernels, doubles, RWKV_ELEMENT_F64, RWKV_ELEMENT_F16, as: Float16.self)
             #expect(zip(values, doubles).allSatisfy { Self.isSame($0, Float16($1)) })

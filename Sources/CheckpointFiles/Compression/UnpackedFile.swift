@@ -14,7 +14,7 @@ extension FileSource {
         self.init(descriptor: descriptor, path: source.path, count: source.count)
         for start in stride(from: 0, to: source.count, by: 1 << 20) {
             let part = try source.bytes(start..<min(start + 1 << 20, source.count))
-            guard append(part.span.bytes, to: descriptor) else {
+            guard part.withUnsafeBytes({ put($0, into: descriptor, at: start) }) else {
                 throw systemError(
                     errno, path: directory, "cannot hold the file unpacked from \(source.path)", category: .inputOutput)
             }

@@ -210,4 +210,10 @@ enum TorchTypes {
         "float8_e4m3fnuz": .f8E4M3FNUZ, "float8_e5m2fnuz": .f8E5M2FNUZ, "float8_e8m0fnu": .f8E8M0,
         "float4_e2m1fn_x2": .f4E2M1, "qint8": .qi8, "quint8": .qu8, "qint32": .qi32,
     ]
+
+    /// The class of typed storages for a type, where torch has one.
+    static let storageNames = Dictionary(uniqueKeysWithValues: storages.map { ($1, $0) })
+
+    /// How torch calls a type, without the module.
+    static let names = Dictionary(uniqueKeysWithValues: dtypes.map { ($1, $0) })
 }

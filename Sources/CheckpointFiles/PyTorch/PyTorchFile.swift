@@ -116,3 +116,8 @@ extension ByteSource {
         return checksum
     }
 }
+
+extension [UInt8] {
+    /// Their CRC-32.
+    var checksum: UInt32 { withUnsafeBytes { rwkv_crc32(0, $0.baseAddress, $0.count) } }
+}

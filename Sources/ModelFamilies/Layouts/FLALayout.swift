@@ -49,6 +49,8 @@ extension TensorLayout {
         transforms: [
             .decayDown: .transposed, .decayUp: .transposed, .iclrDown: .transposed, .iclrUp: .transposed,
             .valueResidualDown: .transposed, .valueResidualUp: .transposed, .gateDown: .transposed,
-            .gateUp: .transposed,
-        ])
+            .gateUp: .transposed, .shiftReceptance: .leadingOnes, .shiftDecay: .leadingOnes, .shiftKey: .leadingOnes,
+            .shiftValue: .leadingOnes, .shiftICLR: .leadingOnes, .shiftGate: .leadingOnes,
+        ],
+        holdsUnusedResiduals: false)
 }

@@ -30,7 +30,13 @@ extension TensorLayout {
                 .keyICLRMix: "blocks.#.att.k_a",
                 .groupNormWeight: "blocks.#.att.ln_x.weight",
                 .groupNormBias: "blocks.#.att.ln_x.bias",
-            ]) { $1 })
+            ]) { $1 },
+        transforms: [
+            .shiftReceptance: .leadingOnes, .shiftDecay: .leadingOnes, .shiftKey: .leadingOnes,
+            .shiftValue: .leadingOnes, .shiftICLR: .leadingOnes, .shiftGate: .leadingOnes,
+            .removalKeyScale: .leadingOnes, .keyICLRMix: .leadingOnes, .channelMixShift: .leadingOnes,
+        ].merging(baseTransforms) { $1 },
+        separatesHead: true)
 
     /// What RWKVInside's converter writes for RWKV-Infer: the official names of time mixing in a transformer's body.
     public static let rwkvInfer = TensorLayout(
@@ -63,8 +69,16 @@ extension TensorLayout {
             .feedForwardUp: "blocks.#.ffn.up.weight",
             .feedForwardDown: "blocks.#.ffn.down.weight",
         ].merging(timeMixNames) { $1 },
+        transforms: baseTransforms,
         // Copies of the teacher's norms that the converter leaves behind.
-        strays: ["blocks.#.self_attn.ln_r.weight", "blocks.#.self_attn.ln_k.weight"])
+        strays: ["blocks.#.self_attn.ln_r.weight", "blocks.#.self_attn.ln_k.weight"],
+        separatesHead: true)
+
+    /// RWKV's own code keeps what the low-rank parts begin with as [1, 1, n].
+    static let baseTransforms: [TensorRole: Transform] = [
+        .decayBase: .leadingOnes, .iclrBase: .leadingOnes, .valueResidualBase: .leadingOnes,
+        .keyResidualBase: .leadingOnes,
+    ]
 
     /// What both have in common.
     private static let timeMixNames: [TensorRole: String] = [

@@ -3,6 +3,7 @@ extension TensorLayout {
     public static let huggingFace = TensorLayout(
         "hf",
         names: names(root: "", mixer: "self_attn."),
+        transforms: baseTransforms,
         // Before 4.33 transformers saved what it computes from theta.
         strays: ["model.layers.#.self_attn.rotary_emb.inv_freq"])
 
@@ -10,6 +11,7 @@ extension TensorLayout {
     public static let rwkvInside = TensorLayout(
         "rwkvinside",
         names: names(root: "model.", mixer: "self_attn.student_attn."),
+        transforms: baseTransforms,
         strays: ["q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"].flatMap { module in
             ["weight", "bias"].map { "model.model.layers.#.self_attn.teacher_attn.\(module).\($0)" }
         },

@@ -4,9 +4,9 @@ import Glibc
 ///
 /// The place holds what it held before, or all of the new bytes, and never anything between, whatever happens to the process.
 public struct UnfinishedFile: ~Copyable {
+    let file: OutputFile
     private let path: String
     private let temporaryPath: String
-    private let descriptor: CInt
     private let replaces: Bool
 
     /// Begins a file that will stand at `path`.
@@ -36,46 +36,34 @@ public struct UnfinishedFile: ~Copyable {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
         }
         // As open would have made it.
-        let mask = umask(0)
-        umask(mask)
-        fchmod(descriptor, 0o666 & ~mask)
-        self.descriptor = descriptor
+        fchmod(descriptor, permissions(0o666))
+        file = OutputFile(descriptor: descriptor, path: path)
         self.path = path
         self.temporaryPath = temporaryPath
         self.replaces = replaces
     }
 
     deinit {
-        close(descriptor)
         // Where it was committed, nothing is there any more.
         unlink(temporaryPath)
     }
 
-    /// Appends bytes.
+    /// Writes all that the file is to hold.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
-    public func write(_ bytes: RawSpan) throws(CheckpointError) {
-        guard append(bytes, to: descriptor) else {
-            throw systemError(errno, path: path, "cannot be written", category: .inputOutput)
-        }
+    public func write(_ bytes: [UInt8]) throws(CheckpointError) {
+        try file.write(bytes, at: 0)
     }
 
     /// Puts the file in its place, once its bytes are safe on the disk.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`, or `cannotCreate` where something has come to stand there.
     public consuming func commit() throws(CheckpointError) {
-        guard fsync(descriptor) == 0 else {
-            throw systemError(errno, path: path, "cannot be written", category: .inputOutput)
-        }
+        try file.finish()
         // A link does not replace, even what came a moment ago.
         guard (replaces ? rename(temporaryPath, path) : link(temporaryPath, path)) == 0 else {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
         }
-        let directory = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[...$0]) } ?? "."
-        let parent = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        if parent >= 0 {
-            fsync(parent)
-            close(parent)
-        }
+        synchroniseDirectory(of: path)
     }
 }

@@ -1,0 +1,108 @@
+import CZstd
+import Synchronization
+
+/// Packs bytes into a zstd file that can be read at any place: frames with their lengths and checksums, and a seek table behind them.
+/// (RFC 8878; zstd's contrib/seekable_format.)
+final class ZstdOutput: ByteSink {
+    /// The fastest level: weights are noise but for their exponents, of which the others make no more.
+    private static let level: CInt = 1
+
+    private struct State: ~Copyable {
+        /// Of the frame that is being filled.
+        var content: [UInt8] = []
+        /// The lengths of the frames, packed and unpacked.
+        var frames: [(packed: Int, unpacked: Int)] = []
+        /// Of the cuts that are still to come, the first one's number.
+        var nextCut = 0
+        var position = 0
+        var end = 0
+    }
+
+    let isSequential = true
+    private let file: OutputFile
+    /// Where frames end, in the unpacked bytes, in ascending order; the last is the end of all.
+    private let cuts: [Int]
+    private let state = Mutex(State())
+
+    /// A file whose frames end at `cuts`.
+    init(_ file: OutputFile, cuts: [Int]) {
+        self.file = file
+        self.cuts = cuts
+    }
+
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError) {
+        try state.withLock { state throws(CheckpointError) in
+            precondition(offset == state.position, "bytes are packed in order")
+            var rest = bytes[...]
+            while !rest.isEmpty {
+                let part = rest.prefix(cuts[state.nextCut] - state.position)
+                state.content += part
+                state.position += part.count
+                rest = rest.dropFirst(part.count)
+                if state.position == cuts[state.nextCut] { try pack(&state) }
+            }
+        }
+    }
+
+    func finish() throws(CheckpointError) {
+        try state.withLock { state throws(CheckpointError) in
+            precondition(state.position == cuts.last ?? 0, "all bytes were given")
+            var table: [UInt8] = []
+            table.append(littleEndian: UInt32(0x184D_2A5E))
+            table.append(littleEndian: UInt32(state.frames.count * 8 + 9))
+            for frame in state.frames {
+                table.append(littleEndian: UInt32(frame.packed))
+                table.append(littleEndian: UInt32(frame.unpacked))
+            }
+            table.append(littleEndian: UInt32(state.frames.count))
+            table.append(0)
+            table.append(littleEndian: UInt32(0x8F92_EAB1))
+            try file.write(table, at: state.end)
+        }
+        try file.finish()
+    }
+
+    /// Makes a frame of what there is.
+    private func pack(_ state: inout State) throws(CheckpointError) {
+        let context = ZSTD_createCCtx()
+        defer { ZSTD_freeCCtx(context) }
+        ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, Self.level)
+        ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1)
+        let packed = [UInt8](unsafeUninitializedCapacity: ZSTD_compressBound(state.content.count)) { buffer, count in
+            count = state.content.withUnsafeBytes {
+                ZSTD_compress2(context, buffer.baseAddress, buffer.count, $0.baseAddress, $0.count)
+            }
+            // Out of memory, which nothing else here can tell.
+            if ZSTD_isError(count) != 0 { count = 0 }
+        }
+        guard !packed.isEmpty else { throw file.failure("there is no memory to pack it") }
+        try file.write(packed, at: state.end)
+        state.end += packed.count
+        state.frames.append((packed.count, state.content.count))
+        state.content.removeAll(keepingCapacity: true)
+        state.nextCut += 1
+    }
+}
+
+extension FileOutline {
+    /// Where the frames of the packed file end: at tensors' ends, small ones together, large ones in parts.
+    var cuts: [Int] {
+        var cuts: [Int] = []
+        var start = 0
+        for range in ranges where !range.isEmpty {
+            if range.upperBound - start > Self.frameSize {
+                if range.lowerBound > start { cuts.append(range.lowerBound) }
+                start = range.lowerBound
+                while range.upperBound - start > Self.frameSize {
+                    start += Self.frameSize
+                    cuts.append(start)
+                }
+            }
+        }
+        if start < byteCount || cuts.isEmpty { cuts.append(byteCount) }
+        return cuts
+    }
+
+    /// The most bytes of a frame.
+    private static var frameSize: Int { 1 << 22 }
+}

@@ -1,0 +1,198 @@
+import CheckpointJSON
+
+/// A tensor that is to be written.
+public struct OutputTensor: Sendable, Hashable {
+    /// The name.
+    public let name: String
+    /// The type of the elements.
+    public let dtype: DType
+    /// The dimensions, outermost first.
+    public let shape: [Int]
+    /// The bytes of its elements.
+    public let byteCount: Int
+    /// The place among all tensors of an earlier one of the same bytes, which a file that can holds once; nil for most.
+    public let sharedWith: Int?
+
+    /// A tensor that is to be written.
+    ///
+    /// - Parameters:
+    ///   - name: of the tensor.
+    ///   - dtype: of its elements.
+    ///   - shape: its dimensions, outermost first.
+    ///   - sharedWith: the place of an earlier tensor of the same bytes.
+    /// - Throws: ``DType/SizeError`` where it has no size.
+    public init(name: String, dtype: DType, shape: [Int], sharedWith: Int? = nil) throws(DType.SizeError) {
+        self.name = name
+        self.dtype = dtype
+        self.shape = shape
+        self.sharedWith = sharedWith
+        byteCount = try dtype.byteCount(of: shape)
+    }
+}
+
+/// What a checkpoint's files will be, before any of it is written.
+public struct CheckpointOutline: Sendable {
+    /// A kind of file.
+    public enum Container: String, Sendable {
+        case safetensors
+        /// A zip archive as `torch.save` writes it.
+        case pyTorch = "pytorch"
+    }
+
+    struct File: Sendable {
+        let name: String
+        let outline: any FileOutline
+        /// The numbers of the tensors, in the order of ``FileOutline/ranges``.
+        let tensors: [Int]
+    }
+
+    /// All tensors.
+    public let tensors: [OutputTensor]
+    let files: [File]
+    /// Which tensor is in which file, as transformers writes it; nil where there is one file.
+    let shardIndex: [UInt8]?
+
+    /// The file's number for each tensor, and its place there.
+    private let places: [(file: Int, place: Int)]
+
+    /// How many bytes all files have, unpacked.
+    public var byteCount: Int { files.reduce(shardIndex?.count ?? 0) { $0.adding(clamped: $1.outline.byteCount) } }
+
+    /// The names of the files, in order.
+    public var fileNames: [String] { files.map(\.name) }
+
+    /// The number of the file that holds a tensor.
+    public func file(ofTensor number: Int) -> Int { places[number].file }
+
+    /// The file's number for a tensor, and its place there.
+    func place(ofTensor number: Int) -> (file: Int, place: Int) { places[number] }
+
+    /// One file.
+    ///
+    /// - Parameters:
+    ///   - tensors: in the order in which a PyTorch file is to list them.
+    ///   - container: the kind of file.
+    ///   - name: what it is called.
+    /// - Throws: ``CheckpointError`` of category `unsupported` where the container cannot hold a tensor.
+    public init(
+        _ tensors: [OutputTensor], container: Container, name: String
+    ) throws(CheckpointError) {
+        try self.init(tensors, container: container, groups: [(name, Array(tensors.indices))])
+    }
+
+    /// Files of safetensors, `model.safetensors` or shards of at most so many bytes of tensors, with an index.
+    ///
+    /// As transformers 5 does it: in the natural order of names, a new file where one would become too large.
+    ///
+    /// - Parameters:
+    ///   - tensors: in any order.
+    ///   - shardByteCount: the most bytes of tensors in a file, but for a tensor that alone has more.
+    /// - Throws: ``CheckpointError`` of category `unsupported` where safetensors cannot hold a tensor.
+    public init(_ tensors: [OutputTensor], shardByteCount: Int) throws(CheckpointError) {
+        let order = tensors.indices.map { ($0, Array(tensors[$0].name.utf8)) }
+            .sorted { naturallyPrecedes($0.1, $1.1) }.map(\.0)
+        var shards: [[Int]] = []
+        var current: [Int] = []
+        var size = 0
+        for number in order where tensors[number].sharedWith == nil {
+            let byteCount = tensors[number].byteCount
+            if byteCount > shardByteCount {
+                shards.append([number])
+                continue
+            }
+            if size.adding(clamped: byteCount) > shardByteCount {
+                shards.append(current)
+                (current, size) = ([], 0)
+            }
+            current.append(number)
+            size += byteCount
+        }
+        if !current.isEmpty || shards.isEmpty { shards.append(current) }
+        let count = Self.fiveDigits(shards.count)
+        try self.init(
+            tensors, container: .safetensors,
+            groups: shards.enumerated().map { index, shard in
+                let suffix = shards.count == 1 ? "" : "-\(Self.fiveDigits(index + 1))-of-\(count)"
+                return ("model\(suffix).safetensors", shard)
+            })
+    }
+
+    private init(
+        _ tensors: [OutputTensor], container: Container, groups: [(name: String, tensors: [Int])]
+    ) throws(CheckpointError) {
+        for tensor in tensors where !container.holds(tensor.dtype) {
+            throw CheckpointError(
+                .unsupported, path: groups[0].name, "a \(container.rawValue) file cannot hold the dtype of a tensor",
+                tensor: tensor.name, found: tensor.dtype.rawValue)
+        }
+        var files: [File] = []
+        var places = tensors.map { _ in (file: 0, place: 0) }
+        for (name, numbers) in groups {
+            var own = numbers.filter { tensors[$0].sharedWith == nil }
+            let outline: any FileOutline
+            switch container {
+            case .safetensors:
+                own = SafetensorsOutline.sorted(own, of: tensors)
+                // What was there twice is noted as the format's own library notes it.
+                let dropped = numbers.compactMap { number in
+                    tensors[number].sharedWith.map { (tensors[number].name, tensors[$0].name) }
+                }
+                outline = try SafetensorsOutline(
+                    own.map { tensors[$0] }, metadata: [("format", "pt")] + dropped, path: name)
+            case .pyTorch: outline = PyTorchOutline(numbers.map { tensors[$0] })
+            }
+            for (place, number) in own.enumerated() { places[number] = (files.count, place) }
+            files.append(File(name: name, outline: outline, tensors: own))
+        }
+        for (number, tensor) in tensors.enumerated() {
+            if let other = tensor.sharedWith { places[number] = places[other] }
+        }
+        shardIndex = files.count > 1 ? Self.index(of: files, tensors) : nil
+        self.tensors = tensors
+        self.files = files
+        self.places = places
+    }
+
+    private static func fiveDigits(_ number: Int) -> String {
+        String(repeating: "0", count: max(0, 5 - "\(number)".count)) + "\(number)"
+    }
+
+    private static func index(of files: [File], _ tensors: [OutputTensor]) -> [UInt8] {
+        var bytes: [UInt8] = []
+        withoutActuallyEscaping({ bytes += $0 }) { append in
+            var json = JSONWriter(ByteOutput(to: append))
+            json.beginObject()
+            json.key("metadata")
+            json.beginObject()
+            json.key("total_parameters")
+            let own = files.flatMap(\.tensors).map { tensors[$0] }
+            json.value(own.reduce(0) { $0.adding(clamped: $1.shape.reduce(1) { $0.multiplied(clamped: $1) }) })
+            json.key("total_size")
+            json.value(own.reduce(0) { $0.adding(clamped: $1.byteCount) })
+            json.end()
+            json.key("weight_map")
+            json.beginObject()
+            let entries = files.flatMap { file in file.tensors.map { (tensors[$0].name, file.name) } }
+            for (name, file) in entries.sorted(by: { $0.0.utf8.lexicographicallyPrecedes($1.0.utf8) }) {
+                json.key(text: name)
+                json.value(file)
+            }
+            json.end()
+            json.end()
+            // Memory takes what it is given.
+            try? json.finish()
+        }
+        return bytes
+    }
+}
+
+extension CheckpointOutline.Container {
+    /// Whether it can hold tensors of a type.
+    func holds(_ dtype: DType) -> Bool {
+        switch self {
+        case .safetensors: dtype.isInSafetensors
+        // Quantised tensors have scales, which are not among their elements.
+        case .pyTorch: ![.qi8, .qu8, .qi32].contains(dtype) && TorchTypes.names[dtype] != nil
+        }
+    }
+}

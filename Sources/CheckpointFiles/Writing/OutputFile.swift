@@ -1,0 +1,127 @@
+import CRWKVKernels
+import Glibc
+
+/// Bytes on their way out, put at any place, from any thread unless they go out in order.
+protocol ByteSink: Sendable {
+    /// Whether bytes are taken in order alone, one behind the other, from one thread.
+    var isSequential: Bool { get }
+
+    /// Puts bytes at a place.
+    ///
+    /// - Throws: ``CheckpointError`` of category `inputOutput`.
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError)
+
+    /// Ends the output, all of whose bytes were given, and waits until they are safe on their disk.
+    ///
+    /// - Throws: ``CheckpointError`` of category `inputOutput`.
+    func finish() throws(CheckpointError)
+}
+
+/// A file that is being written, open as long as the value lives.
+final class OutputFile: ByteSink {
+    /// So much is handed on to the disk while the rest is still being written.
+    private static let writebackSize = 1 << 23
+
+    let isSequential = false
+    private let descriptor: CInt
+    /// What errors call it.
+    private let path: String
+
+    /// Takes over an open file that errors call `path`.
+    init(descriptor: CInt, path: String) {
+        self.descriptor = descriptor
+        self.path = path
+    }
+
+    deinit {
+        close(descriptor)
+    }
+
+    /// Makes sure of room for so many bytes, which are zero until they are written.
+    ///
+    /// - Throws: ``CheckpointError`` of category `inputOutput`.
+    func reserve(_ byteCount: Int) throws(CheckpointError) {
+        guard rwkv_reserve(descriptor, Int64(byteCount)) == 0 else { throw failure() }
+    }
+
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError) {
+        guard put(bytes, into: descriptor, at: offset) else { throw failure() }
+        // Else all of it would be waited for at the end.
+        if bytes.count >= Self.writebackSize {
+            rwkv_begin_writeback(descriptor, Int64(offset), Int64(bytes.count))
+        }
+    }
+
+    func finish() throws(CheckpointError) {
+        guard fsync(descriptor) == 0 else { throw failure() }
+    }
+
+    private func failure() -> CheckpointError {
+        systemError(errno, path: path, "cannot be written", category: .inputOutput)
+    }
+
+    /// The error for a file that cannot be written for a reason of ours.
+    func failure(_ problem: String) -> CheckpointError { CheckpointError(.inputOutput, path: path, problem) }
+}
+
+extension ByteSink {
+    /// Puts bytes at a place.
+    func write(_ bytes: [UInt8], at offset: Int) throws(CheckpointError) {
+        var failure: CheckpointError?
+        bytes.withUnsafeBytes { bytes in
+            do throws(CheckpointError) { try write(bytes, at: offset) } catch { failure = error }
+        }
+        if let failure { throw failure }
+    }
+}
+
+/// Makes a file whose name begins with `prefix`, that nobody else may read; its descriptor is -1 where it cannot be made (`errno`).
+func makeTemporaryFile(prefix: String) -> (descriptor: CInt, path: String) {
+    var template = Array((prefix + ".XXXXXX").utf8CString)
+    let descriptor = mkstemp(&template)
+    return (descriptor, String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self))
+}
+
+/// Puts all of `bytes` into a file; false where it takes no more (`errno`).
+func put(_ bytes: UnsafeRawBufferPointer, into descriptor: CInt, at offset: Int) -> Bool {
+    var done = 0
+    while done < bytes.count {
+        let count = pwrite(descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset + done))
+        guard count >= 0 || errno == EINTR else { return false }
+        done += max(0, count)
+    }
+    return true
+}
+
+/// The bits that files and directories are made with here, of those in `mode`.
+func permissions(_ mode: mode_t) -> mode_t {
+    let mask = umask(0)
+    umask(mask)
+    return mode & ~mask
+}
+
+/// Makes what was done to the names in the directory of `path` safe on its disk.
+func synchroniseDirectory(of path: String) {
+    let directory = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[...$0]) } ?? "."
+    let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard descriptor >= 0 else { return }
+    fsync(descriptor)
+    close(descriptor)
+}
+
+/// Makes sure that a disk has room for so many bytes more.
+///
+/// - Parameters:
+///   - byteCount: how many.
+///   - path: of what is to be written, in a directory that exists.
+/// - Throws: ``CheckpointError`` of category `inputOutput`.
+public func requireRoom(for byteCount: Int, at path: String) throws(CheckpointError) {
+    let directory = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[...$0]) } ?? "."
+    var status = statvfs()
+    guard statvfs(directory, &status) == 0 else { return }
+    let free = Int(clamping: status.f_bavail).multiplied(clamped: Int(clamping: status.f_frsize))
+    guard byteCount <= free else {
+        throw CheckpointError(
+            .inputOutput, path: path, "the disk is too small", expected: "\(byteCount) bytes", found: "\(free) free")
+    }
+}

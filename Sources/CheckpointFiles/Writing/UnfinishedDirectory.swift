@@ -1,0 +1,90 @@
+import CRWKVKernels
+import Glibc
+
+/// A directory that is being filled, beside the place where it is to stand, and is gone unless it is committed.
+///
+/// The place holds what it held before, or all of the new files, and never anything between, whatever happens to the process.
+public struct UnfinishedDirectory: ~Copyable {
+    private let path: String
+    private let temporaryPath: String
+    private let replaces: Bool
+
+    /// Begins a directory that will stand at `path`, where there is nothing, or a directory that is empty, or may be replaced.
+    ///
+    /// - Parameters:
+    ///   - path: where it will stand.
+    ///   - isReplaceable: whether a directory with files of these names may be replaced; nil where no directory may.
+    /// - Throws: ``CheckpointError`` of category `cannotCreate`.
+    public init(path: String, isReplaceable: ((_ names: [String]) throws(CheckpointError) -> Bool)?)
+        throws(CheckpointError)
+    {
+        var path = path
+        while path.utf8.count > 1, path.hasSuffix("/") { path.removeLast() }
+        let kind = PathKind(path)
+        guard kind == .nothing || kind == .directory else {
+            throw CheckpointError(.cannotCreate, path: path, "there is something that is not a directory")
+        }
+        let names = kind == .directory ? namesInDirectory(path).filter { $0 != "." && $0 != ".." } : []
+        if !names.isEmpty {
+            guard let isReplaceable else {
+                throw CheckpointError(
+                    .cannotCreate, path: path, "there is something already", advice: "--force replaces it")
+            }
+            guard try isReplaceable(names) else {
+                throw CheckpointError(
+                    .cannotCreate, path: path, "the directory holds what this tool did not write",
+                    advice: "take another, or move it away")
+            }
+        }
+        // What a link leads to is replaced, not the link.
+        if kind == .directory, let target = realpath(path, nil) {
+            path = String(cString: target)
+            free(target)
+        }
+        var template = Array((path + ".XXXXXX").utf8CString)
+        guard mkdtemp(&template) != nil else {
+            throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
+        }
+        replaces = !names.isEmpty
+        self.path = path
+        temporaryPath = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        chmod(temporaryPath, permissions(0o777))
+    }
+
+    deinit {
+        // Where it was committed, what it replaced is there, or nothing.
+        for name in namesInDirectory(temporaryPath) { unlink(temporaryPath + "/" + name) }
+        rmdir(temporaryPath)
+    }
+
+    /// Makes a file in it.
+    ///
+    /// - Throws: ``CheckpointError`` of category `cannotCreate`.
+    func create(_ name: String) throws(CheckpointError) -> OutputFile {
+        let descriptor = open(temporaryPath + "/" + name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+        guard descriptor >= 0 else {
+            throw systemError(errno, path: path + "/" + name, "cannot be created", category: .cannotCreate)
+        }
+        return OutputFile(descriptor: descriptor, path: path + "/" + name)
+    }
+
+    /// Makes a file in it that holds `bytes`.
+    ///
+    /// - Throws: ``CheckpointError`` of category `cannotCreate` or `inputOutput`.
+    public func write(_ bytes: [UInt8], to name: String) throws(CheckpointError) {
+        let file = try create(name)
+        try file.write(bytes, at: 0)
+        try file.finish()
+    }
+
+    /// Puts the directory in its place.
+    ///
+    /// - Throws: ``CheckpointError`` of category `cannotCreate` where something has come to stand there.
+    public consuming func commit() throws(CheckpointError) {
+        synchroniseDirectory(of: temporaryPath + "/")
+        guard (replaces ? rwkv_exchange(temporaryPath, path) : rename(temporaryPath, path)) == 0 else {
+            throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
+        }
+        synchroniseDirectory(of: path)
+    }
+}
