@@ -15,7 +15,10 @@ let package = Package(
     products: [
         .library(
             name: "RWKVCheckpoint",
-            targets: ["CheckpointJSON", "CheckpointFiles", "ModelFamilies", "LayerPlanning", "CheckpointReports"]),
+            targets: [
+                "CheckpointJSON", "CheckpointFiles", "ModelFamilies", "LayerPlanning", "CheckpointConversion",
+                "CheckpointReports",
+            ]),
         .executable(name: "rwkv-ckpt", targets: ["rwkv-ckpt"]),
     ],
     dependencies: [
@@ -48,14 +51,20 @@ let package = Package(
             dependencies: ["CheckpointFiles", "CheckpointJSON", "ModelFamilies"],
             swiftSettings: settings),
         .target(
+            name: "CheckpointConversion",
+            dependencies: ["CRWKVKernels", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies"],
+            swiftSettings: settings),
+        .target(
             name: "CheckpointReports",
-            dependencies: ["CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies"],
+            dependencies: [
+                "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
+            ],
             swiftSettings: settings),
         .executableTarget(
             name: "rwkv-ckpt",
             dependencies: [
-                "CRWKVKernels", "CheckpointFiles", "CheckpointJSON", "CheckpointReports", "LayerPlanning",
-                "ModelFamilies",
+                "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "CheckpointReports",
+                "LayerPlanning", "ModelFamilies",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),

@@ -99,6 +99,13 @@ public struct Checkpoint: Sendable {
         warnings += metadataWarnings()
     }
 
+    /// Those of these files that stand beside the checkpoint's, with their directory.
+    public func files(beside names: [String]) -> [String] {
+        let file = indexPath ?? files.first?.path ?? ""
+        let directory = file.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(file[...$0]) } ?? ""
+        return names.map { directory + $0 }.filter { PathKind($0) == .file }
+    }
+
     // MARK: Tensors
 
     /// All tensors, file by file, in the order of their data; each is put together when it is asked for.
@@ -121,8 +128,11 @@ public struct Checkpoint: Sendable {
 
     /// The tensor with this name, compared by bytes.
     public func tensor(named name: String) -> TensorInfo? {
-        position(ofTensor: Array(name.utf8)[...]).map(tensor)
+        position(ofTensorNamed: name).map(tensor)
     }
+
+    /// The position in ``tensors`` of the one with this name, compared by bytes.
+    public func position(ofTensorNamed name: String) -> Int? { position(ofTensor: Array(name.utf8)[...]) }
 
     /// The position in ``tensors`` of the one with this name.
     func position(ofTensor name: ArraySlice<UInt8>) -> Int? {
@@ -159,6 +169,29 @@ public struct Checkpoint: Sendable {
         } else {
             try file.source.read(into: &buffer, at: tensor.byteRange.lowerBound + offset)
         }
+    }
+
+    /// Whether a tensor has the same type, sizes and bytes as one of another checkpoint.
+    ///
+    /// - Throws: as ``read(_:at:into:)`` does.
+    public func hasSameBytes(
+        _ tensor: TensorInfo, as other: TensorInfo, of checkpoint: Checkpoint
+    ) throws(CheckpointError) -> Bool {
+        guard tensor.dtype == other.dtype, tensor.shape == other.shape else { return false }
+        let size = 1 << 20
+        let buffers = UnsafeMutableRawBufferPointer.allocate(byteCount: 2 * size, alignment: 64)
+        defer { buffers.deallocate() }
+        for start in stride(from: 0, to: tensor.byteCount, by: size) {
+            let count = min(size, tensor.byteCount - start)
+            let a = UnsafeMutableRawBufferPointer(rebasing: buffers[..<count])
+            let b = UnsafeMutableRawBufferPointer(rebasing: buffers[size..<size + count])
+            var first = MutableRawSpan(_unsafeBytes: a)
+            var second = MutableRawSpan(_unsafeBytes: b)
+            try read(tensor, at: start, into: &first)
+            try checkpoint.read(other, at: start, into: &second)
+            guard a.elementsEqual(b) else { return false }
+        }
+        return true
     }
 
     /// The tensors of one dtype.
@@ -249,6 +282,7 @@ public struct Checkpoint: Sendable {
 
     private static let modelFileNames = [
         "model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin",
+        "adapter_model.safetensors", "adapter_model.bin",
     ]
 
     private static func modelFile(inDirectory directory: String) throws(CheckpointError) -> String {

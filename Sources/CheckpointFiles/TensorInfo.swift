@@ -28,6 +28,18 @@ public struct TensorInfo: Sendable {
     /// The number of elements.
     public var elementCount: Int { dtype.elementCount(ofBytes: byteCount) }
 
+    /// The matrix with rows for columns; nil where it is no matrix of whole bytes.
+    public var transposed: TensorInfo? {
+        guard shape.count == 2, dtype.bitWidth % 8 == 0 else { return nil }
+        let size = dtype.bitWidth / 8
+        var view =
+            self.view
+            ?? StridedView(shape: shape, strides: [shape[1], 1], elementSize: size, start: byteRange.lowerBound)
+        view.shape.reverse()
+        view.strides.reverse()
+        return TensorInfo(name: name, dtype: dtype, shape: view.shape, file: file, view: view, storage: storage)
+    }
+
     init(name: String, dtype: DType, shape: [Int], file: Int, byteRange: Range<Int>) {
         self.name = name
         self.dtype = dtype
@@ -39,7 +51,7 @@ public struct TensorInfo: Sendable {
         self.storage = nil
     }
 
-    init(name: String, dtype: DType, shape: [Int], file: Int, view: StridedView, storage: Int) {
+    init(name: String, dtype: DType, shape: [Int], file: Int, view: StridedView, storage: Int?) {
         self.name = name
         self.dtype = dtype
         self.shape = shape

@@ -16,9 +16,9 @@ public final class WorkProgress: Sendable {
         isStopped.store(true, ordering: .relaxed)
     }
 
-    var isCancelled: Bool { isStopped.load(ordering: .relaxed) }
+    package var isCancelled: Bool { isStopped.load(ordering: .relaxed) }
 
-    func advance(by count: Int, of total: Int) {
+    package func advance(by count: Int, of total: Int) {
         report(done.add(count, ordering: .relaxed).newValue, total)
     }
 }

@@ -77,6 +77,28 @@ public struct JSONWriter {
         output.write(truth ? "true" : "false")
     }
 
+    /// A value, the members of its objects in the order of their keys.
+    public mutating func value(_ value: JSONValue) {
+        switch value {
+        case .null: null()
+        case .bool(let truth): self.value(truth)
+        case .integer(let number): self.value(number)
+        case .number(let number): self.value(number)
+        case .string(let text): self.value(text)
+        case .array(let elements):
+            beginArray()
+            for element in elements { self.value(element) }
+            end()
+        case .object(let members):
+            beginObject()
+            for (name, member) in members.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) {
+                key(text: name)
+                self.value(member)
+            }
+            end()
+        }
+    }
+
     /// `null`.
     public mutating func null() {
         separate()

@@ -34,9 +34,16 @@ public struct Adapter: Sendable, Hashable {
     /// `lora_alpha` of an adapter_config.json; nil where there is none.
     public let alpha: Double?
 
-    /// What the ends of names mean.
-    private enum Part {
-        case down, up, magnitude, bone
+    /// What a tensor of an adapter is.
+    public enum Part: Sendable {
+        /// A of W + s B A.
+        case down
+        /// B of it.
+        case up
+        /// The lengths of rows or columns.
+        case magnitude
+        /// Blocks.
+        case bone
     }
 
     private static let parts: [(end: String, part: Part)] = [
@@ -44,8 +51,8 @@ public struct Adapter: Sendable, Hashable {
         (".bone", .bone), (".bone_block", .bone), (".miss_block", .bone),
     ]
 
-    /// The module and the part that a name belongs to; nil where it is no adapter's.
-    private static func split(_ name: String) -> (module: Substring, part: Part, isPEFT: Bool)? {
+    /// The module and the part that a name belongs to; nil where it is no part of an adapter.
+    public static func split(_ name: String) -> (module: Substring, part: Part, isPEFT: Bool)? {
         let isPEFT = name.hasPrefix("base_model.")
         var rest = name[...]
         if rest.ends(in: ".weight") { rest = rest.dropLast(".weight".count) }

@@ -54,6 +54,8 @@ public struct Architecture: Sendable {
     public var lookAlikes: [String] = []
     /// How a teacher is turned into it; nil where it is not a target.
     public var conversion: StudentRecipe?
+    /// The class that loads it in RWKVInside's Hugging Face form; nil where there is none.
+    public var transformersClass: String?
     /// Whether a student of some target can be made of it.
     public var isTeacher = false
 
@@ -96,7 +98,7 @@ public struct Architecture: Sendable {
     var name: String { variant ?? family }
 
     /// The names that its models can have, but for transformers.
-    var variants: [String] { [variant, hybridVariant].compactMap { $0 } }
+    package var variants: [String] { [variant, hybridVariant].compactMap { $0 } }
 
     /// The same with the choices made that a configuration makes.
     func resolved(by configuration: ModelConfiguration?) -> Architecture {

@@ -25,7 +25,7 @@ public struct Attention: Sendable, Hashable {
     /// RMSNorm of each head of queries and keys, in front of the rotation.
     public var headNorm = Presence.never
 
-    var roles: RoleSet {
+    package var roles: RoleSet {
         var roles = RoleSet([.queryWeight, .keyWeight, .valueWeight, .outputWeight])
         roles.add([.queryBias, .keyBias, .valueBias], inputBias)
         roles.add([.outputBias], outputBias)
@@ -111,6 +111,11 @@ public struct TimeMix7: Sendable, Hashable {
     /// RWKVInside's trainer leaves scalars in every layer.
     public var leavesRecords = false
 
+    /// The ranks that its low-rank parts have.
+    public var ranks: Set<Dimension> {
+        Set(roles.all.flatMap(\.shape)).intersection(Dimension.ranks)
+    }
+
     var roles: RoleSet {
         var roles = RoleSet([
             .receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight, .decayBase, .decayDown,
@@ -136,16 +141,16 @@ public struct TimeMix7: Sendable, Hashable {
     }
 
     /// What the first such layer has no use for.
-    var residualRoles: Set<TensorRole> {
+    package var residualRoles: Set<TensorRole> {
         let values: Set<TensorRole> = [.valueResidualBase, .valueResidualDown, .valueResidualUp]
         return hasKeyResidual ? values.union([.keyResidualBase, .keyResidualDown, .keyResidualUp]) : values
     }
 }
 
 /// Tensors that belong together.
-struct RoleSet: Sendable {
-    private(set) var required: Set<TensorRole>
-    private(set) var optional: Set<TensorRole> = []
+package struct RoleSet: Sendable {
+    package private(set) var required: Set<TensorRole>
+    package private(set) var optional: Set<TensorRole> = []
 
     init(_ required: Set<TensorRole>) { self.required = required }
 
@@ -167,5 +172,5 @@ struct RoleSet: Sendable {
         required.subtract(roles)
     }
 
-    var all: Set<TensorRole> { required.union(optional) }
+    package var all: Set<TensorRole> { required.union(optional) }
 }

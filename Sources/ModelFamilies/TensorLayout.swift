@@ -26,6 +26,9 @@ public struct TensorLayout: Sendable {
     /// Whether the first time mixing may have residuals, which nothing uses.
     public let holdsUnusedResiduals: Bool
 
+    /// All layouts that there are.
+    public static let all: [TensorLayout] = [.huggingFace, .official, .fla, .rwkvInfer, .rwkvInside]
+
     private let roles: [NamePattern: [TensorRole]]
 
     /// A layout in which every role has the name given.
@@ -42,6 +45,18 @@ public struct TensorLayout: Sendable {
         self.holdsUnusedResiduals = holdsUnusedResiduals
         roles = Dictionary(
             names.map { (NamePattern($0.value), [$0.key]) }, uniquingKeysWith: +)
+    }
+
+    /// What a tensor of this name can be; which, the kind of its layer says.
+    public func places(ofTensor name: String) -> [TensorPlace] {
+        let (pattern, number) = NamePattern.split(name)
+        return roles(of: pattern).map { TensorPlace(role: $0, layer: $0.isOfLayer ? number : nil) }
+    }
+
+    /// Whether a tensor of this name stands in such files beside the model.
+    public func isStray(_ name: String) -> Bool {
+        let pattern = NamePattern.split(name).pattern
+        return strays.contains { NamePattern($0) == pattern }
     }
 
     /// The roles that a pattern can stand for; which, the kind of layer says.
@@ -64,13 +79,17 @@ public struct TensorLayout: Sendable {
         }
     }
 
+    /// Whether a role's tensor is stored with rows for columns.
+    public func isTransposed(_ role: TensorRole) -> Bool {
+        if case .transposed = transforms[role] ?? .none { true } else { false }
+    }
+
     /// The sizes that a role's tensor has, stored with these; nil where it has another number of them.
-    func sizes(ofStored shape: [Int], _ role: TensorRole) -> [Int]? {
+    public func sizes(ofStored shape: [Int], _ role: TensorRole) -> [Int]? {
         // Vectors stand as [1, 1, n] in some files, whatever the layout.
         if role.shape.count == 1 { return [shape.reduce(1) { $0.multiplied(clamped: $1) }] }
         guard shape.count == role.shape.count else { return nil }
-        if case .transposed = transforms[role] ?? .none { return shape.reversed() }
-        return shape
+        return isTransposed(role) ? shape.reversed() : shape
     }
 }
 

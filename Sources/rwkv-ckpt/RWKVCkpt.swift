@@ -5,16 +5,20 @@ import CRWKVKernels
 struct RWKVCkpt: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rwkv-ckpt",
-        abstract: "Looks into model checkpoints without executing anything in them, and plans what becomes of them.",
+        abstract: "Looks into model checkpoints without executing anything in them, plans what becomes of them, and converts them.",
         usage: """
             rwkv-ckpt inspect model.safetensors
             rwkv-ckpt inspect Qwen3-8B --filter '*layers.0.*' --stats
             rwkv-ckpt diff model.pth model.safetensors --values
             rwkv-ckpt plan Qwen3-8B --target hxa079 --gqa-layers 6
+            rwkv-ckpt convert Qwen3-8B --plan plan.json -o student
             rwkv-ckpt <command> --help
             """,
-        version: "0.1.0 (\(instructionSet))",
-        subcommands: [Inspect.self, Diff.self, Plan.self])
+        version: "\(version) (\(instructionSet))",
+        subcommands: [Inspect.self, Diff.self, Plan.self, Convert.self])
+
+    /// The tool's own.
+    static let version = "0.1.0"
 
     /// The instruction set whose kernels are in use.
     private static var instructionSet: String {

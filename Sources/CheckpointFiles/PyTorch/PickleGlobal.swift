@@ -217,3 +217,8 @@ enum TorchTypes {
     /// How torch calls a type, without the module.
     static let names = Dictionary(uniqueKeysWithValues: dtypes.map { ($1, $0) })
 }
+
+extension DType {
+    /// How torch calls it, without the module: `bfloat16`; nil where it has no such type.
+    public var torchName: String? { TorchTypes.names[self] }
+}

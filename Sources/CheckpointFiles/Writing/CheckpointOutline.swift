@@ -153,6 +153,16 @@ public struct CheckpointOutline: Sendable {
         self.places = places
     }
 
+    /// What the index of several files is called.
+    public static let indexName = "model.safetensors.index.json"
+
+    /// Whether a file of a model directory is called so.
+    public static func isShard(_ name: String) -> Bool {
+        var pattern = ""
+        for character in name { pattern.append(character.isWholeNumber && character.isASCII ? "#" : character) }
+        return pattern == "model.safetensors" || pattern == "model-#####-of-#####.safetensors"
+    }
+
     private static func fiveDigits(_ number: Int) -> String {
         String(repeating: "0", count: max(0, 5 - "\(number)".count)) + "\(number)"
     }

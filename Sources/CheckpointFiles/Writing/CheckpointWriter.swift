@@ -46,7 +46,7 @@ public final class CheckpointWriter: Sendable {
             files.append(output)
         }
         self.init(outline, files)
-        if let index = outline.shardIndex { try directory.write(index, to: "model.safetensors.index.json") }
+        if let index = outline.shardIndex { try directory.write(index, to: CheckpointOutline.indexName) }
     }
 
     private init(_ outline: CheckpointOutline, _ sinks: [any ByteSink]) {

@@ -109,6 +109,15 @@ func synchroniseDirectory(of path: String) {
     close(descriptor)
 }
 
+/// Takes a file away, where there is one.
+///
+/// - Throws: ``CheckpointError`` of category `cannotCreate`.
+public func removeFile(_ path: String) throws(CheckpointError) {
+    guard unlink(path) == 0 || errno == ENOENT else {
+        throw systemError(errno, path: path, "cannot be replaced", category: .cannotCreate)
+    }
+}
+
 /// Makes sure that a disk has room for so many bytes more.
 ///
 /// - Parameters:

@@ -15,7 +15,7 @@ public struct UnfinishedDirectory: ~Copyable {
     ///   - path: where it will stand.
     ///   - isReplaceable: whether a directory with files of these names may be replaced; nil where no directory may.
     /// - Throws: ``CheckpointError`` of category `cannotCreate`.
-    public init(path: String, isReplaceable: ((_ names: [String]) throws(CheckpointError) -> Bool)?)
+    public init(path: String, isReplaceable: ((_ names: [String]) -> Bool)?)
         throws(CheckpointError)
     {
         var path = path
@@ -30,7 +30,7 @@ public struct UnfinishedDirectory: ~Copyable {
                 throw CheckpointError(
                     .cannotCreate, path: path, "there is something already", advice: "--force replaces it")
             }
-            guard try isReplaceable(names) else {
+            guard isReplaceable(names) else {
                 throw CheckpointError(
                     .cannotCreate, path: path, "the directory holds what this tool did not write",
                     advice: "take another, or move it away")
@@ -74,6 +74,17 @@ public struct UnfinishedDirectory: ~Copyable {
     public func write(_ bytes: [UInt8], to name: String) throws(CheckpointError) {
         let file = try create(name)
         try file.write(bytes, at: 0)
+        try file.finish()
+    }
+
+    /// Makes a file in it that holds what another does.
+    ///
+    /// - Throws: ``CheckpointError``: `cannotCreate`, `inputOutput`, or what the source throws.
+    public func copy(_ source: some ByteSource, to name: String) throws(CheckpointError) {
+        let file = try create(name)
+        for start in stride(from: 0, to: source.count, by: 1 << 20) {
+            try file.write(source.bytes(start..<min(start + 1 << 20, source.count)), at: start)
+        }
         try file.finish()
     }
 

@@ -41,5 +41,6 @@ extension Architecture {
                 // Where the teacher has none.
                 .receptanceNorm: .constant(1), .timeMixKeyNorm: .constant(1),
             ],
-            turnsAttention: false))
+            turnsAttention: false),
+        transformersClass: "Hrwkv079HybridForCausalLM")
 }

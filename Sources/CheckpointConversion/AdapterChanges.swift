@@ -1,0 +1,227 @@
+import CheckpointFiles
+import CheckpointJSON
+import ModelFamilies
+
+/// What an adapter changes in the tensors of a model.
+struct AdapterChanges {
+    /// By the position of the weight.
+    private(set) var merges: [Int: WeightMerge] = [:]
+    /// The adapter's own tensors that stand in for the model's, by the position of what they replace.
+    private(set) var replacements: [Int: Conversion.InputTensor] = [:]
+
+    /// No changes.
+    init() {}
+
+    /// Finds the weight that each of an adapter's tensors is for.
+    ///
+    /// - Parameters:
+    ///   - adapter: its tensors, of peft's or of RWKVInside's form.
+    ///   - source: the model that it was trained on.
+    ///   - scale: s, where no adapter_config.json gives it.
+    ///   - mayBeUnused: whether a tensor of this name may belong to nothing.
+    /// - Throws: ``CheckpointError``: `malformed` where shapes or names do not go together, `unsupported` where a form is not known.
+    init(
+        _ adapter: Checkpoint, on source: ConversionInput, scale: Double?, mayBeUnused: (String) -> Bool
+    ) throws(CheckpointError) {
+        let configuration = try PEFTConfiguration(adapter)
+        let tensors = adapter.tensors
+        var modules: [Int: [Adapter.Part: Int]] = [:]
+        for position in tensors.indices {
+            let name = tensors[position].name
+            let split = Adapter.split(name)
+            var weight = split.map { $0.module + ".weight" } ?? name[...]
+            // peft's wrappers around the model, and around what it changes.
+            if weight.hasPrefix("base_model.model.") { weight = weight.dropFirst("base_model.model.".count) }
+            let plain = String(weight.replacing(".base_layer.", with: "."))
+            guard let target = source.position(ofTensor: plain) else {
+                if mayBeUnused(name) { continue }
+                throw CheckpointError(
+                    .malformed, path: adapter.path, "it changes what the model does not have", tensor: name,
+                    expected: "a change to a tensor of \(source.checkpoint.path)", found: plain)
+            }
+            if let part = split?.part {
+                guard modules[target, default: [:]].updateValue(position, forKey: part) == nil else {
+                    throw CheckpointError(
+                        .malformed, path: adapter.path, "a weight is changed twice", tensor: name)
+                }
+            } else {
+                let new = tensors[position]
+                let old = source.checkpoint.tensors[target]
+                // [1, 1, n] and [n] are the same vector.
+                guard new.shape.drop(while: { $0 == 1 }) == old.shape.drop(while: { $0 == 1 }) else {
+                    throw CheckpointError(
+                        .malformed, path: adapter.path, "it replaces a tensor by one of other sizes", tensor: name,
+                        expected: "\(old.shape)", found: "\(new.shape)")
+                }
+                let tensor = Conversion.InputTensor(part: .adapter, position: position)
+                guard replacements.updateValue(tensor, forKey: target) == nil else {
+                    throw CheckpointError(.malformed, path: adapter.path, "it replaces a tensor twice", tensor: name)
+                }
+            }
+        }
+        if modules.isEmpty, replacements.isEmpty {
+            throw CheckpointError(.malformed, path: adapter.path, "it changes nothing")
+        }
+        for (target, parts) in modules {
+            merges[target] = try Self.merge(
+                parts, into: source.checkpoint.tensors[target], adapter, configuration, scale: scale)
+        }
+    }
+
+    private static func merge(
+        _ parts: [Adapter.Part: Int], into weight: TensorInfo, _ adapter: Checkpoint,
+        _ configuration: PEFTConfiguration?, scale: Double?
+    ) throws(CheckpointError) -> WeightMerge {
+        let tensors = adapter.tensors
+        func error(_ problem: String, _ tensor: TensorInfo?, expected: String? = nil) -> CheckpointError {
+            CheckpointError(
+                .malformed, path: adapter.path, problem, tensor: tensor?.name ?? weight.name, expected: expected,
+                found: tensor.map { "\($0.shape)" })
+        }
+        let infos = parts.mapValues { tensors[$0] }
+        for info in infos.values where info.dtype.floatElement == nil {
+            throw CheckpointError(
+                .unsupported, path: adapter.path, "its values are not of a floating-point type", tensor: info.name,
+                found: info.dtype.rawValue)
+        }
+        guard weight.shape.count == 2, weight.shape.allSatisfy({ $0 > 0 }), weight.shape[1] <= WeightMerge.columnLimit,
+            weight.dtype.floatElement != nil
+        else { throw error("it changes what is no matrix of floating-point numbers", nil) }
+        let (rows, columns) = (weight.shape[0], weight.shape[1])
+        func input(_ part: Adapter.Part) -> Conversion.InputTensor? {
+            parts[part].map { Conversion.InputTensor(part: .adapter, position: $0) }
+        }
+        if let bone = infos[.bone], let first = input(.bone) {
+            guard parts.count == 1 else { throw error("a weight is changed in two ways", bone) }
+            let formula = try boneFormula(bone, rows, columns, configuration, error)
+            return WeightMerge(formula: formula, first: first, second: nil, magnitude: nil)
+        }
+        guard let down = infos[.down], let up = infos[.up], let first = input(.down), let second = input(.up) else {
+            throw error("A or B is missing", infos.values.first)
+        }
+        guard down.shape.count == 2, down.shape[1] == columns, 1...min(rows, columns) ~= down.shape[0] else {
+            throw error("A has not the weight's columns", down, expected: "[rank, \(columns)]")
+        }
+        let rank = down.shape[0]
+        guard up.shape == [rows, rank] else {
+            throw error("B has not the weight's rows", up, expected: "[\(rows), \(rank)]")
+        }
+        let own: Double
+        if let configuration {
+            own = try configuration.scale(of: down.name, rank: rank)
+        } else if let scale {
+            own = scale
+        } else {
+            throw CheckpointError(
+                .unsupported, path: adapter.path, "the scale of its LoRA stands nowhere", tensor: down.name,
+                advice: "give it by --adapter-scale; RWKVInside's trainer takes 0.5 if not told otherwise")
+        }
+        guard let magnitude = infos[.magnitude] else {
+            if configuration?.usesMagnitudes == true { throw error("its magnitudes are missing", down) }
+            return WeightMerge(formula: .lora(scale: Float(own)), first: first, second: second, magnitude: nil)
+        }
+        let isOfRows = configuration != nil
+        guard magnitude.elementCount == (isOfRows ? rows : columns) else {
+            throw error(
+                "there is not a magnitude for each \(isOfRows ? "row" : "column")", magnitude,
+                expected: "\(isOfRows ? rows : columns)")
+        }
+        return WeightMerge(
+            formula: isOfRows ? .rowScaled(scale: Float(own)) : .columnScaled(scale: Float(own)), first: first,
+            second: second, magnitude: input(.magnitude))
+    }
+
+    private static func boneFormula(
+        _ bone: TensorInfo, _ rows: Int, _ columns: Int, _ configuration: PEFTConfiguration?,
+        _ error: (String, TensorInfo?, String?) -> CheckpointError
+    ) throws(CheckpointError) -> WeightMerge.Formula {
+        if bone.shape.count == 3 {
+            let rank = bone.shape[1]
+            let blocks = configuration == nil ? columns : rows
+            guard rank > 0, rows % rank == 0, columns % rank == 0, bone.shape == [blocks / rank, rank, rank] else {
+                throw error("the blocks do not make up the weight", bone, "[\(blocks) / rank, rank, rank]")
+            }
+            return configuration == nil ? .blocksByColumn : .blocksByRow
+        }
+        guard configuration != nil, bone.shape.count == 2, 1...columns ~= bone.shape[0], bone.shape[1] > 0,
+            rows % bone.shape[1] == 0
+        else { throw error("the blocks do not make up the weight", bone, "[rank, \(rows)]") }
+        return .blocksAdded
+    }
+}
+
+extension ConversionInput {
+    /// The position of the tensor that has this name, or that has what it names in another layout of the model.
+    func position(ofTensor name: String) -> Int? {
+        if let position = checkpoint.position(ofTensorNamed: name) { return position }
+        guard let model else { return nil }
+        for layout in model.architecture.layouts {
+            for place in layout.places(ofTensor: name) {
+                if let position = model.positions[place] { return position }
+            }
+        }
+        return nil
+    }
+}
+
+/// An adapter_config.json of peft, as far as merging needs it.
+private struct PEFTConfiguration {
+    private let root: JSONValue
+    private let path: String
+    let usesMagnitudes: Bool
+
+    /// The one beside an adapter; nil for adapters that are not peft's.
+    init?(_ adapter: Checkpoint) throws(CheckpointError) {
+        guard adapter.tensors.contains(where: { $0.name.hasPrefix("base_model.") }) else { return nil }
+        guard let file = try ModelConfiguration(beside: adapter, named: "adapter_config.json") else {
+            throw CheckpointError(
+                .unsupported, path: adapter.path, "there is no adapter_config.json beside peft's adapter",
+                advice: "its scale and its form stand there")
+        }
+        root = file.root
+        path = file.path
+        usesMagnitudes = root["use_dora"]?.bool == true
+        let type = root["peft_type"]?.string ?? ""
+        guard ["LORA", "BONE", "MISS"].contains(type) else {
+            throw CheckpointError(.unsupported, path: path, "adapters of this kind are not merged", found: type)
+        }
+        // What changes the formula in ways that the tensors do not show.
+        for key in ["fan_in_fan_out", "layer_replication", "alora_invocation_tokens", "arrow_config", "use_bdlora"] {
+            let value = root[key] ?? .null
+            guard [.null, .bool(false), .array([])].contains(value) else {
+                throw CheckpointError(
+                    .unsupported, path: path, "\"\(key)\" changes how it is merged, which is not known here")
+            }
+        }
+    }
+
+    /// s of W + s B A: alpha / r, or alpha / sqrt(r).
+    func scale(of tensor: String, rank: Int) throws(CheckpointError) -> Double {
+        var alpha = root["lora_alpha"]?.double
+        if case .object(let patterns) = root["alpha_pattern"] {
+            let module = Adapter.split(tensor).map { String($0.module) } ?? tensor
+            // peft takes keys as regular expressions, and writes names.
+            for (pattern, value) in patterns.sorted(by: { $0.key < $1.key }) {
+                guard pattern.utf8.allSatisfy({ $0 == 0x2E || $0 == 0x5F || $0.isAlphanumeric }) else {
+                    throw CheckpointError(
+                        .unsupported, path: path, "a key of alpha_pattern is no name", found: pattern)
+                }
+                if module == pattern || module.hasSuffix("." + pattern) {
+                    alpha = value.double
+                    break
+                }
+            }
+        }
+        guard let alpha, alpha.isFinite else {
+            throw CheckpointError(.malformed, path: path, "lora_alpha is no number", tensor: tensor)
+        }
+        return alpha / (root["use_rslora"]?.bool == true ? Double(rank).squareRoot() : Double(rank))
+    }
+}
+
+extension UInt8 {
+    /// Whether it is a letter or a digit of ASCII.
+    fileprivate var isAlphanumeric: Bool {
+        UInt8(ascii: "0")...UInt8(ascii: "9") ~= self || UInt8(ascii: "a")...UInt8(ascii: "z") ~= self | 0x20
+    }
+}

@@ -1,0 +1,205 @@
+import CRWKVKernels
+import CheckpointFiles
+import LayerPlanning
+import ModelFamilies
+
+/// Puts a conversion together, tensor by tensor, and keeps the accounts.
+struct ConversionBuilder {
+    let inputs: [Conversion.Part: ConversionInput]
+    let options: ConversionOptions
+    let layout: TensorLayout?
+    let changes: AdapterChanges
+
+    private(set) var tensors: [Conversion.Tensor] = []
+    private var users: [Conversion.InputTensor: [Int]] = [:]
+    private var names: [String: Int] = [:]
+    /// Of tensors that are the same elements of one storage, the one that stands for all.
+    private var representatives: [Conversion.InputTensor: Conversion.InputTensor] = [:]
+    /// What tensors are for.
+    private(set) var places: [Conversion.InputTensor: TensorPlace] = [:]
+    /// What was made first of a tensor without changes, by its type.
+    private var plain: [Conversion.InputTensor: [DType: Int]] = [:]
+
+    init(
+        _ inputs: [Conversion.Part: ConversionInput], _ changes: AdapterChanges, layout: TensorLayout?,
+        options: ConversionOptions
+    ) {
+        self.inputs = inputs
+        self.changes = changes
+        self.layout = layout
+        self.options = options
+        for (part, input) in inputs {
+            for (place, position) in input.model?.positions ?? [:] {
+                places[Conversion.InputTensor(part: part, position: position)] = place
+            }
+            let embedding = input.model?.positions[TensorPlace(role: .embedding)]
+            for group in input.checkpoint.tiedPositions {
+                let first = embedding.flatMap { group.contains($0) ? $0 : nil } ?? group[0]
+                for position in group {
+                    representatives[Conversion.InputTensor(part: part, position: position)] =
+                        Conversion.InputTensor(part: part, position: first)
+                }
+            }
+        }
+    }
+
+    func error(
+        _ category: CheckpointError.Category, in part: Conversion.Part = .source, _ problem: String,
+        tensor: String? = nil, expected: String? = nil, found: String? = nil, advice: String? = nil
+    ) -> CheckpointError {
+        CheckpointError(
+            category, path: inputs[part]?.checkpoint.path ?? options.destination.path, problem, tensor: tensor,
+            expected: expected, found: found, advice: advice)
+    }
+
+    /// The one of several tensors of the same storage that stands for all.
+    func representative(of tensor: Conversion.InputTensor) -> Conversion.InputTensor {
+        representatives[tensor] ?? tensor
+    }
+
+    // MARK: Tensors
+
+    /// Adds what is made of a tensor of the inputs.
+    ///
+    /// - Parameters:
+    ///   - input: the tensor.
+    ///   - name: of what is made.
+    ///   - place: what it is for, where that is known.
+    ///   - shape: its sizes, with as many elements.
+    ///   - steps: what is done to it, besides what an adapter does.
+    ///   - sharesTied: whether names of the same storage share what is written.
+    mutating func add(
+        _ input: Conversion.InputTensor, name: String, place: TensorPlace?, shape: [Int],
+        _ steps: Conversion.Steps = .init(), sharesTied: Bool
+    ) throws(CheckpointError) {
+        let input = representative(of: input)
+        var steps = steps
+        var from = input
+        if input.part == .source {
+            steps.merge = changes.merges[input.position]
+            if let replacement = changes.replacements[input.position] {
+                from = replacement
+                if steps.merge != nil {
+                    throw error(.malformed, in: .adapter, "a weight is replaced and changed", tensor: name)
+                }
+            }
+        }
+        guard let info = inputs[from.part]?.checkpoint.tensors[from.position] else { return }
+        let dtype = try dtype(of: info.dtype, place, name: name, isComputed: steps.factor != 1 || steps.merge != nil)
+        let isPlain = !steps.isTransposed && steps.factor == 1 && steps.merge == nil
+        let shared = isPlain && sharesTied ? plain[from]?[dtype] : nil
+        try append(name, place, dtype, shape, sharedWith: shared, origin: .tensor(from, steps))
+        if isPlain { plain[from, default: [:]][dtype] = shared ?? tensors.count - 1 }
+        let users = [from] + (steps.merge?.inputs ?? [])
+        for user in users { self.users[user, default: []].append(tensors.count - 1) }
+    }
+
+    /// Adds a tensor that begins with a formula's values.
+    mutating func add(_ values: InitialValues, name: String, shape: [Int], dtype: DType) throws(CheckpointError) {
+        guard values.isPossible else {
+            throw error(
+                .unsupported, "a tensor of these sizes cannot be made orthogonal", tensor: name, found: "\(shape)")
+        }
+        let dtype = try self.dtype(of: dtype, values.place, name: name, isComputed: true)
+        try append(name, values.place, dtype, shape, sharedWith: nil, origin: .initialised(values))
+    }
+
+    private mutating func append(
+        _ name: String, _ place: TensorPlace?, _ dtype: DType, _ shape: [Int], sharedWith: Int?,
+        origin: Conversion.Origin
+    ) throws(CheckpointError) {
+        let output: OutputTensor
+        do throws(DType.SizeError) {
+            output = try OutputTensor(name: name, dtype: dtype, shape: shape, sharedWith: sharedWith)
+        } catch {
+            throw self.error(.malformed, "the size of a tensor overflows", tensor: name, found: "\(shape)")
+        }
+        guard names.updateValue(tensors.count, forKey: name) == nil else {
+            throw error(.malformed, "two tensors would have one name", tensor: name)
+        }
+        tensors.append(Conversion.Tensor(output: output, place: place, origin: origin))
+    }
+
+    /// The type that a tensor is to have.
+    private func dtype(
+        of dtype: DType, _ place: TensorPlace?, name: String, isComputed: Bool
+    ) throws(CheckpointError) -> DType {
+        guard dtype.floatElement != nil else {
+            guard !isComputed else {
+                throw error(
+                    .unsupported, "its values cannot be computed with: they are not of a floating-point type",
+                    tensor: name, found: dtype.rawValue)
+            }
+            return dtype
+        }
+        let own = place.flatMap { options.roleDTypes[$0.role] }
+        return (own ?? options.dtype) ?? dtype
+    }
+
+    // MARK: Accounts
+
+    /// What becomes of every tensor of every input.
+    ///
+    /// - Parameter reason: why a tensor that nothing is made of may be dropped; nil where it may not.
+    /// - Throws: ``CheckpointError`` of category `malformed` where there is no reason.
+    func fates(
+        _ reason: (Conversion.InputTensor, TensorInfo) -> String?
+    ) throws(CheckpointError) -> [Conversion.Part: [Conversion.Fate]] {
+        var fates: [Conversion.Part: [Conversion.Fate]] = [:]
+        for part in Conversion.Part.allCases {
+            guard let input = inputs[part] else { continue }
+            var own: [Conversion.Fate] = []
+            var unaccounted: [String] = []
+            let all = input.checkpoint.tensors
+            own.reserveCapacity(all.count)
+            for position in all.indices {
+                let tensor = Conversion.InputTensor(part: part, position: position)
+                let first = representative(of: tensor)
+                if let users = users[tensor] {
+                    own.append(.used(users))
+                } else if first != tensor, users[first] != nil {
+                    own.append(.tied(first.position))
+                } else {
+                    let info = all[position]
+                    let isReplaced = part == .source && changes.replacements[first.position] != nil
+                    let why =
+                        isReplaced
+                        ? "replaced by the adapter's"
+                        : reason(tensor, info) ?? (options.mayBeUnused(info.name) ? "allowed to be unused" : nil)
+                    if why == nil { unaccounted.append(info.name) }
+                    own.append(.dropped(reason: why ?? ""))
+                }
+            }
+            for other in input.checkpoint.otherTensors where !other.isListed && !options.mayBeUnused(other.name) {
+                unaccounted.append(other.name)
+            }
+            if let name = unaccounted.first {
+                throw error(
+                    .malformed, in: part,
+                    unaccounted.count == 1
+                        ? "a tensor has no place in what is made"
+                        : "\(unaccounted.count) tensors have no place in what is made", tensor: name,
+                    advice: "--allow-unused '\(name)' leaves it out")
+            }
+            fates[part] = own
+        }
+        return fates
+    }
+}
+
+extension Checkpoint {
+    /// Groups of positions whose tensors are the same elements: of one storage, or noted as such in a safetensors file's metadata.
+    var tiedPositions: [[Int]] {
+        tiedTensors.map { $0.compactMap { position(ofTensorNamed: $0) } }.filter { $0.count > 1 }
+    }
+
+    /// Names that files of safetensors note for tensors that have another name there, as the format's library does where tensors share
+    /// memory; and the position of each.
+    var notedNames: [(name: String, position: Int)] {
+        guard format == .safetensors else { return [] }
+        return metadata.compactMap { name, other in
+            guard position(ofTensorNamed: name) == nil else { return nil }
+            return position(ofTensorNamed: other).map { (name, $0) }
+        }
+    }
+}

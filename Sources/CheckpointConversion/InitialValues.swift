@@ -1,0 +1,101 @@
+import CRWKVKernels
+import CheckpointFiles
+public import ModelFamilies
+
+/// The values that a new tensor begins with, the same on every machine.
+public struct InitialValues: Sendable {
+    /// The formula.
+    public let initialiser: Initialiser
+    /// What the tensor is for.
+    let place: TensorPlace
+    /// Its sizes, as its role has them.
+    let shape: [Int]
+    let layerCount: Int
+    let headSize: Int
+    /// What random values are drawn from: a number and a name.
+    let seed: Int
+    let name: String
+
+    /// More elements than any low-rank matrix has; they are in memory all at once.
+    private static let orthogonalLimit = 1 << 24
+
+    var elementCount: Int { shape.reduce(1, *) }
+
+    /// Whether there is a formula for the shape.
+    var isPossible: Bool {
+        if case .orthogonal = initialiser { return shape.count == 2 && elementCount <= Self.orthogonalLimit }
+        return true
+    }
+
+    /// All values where they depend on one another; else nil, and ``value(at:)`` gives each.
+    func matrix(_ kernels: rwkv_kernels) -> [Double]? {
+        guard case .orthogonal(let gain) = initialiser else { return nil }
+        let (rows, columns) = (shape[0], shape[1])
+        let (count, length) = (min(rows, columns), max(rows, columns))
+        var generator = NormalGenerator(seed: seed, name: name)
+        var vectors = (0..<elementCount).map { _ in generator.next() }
+        kernels.orthonormalise(&vectors, count, length)
+        // torch's orthogonal_, with the gain of RWKV's trainers: tall matrices are made longer.
+        let scale = rows > columns ? gain * (Double(rows) / Double(columns)).squareRoot() : gain
+        guard rows > columns else { return vectors.map { $0 * scale } }
+        return (0..<elementCount).map { vectors[$0 % columns * length + $0 / columns] * scale }
+    }
+
+    /// The value at a place of a vector.
+    func value(at channel: Int) -> Double {
+        let count = Double(max(elementCount - 1, 1))
+        let ratio = layerCount > 1 ? Double(place.layer ?? 0) / Double(layerCount - 1) : 0
+        let fraction = Double(channel) / count
+        let center = Double(headSize - 1) / 2
+        let inHead = headSize > 1 ? (Double(channel % headSize) - center) / center : 0
+        let zigzag = inHead * abs(inHead)
+        switch initialiser {
+        case .constant(let value): return value
+        case .orthogonal: return 0
+        case .decayRamp: return -7 + 5 * power(fraction, 0.85 + ratio.squareRoot()) + 0.5
+        case .decayRampWithHeads: return -6 + 6 * power(fraction, 1 + power(ratio, 0.3)) + 0.5 + 2.5 * zigzag
+        case .iclrRamp: return -0.19 + 0.3 * zigzag + 0.4 * (fraction - 0.5)
+        }
+    }
+
+    /// base ^ exponent, of a base that is not negative.
+    private func power(_ base: Double, _ exponent: Double) -> Double {
+        base == 0 ? 0 : rwkv_exp(exponent * rwkv_log(base))
+    }
+}
+
+/// Normally distributed numbers by the polar method (Marsaglia and Bray 1964).
+private struct NormalGenerator {
+    /// SplitMix64, which is a function of a counter (Steele, Lea and Flood 2014).
+    private var counter: UInt64
+    private var spare: Double?
+
+    init(seed: Int, name: String) {
+        // Eight bytes of a hash, so that neighbouring seeds and names have nothing in common.
+        counter = UInt64(sha256(of: Array("\(seed) \(name)".utf8)).prefix(16), radix: 16) ?? 0
+    }
+
+    private mutating func uniform() -> Double {
+        counter &+= 0x9E37_79B9_7F4A_7C15
+        var bits = counter
+        bits = (bits ^ bits >> 30) &* 0xBF58_476D_1CE4_E5B9
+        bits = (bits ^ bits >> 27) &* 0x94D0_49BB_1331_11EB
+        bits ^= bits >> 31
+        return Double(bits >> 11) * 0x1p-52 - 1
+    }
+
+    mutating func next() -> Double {
+        if let value = spare {
+            spare = nil
+            return value
+        }
+        while true {
+            let (x, y) = (uniform(), uniform())
+            let square = x * x + y * y
+            guard square > 0, square < 1 else { continue }
+            let factor = (-2 * rwkv_log(square) / square).squareRoot()
+            spare = y * factor
+            return x * factor
+        }
+    }
+}

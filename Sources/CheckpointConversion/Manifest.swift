@@ -1,0 +1,206 @@
+public import CheckpointFiles
+import CheckpointJSON
+import LayerPlanning
+import ModelFamilies
+
+extension Conversion {
+    private static let schema = "rwkv-ckpt/conversion/1"
+
+    /// The accounts of a conversion as one document, described by schemas/conversion.schema.json.
+    ///
+    /// - Parameters:
+    ///   - hashes: the SHA-256 of every tensor's bytes; nil where they were not made.
+    ///   - planHash: the SHA-256 of the plan's document.
+    ///   - version: the tool's.
+    /// - Returns: the document.
+    public func manifest(hashes: [String]?, planHash: String?, version: String) -> [UInt8] {
+        var bytes: [UInt8] = []
+        withoutActuallyEscaping({ bytes += $0 }) { append in
+            var json = JSONWriter(ByteOutput(to: append))
+            write(hashes, planHash, version, to: &json)
+            // Memory takes what it is given.
+            try? json.finish()
+        }
+        return bytes
+    }
+
+    private func write(_ hashes: [String]?, _ planHash: String?, _ version: String, to json: inout JSONWriter) {
+        json.beginObject()
+        json.key("schema")
+        json.value(Self.schema)
+        json.key("tool")
+        json.value("rwkv-ckpt \(version)")
+        json.key("plan_sha256")
+        json.value(planHash.map { .string($0) } ?? .null)
+        json.key("model")
+        json.value((model?.variant ?? model?.architecture.family).map { .string($0) } ?? .null)
+        json.key("layout")
+        json.value(layout.map { .string($0.name) } ?? .null)
+        json.key("files")
+        json.beginArray(onOneLine: true)
+        for name in fileNames { json.value(name) }
+        json.end()
+        writeTotals(to: &json)
+        json.key("inputs")
+        json.beginArray()
+        for part in Part.allCases { writeFates(of: part, to: &json) }
+        json.end()
+        json.key("tensors")
+        json.beginArray()
+        for (number, tensor) in tensors.enumerated() { write(tensor, hashes?[number], file: number, to: &json) }
+        json.end()
+        json.end()
+    }
+
+    /// The names of all files that are made, but for this document where a model is one file.
+    var fileNames: [String] {
+        guard case .directory = options.destination else { return outline.fileNames }
+        return outline.fileNames + (outline.fileNames.count > 1 ? [CheckpointOutline.indexName] : [])
+            + companionFiles.map(Self.name) + (configuration == nil ? [] : ["config.json"]) + [Self.manifestName]
+    }
+
+    /// How many tensors, and bytes of theirs, are made in which way.
+    public struct Totals: Sendable, Hashable {
+        /// Those whose bytes are another tensor's.
+        public var copied = 0
+        /// Those that are computed from others.
+        public var transformed = 0
+        /// Those that begin with a formula's values.
+        public var initialised = 0
+        /// The bytes of all.
+        public var byteCount = 0
+    }
+
+    /// How what is made is made.
+    public var totals: Totals {
+        tensors.reduce(into: Totals()) { totals, tensor in
+            if case .initialised = tensor.origin {
+                totals.initialised += 1
+            } else if isCopied(tensor) {
+                totals.copied += 1
+            } else {
+                totals.transformed += 1
+            }
+            totals.byteCount = totals.byteCount.adding(clamped: tensor.output.byteCount)
+        }
+    }
+
+    /// In one word, what becomes of a tensor.
+    public func word(for fate: Fate) -> String {
+        switch fate {
+        case .used(let users): users.contains { isCopied(tensors[$0]) } ? "copied" : "transformed"
+        case .tied: "tied"
+        case .dropped: "dropped"
+        }
+    }
+
+    private func writeTotals(to json: inout JSONWriter) {
+        json.key("totals")
+        json.beginObject()
+        json.key("inputs")
+        json.beginObject()
+        for part in Part.allCases {
+            guard let own = fates[part] else { continue }
+            let counts = own.reduce(into: [String: Int]()) { $0[word(for: $1), default: 0] += 1 }
+            json.key(text: part.rawValue)
+            json.beginObject(onOneLine: true)
+            json.key("tensors")
+            json.value(own.count)
+            for word in ["copied", "transformed", "tied", "dropped"] {
+                json.key(text: word)
+                json.value(counts[word] ?? 0)
+            }
+            json.end()
+        }
+        json.end()
+        let totals = totals
+        json.key("output")
+        json.beginObject(onOneLine: true)
+        for (key, count) in [
+            ("tensors" as StaticString, tensors.count), ("copied", totals.copied), ("transformed", totals.transformed),
+            ("initialised", totals.initialised), ("bytes", totals.byteCount),
+        ] {
+            json.key(key)
+            json.value(count)
+        }
+        json.end()
+        json.end()
+    }
+
+    private func writeFates(of part: Part, to json: inout JSONWriter) {
+        guard let input = inputs[part], let own = fates[part] else { return }
+        let all = input.checkpoint.tensors
+        for (position, fate) in own.enumerated() {
+            json.beginObject(onOneLine: true)
+            json.key("input")
+            json.value(part.rawValue)
+            json.key("name")
+            json.value(all[position].name)
+            json.key("fate")
+            json.value(word(for: fate))
+            switch fate {
+            case .used(let users):
+                json.key("outputs")
+                json.beginArray()
+                for user in users { json.value(tensors[user].output.name) }
+                json.end()
+            case .tied(let other):
+                json.key("with")
+                json.value(all[other].name)
+            case .dropped(let reason):
+                json.key("reason")
+                json.value(reason)
+            }
+            json.end()
+        }
+    }
+
+    private func write(_ tensor: Tensor, _ hash: String?, file number: Int, to json: inout JSONWriter) {
+        json.beginObject(onOneLine: true)
+        json.key("name")
+        json.value(tensor.output.name)
+        json.key("dtype")
+        json.value(tensor.output.dtype.rawValue)
+        json.key("shape")
+        json.beginArray()
+        for size in tensor.output.shape { json.value(size) }
+        json.end()
+        json.key("bytes")
+        json.value(tensor.output.byteCount)
+        json.key("file")
+        json.value(outline.fileNames[outline.file(ofTensor: number)])
+        json.key("sha256")
+        json.value(hash.map { .string($0) } ?? .null)
+        json.key("origin")
+        switch tensor.origin {
+        case .initialised(let values):
+            json.value("initialised")
+            json.key("initialiser")
+            json.value(values.initialiser.name)
+        case .tensor(let input, let steps):
+            json.value(isCopied(tensor) ? "copied" : "transformed")
+            json.key("input")
+            json.value(input.part.rawValue)
+            json.key("from")
+            json.value(info(input)?.name ?? "")
+            let words = words(for: steps, from: info(input)?.dtype, to: tensor.output.dtype)
+            if !words.isEmpty {
+                json.key("steps")
+                json.beginArray()
+                for word in words { json.value(word) }
+                json.end()
+            }
+        }
+        json.end()
+    }
+
+    /// What is done to a tensor, a word or two each.
+    public func words(for steps: Steps, from: DType?, to: DType) -> [String] {
+        var words: [String] = []
+        if steps.isTransposed { words.append("transposed") }
+        if let merge = steps.merge { words.append("\(merge.name) merged") }
+        if steps.factor != 1 { words.append("times \(steps.factor)") }
+        if let from, from != to { words.append("\(from.rawValue) to \(to.rawValue)") }
+        return words
+    }
+}

@@ -1,0 +1,124 @@
+import CheckpointFiles
+import CheckpointJSON
+import LayerPlanning
+import ModelFamilies
+
+extension ConversionBuilder {
+    /// The config.json that goes with what is made; nil where there is none to go by.
+    func configuration(
+        of model: ModelDescription?, layout: TensorLayout?, plan: LayerPlan?
+    ) throws(CheckpointError) -> [UInt8]? {
+        guard case .directory = options.destination else { return nil }
+        let own = (inputs[.source]?.configuration ?? inputs[.teacher]?.configuration)?.root
+        guard let model, let layout else { return own.map(document) }
+        var members: [String: JSONValue] = [:]
+        if case .object(let object) = own { members = object }
+        // Where names stay as they were, so does what the file says, and where nobody reads one there is no need for it.
+        let isSame = inputs[.source]?.model?.layout?.name == layout.name && plan == nil && inputs[.teacher] == nil
+        if !isSame {
+            if layout.name == TensorLayout.fla.name {
+                members = try model.flaConfiguration(path: options.destination.path)
+            } else if layout.name == TensorLayout.huggingFace.name, model.architecture.timeMix != nil {
+                try model.describe(in: &members, plan, path: options.destination.path)
+            } else if own == nil {
+                return nil
+            }
+        } else if own == nil {
+            return nil
+        }
+        if let dtype = mostCommonDType {
+            let key = members["dtype"] == nil ? "torch_dtype" : "dtype"
+            members[key] = .string(dtype)
+        }
+        return document(.object(members))
+    }
+
+    /// torch's name for the floating-point type of most elements.
+    private var mostCommonDType: String? {
+        var counts: [DType: Int] = [:]
+        for tensor in tensors where tensor.output.dtype.floatElement != nil {
+            counts[tensor.output.dtype, default: 0] += tensor.output.byteCount * 8 / tensor.output.dtype.bitWidth
+        }
+        let most = counts.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key
+        return most?.torchName
+    }
+
+    private func document(_ value: JSONValue) -> [UInt8] {
+        var bytes: [UInt8] = []
+        withoutActuallyEscaping({ bytes += $0 }) { append in
+            var json = JSONWriter(ByteOutput(to: append))
+            json.value(value)
+            // Memory takes what it is given.
+            try? json.finish()
+        }
+        return bytes
+    }
+}
+
+extension ModelDescription {
+    private func size(_ dimension: Dimension, path: String) throws(CheckpointError) -> JSONValue {
+        guard let size = dimensions[dimension] else {
+            throw CheckpointError(
+                .unsupported, path: path, "its config.json needs what is not known: \(dimension.title)",
+                advice: "a config.json that says so is given by --config")
+        }
+        return .integer(size)
+    }
+
+    /// Puts what a student is into the config.json of its teacher, in the words of RWKVInside's Hugging Face form.
+    fileprivate func describe(
+        in members: inout [String: JSONValue], _ plan: LayerPlan?, path: String
+    ) throws(CheckpointError) {
+        if let unknown = unknown.first {
+            throw CheckpointError(
+                .unsupported, path: path, "its config.json needs what is not known: \(unknown)",
+                advice: "a config.json that says so is given by --config")
+        }
+        // What the teacher is called would have it loaded as one, and its rotation stands below.
+        for key in ["model_type", "architectures", "auto_map", "layer_types", "rope_parameters"] { members[key] = nil }
+        for (dimension, key) in architecture.dimensionKeys {
+            if architecture.timeMix?.ranks.contains(dimension) ?? true || !Dimension.ranks.contains(dimension) {
+                members[key] = try size(dimension, path: path)
+            }
+        }
+        members["rwkv_architecture"] = .string(variant ?? "")
+        if let name = architecture.transformersClass { members["architectures"] = .array([.string(name)]) }
+        members["num_hidden_layers"] = .integer(layers.count)
+        let attention = layers.indices.filter { layers[$0] != .rwkv7 }
+        members["transformer_layers"] = .array(attention.map { .integer($0) })
+        members["rwkv_layers"] = .array(layers.indices.filter { layers[$0] == .rwkv7 }.map { .integer($0) })
+        members["tie_word_embeddings"] = .bool(hasTiedHead)
+        members["attention_bias"] = .bool(
+            !optionalRoles.isDisjoint(with: [.queryBias, .receptanceBias]))
+        members["attention_output_bias"] = .bool(!optionalRoles.isDisjoint(with: [.outputBias, .timeMixOutputBias]))
+        members["enable_qk_norm"] = .bool(optionalRoles.contains(.receptanceNorm))
+        members["nope_in_transformer"] = .bool(!turnsAttention)
+        members["nope_in_rwkv"] = .bool(architecture.timeMix?.rotary != .teacher)
+        members[architecture.epsilonKey] = epsilon.map { .number($0) }
+        if let rotary {
+            members["rope_theta"] = .number(rotary.theta)
+            var scaling = rotary.parameters.mapValues { JSONValue.number($0) }
+            scaling["rope_type"] = .string(rotary.type)
+            members["rope_scaling"] = rotary.type == "default" ? .null : .object(scaling)
+        }
+        if let plan {
+            members["rwkv_rope_scaling"] = .string(plan.switches.usesTeachersScaling ? "teacher" : "none")
+            members["first_values"] = .string(plan.switches.firstValues.rawValue)
+        }
+    }
+
+    /// The config.json of flash-linear-attention's RWKV-7.
+    fileprivate func flaConfiguration(path: String) throws(CheckpointError) -> [String: JSONValue] {
+        var members: [String: JSONValue] = [
+            "architectures": .array([.string("RWKV7ForCausalLM")]), "model_type": .string("rwkv7"),
+            // The fused kernels norm removal keys with another epsilon.
+            "fuse_norm": .bool(false), "norm_bias": .bool(true), "norm_first": .bool(true),
+            "hidden_act": .string("sqrelu"), "tie_word_embeddings": .bool(hasTiedHead),
+            "num_hidden_layers": .integer(layers.count),
+            "norm_eps": .number(epsilon ?? 1e-5), "attn_mode": .string("chunk"), "attn": .null,
+        ]
+        for (dimension, key) in architecture.dimensionKeys { members[key] = try size(dimension, path: path) }
+        members["num_heads"] = try size(.heads, path: path)
+        return members
+    }
+}

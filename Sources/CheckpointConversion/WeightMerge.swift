@@ -1,0 +1,201 @@
+import CRWKVKernels
+import CheckpointFiles
+
+/// An adapter of one weight W [out, in], merged row by row in fp32.
+public struct WeightMerge: Sendable {
+    /// How W' is made of W; A is [r, in], B [out, r], M a length for each row or column.
+    enum Formula: Sendable {
+        /// W + s B A
+        case lora(scale: Float)
+        /// peft's DoRA: each row of W + s B A scaled to its length in M.
+        case rowScaled(scale: Float)
+        /// RWKVInside's DoRA: each column of W + s B A scaled to its length in M.
+        case columnScaled(scale: Float)
+        /// peft's Bone and MiSS: W[o, c] + bone[c mod r, o]; the mini form repeats fewer columns.
+        case blocksAdded
+        /// peft's "bat" form, [out / r, r, r]: W + W bone[a] + bone[a] for each block of r rows and r columns, a over the rows.
+        case blocksByRow
+        /// RWKVInside's bone, [in / r, r, r]: the same, chosen by the columns.
+        case blocksByColumn
+    }
+
+    let formula: Formula
+    /// A, or the bone.
+    let first: Conversion.InputTensor
+    let second: Conversion.InputTensor?
+    let magnitude: Conversion.InputTensor?
+
+    /// The adapter's tensors that it is made of.
+    public var inputs: [Conversion.InputTensor] { [first, second, magnitude].compactMap { $0 } }
+
+    /// As a report calls it.
+    public var name: String {
+        switch formula {
+        case .lora: "LoRA"
+        case .rowScaled, .columnScaled: "DoRA"
+        case .blocksAdded, .blocksByRow, .blocksByColumn: "Bone"
+        }
+    }
+
+    /// The longest row that is merged.
+    static let columnLimit = 1 << 24
+}
+
+/// A merge at work: what it needs of the adapter in memory.
+struct WeightMerger {
+    private let formula: WeightMerge.Formula
+    private let rank: Int
+    private let columns: Int
+    private let adapter: Checkpoint
+    private let kernels: rwkv_kernels
+    /// A, or the bone.
+    private let first: [Float]
+    private let up: TensorInfo?
+    private var magnitude: [Float] = []
+    /// The squares of the columns' lengths.
+    private var columnSquares: [Double] = []
+    private var change: [Float]
+
+    init(_ merge: WeightMerge, of adapter: Checkpoint, columns: Int, _ kernels: rwkv_kernels) throws(CheckpointError) {
+        formula = merge.formula
+        self.adapter = adapter
+        self.columns = columns
+        self.kernels = kernels
+        let tensors = adapter.tensors
+        let info = tensors[merge.first.position]
+        // [r, in] or [r, out], or [blocks, r, r].
+        rank = info.shape[info.shape.count == 3 ? 1 : 0]
+        first = try adapter.floats(info, kernels)
+        up = merge.second.map { tensors[$0.position] }
+        if let position = merge.magnitude?.position { magnitude = try adapter.floats(tensors[position], kernels) }
+        change = Array(repeating: 0, count: columns)
+        if case .columnScaled = formula { columnSquares = Array(repeating: 0, count: columns) }
+    }
+
+    /// Whether all rows must be measured before the first is merged.
+    var mustMeasure: Bool { !columnSquares.isEmpty }
+
+    /// Looks at rows, to know the columns' lengths.
+    mutating func measure(_ rows: UnsafeMutableBufferPointer<Float>, from row: Int) throws(CheckpointError) {
+        try addProducts(to: rows, from: row)
+        for start in stride(from: 0, to: rows.count, by: columns) {
+            for column in 0..<columns {
+                let value = Double(rows[start + column])
+                columnSquares[column] += value * value
+            }
+        }
+    }
+
+    /// Merges the adapter into rows, the first of which has the number `row`.
+    mutating func merge(into rows: UnsafeMutableBufferPointer<Float>, from row: Int) throws(CheckpointError) {
+        switch formula {
+        case .lora: try addProducts(to: rows, from: row)
+        case .rowScaled:
+            try addProducts(to: rows, from: row)
+            for (number, start) in stride(from: 0, to: rows.count, by: columns).enumerated() {
+                let square = rows[start..<start + columns].reduce(0.0) { $0 + Double($1) * Double($1) }
+                let factor = magnitude[row + number] / Float(square.squareRoot())
+                for column in start..<start + columns { rows[column] *= factor }
+            }
+        case .columnScaled:
+            try addProducts(to: rows, from: row)
+            let factors = zip(magnitude, columnSquares).map { $0 / (Float($1.squareRoot()) + 1e-6) }
+            for start in stride(from: 0, to: rows.count, by: columns) {
+                for column in 0..<columns { rows[start + column] *= factors[column] }
+            }
+        case .blocksAdded:
+            let width = first.count / rank
+            for (number, start) in stride(from: 0, to: rows.count, by: columns).enumerated() {
+                for column in 0..<columns {
+                    rows[start + column] += first[column % rank * width + (row + number) % width]
+                }
+            }
+        case .blocksByRow:
+            for (number, start) in stride(from: 0, to: rows.count, by: columns).enumerated() {
+                multiply(rows.baseAddress.map { $0 + start }, row: row + number) { [rank] _ in (row + number) / rank }
+            }
+        case .blocksByColumn:
+            for (number, start) in stride(from: 0, to: rows.count, by: columns).enumerated() {
+                multiply(rows.baseAddress.map { $0 + start }, row: row + number) { $0 }
+            }
+        }
+    }
+
+    /// Adds s B A to rows.
+    private mutating func addProducts(
+        to rows: UnsafeMutableBufferPointer<Float>, from row: Int
+    ) throws(CheckpointError) {
+        let scale: Float
+        switch formula {
+        case .lora(let own), .rowScaled(let own), .columnScaled(let own): scale = own
+        default: return
+        }
+        guard let up, let base = rows.baseAddress else { return }
+        let count = rows.count / columns
+        let first = first
+        let factors = try adapter.floats(up, kernels, elements: row * rank..<(row + count) * rank)
+        first.withUnsafeBufferPointer { [columns, rank, kernels] first in
+            guard let down = first.baseAddress else { return }
+            for number in 0..<count {
+                for column in 0..<columns { change[column] = 0 }
+                for index in 0..<rank {
+                    kernels.add_scaled(factors[number * rank + index], down + index * columns, &change, columns)
+                }
+                kernels.add_scaled(scale, change, base + number * columns, columns)
+            }
+        }
+    }
+
+    /// Adds to each block of a row its product with a bone, and the bone's own row.
+    private mutating func multiply(_ row: UnsafeMutablePointer<Float>?, row number: Int, bone: (Int) -> Int) {
+        guard let row else { return }
+        let (first, rank, columns, kernels) = (first, rank, columns, kernels)
+        first.withUnsafeBufferPointer { first in
+            guard let bones = first.baseAddress else { return }
+            for block in 0..<columns / rank {
+                let own = bones + bone(block) * rank * rank
+                let values = row + block * rank
+                change.withUnsafeMutableBufferPointer { change in
+                    guard let sum = change.baseAddress else { return }
+                    sum.update(from: own + number % rank * rank, count: rank)
+                    for index in 0..<rank { kernels.add_scaled(values[index], own + index * rank, sum, rank) }
+                    kernels.add_scaled(1, sum, values, rank)
+                }
+            }
+        }
+    }
+}
+
+extension Checkpoint {
+    /// The values of a floating-point tensor, or of some of its elements in row-major order.
+    func floats(
+        _ tensor: TensorInfo, _ kernels: rwkv_kernels, elements: Range<Int>? = nil
+    ) throws(CheckpointError) -> [Float] {
+        let elements = elements ?? 0..<tensor.elementCount
+        let size = tensor.dtype.bitWidth / 8
+        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: elements.count * size, alignment: 64)
+        defer { bytes.deallocate() }
+        var span = MutableRawSpan(_unsafeBytes: bytes)
+        try read(tensor, at: elements.lowerBound * size, into: &span)
+        return [Float](unsafeUninitializedCapacity: elements.count) { floats, count in
+            if let element = tensor.dtype.floatElement {
+                _ = kernels.cast(
+                    element, bytes.baseAddress, RWKV_ELEMENT_F32, floats.baseAddress, elements.count, 0)
+            }
+            count = elements.count
+        }
+    }
+}
+
+extension DType {
+    /// The kernels' name for a floating-point type that is cast; nil for all others.
+    var floatElement: rwkv_element? {
+        switch self {
+        case .f64: RWKV_ELEMENT_F64
+        case .f32: RWKV_ELEMENT_F32
+        case .f16: RWKV_ELEMENT_F16
+        case .bf16: RWKV_ELEMENT_BF16
+        default: nil
+        }
+    }
+}

@@ -1,0 +1,19 @@
+import CheckpointFiles
+import Dispatch
+import Glibc
+
+/// Does work that ends in order, with nothing half-made left behind, when the user interrupts it.
+func interruptible<Result>(_ progress: WorkProgress, _ work: () throws -> Result) rethrows -> Result {
+    let sources = [SIGINT, SIGTERM, SIGHUP].map { number in
+        signal(number, SIG_IGN)
+        let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+        source.setEventHandler { progress.cancel() }
+        source.resume()
+        return source
+    }
+    defer {
+        for source in sources { source.cancel() }
+        for number in [SIGINT, SIGTERM, SIGHUP] { signal(number, SIG_DFL) }
+    }
+    return try work()
+}
