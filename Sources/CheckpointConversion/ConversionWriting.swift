@@ -228,53 +228,48 @@ private final class TensorMaker {
         }
     }
 
-    /// Elements of a tensor, as they are; the bytes hold until the next are read.
+    /// The next bytes of a tensor, as they are; they hold until the next are read.
     private func read(
-        _ info: TensorInfo, of checkpoint: Checkpoint, elements: Range<Int>
+        _ byteCount: Int, from input: inout TensorInput
     ) throws(CheckpointError) -> UnsafeRawBufferPointer {
-        let size = info.dtype.bitWidth / 8
-        return try read(info, of: checkpoint, bytes: elements.lowerBound * size..<elements.upperBound * size)
-    }
-
-    private func read(
-        _ info: TensorInfo, of checkpoint: Checkpoint, bytes range: Range<Int>
-    ) throws(CheckpointError) -> UnsafeRawBufferPointer {
-        let bytes = UnsafeMutableRawBufferPointer(rebasing: source[..<range.count])
-        var span = MutableRawSpan(_unsafeBytes: bytes)
-        try checkpoint.read(info, at: range.lowerBound, into: &span)
+        let bytes = UnsafeMutableRawBufferPointer(rebasing: source[..<byteCount])
+        try input.read(into: bytes)
         return UnsafeRawBufferPointer(bytes)
     }
 
     private func copy(
         _ info: TensorInfo, of checkpoint: Checkpoint, _ output: inout TensorOutput
     ) throws(CheckpointError) {
+        var input = TensorInput(info, of: checkpoint)
         // Whole elements, whatever their size.
         let step = 4 * pieceSize
         for start in stride(from: 0, to: info.byteCount, by: step) {
-            let bytes = try read(info, of: checkpoint, bytes: start..<min(start + step, info.byteCount))
-            try append(bytes, to: &output)
+            try append(read(min(step, info.byteCount - start), from: &input), to: &output)
         }
+        try input.finish()
     }
 
     private func cast(
         _ tensor: Conversion.Tensor, _ info: TensorInfo, of checkpoint: Checkpoint, factor: Double,
         _ output: inout TensorOutput
     ) throws(CheckpointError) {
+        var input = TensorInput(info, of: checkpoint)
         for start in stride(from: 0, to: info.elementCount, by: pieceSize) {
-            let elements = start..<min(start + pieceSize, info.elementCount)
-            let bytes = try read(info, of: checkpoint, elements: elements)
+            let count = min(pieceSize, info.elementCount - start)
+            let bytes = try read(count * info.dtype.bitWidth / 8, from: &input)
             if factor == 1 {
-                try write(bytes, info.dtype, tensor, count: elements.count, &output)
+                try write(bytes, info.dtype, tensor, count: count, &output)
             } else {
-                try loadFloats(bytes, info, count: elements.count)
-                for index in 0..<elements.count { floats[index] *= Float(factor) }
-                try write(UnsafeRawBufferPointer(floats), .f32, tensor, count: elements.count, &output)
+                loadFloats(bytes, info, count: count)
+                for index in 0..<count { floats[index] *= Float(factor) }
+                try write(UnsafeRawBufferPointer(floats), .f32, tensor, count: count, &output)
             }
         }
+        try input.finish()
     }
 
     /// Puts elements into ``floats``.
-    private func loadFloats(_ bytes: UnsafeRawBufferPointer, _ info: TensorInfo, count: Int) throws(CheckpointError) {
+    private func loadFloats(_ bytes: UnsafeRawBufferPointer, _ info: TensorInfo, count: Int) {
         guard let element = info.dtype.floatElement else { return }
         _ = kernels.cast(element, bytes.baseAddress, RWKV_ELEMENT_F32, floats.baseAddress, count, 0)
     }
@@ -320,11 +315,11 @@ private final class TensorMaker {
         let count = max(1, pieceSize / columns)
         let own = columns > pieceSize ? TensorMaker(conversion, writer, pieceSize: columns, advance: advance) : self
         for isMeasuring in merger.mustMeasure ? [true, false] : [false] {
+            var input = TensorInput(info, of: checkpoint)
             for row in stride(from: 0, to: rows, by: count) {
-                let elements = row * columns..<min(row + count, rows) * columns
-                try own.loadFloats(
-                    own.read(info, of: checkpoint, elements: elements), info, count: elements.count)
-                let values = UnsafeMutableBufferPointer(rebasing: own.floats[..<elements.count])
+                let count = min(count, rows - row) * columns
+                own.loadFloats(try own.read(count * info.dtype.bitWidth / 8, from: &input), info, count: count)
+                let values = UnsafeMutableBufferPointer(rebasing: own.floats[..<count])
                 if isMeasuring {
                     try merger.measure(values, from: row)
                     continue
@@ -333,8 +328,9 @@ private final class TensorMaker {
                 if factor != 1 {
                     for index in values.indices { values[index] *= Float(factor) }
                 }
-                try own.write(UnsafeRawBufferPointer(values), .f32, tensor, count: elements.count, &output)
+                try own.write(UnsafeRawBufferPointer(values), .f32, tensor, count: count, &output)
             }
+            try input.finish()
         }
     }
 }

@@ -28,6 +28,8 @@ protocol FileContents: Sendable {
     func position(of name: ArraySlice<UInt8>) -> Int?
     /// Holds the bytes of `tensor` against their checksum, where they have one and this was not done before.
     func verify(_ tensor: TensorInfo, in source: any ByteSource) throws(CheckpointError)
+    /// The CRC-32 of the bytes of `tensor`, where they have one of their own.
+    func checksum(of tensor: TensorInfo) -> UInt32?
 }
 
 extension FileContents {
@@ -35,6 +37,7 @@ extension FileContents {
     var otherTensors: [OtherTensor] { [] }
     var tied: [[Int]] { [] }
     func verify(_ tensor: TensorInfo, in source: any ByteSource) throws(CheckpointError) {}
+    func checksum(of tensor: TensorInfo) -> UInt32? { nil }
 }
 
 /// A tensor that is named but is not simply elements in a file.

@@ -68,6 +68,13 @@ struct PyTorchFile: FileContents {
         guard let storage = tensor.storage, let checksums else { return }
         try checksums.verify(storage, storages[storage], in: source, tensor: tensor.name)
     }
+
+    func checksum(of tensor: TensorInfo) -> UInt32? {
+        guard tensor.isContiguous, let storage = tensor.storage, storages[storage].range == tensor.byteRange else {
+            return nil
+        }
+        return storages[storage].checksum
+    }
 }
 
 /// Where a storage's bytes are, and their CRC-32 if one was recorded.
@@ -94,11 +101,7 @@ private final class ChecksumState: Sendable {
             guard !verified.contains(number) else { return }
             let found = try source.checksum(of: storage.range)
             guard found == expected else {
-                throw CheckpointError(
-                    .malformed, path: source.path,
-                    "the checksum of the tensor's storage is wrong: its bytes were changed",
-                    tensor: tensor, offset: storage.range.lowerBound, expected: String(expected, radix: 16),
-                    found: String(found, radix: 16))
+                throw wrongChecksum(of: tensor, in: source.path, at: storage.range.lowerBound, expected, found)
             }
             verified.insert(number)
         }

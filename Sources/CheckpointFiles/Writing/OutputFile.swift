@@ -1,5 +1,6 @@
 import CRWKVKernels
 import Glibc
+import Synchronization
 
 /// Bytes on their way out, put at any place, from any thread unless they go out in order.
 protocol ByteSink: Sendable {
@@ -20,10 +21,12 @@ protocol ByteSink: Sendable {
 /// A file that is being written, open as long as the value lives.
 final class OutputFile: ByteSink {
     /// So much is handed on to the disk while the rest is still being written.
-    private static let writebackSize = 1 << 23
+    private static let writebackSize = 1 << 20
 
     let isSequential = false
     private let descriptor: CInt
+    /// The system lets one thread write to a file at a time, and has others wait for it at full speed.
+    private let turn = Mutex(())
     /// What errors call it.
     private let path: String
 
@@ -45,7 +48,7 @@ final class OutputFile: ByteSink {
     }
 
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError) {
-        guard put(bytes, into: descriptor, at: offset) else { throw failure() }
+        guard turn.withLock({ _ in put(bytes, into: descriptor, at: offset) }) else { throw failure() }
         // Else all of it would be waited for at the end.
         if bytes.count >= Self.writebackSize {
             rwkv_begin_writeback(descriptor, Int64(offset), Int64(bytes.count))
