@@ -90,6 +90,13 @@ let package = Package(
             dependencies: ["CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
+            name: "CheckpointConversionTests",
+            dependencies: [
+                "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning",
+                "ModelFamilies", "TestSupport",
+            ],
+            swiftSettings: settings),
+        .testTarget(
             name: "CheckpointReportsTests",
             dependencies: ["CheckpointFiles", "CheckpointReports", "TestSupport"],
             swiftSettings: settings),

@@ -12,7 +12,8 @@ struct ConversionBuilder {
 
     private(set) var tensors: [Conversion.Tensor] = []
     private var users: [Conversion.InputTensor: [Int]] = [:]
-    private var names: [String: Int] = [:]
+    /// The names of what is made, as UTF-8.
+    private var names: Set<[UInt8]> = []
     /// Of tensors that are the same elements of one storage, the one that stands for all.
     private var representatives: [Conversion.InputTensor: Conversion.InputTensor] = [:]
     /// What tensors are for.
@@ -114,7 +115,7 @@ struct ConversionBuilder {
         } catch {
             throw self.error(.malformed, "the size of a tensor overflows", tensor: name, found: "\(shape)")
         }
-        guard names.updateValue(tensors.count, forKey: name) == nil else {
+        guard names.insert(Array(name.utf8)).inserted else {
             throw error(.malformed, "two tensors would have one name", tensor: name)
         }
         tensors.append(Conversion.Tensor(output: output, place: place, origin: origin))

@@ -41,7 +41,8 @@ extension Conversion {
             made = try builder.lay(out: layout, plan: plan)
         } else {
             throw builder.error(
-                .unsupported, "it is no model of a known family, whose tensors could be renamed", advice: "give its config.json by --config")
+                .unsupported, "it is no model of a known family, whose tensors could be renamed",
+                advice: "give its config.json by --config")
         }
         tensors = builder.tensors
         self.inputs = inputs
@@ -83,7 +84,8 @@ extension ConversionBuilder {
             let info = all[input.position]
             let place = places[input]
             try add(
-                input, name: info.name, place: place, shape: info.shape, sharesTied: !(isUntied && place?.role == .head))
+                input, name: info.name, place: place, shape: info.shape, sharesTied: !(isUntied && place?.role == .head)
+            )
         }
         for (name, position) in source.checkpoint.notedNames {
             let input = Conversion.InputTensor(part: .source, position: position)

@@ -135,7 +135,8 @@ private final class ConversionRun: Sendable {
     /// Gives the SHA-256 of every tensor.
     func run(threads: Int) throws(CheckpointError) -> [String] {
         let isSequential = conversion.inputs.values.contains { $0.checkpoint.files.contains { $0.source.isSequential } }
-        DispatchQueue.concurrentPerform(iterations: isSequential ? 1 : min(threads, max(1, order.count))) { _ in work() }
+        DispatchQueue.concurrentPerform(iterations: isSequential ? 1 : min(threads, max(1, order.count))) { _ in work()
+        }
         let found = findings.withLock { $0 }
         if let failure = found.failure { throw failure }
         for input in conversion.inputs.values {

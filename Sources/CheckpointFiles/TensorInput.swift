@@ -35,7 +35,8 @@ public struct TensorInput: ~Copyable {
     public consuming func finish() throws(CheckpointError) {
         guard let expected, checksum != expected, position == tensor.byteCount else { return }
         throw wrongChecksum(
-            of: tensor.name, in: checkpoint.files[tensor.file].path, at: tensor.byteRange.lowerBound, expected, checksum)
+            of: tensor.name, in: checkpoint.files[tensor.file].path, at: tensor.byteRange.lowerBound, expected, checksum
+        )
     }
 }
 

@@ -47,7 +47,8 @@ public struct ConversionReport: Sendable {
                 let name = info?.name ?? ""
                 let isPlain = name == tensor.output.name && input.part == .source
                 table.append(
-                    isPlain ? "" : (input.part == .source ? "" : "\(input.part.rawValue)'s ") + name.printable(limit: 200))
+                    isPlain
+                        ? "" : (input.part == .source ? "" : "\(input.part.rawValue)'s ") + name.printable(limit: 200))
             }
         }
         table.write(to: &output)
@@ -60,7 +61,8 @@ public struct ConversionReport: Sendable {
         let from = source.map { "\($0.variant ?? $0.architecture.family)" }
         let to = conversion.model.map { "\($0.variant ?? $0.architecture.family)" }
         let layouts = [source?.layout?.name, conversion.layout?.name].compactMap { $0 }
-        let layout = Set(layouts).count > 1 ? "\(layouts[0]) to \(layouts[1]) layout" : layouts.first.map { "\($0) layout" }
+        let layout =
+            Set(layouts).count > 1 ? "\(layouts[0]) to \(layouts[1]) layout" : layouts.first.map { "\($0) layout" }
         let models = from == to ? from : [from, to].compactMap { $0 }.joined(separator: " to ")
         let what = [models, layout].compactMap { $0 }.joined(separator: ", ")
         let destination = conversion.options.destination.path.printable()

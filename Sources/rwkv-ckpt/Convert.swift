@@ -70,7 +70,8 @@ struct Convert: ReportingCommand {
     var adapterScale: Double?
 
     @Option(
-        help: ArgumentHelp("The most bytes of tensors in a file of a directory: 500MB. 5GB if not given.", valueName: "SIZE"))
+        help: ArgumentHelp(
+            "The most bytes of tensors in a file of a directory: 500MB. 5GB if not given.", valueName: "SIZE"))
     var maxShardSize: ByteCount?
 
     @Flag(help: "Take a type's largest value for what is beyond it, instead of refusing.")

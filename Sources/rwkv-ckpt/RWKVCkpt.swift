@@ -5,7 +5,8 @@ import CRWKVKernels
 struct RWKVCkpt: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rwkv-ckpt",
-        abstract: "Looks into model checkpoints without executing anything in them, plans what becomes of them, and converts them.",
+        abstract:
+            "Looks into model checkpoints without executing anything in them, plans what becomes of them, and converts them.",
         usage: """
             rwkv-ckpt inspect model.safetensors
             rwkv-ckpt inspect Qwen3-8B --filter '*layers.0.*' --stats

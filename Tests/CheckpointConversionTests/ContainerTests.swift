@@ -1,0 +1,246 @@
+import CheckpointConversion
+import CheckpointFiles
+import CheckpointJSON
+import Foundation
+import ModelFamilies
+import TestSupport
+import Testing
+
+@Suite struct ContainerTests {
+    private struct Shards: Decodable {
+        let max_shard_size: String
+        let files: [String: String]
+        let index: String?
+    }
+
+    @Test func areShardedAsTransformersDoes() throws {
+        let all = try Repository.json("conversions/shards.json", as: [String: Shards].self)
+        #expect(all.count == 4)
+        for (name, expected) in all {
+            try withTemporaryDirectory { directory in
+                let target = directory.appending(path: "out")
+                let units = ["KB": 1000, "GB": 1_000_000_000]
+                let size =
+                    try #require(Int(expected.max_shard_size.dropLast(2)))
+                    * units[String(expected.max_shard_size.suffix(2)), default: 0]
+                try Conversion(of: input("models/\(name)"), options: .directory(target, shardByteCount: size)).run()
+                for (file, hash) in expected.files {
+                    let bytes = try Data(contentsOf: target.appending(path: file))
+                    #expect(sha256(of: Array(bytes)) == hash, "\(name) \(file)")
+                }
+                let index = try? String(
+                    contentsOf: target.appending(path: "model.safetensors.index.json"), encoding: .utf8)
+                #expect(index == expected.index)
+            }
+        }
+    }
+
+    /// Every dtype from one container to the other and back, and through packed files.
+    @Test func holdEveryDTypeThatBothHave() throws {
+        for path in [
+            "safetensors/every-dtype.safetensors", "pytorch/every-dtype.pth", "pytorch/views.pth",
+            "pytorch/thousands.pth", "safetensors/odd-names.safetensors",
+        ] {
+            let source = try input(path)
+            let isOfBoth = { (type: DType) in
+                type.isInSafetensors && ![.f6E2M3, .f6E3M2].contains(type)
+            }
+            let names = source.checkpoint.tensors.filter { !isOfBoth($0.dtype) }.map(\.name)
+            var contents = try source.checkpoint.contents()
+            for (name, container) in [("x.safetensors", CheckpointOutline.Container.safetensors), ("x.pth", .pyTorch)] {
+                try withTemporaryDirectory { directory in
+                    let outcome = failure {
+                        try Conversion(of: source, options: .file(directory.appending(path: name), container)).run()
+                    }
+                    // What one cannot hold is refused by name before anything is written.
+                    let unable = source.checkpoint.tensors.filter { tensor in
+                        container == .safetensors
+                            ? !tensor.dtype.isInSafetensors
+                            : [.f6E2M3, .f6E3M2, .qi8, .qu8, .qi32].contains(tensor.dtype)
+                    }
+                    if unable.isEmpty {
+                        #expect(outcome == nil, "\(path) \(name)")
+                        let made = try Checkpoint.open(directory.appending(path: name).path(percentEncoded: false))
+                        #expect(try made.contents().filter { contents[$0.key] != nil } == contents)
+                    } else {
+                        #expect(
+                            outcome?.category == .unsupported
+                                && outcome.map { e in unable.contains { $0.name == e.tensor } } == true)
+                        #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).isEmpty)
+                    }
+                }
+            }
+            // The rest there and back.
+            contents = contents.filter { !names.contains($0.key) }
+            guard names.isEmpty else { continue }
+            try withTemporaryDirectory { directory in
+                var source = source
+                for (name, container) in [
+                    ("a.pth.zst", CheckpointOutline.Container.pyTorch), ("b.safetensors.zst", .safetensors),
+                    ("c.pth", .pyTorch),
+                    ("d.safetensors", .safetensors),
+                ] {
+                    let target = directory.appending(path: name)
+                    try Conversion(of: source, options: .file(target, container, isCompressed: name.hasSuffix("zst")))
+                        .run()
+                    source = try input(target.path(percentEncoded: false))
+                    #expect(try source.checkpoint.contents() == contents, "\(path) \(name)")
+                }
+            }
+        }
+    }
+
+    @Test func keepWhatIsTiedTied() throws {
+        let source = try input("pytorch/tied.pth")
+        let contents = try source.checkpoint.contents()
+        try withTemporaryDirectory { directory in
+            let plain = directory.appending(path: "x.safetensors")
+            let made = try Conversion(of: source, options: .file(plain, .safetensors)).run()
+            #expect(made.tensorCount == 4)
+            #expect(made.metadata.contains { $0.key == "same object" && $0.value == "object" })
+            for file in ["back.pth", "again.safetensors"] {
+                let back = try Conversion(
+                    of: input(plain.path(percentEncoded: false)),
+                    options: .file(directory.appending(path: file), file == "back.pth" ? .pyTorch : .safetensors)
+                ).run()
+                if file == "back.pth" {
+                    #expect(try back.contents() == contents)
+                    #expect(Set(back.tiedTensors.map { Set($0) }) == Set(source.checkpoint.tiedTensors.map { Set($0) }))
+                } else {
+                    #expect(try Data(contentsOf: directory.appending(path: file)) == Data(contentsOf: plain))
+                }
+            }
+        }
+    }
+
+    @Test func areCutIntoFramesAtTensors() throws {
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "x.safetensors")
+            // Small ones in one frame, large ones in several.
+            try writeSafetensors(
+                [("a", [1000]), ("b", [3, 1_000_000]), ("c", [5_000_001]), ("d", [10])], to: path)
+            let source = try input(path.path(percentEncoded: false))
+            for (name, container) in [
+                ("y.safetensors.zst", CheckpointOutline.Container.safetensors), ("y.pth.zst", .pyTorch),
+            ] {
+                let packed = try Conversion(
+                    of: source, options: .file(directory.appending(path: name), container, isCompressed: true)
+                ).run()
+                #expect(try packed.contents() == source.checkpoint.contents())
+                let size =
+                    try FileManager.default.attributesOfItem(atPath: directory.appending(path: name).path)[.size]
+                    as? Int
+                #expect(try #require(size) < 100_000)
+                // Read anywhere, by many threads.
+                #expect(packed.files.allSatisfy { !$0.source.isSequential })
+            }
+        }
+    }
+
+    @Test func haveTypesByRole() throws {
+        try withTemporaryDirectory { directory in
+            let options = ConversionOptions.directory(directory.appending(path: "x")).with {
+                $0.dtype = .f16
+                for role in TensorRole.allCases where role.rawValue.hasPrefix("decay.") { $0.roleDTypes[role] = .f32 }
+                $0.roleDTypes[.head] = .some(nil)
+            }
+            let source = try input("models/hxa079")
+            let made = try Conversion(of: source, options: options).run()
+            for tensor in made.tensors {
+                let isDecay = ["w0", "w1", "w2"].contains { tensor.name.hasSuffix("self_attn." + $0) }
+                #expect(
+                    tensor.dtype == (isDecay ? .f32 : tensor.name == "lm_head.weight" ? .bf16 : .f16), "\(tensor.name)")
+                #expect(
+                    try made.values(tensor.name).map { Float16($0) }
+                        == source.checkpoint.values(tensor.name).map { Float16($0) })
+            }
+            #expect(try ModelConfiguration(beside: made)?.root["torch_dtype"] == .string("float16"))
+        }
+    }
+
+    @Test func refuseValuesBeyondAType() throws {
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "x.safetensors")
+            let values: [Float] = [1, -65520, 65519, .infinity, .nan, 3e38]
+            let header = Data(#"{"w":{"dtype":"F32","shape":[6],"data_offsets":[0,24]}}"#.utf8)
+            let data = values.withUnsafeBytes { Data($0) }
+            try (withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) } + header + data).write(to: path)
+            let source = try input(path.path(percentEncoded: false))
+            let target = directory.appending(path: "y.safetensors")
+            let error = failure {
+                try Conversion(of: source, options: .file(target, .safetensors).with { $0.dtype = .f16 }).run()
+            }
+            #expect(
+                error?.category == .unsupported && error?.tensor == "w" && error?.advice?.contains("--saturate") == true
+            )
+            #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path) == ["x.safetensors"])
+            let made = try Conversion(
+                of: source,
+                options: .file(target, .safetensors).with {
+                    $0.dtype = .f16
+                    $0.saturates = true
+                }
+            ).run()
+            let found = try made.values("w")
+            #expect(found[0..<4] == [1, -65504, 65504, .infinity] && found[4].isNaN && found[5] == 65504)
+        }
+    }
+
+    /// Every tensor of the inputs once, every tensor that is made once, with the hash of its bytes, and sums that are right.
+    @Test func haveAccountsThatAddUp() throws {
+        struct Manifest: Decodable {
+            struct Totals: Decodable {
+                let inputs: [String: [String: Int]]
+                let output: [String: Int]
+            }
+            struct Input: Decodable {
+                let input: String
+                let name: String
+                let fate: String
+                let outputs: [String]?
+            }
+            struct Tensor: Decodable {
+                let name: String
+                let sha256: String
+                let bytes: Int
+                let origin: String
+                let from: String?
+            }
+            let files: [String]
+            let totals: Totals
+            let inputs: [Input]
+            let tensors: [Tensor]
+        }
+        let (teacher, training) = try (
+            input("conversions/training/teacher"),
+            input("models/hxa079-training.pt", config: "conversions/training/teacher/config.json")
+        )
+        try withTemporaryDirectory { directory in
+            let target = directory.appending(path: "x")
+            let made = try Conversion(
+                of: training, teacher: teacher, options: .directory(target, shardByteCount: 50_000)
+            ).run()
+            let manifest = try JSONDecoder().decode(
+                Manifest.self, from: Data(contentsOf: target.appending(path: "conversion.json")))
+            #expect(try Set(manifest.files) == Set(FileManager.default.contentsOfDirectory(atPath: target.path)))
+            for (part, input) in [("source", training), ("teacher", teacher)] {
+                let own = manifest.inputs.filter { $0.input == part }
+                #expect(own.map(\.name).sorted() == input.checkpoint.tensors.map(\.name).sorted())
+                let totals = try #require(manifest.totals.inputs[part])
+                #expect(totals["tensors"] == own.count)
+                for fate in ["copied", "transformed", "tied", "dropped"] {
+                    #expect(totals[fate] == own.count { $0.fate == fate })
+                }
+                for tensor in own where tensor.fate == "copied" {
+                    #expect(manifest.tensors.contains { $0.from == tensor.name && tensor.outputs == [$0.name] })
+                }
+            }
+            let contents = try made.contents()
+            #expect(manifest.tensors.map(\.name).sorted() == contents.keys.sorted())
+            #expect(manifest.tensors.allSatisfy { hexadecimal(contents[$0.name]?.hash ?? []) == $0.sha256 })
+            #expect(manifest.totals.output["tensors"] == manifest.tensors.count)
+            #expect(manifest.totals.output["copied"] == manifest.tensors.count)
+            #expect(manifest.totals.output["bytes"] == manifest.tensors.reduce(0) { $0 + $1.bytes })
+        }
+    }
+}

@@ -1,0 +1,106 @@
+import CheckpointConversion
+import CheckpointFiles
+import Foundation
+import LayerPlanning
+import ModelFamilies
+import TestSupport
+import Testing
+
+/// A fixture as a conversion takes it.
+func input(_ path: String, config: String? = nil) throws -> ConversionInput {
+    let checkpoint = try Checkpoint.open(path.hasPrefix("/") ? path : Repository.fixture(path))
+    let configuration =
+        try config.map { try ModelConfiguration(path: Repository.fixture($0)) }
+        ?? ModelConfiguration(beside: checkpoint)
+    guard case .model(let model) = try ModelRecognition.recognize(checkpoint, configuration: configuration) else {
+        return ConversionInput(checkpoint, model: nil, configuration: configuration)
+    }
+    return ConversionInput(checkpoint, model: model, configuration: configuration)
+}
+
+/// A plan for a teacher in which these layers stay attention.
+func plan(for teacher: ConversionInput, _ target: Architecture, keeping layers: Set<Int>, seed: Int = 0) throws
+    -> LayerPlan
+{
+    let model = try #require(teacher.model)
+    return try #require(LayerPlan(of: model, target: target, LayerSelection(layers, reason: "test"), seed: seed))
+}
+
+extension Conversion {
+    /// Writes and opens the result.
+    @discardableResult
+    func run(threads: Int = 2) throws -> Checkpoint {
+        _ = try write(replaces: false, threads: threads, planHash: nil, version: "test")
+        return try Checkpoint.open(options.destination.path)
+    }
+}
+
+extension ConversionOptions {
+    static func directory(_ url: URL, shardByteCount: Int = 5_000_000_000) -> ConversionOptions {
+        ConversionOptions(to: .directory(path: url.path(percentEncoded: false), shardByteCount: shardByteCount))
+    }
+
+    static func file(
+        _ url: URL, _ container: CheckpointOutline.Container, isCompressed: Bool = false
+    ) -> ConversionOptions {
+        ConversionOptions(
+            to: .file(path: url.path(percentEncoded: false), container: container, isCompressed: isCompressed))
+    }
+
+    func with(_ change: (inout ConversionOptions) -> Void) -> ConversionOptions {
+        var options = self
+        change(&options)
+        return options
+    }
+}
+
+extension Checkpoint {
+    /// Type, sizes and bytes of every tensor, by name.
+    func contents() throws -> [String: TensorContents] {
+        let hashes = try scan(Array(tensors), statistics: false, sha256: true, threads: 2).map(\.sha256)
+        return Dictionary(
+            uniqueKeysWithValues: zip(tensors, hashes).map { tensor, hash in
+                // Names that look alike are others.
+                let isASCII = tensor.name.utf8.allSatisfy { $0 < 0x80 }
+                return (
+                    isASCII ? tensor.name : hexadecimal(tensor.name.utf8),
+                    TensorContents(dtype: tensor.dtype, shape: tensor.shape, hash: hash ?? []))
+            })
+    }
+
+    func values(_ name: String) throws -> [Double] {
+        let tensor = try #require(self.tensor(named: name))
+        var bytes = [UInt8](repeating: 0, count: tensor.byteCount)
+        try bytes.withUnsafeMutableBytes { buffer in
+            var span = MutableRawSpan(_unsafeBytes: buffer)
+            try read(tensor, at: 0, into: &span)
+        }
+        return bytes.withUnsafeBytes { buffer in
+            switch tensor.dtype {
+            case .f64: buffer.bindMemory(to: Double.self).map { $0 }
+            case .f32: buffer.bindMemory(to: Float.self).map { Double($0) }
+            case .f16: buffer.bindMemory(to: Float16.self).map { Double($0) }
+            case .bf16: buffer.bindMemory(to: UInt16.self).map { Double(Float(bitPattern: UInt32($0) << 16)) }
+            default: []
+            }
+        }
+    }
+}
+
+struct TensorContents: Equatable {
+    let dtype: DType
+    let shape: [Int]
+    let hash: [UInt8]
+}
+
+/// The error that describing or writing a conversion ends in.
+func failure(_ body: () throws -> Void) -> CheckpointError? {
+    do {
+        try body()
+        return nil
+    } catch let error as CheckpointError {
+        return error
+    } catch {
+        return nil
+    }
+}

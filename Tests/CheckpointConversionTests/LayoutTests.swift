@@ -1,0 +1,118 @@
+import CheckpointConversion
+import CheckpointFiles
+import CheckpointJSON
+import Foundation
+import ModelFamilies
+import TestSupport
+import Testing
+
+@Suite struct LayoutTests {
+    /// Converts through files and layouts, and gives what comes out.
+    private func convert(
+        _ source: ConversionInput, through ways: [(layout: TensorLayout, name: String)], config: String? = nil
+    ) throws -> [String: TensorContents] {
+        try withTemporaryDirectory { directory in
+            var source = source
+            for (number, way) in ways.enumerated() {
+                let target = directory.appending(path: "\(number)\(way.name)")
+                let options: ConversionOptions =
+                    switch way.name {
+                    case "": .directory(target)
+                    case ".pth": .file(target, .pyTorch)
+                    default:
+                        .file(
+                            target, way.name.contains("pth") ? .pyTorch : .safetensors,
+                            isCompressed: way.name.hasSuffix("zst"))
+                    }
+                try Conversion(of: source, options: options.with { $0.layout = way.layout }).run()
+                source = try input(target.path(percentEncoded: false), config: way.name.isEmpty ? nil : config)
+            }
+            return try source.checkpoint.contents()
+        }
+    }
+
+    @Test func carryRWKV7ThereAndBack() throws {
+        let official = try input("models/rwkv7.pth")
+        let fla = try input("models/rwkv7-fla")
+        let used = try official.checkpoint.contents().filter {
+            !["v0", "v1", "v2"].map { "blocks.0.att." + $0 }.contains($0.key)
+        }
+        #expect(try convert(official, through: [(.fla, "")]) == fla.checkpoint.contents())
+        #expect(try convert(official, through: [(.fla, ""), (.official, ".pth")]) == used)
+        #expect(try convert(fla, through: [(.official, ".pth"), (.fla, "")]) == fla.checkpoint.contents())
+        #expect(
+            try convert(fla, through: [(.official, ".safetensors.zst"), (.fla, ".pth.zst")])
+                == fla.checkpoint.contents())
+    }
+
+    @Test func carryStudentsThereAndBack() throws {
+        for name in ["cxa076", "cxa079", "hxa079"] {
+            let whole = try input("models/\(name)")
+            let contents = try whole.checkpoint.contents()
+            let config = "models/\(name)/config.json"
+            let infer = try convert(whole, through: [(.rwkvInfer, ".pth")], config: config)
+            #expect(try infer == input("models/\(name).pth", config: config).checkpoint.contents())
+            #expect(
+                try convert(whole, through: [(.rwkvInfer, ".pth"), (.huggingFace, "")], config: config) == contents)
+            #expect(
+                try convert(whole, through: [(.rwkvInside, ".pth"), (.huggingFace, "")], config: config) == contents)
+            #expect(
+                try convert(
+                    whole,
+                    through: [(.rwkvInside, ".safetensors"), (.rwkvInfer, ".pth.zst"), (.huggingFace, ".safetensors")],
+                    config: config) == contents)
+        }
+    }
+
+    @Test func sayWhatTheyDrop() throws {
+        try withTemporaryDirectory { directory in
+            let conversion = try Conversion(
+                of: input("models/rwkv7.pth"),
+                options: .directory(directory.appending(path: "x")).with { $0.layout = .fla })
+            let dropped = conversion.fates[.source]?.filter {
+                $0 == .dropped(reason: "nothing uses the residuals of the first time mixing")
+            }
+            #expect(dropped?.count == 3)
+            let configuration = try #require(conversion.configuration)
+            let root = try JSONValue(document: configuration)
+            #expect(
+                root["fuse_norm"] == .bool(false) && root["num_heads"] == .integer(2)
+                    && root["head_dim"] == .integer(32))
+            #expect(root["v_low_rank_dim"] == .integer(4) && root["intermediate_size"] == .integer(192))
+        }
+    }
+
+    /// A tied head is the embedding in every layout, or a tensor of its own, and then the embedding again.
+    @Test func keepHeadsTied() throws {
+        let teacher = try input("models/qwen2")
+        try withTemporaryDirectory { directory in
+            let student = directory.appending(path: "student")
+            try Conversion(of: teacher, plan: plan(for: teacher, .cxa079, keeping: [1]), options: .directory(student))
+                .run()
+            let made = try input(student.path(percentEncoded: false))
+            #expect(made.checkpoint.tensor(named: "lm_head.weight") == nil)
+            for (name, options) in [
+                ("shared.pth", ConversionOptions.file(directory.appending(path: "shared.pth"), .pyTorch)),
+                ("own.safetensors", .file(directory.appending(path: "own.safetensors"), .safetensors)),
+            ] {
+                let flat = try Conversion(of: made, options: options.with { $0.layout = .rwkvInfer }).run()
+                #expect(try flat.values("head.weight") == flat.values("emb.weight"))
+                #expect(flat.tiedTensors.count == (name == "shared.pth" ? 1 : 0))
+                let configuration = try ModelConfiguration(path: student.path(percentEncoded: false) + "/config.json")
+                let checkpoint = try Checkpoint.open(options.destination.path)
+                guard case .model(let model) = try ModelRecognition.recognize(checkpoint, configuration: configuration)
+                else {
+                    throw CheckpointError(.malformed, path: name, "not recognised")
+                }
+                let back = directory.appending(path: "back of " + name)
+                try Conversion(
+                    of: ConversionInput(checkpoint, model: model, configuration: configuration),
+                    options: .directory(back).with { $0.layout = .huggingFace }
+                ).run()
+                #expect(try Checkpoint.open(back.path(percentEncoded: false)).contents() == made.checkpoint.contents())
+                let root = try ModelConfiguration(path: back.path(percentEncoded: false) + "/config.json").root
+                #expect(root["tie_word_embeddings"] == .bool(true))
+            }
+        }
+    }
+}

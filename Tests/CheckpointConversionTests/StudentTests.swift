@@ -1,0 +1,205 @@
+import CheckpointConversion
+import CheckpointFiles
+import CheckpointJSON
+import Foundation
+import LayerPlanning
+import ModelFamilies
+import TestSupport
+import Testing
+
+@Suite struct StudentTests {
+    private struct Expected: Decodable {
+        let teacher: String
+        let target: String
+        let attention: [Int]
+        let ranks: [String: Int]
+        let tensors: [String: [Int]]
+    }
+
+    /// Every teacher's students have the tensors that an independent script lists, those of the teacher byte for byte.
+    @Test func haveNamesShapesAndTheTeachersBytes() throws {
+        let all = try Repository.json("conversions/students.json", as: [String: Expected].self)
+        #expect(all.count == 20)
+        for (name, expected) in all {
+            let teacher = try input("models/\(expected.teacher)")
+            let target = try #require(ArchitectureRegistry.target(named: expected.target))
+            let plan = try plan(for: teacher, target, keeping: Set(expected.attention))
+            try withTemporaryDirectory { directory in
+                let student = try Conversion(
+                    of: teacher, plan: plan, options: .directory(directory.appending(path: "student"))
+                ).run()
+                let found = try student.contents()
+                #expect(found.mapValues(\.shape) == expected.tensors, "\(name)")
+                let old = try teacher.checkpoint.contents()
+                let renamed = [
+                    "receptance": "q_proj", "key": "k_proj", "value": "v_proj", "output": "o_proj", "r_norm": "q_norm",
+                ]
+                for (tensor, contents) in found {
+                    let parts = tensor.split(separator: ".").map { renamed[String($0)] ?? String($0) }
+                    guard let source = old[parts.joined(separator: ".")] else { continue }
+                    #expect(source == contents, "\(name) \(tensor)")
+                }
+                try checkConfiguration(student, expected, old)
+            }
+        }
+    }
+
+    /// The config.json of a student, and what the tool itself reads in it.
+    private func checkConfiguration(
+        _ student: Checkpoint, _ expected: Expected, _ teacher: [String: TensorContents]
+    ) throws {
+        let configuration = try #require(try ModelConfiguration(beside: student))
+        let root = configuration.root
+        let variant = expected.attention.isEmpty ? expected.target : expected.target.replacing("cxa079", with: "hxa079")
+        #expect(root["rwkv_architecture"] == .string(variant) && root["model_type"] == nil)
+        #expect(root["transformer_layers"]?.array == expected.attention.map { .integer($0) })
+        let count = try #require(root["num_hidden_layers"]?.integer)
+        let others = (0..<count).filter { !expected.attention.contains($0) }
+        #expect(root["rwkv_layers"]?.array == others.map { .integer($0) })
+        for (letter, key) in [
+            ("w", "decay"), ("a", "iclr"), ("v", "value_residual_mix"), ("k", "key_residual_mix"), ("g", "gate"),
+        ] {
+            #expect(root["lora_rank_" + key]?.integer == expected.ranks[letter])
+        }
+        #expect(root["enable_qk_norm"]?.bool == (expected.target == "cxa079"))
+        #expect(root["nope_in_transformer"]?.bool == (expected.target == "cxa079"))
+        #expect(root["attention_bias"]?.bool == expected.teacher.hasPrefix("qwen2"))
+        #expect(root["tie_word_embeddings"]?.bool == (teacher["lm_head.weight"] == nil))
+        #expect(root["rope_theta"]?.double != nil && root["rope_parameters"] == nil)
+        #expect((root["rope_scaling"] == .null) == (expected.teacher != "llama"))
+        guard case .model(let model) = try ModelRecognition.recognize(student, configuration: configuration) else {
+            Issue.record("a student is not recognised")
+            return
+        }
+        #expect(model.variant == variant && model.findings.isEmpty && model.unknown.isEmpty, "\(model.findings)")
+    }
+
+    @Test func keepEverythingWhereAllLayersStayAttention() throws {
+        for (name, target) in [
+            ("llama", Architecture.cxa076), ("qwen2", .cxa079), ("qwen3", .cxa079), ("reka", .cxa079),
+        ] {
+            let teacher = try input("models/\(name)")
+            let model = try #require(teacher.model)
+            let plan = try plan(for: teacher, target, keeping: Set(model.layers.indices))
+            try withTemporaryDirectory { directory in
+                let student = try Conversion(
+                    of: teacher, plan: plan, options: .directory(directory.appending(path: "s"))
+                ).run()
+                #expect(try student.contents() == teacher.checkpoint.contents())
+            }
+        }
+    }
+
+    @Test func takeTheirTeachersAttentionBack() throws {
+        let teacher = try input("models/qwen3")
+        try withTemporaryDirectory { directory in
+            let first = directory.appending(path: "first")
+            let path = directory.appending(path: "plan.json").path(percentEncoded: false)
+            // Factors, so that what is restored is not what the student has.
+            try write(try plan(for: teacher, .cxa079, keeping: []), to: path) {
+                $0.replacing("\"receptance\": 1.0", with: "\"receptance\": 0.5").replacing(
+                    "\"value\": 1.0", with: "\"value\": 0.3")
+            }
+            let model = try #require(teacher.model)
+            let student = try Conversion(
+                of: teacher, plan: LayerPlan(contentsOf: path, teacher: model), options: .directory(first)
+            ).run()
+            let (old, before) = try (teacher.checkpoint.contents(), student.contents())
+            let receptance = try student.values("model.layers.0.self_attn.receptance.weight")
+            let queries = try teacher.checkpoint.values("model.layers.0.self_attn.q_proj.weight")
+            #expect(receptance == queries.map { $0 / 2 })
+            let values = try student.values("model.layers.0.self_attn.value.weight")
+            let teachers = try teacher.checkpoint.values("model.layers.0.self_attn.v_proj.weight")
+            for (value, teachers) in zip(values, teachers) {
+                // Multiplied in fp32, rounded once.
+                let bits = (Float(teachers) * 0.3).bitPattern
+                #expect(Float(value).bitPattern == (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
+            }
+
+            let hybrid = try Conversion(
+                of: input(first.path(percentEncoded: false)), teacher: teacher,
+                plan: plan(for: teacher, .cxa079, keeping: [0, 2]),
+                options: .directory(directory.appending(path: "second"))
+            ).run()
+            let after = try hybrid.contents()
+            for (name, contents) in after {
+                let isRestored = name.contains(".0.self_attn.") || name.contains(".2.self_attn.")
+                #expect(contents == (isRestored ? old[name] : before[name]), "\(name)")
+            }
+            #expect(after.keys.filter { $0.contains(".2.self_attn.") }.count == 6)
+            guard
+                case .model(let model) = try ModelRecognition.recognize(
+                    hybrid, configuration: ModelConfiguration(beside: hybrid))
+            else { throw CheckpointError(.malformed, path: "", "not recognised") }
+            #expect(
+                model.variant == "hxa079" && model.layers == [.gqa, .rwkv7, .gqa, .rwkv7] && model.findings.isEmpty)
+
+            // What has no time mixing any more cannot get it back.
+            let error = failure {
+                _ = try Conversion(
+                    of: input(directory.appending(path: "second").path(percentEncoded: false)), teacher: teacher,
+                    plan: plan(for: teacher, .cxa079, keeping: [2]),
+                    options: .directory(directory.appending(path: "third")))
+            }
+            #expect(error?.problem == "layer 0 is attention, and the plan has time mixing there")
+        }
+    }
+
+    @Test func areWholeFromWhatWasTrained() throws {
+        let teacher = try input("conversions/training/teacher")
+        let whole = try input("models/hxa079").checkpoint.contents()
+        for path in ["models/hxa079-training.pt", "conversions/training/frozen.pt"] {
+            try withTemporaryDirectory { directory in
+                let conversion = try Conversion(
+                    of: input(path, config: "conversions/training/teacher/config.json"), teacher: teacher,
+                    options: .directory(directory.appending(path: "student")))
+                let student = try conversion.run()
+                #expect(try student.contents() == whole, "\(path)")
+                #expect(try ModelConfiguration(beside: student)?.root["transformer_layers"] == .array([.integer(2)]))
+            }
+        }
+        // Not without a teacher.
+        let error = failure {
+            _ = try Conversion(
+                of: input("conversions/training/frozen.pt", config: "conversions/training/teacher/config.json"),
+                options: .directory(URL(filePath: "/nonexistent/x")).with { $0.layout = .huggingFace })
+        }
+        #expect(error?.advice == "--teacher gives what was not trained")
+    }
+
+    @Test func areTheSameHoweverOftenAndOnHoweverManyThreads() throws {
+        let teacher = try input("models/qwen3")
+        try withTemporaryDirectory { directory in
+            var files: [Data] = []
+            for (number, seed) in [(0, 7), (1, 7), (4, 7), (4, 8)].enumerated() {
+                let target = directory.appending(path: "\(number)")
+                try Conversion(
+                    of: teacher, plan: plan(for: teacher, .cxa079, keeping: [1], seed: seed.1),
+                    options: .directory(target)
+                ).run(threads: max(1, seed.0))
+                files.append(try Data(contentsOf: target.appending(path: "model.safetensors")))
+                if number > 0, number < 3 {
+                    let names = ["conversion.json", "config.json"]
+                    for name in names {
+                        #expect(
+                            try Data(contentsOf: target.appending(path: name))
+                                == Data(contentsOf: directory.appending(path: "0").appending(path: name)))
+                    }
+                }
+            }
+            #expect(files[0] == files[1] && files[0] == files[2] && files[0] != files[3])
+        }
+    }
+
+    /// Writes a plan, changed as text.
+    private func write(_ plan: LayerPlan, to path: String, _ change: (String) -> String) throws {
+        var bytes: [UInt8] = []
+        try withoutActuallyEscaping({ bytes += $0 }) { append in
+            try plan.writeJSON(to: ByteOutput(to: append), context: 1024)
+        }
+        let text = String(decoding: bytes, as: UTF8.self)
+        let changed = change(text)
+        #expect(changed != text)
+        try changed.write(toFile: path, atomically: false, encoding: .utf8)
+    }
+}
