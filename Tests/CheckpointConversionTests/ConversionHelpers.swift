@@ -64,7 +64,8 @@ extension Checkpoint {
                 let isASCII = tensor.name.utf8.allSatisfy { $0 < 0x80 }
                 return (
                     isASCII ? tensor.name : hexadecimal(tensor.name.utf8),
-                    TensorContents(dtype: tensor.dtype, shape: tensor.shape, hash: hash ?? []))
+                    TensorContents(dtype: tensor.dtype, shape: tensor.shape, hash: hash ?? [])
+                )
             })
     }
 

@@ -15,11 +15,21 @@ package enum CommandLineTool {
     }
 
     /// Runs the tool in the repository's root; after 20 seconds it is killed, which `status` shows.
-    package static func run(_ arguments: [String], out: FileHandle? = nil) throws -> Output {
+    ///
+    /// - Parameters:
+    ///   - arguments: of the tool.
+    ///   - out: what its standard output goes to.
+    ///   - environment: what is added to the environment.
+    ///   - signal: what it is sent, and after how many seconds.
+    package static func run(
+        _ arguments: [String], out: FileHandle? = nil, environment: [String: String] = [:],
+        signal: (number: Int32, seconds: Double)? = nil
+    ) throws -> Output {
         let process = Process()
         process.executableURL = binary
         process.arguments = arguments
         process.currentDirectoryURL = Repository.root
+        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         // Files, not pipes: nobody has to read while the tool writes.
         return try withTemporaryDirectory { directory in
             let urls = ["out", "err"].map { directory.appending(path: $0) }
@@ -30,6 +40,10 @@ package enum CommandLineTool {
             // Not the polite signal: the thread that started the process may have it blocked, and the process with it.
             let watchdog = DispatchWorkItem { kill(process.processIdentifier, SIGKILL) }
             DispatchQueue.global().asyncAfter(deadline: .now() + 20, execute: watchdog)
+            if let signal {
+                Thread.sleep(forTimeInterval: signal.seconds)
+                kill(process.processIdentifier, signal.number)
+            }
             process.waitUntilExit()
             watchdog.cancel()
             return Output(
