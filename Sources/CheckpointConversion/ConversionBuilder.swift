@@ -69,6 +69,7 @@ struct ConversionBuilder {
     ///   - shape: its sizes, with as many elements.
     ///   - steps: what is done to it, besides what an adapter does.
     ///   - sharesTied: whether names of the same storage share what is written.
+    /// - Throws: ``CheckpointError``: `malformed` where two would have one name, `unsupported` where it is not of numbers.
     mutating func add(
         _ input: Conversion.InputTensor, name: String, place: TensorPlace?, shape: [Int],
         _ steps: Conversion.Steps = .init(), sharesTied: Bool
@@ -142,6 +143,7 @@ struct ConversionBuilder {
     /// What becomes of every tensor of every input.
     ///
     /// - Parameter reason: why a tensor that nothing is made of may be dropped; nil where it may not.
+    /// - Returns: by checkpoint, in the order of its tensors.
     /// - Throws: ``CheckpointError`` of category `malformed` where there is no reason.
     func fates(
         _ reason: (Conversion.InputTensor, TensorInfo) -> String?

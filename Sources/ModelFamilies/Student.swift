@@ -84,6 +84,7 @@ extension ModelDescription {
     /// Why no student can be made of this model; nil where one can.
     ///
     /// - Parameter mayBeUnused: whether a tensor of this name may stand there that the model has not.
+    /// - Returns: a clause that says it.
     public func obstacle(_ mayBeUnused: (String) -> Bool) -> String? {
         guard architecture.isTeacher else {
             return "\(variant ?? architecture.family) is not a transformer that students are made of"

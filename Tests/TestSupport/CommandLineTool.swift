@@ -14,21 +14,25 @@ package enum CommandLineTool {
         URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().appending(path: "rwkv-ckpt")
     }
 
-    /// Runs the tool in the repository's root; after 20 seconds it is killed, which `status` shows.
+    /// Runs the tool in the repository's root, or elsewhere; after 20 seconds it is killed, which `status` shows.
     ///
     /// - Parameters:
     ///   - arguments: of the tool.
+    ///   - directory: where it runs.
     ///   - out: what its standard output goes to.
     ///   - environment: what is added to the environment.
     ///   - signal: what it is sent, and after how many seconds.
+    /// - Returns: how it ended, and what it said.
+    /// - Throws: where it cannot be run.
     package static func run(
-        _ arguments: [String], out: FileHandle? = nil, environment: [String: String] = [:],
+        _ arguments: [String], in directory: URL = Repository.root, out: FileHandle? = nil,
+        environment: [String: String] = [:],
         signal: (number: Int32, seconds: Double)? = nil
     ) throws -> Output {
         let process = Process()
         process.executableURL = binary
         process.arguments = arguments
-        process.currentDirectoryURL = Repository.root
+        process.currentDirectoryURL = directory
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         // Files, not pipes: nobody has to read while the tool writes.
         return try withTemporaryDirectory { directory in
