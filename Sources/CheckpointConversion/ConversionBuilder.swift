@@ -19,7 +19,12 @@ struct ConversionBuilder {
     /// What tensors are for.
     private(set) var places: [Conversion.InputTensor: TensorPlace] = [:]
     /// What was made first of a tensor without changes, by its type.
-    private var plain: [Conversion.InputTensor: [DType: Int]] = [:]
+    private var plain: [Plain: Int] = [:]
+
+    private struct Plain: Hashable {
+        let tensor: Conversion.InputTensor
+        let dtype: DType
+    }
 
     init(
         _ inputs: [Conversion.Part: ConversionInput], _ changes: AdapterChanges, layout: TensorLayout?,
@@ -89,9 +94,10 @@ struct ConversionBuilder {
         guard let info = inputs[from.part]?.checkpoint.tensors[from.position] else { return }
         let dtype = try dtype(of: info.dtype, place, name: name, isComputed: steps.factor != 1 || steps.merge != nil)
         let isPlain = !steps.isTransposed && steps.factor == 1 && steps.merge == nil
-        let shared = isPlain && sharesTied ? plain[from]?[dtype] : nil
+        let key = Plain(tensor: from, dtype: dtype)
+        let shared = isPlain && sharesTied ? plain[key] : nil
         try append(name, place, dtype, shape, sharedWith: shared, origin: .tensor(from, steps))
-        if isPlain { plain[from, default: [:]][dtype] = shared ?? tensors.count - 1 }
+        if isPlain, sharesTied { plain[key] = shared ?? tensors.count - 1 }
         let users = [from] + (steps.merge?.inputs ?? [])
         for user in users { self.users[user, default: []].append(tensors.count - 1) }
     }

@@ -57,7 +57,7 @@ extension Conversion {
         case .directory(_, let shardByteCount):
             outline = try CheckpointOutline(outputs, shardByteCount: shardByteCount)
         }
-        configuration = try builder.configuration(of: made.model, layout: self.layout, plan: plan)
+        configuration = try builder.configuration(of: made.model, plan: plan)
     }
 
     /// The last part of a path.
@@ -147,6 +147,12 @@ extension ConversionBuilder {
                 .unsupported, in: part,
                 "its weights are quantised by \(quantisation.method) (\(quantisation.evidence)); take the model that they were made of"
             )
+        }
+        let tensors = inputs[part]?.checkpoint.tensors
+        if part == .source, let name = tensors?.first(where: { Adapter.split($0.name) != nil })?.name {
+            throw error(
+                .unsupported, "parts of an adapter are among its tensors", tensor: name,
+                advice: "give the model that it was trained on, and this by --adapter")
         }
         if let finding = model.findings.first(where: { $0.kind == .contradiction }) {
             throw error(.malformed, in: part, finding.message)

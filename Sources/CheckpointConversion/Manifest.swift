@@ -1,30 +1,23 @@
 public import CheckpointFiles
-import CheckpointJSON
+public import CheckpointJSON
 import LayerPlanning
 import ModelFamilies
 
 extension Conversion {
     private static let schema = "rwkv-ckpt/conversion/1"
 
-    /// The accounts of a conversion as one document, described by schemas/conversion.schema.json.
+    /// Writes the accounts of a conversion as one document, described by schemas/conversion.schema.json.
     ///
     /// - Parameters:
     ///   - hashes: the SHA-256 of every tensor's bytes; nil where they were not made.
     ///   - planHash: the SHA-256 of the plan's document.
     ///   - version: the tool's.
-    /// - Returns: the document.
-    public func manifest(hashes: [String]?, planHash: String?, version: String) -> [UInt8] {
-        var bytes: [UInt8] = []
-        withoutActuallyEscaping({ bytes += $0 }) { append in
-            var json = JSONWriter(ByteOutput(to: append))
-            write(hashes, planHash, version, to: &json)
-            // Memory takes what it is given.
-            try? json.finish()
-        }
-        return bytes
-    }
-
-    private func write(_ hashes: [String]?, _ planHash: String?, _ version: String, to json: inout JSONWriter) {
+    ///   - output: what takes it.
+    /// - Throws: what the output throws.
+    public func writeManifest(
+        hashes: [[UInt8]]?, planHash: String?, version: String, to output: consuming ByteOutput
+    ) throws {
+        var json = JSONWriter(output)
         json.beginObject()
         json.key("schema")
         json.value(Self.schema)
@@ -50,6 +43,7 @@ extension Conversion {
         for (number, tensor) in tensors.enumerated() { write(tensor, hashes?[number], file: number, to: &json) }
         json.end()
         json.end()
+        try json.finish()
     }
 
     /// The names of all files that are made, but for this document where a model is one file.
@@ -155,7 +149,7 @@ extension Conversion {
         }
     }
 
-    private func write(_ tensor: Tensor, _ hash: String?, file number: Int, to json: inout JSONWriter) {
+    private func write(_ tensor: Tensor, _ hash: [UInt8]?, file number: Int, to json: inout JSONWriter) {
         json.beginObject(onOneLine: true)
         json.key("name")
         json.value(tensor.output.name)
@@ -170,7 +164,7 @@ extension Conversion {
         json.key("file")
         json.value(outline.fileNames[outline.file(ofTensor: number)])
         json.key("sha256")
-        json.value(hash.map { .string($0) } ?? .null)
+        json.value(hash.map { .string(hexadecimal($0)) } ?? .null)
         json.key("origin")
         switch tensor.origin {
         case .initialised(let values):

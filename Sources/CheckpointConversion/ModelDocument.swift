@@ -6,31 +6,28 @@ import ModelFamilies
 extension ConversionBuilder {
     /// The config.json that goes with what is made; nil where there is none to go by.
     func configuration(
-        of model: ModelDescription?, layout: TensorLayout?, plan: LayerPlan?
+        of model: ModelDescription?, plan: LayerPlan?
     ) throws(CheckpointError) -> [UInt8]? {
         guard case .directory = options.destination else { return nil }
-        let own = (inputs[.source]?.configuration ?? inputs[.teacher]?.configuration)?.root
-        guard let model, let layout else { return own.map(document) }
+        let own = inputs[.source]?.configuration ?? inputs[.teacher]?.configuration
         var members: [String: JSONValue] = [:]
-        if case .object(let object) = own { members = object }
-        // Where names stay as they were, so does what the file says, and where nobody reads one there is no need for it.
-        let isSame = inputs[.source]?.model?.layout?.name == layout.name && plan == nil && inputs[.teacher] == nil
-        if !isSame {
-            if layout.name == TensorLayout.fla.name {
-                members = try model.flaConfiguration(path: options.destination.path)
-            } else if layout.name == TensorLayout.huggingFace.name, model.architecture.timeMix != nil {
-                try model.describe(in: &members, plan, path: options.destination.path)
-            } else if own == nil {
-                return nil
-            }
-        } else if own == nil {
+        if case .object(let object) = own?.root { members = object }
+        // Names that are kept have no layout here.
+        if let model, layout?.name == TensorLayout.fla.name {
+            members = try model.flaConfiguration(path: options.destination.path)
+        } else if let model, layout?.name == TensorLayout.huggingFace.name, model.architecture.timeMix != nil {
+            try model.describe(in: &members, plan, path: options.destination.path)
+        } else if let own {
+            // It says what it said, but for types.
+            if options.dtype == nil, options.roleDTypes.isEmpty { return try document(own.path) }
+        } else {
             return nil
         }
         if let dtype = mostCommonDType {
             let key = members["dtype"] == nil ? "torch_dtype" : "dtype"
             members[key] = .string(dtype)
         }
-        return document(.object(members))
+        return bytes(of: .object(members))
     }
 
     /// torch's name for the floating-point type of most elements.
@@ -43,7 +40,7 @@ extension ConversionBuilder {
         return most?.torchName
     }
 
-    private func document(_ value: JSONValue) -> [UInt8] {
+    private func bytes(of value: JSONValue) -> [UInt8] {
         var bytes: [UInt8] = []
         withoutActuallyEscaping({ bytes += $0 }) { append in
             var json = JSONWriter(ByteOutput(to: append))

@@ -17,7 +17,10 @@ extension JSONValue {
 /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` where it is too long.
 public func sha256(ofDocument path: String) throws(CheckpointError) -> String { sha256(of: try document(path)) }
 
-private func document(_ path: String) throws(CheckpointError) -> [UInt8] {
+/// The bytes of a small document.
+///
+/// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` where it is too long.
+package func document(_ path: String) throws(CheckpointError) -> [UInt8] {
     let source = try FileSource(path: path)
     guard source.count <= JSONValue.maximumBytes else {
         throw CheckpointError(

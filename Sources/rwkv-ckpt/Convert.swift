@@ -125,7 +125,7 @@ struct Convert: ReportingCommand {
         let planHash = try plan.map { try sha256(ofDocument: $0) }
         if dryRun {
             if json {
-                try write(conversion.manifest(hashes: nil, planHash: planHash, version: version))
+                try conversion.writeManifest(hashes: nil, planHash: planHash, version: version, to: standardOutput())
             } else {
                 try report.writeOperations(to: standardOutput())
             }
@@ -133,23 +133,17 @@ struct Convert: ReportingCommand {
         }
         let bar = ProgressBar()
         let progress = WorkProgress { bar.show($0, of: $1) }
-        let manifest = try interruptible(progress) {
+        let hashes = try interruptible(progress) {
             defer { bar.clear() }
             return try conversion.write(
                 replaces: force, threads: Int(rwkv_available_processors()), planHash: planHash, version: version,
                 progress: progress)
         }
         if json {
-            try write(manifest)
+            try conversion.writeManifest(hashes: hashes, planHash: planHash, version: version, to: standardOutput())
         } else {
             try report.writeSummary(to: standardOutput())
         }
-    }
-
-    private func write(_ document: [UInt8]) throws {
-        var output = standardOutput()
-        output.write(document[...])
-        try output.finish()
     }
 
     /// A checkpoint and what it is; its own config.json counts, or the one that was named, or `configuration`.

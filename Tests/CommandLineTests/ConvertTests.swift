@@ -69,6 +69,8 @@ import Testing
             }
             let target = directory.appending(path: "target")
             #expect(try run(source.path, "-o", target.path).status == 0)
+            let config = try Data(contentsOf: target.appending(path: "config.json"))
+            #expect(try config == Data(contentsOf: source.appending(path: "config.json")))
             #expect(
                 try names(in: target) == [
                     "config.json", "conversion.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json",
@@ -161,6 +163,9 @@ import Testing
                 (
                     ["fixtures/models/cxa079.pth", "--layout", "hf"] + out, 65,
                     "its config.json needs what is not known: rms_norm_eps; a config.json that says so is given by --config"
+                ),
+                (
+                    ["fixtures/models/adapter-rwkvinside.pt", "--layout", "hf", "--variant", "hxa079"] + out, 65, ""
                 ),
                 (["fixtures/models/adapter-lora", "--layout", "hf"] + out, 65, "it is no model of a known family"),
                 (

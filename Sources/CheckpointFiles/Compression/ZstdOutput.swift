@@ -18,7 +18,7 @@ final class ZstdOutput: ByteSink {
         var end = 0
     }
 
-    let isSequential = true
+    package let isSequential = true
     private let file: OutputFile
     /// Where frames end, in the unpacked bytes, in ascending order; the last is the end of all.
     private let cuts: [Int]
@@ -30,7 +30,7 @@ final class ZstdOutput: ByteSink {
         self.cuts = cuts
     }
 
-    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError) {
+    package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError) {
         try state.withLock { state throws(CheckpointError) in
             precondition(offset == state.position, "bytes are packed in order")
             var rest = bytes[...]
@@ -44,7 +44,7 @@ final class ZstdOutput: ByteSink {
         }
     }
 
-    func finish() throws(CheckpointError) {
+    package func finish() throws(CheckpointError) {
         try state.withLock { state throws(CheckpointError) in
             precondition(state.position == cuts.last ?? 0, "all bytes were given")
             var table: [UInt8] = []

@@ -108,6 +108,11 @@ public struct CheckpointOutline: Sendable {
             size += byteCount
         }
         if !current.isEmpty || shards.isEmpty { shards.append(current) }
+        guard shards.count <= Self.shardLimit else {
+            throw CheckpointError(
+                .unsupported, path: "model.safetensors", "it would be cut into more files than readers open",
+                expected: "\(Self.shardLimit) at the most", found: "\(shards.count)")
+        }
         let count = Self.fiveDigits(shards.count)
         try self.init(
             tensors, container: .safetensors,
@@ -152,6 +157,8 @@ public struct CheckpointOutline: Sendable {
         self.files = files
         self.places = places
     }
+
+    private static let shardLimit = ReadLimits.standard.shards
 
     /// What the index of several files is called.
     public static let indexName = "model.safetensors.index.json"

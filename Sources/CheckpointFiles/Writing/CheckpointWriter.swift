@@ -126,10 +126,10 @@ public struct TensorOutput: ~Copyable {
         position += bytes.count
     }
 
-    /// Ends the tensor, all of whose bytes were written; gives their SHA-256 as hexadecimal digits.
-    public consuming func finish() -> String {
+    /// Ends the tensor, all of whose bytes were written; gives their SHA-256.
+    public consuming func finish() -> [UInt8] {
         precondition(position == range.upperBound, "a tensor has as many bytes as were announced")
         writer.note(checksum, file: file, place: place)
-        return hexadecimal(hash.finalize())
+        return Array(hash.finalize())
     }
 }

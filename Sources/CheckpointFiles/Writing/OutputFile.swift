@@ -3,7 +3,7 @@ import Glibc
 import Synchronization
 
 /// Bytes on their way out, put at any place, from any thread unless they go out in order.
-protocol ByteSink: Sendable {
+package protocol ByteSink: Sendable {
     /// Whether bytes are taken in order alone, one behind the other, from one thread.
     var isSequential: Bool { get }
 
@@ -19,11 +19,11 @@ protocol ByteSink: Sendable {
 }
 
 /// A file that is being written, open as long as the value lives.
-final class OutputFile: ByteSink {
+package final class OutputFile: ByteSink {
     /// So much is handed on to the disk while the rest is still being written.
     private static let writebackSize = 1 << 20
 
-    let isSequential = false
+    package let isSequential = false
     private let descriptor: CInt
     /// The system lets one thread write to a file at a time, and has others wait for it at full speed.
     private let turn = Mutex(())
@@ -47,7 +47,7 @@ final class OutputFile: ByteSink {
         guard rwkv_reserve(descriptor, Int64(byteCount)) == 0 else { throw failure() }
     }
 
-    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError) {
+    package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError) {
         guard turn.withLock({ _ in put(bytes, into: descriptor, at: offset) }) else { throw failure() }
         // Else all of it would be waited for at the end.
         if bytes.count >= Self.writebackSize {
@@ -55,7 +55,7 @@ final class OutputFile: ByteSink {
         }
     }
 
-    func finish() throws(CheckpointError) {
+    package func finish() throws(CheckpointError) {
         guard fsync(descriptor) == 0 else { throw failure() }
     }
 
@@ -69,7 +69,7 @@ final class OutputFile: ByteSink {
 
 extension ByteSink {
     /// Puts bytes at a place.
-    func write(_ bytes: [UInt8], at offset: Int) throws(CheckpointError) {
+    package func write(_ bytes: [UInt8], at offset: Int) throws(CheckpointError) {
         var failure: CheckpointError?
         bytes.withUnsafeBytes { bytes in
             do throws(CheckpointError) { try write(bytes, at: offset) } catch { failure = error }

@@ -60,7 +60,7 @@ public struct UnfinishedDirectory: ~Copyable {
     /// Makes a file in it.
     ///
     /// - Throws: ``CheckpointError`` of category `cannotCreate`.
-    func create(_ name: String) throws(CheckpointError) -> OutputFile {
+    package func create(_ name: String) throws(CheckpointError) -> OutputFile {
         let descriptor = open(temporaryPath + "/" + name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
         guard descriptor >= 0 else {
             throw systemError(errno, path: path + "/" + name, "cannot be created", category: .cannotCreate)

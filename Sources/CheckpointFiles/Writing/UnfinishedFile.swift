@@ -4,7 +4,7 @@ import Glibc
 ///
 /// The place holds what it held before, or all of the new bytes, and never anything between, whatever happens to the process.
 public struct UnfinishedFile: ~Copyable {
-    let file: OutputFile
+    package let file: OutputFile
     private let path: String
     private let temporaryPath: String
     private let replaces: Bool

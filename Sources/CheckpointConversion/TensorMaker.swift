@@ -1,0 +1,171 @@
+import CRWKVKernels
+import CheckpointFiles
+
+/// Makes tensors one after the other; one thread's.
+final class TensorMaker {
+    private let conversion: Conversion
+    private let writer: CheckpointWriter
+    private let pieceSize: Int
+    /// Told how many bytes were written; whether to go on.
+    private let advance: (Int) -> Bool
+    private let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
+    private let source: UnsafeMutableRawBufferPointer
+    private let target: UnsafeMutableRawBufferPointer
+    private let floats: UnsafeMutableBufferPointer<Float>
+
+    init(_ conversion: Conversion, _ writer: CheckpointWriter, pieceSize: Int, advance: @escaping (Int) -> Bool) {
+        self.conversion = conversion
+        self.writer = writer
+        self.pieceSize = pieceSize
+        self.advance = advance
+        source = .allocate(byteCount: 8 * pieceSize, alignment: 64)
+        target = .allocate(byteCount: 8 * pieceSize, alignment: 64)
+        floats = .allocate(capacity: pieceSize)
+    }
+
+    deinit {
+        source.deallocate()
+        target.deallocate()
+        floats.deallocate()
+    }
+
+    /// Makes a tensor; gives the SHA-256 of its bytes.
+    func make(_ number: Int) throws(CheckpointError) -> [UInt8] {
+        let tensor = conversion.tensors[number]
+        var output = try writer.begin(number)
+        switch tensor.origin {
+        case .initialised(let values): try initialise(tensor, values, &output)
+        case .tensor(let input, let steps):
+            guard let checkpoint = conversion.inputs[input.part]?.checkpoint else { break }
+            var info = checkpoint.tensors[input.position]
+            if steps.isTransposed {
+                guard let transposed = info.transposed else {
+                    throw CheckpointError(
+                        .unsupported, path: checkpoint.path, "the matrix cannot be transposed", tensor: info.name)
+                }
+                info = transposed
+            }
+            if let merge = steps.merge, let adapter = conversion.inputs[.adapter]?.checkpoint {
+                try mergeRows(tensor, info, of: checkpoint, merge, adapter, factor: steps.factor, &output)
+            } else if steps.factor == 1, info.dtype == tensor.output.dtype {
+                try copy(info, of: checkpoint, &output)
+            } else {
+                try cast(tensor, info, of: checkpoint, factor: steps.factor, &output)
+            }
+        }
+        return output.finish()
+    }
+
+    private func append(_ bytes: UnsafeRawBufferPointer, to output: inout TensorOutput) throws(CheckpointError) {
+        try output.append(bytes)
+        guard advance(bytes.count) else {
+            throw CheckpointError(.cancelled, path: conversion.options.destination.path, "stopped as asked")
+        }
+    }
+
+    /// The next bytes of a tensor, as they are; they hold until the next are read.
+    private func read(
+        _ byteCount: Int, from input: inout TensorInput
+    ) throws(CheckpointError) -> UnsafeRawBufferPointer {
+        let bytes = UnsafeMutableRawBufferPointer(rebasing: source[..<byteCount])
+        try input.read(into: bytes)
+        return UnsafeRawBufferPointer(bytes)
+    }
+
+    private func copy(
+        _ info: TensorInfo, of checkpoint: Checkpoint, _ output: inout TensorOutput
+    ) throws(CheckpointError) {
+        var input = TensorInput(info, of: checkpoint)
+        // Whole elements, whatever their size.
+        let step = 4 * pieceSize
+        for start in stride(from: 0, to: info.byteCount, by: step) {
+            try append(read(min(step, info.byteCount - start), from: &input), to: &output)
+        }
+        try input.finish()
+    }
+
+    private func cast(
+        _ tensor: Conversion.Tensor, _ info: TensorInfo, of checkpoint: Checkpoint, factor: Double,
+        _ output: inout TensorOutput
+    ) throws(CheckpointError) {
+        var input = TensorInput(info, of: checkpoint)
+        for start in stride(from: 0, to: info.elementCount, by: pieceSize) {
+            let count = min(pieceSize, info.elementCount - start)
+            let bytes = try read(count * info.dtype.bitWidth / 8, from: &input)
+            if factor == 1 {
+                try write(bytes, info.dtype, tensor, count: count, &output)
+            } else {
+                loadFloats(bytes, info, count: count)
+                for index in 0..<count { floats[index] *= Float(factor) }
+                try write(UnsafeRawBufferPointer(floats), .f32, tensor, count: count, &output)
+            }
+        }
+        try input.finish()
+    }
+
+    /// Puts elements into ``floats``.
+    private func loadFloats(_ bytes: UnsafeRawBufferPointer, _ info: TensorInfo, count: Int) {
+        guard let element = info.dtype.floatElement else { return }
+        _ = kernels.cast(element, bytes.baseAddress, RWKV_ELEMENT_F32, floats.baseAddress, count, 0)
+    }
+
+    /// Rounds elements to the type that they are to have, and writes them.
+    private func write(
+        _ bytes: UnsafeRawBufferPointer, _ dtype: DType, _ tensor: Conversion.Tensor, count: Int,
+        _ output: inout TensorOutput
+    ) throws(CheckpointError) {
+        let type = tensor.output.dtype
+        guard let from = dtype.floatElement, let to = type.floatElement else { return }
+        let saturates = conversion.options.saturates
+        let overflows = kernels.cast(from, bytes.baseAddress, to, target.baseAddress, count, saturates ? 1 : 0)
+        guard overflows == 0 || saturates else {
+            throw CheckpointError(
+                .unsupported, path: conversion.options.destination.path,
+                "a value is beyond the largest of \(type.rawValue)", tensor: tensor.output.name,
+                advice: "--saturate takes that one instead, --dtype-for another type for some roles")
+        }
+        try append(UnsafeRawBufferPointer(rebasing: target[..<(count * type.bitWidth / 8)]), to: &output)
+    }
+
+    private func initialise(
+        _ tensor: Conversion.Tensor, _ values: InitialValues, _ output: inout TensorOutput
+    ) throws(CheckpointError) {
+        let matrix = values.matrix(kernels)
+        let count = values.elementCount
+        for start in stride(from: 0, to: count, by: pieceSize) {
+            let size = min(pieceSize, count - start)
+            let doubles = source.bindMemory(to: Double.self)
+            for index in 0..<size { doubles[index] = matrix?[start + index] ?? values.value(at: start + index) }
+            try write(UnsafeRawBufferPointer(source), .f64, tensor, count: size, &output)
+        }
+    }
+
+    private func mergeRows(
+        _ tensor: Conversion.Tensor, _ info: TensorInfo, of checkpoint: Checkpoint, _ merge: WeightMerge,
+        _ adapter: Checkpoint, factor: Double, _ output: inout TensorOutput
+    ) throws(CheckpointError) {
+        let (rows, columns) = (info.shape[0], info.shape[1])
+        var merger = try WeightMerger(merge, of: adapter, columns: columns, kernels)
+        // A row of millions of columns has buffers of its own.
+        let count = max(1, pieceSize / columns)
+        let own = columns > pieceSize ? TensorMaker(conversion, writer, pieceSize: columns, advance: advance) : self
+        for isMeasuring in merger.mustMeasure ? [true, false] : [false] {
+            var input = TensorInput(info, of: checkpoint)
+            for row in stride(from: 0, to: rows, by: count) {
+                let count = min(count, rows - row) * columns
+                own.loadFloats(try own.read(count * info.dtype.bitWidth / 8, from: &input), info, count: count)
+                let values = UnsafeMutableBufferPointer(rebasing: own.floats[..<count])
+                if isMeasuring {
+                    try merger.measure(values, from: row)
+                    continue
+                }
+                try merger.merge(into: values, from: row)
+                if factor != 1 {
+                    for index in values.indices { values[index] *= Float(factor) }
+                }
+                try own.write(UnsafeRawBufferPointer(values), .f32, tensor, count: count, &output)
+            }
+            try input.finish()
+        }
+    }
+}
