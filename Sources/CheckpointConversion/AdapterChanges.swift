@@ -62,7 +62,7 @@ struct AdapterChanges {
         if modules.isEmpty, replacements.isEmpty {
             throw CheckpointError(.malformed, path: adapter.path, "it changes nothing")
         }
-        for (target, parts) in modules {
+        for (target, parts) in modules.sorted(by: { $0.key < $1.key }) {
             merges[target] = try Self.merge(
                 parts, into: source.checkpoint.tensors[target], adapter, configuration, scale: scale)
         }
@@ -79,7 +79,7 @@ struct AdapterChanges {
                 found: tensor.map { "\($0.shape)" })
         }
         let infos = parts.mapValues { tensors[$0] }
-        for info in infos.values where info.dtype.floatElement == nil {
+        for info in infos.values.sorted(by: { $0.name < $1.name }) where info.dtype.floatElement == nil {
             throw CheckpointError(
                 .unsupported, path: adapter.path, "its values are not of a floating-point type", tensor: info.name,
                 found: info.dtype.rawValue)
@@ -97,7 +97,7 @@ struct AdapterChanges {
             return WeightMerge(formula: formula, first: first, second: nil, magnitude: nil)
         }
         guard let down = infos[.down], let up = infos[.up], let first = input(.down), let second = input(.up) else {
-            throw error("A or B is missing", infos.values.first)
+            throw error("A or B is missing", infos.values.min { $0.name < $1.name })
         }
         guard down.shape.count == 2, down.shape[1] == columns, 1...min(rows, columns) ~= down.shape[0] else {
             throw error("A has not the weight's columns", down, expected: "[rank, \(columns)]")

@@ -91,7 +91,7 @@ import Testing
                 problem: "it changes what the model does not have"),
             Case(
                 adapter: "conversions/peft-lora", base: "models/reka", scale: nil,
-                problem: "B has not the weight's rows"),
+                problem: "A has not the weight's columns"),
             Case(
                 adapter: "conversions/peft-miss-bat", base: "models/reka", scale: nil,
                 problem: "the blocks do not make up the weight"),
