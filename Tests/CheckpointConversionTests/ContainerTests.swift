@@ -186,6 +186,27 @@ import Testing
         }
     }
 
+    /// What was changed since it was written is found while it is read, and nothing is made of it.
+    @Test func areNotMadeOfBytesThatWereChanged() throws {
+        var limits = ReadLimits.standard
+        limits.checkedAtOpeningBytes = 0
+        let changed = try Checkpoint.open(Repository.fixture("malformed-pytorch/checksum-of-data"), limits: limits)
+        let source = ConversionInput(changed, model: nil, configuration: nil)
+        try withTemporaryDirectory { directory in
+            for dtype in [nil, DType.f16] {
+                let error = failure {
+                    try Conversion(
+                        of: source,
+                        options: .file(directory.appending(path: "x.pth"), .pyTorch).with { $0.dtype = dtype }
+                    ).run()
+                }
+                #expect(error?.category == .malformed && error?.problem.contains("checksum") == true)
+            }
+            let files = try FileManager.default.contentsOfDirectory(atPath: directory.path)
+            #expect(files.isEmpty)
+        }
+    }
+
     /// Every tensor of the inputs once, every tensor that is made once, with the hash of its bytes, and sums that are right.
     @Test func haveAccountsThatAddUp() throws {
         struct Manifest: Decodable {

@@ -286,6 +286,21 @@ import Testing
         }
     }
 
+    @Test func refusesWhatTheDiskHasNoRoomFor() throws {
+        try withTemporaryDirectory { directory in
+            let source = directory.appending(path: "huge.safetensors")
+            // Eight terabytes that take no room.
+            try writeSafetensors([("w", [2_000_000_000_000]), ("v", [2_000_000_000_000])], to: source)
+            for name in ["x.safetensors", "x.pth", "x"] {
+                let output = try run(source.path, "-o", directory.appending(path: name).path)
+                #expect(
+                    output.status == 74 && output.err.contains("the disk is too small: expected 80000"), "\(output.err)"
+                )
+            }
+            #expect(try names(in: directory) == ["huge.safetensors"])
+        }
+    }
+
     /// The disk is full though there seemed to be room: a library in front of the C library says so.
     @Test func keepsTheOldTargetWhenTheDiskIsFull() throws {
         try withLargeModel { directory, source in
