@@ -105,3 +105,36 @@ func failure(_ body: () throws -> Void) -> CheckpointError? {
         return nil
     }
 }
+
+extension Checkpoint {
+    /// Writes a safetensors file with these tensors, some left out, some with other bytes.
+    func write(to url: URL, without names: Set<String> = [], changing changed: Set<String> = []) throws {
+        var (members, data): ([String], Data) = ([], Data())
+        for tensor in tensors where !names.contains(tensor.name) {
+            var bytes = [UInt8](repeating: 0, count: tensor.byteCount)
+            try bytes.withUnsafeMutableBytes { buffer in
+                var span = MutableRawSpan(_unsafeBytes: buffer)
+                try read(tensor, at: 0, into: &span)
+            }
+            if changed.contains(tensor.name) { bytes[0] ^= 1 }
+            let shape = tensor.shape.map(String.init).joined(separator: ",")
+            members.append(
+                #""\#(tensor.name)":{"dtype":"\#(tensor.dtype.rawValue)","shape":[\#(shape)],"data_offsets":[\#(data.count),\#(data.count + bytes.count)]}"#
+            )
+            data += bytes
+        }
+        let header = Data("{\(members.joined(separator: ","))}".utf8)
+        try (withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) } + header + data).write(to: url)
+    }
+}
+
+/// A copy of a model directory's config.json with one member changed.
+func writeConfiguration(of fixture: String, to directory: URL, _ key: String, _ value: String) throws {
+    let text = try String(contentsOfFile: Repository.fixture(fixture + "/config.json"), encoding: .utf8)
+    let lines = text.split(separator: "\n").map { line in
+        line.contains("\"\(key)\":") ? "  \"\(key)\": \(value)\(line.hasSuffix(",") ? "," : "")" : String(line)
+    }
+    #expect(lines.joined(separator: "\n") != text.trimmingCharacters(in: .newlines))
+    try lines.joined(separator: "\n").write(
+        to: directory.appending(path: "config.json"), atomically: false, encoding: .utf8)
+}

@@ -82,6 +82,37 @@ import Testing
         }
     }
 
+    /// A head that is not the embedding is none, whatever a config.json says.
+    @Test func keepHeadsThatDiffer() throws {
+        try withTemporaryDirectory { directory in
+            try writeConfiguration(of: "models/hxa079", to: directory, "tie_word_embeddings", "true")
+            let whole = try Checkpoint.open(Repository.fixture("models/hxa079.pth"))
+            try whole.write(to: directory.appending(path: "flat.safetensors"))
+            let source = try input(directory.path(percentEncoded: false) + "/flat.safetensors")
+            #expect(source.model?.hasTiedHead == true)
+            let made = try Conversion(
+                of: source, options: .directory(directory.appending(path: "x")).with { $0.layout = .huggingFace }
+            ).run()
+            #expect(try made.values("lm_head.weight") == whole.values("head.weight"))
+            #expect(try ModelConfiguration(beside: made)?.root["tie_word_embeddings"] == .bool(false))
+        }
+    }
+
+    /// What a config.json says of another model is not to be relied on.
+    @Test func refuseContradictions() throws {
+        try withTemporaryDirectory { directory in
+            try writeConfiguration(of: "models/hxa079", to: directory, "num_hidden_layers", "5")
+            let whole = try Checkpoint.open(Repository.fixture("models/hxa079"))
+            try whole.write(to: directory.appending(path: "model.safetensors"))
+            let error = failure {
+                _ = try Conversion(
+                    of: input(directory.path(percentEncoded: false)),
+                    options: .file(directory.appending(path: "x.pth"), .pyTorch).with { $0.layout = .rwkvInfer })
+            }
+            #expect(error?.problem.contains("num_hidden_layers 5") == true)
+        }
+    }
+
     /// A tied head is the embedding in every layout, or a tensor of its own, and then the embedding again.
     @Test func keepHeadsTied() throws {
         let teacher = try input("models/qwen2")

@@ -134,6 +134,22 @@ import Testing
             #expect(
                 model.variant == "hxa079" && model.layers == [.gqa, .rwkv7, .gqa, .rwkv7] && model.findings.isEmpty)
 
+            // Where a layer is attention already, its teacher's is taken all the same.
+            let trained = directory.appending(path: "trained")
+            try FileManager.default.createDirectory(at: trained, withIntermediateDirectories: true)
+            try hybrid.write(
+                to: trained.appending(path: "model.safetensors"), changing: ["model.layers.0.self_attn.q_proj.weight"])
+            try FileManager.default.copyItem(
+                at: directory.appending(path: "second/config.json"), to: trained.appending(path: "config.json"))
+            let again = try Conversion(
+                of: input(trained.path(percentEncoded: false)), teacher: teacher,
+                plan: plan(for: teacher, .cxa079, keeping: [0, 1, 2]),
+                options: .directory(directory.appending(path: "again"))
+            ).run()
+            #expect(
+                try again.contents()["model.layers.0.self_attn.q_proj.weight"]
+                    == after["model.layers.0.self_attn.q_proj.weight"])
+
             // What has no time mixing any more cannot get it back.
             let error = failure {
                 _ = try Conversion(
@@ -165,6 +181,34 @@ import Testing
                 options: .directory(URL(filePath: "/nonexistent/x")).with { $0.layout = .huggingFace })
         }
         #expect(error?.advice == "--teacher gives what was not trained")
+    }
+
+    /// The head of a teacher that was its embedding stays what it was when a student's embedding is trained.
+    @Test func keepTheirTeachersHead() throws {
+        let teacher = try Checkpoint.open(Repository.fixture("conversions/training/teacher"))
+        let trained = try Checkpoint.open(Repository.fixture("conversions/training/frozen.pt"))
+        try withTemporaryDirectory { directory in
+            try writeConfiguration(
+                of: "conversions/training/teacher", to: directory, "tie_word_embeddings", "true")
+            try teacher.write(to: directory.appending(path: "model.safetensors"), without: ["lm_head.weight"])
+            let tied = try input(directory.path(percentEncoded: false))
+            for (name, changed) in [("same", Set<String>()), ("other", ["model.model.embed_tokens.weight"])] {
+                let source = directory.appending(path: name + ".safetensors")
+                try trained.write(to: source, changing: changed)
+                let student = try Conversion(
+                    of: input(source.path(percentEncoded: false)), teacher: tied,
+                    options: .directory(directory.appending(path: name))
+                ).run()
+                let root = try ModelConfiguration(beside: student)?.root
+                #expect(root?["tie_word_embeddings"] == .bool(name == "same"))
+                guard name == "other" else {
+                    #expect(student.tensor(named: "lm_head.weight") == nil)
+                    continue
+                }
+                #expect(try student.values("lm_head.weight") == teacher.values("model.embed_tokens.weight"))
+                #expect(try student.values("lm_head.weight") != student.values("model.embed_tokens.weight"))
+            }
+        }
     }
 
     @Test func areTheSameHoweverOftenAndOnHoweverManyThreads() throws {
