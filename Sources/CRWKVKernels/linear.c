@@ -28,8 +28,8 @@ ALWAYS_INLINE double dot(const double *x, const double *y, size_t count) {
 }
 
 // Modified Gram-Schmidt, row by row.
-ALWAYS_INLINE void orthonormalise_body(double *rows, size_t count, size_t length) {
-    for (size_t row = 0; row < count; row++) {
+ALWAYS_INLINE void orthonormalise_body(double *rows, size_t start, size_t end, size_t length) {
+    for (size_t row = start; row < end; row++) {
         double *x = rows + row * length;
         for (size_t other = 0; other < row; other++) {
             const double *y = rows + other * length;
@@ -44,7 +44,7 @@ ALWAYS_INLINE void orthonormalise_body(double *rows, size_t count, size_t length
     TARGET void rwkv_add_scaled_##SUFFIX(float factor, const float *x, float *y, size_t count) {             \
         add_scaled_floats(factor, x, y, count);                                                              \
     }                                                                                                        \
-    TARGET void rwkv_orthonormalise_##SUFFIX(double *rows, size_t count, size_t length) {                    \
-        orthonormalise_body(rows, count, length);                                                            \
+    TARGET void rwkv_orthonormalise_##SUFFIX(double *rows, size_t start, size_t end, size_t length) {        \
+        orthonormalise_body(rows, start, end, length);                                                       \
     }
 FOR_EACH_INSTRUCTION_SET(KERNEL)

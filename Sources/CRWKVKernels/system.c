@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
+#include <unistd.h>
 
 int rwkv_available_processors(void) {
     cpu_set_t processors;
@@ -15,6 +16,15 @@ int rwkv_available_processors(void) {
 
 int rwkv_exchange(const char *a, const char *b) {
     return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
+}
+
+int rwkv_rename_new(const char *path, const char *target) {
+    if (renameat2(AT_FDCWD, path, AT_FDCWD, target, RENAME_NOREPLACE) == 0) return 0;
+    if (errno != EINVAL && errno != ENOSYS) return -1;
+    // File systems that cannot: a link does not replace either.
+    if (link(path, target) != 0) return -1;
+    unlink(path);
+    return 0;
 }
 
 int rwkv_reserve(int descriptor, int64_t count) {

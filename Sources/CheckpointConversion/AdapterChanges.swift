@@ -26,6 +26,8 @@ struct AdapterChanges {
         let configuration = try PEFTConfiguration(adapter)
         let tensors = adapter.tensors
         var modules: [Int: [Adapter.Part: Int]] = [:]
+        /// Weights that peft saved with what changes them.
+        var baseLayers: Set<Int> = []
         for position in tensors.indices {
             let name = tensors[position].name
             let split = Adapter.split(name)
@@ -57,12 +59,18 @@ struct AdapterChanges {
                 guard replacements.updateValue(tensor, forKey: target) == nil else {
                     throw CheckpointError(.malformed, path: adapter.path, "it replaces a tensor twice", tensor: name)
                 }
+                if weight.contains(".base_layer.") { baseLayers.insert(target) }
             }
         }
         if modules.isEmpty, replacements.isEmpty {
             throw CheckpointError(.malformed, path: adapter.path, "it changes nothing")
         }
         for (target, parts) in modules.sorted(by: { $0.key < $1.key }) {
+            if let replacement = replacements[target], !baseLayers.contains(target) {
+                throw CheckpointError(
+                    .malformed, path: adapter.path, "a weight is replaced and changed",
+                    tensor: tensors[replacement.position].name)
+            }
             merges[target] = try Self.merge(
                 parts, into: source.checkpoint.tensors[target], adapter, configuration, scale: scale)
         }
@@ -88,6 +96,12 @@ struct AdapterChanges {
             weight.dtype.floatElement != nil
         else { throw error("it changes what is no matrix of floating-point numbers", nil) }
         let (rows, columns) = (weight.shape[0], weight.shape[1])
+        for part in [Adapter.Part.down, .bone, .magnitude] {
+            guard let info = infos[part], info.elementCount > WeightMerge.elementLimit else { continue }
+            throw CheckpointError(
+                .unsupported, path: adapter.path, "it is larger than what is merged", tensor: info.name,
+                expected: "\(WeightMerge.elementLimit) elements at the most", found: "\(info.elementCount)")
+        }
         func input(_ part: Adapter.Part) -> Conversion.InputTensor? {
             parts[part].map { Conversion.InputTensor(part: .adapter, position: $0) }
         }
@@ -106,19 +120,20 @@ struct AdapterChanges {
         guard up.shape == [rows, rank] else {
             throw error("B has not the weight's rows", up, expected: "[\(rows), \(rank)]")
         }
-        let own: Double
+        let own: Float
         if let configuration {
             own = try configuration.scale(of: down.name, rank: rank)
         } else if let scale {
-            own = scale
+            own = Float(scale)
         } else {
             throw CheckpointError(
                 .unsupported, path: adapter.path, "the scale of its LoRA stands nowhere", tensor: down.name,
                 advice: "give it by --adapter-scale; RWKVInside's trainer takes 0.5 if not told otherwise")
         }
+        guard own.isFinite else { throw error("its scale is no number of fp32", down) }
         guard let magnitude = infos[.magnitude] else {
             if configuration?.usesMagnitudes == true { throw error("its magnitudes are missing", down) }
-            return WeightMerge(formula: .lora(scale: Float(own)), first: first, second: second, magnitude: nil)
+            return WeightMerge(formula: .lora(scale: own), first: first, second: second, magnitude: nil)
         }
         let isOfRows = configuration != nil
         guard magnitude.elementCount == (isOfRows ? rows : columns) else {
@@ -127,7 +142,7 @@ struct AdapterChanges {
                 expected: "\(isOfRows ? rows : columns)")
         }
         return WeightMerge(
-            formula: isOfRows ? .rowScaled(scale: Float(own)) : .columnScaled(scale: Float(own)), first: first,
+            formula: isOfRows ? .rowScaled(scale: own) : .columnScaled(scale: own), first: first,
             second: second, magnitude: input(.magnitude))
     }
 
@@ -156,7 +171,9 @@ extension ConversionInput {
         if let position = checkpoint.position(ofTensorNamed: name) { return position }
         guard let model else { return nil }
         for layout in model.architecture.layouts {
-            for place in layout.places(ofTensor: name) {
+            // What is stored the other way round there is another matrix.
+            for place in layout.places(ofTensor: name)
+            where layout.isTransposed(place.role) == model.layout?.isTransposed(place.role) {
                 if let position = model.positions[place] { return position }
             }
         }
@@ -169,6 +186,7 @@ private struct PEFTConfiguration {
     private let root: JSONValue
     private let path: String
     let usesMagnitudes: Bool
+    private let isRankStabilised: Bool
 
     /// The one beside an adapter; nil for adapters that are not peft's.
     init?(_ adapter: Checkpoint) throws(CheckpointError) {
@@ -180,10 +198,23 @@ private struct PEFTConfiguration {
         }
         root = file.root
         path = file.path
-        usesMagnitudes = root["use_dora"]?.bool == true
+        let flags = ["use_dora", "use_rslora"].map { file.root[$0] ?? .null }
+        guard flags.allSatisfy({ $0 == .null || $0.bool != nil }) else {
+            throw CheckpointError(.malformed, path: path, "use_dora and use_rslora are true or false")
+        }
+        (usesMagnitudes, isRankStabilised) = (flags[0].bool == true, flags[1].bool == true)
         let type = root["peft_type"]?.string ?? ""
         guard ["LORA", "BONE", "MISS"].contains(type) else {
             throw CheckpointError(.unsupported, path: path, "adapters of this kind are not merged", found: type)
+        }
+        // Others begin by taking a part out of the base, which is then not the one that is given.
+        let beginnings = ["gaussian", "eva", "orthogonal", "bat", "mini"]
+        for key in ["init_lora_weights", "init_weights"] {
+            if let value = root[key]?.string, !beginnings.contains(value) {
+                throw CheckpointError(
+                    .unsupported, path: path, "its base was changed when it began (\(key))", found: value,
+                    advice: "have peft save it for the base as it was")
+            }
         }
         // What changes the formula in ways that the tensors do not show.
         for key in ["fan_in_fan_out", "layer_replication", "alora_invocation_tokens", "arrow_config", "use_bdlora"] {
@@ -196,11 +227,12 @@ private struct PEFTConfiguration {
     }
 
     /// s of W + s B A: alpha / r, or alpha / sqrt(r).
-    func scale(of tensor: String, rank: Int) throws(CheckpointError) -> Double {
+    func scale(of tensor: String, rank: Int) throws(CheckpointError) -> Float {
         var alpha = root["lora_alpha"]?.double
         if case .object(let patterns) = root["alpha_pattern"] {
             let module = Adapter.split(tensor).map { String($0.module) } ?? tensor
-            // peft takes keys as regular expressions, and writes names.
+            // peft takes keys as regular expressions, and writes names; of several that fit, the first in the file.
+            var found: Set<JSONValue> = []
             for (pattern, value) in patterns.sorted(by: { $0.key < $1.key }) {
                 guard pattern.utf8.allSatisfy({ $0 == 0x2E || $0 == 0x5F || $0.isAlphanumeric }) else {
                     throw CheckpointError(
@@ -208,14 +240,18 @@ private struct PEFTConfiguration {
                 }
                 if module == pattern || module.hasSuffix("." + pattern) {
                     alpha = value.double
-                    break
+                    found.insert(value)
                 }
+            }
+            guard found.count < 2 else {
+                throw CheckpointError(
+                    .unsupported, path: path, "alpha_pattern has several values for a module", tensor: tensor)
             }
         }
         guard let alpha, alpha.isFinite else {
             throw CheckpointError(.malformed, path: path, "lora_alpha is no number", tensor: tensor)
         }
-        return alpha / (root["use_rslora"]?.bool == true ? Double(rank).squareRoot() : Double(rank))
+        return Float(alpha / (isRankStabilised ? Double(rank).squareRoot() : Double(rank)))
     }
 }
 

@@ -86,9 +86,12 @@ struct ConversionBuilder {
             steps.merge = changes.merges[input.position]
             if let replacement = changes.replacements[input.position] {
                 from = replacement
-                if steps.merge != nil {
-                    throw error(.malformed, in: .adapter, "a weight is replaced and changed", tensor: name)
-                }
+            }
+            if steps.merge != nil, steps.isTransposed {
+                throw error(
+                    .unsupported, in: .adapter, "it changes a matrix that the layout stores the other way round",
+                    tensor: inputs[.source]?.checkpoint.tensors[input.position].name,
+                    advice: "merge it first, and convert what comes out")
             }
         }
         guard let info = inputs[from.part]?.checkpoint.tensors[from.position] else { return }

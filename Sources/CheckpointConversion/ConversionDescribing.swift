@@ -34,6 +34,7 @@ extension Conversion {
         let layout = options.layout ?? (isPutTogether ? .huggingFace : source.model?.layout)
         let keepsNames = !isPutTogether && layout?.name == source.model?.layout?.name
         var builder = ConversionBuilder(inputs, changes, layout: keepsNames ? nil : layout, options: options)
+        try builder.checkHead()
         let made: (model: ModelDescription?, fates: [Part: [Fate]])
         if keepsNames {
             made = (source.model, try builder.keepNames())
@@ -51,11 +52,16 @@ extension Conversion {
         model = made.model
         self.options = options
         let outputs = builder.tensors.map(\.output)
+        // What a file says of itself holds for the same tensors alone.
+        let noted = Set(source.checkpoint.notedNames.map(\.name))
+        let said = keepsNames ? source.checkpoint.metadata.filter { !noted.contains($0.key) } : []
+        let metadata = Dictionary(said.map { ($0.key, $0.value) }) { first, _ in first }
         switch options.destination {
         case .file(let path, let container, _):
-            outline = try CheckpointOutline(outputs, container: container, name: Self.name(of: path))
+            outline = try CheckpointOutline(
+                outputs, container: container, name: Self.name(of: path), metadata: metadata)
         case .directory(_, let shardByteCount):
-            outline = try CheckpointOutline(outputs, shardByteCount: shardByteCount)
+            outline = try CheckpointOutline(outputs, shardByteCount: shardByteCount, metadata: metadata)
         }
         configuration = try builder.configuration(of: made.model, plan: plan)
     }
@@ -118,7 +124,11 @@ extension ConversionBuilder {
             target = try restored(source, teacher, plan)
         } else if let plan {
             target = try student(of: source, plan)
-            isTied = plan.switches.tiesHead
+            guard isTied == plan.switches.tiesHead else {
+                throw error(
+                    .malformed, "config.json has the embedding for its head, and there is a head that differs",
+                    advice: "set tie_word_embeddings to false if the head is meant")
+            }
         } else if let teacher {
             guard source.layout?.omitsFrozen == true else {
                 throw error(
@@ -172,6 +182,12 @@ extension ConversionBuilder {
         return student
     }
 
+    private func differ(_ what: String, _ own: some Any, _ other: some Any) -> CheckpointError {
+        error(
+            .malformed, "\(what) is not what it is in \(inputs[.teacher]?.checkpoint.path ?? "the teacher")",
+            expected: "\(other)", found: "\(own)")
+    }
+
     /// A student with the attention of its teacher where a plan has it.
     private func restored(
         _ student: ModelDescription, _ teacher: ModelDescription, _ plan: LayerPlan
@@ -189,6 +205,24 @@ extension ConversionBuilder {
                 .malformed, "the plan is for another number of layers", expected: "\(plan.layers.count)",
                 found: "\(student.layers.count)")
         }
+        for dimension in Dimension.allCases
+        where !Dimension.ranks.contains(dimension) && dimension != .valueResidualWidth {
+            let (own, other) = (student.dimensions[dimension], teacher.dimensions[dimension])
+            guard own == nil || own == other else { throw differ(dimension.title, own ?? 0, other ?? 0) }
+        }
+        if let own = student.epsilon, let other = teacher.epsilon, own != other {
+            throw differ("the epsilon of norms", own, other)
+        }
+        if let own = student.rotary, let other = teacher.rotary, own != other {
+            throw differ("the rotation", "\(own.type) \(own.theta)", "\(other.type) \(other.theta)")
+        }
+        let root = inputs[.source]?.configuration?.root
+        for (key, value) in plan.switches.configuration {
+            guard let own = root?[key], own != .null, own != value else { continue }
+            throw error(
+                .malformed, "the plan has it that \(key) is \(value), and the student was trained with another",
+                found: own.description)
+        }
         let attention = Set(plan.attentionLayers)
         if let layer = student.layers.indices.first(where: {
             student.layers[$0] != .rwkv7 && !attention.contains($0)
@@ -199,6 +233,20 @@ extension ConversionBuilder {
         }
         return student.restored(
             from: teacher, attention: attention, turnsAttention: plan.switches.turnsAttention)
+    }
+
+    /// Refuses changes to one of two tensors that are the same: which of them the model goes by then, nobody knows.
+    func checkHead() throws(CheckpointError) {
+        let both = [tensor(.source, .head), tensor(.source, .embedding)].compactMap { $0 }
+        guard both.count == 2,
+            both.contains(where: {
+                changes.merges[$0.position] != nil || changes.replacements[$0.position] != nil
+            }), try isHeadTied(.source)
+        else { return }
+        throw error(
+            .unsupported, in: .adapter,
+            "it changes the embedding or the head, which are one in \(inputs[.source]?.checkpoint.path ?? "the model")",
+            advice: "write the model without its head first, or set tie_word_embeddings to false")
     }
 
     /// Whether the embedding is the head, by storage, by name, or because the configuration says so and they are the same.

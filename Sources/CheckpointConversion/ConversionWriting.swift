@@ -26,7 +26,7 @@ extension Conversion {
         case .file(let path, _, let isCompressed):
             let manifestPath = path + ".conversion.json"
             let file = try UnfinishedFile(path: path, replaces: replaces)
-            let manifestFile = try UnfinishedFile(path: manifestPath, replaces: replaces)
+            let manifestFile = try UnfinishedFile(path: manifestPath, replaces: replaces, followsLinks: false)
             let writer = try CheckpointWriter(outline, into: file, isCompressed: isCompressed)
             let hashes = try write(with: writer, threads: threads, progress)
             try writeManifest(hashes, planHash, version, to: manifestFile.file)

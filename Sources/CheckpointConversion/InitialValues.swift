@@ -27,22 +27,43 @@ public struct InitialValues: Sendable {
         return true
     }
 
-    /// All values where they depend on one another; else nil, and ``value(at:)`` gives each.
-    func matrix(_ kernels: rwkv_kernels) -> [Double]? {
+    /// All values at once where they depend on one another, the shorter side's vectors one behind the other; else nil.
+    ///
+    /// - Parameters:
+    ///   - kernels: that compute.
+    ///   - check: called every now and then; can stop the work by throwing.
+    /// - Returns: what ``value(at:in:)`` takes.
+    /// - Throws: what `check` throws.
+    func vectors<Failure: Error>(
+        _ kernels: rwkv_kernels, check: () throws(Failure) -> Void
+    ) throws(Failure) -> [Double]? {
         guard case .orthogonal(let gain) = initialiser else { return nil }
         let (rows, columns) = (shape[0], shape[1])
         let (count, length) = (min(rows, columns), max(rows, columns))
         var generator = NormalGenerator(seed: seed, name: name)
-        var vectors = (0..<elementCount).map { _ in generator.next() }
-        kernels.orthonormalise(&vectors, count, length)
+        var vectors = [Double](unsafeUninitializedCapacity: elementCount) { buffer, count in
+            for index in buffer.indices { buffer.initializeElement(at: index, to: generator.next()) }
+            count = buffer.count
+        }
+        for start in stride(from: 0, to: count, by: 8) {
+            try check()
+            kernels.orthonormalise(&vectors, start, min(start + 8, count), length)
+        }
         // torch's orthogonal_, with the gain of RWKV's trainers: tall matrices are made longer.
         let scale = rows > columns ? gain * (Double(rows) / Double(columns)).squareRoot() : gain
-        guard rows > columns else { return vectors.map { $0 * scale } }
-        return (0..<elementCount).map { vectors[$0 % columns * length + $0 / columns] * scale }
+        for index in vectors.indices { vectors[index] *= scale }
+        return vectors
+    }
+
+    /// The value at a place, in row-major order.
+    func value(at place: Int, in vectors: [Double]?) -> Double {
+        guard let vectors else { return value(at: place) }
+        let (rows, columns) = (shape[0], shape[1])
+        return rows > columns ? vectors[place % columns * rows + place / columns] : vectors[place]
     }
 
     /// The value at a place of a vector.
-    func value(at channel: Int) -> Double {
+    private func value(at channel: Int) -> Double {
         let count = Double(max(elementCount - 1, 1))
         let ratio = layerCount > 1 ? Double(place.layer ?? 0) / Double(layerCount - 1) : 0
         let fraction = Double(channel) / count

@@ -61,7 +61,7 @@ extension Conversion {
         public var transformed = 0
         /// Those that begin with a formula's values.
         public var initialised = 0
-        /// The bytes of all.
+        /// The bytes of all, those that several share once.
         public var byteCount = 0
     }
 
@@ -75,7 +75,9 @@ extension Conversion {
             } else {
                 totals.transformed += 1
             }
-            totals.byteCount = totals.byteCount.adding(clamped: tensor.output.byteCount)
+            if tensor.output.sharedWith == nil {
+                totals.byteCount = totals.byteCount.adding(clamped: tensor.output.byteCount)
+            }
         }
     }
 
@@ -165,6 +167,10 @@ extension Conversion {
         json.value(outline.fileNames[outline.file(ofTensor: number)])
         json.key("sha256")
         json.value(hash.map { .string(hexadecimal($0)) } ?? .null)
+        if let other = tensor.output.sharedWith {
+            json.key("shared_with")
+            json.value(tensors[other].output.name)
+        }
         json.key("origin")
         switch tensor.origin {
         case .initialised(let values):

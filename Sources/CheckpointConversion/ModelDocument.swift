@@ -71,6 +71,12 @@ extension ModelDescription {
                 .unsupported, path: path, "its config.json needs what is not known: \(unknown)",
                 advice: "a config.json that says so is given by --config")
         }
+        // As it was written, numbers and all.
+        var scaling: [String: JSONValue] = [:]
+        for key in ["rope_parameters", "rope_scaling"] {
+            if case .object(let object) = members[key] { scaling.merge(object) { $1 } }
+        }
+        scaling["rope_theta"] = nil
         // What the teacher is called would have it loaded as one, and its rotation stands below.
         for key in ["model_type", "architectures", "auto_map", "layer_types", "rope_parameters"] { members[key] = nil }
         for (dimension, key) in architecture.dimensionKeys {
@@ -94,14 +100,9 @@ extension ModelDescription {
         members[architecture.epsilonKey] = epsilon.map { .number($0) }
         if let rotary {
             members["rope_theta"] = .number(rotary.theta)
-            var scaling = rotary.parameters.mapValues { JSONValue.number($0) }
-            scaling["rope_type"] = .string(rotary.type)
             members["rope_scaling"] = rotary.type == "default" ? .null : .object(scaling)
         }
-        if let plan {
-            members["rwkv_rope_scaling"] = .string(plan.switches.usesTeachersScaling ? "teacher" : "none")
-            members["first_values"] = .string(plan.switches.firstValues.rawValue)
-        }
+        if let plan { members.merge(plan.switches.configuration) { $1 } }
     }
 
     /// The config.json of flash-linear-attention's RWKV-7.
@@ -117,5 +118,15 @@ extension ModelDescription {
         for (dimension, key) in architecture.dimensionKeys { members[key] = try size(dimension, path: path) }
         members["num_heads"] = try size(.heads, path: path)
         return members
+    }
+}
+
+extension LayerPlan.Switches {
+    /// The keys of config.json for what no other key says.
+    var configuration: [String: JSONValue] {
+        [
+            "rwkv_rope_scaling": .string(usesTeachersScaling ? "teacher" : "none"),
+            "first_values": .string(firstValues.rawValue),
+        ]
     }
 }

@@ -1,8 +1,11 @@
 import CRWKVKernels
 import CheckpointFiles
+import Synchronization
 
 /// Makes tensors one after the other; one thread's.
 final class TensorMaker {
+    private static let turn = Mutex(())
+
     private let conversion: Conversion
     private let writer: CheckpointWriter
     private let pieceSize: Int
@@ -58,7 +61,11 @@ final class TensorMaker {
 
     private func append(_ bytes: UnsafeRawBufferPointer, to output: inout TensorOutput) throws(CheckpointError) {
         try output.append(bytes)
-        guard advance(bytes.count) else {
+        try check(advance(bytes.count))
+    }
+
+    private func check(_ goesOn: Bool) throws(CheckpointError) {
+        guard goesOn else {
             throw CheckpointError(.cancelled, path: conversion.options.destination.path, "stopped as asked")
         }
     }
@@ -95,18 +102,43 @@ final class TensorMaker {
             if factor == 1 {
                 try write(bytes, info.dtype, tensor, count: count, &output)
             } else {
-                loadFloats(bytes, info, count: count)
+                let infinities = try loadFloats(bytes, info, tensor, count: count)
                 for index in 0..<count { floats[index] *= Float(factor) }
-                try write(UnsafeRawBufferPointer(floats), .f32, tensor, count: count, &output)
+                try write(floats: count, infinities, tensor, &output)
             }
         }
         try input.finish()
     }
 
-    /// Puts elements into ``floats``.
-    private func loadFloats(_ bytes: UnsafeRawBufferPointer, _ info: TensorInfo, count: Int) {
-        guard let element = info.dtype.floatElement else { return }
-        _ = kernels.cast(element, bytes.baseAddress, RWKV_ELEMENT_F32, floats.baseAddress, count, 0)
+    /// Puts elements into ``floats``; gives how many are infinite.
+    private func loadFloats(
+        _ bytes: UnsafeRawBufferPointer, _ info: TensorInfo, _ tensor: Conversion.Tensor, count: Int
+    ) throws(CheckpointError) -> Int {
+        guard let element = info.dtype.floatElement else { return 0 }
+        let overflows = kernels.cast(element, bytes.baseAddress, RWKV_ELEMENT_F32, floats.baseAddress, count, 0)
+        guard overflows == 0 else { throw beyond(.f32, tensor) }
+        return infinityCount(count)
+    }
+
+    private func infinityCount(_ count: Int) -> Int {
+        floats[..<count].reduce(0) { $0 + ($1.magnitude == .infinity ? 1 : 0) }
+    }
+
+    /// Writes the first of ``floats``, of which no more may be infinite than before they were computed with.
+    private func write(
+        floats count: Int, _ infinities: Int, _ tensor: Conversion.Tensor, _ output: inout TensorOutput
+    ) throws(CheckpointError) {
+        guard infinityCount(count) <= infinities else { throw beyond(.f32, tensor) }
+        try write(UnsafeRawBufferPointer(floats), .f32, tensor, count: count, &output)
+    }
+
+    private func beyond(_ type: DType, _ tensor: Conversion.Tensor) -> CheckpointError {
+        CheckpointError(
+            .unsupported, path: conversion.options.destination.path,
+            "a value is beyond the largest of \(type.rawValue)",
+            tensor: tensor.output.name,
+            advice: type == .f32
+                ? nil : "--saturate takes that one instead, --dtype-for another type for some roles")
     }
 
     /// Rounds elements to the type that they are to have, and writes them.
@@ -119,10 +151,7 @@ final class TensorMaker {
         let saturates = conversion.options.saturates
         let overflows = kernels.cast(from, bytes.baseAddress, to, target.baseAddress, count, saturates ? 1 : 0)
         guard overflows == 0 || saturates else {
-            throw CheckpointError(
-                .unsupported, path: conversion.options.destination.path,
-                "a value is beyond the largest of \(type.rawValue)", tensor: tensor.output.name,
-                advice: "--saturate takes that one instead, --dtype-for another type for some roles")
+            throw beyond(type, tensor)
         }
         try append(UnsafeRawBufferPointer(rebasing: target[..<(count * type.bitWidth / 8)]), to: &output)
     }
@@ -130,12 +159,15 @@ final class TensorMaker {
     private func initialise(
         _ tensor: Conversion.Tensor, _ values: InitialValues, _ output: inout TensorOutput
     ) throws(CheckpointError) {
-        let matrix = values.matrix(kernels)
+        // They can be large: one at a time.
+        let vectors = try Self.turn.withLock { _ throws(CheckpointError) in
+            try values.vectors(kernels) { () throws(CheckpointError) in try check(advance(0)) }
+        }
         let count = values.elementCount
         for start in stride(from: 0, to: count, by: pieceSize) {
             let size = min(pieceSize, count - start)
             let doubles = source.bindMemory(to: Double.self)
-            for index in 0..<size { doubles[index] = matrix?[start + index] ?? values.value(at: start + index) }
+            for index in 0..<size { doubles[index] = values.value(at: start + index, in: vectors) }
             try write(UnsafeRawBufferPointer(source), .f64, tensor, count: size, &output)
         }
     }
@@ -153,7 +185,8 @@ final class TensorMaker {
             var input = TensorInput(info, of: checkpoint)
             for row in stride(from: 0, to: rows, by: count) {
                 let count = min(count, rows - row) * columns
-                own.loadFloats(try own.read(count * info.dtype.bitWidth / 8, from: &input), info, count: count)
+                let bytes = try own.read(count * info.dtype.bitWidth / 8, from: &input)
+                let infinities = try own.loadFloats(bytes, info, tensor, count: count)
                 let values = UnsafeMutableBufferPointer(rebasing: own.floats[..<count])
                 if isMeasuring {
                     try merger.measure(values, from: row)
@@ -163,7 +196,7 @@ final class TensorMaker {
                 if factor != 1 {
                     for index in values.indices { values[index] *= Float(factor) }
                 }
-                try own.write(UnsafeRawBufferPointer(values), .f32, tensor, count: count, &output)
+                try own.write(floats: count, infinities, tensor, &output)
             }
             try input.finish()
         }

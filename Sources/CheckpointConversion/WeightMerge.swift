@@ -38,7 +38,9 @@ public struct WeightMerge: Sendable {
     }
 
     /// The longest row that is merged.
-    static let columnLimit = 1 << 24
+    static let columnLimit = 1 << 20
+    /// The most elements of A, or of a bone, which are in memory all at once.
+    static let elementLimit = 1 << 24
 }
 
 /// A merge at work: what it needs of the adapter in memory.
@@ -173,17 +175,25 @@ extension Checkpoint {
     ) throws(CheckpointError) -> [Float] {
         let elements = elements ?? 0..<tensor.elementCount
         let size = tensor.dtype.bitWidth / 8
-        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: elements.count * size, alignment: 64)
+        guard let element = tensor.dtype.floatElement else { return [] }
+        let step = 1 << 16
+        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: step * size, alignment: 64)
         defer { bytes.deallocate() }
-        var span = MutableRawSpan(_unsafeBytes: bytes)
-        try read(tensor, at: elements.lowerBound * size, into: &span)
-        return [Float](unsafeUninitializedCapacity: elements.count) { floats, count in
-            if let element = tensor.dtype.floatElement {
-                _ = kernels.cast(
-                    element, bytes.baseAddress, RWKV_ELEMENT_F32, floats.baseAddress, elements.count, 0)
+        var floats = [Float](repeating: 0, count: elements.count)
+        for start in stride(from: 0, to: elements.count, by: step) {
+            let count = min(step, elements.count - start)
+            var span = MutableRawSpan(_unsafeBytes: UnsafeMutableRawBufferPointer(rebasing: bytes[..<(count * size)]))
+            try read(tensor, at: (elements.lowerBound + start) * size, into: &span)
+            let overflows = floats.withUnsafeMutableBufferPointer { floats in
+                kernels.cast(
+                    element, bytes.baseAddress, RWKV_ELEMENT_F32, floats.baseAddress.map { $0 + start }, count, 0)
             }
-            count = elements.count
+            guard overflows == 0 else {
+                throw CheckpointError(
+                    .unsupported, path: path, "a value is beyond the largest of F32", tensor: tensor.name)
+            }
         }
+        return floats
     }
 }
 

@@ -91,7 +91,7 @@ enum PathKind {
             case S_IFREG: self = .file
             default: self = .other
             }
-        } else if [ENOENT, ENOTDIR].contains(errno) {
+        } else if [ENOENT, ENOTDIR, ENAMETOOLONG].contains(errno) {
             self = lstat(path, &status) == 0 ? .danglingLink : .nothing
         } else {
             self = .other

@@ -68,8 +68,12 @@ public struct ConversionReport: Sendable {
         let destination = conversion.options.destination.path.printable()
         output.write("\(path.printable()) to \(destination)\(what.isEmpty ? "" : ": " + what)\n")
         let totals = conversion.totals
+        let ofTeacher = conversion.tensors.count { tensor in
+            if case .tensor(let input, _) = tensor.origin { input.part == .teacher } else { false }
+        }
         let parts = [
             (totals.copied, "copied"), (totals.transformed, "transformed"), (totals.initialised, "initialised"),
+            (ofTeacher, "of them the teacher's"),
         ].filter { $0.0 > 0 }.map { "\(countText($0.0)) \($0.1)" }
         let files = countText(conversion.outline.fileNames.count, "file")
         output.write(

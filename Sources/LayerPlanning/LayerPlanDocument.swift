@@ -282,7 +282,9 @@ private struct PlanFields {
 
     func factors() throws(CheckpointError) -> LayerPlan.ProjectionFactors {
         func factor(_ key: String) throws(CheckpointError) -> Double {
-            try read(["projection_factors", key], "a number") { $0.double.flatMap { $0.isFinite ? $0 : nil } }
+            try read(["projection_factors", key], "a number of fp32") {
+                $0.double.flatMap { Float($0).isFinite && (Float($0) != 0 || $0 == 0) ? $0 : nil }
+            }
         }
         var factors = LayerPlan.ProjectionFactors()
         factors.receptance = try factor("receptance")

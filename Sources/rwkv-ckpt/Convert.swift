@@ -52,7 +52,9 @@ struct Convert: ReportingCommand {
             valueName: "LAYOUT"))
     var layout: LayoutName?
 
-    @Option(help: ArgumentHelp("The type of floating-point tensors: f32, f16, bf16 or keep.", valueName: "DTYPE"))
+    @Option(
+        help: ArgumentHelp("The type of tensors of F64, F32, F16 and BF16: f32, f16, bf16 or keep.", valueName: "DTYPE")
+    )
     var dtype = FloatType.keep
 
     @Option(
@@ -94,6 +96,13 @@ struct Convert: ReportingCommand {
 
     func validate() throws {
         guard !output.isEmpty else { throw ValidationError("-o is empty.") }
+        if let ending = [".pt", ".bin", ".ckpt", ".zst", ".json", ".gguf"].first(where: { output.hasSuffix($0) }),
+            case .directory = destination
+        {
+            throw ValidationError(
+                "No file is written that ends in \(ending): take .safetensors or .pth, with .zst or without, or a directory."
+            )
+        }
         if adapterScale != nil, adapter == nil { throw ValidationError("--adapter-scale goes with --adapter.") }
         if let adapterScale, !adapterScale.isFinite { throw ValidationError("--adapter-scale is a number.") }
         if maxShardSize != nil, case .file = destination {

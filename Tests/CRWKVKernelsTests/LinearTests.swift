@@ -13,7 +13,9 @@ import Testing
             var results: [[Double]] = []
             for kernels in Self.kernels {
                 var rows = start
-                kernels.orthonormalise(&rows, count, length)
+                // At once, or in two parts.
+                kernels.orthonormalise(&rows, 0, count / 2, length)
+                kernels.orthonormalise(&rows, count / 2, count, length)
                 for a in 0..<count {
                     for b in 0...a {
                         let product = (0..<length).reduce(0) { $0 + rows[a * length + $1] * rows[b * length + $1] }

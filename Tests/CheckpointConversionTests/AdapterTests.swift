@@ -75,6 +75,181 @@ import Testing
         }
     }
 
+    /// An adapter of peft for weights of one's own, of rank 2, and what its files say.
+    private func writeAdapter(
+        to directory: URL, _ module: String, rows: Int, columns: Int, magnitudes: Bool = false, base: [Float]? = nil,
+        _ configuration: String
+    ) throws -> (down: [Float], up: [Float], magnitudes: [Float]) {
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        let random = { (count: Int) in (0..<count).map { _ in Float.random(in: -1...1) } }
+        let (down, up, lengths) = (random(2 * columns), random(rows * 2), random(rows).map { $0 + 2 })
+        let prefix = "base_model.model.\(module)"
+        var tensors: [(String, [Int], [Float])] = [
+            ("\(prefix).lora_A.weight", [2, columns], down), ("\(prefix).lora_B.weight", [rows, 2], up),
+        ]
+        if magnitudes { tensors.append(("\(prefix).lora_magnitude_vector", [rows], lengths)) }
+        if let base { tensors.append(("\(prefix).base_layer.weight", [rows, columns], base)) }
+        try writeFloats(tensors, to: directory.appending(path: "adapter_model.safetensors"))
+        try configuration.write(
+            to: directory.appending(path: "adapter_config.json"), atomically: false, encoding: .utf8)
+        return (down, up, lengths)
+    }
+
+    /// Of more elements than are merged at once, beside the formula in doubles; and the weight that peft saved with the change.
+    @Test func areMergedRowByRow() throws {
+        let (rows, columns) = (1100, 700)
+        let weight = (0..<rows * columns).map { _ in Float.random(in: -1...1) }
+        let other = weight.map { $0 + 1 }
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "model.safetensors")
+            try writeFloats([("lm_head.weight", [rows, columns], weight)], to: path)
+            for (number, magnitudes) in [(0, false), (1, true)] {
+                for base in [nil, other] {
+                    let adapter = directory.appending(path: "\(number)\(base == nil)")
+                    let parts = try writeAdapter(
+                        to: adapter, "lm_head", rows: rows, columns: columns, magnitudes: magnitudes, base: base,
+                        #"{"peft_type": "LORA", "lora_alpha": 3, "use_dora": \#(magnitudes)}"#)
+                    let made = try Conversion(
+                        of: input(path.path(percentEncoded: false)),
+                        adapter: Checkpoint.open(adapter.path(percentEncoded: false)),
+                        options: .file(directory.appending(path: "\(number)\(base == nil).safetensors"), .safetensors)
+                    ).run()
+                    let found = try made.values("lm_head.weight")
+                    for row in stride(from: 0, to: rows, by: 7) {
+                        var expected = (0..<columns).map { column in
+                            Double((base ?? weight)[row * columns + column])
+                                + 1.5
+                                * (Double(parts.up[row * 2]) * Double(parts.down[column])
+                                    + Double(parts.up[row * 2 + 1]) * Double(parts.down[columns + column]))
+                        }
+                        if magnitudes {
+                            let length = expected.reduce(0) { $0 + $1 * $1 }.squareRoot()
+                            expected = expected.map { $0 * Double(parts.magnitudes[row]) / length }
+                        }
+                        let own = found[row * columns..<(row + 1) * columns]
+                        #expect(zip(own, expected).allSatisfy { abs($0 - $1) < 2e-6 }, "row \(row)")
+                    }
+                }
+            }
+        }
+    }
+
+    /// What cannot be merged as it was meant.
+    @Test func areRefusedWhereTheirMeaningIsAnother() throws {
+        struct Case {
+            let base: String
+            let module: String
+            let rows: Int
+            let columns: Int
+            let configuration: String
+            let layout: TensorLayout?
+            let problem: String
+        }
+        let plain = #"{"peft_type": "LORA", "lora_alpha": 3}"#
+        let query = "model.layers.0.self_attn.q_proj"
+        func qwen3(_ configuration: String, _ problem: String) -> Case {
+            Case(
+                base: "models/qwen3", module: query, rows: 64, columns: 32, configuration: configuration, layout: nil,
+                problem: problem)
+        }
+        for test in [
+            qwen3(plain, ""),
+            // Stored the other way round in what is made, or in what is converted.
+            Case(
+                base: "models/rwkv7-fla", module: "model.layers.1.attn.w_lora.lora.0", rows: 16, columns: 64,
+                configuration: plain, layout: .official,
+                problem: "it changes a matrix that the layout stores the other way round"),
+            Case(
+                base: "models/rwkv7-fla", module: "model.layers.1.attn.w_lora.lora.0", rows: 16, columns: 64,
+                configuration: plain, layout: nil, problem: ""),
+            Case(
+                base: "models/rwkv7.pth", module: "model.layers.1.attn.w_lora.lora.0", rows: 16, columns: 64,
+                configuration: plain, layout: nil, problem: "it changes what the model does not have"),
+            qwen3(
+                #"{"peft_type": "LORA", "lora_alpha": 3, "init_lora_weights": "pissa_niter_4"}"#,
+                "its base was changed when it began (init_lora_weights)"),
+            qwen3(#"{"peft_type": "LORA", "lora_alpha": 1e39}"#, "its scale is no number of fp32"),
+            qwen3(#"{"peft_type": "LORA", "lora_alpha": null}"#, "lora_alpha is no number"),
+            qwen3(
+                #"{"peft_type": "LORA", "lora_alpha": 3, "use_rslora": 1}"#, "use_dora and use_rslora are true or false"
+            ),
+            qwen3(#"{"peft_type": "LORA", "lora_alpha": 3, "use_dora": true}"#, "its magnitudes are missing"),
+            qwen3(#"{"peft_type": "LOHA", "alpha": 3}"#, "adapters of this kind are not merged"),
+            qwen3(
+                #"{"peft_type": "LORA", "lora_alpha": 3, "fan_in_fan_out": true}"#,
+                "\"fan_in_fan_out\" changes how it is merged, which is not known here"),
+            qwen3(
+                #"{"peft_type": "LORA", "lora_alpha": 3, "alpha_pattern": {"q_proj": 4, "self_attn.q_proj": 5}}"#,
+                "alpha_pattern has several values for a module"),
+            qwen3(
+                #"{"peft_type": "LORA", "lora_alpha": 3, "alpha_pattern": {".*proj": 4}}"#,
+                "a key of alpha_pattern is no name"),
+        ] {
+            try withTemporaryDirectory { directory in
+                let adapter = directory.appending(path: "adapter")
+                _ = try writeAdapter(
+                    to: adapter, test.module, rows: test.rows, columns: test.columns, test.configuration)
+                let error = failure {
+                    try Conversion(
+                        of: input(test.base), adapter: Checkpoint.open(adapter.path(percentEncoded: false)),
+                        options: .file(directory.appending(path: "x.pth"), .pyTorch).with { $0.layout = test.layout }
+                    ).run()
+                }
+                #expect(error?.problem ?? "" == test.problem, "\(test.base) \(test.configuration)")
+            }
+        }
+    }
+
+    /// The head that is the embedding, and a change to one of the two.
+    @Test func areRefusedForOneOfTwoThatAreOne() throws {
+        try withTemporaryDirectory { directory in
+            try writeConfiguration(of: "models/qwen3", to: directory, "tie_word_embeddings", "true")
+            let head = (0..<96 * 32).map { _ in Float.random(in: -1...1) }
+            let whole = try Checkpoint.open(Repository.fixture("models/qwen3"))
+            let others = try whole.tensors.filter {
+                !["lm_head.weight", "model.embed_tokens.weight"].contains($0.name)
+            }
+            .map { ($0.name, $0.shape, try whole.values($0.name).map { Float($0) }) }
+            try writeFloats(
+                others + [("lm_head.weight", [96, 32], head), ("model.embed_tokens.weight", [96, 32], head)],
+                to: directory.appending(path: "model.safetensors"))
+            let adapter = directory.appending(path: "adapter")
+            _ = try writeAdapter(
+                to: adapter, "lm_head", rows: 96, columns: 32, #"{"peft_type": "LORA", "lora_alpha": 3}"#)
+            let error = failure {
+                _ = try Conversion(
+                    of: input(directory.path(percentEncoded: false)),
+                    adapter: Checkpoint.open(adapter.path(percentEncoded: false)),
+                    options: .directory(directory.appending(path: "x")))
+            }
+            #expect(error?.problem.hasPrefix("it changes the embedding or the head, which are one in") == true)
+        }
+    }
+
+    /// What fp32 cannot hold is an error, not an infinity.
+    @Test func areRefusedBeyondFloats() throws {
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "model.safetensors")
+            try writeFloats([("w.weight", [2, 2], [3e38, -3e38, 1, .infinity])], to: path)
+            let adapter = directory.appending(path: "adapter.safetensors")
+            try writeFloats([("w.lora_A", [1, 2], [1, 1]), ("w.lora_B", [2, 1], [3e38, 1])], to: adapter)
+            let error = failure {
+                try Conversion(
+                    of: input(path.path(percentEncoded: false)),
+                    adapter: Checkpoint.open(adapter.path(percentEncoded: false)),
+                    adapterScale: 1, options: .file(directory.appending(path: "x.safetensors"), .safetensors)
+                ).run()
+            }
+            #expect(error?.problem == "a value is beyond the largest of F32" && error?.tensor == "w.weight")
+            let made = try Conversion(
+                of: input(path.path(percentEncoded: false)),
+                adapter: Checkpoint.open(adapter.path(percentEncoded: false)),
+                adapterScale: -0.1, options: .file(directory.appending(path: "y.safetensors"), .safetensors)
+            ).run()
+            #expect(try made.values("w.weight")[3] == .infinity)
+        }
+    }
+
     @Test func areRefusedWhereTheyDoNotFit() throws {
         struct Case {
             let adapter: String

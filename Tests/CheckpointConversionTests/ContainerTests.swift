@@ -113,6 +113,55 @@ import Testing
         }
     }
 
+    /// Several names of one tensor in a directory, and what a file says of itself.
+    @Test func noteNamesInDirectoriesToo() throws {
+        let source = try input("pytorch/tied.pth")
+        try withTemporaryDirectory { directory in
+            let target = directory.appending(path: "x")
+            let made = try Conversion(of: source, options: .directory(target, shardByteCount: 600)).run()
+            #expect(made.tensorCount == 4 && made.files.count == 4)
+            let back = try Conversion(
+                of: input(target.path(percentEncoded: false)),
+                options: .file(directory.appending(path: "y.pth"), .pyTorch)
+            ).run()
+            #expect(try back.contents() == source.checkpoint.contents())
+            let accounts = try JSONValue(contentsOf: target.path(percentEncoded: false) + "/conversion.json")
+            let shared = accounts["tensors"]?.array?.compactMap { $0["shared_with"]?.string }
+            #expect(shared?.sorted() == ["module.embedding.weight", "object", "object"])
+            #expect(accounts["totals"]?["output"]?["bytes"]?.integer == made.tensors.reduce(0) { $0 + $1.byteCount })
+
+            let said = try Conversion(
+                of: input("safetensors/metadata.safetensors"),
+                options: .file(directory.appending(path: "z.safetensors"), .safetensors)
+            ).run()
+            let metadata = Dictionary(uniqueKeysWithValues: said.metadata.map { ($0.key, $0.value) })
+            for (key, value) in try Checkpoint.open(Repository.fixture("safetensors/metadata.safetensors")).metadata {
+                #expect(metadata[key] == value)
+            }
+        }
+    }
+
+    @Test func refuseWhatTheyCannotHold() throws {
+        try withTemporaryDirectory { directory in
+            let quarters = directory.appending(path: "quarters.safetensors")
+            let header = Data(#"{"z":{"dtype":"F4","shape":[2,3],"data_offsets":[0,3]}}"#.utf8)
+            try (withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) } + header + Data([1, 2, 3]))
+                .write(to: quarters)
+            let odd = failure {
+                _ = try Conversion(
+                    of: input(quarters.path(percentEncoded: false)),
+                    options: .file(directory.appending(path: "x.pth"), .pyTorch))
+            }
+            #expect(odd?.category == .unsupported && odd?.tensor == "z")
+            let many = failure {
+                _ = try Conversion(
+                    of: input("pytorch/thousands.pth"),
+                    options: .directory(directory.appending(path: "x"), shardByteCount: 1))
+            }
+            #expect(many?.problem == "it would be cut into more files than readers open")
+        }
+    }
+
     @Test func areCutIntoFramesAtTensors() throws {
         try withTemporaryDirectory { directory in
             let path = directory.appending(path: "x.safetensors")

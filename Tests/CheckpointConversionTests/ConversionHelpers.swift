@@ -138,3 +138,18 @@ func writeConfiguration(of fixture: String, to directory: URL, _ key: String, _ 
     try lines.joined(separator: "\n").write(
         to: directory.appending(path: "config.json"), atomically: false, encoding: .utf8)
 }
+
+/// Writes a safetensors file of floats.
+func writeFloats(_ tensors: [(name: String, shape: [Int], values: [Float])], to url: URL) throws {
+    var (members, data): ([String], Data) = ([], Data())
+    for tensor in tensors {
+        let bytes = tensor.values.withUnsafeBytes { Data($0) }
+        let shape = tensor.shape.map(String.init).joined(separator: ",")
+        members.append(
+            #""\#(tensor.name)":{"dtype":"F32","shape":[\#(shape)],"data_offsets":[\#(data.count),\#(data.count + bytes.count)]}"#
+        )
+        data += bytes
+    }
+    let header = Data("{\(members.joined(separator: ","))}".utf8)
+    try (withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) } + header + data).write(to: url)
+}

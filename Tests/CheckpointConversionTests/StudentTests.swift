@@ -183,6 +183,66 @@ import Testing
         #expect(error?.advice == "--teacher gives what was not trained")
     }
 
+    /// A teacher, a student and a plan that do not belong together.
+    @Test func areHeldAgainstTheirTeacherAndPlan() throws {
+        let teacher = try input("models/qwen3")
+        try withTemporaryDirectory { directory in
+            let student = directory.appending(path: "student")
+            try Conversion(of: teacher, plan: plan(for: teacher, .cxa079, keeping: []), options: .directory(student))
+                .run()
+            func restore(_ student: URL, _ teacher: ConversionInput) -> String? {
+                failure {
+                    _ = try Conversion(
+                        of: input(student.path(percentEncoded: false)), teacher: teacher,
+                        plan: plan(for: teacher, .cxa079, keeping: [1]),
+                        options: .directory(directory.appending(path: "x")))
+                }?.reason
+            }
+            #expect(restore(student, teacher) == nil)
+            for (key, value, problem) in [
+                ("rms_norm_eps", "0.001", "the epsilon of norms is not what it is in "),
+                ("rope_theta", "5", "the rotation is not what it is in "),
+                (
+                    "first_values", "\"layer_0\"",
+                    "the plan has it that first_values is \"first_rwkv_layer\", and the student was trained with another"
+                ),
+            ] {
+                let changed = directory.appending(path: key)
+                try FileManager.default.copyItem(at: student, to: changed)
+                let config = changed.appending(path: "config.json")
+                let text = try String(contentsOf: config, encoding: .utf8).split(separator: "\n").map {
+                    $0.contains("\"\(key)\":") ? "  \"\(key)\": \(value)," : $0
+                }.joined(separator: "\n")
+                try text.write(to: config, atomically: false, encoding: .utf8)
+                #expect(restore(changed, teacher)?.hasPrefix(problem) == true, "\(restore(changed, teacher) ?? "")")
+            }
+            // Of another width.
+            let other = try input("models/reka")
+            let error = failure {
+                _ = try Conversion(
+                    of: input(student.path(percentEncoded: false)), teacher: other,
+                    plan: plan(for: other, .cxa079, keeping: []), options: .directory(directory.appending(path: "x")))
+            }
+            #expect(error?.problem.contains("is not what it is in") == true)
+        }
+    }
+
+    /// A head that is the embedding by config.json, and another by its bytes.
+    @Test func areNotMadeOfTwoHeads() throws {
+        try withTemporaryDirectory { directory in
+            try writeConfiguration(of: "models/qwen3", to: directory, "tie_word_embeddings", "true")
+            try Checkpoint.open(Repository.fixture("models/qwen3")).write(
+                to: directory.appending(path: "model.safetensors"))
+            let teacher = try input(directory.path(percentEncoded: false))
+            let error = failure {
+                _ = try Conversion(
+                    of: teacher, plan: plan(for: teacher, .cxa079, keeping: [1]),
+                    options: .directory(directory.appending(path: "x")))
+            }
+            #expect(error?.problem == "config.json has the embedding for its head, and there is a head that differs")
+        }
+    }
+
     /// The head of a teacher that was its embedding stays what it was when a student's embedding is trained.
     @Test func keepTheirTeachersHead() throws {
         let teacher = try Checkpoint.open(Repository.fixture("conversions/training/teacher"))

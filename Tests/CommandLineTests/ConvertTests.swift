@@ -42,7 +42,8 @@ import Testing
             let second = try run(
                 target("student"), "--teacher", "fixtures/models/qwen3", "--plan", some, "-o", target("hybrid"))
             #expect(second.status == 0 && second.err.isEmpty)
-            #expect(second.out.contains("cxa079 to hxa079, hf layout\n77 tensors (77 copied)"))
+            #expect(
+                second.out.contains("cxa079 to hxa079, hf layout\n77 tensors (77 copied, 12 of them the teacher's)"))
             #expect(second.out.contains("the layer takes its teacher's attention"))
             let flat = try run(
                 target("hybrid"), "-o", target("hybrid.pth.zst"), "--layout", "rwkv-infer", "--dtype", "f16")
@@ -114,6 +115,31 @@ import Testing
         }
     }
 
+    @Test func keepsWhatLinksLeadTo() throws {
+        try withTemporaryDirectory { directory in
+            let precious = directory.appending(path: "precious.txt")
+            try Data("mine".utf8).write(to: precious)
+            let target = directory.appending(path: "x.pth")
+            #expect(try run("fixtures/models/llama", "-o", target.path).status == 0)
+            try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: target.path)
+            let manifest = directory.appending(path: "x.pth.conversion.json")
+            try FileManager.default.removeItem(at: manifest)
+            try FileManager.default.createSymbolicLink(at: manifest, withDestinationURL: precious)
+            #expect(try run("fixtures/models/llama", "-o", target.path, "--force").status == 0)
+            #expect(try Data(contentsOf: precious) == Data("mine".utf8))
+            #expect(try Data(contentsOf: manifest).count > 1000)
+            let mode = try FileManager.default.attributesOfItem(atPath: target.path)[.posixPermissions] as? Int
+            #expect(mode == 0o600)
+            // A directory in the place of a file is not this tool's.
+            let model = directory.appending(path: "model")
+            #expect(try run("fixtures/models/llama", "-o", model.path).status == 0)
+            try FileManager.default.createDirectory(
+                at: model.appending(path: "tokenizer.json"), withIntermediateDirectories: true)
+            #expect(try run("fixtures/models/llama", "-o", model.path, "--force").status == 73)
+            #expect(try names(in: directory) == ["model", "precious.txt", "x.pth", "x.pth.conversion.json"])
+        }
+    }
+
     /// Whatever does not go together is one line and 65 or 64, and nothing is there afterwards.
     @Test func refusesBeforeItWrites() throws {
         try withTemporaryDirectory { directory in
@@ -130,6 +156,7 @@ import Testing
             }
             let huge = try changed("huge.json", "\"decay\": 256", "\"decay\": 65537")
             let infinite = try changed("infinite.json", "\"receptance\": 1.0", "\"receptance\": 1e999")
+            let large = try changed("large.json", "\"receptance\": 1.0", "\"receptance\": 1e39")
             let unknown = try changed("unknown.json", "\"decay_ramp_with_heads\"", "\"exec\"")
             let surprising = try surprisingModel(in: plans)
             let target = directory.appending(path: "target").path
@@ -180,7 +207,10 @@ import Testing
                     [surprising, "--layout", "rwkv-infer", "--config", "fixtures/models/hxa079/config.json"] + out, 65,
                     "a tensor has no place in what is made (tensor \"model.layers.0.self_attn.surprise\"); --allow-unused"
                 ),
-                (["fixtures/pytorch/special.pth", "-o", target + ".safetensors"], 65, ""),
+                (
+                    ["fixtures/pytorch/special.pth", "-o", target + ".safetensors"], 65,
+                    "tensors have no place in what is made (tensor \"coo\")"
+                ),
                 (["fixtures/malformed/index-absolute"] + out, 65, ""),
                 (["fixtures/malformed-pytorch/danger-reduce"] + out, 65, "os.system"),
                 (["nothing-there"] + out, 66, "cannot be opened"),
@@ -189,6 +219,12 @@ import Testing
                 (["fixtures/models/llama", "-o", target, "--dtype-for", "nonsense=f32"], 64, ""),
                 (["fixtures/models/llama", "-o", target + ".pth", "--max-shard-size", "1MB"], 64, "one file"),
                 (["fixtures/models/llama", "-o", target, "--adapter-scale", "1"], 64, "--adapter"),
+                (["fixtures/models/llama", "-o", target + ".pt"], 64, "No file is written that ends in .pt"),
+                (
+                    ["fixtures/models/llama", "-o", target + String(repeating: "x", count: 250) + ".pth"], 73,
+                    "File name too long"
+                ),
+                (["fixtures/models/qwen3", "--plan", large] + out, 65, "projection_factors.receptance"),
             ]
             for (arguments, status, message) in cases {
                 let output = try CommandLineTool.run(["convert"] + arguments)

@@ -53,8 +53,9 @@ typedef struct {
         rwkv_element from, const void *source, rwkv_element to, void *target, size_t count, int saturates);
     // y += factor x
     void (*add_scaled)(float factor, const float *x, float *y, size_t count);
-    // makes `count` rows of `length` orthogonal to each other and of length one, in order; count <= length
-    void (*orthonormalise)(double *rows, size_t count, size_t length);
+    // makes the rows of `length` from number `start` to before `end` orthogonal to all in front of them and of length one, those in
+    // front of `start` being so already; end <= length
+    void (*orthonormalise)(double *rows, size_t start, size_t end, size_t length);
 } rwkv_kernels;
 
 // In order of preference, the last the best; a baseline is there on every machine.
@@ -85,6 +86,9 @@ int rwkv_exchange(const char *a, const char *b);
 
 // Makes a file as long as this, with room for all of it on its disk where the file system can promise that; 0, or -1 with errno.
 int rwkv_reserve(int descriptor, int64_t count);
+
+// Gives what is at `path` the name `target`, where nothing is; 0, or -1 with errno.
+int rwkv_rename_new(const char *path, const char *target);
 
 // Has a part of a file written to its disk soon, without waiting for it.
 void rwkv_begin_writeback(int descriptor, int64_t offset, int64_t count);

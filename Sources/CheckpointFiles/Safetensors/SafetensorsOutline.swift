@@ -28,7 +28,7 @@ struct SafetensorsOutline: FileOutline {
     /// A file of tensors in this order.
     ///
     /// - Throws: ``CheckpointError`` of category `unsupported` where the header is too long.
-    init(_ tensors: [OutputTensor], metadata: [(key: String, value: String)], path: String) throws(CheckpointError) {
+    init(_ tensors: [OutputTensor], metadata: [String: String], path: String) throws(CheckpointError) {
         var text = Array("{".utf8)
         if !metadata.isEmpty {
             let pairs = metadata.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }

@@ -73,11 +73,12 @@ public struct CheckpointOutline: Sendable {
     ///   - tensors: in the order in which a PyTorch file is to list them.
     ///   - container: the kind of file.
     ///   - name: what it is called.
+    ///   - metadata: what a safetensors file is to say of itself.
     /// - Throws: ``CheckpointError`` of category `unsupported` where the container cannot hold a tensor.
     public init(
-        _ tensors: [OutputTensor], container: Container, name: String
+        _ tensors: [OutputTensor], container: Container, name: String, metadata: [String: String] = [:]
     ) throws(CheckpointError) {
-        try self.init(tensors, container: container, groups: [(name, Array(tensors.indices))])
+        try self.init(tensors, container: container, metadata, groups: [(name, Array(tensors.indices))])
     }
 
     /// Files of safetensors, `model.safetensors` or shards of at most so many bytes of tensors, with an index.
@@ -87,8 +88,11 @@ public struct CheckpointOutline: Sendable {
     /// - Parameters:
     ///   - tensors: in any order.
     ///   - shardByteCount: the most bytes of tensors in a file, but for a tensor that alone has more.
+    ///   - metadata: what each file is to say of itself.
     /// - Throws: ``CheckpointError`` of category `unsupported` where safetensors cannot hold a tensor.
-    public init(_ tensors: [OutputTensor], shardByteCount: Int) throws(CheckpointError) {
+    public init(
+        _ tensors: [OutputTensor], shardByteCount: Int, metadata: [String: String] = [:]
+    ) throws(CheckpointError) {
         let order = tensors.indices.map { ($0, Array(tensors[$0].name.utf8)) }
             .sorted { naturallyPrecedes($0.1, $1.1) }.map(\.0)
         var shards: [[Int]] = []
@@ -113,9 +117,17 @@ public struct CheckpointOutline: Sendable {
                 .unsupported, path: "model.safetensors", "it would be cut into more files than readers open",
                 expected: "\(Self.shardLimit) at the most", found: "\(shards.count)")
         }
+        var shardOfTensor: [Int: Int] = [:]
+        for (index, shard) in shards.enumerated() {
+            for number in shard { shardOfTensor[number] = index }
+        }
+        // Noted where the tensor is whose bytes they are.
+        for (number, tensor) in tensors.enumerated() {
+            if let other = tensor.sharedWith, let shard = shardOfTensor[other] { shards[shard].append(number) }
+        }
         let count = Self.fiveDigits(shards.count)
         try self.init(
-            tensors, container: .safetensors,
+            tensors, container: .safetensors, metadata,
             groups: shards.enumerated().map { index, shard in
                 let suffix = shards.count == 1 ? "" : "-\(Self.fiveDigits(index + 1))-of-\(count)"
                 return ("model\(suffix).safetensors", shard)
@@ -123,12 +135,14 @@ public struct CheckpointOutline: Sendable {
     }
 
     private init(
-        _ tensors: [OutputTensor], container: Container, groups: [(name: String, tensors: [Int])]
+        _ tensors: [OutputTensor], container: Container, _ metadata: [String: String],
+        groups: [(name: String, tensors: [Int])]
     ) throws(CheckpointError) {
-        for tensor in tensors where !container.holds(tensor.dtype) {
+        for tensor in tensors where !container.holds(tensor) {
             throw CheckpointError(
-                .unsupported, path: groups[0].name, "a \(container.rawValue) file cannot hold the dtype of a tensor",
-                tensor: tensor.name, found: tensor.dtype.rawValue)
+                .unsupported, path: groups[0].name,
+                "a \(container.rawValue) file cannot hold a tensor of this type, sizes and name",
+                tensor: tensor.name, found: "\(tensor.dtype.rawValue) \(tensor.shape)")
         }
         var files: [File] = []
         var places = tensors.map { _ in (file: 0, place: 0) }
@@ -142,8 +156,9 @@ public struct CheckpointOutline: Sendable {
                 let dropped = numbers.compactMap { number in
                     tensors[number].sharedWith.map { (tensors[number].name, tensors[$0].name) }
                 }
-                outline = try SafetensorsOutline(
-                    own.map { tensors[$0] }, metadata: [("format", "pt")] + dropped, path: name)
+                var pairs = metadata.merging(["format": "pt"]) { own, _ in own }
+                for (name, other) in dropped { pairs[name] = other }
+                outline = try SafetensorsOutline(own.map { tensors[$0] }, metadata: pairs, path: name)
             case .pyTorch: outline = PyTorchOutline(numbers.map { tensors[$0] })
             }
             for (place, number) in own.enumerated() { places[number] = (files.count, place) }
@@ -204,12 +219,17 @@ public struct CheckpointOutline: Sendable {
 }
 
 extension CheckpointOutline.Container {
-    /// Whether it can hold tensors of a type.
-    func holds(_ dtype: DType) -> Bool {
+    /// Whether it can hold a tensor.
+    func holds(_ tensor: OutputTensor) -> Bool {
         switch self {
-        case .safetensors: dtype.isInSafetensors
+        // What is noted of the file as a whole stands under one name, of tensors that share bytes under others.
+        case .safetensors:
+            tensor.dtype.isInSafetensors && tensor.name != "__metadata__"
+                && !(tensor.sharedWith != nil && tensor.name == "format")
+        // Pairs of four bits are elements to torch.
+        case .pyTorch where tensor.dtype == .f4E2M1: tensor.shape.last.map { $0 % 2 == 0 } ?? false
         // Quantised tensors have scales, which are not among their elements.
-        case .pyTorch: ![.qi8, .qu8, .qi32].contains(dtype) && TorchTypes.names[dtype] != nil
+        case .pyTorch: ![.qi8, .qu8, .qi32].contains(tensor.dtype) && TorchTypes.names[tensor.dtype] != nil
         }
     }
 }

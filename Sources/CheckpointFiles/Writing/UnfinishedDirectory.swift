@@ -7,7 +7,8 @@ import Glibc
 public struct UnfinishedDirectory: ~Copyable {
     private let path: String
     private let temporaryPath: String
-    private let replaces: Bool
+    /// The files of the directory that is replaced.
+    private let replacedNames: [String]
 
     /// Begins a directory that will stand at `path`, where there is nothing, or a directory that is empty, or may be replaced.
     ///
@@ -24,16 +25,14 @@ public struct UnfinishedDirectory: ~Copyable {
         guard kind == .nothing || kind == .directory else {
             throw CheckpointError(.cannotCreate, path: path, "there is something that is not a directory")
         }
-        let names = kind == .directory ? namesInDirectory(path).filter { $0 != "." && $0 != ".." } : []
+        let names = kind == .directory ? Self.entries(path) : []
         if !names.isEmpty {
             guard let isReplaceable else {
                 throw CheckpointError(
                     .cannotCreate, path: path, "there is something already", advice: "--force replaces it")
             }
-            guard isReplaceable(names) else {
-                throw CheckpointError(
-                    .cannotCreate, path: path, "the directory holds what this tool did not write",
-                    advice: "take another, or move it away")
+            guard isReplaceable(names), names.allSatisfy({ PathKind(path + "/" + $0) == .file }) else {
+                throw Self.foreign(path)
             }
         }
         // What a link leads to is replaced, not the link.
@@ -45,7 +44,7 @@ public struct UnfinishedDirectory: ~Copyable {
         guard mkdtemp(&template) != nil else {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
         }
-        replaces = !names.isEmpty
+        replacedNames = names
         self.path = path
         temporaryPath = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
         chmod(temporaryPath, permissions(0o777))
@@ -53,8 +52,18 @@ public struct UnfinishedDirectory: ~Copyable {
 
     deinit {
         // Where it was committed, what it replaced is there, or nothing.
-        for name in namesInDirectory(temporaryPath) { unlink(temporaryPath + "/" + name) }
+        for name in Self.entries(temporaryPath) { unlink(temporaryPath + "/" + name) }
         rmdir(temporaryPath)
+    }
+
+    private static func entries(_ path: String) -> [String] {
+        namesInDirectory(path).filter { $0 != "." && $0 != ".." }
+    }
+
+    private static func foreign(_ path: String) -> CheckpointError {
+        CheckpointError(
+            .cannotCreate, path: path, "the directory holds what this tool did not write",
+            advice: "take another, or move it away")
     }
 
     /// Makes a file in it.
@@ -90,11 +99,18 @@ public struct UnfinishedDirectory: ~Copyable {
 
     /// Puts the directory in its place.
     ///
-    /// - Throws: ``CheckpointError`` of category `cannotCreate` where something has come to stand there.
+    /// - Throws: ``CheckpointError`` of category `cannotCreate` where something has come to stand there, or into what is replaced.
     public consuming func commit() throws(CheckpointError) {
         synchroniseDirectory(of: temporaryPath + "/")
-        guard (replaces ? rwkv_exchange(temporaryPath, path) : rename(temporaryPath, path)) == 0 else {
+        guard (replacedNames.isEmpty ? rename(temporaryPath, path) : rwkv_exchange(temporaryPath, path)) == 0 else {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
+        }
+        if !replacedNames.isEmpty, Self.entries(temporaryPath) != replacedNames {
+            // Somebody put something there in the meantime.
+            guard rwkv_exchange(temporaryPath, path) == 0 else {
+                throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
+            }
+            throw Self.foreign(path)
         }
         synchroniseDirectory(of: path)
     }

@@ -1,3 +1,4 @@
+import CRWKVKernels
 import Glibc
 
 /// A file that is being written, beside the place where it is to stand, and is gone unless it is committed.
@@ -14,8 +15,9 @@ public struct UnfinishedFile: ~Copyable {
     /// - Parameters:
     ///   - path: where it will stand.
     ///   - replaces: whether what stands there already may be replaced.
+    ///   - followsLinks: whether it is what a link leads to that is replaced, not the link.
     /// - Throws: ``CheckpointError`` of category `cannotCreate`.
-    public init(path: String, replaces: Bool) throws(CheckpointError) {
+    public init(path: String, replaces: Bool, followsLinks: Bool = true) throws(CheckpointError) {
         let kind = PathKind(path)
         guard replaces || kind == .nothing else {
             throw CheckpointError(
@@ -25,9 +27,8 @@ public struct UnfinishedFile: ~Copyable {
         guard kind == .nothing || kind == .file else {
             throw CheckpointError(.cannotCreate, path: path, "there is something that is not a file")
         }
-        // What a link leads to is replaced, not the link.
         var path = path
-        if kind == .file, let target = realpath(path, nil) {
+        if kind == .file, followsLinks, let target = realpath(path, nil) {
             path = String(cString: target)
             free(target)
         }
@@ -35,8 +36,10 @@ public struct UnfinishedFile: ~Copyable {
         guard descriptor >= 0 else {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
         }
-        // As open would have made it.
-        fchmod(descriptor, permissions(0o666))
+        // As what it replaces, or as open would have made it.
+        var status = stat()
+        let isThere = kind == .file && stat(path, &status) == 0
+        fchmod(descriptor, isThere ? status.st_mode & 0o777 : permissions(0o666))
         file = OutputFile(descriptor: descriptor, path: path)
         self.path = path
         self.temporaryPath = temporaryPath
@@ -60,8 +63,8 @@ public struct UnfinishedFile: ~Copyable {
     /// - Throws: ``CheckpointError`` of category `inputOutput`, or `cannotCreate` where something has come to stand there.
     public consuming func commit() throws(CheckpointError) {
         try file.finish()
-        // A link does not replace, even what came a moment ago.
-        guard (replaces ? rename(temporaryPath, path) : link(temporaryPath, path)) == 0 else {
+        // Even what came a moment ago is not replaced where it may not be.
+        guard (replaces ? rename(temporaryPath, path) : rwkv_rename_new(temporaryPath, path)) == 0 else {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
         }
         synchroniseDirectory(of: path)

@@ -1,0 +1,53 @@
+import CheckpointFiles
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct UnfinishedDirectoryTests {
+    private func names(in directory: URL) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: directory.path).sorted()
+    }
+
+    @Test func keepsWhatComesWhileItIsFilled() throws {
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "model").path
+            func fill(_ text: String, meanwhile: () throws -> Void) throws {
+                let unfinished = try UnfinishedDirectory(path: path) { $0 == ["a"] }
+                try unfinished.write(Array(text.utf8), to: "a")
+                try meanwhile()
+                try unfinished.commit()
+            }
+            try fill("first") {}
+            try fill("second") {}
+            let file = directory.appending(path: "model/a")
+            #expect(try String(contentsOf: file, encoding: .utf8) == "second")
+            #expect(throws: CheckpointError.self) {
+                try fill("third") { try Data("mine".utf8).write(to: directory.appending(path: "model/notes.txt")) }
+            }
+            #expect(try String(contentsOf: file, encoding: .utf8) == "second")
+            #expect(try names(in: directory.appending(path: "model")) == ["a", "notes.txt"])
+            #expect(try names(in: directory) == ["model"])
+        }
+    }
+
+    @Test func isGoneUnlessItIsCommitted() throws {
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "model").path
+            do {
+                let unfinished = try UnfinishedDirectory(path: path, isReplaceable: nil)
+                try unfinished.write([1], to: "a")
+                #expect(try names(in: directory).count == 1)
+            }
+            #expect(try names(in: directory).isEmpty)
+            // Where something has come to stand, it stays.
+            let error = #expect(throws: CheckpointError.self) {
+                let unfinished = try UnfinishedDirectory(path: path, isReplaceable: nil)
+                try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+                try Data([7]).write(to: directory.appending(path: "model/b"))
+                try unfinished.commit()
+            }
+            #expect(error?.category == .cannotCreate)
+            #expect(try names(in: directory) == ["model"])
+        }
+    }
+}
