@@ -98,6 +98,26 @@ import Testing
         }
     }
 
+    /// One tensor of other sizes than all others say.
+    @Test func refuseOtherSizes() throws {
+        try withTemporaryDirectory { directory in
+            let whole = try Checkpoint.open(Repository.fixture("models/hxa079"))
+            let name = "model.layers.1.self_attn.w1"
+            let tensors = try whole.tensors.map { tensor in
+                let shape = tensor.name == name ? tensor.shape.reversed() : tensor.shape
+                return (tensor.name, Array(shape), try whole.values(tensor.name).map { Float($0) })
+            }
+            try writeFloats(tensors, to: directory.appending(path: "model.safetensors"))
+            let config = "models/hxa079/config.json"
+            let error = failure {
+                _ = try Conversion(
+                    of: input(directory.path(percentEncoded: false), config: config),
+                    options: .file(directory.appending(path: "x.pth"), .pyTorch).with { $0.layout = .rwkvInfer })
+            }
+            #expect(error?.tensor == name && error?.expected == "[32, 24]" && error?.found == "[24, 32]")
+        }
+    }
+
     /// What a config.json says of another model is not to be relied on.
     @Test func refuseContradictions() throws {
         try withTemporaryDirectory { directory in
