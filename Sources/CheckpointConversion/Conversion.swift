@@ -3,9 +3,10 @@ public import ModelFamilies
 
 /// What a conversion does, tensor by tensor: known and checked before any of it is done.
 ///
-///     let conversion = try Conversion(of: teacher, plan: plan, options: ConversionOptions(to: .directory("student")))
+///     let target = ConversionOptions.Destination.directory(path: "student", shardByteCount: 5_000_000_000)
+///     let conversion = try Conversion(of: teacher, plan: plan, options: ConversionOptions(to: target))
 ///     for tensor in conversion.tensors { print(tensor.output.name, tensor.output.shape) }
-///     let hashes = try conversion.write(threads: 2)
+///     let hashes = try conversion.write(replaces: false, threads: 2, planHash: nil, version: "mine")
 public struct Conversion: Sendable {
     /// A checkpoint that tensors are taken from, by what it is to the conversion.
     public enum Part: String, Sendable, CaseIterable {
@@ -50,8 +51,6 @@ public struct Conversion: Sendable {
     public struct Tensor: Sendable {
         /// Its name, type and shape.
         public let output: OutputTensor
-        /// What it is for, where that is known.
-        public let place: TensorPlace?
         /// Where it comes from.
         public let origin: Origin
     }
@@ -74,7 +73,7 @@ public struct Conversion: Sendable {
     public let fates: [Part: [Fate]]
     /// The files that are written.
     public let outline: CheckpointOutline
-    /// The layout of their names; nil where names are kept.
+    /// The layout of their names; nil where that is not known.
     public let layout: TensorLayout?
     /// What is made, where it is a model of a known family.
     public let model: ModelDescription?

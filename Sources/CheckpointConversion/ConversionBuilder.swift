@@ -99,7 +99,7 @@ struct ConversionBuilder {
         let isPlain = !steps.isTransposed && steps.factor == 1 && steps.merge == nil
         let key = Plain(tensor: from, dtype: dtype)
         let shared = isPlain && sharesTied ? plain[key] : nil
-        try append(name, place, dtype, shape, sharedWith: shared, origin: .tensor(from, steps))
+        try append(name, dtype, shape, sharedWith: shared, origin: .tensor(from, steps))
         if isPlain, sharesTied { plain[key] = shared ?? tensors.count - 1 }
         let users = [from] + (steps.merge?.inputs ?? [])
         for user in users { self.users[user, default: []].append(tensors.count - 1) }
@@ -112,11 +112,11 @@ struct ConversionBuilder {
                 .unsupported, "a tensor of these sizes cannot be made orthogonal", tensor: name, found: "\(shape)")
         }
         let dtype = try self.dtype(of: dtype, values.place, name: name, isComputed: true)
-        try append(name, values.place, dtype, shape, sharedWith: nil, origin: .initialised(values))
+        try append(name, dtype, shape, sharedWith: nil, origin: .initialised(values))
     }
 
     private mutating func append(
-        _ name: String, _ place: TensorPlace?, _ dtype: DType, _ shape: [Int], sharedWith: Int?,
+        _ name: String, _ dtype: DType, _ shape: [Int], sharedWith: Int?,
         origin: Conversion.Origin
     ) throws(CheckpointError) {
         let output: OutputTensor
@@ -128,7 +128,7 @@ struct ConversionBuilder {
         guard names.insert(Array(name.utf8)).inserted else {
             throw error(.malformed, "two tensors would have one name", tensor: name)
         }
-        tensors.append(Conversion.Tensor(output: output, place: place, origin: origin))
+        tensors.append(Conversion.Tensor(output: output, origin: origin))
     }
 
     /// The type that a tensor is to have.

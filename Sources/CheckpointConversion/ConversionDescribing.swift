@@ -153,10 +153,7 @@ extension ConversionBuilder {
     /// Refuses models that are not what their configuration says, or whose weights are not numbers.
     private func check(_ model: ModelDescription, _ part: Conversion.Part) throws(CheckpointError) {
         if let quantisation = model.quantisation {
-            throw error(
-                .unsupported, in: part,
-                "its weights are quantised by \(quantisation.method) (\(quantisation.evidence)); take the model that they were made of"
-            )
+            throw error(.unsupported, in: part, quantisation.obstacle)
         }
         let tensors = inputs[part]?.checkpoint.tensors
         if part == .source, let name = tensors?.first(where: { Adapter.split($0.name) != nil })?.name {
@@ -246,7 +243,7 @@ extension ConversionBuilder {
         throw error(
             .unsupported, in: .adapter,
             "it changes the embedding or the head, which are one in \(inputs[.source]?.checkpoint.path ?? "the model")",
-            advice: "write the model without its head first, or set tie_word_embeddings to false")
+            advice: "set tie_word_embeddings to false if they are to differ")
     }
 
     /// Whether the embedding is the head, by storage, by name, or because the configuration says so and they are the same.

@@ -7,7 +7,7 @@ extension Conversion {
     /// Makes what was described.
     ///
     /// The place holds what it held before until all is done, and what is made is the same whatever the number of threads. Inputs are
-    /// read once, front to back, through buffers of a few megabytes.
+    /// read once (weights whose columns an adapter scales, twice), front to back, through buffers of a few megabytes.
     ///
     /// - Parameters:
     ///   - replaces: whether what stands there may be replaced: a file, or a directory that holds what an earlier conversion wrote.

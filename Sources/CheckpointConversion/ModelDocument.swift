@@ -27,7 +27,11 @@ extension ConversionBuilder {
             let key = members["dtype"] == nil ? "torch_dtype" : "dtype"
             members[key] = .string(dtype)
         }
-        return bytes(of: .object(members))
+        return ByteOutput.bytes { output in
+            var json = JSONWriter(output)
+            json.value(.object(members))
+            try? json.finish()
+        }
     }
 
     /// torch's name for the floating-point type of most elements.
@@ -40,16 +44,6 @@ extension ConversionBuilder {
         return most?.torchName
     }
 
-    private func bytes(of value: JSONValue) -> [UInt8] {
-        var bytes: [UInt8] = []
-        withoutActuallyEscaping({ bytes += $0 }) { append in
-            var json = JSONWriter(ByteOutput(to: append))
-            json.value(value)
-            // Memory takes what it is given.
-            try? json.finish()
-        }
-        return bytes
-    }
 }
 
 extension ModelDescription {

@@ -200,12 +200,6 @@ extension Checkpoint {
 extension DType {
     /// The kernels' name for a floating-point type that is cast; nil for all others.
     var floatElement: rwkv_element? {
-        switch self {
-        case .f64: RWKV_ELEMENT_F64
-        case .f32: RWKV_ELEMENT_F32
-        case .f16: RWKV_ELEMENT_F16
-        case .bf16: RWKV_ELEMENT_BF16
-        default: nil
-        }
+        [.f64, .f32, .f16, .bf16].contains(self) ? kernelElement : nil
     }
 }

@@ -61,7 +61,7 @@ public struct Checkpoint: Sendable {
                 path: path, files: [try CheckpointFile(source, limits: limits, temporaryDirectory: temporaryDirectory)])
         }
         let index = try readIndex(source, limits: limits)
-        let directory = file.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(file[...$0]) } ?? ""
+        let directory = directoryPart(of: file)
         var files: [CheckpointFile] = []
         var identities: [FileSource.Identity: String] = [:]
         for name in index.files {
@@ -99,11 +99,12 @@ public struct Checkpoint: Sendable {
         warnings += metadataWarnings()
     }
 
+    /// The directory of its files, with the slash at its end; nothing where they are named without one.
+    package var directory: String { directoryPart(of: indexPath ?? files.first?.path ?? "") }
+
     /// Those of these files that stand beside the checkpoint's, with their directory.
     public func files(beside names: [String]) -> [String] {
-        let file = indexPath ?? files.first?.path ?? ""
-        let directory = file.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(file[...$0]) } ?? ""
-        return names.map { directory + $0 }.filter { PathKind($0) == .file }
+        names.map { directory + $0 }.filter { PathKind($0) == .file }
     }
 
     // MARK: Tensors

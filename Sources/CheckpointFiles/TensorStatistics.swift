@@ -1,4 +1,4 @@
-import CRWKVKernels
+package import CRWKVKernels
 
 /// What the values of a tensor look like.
 ///
@@ -122,7 +122,8 @@ struct StatisticsPart: Sendable {
 }
 
 extension DType {
-    var kernelElement: rwkv_element? {
+    /// The name that kernels have for it; nil where they do not know it.
+    package var kernelElement: rwkv_element? {
         switch self {
         case .f64: RWKV_ELEMENT_F64
         case .f32: RWKV_ELEMENT_F32

@@ -14,6 +14,15 @@ public struct ByteOutput {
         buffer.reserveCapacity(Self.pieceSize + 1024)
     }
 
+    /// All bytes of what `write` writes.
+    ///
+    /// - Throws: what `write` throws; memory takes what it is given.
+    public static func bytes(_ write: (consuming ByteOutput) throws -> Void) rethrows -> [UInt8] {
+        var bytes: [UInt8] = []
+        try withoutActuallyEscaping({ bytes += $0 }) { append in try write(ByteOutput(to: append)) }
+        return bytes
+    }
+
     /// Appends text.
     @_disfavoredOverload
     public mutating func write(_ text: String) {

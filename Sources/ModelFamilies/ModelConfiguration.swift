@@ -23,10 +23,8 @@ public struct ModelConfiguration: Sendable {
     ///
     /// - Throws: ``CheckpointError`` where there is one that cannot be read.
     public init?(beside checkpoint: Checkpoint, named name: String = "config.json") throws(CheckpointError) {
-        let file = checkpoint.indexPath ?? checkpoint.files.first?.path ?? ""
-        let directory = file.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(file[...$0]) } ?? ""
         do throws(CheckpointError) {
-            try self.init(path: directory + name)
+            try self.init(path: checkpoint.directory + name)
         } catch  where error.category == .notFound {
             return nil
         }

@@ -7,6 +7,11 @@ public struct Quantisation: Sendable, Hashable {
     /// What shows it.
     public let evidence: String
 
+    /// Why nothing is made of such weights, as a clause.
+    public var obstacle: String {
+        "its weights are quantised by \(method) (\(evidence)); take the model that they were made of"
+    }
+
     /// Ends of names that stand in place of a weight, or beside it.
     static let marks = [
         ".qweight", ".qzeros", ".scales", ".g_idx", ".weight_scale_inv", ".weight_scale", ".input_scale", ".SCB",

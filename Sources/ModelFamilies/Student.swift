@@ -94,8 +94,7 @@ extension ModelDescription {
         }
         let findingCount = self.findingCount - (self.findings.count - findings.count)
         if let quantisation {
-            return
-                "its weights are quantised by \(quantisation.method) (\(quantisation.evidence)); take the model that they were made of"
+            return quantisation.obstacle
         }
         if let finding = findings.first {
             return finding.message + (findingCount > 1 ? ", and \(findingCount - 1) more such" : "")

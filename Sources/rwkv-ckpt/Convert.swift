@@ -23,7 +23,7 @@ struct Convert: ReportingCommand {
             With --plan a transformer becomes the student that the plan describes: projections are copied, what is new begins with \
             the plan's formulas. With --teacher as well, SRC is a student, and layers that the plan keeps as attention take their \
             teacher's. With --teacher alone, SRC is what a trainer saved of a student, and the teacher gives the rest. Without \
-            either, tensors keep their values.
+            either it stays the same model, but for --dtype and --adapter.
 
             A path that ends in .safetensors or .pth, or one of them and .zst, is written as one file, any other as a model \
             directory, with its config.json and the tokenizer's files. Beside it stands the manifest (conversion.json): what became \

@@ -123,10 +123,7 @@ struct Plan: ReportingCommand {
                 of: teacher, target: target, selection, turnsAttention: gqaRope.map { $0 == .on }, seed: seed)
         else { throw CheckpointError(.unsupported, path: path, "its sizes are not known") }
         if let output {
-            var bytes: [UInt8] = []
-            try withoutActuallyEscaping({ bytes += $0 }) { append in
-                try plan.writeJSON(to: ByteOutput(to: append), context: context)
-            }
+            let bytes = try ByteOutput.bytes { try plan.writeJSON(to: $0, context: context) }
             let file = try UnfinishedFile(path: output, replaces: force)
             try file.write(bytes)
             try file.commit()

@@ -190,9 +190,8 @@ public struct CheckpointOutline: Sendable {
     }
 
     private static func index(of files: [File], _ tensors: [OutputTensor]) -> [UInt8] {
-        var bytes: [UInt8] = []
-        withoutActuallyEscaping({ bytes += $0 }) { append in
-            var json = JSONWriter(ByteOutput(to: append))
+        ByteOutput.bytes { output in
+            var json = JSONWriter(output)
             json.beginObject()
             json.key("metadata")
             json.beginObject()
@@ -211,10 +210,8 @@ public struct CheckpointOutline: Sendable {
             }
             json.end()
             json.end()
-            // Memory takes what it is given.
             try? json.finish()
         }
-        return bytes
     }
 }
 

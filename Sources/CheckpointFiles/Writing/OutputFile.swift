@@ -80,9 +80,28 @@ extension ByteSink {
 
 /// Makes a file whose name begins with `prefix`, that nobody else may read; its descriptor is -1 where it cannot be made (`errno`).
 func makeTemporaryFile(prefix: String) -> (descriptor: CInt, path: String) {
+    makeTemporary(prefix: prefix) { mkstemp($0) }
+}
+
+/// Makes a directory whose name begins with `prefix`, for nobody else to look into; nil where it cannot be made (`errno`).
+func makeTemporaryDirectory(prefix: String) -> String? {
+    let (isMade, path) = makeTemporary(prefix: prefix) { mkdtemp($0) != nil }
+    return isMade ? path : nil
+}
+
+private func makeTemporary<Result>(
+    prefix: String, _ make: (UnsafeMutablePointer<CChar>) -> Result
+) -> (Result, path: String) {
     var template = Array((prefix + ".XXXXXX").utf8CString)
-    let descriptor = mkstemp(&template)
-    return (descriptor, String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self))
+    let result = make(&template)
+    return (result, String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self))
+}
+
+/// What a link leads to, where it leads to something: that is replaced, not the link.
+func resolved(_ path: String) -> String {
+    guard let target = realpath(path, nil) else { return path }
+    defer { free(target) }
+    return String(cString: target)
 }
 
 /// Puts all of `bytes` into a file; false where it takes no more (`errno`).
@@ -105,8 +124,7 @@ func permissions(_ mode: mode_t) -> mode_t {
 
 /// Makes what was done to the names in the directory of `path` safe on its disk.
 func synchroniseDirectory(of path: String) {
-    let directory = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[...$0]) } ?? "."
-    let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let descriptor = open(directoryPart(of: path) + ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { return }
     fsync(descriptor)
     close(descriptor)
@@ -128,9 +146,8 @@ public func removeFile(_ path: String) throws(CheckpointError) {
 ///   - path: of what is to be written, in a directory that exists.
 /// - Throws: ``CheckpointError`` of category `inputOutput`.
 public func requireRoom(for byteCount: Int, at path: String) throws(CheckpointError) {
-    let directory = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[...$0]) } ?? "."
     var status = statvfs()
-    guard statvfs(directory, &status) == 0 else { return }
+    guard statvfs(directoryPart(of: path) + ".", &status) == 0 else { return }
     let free = Int(clamping: status.f_bavail).multiplied(clamped: Int(clamping: status.f_frsize))
     guard byteCount <= free else {
         throw CheckpointError(

@@ -35,18 +35,13 @@ public struct UnfinishedDirectory: ~Copyable {
                 throw Self.foreign(path)
             }
         }
-        // What a link leads to is replaced, not the link.
-        if kind == .directory, let target = realpath(path, nil) {
-            path = String(cString: target)
-            free(target)
-        }
-        var template = Array((path + ".XXXXXX").utf8CString)
-        guard mkdtemp(&template) != nil else {
+        if kind == .directory { path = resolved(path) }
+        guard let temporaryPath = makeTemporaryDirectory(prefix: path) else {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
         }
         replacedNames = names
         self.path = path
-        temporaryPath = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        self.temporaryPath = temporaryPath
         chmod(temporaryPath, permissions(0o777))
     }
 

@@ -27,11 +27,7 @@ public struct UnfinishedFile: ~Copyable {
         guard kind == .nothing || kind == .file else {
             throw CheckpointError(.cannotCreate, path: path, "there is something that is not a file")
         }
-        var path = path
-        if kind == .file, followsLinks, let target = realpath(path, nil) {
-            path = String(cString: target)
-            free(target)
-        }
+        let path = kind == .file && followsLinks ? resolved(path) : path
         let (descriptor, temporaryPath) = makeTemporaryFile(prefix: path)
         guard descriptor >= 0 else {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
