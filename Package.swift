@@ -19,6 +19,9 @@ let package = Package(
                 "CheckpointJSON", "CheckpointFiles", "ModelFamilies", "LayerPlanning", "CheckpointConversion",
                 "CheckpointReports",
             ]),
+        .library(
+            name: "RWKVModel",
+            targets: ["RWKVNumerics", "RWKVLayers", "RWKVInference", "RWKVEvaluation"]),
         .executable(name: "rwkv-ckpt", targets: ["rwkv-ckpt"]),
     ],
     dependencies: [
@@ -31,6 +34,8 @@ let package = Package(
             name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(
             name: "CJSONC", pkgConfig: "json-c", providers: [.apt(["libjson-c-dev"])]),
+        .systemLibrary(
+            name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
         .target(
             name: "CheckpointJSON",
             dependencies: ["CJSONC"],
@@ -55,16 +60,36 @@ let package = Package(
             dependencies: ["CRWKVKernels", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies"],
             swiftSettings: settings),
         .target(
+            name: "RWKVNumerics",
+            dependencies: ["COpenBLAS", "CRWKVKernels"],
+            swiftSettings: settings),
+        .target(
+            name: "RWKVLayers",
+            dependencies: ["ModelFamilies", "RWKVNumerics"],
+            swiftSettings: settings),
+        .target(
+            name: "RWKVInference",
+            dependencies: ["CheckpointFiles", "ModelFamilies", "RWKVLayers", "RWKVNumerics"],
+            swiftSettings: settings),
+        .target(
+            name: "RWKVEvaluation",
+            dependencies: [
+                "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "ModelFamilies",
+                "RWKVInference", "RWKVLayers", "RWKVNumerics",
+            ],
+            swiftSettings: settings),
+        .target(
             name: "CheckpointReports",
             dependencies: [
                 "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
+                "RWKVEvaluation",
             ],
             swiftSettings: settings),
         .executableTarget(
             name: "rwkv-ckpt",
             dependencies: [
                 "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "CheckpointReports",
-                "LayerPlanning", "ModelFamilies",
+                "LayerPlanning", "ModelFamilies", "RWKVEvaluation", "RWKVInference", "RWKVNumerics",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),
@@ -94,6 +119,12 @@ let package = Package(
             dependencies: [
                 "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning",
                 "ModelFamilies", "TestSupport",
+            ],
+            swiftSettings: settings),
+        .testTarget(
+            name: "RWKVInferenceTests",
+            dependencies: [
+                "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVInference", "RWKVNumerics", "TestSupport",
             ],
             swiftSettings: settings),
         .testTarget(

@@ -1,4 +1,4 @@
-// Exponential and logarithm to the last bits of a double, the same on every machine: a C library's are not.
+// Exponential, logarithm, sine and cosine to the last bits of a double, the same on every machine: a C library's are not.
 
 #include "CRWKVKernels.h"
 
@@ -36,4 +36,29 @@ double rwkv_log(double x) {
     double sum = 0;
     for (int n = 25; n > 1; n -= 2) sum = (sum + 1.0 / n) * square;
     return k * LN2_HIGH + (k * LN2_LOW + (2 * s * sum + 2 * s));
+}
+
+// The series of sine and cosine, from their smallest terms, for |r| <= pi/4.
+static double sine_series(double r) {
+    const double square = r * r;
+    double sum = 1;
+    for (int n = 18; n > 0; n -= 2) sum = 1 - sum * square / (n * (n + 1));
+    return r * sum;
+}
+
+static double cosine_series(double r) {
+    const double square = r * r;
+    double sum = 1;
+    for (int n = 19; n > 0; n -= 2) sum = 1 - sum * square / (n * (n + 1));
+    return sum;
+}
+
+void rwkv_sine_cosine(double x, double *sine, double *cosine) {
+    // Takes away multiples of pi/2 in three parts, of which the first two have zeros enough at their ends that the multiples are exact.
+    const double k = nearbyint(x * 0x1.45f306dc9c883p-1);
+    const double r = ((x - k * 0x1.921fb54400000p+0) - k * 0x1.0b4611a600000p-34) - k * 0x1.3198a2e037073p-69;
+    const double s = sine_series(r), c = cosine_series(r);
+    const int quarter = (int)((int64_t)k & 3);
+    *sine = quarter == 0 ? s : quarter == 1 ? c : quarter == 2 ? -s : -c;
+    *cosine = quarter == 0 ? c : quarter == 1 ? -s : quarter == 2 ? -c : s;
 }

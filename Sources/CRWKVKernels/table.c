@@ -1,4 +1,4 @@
-#include "kernels.h"
+#include "layers/tables.h"
 
 #define TABLE(SUFFIX, TARGET)                                                                                \
     static const rwkv_kernels kernels_##SUFFIX = {                                                           \
@@ -39,4 +39,20 @@ rwkv_instruction_set rwkv_best_instruction_set(void) {
     rwkv_instruction_set best = RWKV_INSTRUCTION_SET_AVX512;
     while (!rwkv_kernels_for(best)) best--;
     return best;
+}
+
+#define CHOOSE(SUFFIX)                                                                                       \
+    if (real == RWKV_REAL_F64)                                                                               \
+        return is_strict ? &rwkv_layer_kernels_strict_##SUFFIX##_f64 : &rwkv_layer_kernels_fast_##SUFFIX##_f64; \
+    return is_strict ? &rwkv_layer_kernels_strict_##SUFFIX##_f32 : &rwkv_layer_kernels_fast_##SUFFIX##_f32;
+
+const rwkv_layer_kernels *rwkv_layer_kernels_for(rwkv_instruction_set instruction_set, rwkv_real real, int is_strict) {
+    if (!rwkv_kernels_for(instruction_set)) return NULL;
+    switch (instruction_set) {
+#if defined(__x86_64__)
+    case RWKV_INSTRUCTION_SET_AVX512: CHOOSE(avx512)
+    case RWKV_INSTRUCTION_SET_AVX2: CHOOSE(avx2)
+#endif
+    default: CHOOSE(baseline)
+    }
 }

@@ -8,7 +8,7 @@ public final class FileSource: ByteSource {
     public let count: Int
     /// What makes it the same file under another name.
     let identity: Identity
-    private let descriptor: CInt
+    let descriptor: CInt
 
     struct Identity: Hashable, Sendable {
         var device: UInt64

@@ -33,19 +33,11 @@ public struct LayerPlan: Sendable, Hashable {
         /// Whether they are turned with the teacher's stretched wavelengths, or with plain ones.
         public var usesTeachersScaling: Bool
         /// Where the values and keys come from that later layers mix in.
-        public var firstValues: FirstValues
+        public var firstValues: ModelDescription.FirstValues
         /// Whether heads of receptance and key are normed.
         public var normsHeads: Bool
         /// Whether the head is the embedding.
         public var tiesHead: Bool
-    }
-
-    /// Where the values and keys come from that later layers mix in.
-    public enum FirstValues: String, Sendable, CaseIterable {
-        /// The first layer of time mixing, wherever it is.
-        case firstTimeMixing = "first_rwkv_layer"
-        /// Layer 0, even where that stays attention.
-        case layer0 = "layer_0"
     }
 
     /// What the teacher's projections are multiplied with.

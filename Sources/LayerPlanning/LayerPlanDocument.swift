@@ -254,8 +254,8 @@ private struct PlanFields {
             },
             firstValues: try read(
                 ["switches", "first_values"],
-                LayerPlan.FirstValues.allCases.map(\.rawValue).joined(separator: " or ")
-            ) { $0.string.flatMap { LayerPlan.FirstValues(rawValue: $0) } },
+                ModelDescription.FirstValues.allCases.map(\.rawValue).joined(separator: " or ")
+            ) { $0.string.flatMap { ModelDescription.FirstValues(rawValue: $0) } },
             normsHeads: try truth("head_norm"), tiesHead: try truth("tied_head"))
     }
 

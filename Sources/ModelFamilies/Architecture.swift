@@ -52,6 +52,8 @@ public struct Architecture: Sendable {
     public var equalities: [Dimension: Dimension] = [:]
     /// Families that are not described, whose tensors would be the same.
     public var lookAlikes: [String] = []
+    /// Variants that have the same tensors and other equations: it is only taken for what a configuration or the user calls so.
+    public var twins: [String] = []
     /// How a teacher is turned into it; nil where it is not a target.
     public var conversion: StudentRecipe?
     /// The class that loads it in RWKVInside's Hugging Face form; nil where there is none.

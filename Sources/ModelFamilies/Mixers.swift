@@ -80,7 +80,7 @@ public struct TimeMix7: Sendable, Hashable {
 
     /// What is done to the heads' output in front of bonus and gate.
     public enum OutputNorm: String, Sendable {
-        /// GroupNorm over each head, epsilon 64e-5.
+        /// GroupNorm over each head.
         case groupNorm
         /// y / sqrt(N)
         case headScale

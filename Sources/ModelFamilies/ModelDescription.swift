@@ -18,6 +18,10 @@ public struct ModelDescription: Sendable {
     public let rotary: RotaryEmbedding?
     /// Whether attention layers are run with rotation.
     public internal(set) var turnsAttention: Bool
+    /// Where the values and keys come from that time mixing mixes in.
+    public let firstValues: FirstValues
+    /// Whether time mixing is turned with the stretched wavelengths of attention, or with those of theta alone.
+    public let stretchesTimeMixing: Bool
     /// Whether the embedding is the head.
     public internal(set) var hasTiedHead: Bool
     /// The roles that are there though they need not be.
@@ -37,6 +41,22 @@ public struct ModelDescription: Sendable {
 
     /// The name of a kind of student or RWKV; nil for transformers.
     public var variant: String? { architecture.variant(of: layers) }
+
+    /// Of the norm over the heads' output; nil where sizes or constants are not known.
+    public var groupNormEpsilon: Double? {
+        // RWKV-LM, RWKV-v7: 64e-5, and 1e-5 for each channel of a head in flash-linear-attention: the same for heads of 64.
+        guard layout?.name == TensorLayout.fla.name else { return 64e-5 }
+        guard let epsilon, let size = dimensions[.headSize] else { return nil }
+        return epsilon * Double(size)
+    }
+
+    /// Where the values and keys come from that later layers mix in.
+    public enum FirstValues: String, Sendable, CaseIterable {
+        /// The first layer of time mixing, wherever it is.
+        case firstTimeMixing = "first_rwkv_layer"
+        /// Layer 0, even where that is attention.
+        case layer0 = "layer_0"
+    }
 
     /// A tensor that a model of this description has.
     public struct ExpectedTensor: Sendable {

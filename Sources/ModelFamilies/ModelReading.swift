@@ -27,6 +27,8 @@ extension ModelDescription {
         epsilon = reading.epsilon
         rotary = reading.rotary
         turnsAttention = reading.turnsAttention
+        firstValues = reading.firstValues
+        stretchesTimeMixing = reading.stretchesTimeMixing
         hasTiedHead = reading.hasTiedHead
         optionalRoles = reading.optionalRoles
         storesUnusedResiduals = reading.storesUnusedResiduals
@@ -51,6 +53,8 @@ private struct ModelReading {
     private(set) var epsilon: Double?
     private(set) var rotary: RotaryEmbedding?
     private(set) var turnsAttention = true
+    private(set) var firstValues = ModelDescription.FirstValues.firstTimeMixing
+    private(set) var stretchesTimeMixing = true
     private(set) var hasTiedHead = false
     private(set) var optionalRoles: Set<TensorRole> = []
     private(set) var storesUnusedResiduals: Bool
@@ -183,6 +187,10 @@ private struct ModelReading {
         if let configuration {
             epsilon = try configuration.positive(architecture.epsilonKey) ?? epsilon ?? architecture.assumedEpsilon
             rotary = try RotaryEmbedding(configuration, assumedTheta: architecture.assumedTheta)
+            let firsts = ModelDescription.FirstValues.allCases.map(\.rawValue)
+            let first = try configuration.choice("first_values", of: firsts)
+            firstValues = first.flatMap { ModelDescription.FirstValues(rawValue: $0) } ?? firstValues
+            stretchesTimeMixing = try configuration.choice("rwkv_rope_scaling", of: ["teacher", "none"]) != "none"
         }
         let root = configuration?.root
         quantisation = quantisation ?? Quantisation.find([NamePattern](), ownConfiguration)
@@ -240,6 +248,13 @@ private struct ModelReading {
             }
         }
         decideAttention()
+        for list in rotary?.lists.values.map({ $0 }) ?? [] {
+            if let size = dimensions[.headSize], list.count != size / 2 {
+                add(
+                    .contradiction, nil,
+                    "\(path) has \(list.count) factors of wavelengths, where heads of \(size) have \(size / 2)")
+            }
+        }
         if let heads = dimensions[.heads], let others = dimensions[.keyValueHeads], others > 0, heads % others != 0 {
             add(.contradiction, nil, "\(heads) heads cannot share \(others) key-value heads evenly")
         }

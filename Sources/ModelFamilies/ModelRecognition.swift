@@ -59,7 +59,10 @@ public enum ModelRecognition: Sendable {
                     fit.architecture, index, layout, configuration,
                     evidence: evidence + [fit.evidence(among: fits)], findings: findings))
         }
-        let exact = fits.filter { $0.mismatches.isEmpty }
+        let exact = fits.filter { fit in
+            let isNamed = fit.architecture.variants.contains { $0 == variant || $0 == configured?.variant }
+            return fit.mismatches.isEmpty && (fit.architecture.twins.isEmpty || isNamed)
+        }
         if let variant {
             guard let fit = exact.first(where: { $0.architecture.variants.contains(variant) }) else {
                 let near = fits.first { $0.architecture.variants.contains(variant) }
@@ -167,7 +170,7 @@ private struct Fit {
 
     /// What tells this architecture from the others.
     func evidence(among fits: [Fit]) -> String {
-        let others = fits.filter { $0.architecture.name != architecture.name }
+        let others = fits.filter { $0.architecture.name != architecture.name && $0.architecture.twins.isEmpty }
         let lacking = found.keys.filter(\.isOfLayer).reduce(into: [TensorRole: [String]]()) { lacking, role in
             lacking[role] = others.filter { other in
                 !other.architecture.kinds.contains { other.architecture.layerRoles($0).all.contains(role) }

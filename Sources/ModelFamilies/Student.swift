@@ -31,7 +31,8 @@ extension ModelDescription {
         return ModelDescription(
             architecture: target, evidence: [], layout: nil, dimensions: sizes,
             layers: layers.enumerated().map { attention.contains($0) ? $1 : .rwkv7 }, epsilon: epsilon, rotary: rotary,
-            turnsAttention: turnsAttention, hasTiedHead: hasTiedHead, optionalRoles: optional,
+            turnsAttention: turnsAttention, firstValues: firstValues, stretchesTimeMixing: stretchesTimeMixing,
+            hasTiedHead: hasTiedHead, optionalRoles: optional,
             storesUnusedResiduals: timeMix.storesUnusedResiduals, positions: [:], quantisation: nil, findings: [],
             findingCount: 0,
             unknown: unknown)
@@ -89,9 +90,17 @@ extension ModelDescription {
         guard architecture.isTeacher else {
             return "\(variant ?? architecture.family) is not a transformer that students are made of"
         }
-        let findings = findings.filter { finding in
-            finding.kind != .unexpected || !(finding.tensor.map(mayBeUnused) ?? false)
-        }
+        return flaw { $0.kind == .unexpected && ($0.tensor.map(mayBeUnused) ?? false) }
+    }
+
+    /// Why this model cannot be run; nil where it can.
+    ///
+    /// Tensors that it has no use for are in nobody's way.
+    public var runningObstacle: String? { flaw { $0.kind == .unexpected } }
+
+    /// What stands in the way of all that is done with a model, findings left aside that are `harmless`.
+    private func flaw(_ harmless: (ModelFinding) -> Bool) -> String? {
+        let findings = findings.filter { !harmless($0) }
         let findingCount = self.findingCount - (self.findings.count - findings.count)
         if let quantisation {
             return quantisation.obstacle
@@ -113,7 +122,8 @@ extension ModelDescription {
         text += "epsilon \(epsilon ?? 0)\n"
         if let rotary {
             let parameters = rotary.parameters.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
-            text += "rope \(rotary.theta) \(rotary.type)\(parameters)\n"
+            let lists = rotary.lists.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
+            text += "rope \(rotary.theta) \(rotary.type)\(parameters)\(lists)\n"
         }
         return sha256(of: Array(text.utf8))
     }

@@ -1,7 +1,7 @@
 // Hot loops in C. Every kernel has one body, compiled for each instruction set and reached through a table of functions.
 //
-// All kernels here are strict: the same bytes give the same bits on every instruction set (no contraction to FMA, a fixed
-// number of lanes, one order of summation).
+// All kernels of this header are strict: the same bytes give the same bits on every instruction set (no contraction to FMA, a fixed
+// number of lanes, one order of summation). Those that models run on are in RWKVLayerKernels.h.
 
 #ifndef CRWKV_KERNELS_H
 #define CRWKV_KERNELS_H
@@ -78,6 +78,9 @@ uint32_t rwkv_crc32(uint32_t crc, const void *bytes, size_t count);
 double rwkv_exp(double x);
 double rwkv_log(double x);
 
+// The same bits on every machine; within 2^-52 for |x| <= 2^20.
+void rwkv_sine_cosine(double x, double *sine, double *cosine);
+
 // How many processors this process may run on; at least one.
 int rwkv_available_processors(void);
 
@@ -92,5 +95,17 @@ int rwkv_rename_new(const char *path, const char *target);
 
 // Has a part of a file written to its disk soon, without waiting for it.
 void rwkv_begin_writeback(int descriptor, int64_t offset, int64_t count);
+
+// Maps a file to be read; NULL where that cannot be done. What the file loses while it is mapped is zero from then on, which
+// rwkv_mapping_is_cut tells; a handler of SIGBUS sees to that.
+const void *rwkv_map(int descriptor, size_t length, int *slot);
+
+// Whether bytes of a mapping were found to be there no longer.
+int rwkv_mapping_is_cut(int slot);
+
+// Ends a mapping.
+void rwkv_unmap(const void *start, size_t length, int slot);
+
+#include "RWKVLayerKernels.h"
 
 #endif

@@ -35,4 +35,21 @@ extension Architecture {
                 .bonus: .constant(0),
             ],
             turnsAttention: true))
+
+    /// cxa076 with head norms of receptance and key; cxa077 and cxa078 have the same tensors, and rotate
+    /// (RWKVInside, rwkv_inside/TimeMixer.py at 56cc141).
+    public static let cxa076r: Architecture = {
+        var timeMix = cxa076.timeMix
+        timeMix?.headNorm = .always
+        return Architecture(
+            family: cxa076.family,
+            variant: "cxa076r",
+            configurationNames: ["cxa076r"],
+            norm: cxa076.norm,
+            feedForward: cxa076.feedForward,
+            timeMix: timeMix,
+            layouts: cxa076.layouts,
+            equalities: cxa076.equalities,
+            twins: ["cxa077", "cxa078"])
+    }()
 }

@@ -1,0 +1,99 @@
+// The hot loops of a model's forward pass, each written once over a real number type and compiled for fp32 and fp64, in two tables.
+//
+// The strict table gives the same bits on every x86-64 processor: no contraction to FMA, own elementary functions, sums in an order
+// that depends neither on the instruction set nor on how many rows are computed at once. The fast table is the same source with
+// contraction.
+//
+// Whatever is not a number stays so through every kernel.
+
+#ifndef RWKV_LAYER_KERNELS_H
+#define RWKV_LAYER_KERNELS_H
+
+#include "CRWKVKernels.h"
+
+// What a table computes in: `void *` below are its numbers.
+typedef enum {
+    RWKV_REAL_F32,
+    RWKV_REAL_F64,
+} rwkv_real;
+
+typedef struct {
+    // MARK: Matrices as they stand in a file
+
+    // x[row][column] of `rows` rows, `stride` elements apart, behind each other
+    void (*widen)(rwkv_element element, const void *elements, size_t stride, size_t rows, size_t columns, void *x);
+    // y[row][output] = sum over inputs of x[row][input] weight[output][input]; `y_stride` numbers between rows of y
+    void (*product)(
+        rwkv_element element, const void *weight, size_t inputs, size_t outputs, const void *x, size_t rows, void *y,
+        size_t y_stride);
+    // y[row][output] = sum over inputs of x[row][input] weight[input][output], with `stride` elements between inputs
+    void (*product_of_columns)(
+        rwkv_element element, const void *weight, size_t stride, size_t inputs, size_t outputs, const void *x, size_t rows,
+        void *y, size_t y_stride);
+
+    // MARK: Norms
+
+    // y = x / sqrt(mean(x^2) + epsilon) weight
+    void (*rms_norm)(const void *x, size_t rows, size_t width, const void *weight, double epsilon, void *y);
+    // y = (x - mean) / sqrt(variance + epsilon) weight + bias over each of `groups` groups of `width`, weight and bias for all groups
+    void (*layer_norm)(
+        const void *x, size_t rows, size_t groups, size_t width, const void *weight, const void *bias, double epsilon, void *y);
+    // y = x / max(|x|, 1e-12)
+    void (*l2_normalise)(const void *x, size_t rows, size_t width, void *y);
+
+    // MARK: Element by element
+
+    void (*sigmoid)(size_t count, void *x);
+    void (*tanh)(size_t count, void *x);
+    // y += x
+    void (*add)(const void *x, size_t count, void *y);
+    // y *= x
+    void (*multiply)(const void *x, size_t count, void *y);
+    void (*scale)(double factor, size_t count, void *y);
+    // y[row] += x
+    void (*add_to_rows)(const void *x, size_t rows, size_t width, void *y);
+    // y[row] = x[row] factors
+    void (*multiply_rows)(const void *x, const void *factors, size_t rows, size_t width, void *y);
+    // y = silu(gate) up, in the place of gate
+    void (*swiglu)(const void *up, size_t count, void *gate);
+    // max(x, 0)^2
+    void (*relu_squared)(size_t count, void *x);
+    // y[row] = x[row] + (x[row - 1] - x[row]) share, with `previous` before the first
+    void (*lerp_shift)(const void *x, const void *previous, const void *share, size_t rows, size_t width, void *y);
+    // 1 where all are finite
+    int (*all_finite)(const void *x, size_t count);
+
+    // MARK: Attention and time mixing
+
+    // turns the first `2 * half` channels of each head, i with i + half, by an angle of each row: cosines and sines are [rows, half]
+    void (*rotate)(
+        const void *cosines, const void *sines, size_t half, size_t rows, size_t heads, size_t size, void *x);
+    // each head as often as `times` says
+    void (*repeat_heads)(const void *x, size_t rows, size_t heads, size_t size, size_t times, void *y);
+    // causal softmax attention of one head: row r sees the first `past + r + 1` of keys and values; scores: room for past + rows
+    void (*attend)(
+        const void *queries, size_t query_stride, size_t rows, const void *keys, const void *values, size_t stride, size_t past,
+        size_t size, double scale, void *scores, void *y, size_t y_stride);
+    // softmax of the first `past + r + 1` of row r, scaled before; zero what is behind them
+    void (*causal_softmax)(size_t rows, size_t columns, size_t past, double scale, void *x);
+    // omega = -softplus(-p) - 1/2, decay = exp(-exp(omega))
+    void (*decay)(const void *p, size_t count, void *omega, void *decay);
+    // y += (first - y) sigmoid(share)
+    void (*mix_residual)(const void *first, const void *share, size_t count, void *y);
+    // y *= 1 + (a - 1) mix
+    void (*scale_by_iclr)(const void *a, const void *mix, size_t rows, size_t width, void *y);
+    // y *= 1 - omega + a
+    void (*scale_by_one_minus_omega)(const void *a, const void *omega, size_t count, void *y);
+    // y += (sum over the head of r k bonus) v
+    void (*add_bonus)(
+        const void *r, const void *k, const void *bonus, const void *v, size_t rows, size_t heads, size_t size, void *y);
+    // S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r, for one head; rows of all are `stride` apart; the state is S^T: [key][value]
+    void (*wkv7)(
+        const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a, size_t rows, size_t stride,
+        size_t size, void *state, void *y);
+} rwkv_layer_kernels;
+
+// The kernels for an instruction set; NULL where this machine lacks it.
+const rwkv_layer_kernels *rwkv_layer_kernels_for(rwkv_instruction_set instruction_set, rwkv_real real, int is_strict);
+
+#endif

@@ -1,0 +1,87 @@
+// Exponential, logarithm and what is made of them, without branches, so that loops over them become vectors.
+
+#if REAL_IS_DOUBLE
+#define INTEGER int64_t
+#define EXPONENT_BIAS 1023
+#define FRACTION_BITS 52
+#define ROUNDING 0x1.8p52
+#define EXP_LOWEST -708.3
+#define EXP_HIGHEST 709.7
+#define EXP_TERMS 13
+#define LOG_TERMS 17
+// The first with zeros enough at its end that its small multiples are exact.
+#define LN2_HIGH 0x1.62e42fee00000p-1
+#define LN2_LOW 0x1.a39ef35793c76p-33
+#else
+#define INTEGER int32_t
+#define EXPONENT_BIAS 127
+#define FRACTION_BITS 23
+#define ROUNDING 0x1.8p23f
+#define EXP_LOWEST -87.3f
+#define EXP_HIGHEST 88.7f
+#define EXP_TERMS 7
+#define LOG_TERMS 8
+#define LN2_HIGH 0x1.62e400p-1f
+#define LN2_LOW 0x1.7f7d1cp-20f
+#endif
+
+// exp(x) - 1 = scale part + (scale - 1), scale a power of two; x within EXP_LOWEST and EXP_HIGHEST.
+ALWAYS_INLINE void NAME(exp_parts)(REAL x, REAL *part, REAL *scale) {
+    // Adding and taking away a number whose last bit is worth one rounds to an integer.
+    const REAL shifted = x * (REAL)0x1.71547652b82fep+0 + ROUNDING;
+    const REAL k = shifted - ROUNDING;
+    const REAL r = (x - k * LN2_HIGH) - k * LN2_LOW;
+    // r (1 + r/2 (1 + r/3 (...)))
+    REAL sum = 1;
+    for (int n = EXP_TERMS; n > 1; n--) sum = 1 + sum * r * ((REAL)1 / n);
+    const INTEGER exponent = ((INTEGER)k + EXPONENT_BIAS) << FRACTION_BITS;
+    memcpy(scale, &exponent, sizeof *scale);
+    *part = sum * r;
+}
+
+// Zero below EXP_LOWEST, where numbers begin to lose their bits, and infinity beyond EXP_HIGHEST.
+ALWAYS_INLINE REAL NAME(exponential)(REAL x) {
+    const REAL low = x < EXP_LOWEST ? EXP_LOWEST : x;
+    const REAL within = low > EXP_HIGHEST ? EXP_HIGHEST : low;
+    const REAL safe = x != x ? 0 : within;
+    REAL part, scale;
+    NAME(exp_parts)(safe, &part, &scale);
+    const REAL value = scale * part + scale;
+    const REAL bounded = x < EXP_LOWEST ? 0 : x > EXP_HIGHEST ? (REAL)__builtin_inf() : value;
+    return x != x ? x : bounded;
+}
+
+ALWAYS_INLINE REAL NAME(logistic)(REAL x) { return 1 / (1 + NAME(exponential)(-x)); }
+
+// With m = exp(-2 |x|) - 1, of which no bits are lost near zero: -m / (2 + m).
+ALWAYS_INLINE REAL NAME(hyperbolic_tangent)(REAL x) {
+    const REAL size = x < 0 ? -x : x;
+    const REAL within = size > 20 ? 20 : size;
+    REAL part, scale;
+    NAME(exp_parts)(x != x ? 0 : -2 * within, &part, &scale);
+    const REAL m = scale * part + (scale - 1);
+    const REAL value = -m / (2 + m);
+    const REAL with_sign = x < 0 ? -value : value;
+    return x != x ? x : with_sign;
+}
+
+// log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|), the logarithm by 2 artanh(e / (2 + e)).
+ALWAYS_INLINE REAL NAME(softplus)(REAL x) {
+    const REAL e = NAME(exponential)(x < 0 ? x : -x);
+    const REAL s = e / (2 + e), square = s * s;
+    REAL sum = 0;
+    for (int n = 2 * LOG_TERMS + 1; n > 1; n -= 2) sum = (sum + (REAL)1 / n) * square;
+    const REAL logarithm = 2 * (s * sum + s);
+    return (x < 0 ? 0 : x) + logarithm;
+}
+
+#undef INTEGER
+#undef EXPONENT_BIAS
+#undef FRACTION_BITS
+#undef ROUNDING
+#undef EXP_LOWEST
+#undef EXP_HIGHEST
+#undef EXP_TERMS
+#undef LOG_TERMS
+#undef LN2_HIGH
+#undef LN2_LOW

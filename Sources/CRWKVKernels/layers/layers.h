@@ -1,0 +1,73 @@
+// All kernels of layers for REAL, in a table for each instruction set; TABLE is what the tables are called.
+
+#include "reals.h"
+#include "elementary.h"
+#include "norms.h"
+#include "elementwise.h"
+#include "products.h"
+#include "mixing.h"
+
+// Each with its parameters, and their names.
+#define FOR_EACH_LAYER_KERNEL(DO)                                                                            \
+    DO(widen, (rwkv_element element, const void *elements, size_t stride, size_t rows, size_t columns, void *x), \
+       (element, elements, stride, rows, columns, x))                                                        \
+    DO(product, (rwkv_element element, const void *weight, size_t inputs, size_t outputs, const void *x, size_t rows, void *y, \
+                 size_t y_stride), (element, weight, inputs, outputs, x, rows, y, y_stride))                 \
+    DO(product_of_columns, (rwkv_element element, const void *weight, size_t stride, size_t inputs, size_t outputs, const void *x, \
+                            size_t rows, void *y, size_t y_stride),                                          \
+       (element, weight, stride, inputs, outputs, x, rows, y, y_stride))                                     \
+    DO(rms_norm, (const void *x, size_t rows, size_t width, const void *weight, double epsilon, void *y),    \
+       (x, rows, width, weight, epsilon, y))                                                                 \
+    DO(layer_norm, (const void *x, size_t rows, size_t groups, size_t width, const void *weight, const void *bias, double epsilon, \
+                    void *y), (x, rows, groups, width, weight, bias, epsilon, y))                            \
+    DO(l2_normalise, (const void *x, size_t rows, size_t width, void *y), (x, rows, width, y))               \
+    DO(sigmoid, (size_t count, void *x), (count, x))                                                         \
+    DO(tanh, (size_t count, void *x), (count, x))                                                            \
+    DO(add, (const void *x, size_t count, void *y), (x, count, y))                                           \
+    DO(multiply, (const void *x, size_t count, void *y), (x, count, y))                                      \
+    DO(scale, (double factor, size_t count, void *y), (factor, count, y))                                    \
+    DO(add_to_rows, (const void *x, size_t rows, size_t width, void *y), (x, rows, width, y))                \
+    DO(multiply_rows, (const void *x, const void *factors, size_t rows, size_t width, void *y), (x, factors, rows, width, y)) \
+    DO(swiglu, (const void *up, size_t count, void *gate), (up, count, gate))                                \
+    DO(relu_squared, (size_t count, void *x), (count, x))                                                    \
+    DO(lerp_shift, (const void *x, const void *previous, const void *share, size_t rows, size_t width, void *y), \
+       (x, previous, share, rows, width, y))                                                                 \
+    DO(rotate, (const void *cosines, const void *sines, size_t half, size_t rows, size_t heads, size_t size, void *x), \
+       (cosines, sines, half, rows, heads, size, x))                                                         \
+    DO(repeat_heads, (const void *x, size_t rows, size_t heads, size_t size, size_t times, void *y), (x, rows, heads, size, times, y)) \
+    DO(attend, (const void *queries, size_t query_stride, size_t rows, const void *keys, const void *values, size_t stride, \
+                size_t past, size_t size, double scale, void *scores, void *y, size_t y_stride),             \
+       (queries, query_stride, rows, keys, values, stride, past, size, scale, scores, y, y_stride))          \
+    DO(causal_softmax, (size_t rows, size_t columns, size_t past, double scale, void *x), (rows, columns, past, scale, x)) \
+    DO(decay, (const void *p, size_t count, void *omega, void *decay), (p, count, omega, decay))             \
+    DO(mix_residual, (const void *first, const void *share, size_t count, void *y), (first, share, count, y)) \
+    DO(scale_by_iclr, (const void *a, const void *mix, size_t rows, size_t width, void *y), (a, mix, rows, width, y)) \
+    DO(scale_by_one_minus_omega, (const void *a, const void *omega, size_t count, void *y), (a, omega, count, y)) \
+    DO(add_bonus, (const void *r, const void *k, const void *bonus, const void *v, size_t rows, size_t heads, size_t size, void *y), \
+       (r, k, bonus, v, rows, heads, size, y))                                                               \
+    DO(wkv7, (const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a, size_t rows, size_t stride, \
+              size_t size, void *state, void *y), (r, w, k, v, kk, a, rows, stride, size, state, y))
+
+#define FUNCTION(KERNEL, SUFFIX) NAME(KERNEL##_##SUFFIX)
+#define ENTRY_baseline(KERNEL, PARAMETERS, NAMES) static void FUNCTION(KERNEL, baseline) PARAMETERS { NAME(KERNEL) NAMES; }
+#define ENTRY_avx2(KERNEL, PARAMETERS, NAMES) TARGET_AVX2 static void FUNCTION(KERNEL, avx2) PARAMETERS { NAME(KERNEL) NAMES; }
+#define ENTRY_avx512(KERNEL, PARAMETERS, NAMES) TARGET_AVX512 static void FUNCTION(KERNEL, avx512) PARAMETERS { NAME(KERNEL) NAMES; }
+#define FIELD_baseline(KERNEL, PARAMETERS, NAMES) .KERNEL = FUNCTION(KERNEL, baseline),
+#define FIELD_avx2(KERNEL, PARAMETERS, NAMES) .KERNEL = FUNCTION(KERNEL, avx2),
+#define FIELD_avx512(KERNEL, PARAMETERS, NAMES) .KERNEL = FUNCTION(KERNEL, avx512),
+#define KERNELS(SUFFIX, TARGET)                                                                              \
+    FOR_EACH_LAYER_KERNEL(ENTRY_##SUFFIX)                                                                    \
+    TARGET static int FUNCTION(all_finite, SUFFIX)(const void *x, size_t count) { return NAME(all_finite)(x, count); } \
+    const rwkv_layer_kernels TABLE(NAME(SUFFIX)) = {                                                         \
+        FOR_EACH_LAYER_KERNEL(FIELD_##SUFFIX).all_finite = FUNCTION(all_finite, SUFFIX)};
+FOR_EACH_INSTRUCTION_SET(KERNELS)
+
+#undef FOR_EACH_LAYER_KERNEL
+#undef FUNCTION
+#undef ENTRY_baseline
+#undef ENTRY_avx2
+#undef ENTRY_avx512
+#undef FIELD_baseline
+#undef FIELD_avx2
+#undef FIELD_avx512
+#undef KERNELS

@@ -1,0 +1,90 @@
+// What mixes tokens: attention, and the recurrence of RWKV-7.
+
+ALWAYS_INLINE void NAME(rotate)(
+    const REAL *cosines, const REAL *sines, size_t half, size_t rows, size_t heads, size_t size, REAL *x) {
+    for (size_t row = 0; row < rows; row++, cosines += half, sines += half)
+        for (size_t head = 0; head < heads; head++, x += size)
+            for (size_t i = 0; i < half; i++) {
+                const REAL a = x[i], b = x[i + half];
+                x[i] = a * cosines[i] - b * sines[i];
+                x[i + half] = b * cosines[i] + a * sines[i];
+            }
+}
+
+ALWAYS_INLINE void NAME(repeat_heads)(const REAL *x, size_t rows, size_t heads, size_t size, size_t times, REAL *y) {
+    for (size_t head = 0; head < rows * heads; head++, x += size)
+        for (size_t time = 0; time < times; time++, y += size) memcpy(y, x, size * sizeof *x);
+}
+
+// Softmax of scaled scores; gives what their exponentials, which they become, are to be divided by.
+ALWAYS_INLINE REAL NAME(exponentials)(REAL *scores, size_t count, REAL scale) {
+    REAL largest = scores[0];
+    for (size_t i = 1; i < count; i++) largest = scores[i] > largest ? scores[i] : largest;
+    for (size_t i = 0; i < count; i++) scores[i] = NAME(exponential)((scores[i] - largest) * scale);
+    return NAME(sum)(scores, count);
+}
+
+ALWAYS_INLINE void NAME(attend)(
+    const REAL *queries, size_t query_stride, size_t rows, const REAL *keys, const REAL *values, size_t stride, size_t past,
+    size_t size, double scale, REAL *scores, REAL *y, size_t y_stride) {
+    for (size_t row = 0; row < rows; row++, queries += query_stride, y += y_stride) {
+        const size_t count = past + row + 1;
+        for (size_t i = 0; i < count; i++) scores[i] = NAME(dot)(queries, keys + i * stride, size);
+        const REAL sum = NAME(exponentials)(scores, count, (REAL)scale);
+        for (size_t channel = 0; channel < size; channel++) y[channel] = 0;
+        for (size_t i = 0; i < count; i++)
+            for (size_t channel = 0; channel < size; channel++) y[channel] += scores[i] * values[i * stride + channel];
+        for (size_t channel = 0; channel < size; channel++) y[channel] /= sum;
+    }
+}
+
+ALWAYS_INLINE void NAME(causal_softmax)(size_t rows, size_t columns, size_t past, double scale, REAL *x) {
+    for (size_t row = 0; row < rows; row++, x += columns) {
+        const size_t count = past + row + 1;
+        const REAL sum = NAME(exponentials)(x, count, (REAL)scale);
+        for (size_t i = 0; i < count; i++) x[i] /= sum;
+        for (size_t i = count; i < columns; i++) x[i] = 0;
+    }
+}
+
+ALWAYS_INLINE void NAME(add_bonus)(
+    const REAL *r, const REAL *k, const REAL *bonus, const REAL *v, size_t rows, size_t heads, size_t size, REAL *y) {
+    for (size_t head = 0; head < rows * heads; head++, r += size, k += size, v += size, y += size) {
+        const REAL *own = bonus + head % heads * size;
+        REAL sum = 0;
+        for (size_t i = 0; i < size; i++) sum += r[i] * k[i] * own[i];
+        for (size_t i = 0; i < size; i++) y[i] += sum * v[i];
+    }
+}
+
+// `width` values of the state from `v` on: they do not depend on the others, and stay in the first-level cache over all rows.
+ALWAYS_INLINE void NAME(wkv7_values)(
+    const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
+    size_t size, REAL *state, REAL *y, const int width) {
+    for (size_t row = 0; row < rows; row++) {
+        REAL removed[2 * LANES] = {0}, sums[2 * LANES] = {0};
+        for (size_t j = 0; j < size; j++)
+            for (int lane = 0; lane < width; lane++) removed[lane] += state[j * size + lane] * kk[j];
+        for (size_t j = 0; j < size; j++) {
+            const REAL replaced = kk[j] * a[j];
+            for (int lane = 0; lane < width; lane++) {
+                const REAL old = state[j * size + lane];
+                const REAL new = old * w[j] - removed[lane] * replaced + v[lane] * k[j];
+                state[j * size + lane] = new;
+                sums[lane] += new * r[j];
+            }
+        }
+        for (int lane = 0; lane < width; lane++) y[lane] = sums[lane];
+        r += stride, w += stride, k += stride, v += stride, kk += stride, a += stride, y += stride;
+    }
+}
+
+ALWAYS_INLINE void NAME(wkv7)(
+    const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
+    size_t size, REAL *state, REAL *y) {
+    size_t start = 0;
+    for (; start + 2 * LANES <= size; start += 2 * LANES)
+        NAME(wkv7_values)(r, w, k, v + start, kk, a, rows, stride, size, state + start, y + start, 2 * LANES);
+    if (start < size)
+        NAME(wkv7_values)(r, w, k, v + start, kk, a, rows, stride, size, state + start, y + start, (int)(size - start));
+}

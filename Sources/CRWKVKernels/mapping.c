@@ -1,0 +1,71 @@
+// Files in memory that may become shorter while they are there: reading behind their end raises SIGBUS, which ends a process.
+
+#define _GNU_SOURCE
+#include "CRWKVKernels.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <threads.h>
+#include <unistd.h>
+
+enum { MAPPING_LIMIT = 4096 };
+
+static struct {
+    _Atomic(uintptr_t) start;
+    _Atomic(size_t) length;
+    atomic_int is_cut;
+} mappings[MAPPING_LIMIT];
+
+static once_flag once = ONCE_FLAG_INIT;
+static struct sigaction previous;
+static uintptr_t page_size;
+
+// Puts zeros in the place of what the file no longer has, and notes that.
+static void on_bus_error(int number, siginfo_t *info, void *context) {
+    (void)context;
+    const uintptr_t address = (uintptr_t)info->si_addr;
+    for (int slot = 0; slot < MAPPING_LIMIT; slot++) {
+        const uintptr_t start = mappings[slot].start;
+        const size_t length = mappings[slot].length;
+        if (start == 0 || address < start || address - start >= length) continue;
+        mappings[slot].is_cut = 1;
+        const uintptr_t page = address & ~(page_size - 1);
+        if (mmap((void *)page, start + length - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == (void *)page) return;
+    }
+    // Not ours: it happens again when this returns.
+    sigaction(number, &previous, NULL);
+}
+
+static void install(void) {
+    page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+    struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, &action, &previous);
+}
+
+const void *rwkv_map(int descriptor, size_t length, int *slot) {
+    call_once(&once, install);
+    void *start = mmap(NULL, length, PROT_READ, MAP_SHARED, descriptor, 0);
+    if (start == MAP_FAILED) return NULL;
+    for (int candidate = 0; candidate < MAPPING_LIMIT; candidate++) {
+        uintptr_t none = 0;
+        // Nothing is at address one: the slot is taken, and matches no address until its length is there.
+        if (!atomic_compare_exchange_strong(&mappings[candidate].start, &none, 1)) continue;
+        mappings[candidate].is_cut = 0;
+        mappings[candidate].length = length;
+        mappings[candidate].start = (uintptr_t)start;
+        *slot = candidate;
+        return start;
+    }
+    munmap(start, length);
+    return NULL;
+}
+
+int rwkv_mapping_is_cut(int slot) { return mappings[slot].is_cut; }
+
+void rwkv_unmap(const void *start, size_t length, int slot) {
+    mappings[slot].length = 0;
+    mappings[slot].start = 0;
+    munmap((void *)start, length);
+}

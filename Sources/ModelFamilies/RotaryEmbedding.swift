@@ -1,0 +1,93 @@
+import CheckpointFiles
+import CheckpointJSON
+
+/// The rotation of queries and keys by position: as config.json gives it, whichever keys that transformers has used.
+public struct RotaryEmbedding: Sendable, Hashable {
+    /// The base of the wavelengths.
+    public let theta: Double
+    /// `default`, `linear`, `llama3`, `yarn`, ...: how wavelengths are stretched.
+    public let type: String
+    /// The numbers that the type goes by: `factor`, ...
+    public let parameters: [String: Double]
+    /// Those that it has for each wavelength: `long_factor`, ...
+    public let lists: [String: [Double]]
+
+    /// Those that can be computed.
+    public static let knownTypes: Set<String> = ["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
+
+    /// The rotation without anything stretched.
+    public var plain: RotaryEmbedding { RotaryEmbedding(theta: theta) }
+
+    /// Wavelengths by theta alone.
+    public init(theta: Double) {
+        (self.theta, type, parameters, lists) = (theta, "default", [:], [:])
+    }
+
+    /// The rotation that a configuration speaks of; nil where it gives none.
+    ///
+    /// - Parameters:
+    ///   - configuration: in whatever form.
+    ///   - assumedTheta: the base where it gives none.
+    /// - Throws: ``CheckpointError`` of category `malformed`.
+    init?(_ configuration: ModelConfiguration, assumedTheta: Double?) throws(CheckpointError) {
+        let root = configuration.root
+        // transformers 5 keeps all in rope_parameters, those before it theta apart from rope_scaling, which still counts.
+        var members: [String: JSONValue] = [:]
+        for key in ["rope_parameters", "rope_scaling"] {
+            switch root[key] ?? .null {
+            case .null: break
+            case .object(let object): members.merge(object) { $1 }
+            default: throw configuration.malformed(key, expected: "an object")
+            }
+        }
+        let theta = [members["rope_theta"], root["rope_theta"]].compactMap { $0 == .null ? nil : $0 }.first
+        guard let theta = theta ?? assumedTheta.map({ .number($0) }) else { return nil }
+        guard let theta = theta.double, theta > 0, theta.isFinite else {
+            throw configuration.malformed("rope_theta", expected: "a number above zero")
+        }
+        self.theta = theta
+        let type = members["rope_type"] ?? members["type"] ?? .string("default")
+        guard let name = type.string else { throw configuration.malformed("rope_type", expected: "text") }
+        self.type = name
+        var parameters = members.compactMapValues { $0.double ?? $0.bool.map { $0 ? 1 : 0 } }
+        parameters["rope_theta"] = nil
+        parameters["partial_rotary_factor"] =
+            parameters["partial_rotary_factor"] ?? root["partial_rotary_factor"]?.double
+        if parameters["partial_rotary_factor"] == 1 { parameters["partial_rotary_factor"] = nil }
+        // Some keep these beside the rotation; the lengths of pretraining count more there.
+        let maximum = try configuration.positive("max_position_embeddings")
+        if ["dynamic", "longrope"].contains(name) { parameters["max_position_embeddings"] = maximum }
+        if ["yarn", "longrope"].contains(name) {
+            parameters["original_max_position_embeddings"] =
+                try configuration.positive("original_max_position_embeddings")
+                ?? parameters["original_max_position_embeddings"] ?? maximum
+        }
+        for parameter in Self.requiredParameters[name] ?? [] {
+            guard let value = parameters[parameter], value > 0, value.isFinite else {
+                throw CheckpointError(
+                    .malformed, path: configuration.path, "the rotation of type \"\(name)\" has no \(parameter)",
+                    expected: "a number above zero", found: members[parameter]?.description)
+            }
+        }
+        self.parameters = parameters
+        var lists: [String: [Double]] = [:]
+        for key in name == "longrope" ? ["short_factor", "long_factor"] : [] {
+            let list = members[key]?.array?.compactMap(\.double) ?? []
+            guard !list.isEmpty, list.count == members[key]?.array?.count, list.allSatisfy({ $0 > 0 && $0.isFinite })
+            else {
+                throw CheckpointError(
+                    .malformed, path: configuration.path, "the rotation of type \"\(name)\" has no \(key)",
+                    expected: "numbers above zero", found: members[key]?.description)
+            }
+            lists[key] = list
+        }
+        self.lists = lists
+    }
+
+    private static let requiredParameters: [String: [String]] = [
+        "linear": ["factor"], "yarn": ["factor", "original_max_position_embeddings"],
+        "dynamic": ["factor", "max_position_embeddings"],
+        "longrope": ["max_position_embeddings", "original_max_position_embeddings"],
+        "llama3": ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"],
+    ]
+}

@@ -1,0 +1,182 @@
+public import CheckpointFiles
+public import ModelFamilies
+public import RWKVLayers
+public import RWKVNumerics
+
+/// A model that runs: its weights where they stand in their files, in the type in which they are stored.
+///
+///     let model = try Model<Float>(checkpoint, description)
+///     var state = model.start(length: tokens.count)
+///     let hidden = try model.hidden(tokens, &state, kernels)
+///     let logits = model.logits(hidden, kernels)
+public struct Model<Element: Real>: Sendable {
+    /// The checkpoint that it was read from.
+    public let checkpoint: Checkpoint
+    /// What it is.
+    public let description: ModelDescription
+    /// Front to back.
+    public let layers: [Layer<Element>]
+    /// How many tokens it knows.
+    public var vocabulary: Int { embedding.outputs }
+    /// Numbers in the residual stream of a token (C).
+    public var width: Int { embedding.inputs }
+
+    let embedding: StoredMatrix
+    let embeddingNorm: Norm<Element>?
+    let finalNorm: Norm<Element>
+    let head: StoredMatrix
+    let memory: TensorMemory
+
+    /// What a model remembers of the tokens before: copied, it is saved; put back, restored.
+    public struct State: Sendable, Equatable {
+        /// How many tokens there were.
+        public internal(set) var position = 0
+        /// How many tokens the sequence was said to have, by which some rotations decide.
+        public let length: Int
+        /// Layer by layer.
+        public internal(set) var layers: [LayerState<Element>]
+    }
+
+    /// The state at the start of a sequence.
+    ///
+    /// - Parameter length: how many tokens the sequence will have; rotations of type `dynamic` and `longrope` depend on it.
+    /// - Returns: the state.
+    public func start(length: Int) -> State {
+        var layer = LayerState<Element>()
+        layer.mixerShift = Array(repeating: 0, count: width)
+        layer.feedForwardShift = layer.mixerShift
+        let sizes = description.dimensions
+        let heads = sizes[.heads] ?? 0
+        let size = sizes[.headSize] ?? 0
+        return State(
+            length: length,
+            layers: description.layers.map { kind in
+                var layer = layer
+                if kind == .rwkv7 { layer.matrices = Array(repeating: 0, count: heads * size * size) }
+                return layer
+            })
+    }
+
+    /// What stands between parts of a model.
+    public enum Stage: Sendable, Hashable {
+        /// The residual stream in front of the layers.
+        case embedding
+        /// What the mixer of a layer adds to the stream.
+        case mixed(layer: Int)
+        /// The residual stream behind a layer.
+        case layer(Int)
+    }
+
+    /// The residual stream behind all layers.
+    ///
+    /// - Parameters:
+    ///   - tokens: those that follow what the state has seen; at least one.
+    ///   - state: what was before; carried on.
+    ///   - kernels: what it is computed with.
+    ///   - observe: is shown what stands between the parts, front to back.
+    /// - Returns: [tokens, C].
+    /// - Throws: ``CheckpointError``: `malformed` for tokens that there are not, and where a weight is not finite; `inputOutput` where a
+    ///   file became shorter.
+    public func hidden(
+        _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>,
+        observe: (Stage, Matrix<Element>) throws -> Void = { _, _ in }
+    ) throws -> Matrix<Element> {
+        let h = try embedded(tokens, kernels)
+        try observe(.embedding, h)
+        let rotations = rotations(state.position..<state.position + tokens.count, length: state.length)
+        var first = firstValues
+        for (number, layer) in layers.enumerated() {
+            let mixed = layer.mixed(h, &state.layers[number], first: &first, rotations: rotations, kernels)
+            try observe(.mixed(layer: number), mixed)
+            kernels.add(mixed, to: h)
+            kernels.add(layer.fed(h, &state.layers[number], kernels), to: h)
+            try check(h, layer: number, kernels)
+            try observe(.layer(number), h)
+        }
+        state.position += tokens.count
+        return h
+    }
+
+    /// The residual stream in front of the layers.
+    ///
+    /// - Parameters:
+    ///   - tokens: at least one.
+    ///   - kernels: what it is computed with.
+    /// - Returns: [tokens, C].
+    /// - Throws: as ``hidden(_:_:_:observe:)``.
+    public func embedded(_ tokens: [Int], _ kernels: Kernels<Element>) throws(CheckpointError) -> Matrix<Element> {
+        guard !tokens.isEmpty else {
+            throw CheckpointError(.malformed, path: checkpoint.path, "there are no tokens to run it on")
+        }
+        if let token = tokens.first(where: { !(0..<vocabulary ~= $0) }) {
+            throw CheckpointError(
+                .malformed, path: checkpoint.path, "the model has no such token", expected: "0 to \(vocabulary - 1)",
+                found: "\(token)")
+        }
+        var h = kernels.gather(embedding, rows: tokens)
+        if let embeddingNorm { h = embeddingNorm(h, kernels) }
+        try check(h, layer: nil, kernels)
+        return h
+    }
+
+    /// What the first layers are to do about first values.
+    public var firstValues: FirstValues<Element> {
+        description.firstValues == .layer0 ? .wanted : .ofTimeMixing
+    }
+
+    /// How tokens at these positions are turned.
+    ///
+    /// - Parameters:
+    ///   - positions: of the tokens.
+    ///   - length: of the whole sequence.
+    /// - Returns: for each kind of layer.
+    public func rotations(_ positions: Range<Int>, length: Int) -> Layer<Element>.Rotations {
+        guard let rotary = description.rotary, let size = description.dimensions[.headSize] else {
+            return .init(attention: nil, timeMixing: nil)
+        }
+        func rotation(_ rotary: RotaryEmbedding) -> Rotation<Element> {
+            Rotation(RotaryFrequencies(rotary, headSize: size, length: length), positions: positions)
+        }
+        let hasAttention = description.layers.contains { $0 != .rwkv7 }
+        let turnsTimeMixing = description.architecture.timeMix?.rotary == .teacher
+        return .init(
+            attention: hasAttention && description.turnsAttention ? rotation(rotary) : nil,
+            timeMixing: turnsTimeMixing ? rotation(description.stretchesTimeMixing ? rotary : rotary.plain) : nil)
+    }
+
+    /// Logits: the head's product with what the final norm makes of the residual stream.
+    ///
+    /// - Parameters:
+    ///   - hidden: [tokens, C], behind all layers.
+    ///   - kernels: what it is computed with.
+    /// - Returns: [tokens, V].
+    /// - Throws: ``CheckpointError``, as ``hidden(_:_:_:observe:)``.
+    public func logits(_ hidden: Matrix<Element>, _ kernels: Kernels<Element>) throws(CheckpointError)
+        -> Matrix<Element>
+    {
+        let logits = kernels.product(finalNorm(hidden, kernels), head)
+        try check(logits, layer: nil, kernels)
+        return logits
+    }
+
+    /// Finds out why numbers are not finite, where they are not.
+    private func check(
+        _ x: Matrix<Element>, layer: Int?, _ kernels: Kernels<Element>
+    ) throws(CheckpointError) {
+        try memory.check()
+        guard !kernels.areFinite(x) else { return }
+        let own = description.positions.filter { $0.key.layer == layer }.map { checkpoint.tensors[$0.value] }
+            .sorted { $0.byteRange.lowerBound < $1.byteRange.lowerBound }
+        for (tensor, scan) in zip(own, try checkpoint.scan(own, statistics: true, sha256: false, threads: 2)) {
+            guard let statistics = scan.statistics, statistics.nans + statistics.infinities > 0 else { continue }
+            throw CheckpointError(
+                .malformed, path: checkpoint.files[tensor.file].path,
+                "a weight is not finite, and what is computed with it is not either", tensor: tensor.name,
+                found: "\(statistics.nans) NaN, \(statistics.infinities) Inf")
+        }
+        throw CheckpointError(
+            .malformed, path: checkpoint.path,
+            layer.map { "layer \($0) gives numbers that are not finite, though its weights are" }
+                ?? "embedding or head give numbers that are not finite, though their weights are")
+    }
+}

@@ -1,0 +1,222 @@
+import CRWKVKernels
+public import CheckpointFiles
+public import ModelFamilies
+import RWKVLayers
+import RWKVNumerics
+
+extension Model {
+    /// A model of a checkpoint; no weight but vectors is read before it is used.
+    ///
+    /// - Parameters:
+    ///   - checkpoint: of a described family.
+    ///   - description: what it was found to be.
+    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` where tensors are missing or of wrong sizes, quantised, or something
+    ///   that equations depend on is not known.
+    public init(_ checkpoint: Checkpoint, _ description: ModelDescription) throws(CheckpointError) {
+        let reader = try WeightReader<Element>(checkpoint, description)
+        self.checkpoint = checkpoint
+        self.description = description
+        memory = reader.memory
+        embedding = try reader.matrix(.embedding)
+        head = description.positions[TensorPlace(role: .head)] == nil ? embedding : try reader.matrix(.head)
+        embeddingNorm =
+            description.architecture.hasEmbeddingNorm
+            ? try reader.norm(.embeddingNormWeight, .embeddingNormBias) : nil
+        finalNorm = try reader.norm(.finalNormWeight, .finalNormBias)
+        var layers: [Layer<Element>] = []
+        for layer in description.layers.indices { layers.append(try reader.layer(layer)) }
+        self.layers = layers
+    }
+}
+
+/// Finds a model's weights by their roles.
+private struct WeightReader<Element: Real> {
+    let checkpoint: Checkpoint
+    let description: ModelDescription
+    let layout: TensorLayout
+    let memory: TensorMemory
+    private let epsilon: Double
+
+    init(_ checkpoint: Checkpoint, _ description: ModelDescription) throws(CheckpointError) {
+        if let obstacle = description.runningObstacle {
+            throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: \(obstacle)")
+        }
+        guard let layout = description.layout, let epsilon = description.epsilon else {
+            throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: it has no tensors")
+        }
+        self.checkpoint = checkpoint
+        self.description = description
+        self.layout = layout
+        self.epsilon = epsilon
+        memory = TensorMemory(checkpoint)
+    }
+
+    private func tensor(_ role: TensorRole, _ layer: Int?) -> TensorInfo? {
+        description.positions[TensorPlace(role: role, layer: layer)].map { checkpoint.tensors[$0] }
+    }
+
+    private func missing(_ role: TensorRole, _ layer: Int?) -> CheckpointError {
+        CheckpointError(
+            .malformed, path: checkpoint.path, "a tensor of the model is missing",
+            tensor: layout.name(of: role, layer: layer) ?? role.rawValue)
+    }
+
+    func matrix(_ role: TensorRole, _ layer: Int? = nil) throws(CheckpointError) -> StoredMatrix {
+        guard let tensor = tensor(role, layer), tensor.shape.count == 2, let element = tensor.dtype.kernelElement else {
+            throw missing(role, layer)
+        }
+        let bytes = try memory.bytes(of: tensor)
+        // Low-rank matrices are [inputs, outputs], all others [outputs, inputs].
+        return StoredMatrix(
+            bytes.start, element, shape: (tensor.shape[0], tensor.shape[1]),
+            isByInput: role.isByInput != layout.isTransposed(role), owner: bytes.owner)
+    }
+
+    private func optionalVector(_ role: TensorRole, _ layer: Int?) throws(CheckpointError) -> [Element]? {
+        guard let tensor = tensor(role, layer) else { return nil }
+        guard let element = tensor.dtype.kernelElement else { throw missing(role, layer) }
+        let bytes = try memory.bytes(of: tensor)
+        return StoredMatrix(
+            bytes.start, element, shape: (1, tensor.elementCount), isByInput: false, owner: bytes.owner
+        ).numbers()
+    }
+
+    private func vector(_ role: TensorRole, _ layer: Int?) throws(CheckpointError) -> [Element] {
+        guard let vector = try optionalVector(role, layer) else { throw missing(role, layer) }
+        return vector
+    }
+
+    func norm(_ weight: TensorRole, _ bias: TensorRole, _ layer: Int? = nil) throws(CheckpointError) -> Norm<Element> {
+        switch description.architecture.norm {
+        case .rms: .rms(weight: try vector(weight, layer), epsilon: epsilon)
+        case .layer: .layer(weight: try vector(weight, layer), bias: try vector(bias, layer), epsilon: epsilon)
+        }
+    }
+
+    private func linear(
+        _ weight: TensorRole, _ bias: TensorRole?, _ layer: Int
+    ) throws(CheckpointError) -> Linear<Element> {
+        let vector: [Element]? = if let bias { try optionalVector(bias, layer) } else { nil }
+        return Linear(weight: try matrix(weight, layer), bias: vector)
+    }
+
+    private func lowRank(
+        _ base: TensorRole?, _ down: TensorRole, _ up: TensorRole, _ activation: LowRank<Element>.Activation,
+        _ layer: Int
+    ) throws(CheckpointError) -> LowRank<Element> {
+        let vector: [Element]? = if let base { try vector(base, layer) } else { nil }
+        return LowRank(
+            base: vector, down: try matrix(down, layer), up: try matrix(up, layer), activation: activation)
+    }
+
+    private func headNorms(
+        _ query: TensorRole, _ key: TensorRole, _ layer: Int
+    ) throws(CheckpointError) -> HeadNorms<Element>? {
+        guard let weight = try optionalVector(query, layer) else { return nil }
+        return HeadNorms(query: weight, key: try vector(key, layer), epsilon: epsilon)
+    }
+
+    func layer(_ layer: Int) throws(CheckpointError) -> Layer<Element> {
+        let mixer: Layer<Element>.Mixer =
+            switch description.layers[layer] {
+            case .gqa, .mha: .attention(try attention(layer))
+            case .rwkv7: .wkv7(try timeMix(layer))
+            }
+        let feedForward: FeedForward<Element> =
+            switch description.architecture.feedForward {
+            case .swiGLU:
+                .swiGLU(
+                    gate: try linear(.feedForwardGate, nil, layer), up: try linear(.feedForwardUp, nil, layer),
+                    down: try linear(.feedForwardDown, nil, layer))
+            case .channelMix:
+                .channelMix(
+                    share: try vector(.channelMixShift, layer), key: try linear(.channelMixKey, nil, layer),
+                    value: try linear(.channelMixValue, nil, layer))
+            }
+        return Layer(
+            mixerNorm: try norm(.mixerNormWeight, .mixerNormBias, layer), mixer: mixer,
+            feedForwardNorm: try norm(.feedForwardNormWeight, .feedForwardNormBias, layer), feedForward: feedForward)
+    }
+
+    private func size(_ dimension: Dimension) throws(CheckpointError) -> Int {
+        guard let size = description.dimensions[dimension] else {
+            throw CheckpointError(
+                .malformed, path: checkpoint.path, "the model cannot be run: \(dimension.title) is not known")
+        }
+        return size
+    }
+
+    private func attention(_ layer: Int) throws(CheckpointError) -> SoftmaxAttention<Element> {
+        SoftmaxAttention(
+            heads: try size(.heads), keyValueHeads: try size(.keyValueHeads),
+            query: try linear(.queryWeight, .queryBias, layer), key: try linear(.keyWeight, .keyBias, layer),
+            value: try linear(.valueWeight, .valueBias, layer), output: try linear(.outputWeight, .outputBias, layer),
+            headNorms: try headNorms(.queryNorm, .keyNorm, layer))
+    }
+
+    private func timeMix(_ layer: Int) throws(CheckpointError) -> TimeMix<Element> {
+        guard let stages = description.architecture.timeMix else { throw missing(.receptanceWeight, layer) }
+        let tokenShift: TokenShift<Element> =
+            switch stages.tokenShift {
+            case .none: .none
+            case .lerp:
+                .lerp(
+                    receptance: try vector(.shiftReceptance, layer), decay: try vector(.shiftDecay, layer),
+                    key: try vector(.shiftKey, layer), value: try vector(.shiftValue, layer),
+                    iclr: try vector(.shiftICLR, layer), gate: try vector(.shiftGate, layer))
+            }
+        let removalKey: RemovalKey<Element> =
+            switch stages.removalKey {
+            case .key: .key
+            case .scaledKey: .scaledKey(try vector(.removalKeyScale, layer))
+            }
+        let keyScale: KeyScale<Element> =
+            switch stages.keyScale {
+            case .iclr: .iclr(mix: try vector(.keyICLRMix, layer))
+            case .oneMinusOmega: .oneMinusOmega
+            }
+        let outputNorm: OutputNorm<Element> =
+            switch stages.outputNorm {
+            case .headScale: .headScale
+            case .groupNorm:
+                .groupNorm(
+                    weight: try vector(.groupNormWeight, layer), bias: try vector(.groupNormBias, layer),
+                    epsilon: description.groupNormEpsilon ?? epsilon)
+            }
+        return TimeMix(
+            heads: try size(.heads), keyValueHeads: try size(.keyValueHeads), tokenShift: tokenShift,
+            receptance: try linear(.receptanceWeight, .receptanceBias, layer),
+            key: try linear(.timeMixKeyWeight, .timeMixKeyBias, layer),
+            value: try linear(.timeMixValueWeight, .timeMixValueBias, layer),
+            output: try linear(.timeMixOutputWeight, .timeMixOutputBias, layer),
+            headNorms: try headNorms(.receptanceNorm, .timeMixKeyNorm, layer),
+            decay: try lowRank(.decayBase, .decayDown, .decayUp, .tanh, layer),
+            iclr: try lowRank(.iclrBase, .iclrDown, .iclrUp, .none, layer),
+            gate: try lowRank(nil, .gateDown, .gateUp, .sigmoid, layer),
+            valueResidual: try residual(.valueResidualBase, .valueResidualDown, .valueResidualUp, layer),
+            valueResidualPlace: stages.valueResidual,
+            keyResidual: stages.hasKeyResidual
+                ? try residual(.keyResidualBase, .keyResidualDown, .keyResidualUp, layer) : nil,
+            removalKey: removalKey, keyScale: keyScale, outputNorm: outputNorm, bonus: try vector(.bonus, layer))
+    }
+
+    /// What the first layer need not have.
+    private func residual(
+        _ base: TensorRole, _ down: TensorRole, _ up: TensorRole, _ layer: Int
+    ) throws(CheckpointError) -> Residual<Element>? {
+        guard tensor(base, layer) != nil else { return nil }
+        return Residual(share: try lowRank(base, down, up, .none, layer))
+    }
+}
+
+extension TensorRole {
+    /// Whether its matrix is [inputs, outputs], as RWKV's own code stores low-rank matrices.
+    fileprivate var isByInput: Bool {
+        switch self {
+        case .decayDown, .decayUp, .iclrDown, .iclrUp, .valueResidualDown, .valueResidualUp, .keyResidualDown,
+            .keyResidualUp, .gateDown, .gateUp:
+            true
+        default: false
+        }
+    }
+}

@@ -1,0 +1,117 @@
+public import ModelFamilies
+public import RWKVNumerics
+
+/// Cosines and sines for the tokens at hand: those by which channels i and i + R/2 of each head are turned.
+public struct Rotation<Element: Real> {
+    let cosines: Matrix<Element>
+    let sines: Matrix<Element>
+
+    /// The rotation of tokens that stand one behind the other.
+    ///
+    /// - Parameters:
+    ///   - frequencies: of the model.
+    ///   - positions: of the tokens.
+    public init(_ frequencies: RotaryFrequencies, positions: Range<Int>) {
+        var cosines: [Element] = []
+        var sines: [Element] = []
+        for position in positions {
+            for frequency in frequencies.inverse {
+                // transformers computes angles in fp32, and models were trained with them.
+                let (sine, cosine) = sineAndCosine(Double(Float(position) * frequency))
+                cosines.append(Element(cosine * frequencies.factor))
+                sines.append(Element(sine * frequencies.factor))
+            }
+        }
+        self.cosines = Matrix(cosines, columns: frequencies.inverse.count)
+        self.sines = Matrix(sines, columns: frequencies.inverse.count)
+    }
+
+    /// Turns each head of `size` channels, in place.
+    func apply(to x: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) {
+        kernels.rotate(x, size: size, cosines: cosines, sines: sines)
+    }
+}
+
+/// By how much each pair of channels is turned from one token to the next.
+/// (transformers, modeling_rope_utils.py; the types are named as there.)
+public struct RotaryFrequencies: Sendable, Hashable {
+    /// In radians: theta^(-2i/R), and what the type makes of it.
+    public let inverse: [Float]
+    /// What cosines and sines are multiplied with.
+    public let factor: Double
+
+    /// The frequencies of a model's rotation.
+    ///
+    /// - Parameters:
+    ///   - rotary: of a known type, with the parameters that it needs.
+    ///   - headSize: channels of a head, of which R are turned.
+    ///   - length: how many tokens the sequence will have, by which `dynamic` and `longrope` decide.
+    public init(_ rotary: RotaryEmbedding, headSize: Int, length: Int) {
+        let parameter = { rotary.parameters[$0] ?? 1 }
+        let width = Int(Double(headSize) * parameter("partial_rotary_factor"))
+        var theta = rotary.theta
+        let original = parameter("original_max_position_embeddings")
+        let maximum = parameter("max_position_embeddings")
+        let stretch = parameter("factor")
+        if rotary.type == "dynamic", width > 2 {
+            let growth = stretch * max(Double(length), maximum) / maximum - (stretch - 1)
+            theta *= exponential(Double(width) / Double(width - 2) * logarithm(growth))
+        }
+        let plain = (0..<width / 2).map { exponential(-Double(2 * $0) / Double(width) * logarithm(theta)) }
+        var factor = 1.0
+        let inverse: [Double]
+        switch rotary.type {
+        case "linear": inverse = plain.map { $0 / stretch }
+        case "llama3":
+            let (low, high) = (parameter("low_freq_factor"), parameter("high_freq_factor"))
+            inverse = plain.map { frequency in
+                let turns = original * frequency / (2 * Double.pi)
+                if turns > high { return frequency }
+                if turns < low { return frequency / stretch }
+                let share = (turns - low) / (high - low)
+                return (1 - share) * frequency / stretch + share * frequency
+            }
+        case "yarn":
+            inverse = Self.yarn(rotary, plain, width: width)
+            factor = rotary.parameters["attention_factor"] ?? Self.yarnFactor(rotary)
+        case "longrope":
+            let list = rotary.lists[Double(length) > original ? "long_factor" : "short_factor"] ?? []
+            inverse = zip(plain, list).map { $0 / $1 }
+            let stretch = rotary.parameters["factor"] ?? maximum / original
+            let growth = stretch <= 1 ? 1 : (1 + logarithm(stretch) / logarithm(original)).squareRoot()
+            factor = rotary.parameters["attention_factor"] ?? growth
+        default: inverse = plain
+        }
+        self.inverse = inverse.map { Float($0) }
+        self.factor = factor
+    }
+
+    /// Short wavelengths as they are, long ones stretched, and a ramp between.
+    private static func yarn(_ rotary: RotaryEmbedding, _ plain: [Double], width: Int) -> [Double] {
+        func parameter(_ key: String, _ assumed: Double) -> Double {
+            rotary.parameters[key].flatMap { $0 == 0 ? nil : $0 } ?? assumed
+        }
+        let original = parameter("original_max_position_embeddings", 1)
+        // The channel that turns so often over the original length.
+        func channel(turns: Double) -> Double {
+            Double(width) * logarithm(original / (turns * 2 * Double.pi)) / (2 * logarithm(rotary.theta))
+        }
+        var low = channel(turns: parameter("beta_fast", 32))
+        var high = channel(turns: parameter("beta_slow", 1))
+        if rotary.parameters["truncate"] != 0 { (low, high) = (low.rounded(.down), high.rounded(.up)) }
+        low = max(low, 0)
+        high = min(high, Double(width - 1))
+        if low == high { high += 0.001 }
+        return plain.enumerated().map { index, frequency in
+            let ramp = min(max((Double(index) - low) / (high - low), 0), 1)
+            return frequency / parameter("factor", 1) * ramp + frequency * (1 - ramp)
+        }
+    }
+
+    private static func yarnFactor(_ rotary: RotaryEmbedding) -> Double {
+        let stretch = rotary.parameters["factor"] ?? 1
+        func scale(_ share: Double) -> Double { stretch <= 1 ? 1 : 0.1 * share * logarithm(stretch) + 1 }
+        let (share, shareOfAll) = (rotary.parameters["mscale"] ?? 0, rotary.parameters["mscale_all_dim"] ?? 0)
+        return share != 0 && shareOfAll != 0 ? scale(share) / scale(shareOfAll) : scale(1)
+    }
+}

@@ -1,0 +1,249 @@
+import CRWKVKernels
+
+// The other kernels, with the shapes that they work on. `[tokens, ...]` are matrices with a row for each token.
+extension Kernels {
+    /// Rows of a matrix as it stands in a file, widened: those of an embedding.
+    ///
+    /// - Parameters:
+    ///   - weight: [outputs, inputs].
+    ///   - rows: numbers of outputs.
+    /// - Returns: [rows, inputs].
+    public func gather(_ weight: StoredMatrix, rows: [Int]) -> Matrix<Element> {
+        let y = Matrix<Element>(rows: rows.count, columns: weight.inputs)
+        for (index, row) in rows.enumerated() {
+            precondition(0..<weight.outputs ~= row && !weight.isByInput)
+            functions.widen(
+                weight.element, weight.start(ofOutput: row), weight.inputs, 1, weight.inputs,
+                y.elements + index * y.columns)
+        }
+        return y
+    }
+
+    /// x / sqrt(mean(x^2) + epsilon) weight, over parts of as many numbers as the weight has.
+    public func rmsNorm(_ x: Matrix<Element>, weight: [Element], epsilon: Double) -> Matrix<Element> {
+        let y = Matrix<Element>(rows: x.rows, columns: x.columns)
+        overRows(of: x) { start, count in
+            let offset = start * x.columns
+            functions.rms_norm(
+                x.elements + offset, count * x.columns / weight.count, weight.count, weight, epsilon,
+                y.elements + offset)
+        }
+        return y
+    }
+
+    /// (x - mean) / sqrt(variance + epsilon) weight + bias over each of `groups` parts of a row, weight and bias being a row long.
+    public func layerNorm(
+        _ x: Matrix<Element>, groups: Int, weight: [Element], bias: [Element], epsilon: Double
+    ) -> Matrix<Element> {
+        let y = Matrix<Element>(rows: x.rows, columns: x.columns)
+        overRows(of: x) { start, count in
+            let offset = start * x.columns
+            functions.layer_norm(
+                x.elements + offset, count, groups, x.columns / groups, weight, bias, epsilon, y.elements + offset)
+        }
+        return y
+    }
+
+    /// x / max(|x|, 1e-12) over parts of `size` numbers.
+    public func l2Normalised(_ x: Matrix<Element>, size: Int) -> Matrix<Element> {
+        let y = Matrix<Element>(rows: x.rows, columns: x.columns)
+        overRows(of: x) { start, count in
+            let offset = start * x.columns
+            functions.l2_normalise(x.elements + offset, count * x.columns / size, size, y.elements + offset)
+        }
+        return y
+    }
+
+    /// 1 / (1 + exp(-x)), in place.
+    public func sigmoid(inPlace x: Matrix<Element>) { inPlace(x) { functions.sigmoid($1, $0) } }
+
+    /// tanh x, in place.
+    public func tanh(inPlace x: Matrix<Element>) { inPlace(x) { functions.tanh($1, $0) } }
+
+    /// max(x, 0)^2, in place.
+    public func reluSquared(inPlace x: Matrix<Element>) { inPlace(x) { functions.relu_squared($1, $0) } }
+
+    /// y factor, in place.
+    public func scale(_ y: Matrix<Element>, by factor: Double) { inPlace(y) { functions.scale(factor, $1, $0) } }
+
+    private func inPlace(_ x: Matrix<Element>, _ kernel: (UnsafeMutablePointer<Element>, Int) -> Void) {
+        overRows(of: x) { start, count in kernel(x.elements + start * x.columns, count * x.columns) }
+    }
+
+    /// y + x, in the place of y.
+    public func add(_ x: Matrix<Element>, to y: Matrix<Element>) { onto(y, x) { functions.add($0, $2, $1) } }
+
+    /// y x, element by element, in the place of y.
+    public func multiply(_ x: Matrix<Element>, into y: Matrix<Element>) {
+        onto(y, x) { functions.multiply($0, $2, $1) }
+    }
+
+    /// silu(gate) up, in the place of gate.
+    public func swiGLU(up: Matrix<Element>, gate: Matrix<Element>) { onto(gate, up) { functions.swiglu($0, $2, $1) } }
+
+    private func onto(
+        _ y: Matrix<Element>, _ x: Matrix<Element>,
+        _ kernel: (UnsafePointer<Element>, UnsafeMutablePointer<Element>, Int) -> Void
+    ) {
+        precondition(x.count == y.count, "matrices of other sizes")
+        overRows(of: y) { start, count in
+            let offset = start * y.columns
+            kernel(x.elements + offset, y.elements + offset, count * y.columns)
+        }
+    }
+
+    /// y + bias, row by row, in place.
+    public func add(bias: [Element], to y: Matrix<Element>) {
+        overRows(of: y) { start, count in
+            functions.add_to_rows(bias, count, y.columns, y.elements + start * y.columns)
+        }
+    }
+
+    /// x factors, row by row.
+    public func product(_ x: Matrix<Element>, factors: [Element]) -> Matrix<Element> {
+        let y = Matrix<Element>(rows: x.rows, columns: x.columns)
+        overRows(of: y) { start, count in
+            let offset = start * y.columns
+            functions.multiply_rows(x.elements + offset, factors, count, y.columns, y.elements + offset)
+        }
+        return y
+    }
+
+    /// x + (previous - x) share, where previous is the row before, and `previous` before the first.
+    public func shifted(_ x: Matrix<Element>, previous: [Element], share: [Element]) -> Matrix<Element> {
+        let y = Matrix<Element>(rows: x.rows, columns: x.columns)
+        previous.withUnsafeBufferPointer { previous in
+            overRows(of: y) { start, count in
+                let rows = x.elements + start * x.columns
+                functions.lerp_shift(
+                    rows, start == 0 ? previous.baseAddress : UnsafePointer(rows - x.columns), share, count, x.columns,
+                    y.elements + start * y.columns)
+            }
+        }
+        return y
+    }
+
+    /// Whether all numbers are finite.
+    public func areFinite(_ x: Matrix<Element>) -> Bool { functions.all_finite(x.elements, x.count) != 0 }
+
+    /// Turns the first channels of each head by each token's angles, channel i with channel i + R/2, in place.
+    ///
+    /// - Parameters:
+    ///   - x: [tokens, heads size].
+    ///   - size: channels of a head.
+    ///   - cosines: [tokens, R/2].
+    ///   - sines: the same of sines.
+    public func rotate(_ x: Matrix<Element>, size: Int, cosines: Matrix<Element>, sines: Matrix<Element>) {
+        let half = cosines.columns
+        overRows(of: x) { start, count in
+            functions.rotate(
+                cosines.elements + start * half, sines.elements + start * half, half, count, x.columns / size, size,
+                x.elements + start * x.columns)
+        }
+    }
+
+    /// Each head `times` times, one behind the other.
+    public func repeated(_ x: Matrix<Element>, size: Int, times: Int) -> Matrix<Element> {
+        guard times > 1 else { return x }
+        let y = Matrix<Element>(rows: x.rows, columns: x.columns * times)
+        overRows(of: x) { start, count in
+            functions.repeat_heads(
+                x.elements + start * x.columns, count, x.columns / size, size, times, y.elements + start * y.columns)
+        }
+        return y
+    }
+
+    /// omega = -softplus(-p) - 1/2, and the decay exp(-exp(omega)).
+    public func decay(_ p: Matrix<Element>) -> (omega: Matrix<Element>, decay: Matrix<Element>) {
+        let omega = Matrix<Element>(rows: p.rows, columns: p.columns)
+        let decay = Matrix<Element>(rows: p.rows, columns: p.columns)
+        overRows(of: p) { start, count in
+            let offset = start * p.columns
+            functions.decay(p.elements + offset, count * p.columns, omega.elements + offset, decay.elements + offset)
+        }
+        return (omega, decay)
+    }
+
+    /// y + (first - y) sigmoid(share).
+    public func mixed(_ y: Matrix<Element>, first: Matrix<Element>, share: Matrix<Element>) -> Matrix<Element> {
+        let mixed = y.copy()
+        overRows(of: y) { start, count in
+            let offset = start * y.columns
+            functions.mix_residual(
+                first.elements + offset, share.elements + offset, count * y.columns, mixed.elements + offset)
+        }
+        return mixed
+    }
+
+    /// y (1 + (a - 1) mix).
+    public func scaled(_ y: Matrix<Element>, iclr a: Matrix<Element>, mix: [Element]) -> Matrix<Element> {
+        let scaled = y.copy()
+        overRows(of: y) { start, count in
+            let offset = start * y.columns
+            functions.scale_by_iclr(a.elements + offset, mix, count, y.columns, scaled.elements + offset)
+        }
+        return scaled
+    }
+
+    /// y (1 - omega + a).
+    public func scaled(_ y: Matrix<Element>, omega: Matrix<Element>, iclr a: Matrix<Element>) -> Matrix<Element> {
+        let scaled = y.copy()
+        overRows(of: y) { start, count in
+            let offset = start * y.columns
+            functions.scale_by_one_minus_omega(
+                a.elements + offset, omega.elements + offset, count * y.columns, scaled.elements + offset)
+        }
+        return scaled
+    }
+
+    /// y + (sum over each head of r k bonus) v, in the place of y.
+    ///
+    /// - Parameters:
+    ///   - bonus: [heads, size].
+    ///   - size: channels of a head.
+    ///   - r: [tokens, heads size], as the others.
+    ///   - k: keys.
+    ///   - v: values.
+    ///   - y: what it is added to.
+    public func addBonus(
+        _ bonus: [Element], size: Int, r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>, to y: Matrix<Element>
+    ) {
+        overRows(of: y) { start, count in
+            let offset = start * y.columns
+            functions.add_bonus(
+                r.elements + offset, k.elements + offset, bonus, v.elements + offset, count, y.columns / size, size,
+                y.elements + offset)
+        }
+    }
+
+    /// The recurrence of RWKV-7, head by head: S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r (RWKV-LM, RWKV-v7).
+    ///
+    /// - Parameters:
+    ///   - r: receptance, [tokens, heads size], as all of them.
+    ///   - w: decay, between 0 and 1.
+    ///   - k: key.
+    ///   - v: value.
+    ///   - removal: the normed removal key kk.
+    ///   - iclr: in-context learning rate a.
+    ///   - size: channels of a head.
+    ///   - state: [heads, key, value], the transposes of S; carried on.
+    /// - Returns: [tokens, heads size].
+    public func wkv7(
+        r: Matrix<Element>, w: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>, removal: Matrix<Element>,
+        iclr: Matrix<Element>, size: Int, state: inout [Element]
+    ) -> Matrix<Element> {
+        let y = Matrix<Element>(rows: r.rows, columns: r.columns)
+        state.withUnsafeMutableBufferPointer { state in
+            guard let state = state.baseAddress else { return }
+            nonisolated(unsafe) let states = state
+            forEach(r.columns / size) { head in
+                let offset = head * size
+                functions.wkv7(
+                    r.elements + offset, w.elements + offset, k.elements + offset, v.elements + offset,
+                    removal.elements + offset, iclr.elements + offset, r.rows, r.columns, size,
+                    states + head * size * size, y.elements + offset)
+            }
+        }
+        return y
+    }
+}

@@ -1,0 +1,85 @@
+import CRWKVKernels
+import Dispatch
+import Synchronization
+
+/// How a model's arithmetic is done: a table of kernels, and the threads that run them.
+///
+///     let kernels = Kernels<Float>(.fast, threads: 2)
+///     let y = kernels.product(x, weight)
+///
+/// Results do not depend on the number of threads, in either table.
+public struct Kernels<Element: Real>: @unchecked Sendable {
+    /// How exactly results are the same.
+    public let table: KernelTable
+    let functions: rwkv_layer_kernels
+    private let threads: Int
+
+    /// Kernels for this machine; nil where it lacks the instruction set.
+    ///
+    /// - Parameters:
+    ///   - table: how exactly results are to be the same.
+    ///   - instructionSet: the best of this machine if nil.
+    ///   - threads: how many threads to use.
+    public init?(_ table: KernelTable, instructionSet: InstructionSet? = nil, threads: Int) {
+        let set = instructionSet?.kernels ?? rwkv_best_instruction_set()
+        let real = MemoryLayout<Element>.size == 8 ? RWKV_REAL_F64 : RWKV_REAL_F32
+        guard let functions = rwkv_layer_kernels_for(set, real, table == .strict ? 1 : 0) else { return nil }
+        self.functions = functions.pointee
+        self.table = table
+        self.threads = max(1, threads)
+    }
+
+    /// Does pieces of work, each by one thread.
+    func forEach(_ count: Int, _ work: (Int) -> Void) {
+        if threads == 1 || count == 1 { return (0..<count).forEach(work) }
+        let next = Atomic(0)
+        withoutActuallyEscaping(work) { work in
+            // Each piece is one thread's, and all are done when this ends.
+            nonisolated(unsafe) let work = work
+            DispatchQueue.concurrentPerform(iterations: min(threads, count)) { _ in
+                while true {
+                    let piece = next.add(1, ordering: .relaxed).oldValue
+                    guard piece < count else { return }
+                    work(piece)
+                }
+            }
+        }
+    }
+
+    /// Does what is done to each row by itself, some rows at a time.
+    func overRows(of matrix: Matrix<Element>, _ work: (_ start: Int, _ count: Int) -> Void) {
+        // Less is done sooner than another thread is awake.
+        let rows = max(1, (1 << 14) / max(1, matrix.columns))
+        forEach((matrix.rows + rows - 1) / rows) { piece in
+            work(piece * rows, min(rows, matrix.rows - piece * rows))
+        }
+    }
+}
+
+/// How exactly results are the same.
+public enum KernelTable: String, Sendable, CaseIterable {
+    /// To the bit, on any x86-64 processor, for any number of tokens at once.
+    case strict
+    /// As far as rounding goes, between instruction sets and numbers of tokens; to the bit otherwise.
+    case fast
+}
+
+/// What a processor offers beyond what all of its kind do.
+public enum InstructionSet: String, Sendable, CaseIterable {
+    case baseline
+    case avx2
+    case avx512
+
+    /// The best of this machine.
+    public static var best: InstructionSet {
+        allCases.last { $0.kernels == rwkv_best_instruction_set() } ?? .baseline
+    }
+
+    fileprivate var kernels: rwkv_instruction_set {
+        switch self {
+        case .baseline: RWKV_INSTRUCTION_SET_BASELINE
+        case .avx2: RWKV_INSTRUCTION_SET_AVX2
+        case .avx512: RWKV_INSTRUCTION_SET_AVX512
+        }
+    }
+}

@@ -1,0 +1,72 @@
+/// The numbers that a model computes in: `Float`, or `Double` for references and for gradients that are to be checked.
+public protocol Real: BinaryFloatingPoint, BitwiseCopyable, Sendable {}
+
+extension Float: Real {}
+extension Double: Real {}
+
+/// Rows of numbers one behind the other; most often a row for each token.
+///
+/// A reference: what is done to its numbers in place shows wherever it is held.
+public final class Matrix<Element: Real> {
+    /// How many rows there are; none is fine.
+    public let rows: Int
+    /// How many numbers a row has.
+    public let columns: Int
+    let elements: UnsafeMutablePointer<Element>
+
+    /// How many numbers there are.
+    public var count: Int { rows * columns }
+
+    /// A matrix whose numbers are to be written before they are read.
+    public init(rows: Int, columns: Int) {
+        self.rows = rows
+        self.columns = columns
+        elements = .allocate(capacity: max(1, rows * columns))
+    }
+
+    /// A matrix of numbers given row by row.
+    public convenience init(_ numbers: some Collection<Element>, columns: Int) {
+        self.init(rows: numbers.count / columns, columns: columns)
+        _ = UnsafeMutableBufferPointer(start: elements, count: count).initialize(from: numbers)
+    }
+
+    deinit { elements.deallocate() }
+
+    /// All numbers, row by row.
+    public var array: [Element] { Array(UnsafeBufferPointer(start: elements, count: count)) }
+
+    /// The numbers of one row.
+    public func row(_ row: Int) -> [Element] {
+        precondition(0..<rows ~= row)
+        return Array(UnsafeBufferPointer(start: elements + row * columns, count: columns))
+    }
+
+    /// Lends a row's numbers.
+    public func withRow<Result>(_ row: Int, _ body: (UnsafeBufferPointer<Element>) throws -> Result) rethrows -> Result
+    {
+        precondition(0..<rows ~= row)
+        return try body(UnsafeBufferPointer(start: elements + row * columns, count: columns))
+    }
+
+    /// A matrix of its own with the same numbers.
+    public func copy() -> Matrix {
+        let copy = Matrix(rows: rows, columns: columns)
+        copy.elements.update(from: elements, count: count)
+        return copy
+    }
+
+    /// Some of its rows as a matrix of their own.
+    public func rows(_ range: Range<Int>) -> Matrix {
+        precondition(range.lowerBound >= 0 && range.upperBound <= rows)
+        let part = Matrix(rows: range.count, columns: columns)
+        part.elements.update(from: elements + range.lowerBound * columns, count: part.count)
+        return part
+    }
+}
+
+extension Array where Element: Real {
+    /// Puts a matrix's rows behind the numbers that are there.
+    public mutating func append(_ matrix: Matrix<Element>) {
+        append(contentsOf: UnsafeBufferPointer(start: matrix.elements, count: matrix.count))
+    }
+}

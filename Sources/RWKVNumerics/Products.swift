@@ -1,0 +1,131 @@
+import COpenBLAS
+import CRWKVKernels
+
+/// OpenBLAS' own threads would spin beside ours.
+private let openBLASIsSingleThreaded: Void = openblas_set_num_threads(1)
+
+extension Kernels {
+    /// Outputs that are computed together; widened, their weights fit into a second-level cache or two.
+    private static var outputTile: Int { 256 }
+    /// Rows of queries that are computed together.
+    private static var queryTile: Int { 64 }
+    /// From so many rows on OpenBLAS is faster than products row by row.
+    private static var fewRows: Int { 8 }
+
+    /// x W: [rows, inputs] to [rows, outputs].
+    public func product(_ x: Matrix<Element>, _ weight: StoredMatrix) -> Matrix<Element> {
+        precondition(x.columns == weight.inputs, "a matrix of other sizes")
+        let y = Matrix<Element>(rows: x.rows, columns: weight.outputs)
+        guard x.rows > 0 else { return y }
+        let tile = Self.outputTile
+        forEach((weight.outputs + tile - 1) / tile) { piece in
+            let start = piece * tile
+            multiply(x, weight, start, min(tile, weight.outputs - start), y)
+        }
+        return y
+    }
+
+    private func multiply(
+        _ x: Matrix<Element>, _ weight: StoredMatrix, _ start: Int, _ outputs: Int, _ y: Matrix<Element>
+    ) {
+        let (inputs, element, target) = (weight.inputs, weight.element, y.elements + start)
+        let elements = weight.start(ofOutput: start)
+        let stride = weight.isByInput ? weight.outputs : inputs
+        guard table == .fast, x.rows > Self.fewRows else {
+            if weight.isByInput {
+                functions.product_of_columns(
+                    element, elements, stride, inputs, outputs, x.elements, x.rows, target, y.columns)
+            } else {
+                functions.product(element, elements, inputs, outputs, x.elements, x.rows, target, y.columns)
+            }
+            return
+        }
+        let own = MemoryLayout<Element>.size == 8 ? RWKV_ELEMENT_F64 : RWKV_ELEMENT_F32
+        if element == own {
+            gemm(
+                x.rows, outputs, inputs, x.elements, inputs, elements, stride, isTransposed: !weight.isByInput, target,
+                y.columns)
+            return
+        }
+        let (rows, columns) = weight.isByInput ? (inputs, outputs) : (outputs, inputs)
+        withUnsafeTemporaryAllocation(of: Element.self, capacity: rows * columns) { widened in
+            guard let widened = widened.baseAddress else { return }
+            functions.widen(element, elements, stride, rows, columns, widened)
+            gemm(
+                x.rows, outputs, inputs, x.elements, inputs, widened, columns, isTransposed: !weight.isByInput, target,
+                y.columns)
+        }
+    }
+
+    /// y = a b, or a b^T: [rows, inner], [inner, columns] or transposed, [rows, columns]; with the distances between rows.
+    private func gemm(
+        _ rows: Int, _ columns: Int, _ inner: Int, _ a: UnsafeRawPointer, _ aStride: Int, _ b: UnsafeRawPointer,
+        _ bStride: Int, isTransposed: Bool, _ y: UnsafeMutableRawPointer, _ yStride: Int
+    ) {
+        _ = openBLASIsSingleThreaded
+        let (m, n, k) = (blasint(rows), blasint(columns), blasint(inner))
+        let (lda, ldb, ldc) = (blasint(aStride), blasint(bStride), blasint(yStride))
+        let transposition = isTransposed ? CblasTrans : CblasNoTrans
+        if MemoryLayout<Element>.size == 8 {
+            cblas_dgemm(
+                CblasRowMajor, CblasNoTrans, transposition, m, n, k, 1, a.assumingMemoryBound(to: Double.self), lda,
+                b.assumingMemoryBound(to: Double.self), ldb, 0, y.assumingMemoryBound(to: Double.self), ldc)
+        } else {
+            cblas_sgemm(
+                CblasRowMajor, CblasNoTrans, transposition, m, n, k, 1, a.assumingMemoryBound(to: Float.self), lda,
+                b.assumingMemoryBound(to: Float.self), ldb, 0, y.assumingMemoryBound(to: Float.self), ldc)
+        }
+    }
+
+    /// Causal softmax attention: softmax(q k^T / sqrt(N)) v, for each head, where several heads of queries share one of keys and
+    /// values, neighbours the same.
+    ///
+    /// - Parameters:
+    ///   - queries: [tokens, heads N].
+    ///   - keys: of all tokens so far, those of the queries last: [past + tokens, key-value heads N].
+    ///   - values: the same of values.
+    ///   - heads: how many heads of queries there are.
+    ///   - keyValueHeads: how many of keys and values.
+    /// - Returns: [tokens, heads N].
+    public func attention(
+        _ queries: Matrix<Element>, keys: [Element], values: [Element], heads: Int, keyValueHeads: Int
+    ) -> Matrix<Element> {
+        let y = Matrix<Element>(rows: queries.rows, columns: queries.columns)
+        let size = queries.columns / heads
+        let stride = keyValueHeads * size
+        let past = keys.count / stride - queries.rows
+        let blocks = (queries.rows + Self.queryTile - 1) / Self.queryTile
+        let scale = 1 / Double(size).squareRoot()
+        keys.withUnsafeBufferPointer { keys in
+            values.withUnsafeBufferPointer { values in
+                guard let keys = keys.baseAddress, let values = values.baseAddress else { return }
+                forEach(heads * blocks) { piece in
+                    let (head, block) = (piece / blocks, piece % blocks)
+                    let start = block * Self.queryTile
+                    let rows = min(Self.queryTile, queries.rows - start)
+                    let shared = head / (heads / keyValueHeads) * size
+                    let (q, k, v) = (
+                        queries.elements + start * queries.columns + head * size, keys + shared, values + shared
+                    )
+                    let target = y.elements + start * y.columns + head * size
+                    let seen = past + start + rows
+                    if table == .strict || rows <= Self.fewRows {
+                        withUnsafeTemporaryAllocation(of: Element.self, capacity: seen) { scores in
+                            functions.attend(
+                                q, queries.columns, rows, k, v, stride, past + start, size, scale, scores.baseAddress,
+                                target, y.columns)
+                        }
+                        return
+                    }
+                    withUnsafeTemporaryAllocation(of: Element.self, capacity: rows * seen) { scores in
+                        guard let scores = scores.baseAddress else { return }
+                        gemm(rows, seen, size, q, queries.columns, k, stride, isTransposed: true, scores, seen)
+                        functions.causal_softmax(rows, seen, past + start, scale, scores)
+                        gemm(rows, size, seen, scores, seen, v, stride, isTransposed: false, target, y.columns)
+                    }
+                }
+            }
+        }
+        return y
+    }
+}

@@ -1,0 +1,60 @@
+package import CRWKVKernels
+
+/// A weight matrix as it stands in a file: widened as it is read, whatever its type.
+public struct StoredMatrix: @unchecked Sendable {
+    /// How many numbers go in.
+    public let inputs: Int
+    /// How many come out.
+    public let outputs: Int
+    /// Whether the numbers of an input stand together, [inputs, outputs], and not those of an output.
+    let isByInput: Bool
+    let element: rwkv_element
+    let elements: UnsafeRawPointer
+    /// Keeps the bytes where they are.
+    private let owner: any AnyObject & Sendable
+
+    /// A matrix of bytes that stay where they are as long as `owner` lives.
+    ///
+    /// - Parameters:
+    ///   - elements: aligned for their type.
+    ///   - element: F64, F32, F16 or BF16.
+    ///   - shape: as they stand.
+    ///   - isByInput: whether that is [inputs, outputs], and not [outputs, inputs].
+    ///   - owner: of the bytes.
+    package init(
+        _ elements: UnsafeRawPointer, _ element: rwkv_element, shape: (Int, Int), isByInput: Bool,
+        owner: any AnyObject & Sendable
+    ) {
+        self.elements = elements
+        self.element = element
+        (inputs, outputs) = isByInput ? (shape.0, shape.1) : (shape.1, shape.0)
+        self.isByInput = isByInput
+        self.owner = owner
+    }
+
+    /// Where what belongs to an output begins.
+    func start(ofOutput output: Int) -> UnsafeRawPointer {
+        elements + output * (isByInput ? 1 : inputs) * elementSize
+    }
+
+    private var elementSize: Int {
+        switch element {
+        case RWKV_ELEMENT_F64: 8
+        case RWKV_ELEMENT_F32: 4
+        default: 2
+        }
+    }
+}
+
+extension StoredMatrix {
+    /// All numbers in the order in which they stand.
+    public func numbers<Element: Real>() -> [Element] {
+        let count = inputs * outputs
+        let real = MemoryLayout<Element>.size == 8 ? RWKV_REAL_F64 : RWKV_REAL_F32
+        guard let kernels = rwkv_layer_kernels_for(RWKV_INSTRUCTION_SET_BASELINE, real, 1) else { return [] }
+        return [Element](unsafeUninitializedCapacity: count) { buffer, initializedCount in
+            kernels.pointee.widen(element, elements, count, 1, count, buffer.baseAddress)
+            initializedCount = count
+        }
+    }
+}
