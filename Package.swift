@@ -17,11 +17,10 @@ let package = Package(
             name: "RWKVCheckpoint",
             targets: [
                 "CheckpointJSON", "CheckpointFiles", "ModelFamilies", "LayerPlanning", "CheckpointConversion",
-                "CheckpointReports",
             ]),
         .library(
             name: "RWKVModel",
-            targets: ["RWKVNumerics", "RWKVLayers", "RWKVInference", "RWKVEvaluation"]),
+            targets: ["RWKVNumerics", "RWKVLayers", "RWKVInference", "RWKVEvaluation", "CheckpointReports"]),
         .executable(name: "rwkv-ckpt", targets: ["rwkv-ckpt"]),
     ],
     dependencies: [

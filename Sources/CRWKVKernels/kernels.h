@@ -10,6 +10,7 @@
     void rwkv_statistics_##SUFFIX(rwkv_element element, const void *elements, size_t count, rwkv_statistics *result); \
     void rwkv_to_doubles_##SUFFIX(rwkv_element element, const void *elements, size_t count, double *values); \
     void rwkv_compare_##SUFFIX(const double *a, const double *b, size_t count, rwkv_comparison *result);     \
+    void rwkv_compare_logits_##SUFFIX(const double *a, const double *b, size_t count, rwkv_logits_comparison *result); \
     uint64_t rwkv_cast_##SUFFIX(                                                                             \
         rwkv_element from, const void *source, rwkv_element to, void *target, size_t count, int saturates);  \
     void rwkv_add_scaled_##SUFFIX(float factor, const float *x, float *y, size_t count);                     \

@@ -6,6 +6,7 @@
         .count_bytes = rwkv_count_bytes,                                                                     \
         .to_doubles = rwkv_to_doubles_##SUFFIX,                                                              \
         .compare = rwkv_compare_##SUFFIX,                                                                    \
+        .compare_logits = rwkv_compare_logits_##SUFFIX,                                                      \
         .cast = rwkv_cast_##SUFFIX,                                                                          \
         .add_scaled = rwkv_add_scaled_##SUFFIX,                                                              \
         .orthonormalise = rwkv_orthonormalise_##SUFFIX,                                                      \

@@ -4,7 +4,14 @@ import LayerPlanning
 import ModelFamilies
 
 extension Conversion {
-    private static let schema = "rwkv-ckpt/conversion/1"
+    package static let schema = "rwkv-ckpt/conversion/1"
+
+    /// The manifest of the conversion that made a checkpoint; nil where none stands beside it.
+    package static func manifestPath(of checkpoint: Checkpoint) -> String? {
+        let names = checkpoint.files.map { name(of: $0.path) }
+        let beside = checkpoint.files(beside: (names.count == 1 ? [names[0] + "." + manifestName] : []) + [manifestName])
+        return beside.first
+    }
 
     /// Writes the accounts of a conversion as one document, described by schemas/conversion.schema.json.
     ///

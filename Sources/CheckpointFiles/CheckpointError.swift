@@ -8,6 +8,8 @@ public struct CheckpointError: Error, Sendable, Equatable {
         case malformed
         /// The format or a part of it is known but not read.
         case unsupported
+        /// Numbers are not finite, or what is computed with them is not.
+        case notFinite = "not_finite"
         /// Loading the file with Python would run code that is not a model's.
         case dangerous
         /// There is no such file, or it may not be read.

@@ -21,4 +21,10 @@ public final class WorkProgress: Sendable {
     package func advance(by count: Int, of total: Int) {
         report(done.add(count, ordering: .relaxed).newValue, total)
     }
+
+    /// Tells of work that was done, and ends it where that was asked for.
+    package func advance(by count: Int, of total: Int, path: String) throws(CheckpointError) {
+        advance(by: count, of: total)
+        guard !isCancelled else { throw CheckpointError(.cancelled, path: path, "stopped as asked") }
+    }
 }

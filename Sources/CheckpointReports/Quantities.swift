@@ -64,3 +64,6 @@ func shapeText(_ shape: [Int]) -> String {
     }
     return text + "]"
 }
+
+/// The power of ten that a number above zero is.
+func powerOfTen(_ value: Double) -> Double { log10(value) }

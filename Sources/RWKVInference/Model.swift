@@ -34,7 +34,10 @@ public struct Model<Element: Real>: Sendable {
         /// How many tokens the sequence was said to have, by which some rotations decide.
         public let length: Int
         /// Layer by layer.
-        public internal(set) var layers: [LayerState<Element>]
+        public var layers: [LayerState<Element>]
+
+        /// Notes that tokens went through all layers.
+        public mutating func advance(by count: Int) { position += count }
     }
 
     /// The state at the start of a sequence.
@@ -75,8 +78,8 @@ public struct Model<Element: Real>: Sendable {
     ///   - kernels: what it is computed with.
     ///   - observe: is shown what stands between the parts, front to back.
     /// - Returns: [tokens, C].
-    /// - Throws: ``CheckpointError``: `malformed` for tokens that there are not, and where a weight is not finite; `inputOutput` where a
-    ///   file became shorter.
+    /// - Throws: ``CheckpointError``: `malformed` for tokens that there are not, `notFinite`, or `inputOutput` where a file became
+    ///   shorter.
     public func hidden(
         _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>,
         observe: (Stage, Matrix<Element>) throws -> Void = { _, _ in }
@@ -93,7 +96,7 @@ public struct Model<Element: Real>: Sendable {
             try check(h, layer: number, kernels)
             try observe(.layer(number), h)
         }
-        state.position += tokens.count
+        state.advance(by: tokens.count)
         return h
     }
 
@@ -159,8 +162,14 @@ public struct Model<Element: Real>: Sendable {
         return logits
     }
 
-    /// Finds out why numbers are not finite, where they are not.
-    private func check(
+    /// Throws where numbers are not finite, or files have lost bytes that were used: as ``hidden(_:_:_:observe:)``.
+    ///
+    /// - Parameters:
+    ///   - x: what was computed.
+    ///   - layer: by which layer; nil for what is in none.
+    ///   - kernels: what it was computed with.
+    /// - Throws: ``CheckpointError`` of category `notFinite`, with the weight that is not where there is one, or `inputOutput`.
+    public func check(
         _ x: Matrix<Element>, layer: Int?, _ kernels: Kernels<Element>
     ) throws(CheckpointError) {
         try memory.check()
@@ -170,13 +179,25 @@ public struct Model<Element: Real>: Sendable {
         for (tensor, scan) in zip(own, try checkpoint.scan(own, statistics: true, sha256: false, threads: 2)) {
             guard let statistics = scan.statistics, statistics.nans + statistics.infinities > 0 else { continue }
             throw CheckpointError(
-                .malformed, path: checkpoint.files[tensor.file].path,
+                .notFinite, path: checkpoint.files[tensor.file].path,
                 "a weight is not finite, and what is computed with it is not either", tensor: tensor.name,
                 found: "\(statistics.nans) NaN, \(statistics.infinities) Inf")
         }
         throw CheckpointError(
-            .malformed, path: checkpoint.path,
+            .notFinite, path: checkpoint.path,
             layer.map { "layer \($0) gives numbers that are not finite, though its weights are" }
                 ?? "embedding or head give numbers that are not finite, though their weights are")
     }
+}
+
+extension Int {
+    /// So many tokens in parts of at most `size`, front to back: what goes through a model together.
+    public func parts(of size: Int) -> [Range<Int>] {
+        stride(from: 0, to: self, by: size).map { $0..<Swift.min($0 + size, self) }
+    }
+
+    /// Tokens that go through the layers together: enough for matrix products, and no more memory than that takes.
+    public static var tokensTogether: Int { 512 }
+    /// Rows of logits that are made together: a vocabulary's length each.
+    public static var logitsTogether: Int { 64 }
 }

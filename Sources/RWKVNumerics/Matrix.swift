@@ -41,10 +41,19 @@ public final class Matrix<Element: Real> {
         return Array(UnsafeBufferPointer(start: elements + row * columns, count: columns))
     }
 
+    /// Lends all numbers, row by row.
+    public func withNumbers<Result, Failure: Error>(
+        _ body: (UnsafeBufferPointer<Element>) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        defer { withExtendedLifetime(self) {} }
+        return try body(UnsafeBufferPointer(start: elements, count: count))
+    }
+
     /// Lends a row's numbers.
     public func withRow<Result>(_ row: Int, _ body: (UnsafeBufferPointer<Element>) throws -> Result) rethrows -> Result
     {
         precondition(0..<rows ~= row)
+        defer { withExtendedLifetime(self) {} }
         return try body(UnsafeBufferPointer(start: elements + row * columns, count: columns))
     }
 

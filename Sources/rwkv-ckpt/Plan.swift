@@ -150,20 +150,7 @@ struct Plan: ReportingCommand {
         }
         let recognition = try ModelRecognition.recognize(
             checkpoint, configuration: configuration, variant: model.variant)
-        // A configuration that was given has said all it has.
-        let advice = configuration == nil ? "give its config.json by --config" : nil
-        switch recognition {
-        case .model(let description): return description
-        case .other(let family, let variant, _):
-            throw CheckpointError(
-                .unsupported, path: path, "it is of a family that is known by name alone: \(variant ?? family)")
-        case .undecided(let candidates, _):
-            throw CheckpointError(
-                .unsupported, path: path,
-                "it is one of \(candidates.joined(separator: ", ")), and its tensors cannot tell", advice: advice)
-        case nil:
-            throw CheckpointError(.unsupported, path: path, "it is no model of a known family", advice: advice)
-        }
+        return try recognition.described(path: path, hasConfiguration: configuration != nil)
     }
 
     private func selection(for teacher: ModelDescription, _ target: Architecture) throws -> LayerSelection {

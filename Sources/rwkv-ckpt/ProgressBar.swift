@@ -11,9 +11,13 @@ final class ProgressBar: Sendable {
         var lastDrawn: ContinuousClock.Instant?
     }
 
+    private let text: @Sendable (Int) -> String
     private let isOnTerminal = isatty(STDERR_FILENO) == 1
     private let start = ContinuousClock.now
     private let state = Mutex(State())
+
+    /// A bar of work that is counted in what `text` says of a number.
+    init(_ text: @escaping @Sendable (Int) -> String = byteText) { self.text = text }
 
     /// Draws how far the work is, at most ten times a second.
     func show(_ done: Int, of total: Int) {
@@ -28,7 +32,7 @@ final class ProgressBar: Sendable {
             let rate = Double(done) / ((now - start) / .seconds(1))
             let left = Int((Double(total - done) / max(rate, 1)).rounded(.up))
             draw(
-                "\(bar) \(100 * done / total)%  \(byteText(done)) of \(byteText(total))  \(byteText(Int(rate)))/s  \(left) s left"
+                "\(bar) \(100 * done / total)%  \(text(done)) of \(text(total))  \(text(Int(rate)))/s  \(left) s left"
             )
         }
     }

@@ -6,17 +6,19 @@ struct RWKVCkpt: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rwkv-ckpt",
         abstract:
-            "Looks into model checkpoints without executing anything in them, plans what becomes of them, and converts them.",
+            "Looks into model checkpoints without executing anything in them, plans what becomes of them, converts them, and runs them.",
         usage: """
             rwkv-ckpt inspect model.safetensors
             rwkv-ckpt inspect Qwen3-8B --filter '*layers.0.*' --stats
             rwkv-ckpt diff model.pth model.safetensors --values
             rwkv-ckpt plan Qwen3-8B --target hxa079 --gqa-layers 6
             rwkv-ckpt convert Qwen3-8B --plan plan.json -o student
+            rwkv-ckpt logits student --tokens-file tokens.json -o logits.safetensors
+            rwkv-ckpt verify Qwen3-8B student --report
             rwkv-ckpt <command> --help
             """,
         version: "\(version) (\(instructionSet))",
-        subcommands: [Inspect.self, Diff.self, Plan.self, Convert.self])
+        subcommands: [Inspect.self, Diff.self, Plan.self, Convert.self, Logits.self, Verify.self])
 
     /// The tool's own.
     static let version = "0.1.0"

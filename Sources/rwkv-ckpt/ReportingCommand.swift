@@ -31,7 +31,7 @@ extension CheckpointError.Category {
     /// What the process ends with (sysexits.h).
     var exitStatus: ExitCode {
         switch self {
-        case .malformed, .unsupported, .dangerous: ExitCode(65)
+        case .malformed, .unsupported, .notFinite, .dangerous: ExitCode(65)
         case .notFound: ExitCode(66)
         case .cannotCreate: ExitCode(73)
         case .inputOutput: ExitCode(74)

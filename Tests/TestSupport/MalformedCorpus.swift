@@ -126,11 +126,25 @@ package struct MalformedCorpus: Decodable, Sendable {
 }
 
 extension [UInt8] {
-    /// The bytes that pairs of hexadecimal digits stand for.
+    /// The bytes that pairs of hexadecimal digits stand for; `(4e*1000)` stands for a thousand times the same.
     package init(hexadecimal text: String) {
-        let digits = Array<UInt8>(text.utf8)
-        self = stride(from: 0, to: digits.count - 1, by: 2).map { place in
-            UInt8(String(decoding: digits[place..<place + 2], as: UTF8.self), radix: 16) ?? 0
+        self = []
+        for part in text.split(separator: "(") {
+            guard let end = part.firstIndex(of: ")") else {
+                append(digits: part)
+                continue
+            }
+            let run = part[..<end].split(separator: "*")
+            let unit = [UInt8](hexadecimal: String(run[0]))
+            for _ in 0..<(Int(run[1]) ?? 0) { self += unit }
+            append(digits: part[part.index(after: end)...])
+        }
+    }
+
+    private mutating func append(digits: Substring) {
+        let digits = Array<UInt8>(digits.utf8)
+        for place in stride(from: 0, to: digits.count - 1, by: 2) {
+            append(UInt8(String(decoding: digits[place..<place + 2], as: UTF8.self), radix: 16) ?? 0)
         }
     }
 }

@@ -38,6 +38,20 @@ typedef struct {
     double largest_difference, squared_differences, squares_of_a, squares_of_b, products;
 } rwkv_comparison;
 
+// What one token's logits say, side by side with another's for the same token.
+typedef struct {
+    // log of the sum of exp
+    double log_sum_a, log_sum_b;
+    // sum of p_a (log p_a - log p_b), in nats
+    double divergence;
+    double largest_difference, squared_differences;
+    double sum_of_a, squares_of_a;
+    // the largest, the largest first: numbers of tokens; of the second, -1 where there are not so many
+    int64_t top_a[5], top_b[5];
+    // how far the second of a is below the first
+    double margin;
+} rwkv_logits_comparison;
+
 typedef struct {
     // elements: any alignment that suits the element's size
     void (*statistics)(rwkv_element element, const void *elements, size_t count, rwkv_statistics *result);
@@ -47,6 +61,8 @@ typedef struct {
     void (*to_doubles)(rwkv_element element, const void *elements, size_t count, double *values);
     // adds to what *result holds
     void (*compare)(const double *a, const double *b, size_t count, rwkv_comparison *result);
+    // of finite numbers; count > 0
+    void (*compare_logits)(const double *a, const double *b, size_t count, rwkv_logits_comparison *result);
     // between F64, F32, F16 and BF16, rounded once, to nearest with ties to even; gives how many finite values are beyond the
     // target's largest, which become infinite, or that largest where it saturates; source and target do not overlap
     uint64_t (*cast)(

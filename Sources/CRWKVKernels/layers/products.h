@@ -52,27 +52,29 @@ FOR_EACH_STORED(WIDEN)
 FOR_EACH_STORED(DOTS)
 #undef DOTS
 
-// The outputs from `start` on, as many as there are lanes or fewer; sums are made in the order of inputs.
+// Up to LANES outputs; their sums are made as dot makes them, so that it does not show how a matrix is stored.
 #define COLUMNS(ELEMENT, TYPE)                                                                               \
     ALWAYS_INLINE void NAME(columns_##ELEMENT)(                                                              \
         const TYPE *weight, size_t stride, size_t inputs, const REAL *x, REAL *y, const int width) {         \
-        REAL sums[2 * LANES] = {0};                                                                          \
+        REAL sums[LANES][LANES] = {0};                                                                       \
         for (size_t input = 0; input < inputs; input++, weight += stride)                                    \
-            for (int lane = 0; lane < width; lane++) sums[lane] += x[input] * (REAL)stored_##ELEMENT(weight[lane]); \
-        for (int lane = 0; lane < width; lane++) y[lane] = sums[lane];                                       \
+            for (int output = 0; output < width; output++)                                                   \
+                sums[input % LANES][output] += x[input] * (REAL)stored_##ELEMENT(weight[output]);            \
+        for (int half = LANES / 2; half > 0; half /= 2)                                                      \
+            for (int lane = 0; lane < half; lane++)                                                          \
+                for (int output = 0; output < width; output++) sums[lane][output] += sums[lane + half][output]; \
+        for (int output = 0; output < width; output++) y[output] = sums[0][output];                          \
     }                                                                                                        \
     ALWAYS_INLINE void NAME(product_of_columns_##ELEMENT)(                                                   \
         const TYPE *weight, size_t stride, size_t inputs, size_t outputs, const REAL *x, size_t rows, REAL *y, \
         size_t y_stride) {                                                                                   \
-        size_t start = 0;                                                                                    \
-        for (; start + 2 * LANES <= outputs; start += 2 * LANES)                                             \
-            for (size_t row = 0; row < rows; row++)                                                          \
-                NAME(columns_##ELEMENT)                                                                      \
-        (weight + start, stride, inputs, x + row * inputs, y + row * y_stride + start, 2 * LANES);           \
-        if (start < outputs)                                                                                 \
-            for (size_t row = 0; row < rows; row++)                                                          \
-                NAME(columns_##ELEMENT)                                                                      \
-        (weight + start, stride, inputs, x + row * inputs, y + row * y_stride + start, (int)(outputs - start)); \
+        for (size_t row = 0; row < rows; row++, x += inputs, y += y_stride) {                                \
+            size_t start = 0;                                                                                \
+            for (; start + LANES <= outputs; start += LANES)                                                 \
+                NAME(columns_##ELEMENT)(weight + start, stride, inputs, x, y + start, LANES);                \
+            if (start < outputs)                                                                             \
+                NAME(columns_##ELEMENT)(weight + start, stride, inputs, x, y + start, (int)(outputs - start)); \
+        }                                                                                                    \
     }
 FOR_EACH_STORED(COLUMNS)
 #undef COLUMNS

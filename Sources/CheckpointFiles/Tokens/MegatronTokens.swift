@@ -1,0 +1,49 @@
+/// Megatron's tokens: `.bin` holds them, `.idx` where each sequence is (Megatron-LM, indexed_dataset.py).
+struct MegatronTokens {
+    private let data: FileSource
+    private let index: FileSource
+
+    init(path: String) throws(CheckpointError) {
+        data = try FileSource(path: path)
+        index = try FileSource(path: String(path.dropLast(4)) + ".idx")
+    }
+
+    func sequences() throws(CheckpointError) -> [[Int]] {
+        let headSize = 34
+        let head = try index.bytes(0..<min(index.count, headSize))
+        guard head.count == headSize, head.starts(with: Array("MMIDIDX\0\0".utf8)), head.integer(at: 9, count: 8) == 1
+        else { throw CheckpointError(.malformed, path: index.path, "it is no index of Megatron's", offset: 0) }
+        let sizes = [1: 1, 4: 4, 5: 8, 8: 2]
+        guard let size = sizes[Int(head[17])] else {
+            throw CheckpointError(
+                .malformed, path: index.path, "its tokens are of a type that is none of tokens", offset: 17,
+                expected: "1 (u8), 4 (i32), 5 (i64) or 8 (u16)", found: "\(head[17])")
+        }
+        let count = head.integer(at: 18, count: 8)
+        guard 0...TokenSequences.limit ~= count, headSize + 12 * count <= index.count else {
+            throw CheckpointError(
+                .malformed, path: index.path, "it speaks of more sequences than it has room for", offset: 18,
+                found: "\(count)")
+        }
+        let lengths = try index.bytes(headSize..<headSize + 4 * count)
+        let places = try index.bytes(headSize + 4 * count..<headSize + 12 * count)
+        var sequences: [[Int]] = []
+        var total = 0
+        for number in 0..<count {
+            let length = lengths.integer(at: 4 * number, count: 4)
+            let start = places.integer(at: 8 * number, count: 8)
+            guard 0...data.count ~= start, length <= (data.count - start) / size else {
+                throw CheckpointError(
+                    .malformed, path: index.path, "sequence \(number) lies outside of \(data.path)",
+                    offset: headSize + 4 * count + 8 * number, found: "\(length) tokens at byte \(start)")
+            }
+            total += length
+            try TokenSequences.check(count: total, path: data.path)
+            if length > 0 {
+                sequences.append(
+                    try TokenSequences.numbers(data, size: size, in: start..<start + length * size))
+            }
+        }
+        return sequences
+    }
+}

@@ -1,0 +1,74 @@
+public import CheckpointFiles
+public import CheckpointJSON
+public import ModelFamilies
+
+/// What `logits` says about what it did.
+public struct LogitsReport: Sendable {
+    private let model: ModelDescription
+    private let path: String
+    private let output: String
+    private let tokens: TokenSequences
+    private let isSeeded: Bool
+
+    /// A report on the logits of a model at `path`, which are now at `output`.
+    public init(_ model: ModelDescription, path: String, output: String, _ tokens: TokenSequences, isSeeded: Bool) {
+        self.model = model
+        self.path = path
+        self.output = output
+        self.tokens = tokens
+        self.isSeeded = isSeeded
+    }
+
+    private var name: String { model.variant ?? model.architecture.family }
+    private var vocabulary: Int { model.dimensions[.vocabulary] ?? 0 }
+    private var length: Int { tokens.sequences[0].count }
+
+    /// Writes the report as one document, described by schemas/logits.schema.json.
+    ///
+    /// - Throws: what the output throws.
+    public func writeJSON(to output: consuming ByteOutput) throws {
+        var json = JSONWriter(output)
+        json.beginObject()
+        json.key("schema")
+        json.value("rwkv-ckpt/logits/1")
+        json.key("path")
+        json.value(path)
+        json.key("model")
+        json.value(name)
+        json.key("output")
+        json.value(self.output)
+        json.key("seeded")
+        json.value(isSeeded)
+        json.key("tokens")
+        json.beginArray()
+        json.value(tokens.sequences.count)
+        json.value(length)
+        json.end()
+        json.key("logits")
+        json.beginArray()
+        json.value(tokens.sequences.count)
+        json.value(length)
+        json.value(vocabulary)
+        json.end()
+        json.end()
+        try json.finish()
+    }
+
+    /// Writes the report for people.
+    ///
+    /// - Throws: what the output throws.
+    public func writeText(to output: consuming ByteOutput) throws {
+        let sequences = countText(tokens.sequences.count, "sequence")
+        output.write(
+            "\(path.printable()) to \(self.output.printable()): \(name), logits of \(sequences) of \(countText(length, "token")), vocabulary \(countText(vocabulary))\n"
+        )
+        if isSeeded { output.write("tokens of seed \(TokenSequences.seed): \(tokensText(tokens))\n") }
+        try output.finish()
+    }
+}
+
+/// The first tokens of the first sequence.
+func tokensText(_ tokens: TokenSequences) -> String {
+    let first = tokens.sequences[0]
+    return first.prefix(12).map(String.init).joined(separator: ",") + (first.count > 12 ? ",…" : "")
+}

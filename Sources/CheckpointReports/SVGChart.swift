@@ -1,0 +1,103 @@
+import CheckpointJSON
+
+/// Lines over numbered places, as one SVG element; for example errors by layer.
+struct SVGChart {
+    /// One line.
+    struct Series {
+        let name: String
+        /// nil where there is no point.
+        let values: [Double?]
+    }
+
+    let title: String
+    let xTitle: String
+    let series: [Series]
+    /// Whether heights are powers of ten; values that are not above zero stand at the bottom then.
+    let isLogarithmic: Bool
+
+    private static let (width, height) = (720.0, 280.0)
+    private static let (left, right, top, bottom) = (70.0, 20.0, 36.0, 52.0)
+    private static let colours = ["#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce"]
+
+    /// The element.
+    var svg: String {
+        let (low, high) = range
+        let count = series.map(\.values.count).max() ?? 0
+        func x(_ place: Int) -> Double {
+            Self.left + (Self.width - Self.left - Self.right) * (Double(place) + 0.5) / Double(max(1, count))
+        }
+        func y(_ value: Double) -> Double {
+            let place = (min(max(value, low), high) - low) / (high - low)
+            return Self.height - Self.bottom - (Self.height - Self.top - Self.bottom) * place
+        }
+        var parts = [
+            #"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \#(text(Self.width)) \#(text(Self.height))" role="img" font-family="system-ui, sans-serif" font-size="12">"#,
+            #"<title>\#(title.escapedXML)</title><rect width="100%" height="100%" fill="white"/>"#,
+            #"<text x="\#(text(Self.left))" y="20" font-size="14" fill="black">\#(title.escapedXML)</text>"#,
+        ]
+        for tick in ticks(low, high) {
+            let height = text(y(tick))
+            parts.append(
+                #"<line x1="\#(text(Self.left))" x2="\#(text(Self.width - Self.right))" y1="\#(height)" y2="\#(height)" stroke="lightgray"/><text x="\#(text(Self.left - 8))" y="\#(text(y(tick) + 4))" text-anchor="end" fill="dimgray">\#(label(tick))</text>"#
+            )
+        }
+        for place in stride(from: 0, to: count, by: max(1, (count + 15) / 16)) {
+            parts.append(
+                #"<text x="\#(text(x(place)))" y="\#(text(Self.height - Self.bottom + 18))" text-anchor="middle" fill="dimgray">\#(place)</text>"#
+            )
+        }
+        parts.append(
+            #"<text x="\#(text(Self.width / 2))" y="\#(text(Self.height - 8))" text-anchor="middle" fill="dimgray">\#(xTitle.escapedXML)</text>"#
+        )
+        for (number, line) in series.enumerated() {
+            let colour = Self.colours[number % Self.colours.count]
+            let points = line.values.enumerated().compactMap { place, value in
+                height(of: value).map { (x(place), y($0)) }
+            }
+            let path = points.map { "\(text($0.0)),\(text($0.1))" }.joined(separator: " ")
+            parts.append(#"<polyline points="\#(path)" fill="none" stroke="\#(colour)" stroke-width="2"/>"#)
+            for point in points {
+                parts.append(#"<circle cx="\#(text(point.0))" cy="\#(text(point.1))" r="3" fill="\#(colour)"/>"#)
+            }
+            let place = Self.width - Self.right - Double(series.count - number) * 150
+            parts.append(
+                #"<rect x="\#(text(place))" y="11" width="12" height="12" fill="\#(colour)"/><text x="\#(text(place + 18))" y="21" fill="black">\#(line.name.escapedXML)</text>"#
+            )
+        }
+        return parts.joined(separator: "\n") + "\n</svg>\n"
+    }
+
+    /// Where a value stands before it is scaled; nil for what has no place.
+    private func height(of value: Double?) -> Double? {
+        guard let value, !value.isNaN else { return nil }
+        guard isLogarithmic else { return value.isFinite ? value : nil }
+        return value > 0 ? min(powerOfTen(value), range.high) : range.low
+    }
+
+    private var range: (low: Double, high: Double) {
+        let values = series.flatMap(\.values).compactMap { $0 }.filter { $0.isFinite && (!isLogarithmic || $0 > 0) }
+        let heights = isLogarithmic ? values.map(powerOfTen) : values
+        guard var low = heights.min(), var high = heights.max() else { return (-1, 0) }
+        if isLogarithmic { (low, high) = (low.rounded(.down), high.rounded(.up)) } else { low = min(low, 0) }
+        return low < high ? (low, high) : (low, low + 1)
+    }
+
+    private func ticks(_ low: Double, _ high: Double) -> [Double] {
+        let step = isLogarithmic ? max(1, ((high - low) / 6).rounded(.up)) : (high - low) / 5
+        return Array(stride(from: low, through: high + step / 1000, by: step))
+    }
+
+    private func label(_ tick: Double) -> String {
+        isLogarithmic ? "1e\(Int(tick.rounded()))" : valueText(tick)
+    }
+
+    private func text(_ number: Double) -> String { "\((number * 10).rounded() / 10)" }
+}
+
+extension String {
+    /// As text in XML and HTML.
+    var escapedXML: String {
+        printable().replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
+            .replacing("\"", with: "&quot;")
+    }
+}

@@ -1,0 +1,139 @@
+import CRWKVKernels
+import RWKVInference
+import RWKVNumerics
+
+/// How the logits of a candidate agree with those of a reference, over all tokens.
+public struct LogitsAgreement: Sendable {
+    /// How many tokens were compared.
+    public let tokenCount: Int
+    /// The largest difference of two logits.
+    public let maximumDifference: Double
+    /// The squared error by the variance of the reference; infinite where that is zero and there is an error.
+    public let nmse: Double
+    /// The divergence of the candidate's next-token distribution from the reference's, in nats, over tokens.
+    public let kl: (mean: Double, median: Double, p99: Double, maximum: Double)
+    /// The share of tokens with the same most likely next one, of ``clearCount``; nil where there are none.
+    public let top1: Double?
+    /// How many tokens there are at which the reference's first choice is further from its second than four times the root mean square
+    /// of the errors.
+    public let clearCount: Int
+    /// The share of the five most likely next tokens that are among the candidate's five.
+    public let top5: Double
+    /// exp of the mean negative log likelihood of the tokens that follow; nil where none does.
+    public let perplexity: (reference: Double, candidate: Double)?
+    /// How many tokens, continuing greedily, both say alike before they part; nil where that was not tried.
+    public internal(set) var greedyAgreement: Int?
+}
+
+/// Gathers what single tokens' logits say.
+struct LogitsComparison {
+    private var divergences: [Double] = []
+    private var choices: [(margin: Double, isSame: Bool)] = []
+    private var numberCount = 0
+    private var maximumDifference = 0.0
+    private var squaredDifferences = 0.0
+    private var sum = 0.0
+    private var squares = 0.0
+    private var top5 = 0.0
+    private var followerCount = 0
+    private var logLikelihood = (reference: 0.0, candidate: 0.0)
+    private let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
+
+    /// Adds a token's logits.
+    ///
+    /// - Parameters:
+    ///   - reference: finite.
+    ///   - candidate: as many, finite.
+    ///   - next: the token that follows; nil where none does.
+    /// - Returns: the candidate's and the reference's most likely next token.
+    @discardableResult
+    mutating func add(
+        _ reference: UnsafeBufferPointer<Double>, _ candidate: UnsafeBufferPointer<Double>, next: Int?
+    ) -> (reference: Int, candidate: Int) {
+        var row = rwkv_logits_comparison()
+        kernels.compare_logits(reference.baseAddress, candidate.baseAddress, reference.count, &row)
+        divergences.append(max(0, row.divergence))
+        choices.append((row.margin, row.top_a.0 == row.top_b.0))
+        numberCount += reference.count
+        maximumDifference = max(maximumDifference, row.largest_difference)
+        squaredDifferences += row.squared_differences
+        sum += row.sum_of_a
+        squares += row.squares_of_a
+        let top = { (top: (Int64, Int64, Int64, Int64, Int64)) in
+            Set([top.0, top.1, top.2, top.3, top.4].filter { $0 >= 0 })
+        }
+        let best = top(row.top_a)
+        top5 += Double(best.intersection(top(row.top_b)).count) / Double(best.count)
+        if let next {
+            followerCount += 1
+            logLikelihood.reference += reference[next] - row.log_sum_a
+            logLikelihood.candidate += candidate[next] - row.log_sum_b
+        }
+        return (Int(row.top_a.0), Int(row.top_b.0))
+    }
+
+    /// What all tokens together say; nil where there are none.
+    var agreement: LogitsAgreement? {
+        guard !divergences.isEmpty else { return nil }
+        let count = Double(divergences.count)
+        let sorted = divergences.sorted()
+        let variance = squares - sum * sum / Double(numberCount)
+        let error = (squaredDifferences / Double(numberCount)).squareRoot()
+        let clear = choices.filter { $0.margin > 4 * error }
+        let perplexity: (reference: Double, candidate: Double)? =
+            followerCount == 0
+            ? nil
+            : (
+                rwkv_exp(-logLikelihood.reference / Double(followerCount)),
+                rwkv_exp(-logLikelihood.candidate / Double(followerCount))
+            )
+        return LogitsAgreement(
+            tokenCount: divergences.count, maximumDifference: maximumDifference,
+            nmse: squaredDifferences == 0 ? 0 : variance > 0 ? squaredDifferences / variance : .infinity,
+            kl: (
+                mean: divergences.reduce(0, +) / count, median: sorted[sorted.count / 2],
+                p99: sorted[min(sorted.count - 1, Int((0.99 * count).rounded(.down)))], maximum: sorted[sorted.count - 1]
+            ),
+            top1: clear.isEmpty ? nil : Double(clear.count(where: \.isSame)) / Double(clear.count),
+            clearCount: clear.count, top5: top5 / count, perplexity: perplexity)
+    }
+}
+
+/// Gathers how far two streams of numbers are apart.
+struct StreamComparison {
+    private var sums = rwkv_comparison()
+    private static let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
+
+    /// Adds numbers of a reference and those of a candidate, as many.
+    mutating func add(_ reference: Matrix<Float>, _ candidate: Matrix<Float>) {
+        precondition(reference.count == candidate.count, "matrices of other sizes")
+        let size = 1 << 14
+        reference.withNumbers { reference in
+            candidate.withNumbers { candidate in
+                withUnsafeTemporaryAllocation(of: Double.self, capacity: 2 * size) { doubles in
+                    guard let a = doubles.baseAddress else { return }
+                    let b = a + size
+                    for part in reference.count.parts(of: size) {
+                        Self.kernels.to_doubles(
+                            RWKV_ELEMENT_F32, reference.baseAddress.map { $0 + part.lowerBound }, part.count, a)
+                        Self.kernels.to_doubles(
+                            RWKV_ELEMENT_F32, candidate.baseAddress.map { $0 + part.lowerBound }, part.count, b)
+                        Self.kernels.compare(a, b, part.count, &sums)
+                    }
+                }
+            }
+        }
+    }
+
+    /// The norm of the difference by that of the reference; infinite where that is zero and there is a difference.
+    var relativeError: Double {
+        if sums.squared_differences == 0 { return 0 }
+        return sums.squares_of_a > 0 ? (sums.squared_differences / sums.squares_of_a).squareRoot() : .infinity
+    }
+
+    /// The cosine of the angle between the two; nil where one is zero.
+    var cosine: Double? {
+        let lengths = (sums.squares_of_a * sums.squares_of_b).squareRoot()
+        return lengths > 0 ? sums.products / lengths : nil
+    }
+}

@@ -1,0 +1,220 @@
+import CRWKVKernels
+import CheckpointFiles
+import ModelFamilies
+import RWKVInference
+import RWKVLayers
+import RWKVNumerics
+
+/// Runs a candidate beside a reference, block by block, so that no more than a chunk's numbers are held.
+struct ModelComparison {
+    private let candidate: Model<Float>
+    private let tokens: TokenSequences
+    private let kernels: Kernels<Float>
+    private let progress: WorkProgress
+    private let table = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
+
+    private(set) var logits = LogitsComparison()
+    /// How many tokens both say alike, continuing the first sequence.
+    private(set) var greedyAgreement: Int?
+    /// How blocks agree; nil where they cannot be compared.
+    private(set) var blocks: Verification.BlockAgreement?
+
+    /// Tokens that greedy continuations go on for.
+    private static let continuation = 32
+
+    init(_ candidate: Model<Float>, _ tokens: TokenSequences, _ kernels: Kernels<Float>, _ progress: WorkProgress) {
+        self.candidate = candidate
+        self.tokens = tokens
+        self.kernels = kernels
+        self.progress = progress
+    }
+
+    private var tokenCount: Int { tokens.sequences.reduce(0) { $0 + $1.count } }
+
+    // MARK: Recorded logits
+
+    /// Holds the candidate's logits against recorded ones of the same tokens.
+    mutating func compare(with recorded: RecordedLogits) throws {
+        try checkVocabulary(recorded.vocabulary, path: recorded.path)
+        let row = UnsafeMutableBufferPointer<Double>.allocate(capacity: recorded.vocabulary)
+        defer { row.deallocate() }
+        for (number, sequence) in tokens.sequences.enumerated() {
+            var state = candidate.start(length: sequence.count)
+            for part in sequence.count.parts(of: .tokensTogether) {
+                let hidden = try candidate.hidden(Array(sequence[part]), &state, kernels)
+                for rows in hidden.rows.parts(of: .logitsTogether) {
+                    let own = try candidate.logits(hidden.rows(rows), kernels)
+                    for position in rows {
+                        let place = part.lowerBound + position
+                        try recorded.row(sequence: number, position: place, into: row)
+                        guard row.allSatisfy(\.isFinite) else {
+                            throw CheckpointError(
+                                .notFinite, path: recorded.path,
+                                "recorded logits are not finite: token \(place) of sequence \(number)")
+                        }
+                        add(UnsafeBufferPointer(row), own, row: position - rows.lowerBound, sequence, place)
+                    }
+                    try progress.advance(by: rows.count, of: tokenCount, path: candidate.checkpoint.path)
+                }
+            }
+        }
+    }
+
+    private func checkVocabulary(_ count: Int, path: String) throws(CheckpointError) {
+        guard candidate.vocabulary == count else {
+            throw CheckpointError(
+                .unsupported, path: candidate.checkpoint.path, "it has another vocabulary than \(path)",
+                expected: "\(count)", found: "\(candidate.vocabulary)")
+        }
+    }
+
+    private mutating func add(
+        _ reference: UnsafeBufferPointer<Double>, _ own: Matrix<Float>, row: Int, _ sequence: [Int], _ place: Int
+    ) {
+        let next = place + 1 < sequence.count ? sequence[place + 1] : nil
+        own.withRow(row) { numbers in
+            withUnsafeTemporaryAllocation(of: Double.self, capacity: numbers.count) { doubles in
+                table.to_doubles(RWKV_ELEMENT_F32, numbers.baseAddress, numbers.count, doubles.baseAddress)
+                _ = logits.add(reference, UnsafeBufferPointer(doubles), next: next)
+            }
+        }
+    }
+
+    // MARK: Models
+
+    private struct LayerComparison {
+        var stream = StreamComparison()
+        var mixer = StreamComparison()
+        var mlp = StreamComparison()
+    }
+
+    /// What a layer of the candidate sees: its own input, and the reference's.
+    private struct States {
+        var reference: Model<Float>.State
+        var own: Model<Float>.State
+        /// Of the candidate on the reference's residual stream.
+        var guided: [LayerState<Float>]
+    }
+
+    /// Holds the candidate against a model: logits, and where both have the same layers, these.
+    mutating func compare(with reference: Model<Float>) throws {
+        try checkVocabulary(reference.vocabulary, path: reference.checkpoint.path)
+        let hasSameLayers = reference.layers.count == candidate.layers.count && reference.width == candidate.width
+        var layers = candidate.layers.map { _ in LayerComparison() }
+        var embedding = StreamComparison()
+        var head = StreamComparison()
+        for (number, sequence) in tokens.sequences.enumerated() {
+            var states = States(
+                reference: reference.start(length: sequence.count), own: candidate.start(length: sequence.count),
+                guided: candidate.start(length: sequence.count).layers)
+            var last: (Int, Int) = (0, 0)
+            for part in sequence.count.parts(of: .tokensTogether) {
+                let ids = Array(sequence[part])
+                let (theirs, own): (Matrix<Float>, Matrix<Float>)
+                if hasSameLayers {
+                    (theirs, own) = try run(ids, reference, &states, &layers, &embedding)
+                } else {
+                    theirs = try reference.hidden(ids, &states.reference, kernels)
+                    own = try candidate.hidden(ids, &states.own, kernels)
+                }
+                for rows in ids.count.parts(of: .logitsTogether) {
+                    let expected = try reference.logits(theirs.rows(rows), kernels)
+                    let found = try candidate.logits(own.rows(rows), kernels)
+                    if hasSameLayers {
+                        head.add(expected, try candidate.logits(theirs.rows(rows), kernels))
+                    }
+                    for row in 0..<rows.count {
+                        last = add(expected, found, row: row, sequence, part.lowerBound + rows.lowerBound + row)
+                    }
+                    try progress.advance(by: rows.count, of: tokenCount, path: candidate.checkpoint.path)
+                }
+            }
+            if number == 0 { try continueGreedily(reference, states, last) }
+        }
+        guard hasSameLayers else { return }
+        let agreements = layers.enumerated().map { number, layer in
+            Verification.LayerAgreement(
+                kinds: (reference.description.layers[number], candidate.description.layers[number]),
+                relativeError: layer.stream.relativeError, cosine: layer.stream.cosine,
+                mixerError: layer.mixer.relativeError, mlpError: layer.mlp.relativeError)
+        }
+        blocks = .init(
+            layers: agreements, embeddingError: embedding.relativeError, headError: head.relativeError)
+    }
+
+    /// Takes tokens through all layers of both; gives their residual streams.
+    private func run(
+        _ tokens: [Int], _ reference: Model<Float>, _ states: inout States, _ layers: inout [LayerComparison],
+        _ embedding: inout StreamComparison
+    ) throws -> (Matrix<Float>, Matrix<Float>) {
+        let theirs = try reference.embedded(tokens, kernels)
+        let own = try candidate.embedded(tokens, kernels)
+        embedding.add(theirs, own)
+        let positions = states.own.position..<states.own.position + tokens.count
+        let rotations = (
+            reference: reference.rotations(positions, length: states.reference.length),
+            own: candidate.rotations(positions, length: states.own.length)
+        )
+        var first = (reference: reference.firstValues, own: candidate.firstValues, guided: candidate.firstValues)
+        for number in candidate.layers.indices {
+            let (layer, other) = (candidate.layers[number], reference.layers[number])
+            let mixed = other.mixed(
+                theirs, &states.reference.layers[number], first: &first.reference, rotations: rotations.reference,
+                kernels)
+            let guided = layer.mixed(
+                theirs, &states.guided[number], first: &first.guided, rotations: rotations.own, kernels)
+            layers[number].mixer.add(mixed, guided)
+            kernels.add(
+                layer.mixed(
+                    own, &states.own.layers[number], first: &first.own, rotations: rotations.own, kernels), to: own)
+            kernels.add(mixed, to: theirs)
+
+            let fed = other.fed(theirs, &states.reference.layers[number], kernels)
+            layers[number].mlp.add(fed, layer.fed(theirs, &states.guided[number], kernels))
+            kernels.add(layer.fed(own, &states.own.layers[number], kernels), to: own)
+            kernels.add(fed, to: theirs)
+            try reference.check(theirs, layer: number, kernels)
+            try candidate.check(own, layer: number, kernels)
+            layers[number].stream.add(theirs, own)
+        }
+        states.reference.advance(by: tokens.count)
+        states.own.advance(by: tokens.count)
+        return (theirs, own)
+    }
+
+    private mutating func add(
+        _ reference: Matrix<Float>, _ own: Matrix<Float>, row: Int, _ sequence: [Int], _ place: Int
+    ) -> (Int, Int) {
+        let next = place + 1 < sequence.count ? sequence[place + 1] : nil
+        let count = reference.columns
+        return withUnsafeTemporaryAllocation(of: Double.self, capacity: 2 * count) { doubles in
+            let (a, b) = (UnsafeMutableBufferPointer(rebasing: doubles[..<count]), doubles[count...])
+            let second = UnsafeMutableBufferPointer(rebasing: b)
+            reference.withRow(row) { table.to_doubles(RWKV_ELEMENT_F32, $0.baseAddress, count, a.baseAddress) }
+            own.withRow(row) { table.to_doubles(RWKV_ELEMENT_F32, $0.baseAddress, count, second.baseAddress) }
+            return logits.add(UnsafeBufferPointer(a), UnsafeBufferPointer(second), next: next)
+        }
+    }
+
+    /// Lets both go on from the first sequence's end, each by its own most likely tokens, until they part.
+    private mutating func continueGreedily(
+        _ reference: Model<Float>, _ states: States, _ last: (Int, Int)
+    ) throws {
+        var (theirs, own) = (states.reference, states.own)
+        var (a, b) = last
+        var count = 0
+        while a == b, count < Self.continuation {
+            count += 1
+            a = try next(reference, a, &theirs)
+            b = try next(candidate, b, &own)
+        }
+        greedyAgreement = count
+    }
+
+    private func next(
+        _ model: Model<Float>, _ token: Int, _ state: inout Model<Float>.State
+    ) throws -> Int {
+        let logits = try model.logits(try model.hidden([token], &state, kernels), kernels).row(0)
+        return logits.indices.max { logits[$0] < logits[$1] } ?? 0
+    }
+}

@@ -1,0 +1,134 @@
+import CRWKVKernels
+public import CheckpointFiles
+import CheckpointJSON
+import ModelFamilies
+public import RWKVInference
+public import RWKVNumerics
+
+/// Logits in a file, with the tokens that they are of: `tokens` [B, T] and `logits` [B, T, V] of a safetensors file, as this tool or
+/// any other records them.
+public struct RecordedLogits: Sendable {
+    /// The file.
+    public let path: String
+    /// What the model was run on.
+    public let tokens: TokenSequences
+    /// How many tokens the model has.
+    public let vocabulary: Int
+    /// The type of the numbers.
+    public let dtype: DType
+    /// The type of most of the weights that they were computed with, where the file says.
+    public let weights: DType?
+
+    private let checkpoint: Checkpoint
+    private let tensor: TensorInfo
+
+    /// Opens a file of logits; nil where a checkpoint holds none.
+    ///
+    /// - Throws: ``CheckpointError`` of category `malformed` where logits and tokens do not go together.
+    public init?(_ checkpoint: Checkpoint) throws(CheckpointError) {
+        guard let tensor = checkpoint.tensor(named: "logits"), checkpoint.tensor(named: "tokens") != nil else {
+            return nil
+        }
+        path = checkpoint.path
+        self.checkpoint = checkpoint
+        self.tensor = tensor
+        dtype = tensor.dtype
+        tokens = try TokenSequences(contentsOf: checkpoint)
+        let (count, length) = tokens.rectangular ?? (0, 0)
+        guard tensor.shape.count == 3, tensor.shape[0] == count, tensor.shape[1] == length, tensor.shape[2] > 0,
+            [.f64, .f32, .f16, .bf16].contains(tensor.dtype)
+        else {
+            throw CheckpointError(
+                .malformed, path: path, "its logits do not go with its tokens", tensor: tensor.name,
+                expected: "floating-point [\(count), \(length), V]", found: "\(tensor.dtype.rawValue) \(tensor.shape)")
+        }
+        vocabulary = tensor.shape[2]
+        let name = checkpoint.metadata.first { $0.key == Self.weightsKey }?.value
+        weights = name.flatMap { DType(rawValue: $0) }
+    }
+
+    /// The logits of one token, as doubles.
+    ///
+    /// - Throws: ``CheckpointError`` of category `inputOutput`.
+    func row(
+        sequence: Int, position: Int, into row: UnsafeMutableBufferPointer<Double>
+    ) throws(CheckpointError) {
+        let size = tensor.dtype.bitWidth / 8 * vocabulary
+        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 64)
+        defer { bytes.deallocate() }
+        var span = MutableRawSpan(_unsafeBytes: bytes)
+        try checkpoint.read(tensor, at: (sequence * tensor.shape[1] + position) * size, into: &span)
+        guard let element = tensor.dtype.kernelElement else { return }
+        rwkv_kernels_for(rwkv_best_instruction_set()).pointee.to_doubles(
+            element, bytes.baseAddress, vocabulary, row.baseAddress)
+    }
+
+    private static let weightsKey = "weights"
+
+    /// Runs a model, and records its logits in fp32.
+    ///
+    /// - Parameters:
+    ///   - model: that is run.
+    ///   - tokens: sequences of the same length.
+    ///   - path: where the file will stand.
+    ///   - replaces: whether what stands there may be replaced.
+    ///   - kernels: what is computed with.
+    ///   - progress: told of tokens; can stop the work.
+    /// - Throws: ``CheckpointError``, as ``Model/run(_:_:_:receive:)``, and where the file cannot be written.
+    public static func record(
+        _ model: Model<Float>, _ tokens: TokenSequences, to path: String, replaces: Bool, _ kernels: Kernels<Float>,
+        progress: WorkProgress = WorkProgress()
+    ) throws {
+        guard let (count, length) = tokens.rectangular else {
+            throw CheckpointError(
+                .unsupported, path: path, "sequences are recorded as one tensor, and these have different lengths")
+        }
+        let file = try UnfinishedFile(path: path, replaces: replaces)
+        guard let ids = try? OutputTensor(name: "tokens", dtype: .i64, shape: [count, length]),
+            let rows = try? OutputTensor(name: "logits", dtype: .f32, shape: [count, length, model.vocabulary])
+        else { throw CheckpointError(.unsupported, path: path, "there are more logits than a file holds") }
+        let weights = model.mostCommonDType.map { [weightsKey: $0.rawValue] } ?? [:]
+        let outline = try CheckpointOutline([ids, rows], container: .safetensors, name: path, metadata: weights)
+        let writer = try CheckpointWriter(outline, into: file, isCompressed: false)
+        let numbers = UnsafeMutableBufferPointer<Int64>.allocate(capacity: count * length)
+        defer { numbers.deallocate() }
+        _ = numbers.initialize(from: tokens.sequences.joined().lazy.map { Int64($0).littleEndian })
+        var output = try writer.begin(0)
+        try output.append(UnsafeRawBufferPointer(numbers))
+        _ = output.finish()
+        output = try writer.begin(1)
+        for sequence in tokens.sequences {
+            var state = model.start(length: length)
+            for part in length.parts(of: .tokensTogether) {
+                let hidden = try model.hidden(Array(sequence[part]), &state, kernels)
+                for rows in hidden.rows.parts(of: .logitsTogether) {
+                    let logits = try model.logits(hidden.rows(rows), kernels)
+                    try output.append(logits)
+                    try progress.advance(by: rows.count, of: count * length, path: path)
+                }
+            }
+        }
+        _ = output.finish()
+        try writer.finish()
+        try file.commit()
+    }
+}
+
+extension Model {
+    /// The type in which most of its weights are stored.
+    var mostCommonDType: DType? {
+        var counts: [DType: Int] = [:]
+        for position in description.positions.values {
+            let tensor = checkpoint.tensors[position]
+            counts[tensor.dtype, default: 0] += tensor.elementCount
+        }
+        return counts.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key
+    }
+}
+
+extension TensorOutput {
+    /// Writes the numbers that come next.
+    fileprivate mutating func append(_ matrix: Matrix<Float>) throws(CheckpointError) {
+        try matrix.withNumbers { numbers throws(CheckpointError) in try append(UnsafeRawBufferPointer(numbers)) }
+    }
+}

@@ -1,0 +1,266 @@
+public import CheckpointFiles
+public import ModelFamilies
+public import RWKVInference
+public import RWKVNumerics
+
+/// What a candidate is held against.
+public enum VerificationReference: Sendable {
+    case model(Model<Float>)
+    case recorded(RecordedLogits)
+
+    /// The file or directory.
+    public var path: String {
+        switch self {
+        case .model(let model): model.checkpoint.path
+        case .recorded(let logits): logits.path
+        }
+    }
+}
+
+/// Whether a model is what another is: to rounding, or where it stops being so.
+///
+///     let verification = try Verification(of: candidate, against: .model(reference), on: tokens, kernels)
+///     if verification.verdict == .differs { print(verification.firstDivergence) }
+public struct Verification: Sendable {
+    /// What was found.
+    public enum Verdict: String, Sendable {
+        case match
+        case differs
+        /// Nothing was judged: they are meant to differ.
+        case report
+    }
+
+    /// A part of a model that computes.
+    public enum Block: String, Sendable {
+        case embedding
+        case mixer
+        case mlp
+        case head
+    }
+
+    /// How a layer of the candidate agrees with the same of the reference.
+    public struct LayerAgreement: Sendable {
+        /// The kinds of the two.
+        public let kinds: (reference: LayerKind, candidate: LayerKind)
+        /// Of the residual stream behind it, each model on its own input.
+        public let relativeError: Double
+        /// Of the residual stream behind it.
+        public let cosine: Double?
+        /// Of what the mixer gives on the reference's input.
+        public let mixerError: Double
+        /// Of what the feed-forward part gives on the reference's input.
+        public let mlpError: Double
+
+        /// The larger of the two blocks' errors.
+        public var blockError: Double { max(mixerError, mlpError) }
+    }
+
+    /// How the blocks of two models agree that have the same layers.
+    public struct BlockAgreement: Sendable {
+        /// Front to back.
+        public let layers: [LayerAgreement]
+        /// The relative error of embeddings.
+        public let embeddingError: Double
+        /// The relative error of logits on the reference's residual stream.
+        public let headError: Double
+    }
+
+    /// The first block that gives something else than the reference's on the reference's own input.
+    public struct Divergence: Sendable, Hashable {
+        /// The number of its layer; nil for embedding and head.
+        public let layer: Int?
+        /// Which it is.
+        public let block: Block
+        /// The relative error of what it gives.
+        public let error: Double
+    }
+
+    /// A constant of the equations that is not the same in both.
+    public struct ConstantDifference: Sendable, Hashable {
+        /// What it is.
+        public let name: String
+        /// The reference's.
+        public let reference: String
+        /// The candidate's.
+        public let candidate: String
+    }
+
+    /// What the candidate was held against.
+    public let reference: VerificationReference
+    /// What was verified.
+    public let candidate: Model<Float>
+    /// What both were run on.
+    public let tokens: TokenSequences
+    /// What was rounded between them.
+    public let path: PrecisionPath
+    /// What they were held to.
+    public let limits: VerificationLimits
+    /// Whether nothing is judged but what is broken.
+    public let isReport: Bool
+    /// Of their logits; nil where one of them has none that are finite.
+    public let logits: LogitsAgreement?
+    /// Block by block; nil where they have not as many layers of the same width.
+    public let blocks: BlockAgreement?
+    /// Constants that differ.
+    public let constants: [ConstantDifference]
+    /// What the candidate's manifest says; nil where there is none.
+    public let audit: ConversionAudit?
+    /// Why there are no logits.
+    public let failure: CheckpointError?
+
+    /// Runs both, and compares them.
+    ///
+    /// - Parameters:
+    ///   - candidate: what is verified.
+    ///   - reference: what it is held against.
+    ///   - tokens: what both are run on; of recorded logits, theirs.
+    ///   - overrides: limits by their names.
+    ///   - isReport: whether nothing is to be judged.
+    ///   - kernels: what is computed with.
+    ///   - progress: told of tokens; can stop the work.
+    /// - Throws: ``CheckpointError``, where one of them cannot be read or run, but for numbers that are not finite.
+    public init(
+        of candidate: Model<Float>, against reference: VerificationReference, on tokens: TokenSequences,
+        limits overrides: [String: Double] = [:], isReport: Bool = false, _ kernels: Kernels<Float>,
+        progress: WorkProgress = WorkProgress()
+    ) throws {
+        self.candidate = candidate
+        self.reference = reference
+        self.tokens = tokens
+        self.isReport = isReport
+        path = reference.path(to: candidate)
+        var limits = VerificationLimits(path)
+        for (name, value) in overrides { limits[name] = value }
+        self.limits = limits
+        constants = reference.constants(beside: candidate.description)
+        audit = try ConversionAudit(of: candidate.checkpoint, reference: reference, progress: progress)
+        var comparison = ModelComparison(candidate, tokens, kernels, progress)
+        var failure: CheckpointError?
+        do {
+            switch reference {
+            case .model(let model): try comparison.compare(with: model)
+            case .recorded(let logits): try comparison.compare(with: logits)
+            }
+        } catch let error as CheckpointError where error.category == .notFinite {
+            failure = error
+        }
+        self.failure = failure
+        var agreement = failure == nil ? comparison.logits.agreement : nil
+        agreement?.greedyAgreement = comparison.greedyAgreement
+        logits = agreement
+        blocks = failure == nil ? comparison.blocks : nil
+    }
+
+    /// The names of limits that are exceeded.
+    public var exceeded: [String] {
+        guard let logits else { return [] }
+        var exceeded: [String] = []
+        // What is not a number exceeds everything.
+        func hold(_ name: String, _ isWithin: Bool) { if !isWithin { exceeded.append(name) } }
+        if let most = limits.maximumDifference { hold("max_abs", logits.maximumDifference <= most) }
+        hold("nmse", logits.nmse <= limits.nmse)
+        hold("kl_mean", logits.kl.mean <= limits.meanKL)
+        hold("kl_max", logits.kl.maximum <= limits.maximumKL)
+        if let top1 = logits.top1 { hold("top1", top1 >= limits.top1) }
+        return exceeded
+    }
+
+    /// What was found.
+    public var verdict: Verdict {
+        if failure != nil || audit?.problems.isEmpty == false { return .differs }
+        if isReport { return .report }
+        return exceeded.isEmpty && constants.isEmpty ? .match : .differs
+    }
+
+    /// The first block that diverges; nil where they match, or no block does by itself.
+    public var firstDivergence: Divergence? {
+        guard verdict != .match, let blocks else { return nil }
+        // What is not a number exceeds everything.
+        if !(blocks.embeddingError <= limits.block) {
+            return Divergence(layer: nil, block: .embedding, error: blocks.embeddingError)
+        }
+        for (number, layer) in blocks.layers.enumerated() {
+            if !(layer.mixerError <= limits.block) {
+                return Divergence(layer: number, block: .mixer, error: layer.mixerError)
+            }
+            if !(layer.mlpError <= limits.block) {
+                return Divergence(layer: number, block: .mlp, error: layer.mlpError)
+            }
+        }
+        let error = blocks.headError
+        return error <= limits.block ? nil : Divergence(layer: nil, block: .head, error: error)
+    }
+}
+
+extension VerificationReference {
+    /// What was rounded on the way from here to a candidate.
+    fileprivate func path(to candidate: Model<Float>) -> PrecisionPath {
+        switch self {
+        case .model(let model):
+            let own = model.description.positions
+            // Weights that only one of them has were not rounded on the way.
+            return candidate.description.positions.reduce(.fp32) { path, entry in
+                guard let position = own[entry.key] ?? own[entry.key.counterpart] else { return path }
+                let (a, b) = (model.checkpoint.tensors[position], candidate.checkpoint.tensors[entry.value])
+                return max(path, .from(a.dtype, to: b.dtype))
+            }
+        case .recorded(let logits):
+            switch logits.dtype {
+            case .bf16: return .bf16Compute
+            case .f16: return .fp16Weights
+            default:
+                // Where the file does not say, weights may have been those of F32.
+                return .from(logits.weights ?? .f32, to: candidate.mostCommonDType ?? .f32)
+            }
+        }
+    }
+
+    /// Constants that differ between this and a candidate.
+    fileprivate func constants(beside candidate: ModelDescription) -> [Verification.ConstantDifference] {
+        guard case .model(let model) = self else { return [] }
+        let reference = model.description
+        var differences: [Verification.ConstantDifference] = []
+        func compare(_ name: String, _ a: String, _ b: String) {
+            if a != b { differences.append(.init(name: name, reference: a, candidate: b)) }
+        }
+        compare("epsilon", "\(reference.epsilon ?? 0)", "\(candidate.epsilon ?? 0)")
+        let kinds = { (model: ModelDescription) in Set(model.layers.map { $0 == .rwkv7 }) }
+        let shared = kinds(reference).intersection(kinds(candidate))
+        if shared.contains(false) {
+            compare("rotation of attention", reference.attentionRotation, candidate.attentionRotation)
+        }
+        if shared.contains(true) {
+            compare("rotation of time mixing", reference.timeMixingRotation, candidate.timeMixingRotation)
+            compare("first values", reference.firstValues.rawValue, candidate.firstValues.rawValue)
+            compare(
+                "epsilon of group norm", reference.groupNormEpsilonText, candidate.groupNormEpsilonText)
+        }
+        return differences
+    }
+}
+
+extension TensorPlace {
+    fileprivate var counterpart: TensorPlace { TensorPlace(role: role.counterpart ?? role, layer: layer) }
+}
+
+extension ModelDescription {
+    fileprivate var attentionRotation: String { turnsAttention ? rotary?.text ?? "none" : "none" }
+
+    fileprivate var timeMixingRotation: String {
+        guard architecture.timeMix?.rotary == .teacher, let rotary else { return "none" }
+        return (stretchesTimeMixing ? rotary : rotary.plain).text
+    }
+
+    fileprivate var groupNormEpsilonText: String {
+        architecture.timeMix?.outputNorm == .groupNorm ? "\(groupNormEpsilon ?? 0)" : "none"
+    }
+}
+
+extension RotaryEmbedding {
+    /// All of it, in one line.
+    fileprivate var text: String {
+        let numbers = parameters.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
+        let lists = lists.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
+        return "theta \(theta) \(type)\(numbers)\(lists)"
+    }
+}

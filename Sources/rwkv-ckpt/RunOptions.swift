@@ -1,0 +1,102 @@
+public import ArgumentParser
+import CRWKVKernels
+import CheckpointFiles
+import ModelFamilies
+import RWKVInference
+import RWKVNumerics
+
+/// How a model is run.
+struct RunOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("How many threads to use; results do not depend on it.", valueName: "N"))
+    var threads = Int(rwkv_available_processors())
+
+    @Option(
+        help: ArgumentHelp(
+            "The arithmetic: fast, or strict, which gives the same bits on any x86-64 processor.", valueName: "TABLE"))
+    var kernels = KernelTable.fast
+
+    @Option(help: ArgumentHelp("The instruction set: baseline, avx2 or avx512. The best if not given.", valueName: "SET"))
+    var isa: InstructionSet?
+
+    func validate() throws {
+        guard 1...1024 ~= threads else { throw ValidationError("--threads is a number of threads.") }
+        if Kernels<Float>(kernels, instructionSet: isa, threads: threads) == nil {
+            throw ValidationError("This machine has no \(isa?.rawValue ?? "").")
+        }
+    }
+
+    func loaded() throws -> Kernels<Float> {
+        guard let kernels = Kernels<Float>(kernels, instructionSet: isa, threads: threads) else {
+            throw ValidationError("This machine has no \(isa?.rawValue ?? "").")
+        }
+        return kernels
+    }
+}
+
+extension KernelTable: ExpressibleByArgument {}
+extension InstructionSet: ExpressibleByArgument {}
+
+/// What a model is run on.
+struct TokenOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("Token ids: 1,2,3.", valueName: "IDS"))
+    var tokens: TokenList?
+
+    @Option(
+        help: ArgumentHelp(
+            "Sequences of token ids: .json, .safetensors (tokens), .npy, .u16, .u32, or .bin beside .idx.",
+            valueName: "FILE"),
+        completion: .file())
+    var tokensFile: String?
+
+    var isGiven: Bool { tokens != nil || tokensFile != nil }
+
+    func validate() throws {
+        if tokens != nil, tokensFile != nil { throw ValidationError("Give one of --tokens and --tokens-file.") }
+    }
+
+    /// What was asked for; nil where nothing was.
+    func given(vocabulary: Int) throws(CheckpointError) -> TokenSequences? {
+        let path = tokensFile ?? "--tokens"
+        let sequences: TokenSequences
+        if let tokensFile {
+            sequences = try TokenSequences(contentsOf: tokensFile)
+        } else if let tokens {
+            sequences = try TokenSequences([tokens.ids], path: path)
+        } else {
+            return nil
+        }
+        try sequences.check(vocabulary: vocabulary, path: path)
+        return sequences
+    }
+}
+
+/// `1,2,3`.
+struct TokenList: ExpressibleByArgument {
+    let ids: [Int]
+
+    init?(argument: String) {
+        let numbers = argument.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
+        ids = numbers.compactMap { $0 }
+        if ids.count != numbers.count, !argument.isEmpty { return nil }
+    }
+}
+
+extension ModelOptions {
+    /// The model at a path, ready to run.
+    func model(_ path: String, says: (CheckpointWarning) -> Void) throws(CheckpointError) -> Model<Float> {
+        try model(try Checkpoint.open(path, temporaryDirectory: temporaryDirectory()), says: says)
+    }
+
+    /// The model of a checkpoint, ready to run.
+    func model(_ checkpoint: Checkpoint, says: (CheckpointWarning) -> Void) throws(CheckpointError) -> Model<Float> {
+        var warnings = checkpoint.warnings
+        let configuration = try configuration(of: checkpoint, warnings: &warnings)
+        let description = try ModelRecognition.recognize(checkpoint, configuration: configuration, variant: variant)
+            .described(path: checkpoint.path, hasConfiguration: configuration != nil)
+        warnings += description.findings.filter { $0.kind == .unexpected }.prefix(3).map {
+            CheckpointWarning(path: checkpoint.path, $0.message + ", and is not used")
+        }
+        warnings.forEach(says)
+        return try Model(checkpoint, description)
+    }
+}
