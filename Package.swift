@@ -121,9 +121,21 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(
+            name: "RWKVNumericsTests",
+            dependencies: ["CRWKVKernels", "RWKVLayers", "RWKVNumerics"],
+            swiftSettings: settings),
+        .testTarget(
             name: "RWKVInferenceTests",
             dependencies: [
-                "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVInference", "RWKVNumerics", "TestSupport",
+                "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVInference", "RWKVLayers", "RWKVNumerics",
+                "TestSupport",
+            ],
+            swiftSettings: settings),
+        .testTarget(
+            name: "RWKVEvaluationTests",
+            dependencies: [
+                "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVEvaluation", "RWKVInference",
+                "RWKVNumerics", "TestSupport",
             ],
             swiftSettings: settings),
         .testTarget(

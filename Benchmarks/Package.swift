@@ -8,7 +8,8 @@ let package = Package(
         .executableTarget(
             name: "bench-forward",
             dependencies: [
-                .product(name: "RWKVCheckpoint", package: "rwkv-ckpt"), .product(name: "RWKVModel", package: "rwkv-ckpt"),
+                .product(name: "RWKVCheckpoint", package: "rwkv-ckpt"),
+                .product(name: "RWKVModel", package: "rwkv-ckpt"),
             ])
     ],
     swiftLanguageModes: [.v6]

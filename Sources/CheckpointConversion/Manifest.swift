@@ -9,7 +9,8 @@ extension Conversion {
     /// The manifest of the conversion that made a checkpoint; nil where none stands beside it.
     package static func manifestPath(of checkpoint: Checkpoint) -> String? {
         let names = checkpoint.files.map { name(of: $0.path) }
-        let beside = checkpoint.files(beside: (names.count == 1 ? [names[0] + "." + manifestName] : []) + [manifestName])
+        let beside = checkpoint.files(
+            beside: (names.count == 1 ? [names[0] + "." + manifestName] : []) + [manifestName])
         return beside.first
     }
 

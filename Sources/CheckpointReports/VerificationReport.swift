@@ -61,7 +61,7 @@ public struct VerificationReport: Sendable {
         if let logits = verification.logits { write(logits, to: &json) } else { json.null() }
         json.key("limits")
         json.beginObject(onOneLine: true)
-        json.key("path")
+        json.key("precision")
         json.value(verification.path.rawValue)
         for name in VerificationLimits.names {
             json.key(text: name)
@@ -217,9 +217,11 @@ public struct VerificationReport: Sendable {
         }
         if let failure = verification.failure { lines.append("no logits: \(failure)") }
         if let divergence = verification.firstDivergence {
-            let place = divergence.layer.map { "layer \($0), \(divergence.block.rawValue)" } ?? divergence.block.rawValue
+            let place =
+                divergence.layer.map { "layer \($0), \(divergence.block.rawValue)" } ?? divergence.block.rawValue
             lines.append(
-                "first divergence: \(place): relative error \(valueText(divergence.error)) on the reference's own input")
+                "first divergence: \(place): relative error \(valueText(divergence.error)) on the reference's own input"
+            )
         } else if verification.verdict == .differs, verification.blocks != nil {
             lines.append(
                 "no block diverges by itself on the reference's own input (limit \(valueText(verification.limits.block)))"
@@ -285,7 +287,8 @@ public struct VerificationReport: Sendable {
         guard let blocks = verification.blocks else { return }
         output.write("\n")
         var table = TextTable([
-            ("layer", .right), ("kind", .left), ("stream", .right), ("cosine", .right), ("mixer", .right), ("mlp", .right),
+            ("layer", .right), ("kind", .left), ("stream", .right), ("cosine", .right), ("mixer", .right),
+            ("mlp", .right),
             ("error of blocks, 1e-8 to 1", .left),
         ])
         func row(_ title: String, _ kind: String, _ cells: [String], _ error: Double) {

@@ -51,7 +51,10 @@ public enum ModelRecognition: Sendable {
 
         let kinds = index.layerKinds(in: layout)
         let fits = architectures.filter { $0.layouts.contains { $0.name == layout.name } }.map { architecture in
-            Fit(architecture.resolved(by: configuration), index, layout, kinds)
+            // A student that keeps all of its teacher's attention is known by its name alone.
+            let isNamed =
+                configuration?.root["rwkv_architecture"] != nil && configured?.name == architecture.name
+            return Fit(architecture.resolved(by: configuration), index, layout, kinds, mayMixNothing: isNamed)
         }
         func describe(_ fit: Fit, _ findings: [ModelFinding] = []) throws(CheckpointError) -> ModelRecognition {
             .model(
@@ -70,6 +73,11 @@ public enum ModelRecognition: Sendable {
                     .malformed, path: checkpoint.path, "the tensors are not those of \(variant)",
                     found: near?.mismatches.first)
             }
+            return try describe(fit)
+        }
+        if configuration?.root["rwkv_architecture"] != nil,
+            let fit = exact.first(where: { $0.architecture.name == configured?.name })
+        {
             return try describe(fit)
         }
         guard exact.count <= 1 else {
@@ -121,7 +129,10 @@ private struct Fit {
     let mismatches: [String]
     private let found: [TensorRole: NamePattern]
 
-    init(_ architecture: Architecture, _ index: TensorIndex, _ layout: TensorLayout, _ kinds: [LayerKind?]) {
+    init(
+        _ architecture: Architecture, _ index: TensorIndex, _ layout: TensorLayout, _ kinds: [LayerKind?],
+        mayMixNothing: Bool
+    ) {
         self.architecture = architecture
         var counts = kinds.reduce(into: [LayerKind?: Int]()) { $0[$1, default: 0] += 1 }
         // Layers of which too much is missing to know their kind speak for none.
@@ -160,7 +171,7 @@ private struct Fit {
                 required.formUnion(architecture.layerRoles(kind).required)
             }
         }
-        if architecture.timeMix != nil, !kinds.contains(.rwkv7) { mismatches.append("no layer mixes time") }
+        if architecture.timeMix != nil, !kinds.contains(.rwkv7), !mayMixNothing { mismatches.append("no layer mixes time") }
         for role in required where found[role] == nil {
             mismatches.append("\(layout.names[role] ?? role.rawValue) is not there")
         }

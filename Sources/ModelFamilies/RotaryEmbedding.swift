@@ -1,4 +1,4 @@
-import CheckpointFiles
+package import CheckpointFiles
 import CheckpointJSON
 
 /// The rotation of queries and keys by position: as config.json gives it, whichever keys that transformers has used.
@@ -29,7 +29,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
     ///   - configuration: in whatever form.
     ///   - assumedTheta: the base where it gives none.
     /// - Throws: ``CheckpointError`` of category `malformed`.
-    init?(_ configuration: ModelConfiguration, assumedTheta: Double?) throws(CheckpointError) {
+    package init?(_ configuration: ModelConfiguration, assumedTheta: Double?) throws(CheckpointError) {
         let root = configuration.root
         // transformers 5 keeps all in rope_parameters, those before it theta apart from rope_scaling, which still counts.
         var members: [String: JSONValue] = [:]

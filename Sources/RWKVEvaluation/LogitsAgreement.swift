@@ -92,7 +92,8 @@ struct LogitsComparison {
             nmse: squaredDifferences == 0 ? 0 : variance > 0 ? squaredDifferences / variance : .infinity,
             kl: (
                 mean: divergences.reduce(0, +) / count, median: sorted[sorted.count / 2],
-                p99: sorted[min(sorted.count - 1, Int((0.99 * count).rounded(.down)))], maximum: sorted[sorted.count - 1]
+                p99: sorted[min(sorted.count - 1, Int((0.99 * count).rounded(.down)))],
+                maximum: sorted[sorted.count - 1]
             ),
             top1: clear.isEmpty ? nil : Double(clear.count(where: \.isSame)) / Double(clear.count),
             clearCount: clear.count, top5: top5 / count, perplexity: perplexity)

@@ -45,7 +45,8 @@ struct Logits: ReportingCommand {
 
     func report() throws {
         let kernels = try run.loaded()
-        let loaded = try model.model(path) { if !json { printWarning($0) } }
+        let checkpoint = try Checkpoint.open(path, temporaryDirectory: temporaryDirectory())
+        let loaded = try model.model(checkpoint) { if !json { printWarning($0) } }
         let given = try input.given(vocabulary: loaded.vocabulary)
         let tokens = given ?? .seeded(vocabulary: loaded.vocabulary)
         let bar = ProgressBar { countText($0) + " tokens" }

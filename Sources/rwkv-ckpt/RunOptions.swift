@@ -15,7 +15,8 @@ struct RunOptions: ParsableArguments {
             "The arithmetic: fast, or strict, which gives the same bits on any x86-64 processor.", valueName: "TABLE"))
     var kernels = KernelTable.fast
 
-    @Option(help: ArgumentHelp("The instruction set: baseline, avx2 or avx512. The best if not given.", valueName: "SET"))
+    @Option(
+        help: ArgumentHelp("The instruction set: baseline, avx2 or avx512. The best if not given.", valueName: "SET"))
     var isa: InstructionSet?
 
     func validate() throws {
@@ -82,17 +83,27 @@ struct TokenList: ExpressibleByArgument {
 }
 
 extension ModelOptions {
-    /// The model at a path, ready to run.
-    func model(_ path: String, says: (CheckpointWarning) -> Void) throws(CheckpointError) -> Model<Float> {
-        try model(try Checkpoint.open(path, temporaryDirectory: temporaryDirectory()), says: says)
-    }
-
     /// The model of a checkpoint, ready to run.
-    func model(_ checkpoint: Checkpoint, says: (CheckpointWarning) -> Void) throws(CheckpointError) -> Model<Float> {
+    ///
+    /// - Parameters:
+    ///   - checkpoint: of a described family.
+    ///   - says: is told what the user should know.
+    ///   - isReference: whether options are first of all about another model: they help only where this one does not say itself.
+    /// - Returns: the model.
+    /// - Throws: ``CheckpointError``.
+    func model(
+        _ checkpoint: Checkpoint, isReference: Bool = false, says: (CheckpointWarning) -> Void
+    ) throws(CheckpointError) -> Model<Float> {
         var warnings = checkpoint.warnings
-        let configuration = try configuration(of: checkpoint, warnings: &warnings)
-        let description = try ModelRecognition.recognize(checkpoint, configuration: configuration, variant: variant)
-            .described(path: checkpoint.path, hasConfiguration: configuration != nil)
+        var options = self
+        if isReference, try ModelConfiguration(beside: checkpoint) != nil { options.config = nil }
+        let configuration = try options.configuration(of: checkpoint, warnings: &warnings)
+        var recognition = try ModelRecognition.recognize(
+            checkpoint, configuration: configuration, variant: isReference ? nil : variant)
+        if case .undecided = recognition {
+            recognition = try ModelRecognition.recognize(checkpoint, configuration: configuration, variant: variant)
+        }
+        let description = try recognition.described(path: checkpoint.path, hasConfiguration: configuration != nil)
         warnings += description.findings.filter { $0.kind == .unexpected }.prefix(3).map {
             CheckpointWarning(path: checkpoint.path, $0.message + ", and is not used")
         }

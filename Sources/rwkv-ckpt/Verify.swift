@@ -61,20 +61,14 @@ struct Verify: ReportingCommand {
         if recorded != nil, input.isGiven {
             throw ValidationError("Recorded logits have their own tokens.")
         }
-        let model = try self.model.model(candidate, says: warn)
-        // A configuration that was given is of both where neither says it itself.
-        let other = try recorded == nil ? self.model.model(opened, says: warn) : nil
+        let model = try self.model.model(
+            try Checkpoint.open(candidate, temporaryDirectory: temporaryDirectory()), says: warn)
         let given = try input.given(vocabulary: model.vocabulary)
         let tokens = recorded?.tokens ?? given ?? .seeded(vocabulary: model.vocabulary)
         try tokens.check(vocabulary: model.vocabulary, path: recorded?.path ?? "--tokens")
-        let against: VerificationReference
-        if let recorded {
-            against = .recorded(recorded)
-        } else if let other {
-            against = .model(other)
-        } else {
-            return
-        }
+        let against =
+            try recorded.map { VerificationReference.recorded($0) }
+            ?? .model(self.model.model(opened, isReference: true, says: warn))
         let bar = ProgressBar()
         let progress = WorkProgress { bar.show($0, of: $1) }
         let verification = try interruptible(progress) {

@@ -109,22 +109,17 @@ func failure(_ body: () throws -> Void) -> CheckpointError? {
 extension Checkpoint {
     /// Writes a safetensors file with these tensors, some left out, some with other bytes.
     func write(to url: URL, without names: Set<String> = [], changing changed: Set<String> = []) throws {
-        var (members, data): ([String], Data) = ([], Data())
-        for tensor in tensors where !names.contains(tensor.name) {
-            var bytes = [UInt8](repeating: 0, count: tensor.byteCount)
-            try bytes.withUnsafeMutableBytes { buffer in
-                var span = MutableRawSpan(_unsafeBytes: buffer)
-                try read(tensor, at: 0, into: &span)
-            }
-            if changed.contains(tensor.name) { bytes[0] ^= 1 }
-            let shape = tensor.shape.map(String.init).joined(separator: ",")
-            members.append(
-                #""\#(tensor.name)":{"dtype":"\#(tensor.dtype.rawValue)","shape":[\#(shape)],"data_offsets":[\#(data.count),\#(data.count + bytes.count)]}"#
-            )
-            data += bytes
-        }
-        let header = Data("{\(members.joined(separator: ","))}".utf8)
-        try (withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) } + header + data).write(to: url)
+        let kept = tensors.filter { !names.contains($0.name) }
+        try writeSafetensors(
+            kept.map { tensor in
+                var bytes = [UInt8](repeating: 0, count: tensor.byteCount)
+                try bytes.withUnsafeMutableBytes { buffer in
+                    var span = MutableRawSpan(_unsafeBytes: buffer)
+                    try read(tensor, at: 0, into: &span)
+                }
+                if changed.contains(tensor.name) { bytes[0] ^= 1 }
+                return (tensor.name, tensor.dtype, tensor.shape, Data(bytes))
+            }, to: url)
     }
 }
 
@@ -137,19 +132,4 @@ func writeConfiguration(of fixture: String, to directory: URL, _ key: String, _ 
     #expect(lines.joined(separator: "\n") != text.trimmingCharacters(in: .newlines))
     try lines.joined(separator: "\n").write(
         to: directory.appending(path: "config.json"), atomically: false, encoding: .utf8)
-}
-
-/// Writes a safetensors file of floats.
-func writeFloats(_ tensors: [(name: String, shape: [Int], values: [Float])], to url: URL) throws {
-    var (members, data): ([String], Data) = ([], Data())
-    for tensor in tensors {
-        let bytes = tensor.values.withUnsafeBytes { Data($0) }
-        let shape = tensor.shape.map(String.init).joined(separator: ",")
-        members.append(
-            #""\#(tensor.name)":{"dtype":"F32","shape":[\#(shape)],"data_offsets":[\#(data.count),\#(data.count + bytes.count)]}"#
-        )
-        data += bytes
-    }
-    let header = Data("{\(members.joined(separator: ","))}".utf8)
-    try (withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) } + header + data).write(to: url)
 }

@@ -24,19 +24,3 @@ package func withTemporaryDirectory<Result>(_ body: (URL) throws -> Result) thro
     defer { try? FileManager.default.removeItem(at: directory) }
     return try body(directory)
 }
-
-/// Writes a safetensors file with tensors of bf16 zeros, which take no room on a disk.
-package func writeSafetensors(_ tensors: [(name: String, shape: [Int])], to url: URL) throws {
-    var offset = 0
-    var members: [String] = []
-    for (name, shape) in tensors {
-        let end = offset + 2 * shape.reduce(1, *)
-        members.append(#""\#(name)":{"dtype":"BF16","shape":\#(shape),"data_offsets":[\#(offset),\#(end)]}"#)
-        offset = end
-    }
-    let header = Data("{\(members.joined(separator: ","))}".utf8)
-    try (withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) } + header).write(to: url)
-    let file = try FileHandle(forWritingTo: url)
-    try file.truncate(atOffset: UInt64(8 + header.count + offset))
-    try file.close()
-}

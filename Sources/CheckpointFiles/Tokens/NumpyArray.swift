@@ -31,7 +31,8 @@ struct NumpyArray {
             Int($0.drop { $0 == " " }) ?? -1
         }
         guard let kind = description.flatMap({ kinds[$0] }), let shape, (1...2).contains(shape.count),
-            shape.allSatisfy({ 0...TokenSequences.limit ~= $0 }), shape.count == 1 || header.contains("'fortran_order': False")
+            shape.allSatisfy({ 0...TokenSequences.limit ~= $0 }),
+            shape.count == 1 || header.contains("'fortran_order': False")
         else {
             throw CheckpointError(
                 .malformed, path: source.path, "tokens are little-endian integers, [T] or [B, T], row by row",

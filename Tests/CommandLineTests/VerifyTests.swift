@@ -1,0 +1,211 @@
+import CheckpointFiles
+import Foundation
+import TestSupport
+import Testing
+
+/// `logits` and `verify` as they are typed.
+@Suite struct VerifyTests {
+    private struct Document: Decodable {
+        struct Logits: Decodable {
+            let max_abs: Double
+            let nmse: Double?
+            let greedy_agreement: Int?
+        }
+        struct Divergence: Decodable {
+            let layer: Int?
+            let block: String
+        }
+        struct Audit: Decodable {
+            let tensors: Int
+            let copies_of_reference: Int
+            let problems: [String]
+        }
+        let verdict: String
+        let logits: Logits?
+        let first_divergence: Divergence?
+        let audit: Audit?
+        let failure: String?
+    }
+
+    private func run(_ arguments: [String], in directory: URL) throws -> CommandLineTool.Output {
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        let fixtures = directory.appending(path: "fixtures")
+        if !FileManager.default.fileExists(atPath: fixtures.path) {
+            try FileManager.default.createSymbolicLink(
+                at: fixtures, withDestinationURL: Repository.root.appending(path: "fixtures"))
+        }
+        return try CommandLineTool.run(arguments, in: directory)
+    }
+
+    private func make(_ arguments: String..., in directory: URL) throws {
+        let output = try run(arguments, in: directory)
+        #expect(output.status == 0, "\(arguments): \(output.err)")
+    }
+
+    private func verify(
+        _ reference: String, _ candidate: String, _ options: String..., in directory: URL
+    ) throws -> (status: Int32, document: Document) {
+        let output = try run(["verify", reference, candidate, "--json"] + options, in: directory)
+        return (output.status, try JSONDecoder().decode(Document.self, from: Data(output.out.utf8)))
+    }
+
+    @Test func findsLayoutsToBeTheSameToTheBit() throws {
+        try withTemporaryDirectory { directory in
+            let model = "fixtures/logits/rwkv7/rwkv7.pth"
+            try make("convert", model, "-o", "fla", "--layout", "fla", in: directory)
+            try make("convert", "fla", "-o", "back.pth", "--layout", "official", in: directory)
+            try make("convert", model, "-o", "f32.safetensors", "--dtype", "f32", in: directory)
+            for candidate in ["fla", "back.pth", "f32.safetensors"] {
+                let found = try verify(model, candidate, "--kernels", "strict", in: directory)
+                #expect(found.status == 0 && found.document.verdict == "match", "\(candidate)")
+                #expect(found.document.logits?.max_abs == 0 && found.document.audit?.problems == [])
+            }
+            let student = "fixtures/logits/hxa079"
+            try make("convert", student, "-o", "infer.pth", "--layout", "rwkv-infer", in: directory)
+            try make("convert", student, "-o", "inside.pth", "--layout", "rwkvinside", in: directory)
+            for candidate in ["infer.pth", "inside.pth"] {
+                let found = try verify(
+                    student, candidate, "--config", student + "/config.json", "--kernels", "strict", in: directory)
+                #expect(found.status == 0 && found.document.logits?.max_abs == 0, "\(candidate)")
+            }
+        }
+    }
+
+    @Test func findsAStudentThatKeptAllAttentionToBeItsTeacher() throws {
+        try withTemporaryDirectory { directory in
+            for (teacher, target) in [("qwen3", "hxa079"), ("llama-bias", "cxa076"), ("qwen2", "hxa079")] {
+                let path = "fixtures/logits/" + teacher
+                try make(
+                    "plan", path, "--target", target, "--keep-gqa", "all", "--gqa-rope", "on", "-o", "\(teacher).json",
+                    in: directory)
+                try make("convert", path, "--plan", "\(teacher).json", "-o", teacher, in: directory)
+                let found = try verify(path, teacher, in: directory)
+                #expect(found.status == 0 && found.document.verdict == "match", "\(teacher)")
+                #expect(found.document.logits?.max_abs == 0 && found.document.logits?.greedy_agreement == 32)
+                #expect(found.document.audit?.copies_of_reference ?? 0 > 20)
+            }
+            try make(
+                "plan", "fixtures/logits/qwen3", "--target", "hxa079", "--keep-gqa", "1,3", "-o", "plan.json",
+                in: directory)
+            try make("convert", "fixtures/logits/qwen3", "--plan", "plan.json", "-o", "hybrid", in: directory)
+            let judged = try verify("fixtures/logits/qwen3", "hybrid", in: directory)
+            #expect(judged.status == 1 && judged.document.verdict == "differs")
+            #expect(judged.document.first_divergence?.layer == 0 && judged.document.first_divergence?.block == "mixer")
+            let report = try verify(
+                "fixtures/logits/qwen3", "hybrid", "--report", "--html", "page.html", in: directory)
+            #expect(report.status == 0 && report.document.verdict == "report")
+            let page = try String(contentsOf: directory.appending(path: "page.html"), encoding: .utf8)
+            #expect(page.hasPrefix("<!DOCTYPE html>") && page.contains("<svg") && !page.contains("src="))
+            #expect(page.components(separatedBy: "<polyline").count == 5)
+            #expect(!page.contains("http") || page.contains("http://www.w3.org/2000/svg"))
+        }
+    }
+
+    @Test func holdsRecordedLogitsAgainstAModel() throws {
+        try withTemporaryDirectory { directory in
+            let model = "fixtures/logits/cxa079"
+            try make("logits", model, "--kernels", "strict", "-o", "logits.safetensors", in: directory)
+            try make("logits", model, "--kernels", "strict", "-o", "again.safetensors", "--threads", "1", in: directory)
+            #expect(
+                try Data(contentsOf: directory.appending(path: "logits.safetensors"))
+                    == Data(contentsOf: directory.appending(path: "again.safetensors")))
+            let same = try verify("logits.safetensors", model, "--kernels", "strict", in: directory)
+            #expect(same.status == 0 && same.document.logits?.max_abs == 0)
+            let fast = try verify("logits.safetensors", model, in: directory)
+            #expect(fast.status == 0 && fast.document.logits?.max_abs != 0)
+            #expect(try verify("logits.safetensors", "fixtures/logits/cxa076", in: directory).status == 1)
+            // Another tool's, in float64.
+            #expect(try verify("fixtures/logits/cxa079/reference.safetensors", model, in: directory).status == 0)
+        }
+    }
+
+    @Test func auditsWhatAConversionLeft() throws {
+        try withTemporaryDirectory { directory in
+            let model = "fixtures/logits/qwen3"
+            try make("convert", model, "-o", "copy", in: directory)
+            #expect(try verify(model, "copy", in: directory).document.audit?.tensors == 69)
+            let file = directory.appending(path: "copy/model.safetensors")
+            var bytes = try Data(contentsOf: file)
+            bytes[bytes.count - 1] ^= 1
+            try bytes.write(to: file)
+            let changed = try verify(model, "copy", "--report", in: directory)
+            #expect(changed.status == 1 && changed.document.verdict == "differs")
+            #expect(changed.document.audit?.problems.count == 1)
+
+            try make("convert", model, "-o", "other", in: directory)
+            let manifest = directory.appending(path: "other/conversion.json")
+            let text = try String(contentsOf: manifest, encoding: .utf8)
+            for (old, new, words) in [
+                ("\"copied\": 69", "\"copied\": 68", "do not add up"),
+                ("\"name\": \"lm_head.weight\", \"dtype\"", "\"name\": \"lm_head.wrong\", \"dtype\"", "not there"),
+                (
+                    "\"name\": \"lm_head.weight\", \"fate\": \"copied\"",
+                    "\"name\": \"lm_head.weight\", \"fate\": \"lost\"", "no fate"
+                ),
+                ("rwkv-ckpt/conversion/1", "something else", "no manifest"),
+            ] {
+                #expect(text.contains(old), "\(old)")
+                try text.replacing(old, with: new).write(to: manifest, atomically: true, encoding: .utf8)
+                let found = try verify(model, "other", in: directory)
+                #expect(found.status == 1 && found.document.audit?.problems.contains { $0.contains(words) } == true)
+            }
+        }
+    }
+
+    @Test func endsBadInputInOneLine() throws {
+        try withTemporaryDirectory { directory in
+            var missing = try EditableModel(fixture: "logits/qwen3")
+            missing.remove("model.layers.3.mlp.up_proj.weight")
+            try missing.write(to: directory.appending(path: "missing"))
+            var contradicting = try EditableModel(fixture: "logits/qwen3")
+            contradicting.configure("hidden_size", 64)
+            try contradicting.write(to: directory.appending(path: "contradicting"))
+            var broken = try EditableModel(fixture: "logits/qwen3")
+            broken["model.layers.3.mlp.up_proj.weight"][0] = .nan
+            try broken.write(to: directory.appending(path: "broken"))
+            try "[1, 96]".write(to: directory.appending(path: "beyond.json"), atomically: true, encoding: .utf8)
+            try "[[1, 2], [3]]".write(to: directory.appending(path: "ragged.json"), atomically: true, encoding: .utf8)
+            try "[[]]".write(to: directory.appending(path: "empty.json"), atomically: true, encoding: .utf8)
+            let model = "fixtures/logits/qwen3"
+            let cases: [([String], Int32, String)] = [
+                (["logits", model, "--tokens", "1,96"], 65, "token 1 of sequence 0 is not in the model's vocabulary"),
+                (["logits", model, "--tokens-file", "beyond.json"], 65, "beyond.json: token 1"),
+                (["logits", model, "--tokens-file", "ragged.json"], 65, "different lengths"),
+                (["logits", model, "--tokens-file", "empty.json"], 65, "no tokens"),
+                (["logits", model, "--tokens-file", "nothing.json"], 66, "nothing.json"),
+                (["logits", "missing"], 65, "model.layers.3.mlp.up_proj.weight is missing"),
+                (["logits", "contradicting"], 65, "width is 64"),
+                (["logits", "broken"], 65, "model.layers.3.mlp.up_proj.weight"),
+                (["logits", "fixtures/logits/cxa079/reference.safetensors"], 65, "known by name alone"),
+                (["logits", "fixtures/models/cxa079.pth"], 65, "rope_theta"),
+                (["logits", "fixtures/models/quantised-fp8"], 65, "quantised"),
+            ]
+            for (arguments, status, words) in cases {
+                let output = try run(arguments + ["-o", "out.safetensors"], in: directory)
+                #expect(output.status == status && output.err.contains(words), "\(arguments): \(output.err)")
+                #expect(output.err.split(separator: "\n").count == 1 && output.out.isEmpty)
+                #expect(!FileManager.default.fileExists(atPath: directory.appending(path: "out.safetensors").path))
+            }
+            for (arguments, status, words) in [
+                (["verify", model, "missing"], 65, "is missing"),
+                (["verify", model, "fixtures/planted-teacher"], 65, "another vocabulary"),
+                (["verify", model, model, "--limit", "speed=1"], 64, "--limit"),
+                (["verify", model, model, "--tokens", "1", "--tokens-file", "x"], 64, "one of"),
+                (
+                    ["verify", "fixtures/logits/qwen3/reference.safetensors", model, "--tokens", "1"], 64,
+                    "their own tokens"
+                ),
+                (["logits", model, "-o", "out.pth"], 64, ".safetensors"),
+                (["logits", model, "--threads", "0", "-o", "o.safetensors"], 64, "--threads"),
+                (["verify", model, model, "--html", "missing"], 73, "missing"),
+            ] as [([String], Int32, String)] {
+                let output = try run(arguments, in: directory)
+                #expect(output.status == status && output.err.contains(words), "\(arguments): \(output.err)")
+            }
+            let notFinite = try verify(model, "broken", in: directory)
+            #expect(
+                notFinite.status == 1 && notFinite.document.verdict == "differs" && notFinite.document.logits == nil)
+            #expect(notFinite.document.failure?.contains("model.layers.3.mlp.up_proj.weight") == true)
+        }
+    }
+}

@@ -1,0 +1,101 @@
+import CheckpointFiles
+import ModelFamilies
+import RWKVInference
+import RWKVNumerics
+import TestSupport
+import Testing
+
+/// The ways to run a model give the same logits.
+struct ModeTests {
+    /// Those whose rotation does not depend on how long a sequence becomes.
+    static let fixtures = LogitsCase.all.filter { fixture in
+        !["dynamic", "longrope"].contains { fixture.name.contains($0) }
+    }
+
+    private func logits(
+        _ model: Model<Float>, _ tokens: [Int], _ state: inout Model<Float>.State, _ kernels: Kernels<Float>
+    ) throws -> [Float] {
+        try model.logits(try model.hidden(tokens, &state, kernels), kernels).array
+    }
+
+    @Test("a sequence, its parts with the state put back, and single tokens", arguments: fixtures, KernelTable.allCases)
+    func modes(_ fixture: LogitsCase, _ table: KernelTable) throws {
+        let model = try fixture.load(as: Float.self)
+        let kernels = try #require(Kernels<Float>(table, threads: 2))
+        let tokens = try fixture.recorded()[0].tokens
+        var state = model.start(length: tokens.count)
+        let whole = try logits(model, tokens, &state, kernels)
+
+        var parts = model.start(length: tokens.count)
+        let start = try logits(model, Array(tokens[..<17]), &parts, kernels)
+        let saved = parts
+        // What comes after may go otherwise first.
+        _ = try logits(model, Array(tokens[..<5]), &parts, kernels)
+        #expect(parts != saved)
+        parts = saved
+        let split = start + (try logits(model, Array(tokens[17...]), &parts, kernels))
+
+        var single = model.start(length: tokens.count)
+        var one: [Float] = []
+        for token in tokens { one += try logits(model, [token], &single, kernels) }
+
+        #expect(normalisedError(split, whole.map(Double.init)) < 1e-11)
+        #expect(normalisedError(one, whole.map(Double.init)) < 1e-11)
+        #expect(state.position == single.position && state.position == tokens.count)
+        if table == .strict {
+            #expect(split == whole)
+            #expect(one == whole)
+            #expect(single == state)
+        }
+    }
+
+    @Test("any number of threads gives the same bits", arguments: LogitsCase.all, KernelTable.allCases)
+    func threads(_ fixture: LogitsCase, _ table: KernelTable) throws {
+        let model = try fixture.load(as: Float.self)
+        let tokens = try fixture.recorded()[0].tokens
+        let results = try [1, 2, 7].map { threads in
+            let kernels = try #require(Kernels<Float>(table, threads: threads))
+            var state = model.start(length: tokens.count)
+            return try logits(model, tokens, &state, kernels)
+        }
+        #expect(results[0] == results[1])
+        #expect(results[0] == results[2])
+    }
+
+    @Test("strict kernels give the same bits on every instruction set", arguments: LogitsCase.all)
+    func instructionSets(_ fixture: LogitsCase) throws {
+        let model = try fixture.load(as: Float.self)
+        let tokens = try fixture.recorded()[0].tokens
+        let results = try InstructionSet.allCases.compactMap { set in
+            try Kernels<Float>(.strict, instructionSet: set, threads: 1).map { kernels in
+                var state = model.start(length: tokens.count)
+                return try logits(model, tokens, &state, kernels)
+            }
+        }
+        #expect(results.allSatisfy { $0 == results[0] })
+    }
+
+    @Test("dynamic and longrope go by the length that was announced")
+    func lengths() throws {
+        for name in ["llama dynamic", "llama longrope"] {
+            let fixture = try #require(LogitsCase.all.first { $0.name == name })
+            let model = try fixture.load(as: Float.self)
+            let kernels = try #require(Kernels<Float>(.strict, threads: 1))
+            let tokens = Array(try fixture.recorded()[0].tokens.prefix(8))
+            var (short, long) = (model.start(length: 8), model.start(length: 40))
+            let one = try logits(model, tokens, &short, kernels)
+            let other = try logits(model, tokens, &long, kernels)
+            #expect(normalisedError(one, other.map(Double.init)) > 1e-4)
+        }
+    }
+
+    @Test("tokens that there are not")
+    func badTokens() throws {
+        let model = try #require(LogitsCase.all.first).load(as: Float.self)
+        let kernels = try #require(Kernels<Float>(.fast, threads: 1))
+        for tokens in [[], [96], [-1], [1, 2, 96]] {
+            var state = model.start(length: 4)
+            #expect(throws: CheckpointError.self) { try model.hidden(tokens, &state, kernels) }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+import RWKVNumerics
+import Testing
+
+@testable import RWKVLayers
+
+/// Kernels beside the plainest loops over doubles.
+struct KernelTests {
+    /// Numbers that are the same every time.
+    struct Noise {
+        var state: UInt64
+        mutating func next() -> Double {
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return Double(state >> 11) / Double(1 << 53) * 2 - 1
+        }
+        mutating func numbers(_ count: Int, scale: Double = 1) -> [Double] { (0..<count).map { _ in next() * scale } }
+    }
+
+    static let tables: [(KernelTable, InstructionSet)] = KernelTable.allCases.flatMap { table in
+        InstructionSet.allCases.map { (table, $0) }
+    }
+
+    private func kernels(_ table: KernelTable, _ set: InstructionSet) -> Kernels<Float>? {
+        Kernels<Float>(table, instructionSet: set, threads: 2)
+    }
+
+    private func matrix(_ numbers: [Double], columns: Int) -> Matrix<Float> {
+        Matrix(numbers.map { Float($0) }, columns: columns)
+    }
+
+    private func near(_ found: [Float], _ expected: [Double], _ tolerance: Double = 2e-6) -> Bool {
+        let size = expected.map(\.magnitude).max() ?? 0
+        return found.count == expected.count
+            && zip(found, expected).allSatisfy { (Double($0) - $1).magnitude <= tolerance * max(size, 1e-30) }
+    }
+
+    @Test("elementary functions, to the edges", arguments: tables)
+    func elementary(_ table: KernelTable, _ set: InstructionSet) throws {
+        guard let kernels = kernels(table, set) else { return }
+        var noise = Noise(state: 1)
+        let inputs = noise.numbers(999, scale: 30) + noise.numbers(999, scale: 0.01) + [0, -0.0, 88, -88, 500, -500]
+        func check(_ values: [Float], _ exact: (Double) -> Double) {
+            for (x, y) in zip(inputs, values) {
+                let expected = exact(Double(Float(x)))
+                #expect((Double(y) - expected).magnitude <= 3e-7 * expected.magnitude + 1e-37, "of \(x)")
+            }
+        }
+        let sigmoid = matrix(inputs, columns: 1)
+        kernels.sigmoid(inPlace: sigmoid)
+        check(sigmoid.array) { 1 / (1 + exponential(-$0)) }
+        let tanh = matrix(inputs, columns: 1)
+        kernels.tanh(inPlace: tanh)
+        check(tanh.array) { x in
+            // The series where the difference would lose bits.
+            let (a, b) = (exponential(x.magnitude), exponential(-x.magnitude))
+            let small = x - x * x * x / 3 + 2 * x * x * x * x * x / 15
+            return x.magnitude < 1e-2
+                ? small : x.magnitude > 100 ? (x < 0 ? -1 : 1) : (x < 0 ? -1 : 1) * (a - b) / (a + b)
+        }
+        let (omega, decay) = kernels.decay(matrix(inputs, columns: 1))
+        let softplus = { (z: Double) in z > 700 ? z : max(z, 0) + logarithm(1 + exponential(-z.magnitude)) }
+        check(omega.array) { -softplus(-$0) - 0.5 }
+        check(decay.array) { exponential(-exponential(-softplus(-$0) - 0.5)) }
+    }
+
+    @Test("what is not a number stays so", arguments: tables)
+    func notANumber(_ table: KernelTable, _ set: InstructionSet) throws {
+        guard let kernels = kernels(table, set) else { return }
+        let nan = Matrix<Float>([.nan, 1, 2, 3], columns: 4)
+        #expect(!kernels.areFinite(nan) && !kernels.areFinite(Matrix([1, .infinity], columns: 2)))
+        #expect(kernels.areFinite(Matrix([1, -3e38], columns: 2)))
+        let plain = Matrix<Float>([1, 2, 3, 4], columns: 4)
+        let operations: [(Matrix<Float>) -> Matrix<Float>] = [
+            { kernels.rmsNorm($0, weight: [1, 1, 1, 1], epsilon: 1e-6) },
+            { kernels.layerNorm($0, groups: 1, weight: [1, 1, 1, 1], bias: [0, 0, 0, 0], epsilon: 1e-5) },
+            { kernels.l2Normalised($0, size: 4) },
+            { kernels.decay($0).omega }, { kernels.decay($0).decay },
+            { kernels.mixed(plain, first: plain.copy(), share: $0) },
+        ]
+        for operation in operations { #expect(!kernels.areFinite(operation(nan))) }
+        for inPlace in [kernels.sigmoid, kernels.tanh, kernels.reluSquared] {
+            let x = nan.copy()
+            inPlace(x)
+            #expect(x.array[0].isNaN)
+        }
+        let gate = nan.copy()
+        kernels.swiGLU(up: plain, gate: gate)
+        #expect(gate.array[0].isNaN)
+        let attended = kernels.attention(plain, keys: nan.array, values: plain.array, heads: 1, keyValueHeads: 1)
+        #expect(!kernels.areFinite(attended))
+    }
+
+    @Test("norms", arguments: tables)
+    func norms(_ table: KernelTable, _ set: InstructionSet) throws {
+        guard let kernels = kernels(table, set) else { return }
+        for width in [1, 5, 16, 33, 64] {
+            var noise = Noise(state: UInt64(width))
+            let (x, weight, bias) = (noise.numbers(3 * 2 * width), noise.numbers(2 * width), noise.numbers(2 * width))
+            let (floats, biases) = (weight.map { Float($0) }, bias.map { Float($0) })
+            let rows = (0..<6).map { Array(x[$0 * width..<($0 + 1) * width]) }
+            let rms = rows.flatMap { row in
+                let size = (row.reduce(0) { $0 + $1 * $1 } / Double(width) + 1e-3).squareRoot()
+                return zip(row, weight).map { $0 / size * $1 }
+            }
+            #expect(
+                near(
+                    kernels.rmsNorm(matrix(x, columns: 2 * width), weight: Array(floats[..<width]), epsilon: 1e-3)
+                        .array,
+                    rms))
+            let layer = rows.enumerated().flatMap { number, row in
+                let mean = row.reduce(0, +) / Double(width)
+                let variance = row.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(width)
+                return row.enumerated().map { place, value in
+                    let at = number % 2 * width + place
+                    return (value - mean) / (variance + 1e-3).squareRoot() * weight[at] + bias[at]
+                }
+            }
+            #expect(
+                near(
+                    kernels.layerNorm(
+                        matrix(x, columns: 2 * width), groups: 2, weight: floats, bias: biases, epsilon: 1e-3
+                    ).array, layer, 1e-5))
+            let l2 = rows.flatMap { row in
+                let size = row.reduce(0) { $0 + $1 * $1 }.squareRoot()
+                return row.map { $0 / size }
+            }
+            #expect(near(kernels.l2Normalised(matrix(x, columns: 2 * width), size: width).array, l2))
+        }
+        let zero = kernels.l2Normalised(Matrix<Float>([0, 0], columns: 2), size: 2)
+        #expect(zero.array == [0, 0])
+    }
+
+    @Test("attention over blocks of queries, with what came before", arguments: tables)
+    func attention(_ table: KernelTable, _ set: InstructionSet) throws {
+        guard let kernels = kernels(table, set) else { return }
+        for (tokens, past, size) in [(1, 0, 16), (1, 9, 5), (9, 0, 8), (70, 3, 16), (130, 0, 12)] {
+            let (heads, shared) = (4, 2)
+            var noise = Noise(state: UInt64(tokens))
+            let q = noise.numbers(tokens * heads * size, scale: 2)
+            let (k, v) = (
+                noise.numbers((past + tokens) * shared * size, scale: 2), noise.numbers((past + tokens) * shared * size)
+            )
+            var expected: [Double] = []
+            for token in 0..<tokens {
+                for head in 0..<heads {
+                    let own = head / (heads / shared)
+                    let scores = (0...past + token).map { other in
+                        (0..<size).reduce(0.0) { sum, channel in
+                            sum + q[(token * heads + head) * size + channel]
+                                * k[(other * shared + own) * size + channel]
+                        } / Double(size).squareRoot()
+                    }
+                    let weights = scores.map { exponential($0 - (scores.max() ?? 0)) }
+                    let total = weights.reduce(0, +)
+                    for channel in 0..<size {
+                        expected.append(
+                            weights.enumerated().reduce(0) {
+                                $0 + $1.element / total * v[($1.offset * shared + own) * size + channel]
+                            })
+                    }
+                }
+            }
+            let found = kernels.attention(
+                matrix(q, columns: heads * size), keys: k.map { Float($0) }, values: v.map { Float($0) }, heads: heads,
+                keyValueHeads: shared)
+            #expect(near(found.array, expected), "\(tokens) tokens after \(past)")
+        }
+    }
+
+    @Test("the recurrence of RWKV-7, any head size", arguments: tables)
+    func wkv7(_ table: KernelTable, _ set: InstructionSet) throws {
+        guard let kernels = kernels(table, set) else { return }
+        for size in [8, 12, 16, 32, 40, 64, 96] {
+            let (tokens, heads) = (21, 2)
+            var noise = Noise(state: UInt64(size))
+            func random() -> [Double] { noise.numbers(tokens * heads * size) }
+            let (r, k, v) = (random(), random(), random())
+            let w = random().map { 0.545 + 0.455 * $0.magnitude }
+            let a = random().map(\.magnitude)
+            var kk = random()
+            for start in stride(from: 0, to: kk.count, by: size) {
+                let length = kk[start..<start + size].reduce(0) { $0 + $1 * $1 }.squareRoot()
+                for place in start..<start + size { kk[place] /= length }
+            }
+            var expected = [Double](repeating: 0, count: r.count)
+            var states = [[Double]](repeating: Array(repeating: 0, count: size * size), count: heads)
+            for token in 0..<tokens {
+                for head in 0..<heads {
+                    let at = (token * heads + head) * size
+                    // S: rows are values, columns are keys.
+                    for i in 0..<size {
+                        let removed = (0..<size).reduce(0.0) { $0 - states[head][i * size + $1] * kk[at + $1] }
+                        for j in 0..<size {
+                            states[head][i * size + j] =
+                                states[head][i * size + j] * w[at + j] + removed * kk[at + j] * a[at + j]
+                                + v[at + i] * k[at + j]
+                        }
+                        expected[at + i] = (0..<size).reduce(0.0) { $0 + states[head][i * size + $1] * r[at + $1] }
+                    }
+                }
+            }
+            let columns = heads * size
+            var state = [Float](repeating: 0, count: heads * size * size)
+            let found = kernels.wkv7(
+                r: matrix(r, columns: columns), w: matrix(w, columns: columns), k: matrix(k, columns: columns),
+                v: matrix(v, columns: columns), removal: matrix(kk, columns: columns),
+                iclr: matrix(a, columns: columns),
+                size: size, state: &state)
+            #expect(near(found.array, expected, 1e-5), "heads of \(size)")
+            let transposed = (0..<heads).flatMap { head in
+                (0..<size * size).map { states[head][$0 % size * size + $0 / size] }
+            }
+            #expect(near(state, transposed, 1e-5), "state of heads of \(size)")
+        }
+    }
+
+    @Test("token shift across rows")
+    func shift() throws {
+        let kernels = try #require(Kernels<Float>(.strict, threads: 2))
+        let x = Matrix<Float>([1, 2, 3, 4, 5, 6], columns: 2)
+        let shifted = kernels.shifted(x, previous: [10, 20], share: [0.5, 1])
+        #expect(shifted.array == [5.5, 20, 2, 2, 4, 4])
+    }
+}

@@ -1,0 +1,90 @@
+import CRWKVKernels
+import RWKVNumerics
+import Testing
+
+/// Products with stored matrices: of every type, in both orders, with few rows and many.
+struct ProductTests {
+    private final class Bytes: @unchecked Sendable {
+        let start: UnsafeMutableRawPointer
+        init(count: Int) { start = .allocate(byteCount: count, alignment: 64) }
+        deinit { start.deallocate() }
+    }
+
+    /// A matrix of numbers that every type holds exactly.
+    private func stored(
+        _ element: rwkv_element, inputs: Int, outputs: Int, isByInput: Bool, _ value: (Int, Int) -> Double
+    ) -> StoredMatrix {
+        let bytes = Bytes(count: inputs * outputs * 8)
+        let doubles = (0..<inputs * outputs).map { place in
+            isByInput ? value(place % outputs, place / outputs) : value(place / inputs, place % inputs)
+        }
+        let cast = rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE).pointee.cast
+        let overflows = doubles.withUnsafeBytes {
+            cast?(RWKV_ELEMENT_F64, $0.baseAddress, element, bytes.start, doubles.count, 0)
+        }
+        #expect(overflows == 0)
+        return StoredMatrix(
+            bytes.start, element, shape: isByInput ? (inputs, outputs) : (outputs, inputs), isByInput: isByInput,
+            owner: bytes)
+    }
+
+    @Test(
+        "are exact where sums are", arguments: KernelTable.allCases,
+        [RWKV_ELEMENT_F64, RWKV_ELEMENT_F32, RWKV_ELEMENT_F16, RWKV_ELEMENT_BF16].map { Int($0.rawValue) })
+    func products(_ table: KernelTable, _ type: Int) throws {
+        let element = rwkv_element(rawValue: rwkv_element.RawValue(type))
+        func weight(_ output: Int, _ input: Int) -> Double { Double((output * 7 + input * 3) % 15 - 7) / 4 }
+        func number(_ row: Int, _ input: Int) -> Double { Double((row * 5 + input * 11) % 13 - 6) / 2 }
+        for set in InstructionSet.allCases {
+            guard let kernels = Kernels<Float>(table, instructionSet: set, threads: 2),
+                let doubles = Kernels<Double>(table, instructionSet: set, threads: 2)
+            else { continue }
+            for (inputs, outputs, rows) in [(1, 1, 1), (16, 5, 3), (37, 300, 4), (64, 17, 9), (40, 259, 70)] {
+                let expected = (0..<rows * outputs).map { place in
+                    (0..<inputs).reduce(0.0) {
+                        $0 + number(place / outputs, $1) * weight(place % outputs, $1)
+                    }
+                }
+                for isByInput in [false, true] {
+                    let matrix = stored(element, inputs: inputs, outputs: outputs, isByInput: isByInput, weight)
+                    let x = (0..<rows * inputs).map { number($0 / inputs, $0 % inputs) }
+                    let found = kernels.product(Matrix(x.map { Float($0) }, columns: inputs), matrix)
+                    #expect(found.array.map(Double.init) == expected)
+                    #expect(doubles.product(Matrix(x, columns: inputs), matrix).array == expected)
+                    if !isByInput {
+                        let row = kernels.gather(matrix, rows: [outputs - 1])
+                        #expect(row.array.map(Double.init) == (0..<inputs).map { weight(outputs - 1, $0) })
+                    }
+                }
+            }
+        }
+    }
+
+    @Test("halves beyond the finite stay so")
+    func halves() throws {
+        let kernels = try #require(Kernels<Float>(.strict, threads: 1))
+        let matrix = stored(RWKV_ELEMENT_F16, inputs: 4, outputs: 1, isByInput: false) { _, input in
+            [1, .infinity, -.infinity, .nan][input]
+        }
+        let row = kernels.gather(matrix, rows: [0]).array
+        #expect(row[0] == 1 && row[1] == .infinity && row[2] == -.infinity && row[3].isNaN)
+    }
+
+    @Test("strict sums do not show how a matrix is stored, nor how many rows there are")
+    func strictSums() throws {
+        var state: UInt64 = 3
+        func noise() -> Double {
+            state = state &* 6_364_136_223_846_793_005 &+ 1
+            return Double(Float(Double(state >> 11) / Double(1 << 53) - 0.5))
+        }
+        let weights = (0..<45).map { _ in (0..<133).map { _ in noise() } }
+        let kernels = try #require(Kernels<Float>(.strict, threads: 2))
+        let byOutput = stored(RWKV_ELEMENT_F32, inputs: 133, outputs: 45, isByInput: false) { weights[$0][$1] }
+        let byInput = stored(RWKV_ELEMENT_F32, inputs: 133, outputs: 45, isByInput: true) { weights[$0][$1] }
+        let x = Matrix((0..<11 * 133).map { _ in Float(noise()) }, columns: 133)
+        let whole = kernels.product(x, byOutput).array
+        #expect(kernels.product(x, byInput).array == whole)
+        let rows = (0..<11).flatMap { kernels.product(x.rows($0..<$0 + 1), byOutput).array }
+        #expect(rows == whole)
+    }
+}

@@ -1,0 +1,102 @@
+import CRWKVKernels
+package import CheckpointFiles
+package import Foundation
+
+/// Writes a safetensors file with tensors of bf16 zeros, which take no room on a disk.
+package func writeSafetensors(_ tensors: [(name: String, shape: [Int])], to url: URL) throws {
+    var offset = 0
+    var members: [String] = []
+    for (name, shape) in tensors {
+        let end = offset + 2 * shape.reduce(1, *)
+        members.append(#""\#(name)":{"dtype":"BF16","shape":\#(shape),"data_offsets":[\#(offset),\#(end)]}"#)
+        offset = end
+    }
+    let header = Data("{\(members.joined(separator: ","))}".utf8)
+    try (withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) } + header).write(to: url)
+    let file = try FileHandle(forWritingTo: url)
+    try file.truncate(atOffset: UInt64(8 + header.count + offset))
+    try file.close()
+}
+
+/// Writes a safetensors file of tensors of which all is known.
+package func writeSafetensors(
+    _ tensors: [(name: String, dtype: DType, shape: [Int], data: Data)], to url: URL
+) throws {
+    var (members, data): ([String], Data) = ([], Data())
+    for tensor in tensors {
+        members.append(
+            #""\#(tensor.name)":{"dtype":"\#(tensor.dtype.rawValue)","shape":\#(tensor.shape),"data_offsets":[\#(data.count),\#(data.count + tensor.data.count)]}"#
+        )
+        data += tensor.data
+    }
+    // Padded as the format's library pads it, so that numbers are where processors like them.
+    var header = Data("{\(members.joined(separator: ","))}".utf8)
+    while header.count % 8 != 0 { header.append(UInt8(ascii: " ")) }
+    try (withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) } + header + data).write(to: url)
+}
+
+/// Writes a safetensors file of floats.
+package func writeFloats(_ tensors: [(name: String, shape: [Int], values: [Float])], to url: URL) throws {
+    try writeSafetensors(
+        tensors.map { ($0.name, .f32, $0.shape, $0.values.withUnsafeBytes { Data($0) }) }, to: url)
+}
+
+/// A model directory of floats, to be changed and written elsewhere.
+package struct EditableModel {
+    package private(set) var names: [String] = []
+    package var shapes: [String: [Int]] = [:]
+    private var values: [String: [Float]] = [:]
+    private var configuration: [String: Any]
+
+    /// The model directory below fixtures/, all of F32.
+    package init(fixture: String) throws {
+        let path = Repository.fixture(fixture)
+        let checkpoint = try Checkpoint.open(path)
+        for tensor in checkpoint.tensors {
+            let count = tensor.byteCount / MemoryLayout<Float>.size
+            names.append(tensor.name)
+            shapes[tensor.name] = tensor.shape
+            values[tensor.name] = try [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
+                var span = MutableRawSpan(_unsafeBytes: UnsafeMutableRawBufferPointer(buffer))
+                try checkpoint.read(tensor, at: 0, into: &span)
+                initializedCount = count
+            }
+        }
+        let document = try Data(contentsOf: URL(filePath: path).appending(path: "config.json"))
+        configuration = try JSONSerialization.jsonObject(with: document) as? [String: Any] ?? [:]
+    }
+
+    /// A tensor's numbers, row by row.
+    package subscript(name: String) -> [Float] {
+        get { values[name] ?? [] }
+        set { values[name] = newValue }
+    }
+
+    /// Takes a tensor away.
+    package mutating func remove(_ name: String) { names.removeAll { $0 == name } }
+
+    /// Sets a member of config.json.
+    package mutating func configure(_ key: String, _ value: Any) { configuration[key] = value }
+
+    /// A member of config.json.
+    package func configured(_ key: String) -> Any? { configuration[key] }
+
+    /// Writes it as a model directory, its numbers rounded to a type.
+    package func write(to directory: URL, as dtype: DType = .f32) throws {
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        guard let element = dtype.kernelElement else { return }
+        let tensors = names.map { name -> (name: String, dtype: DType, shape: [Int], data: Data) in
+            let floats = self[name]
+            var data = Data(count: floats.count * dtype.bitWidth / 8)
+            data.withUnsafeMutableBytes { target in
+                floats.withUnsafeBytes { source in
+                    _ = rwkv_kernels_for(rwkv_best_instruction_set()).pointee.cast(
+                        RWKV_ELEMENT_F32, source.baseAddress, element, target.baseAddress, floats.count, 1)
+                }
+            }
+            return (name, dtype, shapes[name] ?? [], data)
+        }
+        try writeSafetensors(tensors, to: directory.appending(path: "model.safetensors"))
+        try JSONSerialization.data(withJSONObject: configuration).write(to: directory.appending(path: "config.json"))
+    }
+}
