@@ -171,7 +171,9 @@ private struct Fit {
                 required.formUnion(architecture.layerRoles(kind).required)
             }
         }
-        if architecture.timeMix != nil, !kinds.contains(.rwkv7), !mayMixNothing { mismatches.append("no layer mixes time") }
+        if architecture.timeMix != nil, !kinds.contains(.rwkv7), !mayMixNothing {
+            mismatches.append("no layer mixes time")
+        }
         for role in required where found[role] == nil {
             mismatches.append("\(layout.names[role] ?? role.rawValue) is not there")
         }

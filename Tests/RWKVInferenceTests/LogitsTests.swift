@@ -35,18 +35,11 @@ struct LogitsCase: CustomTestStringConvertible, Sendable {
         return try Model(checkpoint, description)
     }
 
-    /// Two sequences, and their logits.
-    func recorded() throws -> [(tokens: [Int], logits: [Double])] {
+    /// A sequence, and its logits.
+    func recorded() throws -> (tokens: [Int], logits: [Double]) {
         let checkpoint = try Checkpoint.open(Repository.fixture(reference))
         let tokens: [Int64] = try checkpoint.numbers("tokens")
-        let logits: [Double] = try checkpoint.numbers("logits")
-        return (0..<2).map { sequence in
-            let (tokenCount, logitCount) = (tokens.count / 2, logits.count / 2)
-            return (
-                tokens[sequence * tokenCount..<(sequence + 1) * tokenCount].map { Int($0) },
-                Array(logits[sequence * logitCount..<(sequence + 1) * logitCount])
-            )
-        }
+        return (tokens.map { Int($0) }, try checkpoint.numbers("logits"))
     }
 }
 
@@ -84,14 +77,9 @@ struct LogitsTests {
     ) throws -> Double {
         let model = try fixture.load(as: type)
         let kernels = try #require(Kernels<Element>(table, threads: 1))
-        var logits: [Element] = []
-        var reference: [Double] = []
-        for sequence in try fixture.recorded() {
-            var state = model.start(length: sequence.tokens.count)
-            let hidden = try model.hidden(sequence.tokens, &state, kernels)
-            logits += try model.logits(hidden, kernels).array
-            reference += sequence.logits
-        }
+        let (tokens, reference) = try fixture.recorded()
+        var state = model.start(length: tokens.count)
+        let logits = try model.logits(try model.hidden(tokens, &state, kernels), kernels).array
         #expect(logits.count == reference.count && !logits.isEmpty)
         return normalisedError(logits, reference)
     }

@@ -22,7 +22,7 @@ struct ModeTests {
     func modes(_ fixture: LogitsCase, _ table: KernelTable) throws {
         let model = try fixture.load(as: Float.self)
         let kernels = try #require(Kernels<Float>(table, threads: 2))
-        let tokens = try fixture.recorded()[0].tokens
+        let tokens = try fixture.recorded().tokens
         var state = model.start(length: tokens.count)
         let whole = try logits(model, tokens, &state, kernels)
 
@@ -52,7 +52,7 @@ struct ModeTests {
     @Test("any number of threads gives the same bits", arguments: LogitsCase.all, KernelTable.allCases)
     func threads(_ fixture: LogitsCase, _ table: KernelTable) throws {
         let model = try fixture.load(as: Float.self)
-        let tokens = try fixture.recorded()[0].tokens
+        let tokens = try fixture.recorded().tokens
         let results = try [1, 2, 7].map { threads in
             let kernels = try #require(Kernels<Float>(table, threads: threads))
             var state = model.start(length: tokens.count)
@@ -65,7 +65,7 @@ struct ModeTests {
     @Test("strict kernels give the same bits on every instruction set", arguments: LogitsCase.all)
     func instructionSets(_ fixture: LogitsCase) throws {
         let model = try fixture.load(as: Float.self)
-        let tokens = try fixture.recorded()[0].tokens
+        let tokens = try fixture.recorded().tokens
         let results = try InstructionSet.allCases.compactMap { set in
             try Kernels<Float>(.strict, instructionSet: set, threads: 1).map { kernels in
                 var state = model.start(length: tokens.count)
@@ -81,7 +81,7 @@ struct ModeTests {
             let fixture = try #require(LogitsCase.all.first { $0.name == name })
             let model = try fixture.load(as: Float.self)
             let kernels = try #require(Kernels<Float>(.strict, threads: 1))
-            let tokens = Array(try fixture.recorded()[0].tokens.prefix(8))
+            let tokens = Array(try fixture.recorded().tokens.prefix(8))
             var (short, long) = (model.start(length: 8), model.start(length: 40))
             let one = try logits(model, tokens, &short, kernels)
             let other = try logits(model, tokens, &long, kernels)
