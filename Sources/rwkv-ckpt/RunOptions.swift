@@ -87,8 +87,8 @@ extension ModelOptions {
     ///
     /// - Parameters:
     ///   - checkpoint: of a described family.
-    ///   - says: is told what the user should know.
     ///   - isReference: whether options are first of all about another model: they help only where this one does not say itself.
+    ///   - says: is told what the user should know.
     /// - Returns: the model.
     /// - Throws: ``CheckpointError``.
     func model(

@@ -4,7 +4,7 @@ import ModelFamilies
 import RWKVInference
 import RWKVNumerics
 
-/// Times a model's forward pass, and prints one JSON object:
+/// Times a model's forward pass, and prints one JSON object.
 ///
 ///     bench-forward MODEL --tokens 512 --threads 1 --runs 3 [--kernels strict] [--prefill-only]
 @main struct BenchForward {
