@@ -33,8 +33,6 @@ let package = Package(
             name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(
             name: "CJSONC", pkgConfig: "json-c", providers: [.apt(["libjson-c-dev"])]),
-        .systemLibrary(
-            name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
         .target(
             name: "CheckpointJSON",
             dependencies: ["CJSONC"],
@@ -60,7 +58,7 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "RWKVNumerics",
-            dependencies: ["COpenBLAS", "CRWKVKernels"],
+            dependencies: ["CRWKVKernels"],
             swiftSettings: settings),
         .target(
             name: "RWKVLayers",

@@ -1,8 +1,4 @@
-import COpenBLAS
 import CRWKVKernels
-
-/// OpenBLAS' own threads would spin beside ours.
-private let openBLASIsSingleThreaded: Void = openblas_set_num_threads(1)
 
 extension Kernels {
     /// Outputs that are computed together; widened, their weights fit into a second-level cache or two.
@@ -11,6 +7,8 @@ extension Kernels {
     private static var queryTile: Int { 64 }
     /// From so many rows on OpenBLAS is faster than products row by row.
     private static var fewRows: Int { 8 }
+
+    private func usesOpenBLAS(rows: Int) -> Bool { table == .fast && rows > Self.fewRows && OpenBLAS.isAvailable }
 
     /// x W: [rows, inputs] to [rows, outputs].
     public func product(_ x: Matrix<Element>, _ weight: StoredMatrix) -> Matrix<Element> {
@@ -31,7 +29,7 @@ extension Kernels {
         let (inputs, element, target) = (weight.inputs, weight.element, y.elements + start)
         let elements = weight.start(ofOutput: start)
         let stride = weight.isByInput ? weight.outputs : inputs
-        guard table == .fast, x.rows > Self.fewRows else {
+        guard usesOpenBLAS(rows: x.rows) else {
             if weight.isByInput {
                 functions.product_of_columns(
                     element, elements, stride, inputs, outputs, x.elements, x.rows, target, y.columns)
@@ -41,39 +39,19 @@ extension Kernels {
             return
         }
         let own = MemoryLayout<Element>.size == 8 ? RWKV_ELEMENT_F64 : RWKV_ELEMENT_F32
+        func multiply(_ weights: UnsafePointer<Element>, stride: Int) {
+            OpenBLAS.multiply(
+                (x.rows, outputs, inputs), x.elements, stride: inputs, weights, stride: stride,
+                isTransposed: !weight.isByInput, into: target, stride: y.columns)
+        }
         if element == own {
-            gemm(
-                x.rows, outputs, inputs, x.elements, inputs, elements, stride, isTransposed: !weight.isByInput, target,
-                y.columns)
-            return
+            return multiply(elements.assumingMemoryBound(to: Element.self), stride: stride)
         }
         let (rows, columns) = weight.isByInput ? (inputs, outputs) : (outputs, inputs)
         withUnsafeTemporaryAllocation(of: Element.self, capacity: rows * columns) { widened in
             guard let widened = widened.baseAddress else { return }
             functions.widen(element, elements, stride, rows, columns, widened)
-            gemm(
-                x.rows, outputs, inputs, x.elements, inputs, widened, columns, isTransposed: !weight.isByInput, target,
-                y.columns)
-        }
-    }
-
-    /// y = a b, or a b^T: [rows, inner], [inner, columns] or transposed, [rows, columns]; with the distances between rows.
-    private func gemm(
-        _ rows: Int, _ columns: Int, _ inner: Int, _ a: UnsafeRawPointer, _ aStride: Int, _ b: UnsafeRawPointer,
-        _ bStride: Int, isTransposed: Bool, _ y: UnsafeMutableRawPointer, _ yStride: Int
-    ) {
-        _ = openBLASIsSingleThreaded
-        let (m, n, k) = (blasint(rows), blasint(columns), blasint(inner))
-        let (lda, ldb, ldc) = (blasint(aStride), blasint(bStride), blasint(yStride))
-        let transposition = isTransposed ? CblasTrans : CblasNoTrans
-        if MemoryLayout<Element>.size == 8 {
-            cblas_dgemm(
-                CblasRowMajor, CblasNoTrans, transposition, m, n, k, 1, a.assumingMemoryBound(to: Double.self), lda,
-                b.assumingMemoryBound(to: Double.self), ldb, 0, y.assumingMemoryBound(to: Double.self), ldc)
-        } else {
-            cblas_sgemm(
-                CblasRowMajor, CblasNoTrans, transposition, m, n, k, 1, a.assumingMemoryBound(to: Float.self), lda,
-                b.assumingMemoryBound(to: Float.self), ldb, 0, y.assumingMemoryBound(to: Float.self), ldc)
+            multiply(widened, stride: columns)
         }
     }
 
@@ -109,7 +87,7 @@ extension Kernels {
                     )
                     let target = y.elements + start * y.columns + head * size
                     let seen = past + start + rows
-                    if table == .strict || rows <= Self.fewRows {
+                    if !usesOpenBLAS(rows: rows) {
                         withUnsafeTemporaryAllocation(of: Element.self, capacity: seen) { scores in
                             functions.attend(
                                 q, queries.columns, rows, k, v, stride, past + start, size, scale, scores.baseAddress,
@@ -119,9 +97,13 @@ extension Kernels {
                     }
                     withUnsafeTemporaryAllocation(of: Element.self, capacity: rows * seen) { scores in
                         guard let scores = scores.baseAddress else { return }
-                        gemm(rows, seen, size, q, queries.columns, k, stride, isTransposed: true, scores, seen)
+                        OpenBLAS.multiply(
+                            (rows, seen, size), q, stride: queries.columns, k, stride: stride, isTransposed: true,
+                            into: scores, stride: seen)
                         functions.causal_softmax(rows, seen, past + start, scale, scores)
-                        gemm(rows, size, seen, scores, seen, v, stride, isTransposed: false, target, y.columns)
+                        OpenBLAS.multiply(
+                            (rows, size, seen), scores, stride: seen, v, stride: stride, isTransposed: false,
+                            into: target, stride: y.columns)
                     }
                 }
             }

@@ -73,9 +73,15 @@ import RWKVNumerics
         return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
     }
 
+    /// What getrusage says may be another's, from before this process began.
     private static func peakMemory() -> Double {
-        var usage = rusage()
-        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-        return Double(usage.ru_maxrss) * 1024
+        guard let file = fopen("/proc/self/status", "r") else { return 0 }
+        defer { fclose(file) }
+        var line = [CChar](repeating: 0, count: 256)
+        while fgets(&line, CInt(line.count), file) != nil {
+            let text = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            if text.hasPrefix("VmHWM:") { return (Double(text.filter(\.isNumber)) ?? 0) * 1024 }
+        }
+        return 0
     }
 }
