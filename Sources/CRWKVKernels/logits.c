@@ -51,7 +51,7 @@ ALWAYS_INLINE void compare_logits_body(const double *a, const double *b, size_t 
             squares[lane] += difference * difference;
             sum[lane] += x;
             a_squares[lane] += x * x;
-            most[lane] = size > most[lane] ? size : most[lane];
+            most[lane] = size <= most[lane] ? most[lane] : size;
         }
     }
     result->log_sum_a = log_sum_a;
@@ -62,7 +62,7 @@ ALWAYS_INLINE void compare_logits_body(const double *a, const double *b, size_t 
     result->squares_of_a = fold_of_doubles(a_squares);
     result->largest_difference = 0;
     for (int lane = 0; lane < LANES; lane++)
-        result->largest_difference = most[lane] > result->largest_difference ? most[lane] : result->largest_difference;
+        result->largest_difference = most[lane] <= result->largest_difference ? result->largest_difference : most[lane];
 }
 
 #define KERNEL(SUFFIX, TARGET)                                                                               \

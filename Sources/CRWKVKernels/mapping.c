@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "CRWKVKernels.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -23,9 +24,9 @@ static uintptr_t page_size;
 
 // Puts zeros in the place of what the file no longer has, and notes that.
 static void on_bus_error(int number, siginfo_t *info, void *context) {
-    (void)context;
     const uintptr_t address = (uintptr_t)info->si_addr;
-    for (int slot = 0; slot < MAPPING_LIMIT; slot++) {
+    // What somebody sent has no address.
+    for (int slot = 0; slot < MAPPING_LIMIT && info->si_code > 0; slot++) {
         const uintptr_t start = mappings[slot].start;
         const size_t length = mappings[slot].length;
         if (start == 0 || address < start || address - start >= length) continue;
@@ -33,8 +34,15 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
         const uintptr_t page = address & ~(page_size - 1);
         if (mmap((void *)page, start + length - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == (void *)page) return;
     }
-    // Not ours: it happens again when this returns.
-    sigaction(number, &previous, NULL);
+    // Not ours.
+    if (previous.sa_flags & SA_SIGINFO) {
+        previous.sa_sigaction(number, info, context);
+    } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+        previous.sa_handler(number);
+    } else {
+        signal(number, SIG_DFL);
+        raise(number);
+    }
 }
 
 static void install(void) {
@@ -50,8 +58,8 @@ const void *rwkv_map(int descriptor, size_t length, int *slot) {
     if (start == MAP_FAILED) return NULL;
     for (int candidate = 0; candidate < MAPPING_LIMIT; candidate++) {
         uintptr_t none = 0;
-        // Nothing is at address one: the slot is taken, and matches no address until its length is there.
-        if (!atomic_compare_exchange_strong(&mappings[candidate].start, &none, 1)) continue;
+        // Nothing is behind the last address: the slot is taken, and matches nothing yet.
+        if (!atomic_compare_exchange_strong(&mappings[candidate].start, &none, UINTPTR_MAX)) continue;
         mappings[candidate].is_cut = 0;
         mappings[candidate].length = length;
         mappings[candidate].start = (uintptr_t)start;
@@ -59,6 +67,7 @@ const void *rwkv_map(int descriptor, size_t length, int *slot) {
         return start;
     }
     munmap(start, length);
+    errno = ENOMEM;
     return NULL;
 }
 

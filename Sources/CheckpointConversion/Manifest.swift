@@ -6,12 +6,10 @@ import ModelFamilies
 extension Conversion {
     package static let schema = "rwkv-ckpt/conversion/1"
 
-    /// The manifest of the conversion that made a checkpoint; nil where none stands beside it.
-    package static func manifestPath(of checkpoint: Checkpoint) -> String? {
+    /// The manifests that stand beside a checkpoint's files, of which one may be of the conversion that made it.
+    package static func manifests(beside checkpoint: Checkpoint) -> [String] {
         let names = checkpoint.files.map { name(of: $0.path) }
-        let beside = checkpoint.files(
-            beside: (names.count == 1 ? [names[0] + "." + manifestName] : []) + [manifestName])
-        return beside.first
+        return checkpoint.files(beside: (names.count == 1 ? [names[0] + "." + manifestName] : []) + [manifestName])
     }
 
     /// Writes the accounts of a conversion as one document, described by schemas/conversion.schema.json.

@@ -61,9 +61,8 @@ public final class TensorMemory: Sendable {
 
 /// All of a file, mapped.
 private final class MappedFile: @unchecked Sendable {
-    let path: String
     let start: UnsafeRawPointer
-    private let count: Int
+    private let source: FileSource
     private let slot: CInt
 
     init(_ source: FileSource) throws(CheckpointError) {
@@ -73,13 +72,18 @@ private final class MappedFile: @unchecked Sendable {
         }
         self.start = start
         self.slot = slot
-        path = source.path
-        count = source.count
+        self.source = source
     }
 
-    deinit { rwkv_unmap(start, count, slot) }
+    deinit { rwkv_unmap(start, source.count, slot) }
 
-    var isCut: Bool { rwkv_mapping_is_cut(slot) != 0 }
+    var path: String { source.path }
+
+    /// Whether bytes were found missing, or are: behind its end the last page of a file is zeros.
+    var isCut: Bool {
+        var status = stat()
+        return rwkv_mapping_is_cut(slot) != 0 || fstat(source.descriptor, &status) != 0 || status.st_size < source.count
+    }
 }
 
 private final class OwnedBytes: @unchecked Sendable {

@@ -4,11 +4,19 @@ import Synchronization
 public final class WorkProgress: Sendable {
     private let done = Atomic<Int>(0)
     private let isStopped = Atomic<Bool>(false)
+    private let whole: WorkProgress?
     private let report: @Sendable (_ done: Int, _ total: Int) -> Void
 
-    /// Progress that calls `report`, from any thread, with the bytes done and the bytes there are.
+    /// Progress that calls `report`, from any thread, with how much is done and how much there is: bytes, or tokens.
     public init(report: @escaping @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }) {
         self.report = report
+        whole = nil
+    }
+
+    /// A part of other work, which tells nobody how far it is, and stops when that is stopped.
+    package init(partOf whole: WorkProgress) {
+        self.whole = whole
+        report = { _, _ in }
     }
 
     /// Makes the work end soon with a ``CheckpointError`` of category `cancelled`.
@@ -16,15 +24,14 @@ public final class WorkProgress: Sendable {
         isStopped.store(true, ordering: .relaxed)
     }
 
-    package var isCancelled: Bool { isStopped.load(ordering: .relaxed) }
+    package var isCancelled: Bool { isStopped.load(ordering: .relaxed) || whole?.isCancelled == true }
 
     package func advance(by count: Int, of total: Int) {
         report(done.add(count, ordering: .relaxed).newValue, total)
     }
 
-    /// Tells of work that was done, and ends it where that was asked for.
-    package func advance(by count: Int, of total: Int, path: String) throws(CheckpointError) {
-        advance(by: count, of: total)
+    /// Ends work where that was asked for.
+    package func check(_ path: String) throws(CheckpointError) {
         guard !isCancelled else { throw CheckpointError(.cancelled, path: path, "stopped as asked") }
     }
 }

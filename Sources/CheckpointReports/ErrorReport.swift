@@ -1,6 +1,23 @@
 public import CheckpointFiles
 public import CheckpointJSON
 
+extension JSONWriter {
+    /// Writes the member that holds warnings.
+    mutating func write(_ warnings: [CheckpointWarning]) {
+        key("warnings")
+        beginArray()
+        for warning in warnings {
+            beginObject(onOneLine: true)
+            key("path")
+            value(warning.path)
+            key("message")
+            value(warning.message)
+            end()
+        }
+        end()
+    }
+}
+
 extension CheckpointError {
     /// Writes the error as one document, described by schemas/error.schema.json.
     ///

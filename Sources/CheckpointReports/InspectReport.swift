@@ -107,17 +107,7 @@ public struct InspectReport: Sendable {
         if let recognition { ArchitectureReport(recognition: recognition).write(to: &json) } else { json.null() }
         json.key("adapter")
         if let adapter { AdapterReport(adapter: adapter).write(to: &json) } else { json.null() }
-        json.key("warnings")
-        json.beginArray()
-        for warning in warnings {
-            json.beginObject(onOneLine: true)
-            json.key("path")
-            json.value(warning.path)
-            json.key("message")
-            json.value(warning.message)
-            json.end()
-        }
-        json.end()
+        json.write(warnings)
         json.key("globals")
         json.beginArray()
         for global in checkpoint.globals {

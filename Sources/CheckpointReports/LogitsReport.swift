@@ -9,9 +9,14 @@ public struct LogitsReport: Sendable {
     private let output: String
     private let tokens: TokenSequences
     private let isSeeded: Bool
+    private let warnings: [CheckpointWarning]
 
     /// A report on the logits of a model at `path`, which are now at `output`.
-    public init(_ model: ModelDescription, path: String, output: String, _ tokens: TokenSequences, isSeeded: Bool) {
+    public init(
+        _ model: ModelDescription, path: String, output: String, _ tokens: TokenSequences, isSeeded: Bool,
+        warnings: [CheckpointWarning]
+    ) {
+        self.warnings = warnings
         self.model = model
         self.path = path
         self.output = output
@@ -19,7 +24,6 @@ public struct LogitsReport: Sendable {
         self.isSeeded = isSeeded
     }
 
-    private var name: String { model.variant ?? model.architecture.family }
     private var vocabulary: Int { model.dimensions[.vocabulary] ?? 0 }
     private var length: Int { tokens.sequences[0].count }
 
@@ -34,11 +38,9 @@ public struct LogitsReport: Sendable {
         json.key("path")
         json.value(path)
         json.key("model")
-        json.value(name)
+        json.value(model.name)
         json.key("output")
         json.value(self.output)
-        json.key("seeded")
-        json.value(isSeeded)
         json.key("tokens")
         json.beginArray(onOneLine: true)
         json.value(tokens.sequences.count)
@@ -50,6 +52,8 @@ public struct LogitsReport: Sendable {
         json.value(length)
         json.value(vocabulary)
         json.end()
+        json.write(seedOf: tokens, isSeeded)
+        json.write(warnings)
         json.end()
         try json.finish()
     }
@@ -60,11 +64,37 @@ public struct LogitsReport: Sendable {
     public func writeText(to output: consuming ByteOutput) throws {
         let sequences = countText(tokens.sequences.count, "sequence")
         output.write(
-            "\(path.printable()) to \(self.output.printable()): \(name), logits of \(sequences) of \(countText(length, "token")), vocabulary \(countText(vocabulary))\n"
+            "\(path.printable()) to \(self.output.printable()): \(model.name), logits of \(sequences) of \(countText(length, "token")), vocabulary \(countText(vocabulary))\n"
         )
         if isSeeded { output.write("tokens of seed \(TokenSequences.seed): \(tokensText(tokens))\n") }
         try output.finish()
     }
+}
+
+extension JSONWriter {
+    /// Whether tokens were made from a seed, and if so which they are.
+    mutating func write(seedOf tokens: TokenSequences, _ isSeeded: Bool) {
+        key("seed")
+        guard isSeeded else {
+            null()
+            key("seeded_ids")
+            return null()
+        }
+        value(TokenSequences.seed)
+        key("seeded_ids")
+        beginArray()
+        for sequence in tokens.sequences {
+            beginArray(onOneLine: true)
+            for token in sequence { value(token) }
+            end()
+        }
+        end()
+    }
+}
+
+extension ModelDescription {
+    /// What it is called in reports.
+    var name: String { variant ?? architecture.family }
 }
 
 /// The first tokens of the first sequence.

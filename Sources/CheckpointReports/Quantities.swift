@@ -65,5 +65,5 @@ func shapeText(_ shape: [Int]) -> String {
     return text + "]"
 }
 
-/// The power of ten that a number above zero is.
-func powerOfTen(_ value: Double) -> Double { log10(value) }
+/// The logarithm of a number above zero to the base of ten.
+func decimalLogarithm(_ value: Double) -> Double { log10(value) }

@@ -71,12 +71,12 @@ struct SVGChart {
     private func height(of value: Double?) -> Double? {
         guard let value, !value.isNaN else { return nil }
         guard isLogarithmic else { return value.isFinite ? value : nil }
-        return value > 0 ? min(powerOfTen(value), range.high) : range.low
+        return value > 0 ? min(decimalLogarithm(value), range.high) : range.low
     }
 
     private var range: (low: Double, high: Double) {
         let values = series.flatMap(\.values).compactMap { $0 }.filter { $0.isFinite && (!isLogarithmic || $0 > 0) }
-        let heights = isLogarithmic ? values.map(powerOfTen) : values
+        let heights = isLogarithmic ? values.map(decimalLogarithm) : values
         guard var low = heights.min(), var high = heights.max() else { return (-1, 0) }
         if isLogarithmic { (low, high) = (low.rounded(.down), high.rounded(.up)) } else { low = min(low, 0) }
         return low < high ? (low, high) : (low, low + 1)

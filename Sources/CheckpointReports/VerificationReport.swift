@@ -1,17 +1,19 @@
 public import CheckpointJSON
-import CheckpointFiles
+public import CheckpointFiles
 import ModelFamilies
 public import RWKVEvaluation
 import RWKVInference
 
 /// What `verify` says.
 public struct VerificationReport: Sendable {
-    private let verification: Verification
+    let verification: Verification
     private let isSeeded: Bool
+    private let warnings: [CheckpointWarning]
 
     /// A report on a verification; `isSeeded` where nobody said what tokens to take.
-    public init(_ verification: Verification, isSeeded: Bool) {
+    public init(_ verification: Verification, isSeeded: Bool, warnings: [CheckpointWarning]) {
         self.verification = verification
+        self.warnings = warnings
         self.isSeeded = isSeeded
     }
 
@@ -53,10 +55,9 @@ public struct VerificationReport: Sendable {
         json.key("sequences")
         json.value(verification.tokens.sequences.count)
         json.key("count")
-        json.value(verification.tokens.sequences.reduce(0) { $0 + $1.count })
-        json.key("seeded")
-        json.value(isSeeded)
+        json.value(verification.tokens.count)
         json.end()
+        json.write(seedOf: verification.tokens, isSeeded)
         json.key("logits")
         if let logits = verification.logits { write(logits, to: &json) } else { json.null() }
         json.key("limits")
@@ -118,6 +119,7 @@ public struct VerificationReport: Sendable {
         }
         json.key("failure")
         json.value(verification.failure.map { .string($0.description) } ?? .null)
+        json.write(warnings)
         json.end()
         try json.finish()
     }
@@ -161,13 +163,10 @@ public struct VerificationReport: Sendable {
     }
 
     private func writeLayers(to json: inout JSONWriter) {
+        let blocks = verification.blocks
         json.key("layers")
-        guard let blocks = verification.blocks else {
-            json.null()
-            return
-        }
         json.beginArray()
-        for (index, layer) in blocks.layers.enumerated() {
+        for (index, layer) in (blocks?.layers ?? []).enumerated() {
             json.beginObject(onOneLine: true)
             json.key("index")
             json.value(index)
@@ -187,9 +186,9 @@ public struct VerificationReport: Sendable {
         }
         json.end()
         json.key("embedding_relative_error")
-        json.value(blocks.embeddingError)
+        json.value(blocks?.embeddingError)
         json.key("head_relative_error")
-        json.value(blocks.headError)
+        json.value(blocks?.headError)
     }
 
     // MARK: Text
@@ -205,7 +204,7 @@ public struct VerificationReport: Sendable {
     }
 
     /// The verdict, and what it is about.
-    private var headlines: [String] {
+    var headlines: [String] {
         let candidate = verification.candidate
         let paths =
             "\(candidate.checkpoint.path.printable()) (\(candidate.description.name)) against \(verification.reference.path.printable()) (\(referenceName))"
@@ -244,42 +243,48 @@ public struct VerificationReport: Sendable {
             lines += audit.problems.prefix(10).map { "  " + $0.printable(limit: 300) }
         }
         let tokens = verification.tokens.sequences
-        let count = tokens.reduce(0) { $0 + $1.count }
+        let count = verification.tokens.count
         lines.append(
             "\(countText(count, "token")) in \(countText(tokens.count, "sequence"))"
                 + (isSeeded ? ", of seed \(TokenSequences.seed): " : ": ") + tokensText(verification.tokens))
         return lines
     }
 
+    /// What is said of logits: a title, a value, its limit, and whether that is exceeded.
+    func rows(_ logits: LogitsAgreement) -> [(title: String, value: String, limit: String, isExceeded: Bool)] {
+        var rows: [(title: String, value: String, name: String?)] = [
+            ("largest difference", valueText(logits.maximumDifference), "max_abs"),
+            ("NMSE", valueText(logits.nmse), "nmse"),
+            ("KL, mean (nats)", valueText(logits.kl.mean), "kl_mean"),
+            ("KL, median", valueText(logits.kl.median), nil),
+            ("KL, 99th percentile", valueText(logits.kl.p99), nil),
+            ("KL, largest", valueText(logits.kl.maximum), "kl_max"),
+            ("same first choice, of \(countText(logits.clearCount)) clear", valueText(logits.top1), "top1"),
+            ("common first five", valueText(logits.top5), nil),
+        ]
+        if let perplexity = logits.perplexity {
+            rows.append(("perplexity, reference", valueText(perplexity.reference), nil))
+            rows.append(("perplexity, candidate", valueText(perplexity.candidate), nil))
+        }
+        if let count = logits.greedyAgreement { rows.append(("greedy tokens alike", countText(count), nil)) }
+        let exceeded = verification.exceeded
+        return rows.map { title, value, name in
+            guard !verification.isReport, let name, let limit = verification.limits[name] else {
+                return (title, value, "", false)
+            }
+            return (title, value, valueText(limit), exceeded.contains(name))
+        }
+    }
+
     private func write(_ logits: LogitsAgreement, to output: inout ByteOutput) {
-        let limits = verification.limits
         let path = verification.path.rawValue.replacing("_", with: " ")
         output.write("\n")
         var table = TextTable([
             ("logits", .left), ("", .right), (verification.isReport ? "" : "limit (\(path))", .right), ("", .left),
         ])
-        func row(_ title: String, _ value: String, _ name: String? = nil) {
-            table.append(title)
-            table.append(value)
-            table.append(verification.isReport ? "" : name.flatMap { limits[$0] }.map { valueText($0) } ?? "")
-            let isExceeded = name.map { verification.exceeded.contains($0) } ?? false
-            table.append(isExceeded && !verification.isReport ? "exceeded" : "")
+        for row in rows(logits) {
+            [row.title, row.value, row.limit, row.isExceeded ? "exceeded" : ""].forEach { table.append($0) }
         }
-        row("largest difference", valueText(logits.maximumDifference), "max_abs")
-        row("NMSE", valueText(logits.nmse), "nmse")
-        row("KL, mean (nats)", valueText(logits.kl.mean), "kl_mean")
-        row("KL, median", valueText(logits.kl.median))
-        row("KL, 99th percentile", valueText(logits.kl.p99))
-        row("KL, largest", valueText(logits.kl.maximum), "kl_max")
-        row(
-            "same first choice, of \(countText(logits.clearCount)) clear",
-            logits.top1.map { valueText($0) } ?? "-", "top1")
-        row("common first five", valueText(logits.top5))
-        if let perplexity = logits.perplexity {
-            row("perplexity, reference", valueText(perplexity.reference))
-            row("perplexity, candidate", valueText(perplexity.candidate))
-        }
-        if let count = logits.greedyAgreement { row("greedy tokens alike", countText(count)) }
         table.write(to: &output)
     }
 
@@ -311,82 +316,7 @@ public struct VerificationReport: Sendable {
     /// Three characters for each power of ten above 1e-8, marked where a block diverges.
     private func bar(_ error: Double) -> String {
         guard error > 0 else { return "" }
-        let length = error.isFinite ? max(1, min(24, Int((powerOfTen(error) + 8) * 3))) : 24
+        let length = error.isFinite ? max(1, min(24, Int((decimalLogarithm(error) + 8) * 3))) : 24
         return String(repeating: error <= verification.limits.block ? "░" : "█", count: length)
     }
-
-    // MARK: HTML
-
-    /// The report as one page that needs no other file.
-    public var html: String {
-        var body = ["<h1>\(verification.verdict.rawValue)</h1>"]
-        body += headlines.map { "<p>\($0.escapedXML)</p>" }
-        if let logits = verification.logits {
-            var rows = [
-                ("largest difference", valueText(logits.maximumDifference), "max_abs"),
-                ("NMSE", valueText(logits.nmse), "nmse"), ("KL, mean (nats)", valueText(logits.kl.mean), "kl_mean"),
-                ("KL, median", valueText(logits.kl.median), ""),
-                ("KL, 99th percentile", valueText(logits.kl.p99), ""),
-                ("KL, largest", valueText(logits.kl.maximum), "kl_max"),
-                (
-                    "same first choice, of \(countText(logits.clearCount)) clear",
-                    logits.top1.map { valueText($0) } ?? "-", "top1"
-                ), ("common first five", valueText(logits.top5), ""),
-            ]
-            if let perplexity = logits.perplexity {
-                rows.append(("perplexity, reference", valueText(perplexity.reference), ""))
-                rows.append(("perplexity, candidate", valueText(perplexity.candidate), ""))
-            }
-            if let count = logits.greedyAgreement { rows.append(("greedy tokens alike", countText(count), "")) }
-            let cells = rows.map { title, value, name in
-                let limit = verification.isReport ? "" : verification.limits[name].map { valueText($0) } ?? ""
-                let mark = !verification.isReport && verification.exceeded.contains(name) ? " class=\"over\"" : ""
-                return "<tr\(mark)><td>\(title)</td><td>\(value)</td><td>\(limit)</td></tr>"
-            }
-            body.append("<table><tr><th>logits</th><th></th><th>limit</th></tr>\(cells.joined())</table>")
-        }
-        if let layers = verification.blocks?.layers {
-            body.append(
-                SVGChart(
-                    title: "relative error", xTitle: "layer",
-                    series: [
-                        .init(name: "residual stream", values: layers.map(\.relativeError)),
-                        .init(name: "mixer alone", values: layers.map(\.mixerError)),
-                        .init(name: "mlp alone", values: layers.map(\.mlpError)),
-                    ], isLogarithmic: true
-                ).svg)
-            body.append(
-                SVGChart(
-                    title: "cosine of the residual streams", xTitle: "layer",
-                    series: [.init(name: "cosine", values: layers.map(\.cosine))], isLogarithmic: false
-                ).svg)
-        }
-        return page(title: "verify \(verification.candidate.checkpoint.path)", body: body.joined(separator: "\n"))
-    }
-}
-
-/// A page of HTML that needs no other file.
-func page(title: String, body: String) -> String {
-    """
-    <!DOCTYPE html>
-    <html lang="en">
-    <meta charset="utf-8">
-    <meta name="viewport" content="width=device-width">
-    <title>\(title.escapedXML)</title>
-    <style>
-    body { font: 15px/1.5 system-ui, sans-serif; max-width: 760px; margin: 2em auto; padding: 0 1em; color: #111 }
-    table { border-collapse: collapse } td, th { padding: .2em 1em .2em 0; text-align: right }
-    td:first-child, th:first-child { text-align: left } .over { color: #b91c1c; font-weight: 600 }
-    </style>
-    <body>
-    \(body)
-    </body>
-    </html>
-
-    """
-}
-
-extension ModelDescription {
-    /// What it is called in reports.
-    var name: String { variant ?? architecture.family }
 }

@@ -248,11 +248,14 @@ private struct ModelReading {
             }
         }
         decideAttention()
-        for list in rotary?.lists.values.map({ $0 }) ?? [] {
-            if let size = dimensions[.headSize], list.count != size / 2 {
+        if let size = dimensions[.headSize] {
+            for (_, list) in rotary?.lists ?? [:] where list.count != size / 2 {
                 add(
                     .contradiction, nil,
                     "\(path) has \(list.count) factors of wavelengths, where heads of \(size) have \(size / 2)")
+            }
+            if isTurned, size % 2 != 0 {
+                add(.undescribed, nil, "heads of \(size) channels cannot be turned in pairs")
             }
         }
         if let heads = dimensions[.heads], let others = dimensions[.keyValueHeads], others > 0, heads % others != 0 {
@@ -282,6 +285,7 @@ private struct ModelReading {
             refuse("hidden_act") { $0 != .string("silu") }
             refuse("mlp_bias") { $0 == .bool(true) }
         }
+        if architecture.feedForward == .channelMix { refuse("hidden_act") { $0 != .string("sqrelu") } }
         return found
     }
 
@@ -353,8 +357,18 @@ private struct ModelReading {
                 if isWanted { add(.missing, name, "\(name) is missing") }
                 continue
             }
-            guard let position = found, let expected = dimensions.shape(role.shape) else { continue }
+            guard let position = found else { continue }
             let tensor = index.checkpoint.tensors[position]
+            guard let expected = dimensions.shape(role.shape) else {
+                // Of the sizes of heads others may speak.
+                if !tensor.shape.allSatisfy({ Dimension.plausible ~= $0 }) {
+                    add(.shape, tensor.name, "\(tensor.name) is \(tensor.shape), which no model's is")
+                } else if quantisation == nil {
+                    let unknown = role.shape.filter { dimensions[$0] == nil }.map(\.title).joined(separator: ", ")
+                    add(.shape, tensor.name, "\(tensor.name) is \(tensor.shape), and \(unknown) is not known")
+                }
+                continue
+            }
             guard layout.sizes(ofStored: tensor.shape, role) != expected,
                 !(expected.isEmpty && tensor.elementCount == 1)
             else { continue }
@@ -365,11 +379,15 @@ private struct ModelReading {
         }
     }
 
+    /// Whether anything is turned by position.
+    private var isTurned: Bool {
+        architecture.timeMix?.rotary == .teacher || (layers.contains { $0 != .rwkv7 } && turnsAttention)
+    }
+
     /// What is not known of what the equations need.
     var unknown: [String] {
         var unknown: [String] = []
         if epsilon == nil { unknown.append(architecture.epsilonKey) }
-        let isTurned = architecture.timeMix?.rotary == .teacher || (layers.contains { $0 != .rwkv7 } && turnsAttention)
         if isTurned, rotary == nil { unknown.append("rope_theta") }
         let dimensions = Dimension.allCases.filter { dimension in
             switch dimension {

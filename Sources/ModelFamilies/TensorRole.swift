@@ -144,6 +144,16 @@ public enum TensorRole: String, Sendable, CaseIterable {
         }
     }
 
+    /// Whether its matrix is [inputs, outputs], as RWKV's own code stores low-rank matrices, and not [outputs, inputs].
+    public var isByInput: Bool {
+        switch self {
+        case .decayDown, .decayUp, .iclrDown, .iclrUp, .valueResidualDown, .valueResidualUp, .keyResidualDown,
+            .keyResidualUp, .gateDown, .gateUp:
+            true
+        default: false
+        }
+    }
+
     /// What becomes of it when attention is turned into time mixing, and the other way round; nil where it is neither's counterpart.
     public var counterpart: TensorRole? { Self.counterparts[self] }
 

@@ -9,7 +9,7 @@ public struct ConversionAudit: Sendable, Hashable {
     public let path: String
     /// How many tensors were held against it.
     public let tensorCount: Int
-    /// How many of them are copies whose source was held against it too, being the reference.
+    /// How many of them are copies that were held against their source too, which is the reference.
     public let sourceCount: Int
     /// What is wrong, a sentence each.
     public let problems: [String]
@@ -17,10 +17,10 @@ public struct ConversionAudit: Sendable, Hashable {
     /// Sentences that are kept.
     private static let limit = 100
 
-    /// Looks for a manifest beside a checkpoint, and holds the two against each other; nil where there is none.
+    /// Looks for a manifest beside a checkpoint, and holds the two against each other; nil where there is none of its files.
     ///
     /// Every tensor of an input has exactly one fate, every tensor that was made is there once, with its type, shape and SHA-256, and
-    /// totals add up. Where the reference is one of the inputs, copies are held against it.
+    /// totals add up. Where the reference is one of the inputs, each of its tensors has a fate, and copies have its bytes.
     ///
     /// - Parameters:
     ///   - checkpoint: what was made.
@@ -30,139 +30,176 @@ public struct ConversionAudit: Sendable, Hashable {
     init?(
         of checkpoint: Checkpoint, reference: VerificationReference, progress: WorkProgress
     ) throws(CheckpointError) {
-        guard let path = Conversion.manifestPath(of: checkpoint) else { return nil }
-        let document = try JSONValue(contentsOf: path)
-        var problems: [String] = []
-        guard document["schema"]?.string == Conversion.schema, let made = document["tensors"]?.array,
-            let inputs = document["inputs"]?.array
-        else {
+        for path in Conversion.manifests(beside: checkpoint) {
+            let document = try JSONValue(contentsOf: path)
+            let files = Set(document["files"]?.array?.compactMap(\.string) ?? [])
+            let isOfConversion = document["schema"]?.string == Conversion.schema
+            guard !isOfConversion || checkpoint.files.allSatisfy({ files.contains(Conversion.name(of: $0.path)) })
+            else { continue }
             self.path = path
-            (tensorCount, sourceCount, self.problems) = (0, 0, ["it is no manifest of a conversion"])
+            guard isOfConversion else {
+                (tensorCount, sourceCount, problems) = (0, 0, ["it is no manifest of a conversion"])
+                return
+            }
+            var account = Account(document)
+            account.checkFates()
+            account.checkTotals()
+            try account.checkTensors(of: checkpoint, progress)
+            if case .model(let model) = reference { try account.checkSource(model.checkpoint, progress) }
+            (tensorCount, sourceCount) = (account.made.count, account.sourceCount)
+            problems = Array(account.problems.prefix(Self.limit))
             return
         }
-        problems += Self.fates(inputs)
-        problems += Self.totals(document["totals"], made: made, inputs: inputs)
-        problems += try Self.tensors(made, checkpoint, progress)
-        var copies = 0
-        if case .model(let model) = reference {
-            let (count, differing) = try Self.copies(made, inputs: inputs, of: model.checkpoint, progress)
-            copies = count
-            problems += differing
-        }
-        self.path = path
-        tensorCount = made.count
-        sourceCount = copies
-        self.problems = Array(problems.prefix(Self.limit))
+        return nil
+    }
+}
+
+/// The accounts of a manifest, while they are checked.
+private struct Account {
+    /// Names are compared by their bytes.
+    private typealias Name = [UInt8]
+
+    let made: [JSONValue]
+    private let inputs: [JSONValue]
+    private let totals: JSONValue?
+    private let madeByName: [Name: JSONValue]
+    private(set) var sourceCount = 0
+    private(set) var problems: [String] = []
+
+    init(_ document: JSONValue) {
+        made = document["tensors"]?.array ?? []
+        inputs = document["inputs"]?.array ?? []
+        totals = document["totals"]
+        madeByName = Dictionary(made.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        if inputs.isEmpty { problems.append("it says nothing of any input") }
     }
 
-    private static func key(_ entry: JSONValue, _ name: String = "name") -> String {
-        "\(entry["input"]?.string ?? "") \(entry[name]?.string ?? "")"
-    }
-
-    /// Every tensor of an input has one fate, and what is said to be used is used.
-    private static func fates(_ inputs: [JSONValue]) -> [String] {
-        var seen: Set<[UInt8]> = []
-        var problems: [String] = []
+    /// Every tensor of an input has one fate, and what it says is so.
+    mutating func checkFates() {
+        let known = Set(inputs.map { [$0["input"]?.string ?? "", $0.text] })
+        var seen: Set<[Name]> = []
         for entry in inputs {
-            let name = entry["name"]?.string ?? ""
-            if !seen.insert(Array(key(entry).utf8)).inserted { problems.append("\(name) has two fates") }
+            let input = entry["input"]?.string ?? ""
+            if !seen.insert([Array(input.utf8), entry.name]).inserted {
+                problems.append("\(entry.text) has two fates")
+            }
             let fate = entry["fate"]?.string ?? ""
-            let isWhole =
-                switch fate {
-                case "copied", "transformed": entry["outputs"]?.array?.isEmpty == false
-                case "dropped": entry["reason"]?.string?.isEmpty == false
-                case "tied": entry["with"]?.string != nil
-                default: false
-                }
-            if !isWhole { problems.append("\(name) has no fate that explains it: \(fate)") }
+            let isExplained: Bool
+            switch fate {
+            case "copied", "transformed":
+                let outputs = entry["outputs"]?.array?.compactMap(\.string) ?? []
+                isExplained = !outputs.isEmpty && outputs.allSatisfy { madeByName[Array($0.utf8)] != nil }
+            case "dropped": isExplained = entry["reason"]?.string?.isEmpty == false
+            case "tied": isExplained = known.contains([input, entry["with"]?.string ?? ""])
+            default: isExplained = false
+            }
+            if !isExplained { problems.append("\(entry.text) has no fate that explains it: \(fate)") }
         }
-        return problems
     }
 
-    private static func totals(_ totals: JSONValue?, made: [JSONValue], inputs: [JSONValue]) -> [String] {
-        var problems: [String] = []
-        func compare(_ what: String, _ said: JSONValue?, _ found: Int) {
-            if said?.integer != found {
-                problems.append("\(what) do not add up: \(said?.description ?? "nothing") said, \(found) found")
-            }
-        }
+    mutating func checkTotals() {
         let output = totals?["output"]
         compare("tensors", output?["tensors"], made.count)
         for origin in ["copied", "transformed", "initialised"] {
             compare("\(origin) tensors", output?[origin], made.count { $0["origin"]?.string == origin })
         }
+        let bytes = made.filter { $0["shared_with"] == nil }.reduce(0) { sum, entry in
+            sum.addingReportingOverflow(entry["bytes"]?.integer ?? 0).partialValue
+        }
+        compare("bytes", output?["bytes"], bytes)
+        for entry in made where !["copied", "transformed", "initialised"].contains(entry["origin"]?.string ?? "") {
+            problems.append("\(entry.text) has no origin")
+        }
         for part in Conversion.Part.allCases {
             let own = inputs.filter { $0["input"]?.string == part.rawValue }
-            guard let said = totals?["inputs"]?[part.rawValue] else {
-                if !own.isEmpty { problems.append("the \(part.rawValue)'s tensors are not counted") }
-                continue
-            }
-            compare("the \(part.rawValue)'s tensors", said["tensors"], own.count)
+            let said = totals?["inputs"]?[part.rawValue]
+            if said == nil, own.isEmpty { continue }
+            compare("the \(part.rawValue)'s tensors", said?["tensors"], own.count)
             for fate in ["copied", "transformed", "tied", "dropped"] {
-                compare("the \(part.rawValue)'s \(fate) tensors", said[fate], own.count { $0["fate"]?.string == fate })
+                compare("the \(part.rawValue)'s \(fate) tensors", said?[fate], own.count { $0["fate"]?.string == fate })
             }
         }
-        return problems
+    }
+
+    private mutating func compare(_ what: String, _ said: JSONValue?, _ found: Int) {
+        if said?.integer != found {
+            problems.append("\(what) do not add up: \(said?.description ?? "nothing") said, \(found) found")
+        }
     }
 
     /// Every tensor that was made is there, as it was made, and no other.
-    private static func tensors(
-        _ made: [JSONValue], _ checkpoint: Checkpoint, _ progress: WorkProgress
-    ) throws(CheckpointError) -> [String] {
-        var problems: [String] = []
+    mutating func checkTensors(of checkpoint: Checkpoint, _ progress: WorkProgress) throws(CheckpointError) {
         var expected: [(info: TensorInfo, hash: String)] = []
-        var seen: Set<[UInt8]> = []
+        var seen: Set<Name> = []
         for entry in made {
-            let name = entry["name"]?.string ?? ""
-            guard seen.insert(Array(name.utf8)).inserted else {
-                problems.append("\(name) is listed twice")
+            guard seen.insert(entry.name).inserted else {
+                problems.append("\(entry.text) is listed twice")
                 continue
             }
-            // Of tensors with the same bytes, files may hold one.
-            guard let info = checkpoint.tensor(named: name) else {
-                if entry["shared_with"] == nil { problems.append("\(name) is not there") }
+            guard let info = checkpoint.tensor(named: entry.text) else {
+                // Of tensors with the same bytes a file may hold one.
+                let other = entry["shared_with"]?.string.flatMap { madeByName[Array($0.utf8)] }
+                if other == nil || other?["sha256"] != entry["sha256"] { problems.append("\(entry.text) is not there") }
                 continue
             }
-            if info.dtype.rawValue != entry["dtype"]?.string
-                || info.shape != entry["shape"]?.array?.compactMap(\.integer)
+            let shape = entry["shape"]?.array ?? [.null]
+            if info.dtype.rawValue != entry["dtype"]?.string || info.byteCount != entry["bytes"]?.integer
+                || info.shape.map({ .integer($0) }) != shape
             {
-                problems.append("\(name) has another type or shape than it was made with")
+                problems.append("\(entry.text) has another type or shape than it was made with")
             } else if let hash = entry["sha256"]?.string {
                 expected.append((info, hash))
             } else {
-                problems.append("\(name) has no hash")
+                problems.append("\(entry.text) has no hash")
             }
         }
         for tensor in checkpoint.tensors where !seen.contains(Array(tensor.name.utf8)) {
             problems.append("\(tensor.name) was not made by the conversion")
         }
-        let scans = try checkpoint.scan(
-            expected.map(\.info), statistics: false, sha256: true, threads: 2, progress: progress)
-        for (tensor, scan) in zip(expected, scans) where scan.sha256.map({ hexadecimal($0) }) != tensor.hash {
+        let hashes = try Self.hashes(of: expected.map(\.info), in: checkpoint, progress)
+        for (tensor, hash) in zip(expected, hashes) where hash != tensor.hash {
             problems.append("the bytes of \(tensor.info.name) are not those that were made")
         }
-        return problems
     }
 
-    /// Where the reference has the tensors of an input, what was copied from there has its bytes.
-    private static func copies(
-        _ made: [JSONValue], inputs: [JSONValue], of reference: Checkpoint, _ progress: WorkProgress
-    ) throws(CheckpointError) -> (count: Int, problems: [String]) {
+    /// Where the reference has most of an input's tensors, it is that input: each of its tensors has a fate, and copies have its bytes.
+    mutating func checkSource(_ reference: Checkpoint, _ progress: WorkProgress) throws(CheckpointError) {
         let names = Set(reference.tensors.map { Array($0.name.utf8) })
-        let part = Conversion.Part.allCases.first { part in
-            let own = inputs.filter { $0["input"]?.string == part.rawValue }
-            return !own.isEmpty && Set(own.map { Array(($0["name"]?.string ?? "").utf8) }) == names
+        let parts = Conversion.Part.allCases.map { part in
+            (part, Set(inputs.filter { $0["input"]?.string == part.rawValue }.map(\.name)))
         }
-        guard let part else { return (0, []) }
+        guard let (part, own) = parts.max(by: { $0.1.intersection(names).count < $1.1.intersection(names).count }),
+            2 * own.intersection(names).count > max(own.count, names.count)
+        else { return }
         let copied = made.filter { $0["origin"]?.string == "copied" && $0["input"]?.string == part.rawValue }
         let pairs = copied.compactMap { entry in
             reference.tensor(named: entry["from"]?.string ?? "").map { (entry, $0) }
         }
-        let scans = try reference.scan(
-            pairs.map(\.1), statistics: false, sha256: true, threads: 2, progress: progress)
-        let problems = zip(pairs, scans).filter { pair, scan in
-            scan.sha256.map { hexadecimal($0) } != pair.0["sha256"]?.string
-        }.map { pair, _ in "\(pair.0["name"]?.string ?? "") is said to be a copy of \(pair.1.name), and is not" }
-        return (pairs.count, problems)
+        let hashes = try Self.hashes(of: pairs.map(\.1), in: reference, progress)
+        let differing = zip(pairs, hashes).filter { pair, hash in hash != pair.0["sha256"]?.string }
+        // Another model with the same names is no source of it.
+        guard pairs.isEmpty || 2 * differing.count < pairs.count else { return }
+        problems += differing.map { pair, _ in
+            "\(pair.0.text) is said to be a copy of \(pair.1.name), and is not"
+        }
+        for name in names.subtracting(own) {
+            problems.append("\(String(decoding: name, as: UTF8.self)) of the \(part.rawValue) has no fate")
+        }
+        for name in own.subtracting(names) {
+            problems.append("\(String(decoding: name, as: UTF8.self)) is not in the \(part.rawValue)")
+        }
+        sourceCount = pairs.count
     }
+
+    private static func hashes(
+        of tensors: [TensorInfo], in checkpoint: Checkpoint, _ progress: WorkProgress
+    ) throws(CheckpointError) -> [String?] {
+        try checkpoint.scan(tensors, statistics: false, sha256: true, threads: 2, progress: progress)
+            .map { $0.sha256.map { hexadecimal($0) } }
+    }
+}
+
+extension JSONValue {
+    fileprivate var text: String { self["name"]?.string ?? "" }
+    fileprivate var name: [UInt8] { Array(text.utf8) }
 }

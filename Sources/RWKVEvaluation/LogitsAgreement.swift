@@ -45,14 +45,15 @@ struct LogitsComparison {
     ///   - reference: finite.
     ///   - candidate: as many, finite.
     ///   - next: the token that follows; nil where none does.
-    /// - Returns: the candidate's and the reference's most likely next token.
+    /// - Returns: the most likely next token of each.
     @discardableResult
     mutating func add(
         _ reference: UnsafeBufferPointer<Double>, _ candidate: UnsafeBufferPointer<Double>, next: Int?
     ) -> (reference: Int, candidate: Int) {
         var row = rwkv_logits_comparison()
         kernels.compare_logits(reference.baseAddress, candidate.baseAddress, reference.count, &row)
-        divergences.append(max(0, row.divergence))
+        // Rounding may leave it just below zero.
+        divergences.append(row.divergence < 0 ? 0 : row.divergence)
         choices.append((row.margin, row.top_a.0 == row.top_b.0))
         numberCount += reference.count
         maximumDifference = max(maximumDifference, row.largest_difference)
@@ -126,8 +127,10 @@ struct StreamComparison {
         }
     }
 
-    /// The norm of the difference by that of the reference; infinite where that is zero and there is a difference.
+    /// The norm of the difference by that of the reference; infinite where that is zero and there is a difference, or where one is not
+    /// finite.
     var relativeError: Double {
+        if sums.incomparable > 0 { return .infinity }
         if sums.squared_differences == 0 { return 0 }
         return sums.squares_of_a > 0 ? (sums.squared_differences / sums.squares_of_a).squareRoot() : .infinity
     }

@@ -29,8 +29,6 @@ struct ModelComparison {
         self.progress = progress
     }
 
-    private var tokenCount: Int { tokens.sequences.reduce(0) { $0 + $1.count } }
-
     // MARK: Recorded logits
 
     /// Holds the candidate's logits against recorded ones of the same tokens.
@@ -40,22 +38,18 @@ struct ModelComparison {
         defer { row.deallocate() }
         for (number, sequence) in tokens.sequences.enumerated() {
             var state = candidate.start(length: sequence.count)
-            for part in sequence.count.parts(of: .tokensTogether) {
-                let hidden = try candidate.hidden(Array(sequence[part]), &state, kernels)
-                for rows in hidden.rows.parts(of: .logitsTogether) {
-                    let own = try candidate.logits(hidden.rows(rows), kernels)
-                    for position in rows {
-                        let place = part.lowerBound + position
-                        try recorded.row(sequence: number, position: place, into: row)
-                        guard row.allSatisfy(\.isFinite) else {
-                            throw CheckpointError(
-                                .notFinite, path: recorded.path,
-                                "recorded logits are not finite: token \(place) of sequence \(number)")
-                        }
-                        add(UnsafeBufferPointer(row), own, row: position - rows.lowerBound, sequence, place)
+            try candidate.run(sequence, &state, kernels, progress: progress) { start, own in
+                for position in 0..<own.rows {
+                    let place = start + position
+                    try recorded.row(sequence: number, position: place, into: row)
+                    guard row.allSatisfy(\.isFinite) else {
+                        throw CheckpointError(
+                            .notFinite, path: recorded.path,
+                            "recorded logits are not finite: token \(place) of sequence \(number)")
                     }
-                    try progress.advance(by: rows.count, of: tokenCount, path: candidate.checkpoint.path)
+                    add(UnsafeBufferPointer(row), own, row: position, sequence, place)
                 }
+                progress.advance(by: own.rows, of: tokens.count)
             }
         }
     }
@@ -108,16 +102,16 @@ struct ModelComparison {
                 reference: reference.start(length: sequence.count), own: candidate.start(length: sequence.count),
                 guided: candidate.start(length: sequence.count).layers)
             var last: (Int, Int) = (0, 0)
-            for part in sequence.count.parts(of: .tokensTogether) {
+            for part in sequence.count.parts(of: tokensTogether) {
                 let ids = Array(sequence[part])
                 let (theirs, own): (Matrix<Float>, Matrix<Float>)
                 if hasSameLayers {
                     (theirs, own) = try run(ids, reference, &states, &layers, &embedding)
                 } else {
-                    theirs = try reference.hidden(ids, &states.reference, kernels)
-                    own = try candidate.hidden(ids, &states.own, kernels)
+                    theirs = try reference.hidden(ids, &states.reference, kernels, progress: progress)
+                    own = try candidate.hidden(ids, &states.own, kernels, progress: progress)
                 }
-                for rows in ids.count.parts(of: .logitsTogether) {
+                for rows in ids.count.parts(of: logitsTogether) {
                     let expected = try reference.logits(theirs.rows(rows), kernels)
                     let found = try candidate.logits(own.rows(rows), kernels)
                     if hasSameLayers {
@@ -126,7 +120,7 @@ struct ModelComparison {
                     for row in 0..<rows.count {
                         last = add(expected, found, row: row, sequence, part.lowerBound + rows.lowerBound + row)
                     }
-                    try progress.advance(by: rows.count, of: tokenCount, path: candidate.checkpoint.path)
+                    progress.advance(by: rows.count, of: tokens.count)
                 }
             }
             if number == 0 { try continueGreedily(reference, states, last) }
@@ -175,6 +169,7 @@ struct ModelComparison {
             kernels.add(fed, to: theirs)
             try reference.check(theirs, layer: number, kernels)
             try candidate.check(own, layer: number, kernels)
+            try progress.check(candidate.checkpoint.path)
             layers[number].stream.add(theirs, own)
         }
         states.reference.advance(by: tokens.count)

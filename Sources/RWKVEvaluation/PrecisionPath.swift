@@ -11,11 +11,14 @@ public enum PrecisionPath: String, Sendable, CaseIterable {
     /// Weights and all that was computed, to BF16.
     case bf16Compute = "bf16_compute"
 
-    /// The path on which a weight of one type became one of another.
-    static func from(_ a: DType, to b: DType) -> PrecisionPath {
-        let types: Set<DType> = [a, b]
-        if types.count == 1 { return .fp32 }
-        return types.contains(.bf16) ? .bf16Weights : types.contains(.f16) ? .fp16Weights : .fp32
+    /// The path on which a weight of one type became one of another: what was widened was not rounded.
+    static func from(_ reference: DType, to candidate: DType) -> PrecisionPath {
+        if reference == candidate { return .fp32 }
+        switch candidate {
+        case .f16: return .fp16Weights
+        case .bf16: return .bf16Weights
+        default: return .fp32
+        }
     }
 }
 
@@ -28,8 +31,8 @@ extension PrecisionPath: Comparable {
 
 /// How far two models may be apart and still be the same.
 ///
-/// Calibrated on a trained model of six layers: rounding stays a few times below them, and every error of conversion that is known of
-/// (transposed, exchanged, forgotten tensors, heads or wavelengths) above.
+/// Calibrated on a trained model of six layers: rounding stays a few times below them, and the known errors of conversions (transposed,
+/// exchanged, forgotten tensors, heads or wavelengths) above. Another epsilon is below where weights were rounded, and is told by itself.
 public struct VerificationLimits: Sendable, Hashable {
     /// The squared error by the variance of the reference.
     public var nmse: Double
@@ -39,7 +42,8 @@ public struct VerificationLimits: Sendable, Hashable {
     public var maximumKL: Double
     /// The share of tokens with the same most likely next one, of those where the reference is clear about it.
     public var top1: Double
-    /// The relative error of a block's output on the reference's own input, from which on it is said to diverge.
+    /// The relative error of a block's output on the reference's own input, from which on it is said to diverge; what differs is judged
+    /// by logits, and by blocks only where this limit was set.
     public var block: Double
     /// The largest difference of two logits; nil for any.
     public var maximumDifference: Double?

@@ -81,7 +81,8 @@ public struct RecordedLogits: Sendable {
     ) throws {
         guard let (count, length) = tokens.rectangular else {
             throw CheckpointError(
-                .unsupported, path: path, "sequences are recorded as one tensor, and these have different lengths")
+                .unsupported, path: tokens.path,
+                "sequences are recorded as one tensor, and these have different lengths")
         }
         let file = try UnfinishedFile(path: path, replaces: replaces)
         guard let ids = try? OutputTensor(name: "tokens", dtype: .i64, shape: [count, length]),
@@ -99,13 +100,9 @@ public struct RecordedLogits: Sendable {
         output = try writer.begin(1)
         for sequence in tokens.sequences {
             var state = model.start(length: length)
-            for part in length.parts(of: .tokensTogether) {
-                let hidden = try model.hidden(Array(sequence[part]), &state, kernels)
-                for rows in hidden.rows.parts(of: .logitsTogether) {
-                    let logits = try model.logits(hidden.rows(rows), kernels)
-                    try output.append(logits)
-                    try progress.advance(by: rows.count, of: count * length, path: path)
-                }
+            try model.run(sequence, &state, kernels, progress: progress) { _, logits in
+                try output.append(logits)
+                progress.advance(by: logits.rows, of: count * length)
             }
         }
         _ = output.finish()

@@ -1,6 +1,7 @@
 public import CheckpointFiles
 public import ModelFamilies
 public import RWKVInference
+import RWKVLayers
 public import RWKVNumerics
 
 /// What a candidate is held against.
@@ -97,6 +98,8 @@ public struct Verification: Sendable {
     public let limits: VerificationLimits
     /// Whether nothing is judged but what is broken.
     public let isReport: Bool
+    /// Whether blocks are judged too.
+    private let judgesBlocks: Bool
     /// Of their logits; nil where one of them has none that are finite.
     public let logits: LogitsAgreement?
     /// Block by block; nil where they have not as many layers of the same width.
@@ -132,8 +135,11 @@ public struct Verification: Sendable {
         var limits = VerificationLimits(path)
         for (name, value) in overrides { limits[name] = value }
         self.limits = limits
-        constants = reference.constants(beside: candidate.description)
-        audit = try ConversionAudit(of: candidate.checkpoint, reference: reference, progress: progress)
+        judgesBlocks = overrides["block"] != nil
+        let length = tokens.sequences.map(\.count).max() ?? 0
+        constants = reference.constants(beside: candidate.description, length: length)
+        audit = try ConversionAudit(
+            of: candidate.checkpoint, reference: reference, progress: WorkProgress(partOf: progress))
         var comparison = ModelComparison(candidate, tokens, kernels, progress)
         var failure: CheckpointError?
         do {
@@ -162,6 +168,7 @@ public struct Verification: Sendable {
         hold("kl_mean", logits.kl.mean <= limits.meanKL)
         hold("kl_max", logits.kl.maximum <= limits.maximumKL)
         if let top1 = logits.top1 { hold("top1", top1 >= limits.top1) }
+        if judgesBlocks, let blocks { hold("block", divergence(of: blocks) == nil) }
         return exceeded
     }
 
@@ -174,21 +181,21 @@ public struct Verification: Sendable {
 
     /// The first block that diverges; nil where they match, or no block does by itself.
     public var firstDivergence: Divergence? {
-        guard verdict != .match, let blocks else { return nil }
-        // What is not a number exceeds everything.
-        if !(blocks.embeddingError <= limits.block) {
-            return Divergence(layer: nil, block: .embedding, error: blocks.embeddingError)
-        }
+        verdict == .match ? nil : blocks.flatMap { divergence(of: $0) }
+    }
+
+    private func divergence(of blocks: BlockAgreement) -> Divergence? {
+        var errors = [(layer: Int?, block: Block, error: Double)]()
+        errors.append((nil, .embedding, blocks.embeddingError))
         for (number, layer) in blocks.layers.enumerated() {
-            if !(layer.mixerError <= limits.block) {
-                return Divergence(layer: number, block: .mixer, error: layer.mixerError)
-            }
-            if !(layer.mlpError <= limits.block) {
-                return Divergence(layer: number, block: .mlp, error: layer.mlpError)
-            }
+            errors.append((number, .mixer, layer.mixerError))
+            errors.append((number, .mlp, layer.mlpError))
         }
-        let error = blocks.headError
-        return error <= limits.block ? nil : Divergence(layer: nil, block: .head, error: error)
+        errors.append((nil, .head, blocks.headError))
+        // What is not a number exceeds everything.
+        return errors.first { !($0.error <= limits.block) }.map {
+            Divergence(layer: $0.layer, block: $0.block, error: $0.error)
+        }
     }
 }
 
@@ -215,25 +222,36 @@ extension VerificationReference {
         }
     }
 
-    /// Constants that differ between this and a candidate.
-    fileprivate func constants(beside candidate: ModelDescription) -> [Verification.ConstantDifference] {
+    /// Constants that differ between this and a candidate, where sequences have such a length.
+    fileprivate func constants(beside candidate: ModelDescription, length: Int) -> [Verification.ConstantDifference] {
         guard case .model(let model) = self else { return [] }
         let reference = model.description
         var differences: [Verification.ConstantDifference] = []
-        func compare(_ name: String, _ a: String, _ b: String) {
-            if a != b { differences.append(.init(name: name, reference: a, candidate: b)) }
+        func compare(_ name: String, _ value: (ModelDescription) -> (text: String, value: AnyHashable)) {
+            let (a, b) = (value(reference), value(candidate))
+            if a.value != b.value { differences.append(.init(name: name, reference: a.text, candidate: b.text)) }
         }
-        compare("epsilon", "\(reference.epsilon ?? 0)", "\(candidate.epsilon ?? 0)")
+        func compareRotation(_ name: String, _ rotary: (ModelDescription) -> RotaryEmbedding?) {
+            compare(name) { model in
+                guard let rotary = rotary(model), let size = model.dimensions[.headSize] else { return ("none", 0) }
+                return (rotary.text, RotaryFrequencies(rotary, headSize: size, length: length))
+            }
+        }
+        compare("epsilon") { ("\($0.epsilon ?? 0)", $0.epsilon) }
         let kinds = { (model: ModelDescription) in Set(model.layers.map { $0 == .rwkv7 }) }
         let shared = kinds(reference).intersection(kinds(candidate))
-        if shared.contains(false) {
-            compare("rotation of attention", reference.attentionRotation, candidate.attentionRotation)
+        if shared.contains(false) { compareRotation("rotation of attention") { $0.turnsAttention ? $0.rotary : nil } }
+        guard shared.contains(true) else { return differences }
+        compareRotation("rotation of time mixing") { model in
+            guard model.architecture.timeMix?.rotary == .teacher else { return nil }
+            return model.stretchesTimeMixing ? model.rotary : model.rotary?.plain
         }
-        if shared.contains(true) {
-            compare("rotation of time mixing", reference.timeMixingRotation, candidate.timeMixingRotation)
-            compare("first values", reference.firstValues.rawValue, candidate.firstValues.rawValue)
-            compare(
-                "epsilon of group norm", reference.groupNormEpsilonText, candidate.groupNormEpsilonText)
+        // Where layer 0 mixes time, it is the first.
+        if reference.layers.first != .rwkv7 || candidate.layers.first != .rwkv7 {
+            compare("first values") { ($0.firstValues.rawValue, $0.firstValues) }
+        }
+        if reference.architecture.timeMix?.outputNorm == .groupNorm {
+            compare("epsilon of group norm") { ("\($0.groupNormEpsilon ?? 0)", $0.groupNormEpsilon) }
         }
         return differences
     }
@@ -241,19 +259,6 @@ extension VerificationReference {
 
 extension TensorPlace {
     fileprivate var counterpart: TensorPlace { TensorPlace(role: role.counterpart ?? role, layer: layer) }
-}
-
-extension ModelDescription {
-    fileprivate var attentionRotation: String { turnsAttention ? rotary?.text ?? "none" : "none" }
-
-    fileprivate var timeMixingRotation: String {
-        guard architecture.timeMix?.rotary == .teacher, let rotary else { return "none" }
-        return (stretchesTimeMixing ? rotary : rotary.plain).text
-    }
-
-    fileprivate var groupNormEpsilonText: String {
-        architecture.timeMix?.outputNorm == .groupNorm ? "\(groupNormEpsilon ?? 0)" : "none"
-    }
 }
 
 extension RotaryEmbedding {

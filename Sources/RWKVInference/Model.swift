@@ -60,42 +60,30 @@ public struct Model<Element: Real>: Sendable {
             })
     }
 
-    /// What stands between parts of a model.
-    public enum Stage: Sendable, Hashable {
-        /// The residual stream in front of the layers.
-        case embedding
-        /// What the mixer of a layer adds to the stream.
-        case mixed(layer: Int)
-        /// The residual stream behind a layer.
-        case layer(Int)
-    }
-
     /// The residual stream behind all layers.
     ///
     /// - Parameters:
     ///   - tokens: those that follow what the state has seen; at least one.
-    ///   - state: what was before; carried on.
+    ///   - state: what was before; carried on, and of no use any more where this throws.
     ///   - kernels: what it is computed with.
-    ///   - observe: is shown what stands between the parts, front to back.
+    ///   - progress: can stop the work behind any layer.
     /// - Returns: [tokens, C].
-    /// - Throws: ``CheckpointError``: `malformed` for tokens that there are not, `notFinite`, or `inputOutput` where a file became
-    ///   shorter.
+    /// - Throws: ``CheckpointError``: `malformed` for tokens that there are not, `notFinite`, `inputOutput` where a file became shorter,
+    ///   or `cancelled`.
     public func hidden(
-        _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>,
-        observe: (Stage, Matrix<Element>) throws -> Void = { _, _ in }
-    ) throws -> Matrix<Element> {
+        _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
+    ) throws(CheckpointError) -> Matrix<Element> {
         let h = try embedded(tokens, kernels)
-        try observe(.embedding, h)
         let rotations = rotations(state.position..<state.position + tokens.count, length: state.length)
         var first = firstValues
         for (number, layer) in layers.enumerated() {
-            let mixed = layer.mixed(h, &state.layers[number], first: &first, rotations: rotations, kernels)
-            try observe(.mixed(layer: number), mixed)
-            kernels.add(mixed, to: h)
+            kernels.add(
+                layer.mixed(h, &state.layers[number], first: &first, rotations: rotations, kernels), to: h)
             kernels.add(layer.fed(h, &state.layers[number], kernels), to: h)
             try check(h, layer: number, kernels)
-            try observe(.layer(number), h)
+            try progress.check(checkpoint.path)
         }
+        try memory.check()
         state.advance(by: tokens.count)
         return h
     }
@@ -106,7 +94,7 @@ public struct Model<Element: Real>: Sendable {
     ///   - tokens: at least one.
     ///   - kernels: what it is computed with.
     /// - Returns: [tokens, C].
-    /// - Throws: as ``hidden(_:_:_:observe:)``.
+    /// - Throws: as ``hidden(_:_:_:progress:)``.
     public func embedded(_ tokens: [Int], _ kernels: Kernels<Element>) throws(CheckpointError) -> Matrix<Element> {
         guard !tokens.isEmpty else {
             throw CheckpointError(.malformed, path: checkpoint.path, "there are no tokens to run it on")
@@ -153,16 +141,17 @@ public struct Model<Element: Real>: Sendable {
     ///   - hidden: [tokens, C], behind all layers.
     ///   - kernels: what it is computed with.
     /// - Returns: [tokens, V].
-    /// - Throws: ``CheckpointError``, as ``hidden(_:_:_:observe:)``.
+    /// - Throws: ``CheckpointError``, as ``hidden(_:_:_:progress:)``.
     public func logits(_ hidden: Matrix<Element>, _ kernels: Kernels<Element>) throws(CheckpointError)
         -> Matrix<Element>
     {
         let logits = kernels.product(finalNorm(hidden, kernels), head)
+        try memory.check()
         try check(logits, layer: nil, kernels)
         return logits
     }
 
-    /// Throws where numbers are not finite, or files have lost bytes that were used: as ``hidden(_:_:_:observe:)``.
+    /// Throws where numbers are not finite, as ``hidden(_:_:_:progress:)`` does.
     ///
     /// - Parameters:
     ///   - x: what was computed.
@@ -172,8 +161,8 @@ public struct Model<Element: Real>: Sendable {
     public func check(
         _ x: Matrix<Element>, layer: Int?, _ kernels: Kernels<Element>
     ) throws(CheckpointError) {
-        try memory.check()
         guard !kernels.areFinite(x) else { return }
+        try memory.check()
         let own = description.positions.filter { $0.key.layer == layer }.map { checkpoint.tensors[$0.value] }
             .sorted { $0.byteRange.lowerBound < $1.byteRange.lowerBound }
         for (tensor, scan) in zip(own, try checkpoint.scan(own, statistics: true, sha256: false, threads: 2)) {
@@ -190,14 +179,37 @@ public struct Model<Element: Real>: Sendable {
     }
 }
 
+extension Model {
+    /// Runs a sequence, some tokens at a time, and makes logits of some rows at a time, so that memory does not grow with its length.
+    ///
+    /// - Parameters:
+    ///   - tokens: those that follow what the state has seen.
+    ///   - state: what was before; carried on, and of no use any more where this throws.
+    ///   - kernels: what it is computed with.
+    ///   - progress: can stop the work.
+    ///   - receive: is given the logits of some tokens, [rows, V], and the place among `tokens` of the first.
+    /// - Throws: as ``hidden(_:_:_:progress:)``; what `receive` throws.
+    public func run(
+        _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress(),
+        receive: (Int, Matrix<Element>) throws -> Void
+    ) throws {
+        for part in tokens.count.parts(of: tokensTogether) {
+            let hidden = try hidden(Array(tokens[part]), &state, kernels, progress: progress)
+            for rows in part.count.parts(of: logitsTogether) {
+                try receive(part.lowerBound + rows.lowerBound, try logits(hidden.rows(rows), kernels))
+            }
+        }
+    }
+}
+
+/// Tokens that go through layers together: enough for matrix products, and no more memory than that takes.
+package let tokensTogether = 512
+/// Rows of logits that are made together: each has a vocabulary's length.
+package let logitsTogether = 64
+
 extension Int {
-    /// So many tokens in parts of at most `size`, front to back: what goes through a model together.
-    public func parts(of size: Int) -> [Range<Int>] {
+    /// So many in parts of at most `size`, front to back.
+    package func parts(of size: Int) -> [Range<Int>] {
         stride(from: 0, to: self, by: size).map { $0..<Swift.min($0 + size, self) }
     }
-
-    /// Tokens that go through the layers together: enough for matrix products, and no more memory than that takes.
-    public static var tokensTogether: Int { 512 }
-    /// Rows of logits that are made together: a vocabulary's length each.
-    public static var logitsTogether: Int { 64 }
 }

@@ -5,7 +5,7 @@ import RWKVLayers
 import RWKVNumerics
 
 extension Model {
-    /// A model of a checkpoint; no weight but vectors is read before it is used.
+    /// A model of a checkpoint; where no checksums are to be held against, no weight but vectors is read before it is used.
     ///
     /// - Parameters:
     ///   - checkpoint: of a described family.
@@ -18,7 +18,7 @@ extension Model {
         self.description = description
         memory = reader.memory
         embedding = try reader.matrix(.embedding)
-        head = description.positions[TensorPlace(role: .head)] == nil ? embedding : try reader.matrix(.head)
+        head = try reader.isHeadTied ? embedding : reader.matrix(.head)
         embeddingNorm =
             description.architecture.hasEmbeddingNorm
             ? try reader.norm(.embeddingNormWeight, .embeddingNormBias) : nil
@@ -37,12 +37,20 @@ private struct WeightReader<Element: Real> {
     let memory: TensorMemory
     private let epsilon: Double
 
+    private static var headSizeLimit: Int { 4096 }
+
     init(_ checkpoint: Checkpoint, _ description: ModelDescription) throws(CheckpointError) {
         if let obstacle = description.runningObstacle {
             throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: \(obstacle)")
         }
         guard let layout = description.layout, let epsilon = description.epsilon else {
             throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: it has no tensors")
+        }
+        // The state of a head is a matrix of its size.
+        if let size = description.dimensions[.headSize], size > Self.headSizeLimit {
+            throw CheckpointError(
+                .unsupported, path: checkpoint.path, "its heads are larger than any model's",
+                expected: "\(Self.headSizeLimit) channels at the most", found: "\(size)")
         }
         self.checkpoint = checkpoint
         self.description = description
@@ -55,6 +63,21 @@ private struct WeightReader<Element: Real> {
         description.positions[TensorPlace(role: role, layer: layer)].map { checkpoint.tensors[$0] }
     }
 
+    /// Whether the embedding is the head: where there is no other, or a config.json says so and they are the same.
+    var isHeadTied: Bool {
+        get throws(CheckpointError) {
+            guard let head = tensor(.head, nil), let embedding = tensor(.embedding, nil) else { return true }
+            guard description.hasTiedHead else { return false }
+            guard try checkpoint.hasSameBytes(head, as: embedding, of: checkpoint) else {
+                throw CheckpointError(
+                    .malformed, path: checkpoint.path,
+                    "config.json has the embedding for its head, and there is a head that differs", tensor: head.name,
+                    advice: "set tie_word_embeddings to false if the head is meant")
+            }
+            return true
+        }
+    }
+
     private func missing(_ role: TensorRole, _ layer: Int?) -> CheckpointError {
         CheckpointError(
             .malformed, path: checkpoint.path, "a tensor of the model is missing",
@@ -62,8 +85,11 @@ private struct WeightReader<Element: Real> {
     }
 
     func matrix(_ role: TensorRole, _ layer: Int? = nil) throws(CheckpointError) -> StoredMatrix {
-        guard let tensor = tensor(role, layer), tensor.shape.count == 2, let element = tensor.dtype.kernelElement else {
-            throw missing(role, layer)
+        guard let tensor = tensor(role, layer) else { throw missing(role, layer) }
+        guard tensor.shape.count == 2, let element = tensor.dtype.kernelElement else {
+            throw CheckpointError(
+                .unsupported, path: checkpoint.path, "a weight is no matrix of floating-point numbers",
+                tensor: tensor.name, found: "\(tensor.dtype.rawValue) \(tensor.shape)")
         }
         let bytes = try memory.bytes(of: tensor)
         // Low-rank matrices are [inputs, outputs], all others [outputs, inputs].
@@ -112,8 +138,8 @@ private struct WeightReader<Element: Real> {
     private func headNorms(
         _ query: TensorRole, _ key: TensorRole, _ layer: Int
     ) throws(CheckpointError) -> HeadNorms<Element>? {
-        guard let weight = try optionalVector(query, layer) else { return nil }
-        return HeadNorms(query: weight, key: try vector(key, layer), epsilon: epsilon)
+        if tensor(query, layer) == nil, tensor(key, layer) == nil { return nil }
+        return HeadNorms(query: try vector(query, layer), key: try vector(key, layer), epsilon: epsilon)
     }
 
     func layer(_ layer: Int) throws(CheckpointError) -> Layer<Element> {
@@ -139,11 +165,14 @@ private struct WeightReader<Element: Real> {
     }
 
     private func size(_ dimension: Dimension) throws(CheckpointError) -> Int {
-        guard let size = description.dimensions[dimension] else {
-            throw CheckpointError(
-                .malformed, path: checkpoint.path, "the model cannot be run: \(dimension.title) is not known")
+        try known(description.dimensions[dimension], dimension.title)
+    }
+
+    private func known<Value>(_ value: Value?, _ what: String) throws(CheckpointError) -> Value {
+        guard let value else {
+            throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: \(what) is not known")
         }
-        return size
+        return value
     }
 
     private func attention(_ layer: Int) throws(CheckpointError) -> SoftmaxAttention<Element> {
@@ -181,7 +210,7 @@ private struct WeightReader<Element: Real> {
             case .groupNorm:
                 .groupNorm(
                     weight: try vector(.groupNormWeight, layer), bias: try vector(.groupNormBias, layer),
-                    epsilon: description.groupNormEpsilon ?? epsilon)
+                    epsilon: try known(description.groupNormEpsilon, "the epsilon of its group norm"))
             }
         return TimeMix(
             heads: try size(.heads), keyValueHeads: try size(.keyValueHeads), tokenShift: tokenShift,
@@ -200,23 +229,13 @@ private struct WeightReader<Element: Real> {
             removalKey: removalKey, keyScale: keyScale, outputNorm: outputNorm, bonus: try vector(.bonus, layer))
     }
 
-    /// What the first layer need not have.
+    /// What the layer that gives the first values need not have.
     private func residual(
         _ base: TensorRole, _ down: TensorRole, _ up: TensorRole, _ layer: Int
     ) throws(CheckpointError) -> Residual<Element>? {
-        guard tensor(base, layer) != nil else { return nil }
+        let firstTimeMixing = description.layers.firstIndex(of: .rwkv7)
+        let givesFirst = layer == (description.firstValues == .layer0 ? 0 : firstTimeMixing)
+        if givesFirst, tensor(base, layer) == nil { return nil }
         return Residual(share: try lowRank(base, down, up, .none, layer))
-    }
-}
-
-extension TensorRole {
-    /// Whether its matrix is [inputs, outputs], as RWKV's own code stores low-rank matrices.
-    fileprivate var isByInput: Bool {
-        switch self {
-        case .decayDown, .decayUp, .iclrDown, .iclrUp, .valueResidualDown, .valueResidualUp, .keyResidualDown,
-            .keyResidualUp, .gateDown, .gateUp:
-            true
-        default: false
-        }
     }
 }

@@ -1,6 +1,6 @@
 public import RWKVNumerics
 
-/// What a layer remembers of the tokens before; empty at the start, and what the layer has no use for always.
+/// What a layer remembers of the tokens before; what it has no use for stays as it was at the start.
 public struct LayerState<Element: Real>: Sendable, Equatable {
     /// Of attention: [tokens, key-value heads N], turned.
     public var keys: [Element] = []

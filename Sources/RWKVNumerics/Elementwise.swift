@@ -21,6 +21,7 @@ extension Kernels {
 
     /// x / sqrt(mean(x^2) + epsilon) weight, over parts of as many numbers as the weight has.
     public func rmsNorm(_ x: Matrix<Element>, weight: [Element], epsilon: Double) -> Matrix<Element> {
+        precondition(!weight.isEmpty && x.columns % weight.count == 0, "a weight of another size")
         let y = Matrix<Element>(rows: x.rows, columns: x.columns)
         overRows(of: x) { start, count in
             let offset = start * x.columns
@@ -35,6 +36,7 @@ extension Kernels {
     public func layerNorm(
         _ x: Matrix<Element>, groups: Int, weight: [Element], bias: [Element], epsilon: Double
     ) -> Matrix<Element> {
+        precondition(weight.count == x.columns && bias.count == x.columns, "a weight of another size")
         let y = Matrix<Element>(rows: x.rows, columns: x.columns)
         overRows(of: x) { start, count in
             let offset = start * x.columns
@@ -94,6 +96,7 @@ extension Kernels {
 
     /// y + bias, row by row, in place.
     public func add(bias: [Element], to y: Matrix<Element>) {
+        precondition(bias.count == y.columns, "a bias of another size")
         overRows(of: y) { start, count in
             functions.add_to_rows(bias, count, y.columns, y.elements + start * y.columns)
         }
@@ -101,6 +104,7 @@ extension Kernels {
 
     /// x factors, row by row.
     public func product(_ x: Matrix<Element>, factors: [Element]) -> Matrix<Element> {
+        precondition(factors.count == x.columns, "factors of another size")
         let y = Matrix<Element>(rows: x.rows, columns: x.columns)
         overRows(of: y) { start, count in
             let offset = start * y.columns
@@ -111,6 +115,7 @@ extension Kernels {
 
     /// x + (previous - x) share, where previous is the row before, and `previous` before the first.
     public func shifted(_ x: Matrix<Element>, previous: [Element], share: [Element]) -> Matrix<Element> {
+        precondition(previous.count == x.columns && share.count == x.columns, "a shift of another size")
         let y = Matrix<Element>(rows: x.rows, columns: x.columns)
         previous.withUnsafeBufferPointer { previous in
             overRows(of: y) { start, count in
@@ -135,6 +140,8 @@ extension Kernels {
     ///   - sines: the same of sines.
     public func rotate(_ x: Matrix<Element>, size: Int, cosines: Matrix<Element>, sines: Matrix<Element>) {
         let half = cosines.columns
+        precondition(
+            2 * half <= size && cosines.rows == x.rows && sines.count == cosines.count, "angles of other tokens")
         overRows(of: x) { start, count in
             functions.rotate(
                 cosines.elements + start * half, sines.elements + start * half, half, count, x.columns / size, size,
@@ -166,6 +173,7 @@ extension Kernels {
 
     /// y + (first - y) sigmoid(share).
     public func mixed(_ y: Matrix<Element>, first: Matrix<Element>, share: Matrix<Element>) -> Matrix<Element> {
+        precondition(first.count == y.count && share.count == y.count, "matrices of other sizes")
         let mixed = y.copy()
         overRows(of: y) { start, count in
             let offset = start * y.columns
@@ -177,6 +185,7 @@ extension Kernels {
 
     /// y (1 + (a - 1) mix).
     public func scaled(_ y: Matrix<Element>, iclr a: Matrix<Element>, mix: [Element]) -> Matrix<Element> {
+        precondition(a.count == y.count && mix.count == y.columns, "matrices of other sizes")
         let scaled = y.copy()
         overRows(of: y) { start, count in
             let offset = start * y.columns
@@ -187,6 +196,7 @@ extension Kernels {
 
     /// y (1 - omega + a).
     public func scaled(_ y: Matrix<Element>, omega: Matrix<Element>, iclr a: Matrix<Element>) -> Matrix<Element> {
+        precondition(omega.count == y.count && a.count == y.count, "matrices of other sizes")
         let scaled = y.copy()
         overRows(of: y) { start, count in
             let offset = start * y.columns
@@ -208,6 +218,8 @@ extension Kernels {
     public func addBonus(
         _ bonus: [Element], size: Int, r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>, to y: Matrix<Element>
     ) {
+        precondition(
+            [r, k, v].allSatisfy { $0.count == y.count } && bonus.count == y.columns, "matrices of other sizes")
         overRows(of: y) { start, count in
             let offset = start * y.columns
             functions.add_bonus(
@@ -232,6 +244,9 @@ extension Kernels {
         r: Matrix<Element>, w: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>, removal: Matrix<Element>,
         iclr: Matrix<Element>, size: Int, state: inout [Element]
     ) -> Matrix<Element> {
+        precondition(
+            [w, k, v, removal, iclr].allSatisfy { $0.count == r.count } && state.count == r.columns * size,
+            "matrices of other sizes")
         let y = Matrix<Element>(rows: r.rows, columns: r.columns)
         state.withUnsafeMutableBufferPointer { state in
             guard let state = state.baseAddress else { return }

@@ -45,8 +45,10 @@ struct Logits: ReportingCommand {
 
     func report() throws {
         let kernels = try run.loaded()
+        var warnings: [CheckpointWarning] = []
         let checkpoint = try Checkpoint.open(path, temporaryDirectory: temporaryDirectory())
-        let loaded = try model.model(checkpoint) { if !json { printWarning($0) } }
+        let loaded = try model.model(checkpoint, warnings: &warnings)
+        if !json { warnings.forEach(printWarning) }
         let given = try input.given(vocabulary: loaded.vocabulary)
         let tokens = given ?? .seeded(vocabulary: loaded.vocabulary)
         let bar = ProgressBar { countText($0) + " tokens" }
@@ -55,7 +57,8 @@ struct Logits: ReportingCommand {
             defer { bar.clear() }
             try RecordedLogits.record(loaded, tokens, to: output, replaces: force, kernels, progress: progress)
         }
-        let report = LogitsReport(loaded.description, path: path, output: output, tokens, isSeeded: given == nil)
+        let report = LogitsReport(
+            loaded.description, path: path, output: output, tokens, isSeeded: given == nil, warnings: warnings)
         try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
     }
 }

@@ -27,7 +27,7 @@ final class ProgressBar: Sendable {
         state.withLock { state in
             if let last = state.lastDrawn, now - last < .milliseconds(100), done < total { return }
             state.lastDrawn = now
-            let filled = Self.width * done / total
+            let filled = min(Self.width, Self.width * done / total)
             let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: Self.width - filled)
             let rate = Double(done) / ((now - start) / .seconds(1))
             let left = Int((Double(total - done) / max(rate, 1)).rounded(.up))

@@ -8,7 +8,7 @@ import RWKVNumerics
 /// How a model is run.
 struct RunOptions: ParsableArguments {
     @Option(help: ArgumentHelp("How many threads to use; results do not depend on it.", valueName: "N"))
-    var threads = Int(rwkv_available_processors())
+    var threads = min(1024, Int(rwkv_available_processors()))
 
     @Option(
         help: ArgumentHelp(
@@ -16,14 +16,14 @@ struct RunOptions: ParsableArguments {
     var kernels = KernelTable.fast
 
     @Option(
-        help: ArgumentHelp("The instruction set: baseline, avx2 or avx512. The best if not given.", valueName: "SET"))
+        help: ArgumentHelp(
+            "The instruction set of our own kernels: baseline, avx2 or avx512. The best if not given.", valueName: "SET"
+        ))
     var isa: InstructionSet?
 
     func validate() throws {
         guard 1...1024 ~= threads else { throw ValidationError("--threads is a number of threads.") }
-        if Kernels<Float>(kernels, instructionSet: isa, threads: threads) == nil {
-            throw ValidationError("This machine has no \(isa?.rawValue ?? "").")
-        }
+        _ = try loaded()
     }
 
     func loaded() throws -> Kernels<Float> {
@@ -57,16 +57,15 @@ struct TokenOptions: ParsableArguments {
 
     /// What was asked for; nil where nothing was.
     func given(vocabulary: Int) throws(CheckpointError) -> TokenSequences? {
-        let path = tokensFile ?? "--tokens"
         let sequences: TokenSequences
         if let tokensFile {
             sequences = try TokenSequences(contentsOf: tokensFile)
         } else if let tokens {
-            sequences = try TokenSequences([tokens.ids], path: path)
+            sequences = try TokenSequences([tokens.ids], path: "--tokens")
         } else {
             return nil
         }
-        try sequences.check(vocabulary: vocabulary, path: path)
+        try sequences.check(vocabulary: vocabulary)
         return sequences
     }
 }
@@ -88,13 +87,13 @@ extension ModelOptions {
     /// - Parameters:
     ///   - checkpoint: of a described family.
     ///   - isReference: whether options are first of all about another model: they help only where this one does not say itself.
-    ///   - says: is told what the user should know.
+    ///   - warnings: to which that is added what the user should know.
     /// - Returns: the model.
     /// - Throws: ``CheckpointError``.
     func model(
-        _ checkpoint: Checkpoint, isReference: Bool = false, says: (CheckpointWarning) -> Void
+        _ checkpoint: Checkpoint, isReference: Bool = false, warnings: inout [CheckpointWarning]
     ) throws(CheckpointError) -> Model<Float> {
-        var warnings = checkpoint.warnings
+        warnings += checkpoint.warnings
         var options = self
         if isReference, try ModelConfiguration(beside: checkpoint) != nil { options.config = nil }
         let configuration = try options.configuration(of: checkpoint, warnings: &warnings)
@@ -107,7 +106,6 @@ extension ModelOptions {
         warnings += description.findings.filter { $0.kind == .unexpected }.prefix(3).map {
             CheckpointWarning(path: checkpoint.path, $0.message + ", and is not used")
         }
-        warnings.forEach(says)
         return try Model(checkpoint, description)
     }
 }

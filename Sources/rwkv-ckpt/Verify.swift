@@ -55,21 +55,25 @@ struct Verify: ReportingCommand {
 
     func report() throws {
         let kernels = try run.loaded()
-        let warn = { (warning: CheckpointWarning) in if !json { printWarning(warning) } }
+        var warnings: [CheckpointWarning] = []
         let opened = try Checkpoint.open(reference, temporaryDirectory: temporaryDirectory())
         let recorded = try RecordedLogits(opened)
         if recorded != nil, input.isGiven {
             throw ValidationError("Recorded logits have their own tokens.")
         }
         let model = try self.model.model(
-            try Checkpoint.open(candidate, temporaryDirectory: temporaryDirectory()), says: warn)
-        let given = try input.given(vocabulary: model.vocabulary)
-        let tokens = recorded?.tokens ?? given ?? .seeded(vocabulary: model.vocabulary)
-        try tokens.check(vocabulary: model.vocabulary, path: recorded?.path ?? "--tokens")
+            try Checkpoint.open(candidate, temporaryDirectory: temporaryDirectory()), warnings: &warnings)
         let against =
             try recorded.map { VerificationReference.recorded($0) }
-            ?? .model(self.model.model(opened, isReference: true, says: warn))
-        let bar = ProgressBar()
+            ?? .model(self.model.model(opened, isReference: true, warnings: &warnings))
+        if !json { warnings.forEach(printWarning) }
+        let given = try input.given(vocabulary: model.vocabulary)
+        let tokens = recorded?.tokens ?? given ?? .seeded(vocabulary: model.vocabulary)
+        try tokens.check(vocabulary: model.vocabulary)
+        // Before the work, as it may not be possible.
+        var page: UnfinishedFile?
+        if let html { page = try UnfinishedFile(path: html, replaces: force) }
+        let bar = ProgressBar { countText($0) + " tokens" }
         let progress = WorkProgress { bar.show($0, of: $1) }
         let verification = try interruptible(progress) {
             defer { bar.clear() }
@@ -78,9 +82,9 @@ struct Verify: ReportingCommand {
                 limits: Dictionary(limit.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 }), isReport: isReport,
                 kernels, progress: progress)
         }
-        let report = VerificationReport(verification, isSeeded: recorded == nil && given == nil)
-        if let html {
-            let file = try UnfinishedFile(path: html, replaces: force)
+        let report = VerificationReport(
+            verification, isSeeded: recorded == nil && given == nil, warnings: warnings)
+        if let file = consume page {
             try file.write(Array(report.html.utf8))
             try file.commit()
         }

@@ -72,16 +72,28 @@ struct VerificationTests {
         #expect(inBF16.blocks == nil && inBF16.logits?.greedyAgreement == nil)
     }
 
-    @Test("verify is the same for any number of threads, and strict on any number of rows")
-    func reproducible() throws {
+    @Test("verify is the same for any number of threads", arguments: KernelTable.allCases)
+    func reproducible(_ table: KernelTable) throws {
         let model = try load(Repository.fixture(Self.fixture))
-        let values = try [1, 2].map { threads in
-            let kernels = try #require(Kernels<Float>(.fast, threads: threads))
+        let found = try [1, 2].map { threads in
             let verification = try Verification(
-                of: model, against: try recorded("reference.safetensors"), on: try tokens(), kernels)
-            return try #require(verification.logits).nmse
+                of: model, against: try recorded("reference.safetensors"), on: try tokens(),
+                try #require(Kernels<Float>(table, threads: threads)))
+            return try #require(verification.logits)
         }
-        #expect(values[0] == values[1])
+        #expect(found[0].nmse == found[1].nmse && found[0].kl == found[1].kl && found[0].top5 == found[1].top5)
+    }
+
+    @Test("what was widened was not rounded")
+    func widened() throws {
+        let teacher = try EditableModel(fixture: Self.fixture)
+        try withTemporaryDirectory { directory in
+            let (narrow, wide) = (directory.appending(path: "narrow"), directory.appending(path: "wide"))
+            try teacher.write(to: narrow, as: .bf16)
+            try teacher.write(to: wide)
+            let found = try verify(try load(wide.path), against: .model(try load(narrow.path)))
+            #expect(found.path == .fp32 && found.verdict == .differs)
+        }
     }
 
     // MARK: Errors that were made on purpose
@@ -254,6 +266,16 @@ struct VerificationTests {
         let model = try load(Repository.fixture(Self.fixture))
         let kernels = try #require(Kernels<Float>(.fast, threads: 1))
         let reference = try recorded("reference.safetensors")
+        var changed = try EditableModel(fixture: Self.fixture)
+        changed["model.layers.5.input_layernorm.weight"][0] *= 1 + 1e-6
+        try withTemporaryDirectory { directory in
+            try changed.write(to: directory)
+            for (limits, verdict) in [([:], Verification.Verdict.match), (["block": 1e-9], .differs)] {
+                let found = try Verification(
+                    of: try load(directory.path), against: .model(model), on: try tokens(), limits: limits, kernels)
+                #expect(found.verdict == verdict)
+            }
+        }
         for (name, value) in [("nmse", 1e-30), ("kl_mean", 0), ("kl_max", 0), ("max_abs", 1e-12)] {
             let found = try Verification(
                 of: model, against: reference, on: try tokens(), limits: [name: value], kernels)

@@ -97,13 +97,67 @@ struct BadModelTests {
             let kernels = try #require(Kernels<Float>(.fast, threads: 2))
             var state = model.start(length: 4)
             let file = try FileHandle(forWritingTo: directory.appending(path: "model.safetensors"))
-            try file.truncate(atOffset: 4096)
-            do {
-                _ = try model.logits(try model.hidden([1, 19999], &state, kernels), kernels)
-                Issue.record("nothing was noticed")
-            } catch let error as CheckpointError {
-                #expect(error.category == .inputOutput && error.problem.contains("became shorter"))
+            // A few bytes: what is behind them in the last page reads as zeros.
+            for end in [try file.seekToEnd() - 8, 4096] {
+                try file.truncate(atOffset: end)
+                do {
+                    _ = try model.logits(try model.hidden([1, 19999], &state, kernels), kernels)
+                    Issue.record("nothing was noticed")
+                } catch let error as CheckpointError {
+                    #expect(error.category == .inputOutput && error.problem.contains("became shorter"))
+                }
             }
         }
+    }
+
+    @Test("sizes that no model has do not get as far as a kernel")
+    func sizes() throws {
+        var zero = try EditableModel(fixture: "logits/hxa079")
+        for layer in [0, 2] {
+            zero.shapes["model.layers.\(layer).self_attn.w1"] = [32, 0]
+            zero["model.layers.\(layer).self_attn.w1"] = []
+            zero.shapes["model.layers.\(layer).self_attn.w2"] = [0, 64]
+            zero["model.layers.\(layer).self_attn.w2"] = []
+        }
+        zero.configure("lora_rank_decay", NSNull())
+        #expect(try failure(zero)?.problem.contains("w1 is [32, 0]") == true)
+
+        var odd = try EditableModel(fixture: "logits/qwen3")
+        for layer in 0..<6 {
+            for (part, rows) in [("q_proj", 60), ("k_proj", 30), ("v_proj", 30)] {
+                let name = "model.layers.\(layer).self_attn.\(part).weight"
+                odd.shapes[name] = [rows, 32]
+                odd[name] = Array(odd[name].prefix(rows * 32))
+            }
+            odd.shapes["model.layers.\(layer).self_attn.o_proj.weight"] = [32, 60]
+            odd["model.layers.\(layer).self_attn.o_proj.weight"] = Array(repeating: 0.1, count: 32 * 60)
+            for part in ["q_norm", "k_norm"] {
+                odd.shapes["model.layers.\(layer).self_attn.\(part).weight"] = [15]
+                odd["model.layers.\(layer).self_attn.\(part).weight"] = Array(repeating: 1, count: 15)
+            }
+        }
+        odd.configure("head_dim", 15)
+        #expect(try failure(odd)?.problem.contains("15 channels cannot be turned in pairs") == true)
+    }
+
+    @Test("norms of keys without those of queries, residuals that a layer needs, heads that differ")
+    func incomplete() throws {
+        var keys = try EditableModel(fixture: "logits/hxa079")
+        for layer in 0..<4 {
+            keys.remove("model.layers.\(layer).self_attn.\(layer % 2 == 0 ? "r_norm" : "q_norm").weight")
+        }
+        #expect(try failure(keys)?.tensor == "model.layers.0.self_attn.r_norm.weight")
+
+        var first = try EditableModel(fixture: "logits/hxa079-gqa-first")
+        for part in ["v0", "v1", "v2", "k0", "k1", "k2"] { first.remove("model.layers.1.self_attn.\(part)") }
+        #expect(try failure(first) == nil)
+        first.configure("first_values", "layer_0")
+        #expect(try failure(first)?.problem.contains("missing") == true)
+
+        var tied = try EditableModel(fixture: "logits/qwen3")
+        tied.configure("tie_word_embeddings", true)
+        #expect(try failure(tied)?.tensor == "lm_head.weight")
+        tied["lm_head.weight"] = tied["model.embed_tokens.weight"]
+        #expect(try failure(tied) == nil)
     }
 }

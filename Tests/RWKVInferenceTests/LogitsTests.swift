@@ -15,8 +15,10 @@ struct LogitsCase: CustomTestStringConvertible, Sendable {
     var testDescription: String { name }
 
     static let all: [LogitsCase] = {
-        let index = try? JSONValue(contentsOf: Repository.fixture("logits/index.json"))
-        return (index?.array ?? []).map { entry in
+        guard let index = try? JSONValue(contentsOf: Repository.fixture("logits/index.json")).array else {
+            fatalError("fixtures/logits/index.json cannot be read")
+        }
+        return index.map { entry in
             let directory = "logits/\(entry["model"]?.string ?? "")/"
             return LogitsCase(
                 name: entry["name"]?.string ?? "", model: directory + (entry["file"]?.string ?? ""),

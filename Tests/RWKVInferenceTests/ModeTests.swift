@@ -7,18 +7,15 @@ import Testing
 
 /// The ways to run a model give the same logits.
 struct ModeTests {
-    /// Those whose rotation does not depend on how long a sequence becomes.
-    static let fixtures = LogitsCase.all.filter { fixture in
-        !["dynamic", "longrope"].contains { fixture.name.contains($0) }
-    }
-
     private func logits(
         _ model: Model<Float>, _ tokens: [Int], _ state: inout Model<Float>.State, _ kernels: Kernels<Float>
     ) throws -> [Float] {
         try model.logits(try model.hidden(tokens, &state, kernels), kernels).array
     }
 
-    @Test("a sequence, its parts with the state put back, and single tokens", arguments: fixtures, KernelTable.allCases)
+    @Test(
+        "a sequence, its parts with the state put back, and single tokens", arguments: LogitsCase.all,
+        KernelTable.allCases)
     func modes(_ fixture: LogitsCase, _ table: KernelTable) throws {
         let model = try fixture.load(as: Float.self)
         let kernels = try #require(Kernels<Float>(table, threads: 2))
@@ -73,6 +70,21 @@ struct ModeTests {
             }
         }
         #expect(results.allSatisfy { $0 == results[0] })
+    }
+
+    @Test("strict logits are those of any other machine, compiler and time")
+    func digests() throws {
+        var bytes: [UInt8] = []
+        for fixture in LogitsCase.all {
+            let model = try fixture.load(as: Float.self)
+            let kernels = try #require(Kernels<Float>(.strict, threads: 2))
+            let tokens = try fixture.recorded().tokens
+            var state = model.start(length: tokens.count)
+            for value in try logits(model, tokens, &state, kernels) {
+                bytes += withUnsafeBytes(of: value.bitPattern.littleEndian) { Array($0) }
+            }
+        }
+        #expect(sha256(of: bytes) == "9fa852d60128bdd3966f9e9470609044709bec1c41c4ed983f82b0ac598a8bcc")
     }
 
     @Test("dynamic and longrope go by the length that was announced")

@@ -37,11 +37,14 @@ struct KernelTests {
     func elementary(_ table: KernelTable, _ set: InstructionSet) throws {
         guard let kernels = kernels(table, set) else { return }
         var noise = Noise(state: 1)
-        let inputs = noise.numbers(999, scale: 30) + noise.numbers(999, scale: 0.01) + [0, -0.0, 88, -88, 500, -500]
+        let inputs =
+            noise.numbers(999, scale: 30) + noise.numbers(999, scale: 0.01)
+            + [0, -0.0, 86.5, 87.2, 87.4, 88, 88.31, 88.4, 88.5, 88.69, 88.72, 89, 103, 500].flatMap { [$0, -$0] }
         func check(_ values: [Float], _ exact: (Double) -> Double) {
             for (x, y) in zip(inputs, values) {
                 let expected = exact(Double(Float(x)))
-                #expect((Double(y) - expected).magnitude <= 3e-7 * expected.magnitude + 1e-37, "of \(x)")
+                // What is smaller than the smallest normal number may be zero.
+                #expect((Double(y) - expected).magnitude <= 3e-7 * expected.magnitude + 2e-38, "of \(x)")
             }
         }
         let sigmoid = matrix(inputs, columns: 1)
@@ -210,6 +213,96 @@ struct KernelTests {
                 (0..<size * size).map { states[head][$0 % size * size + $0 / size] }
             }
             #expect(near(state, transposed, 1e-5), "state of heads of \(size)")
+        }
+    }
+
+    @Test("doubles to the edges of the exponential", arguments: InstructionSet.allCases)
+    func doubles(_ set: InstructionSet) throws {
+        guard let kernels = Kernels<Double>(.fast, instructionSet: set, threads: 1) else { return }
+        let inputs = [0, 1e-9, 3, 30, 700, 708.2, 708.4, 709, 709.39, 709.41, 709.5, 709.7, 710, 1000].flatMap {
+            [$0, -$0]
+        }
+        let values = Matrix(inputs, columns: 1)
+        kernels.sigmoid(inPlace: values)
+        for (x, y) in zip(inputs, values.array) {
+            #expect((y - 1 / (1 + exponential(-x))).magnitude <= 1e-15 + 1e-300, "of \(x)")
+        }
+    }
+
+    /// So many rows that threads take them in pieces, with numbers of columns that fill no vector.
+    @Test("what is done row by row is done to all rows", arguments: tables)
+    func manyRows(_ table: KernelTable, _ set: InstructionSet) throws {
+        guard let kernels = kernels(table, set) else { return }
+        let (rows, heads, size) = (311, 13, 10)
+        let columns = heads * size
+        var noise = Noise(state: 9)
+        func random(_ count: Int) -> [Double] { noise.numbers(count, scale: 2).map { Double(Float($0)) } }
+        let (x, y, z) = (random(rows * columns), random(rows * columns), random(rows * columns))
+        let (vector, other) = (random(columns), random(columns))
+        let (floats, others) = (vector.map { Float($0) }, other.map { Float($0) })
+        let (X, Z) = (matrix(x, columns: columns), matrix(z, columns: columns))
+        func Y() -> Matrix<Float> { matrix(y, columns: columns) }
+        func each(_ value: (Int, Int) -> Double) -> [Double] {
+            (0..<rows * columns).map { value($0, $0 % columns) }
+        }
+        func sigmoid(_ x: Double) -> Double { 1 / (1 + exponential(-x)) }
+        func check(_ what: String, _ found: Matrix<Float>, _ value: (Int, Int) -> Double) {
+            #expect(near(found.array, each(value)), "\(what)")
+        }
+        var sum = Y()
+        kernels.add(X, to: sum)
+        check("sum", sum) { at, _ in x[at] + y[at] }
+        sum = Y()
+        kernels.multiply(X, into: sum)
+        check("product", sum) { at, _ in x[at] * y[at] }
+        sum = Y()
+        kernels.scale(sum, by: 0.25)
+        check("scale", sum) { at, _ in y[at] / 4 }
+        sum = Y()
+        kernels.add(bias: floats, to: sum)
+        check("bias", sum) { y[$0] + vector[$1] }
+        sum = Y()
+        kernels.swiGLU(up: X, gate: sum)
+        check("swiGLU", sum) { at, _ in y[at] * sigmoid(y[at]) * x[at] }
+        sum = Y()
+        kernels.reluSquared(inPlace: sum)
+        check("relu squared", sum) { at, _ in max(y[at], 0) * max(y[at], 0) }
+        check("factors", kernels.product(X, factors: floats)) { x[$0] * vector[$1] }
+        check("shift", kernels.shifted(X, previous: others, share: floats)) { at, column in
+            let previous = at < columns ? other[column] : x[at - columns]
+            return x[at] + (previous - x[at]) * vector[column]
+        }
+        check("mixed", kernels.mixed(Y(), first: X, share: Z)) { at, _ in y[at] + (x[at] - y[at]) * sigmoid(z[at]) }
+        check("by iclr", kernels.scaled(Y(), iclr: X, mix: floats)) { y[$0] * (1 + (x[$0] - 1) * vector[$1]) }
+        check("by omega", kernels.scaled(Y(), omega: Z, iclr: X)) { at, _ in y[at] * (1 - z[at] + x[at]) }
+        sum = Y()
+        kernels.addBonus(floats, size: size, r: X, k: Z, v: X, to: sum)
+        check("bonus", sum) { at, column in
+            let start = at - column + column / size * size
+            let total = (start..<start + size).reduce(0.0) { $0 + x[$1] * z[$1] * vector[$1 - (at - column)] }
+            return y[at] + total * x[at]
+        }
+        let repeated = kernels.repeated(X, size: size, times: 3)
+        #expect(repeated.columns == 3 * columns)
+        #expect(
+            repeated.array
+                == (0..<rows * heads).flatMap { head in
+                    (0..<3).flatMap { _ in X.array[head * size..<(head + 1) * size] }
+                })
+        let half = 4
+        let (cosines, sines) = (random(rows * half), random(rows * half))
+        let turned = X.copy()
+        kernels.rotate(
+            turned, size: size, cosines: matrix(cosines, columns: half), sines: matrix(sines, columns: half))
+        check("rotation", turned) { at, column in
+            let (channel, row) = (column % size, at / columns)
+            switch channel {
+            case ..<half: return x[at] * cosines[row * half + channel] - x[at + half] * sines[row * half + channel]
+            case ..<(2 * half):
+                let i = row * half + channel - half
+                return x[at] * cosines[i] + x[at - half] * sines[i]
+            default: return x[at]
+            }
         }
     }
 

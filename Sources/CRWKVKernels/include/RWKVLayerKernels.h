@@ -4,7 +4,7 @@
 // that depends neither on the instruction set nor on how many rows are computed at once. The fast table is the same source with
 // contraction.
 //
-// Whatever is not a number stays so through every kernel.
+// What is not a number in comes out as not a number.
 
 #ifndef RWKV_LAYER_KERNELS_H
 #define RWKV_LAYER_KERNELS_H

@@ -6,7 +6,7 @@
 #define FRACTION_BITS 52
 #define ROUNDING 0x1.8p52
 #define EXP_LOWEST -708.3
-#define EXP_HIGHEST 709.7
+#define EXP_HIGHEST 709.4
 #define EXP_TERMS 13
 #define LOG_TERMS 17
 // The first with zeros enough at its end that its small multiples are exact.
@@ -18,7 +18,7 @@
 #define FRACTION_BITS 23
 #define ROUNDING 0x1.8p23f
 #define EXP_LOWEST -87.3f
-#define EXP_HIGHEST 88.7f
+#define EXP_HIGHEST 88.3f
 #define EXP_TERMS 7
 #define LOG_TERMS 8
 #define LN2_HIGH 0x1.62e400p-1f
@@ -39,7 +39,8 @@ ALWAYS_INLINE void NAME(exp_parts)(REAL x, REAL *part, REAL *scale) {
     *part = sum * r;
 }
 
-// Zero below EXP_LOWEST, where numbers begin to lose their bits, and infinity beyond EXP_HIGHEST.
+// Zero below EXP_LOWEST, where numbers begin to lose their bits, and infinity beyond EXP_HIGHEST, where the power of two that is nearest
+// is beyond the largest number.
 ALWAYS_INLINE REAL NAME(exponential)(REAL x) {
     const REAL low = x < EXP_LOWEST ? EXP_LOWEST : x;
     const REAL within = low > EXP_HIGHEST ? EXP_HIGHEST : low;

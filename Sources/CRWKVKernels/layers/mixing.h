@@ -51,8 +51,12 @@ ALWAYS_INLINE void NAME(add_bonus)(
     const REAL *r, const REAL *k, const REAL *bonus, const REAL *v, size_t rows, size_t heads, size_t size, REAL *y) {
     for (size_t head = 0; head < rows * heads; head++, r += size, k += size, v += size, y += size) {
         const REAL *own = bonus + head % heads * size;
-        REAL sum = 0;
-        for (size_t i = 0; i < size; i++) sum += r[i] * k[i] * own[i];
+        REAL sums[LANES] = {0};
+        size_t start = 0;
+        for (; start + LANES <= size; start += LANES)
+            for (int lane = 0; lane < LANES; lane++) sums[lane] += r[start + lane] * k[start + lane] * own[start + lane];
+        for (; start < size; start++) sums[start % LANES] += r[start] * k[start] * own[start];
+        const REAL sum = NAME(fold)(sums);
         for (size_t i = 0; i < size; i++) y[i] += sum * v[i];
     }
 }

@@ -8,6 +8,8 @@ import CheckpointJSON
 public struct TokenSequences: Sendable, Hashable {
     /// The sequences; there is at least one, and none is empty.
     public let sequences: [[Int]]
+    /// Where they come from, as errors say it.
+    public let path: String
 
     /// More tokens than a run on one machine takes.
     static let limit = 1 << 24
@@ -24,9 +26,13 @@ public struct TokenSequences: Sendable, Hashable {
         }
         try Self.check(count: sequences.reduce(0) { $0 + $1.count }, path: path)
         self.sequences = sequences
+        self.path = path
     }
 
-    private init(known sequences: [[Int]]) { self.sequences = sequences }
+    private init(known sequences: [[Int]]) {
+        self.sequences = sequences
+        path = "seeded tokens"
+    }
 
     /// Reads a file of tokens.
     ///
@@ -57,7 +63,10 @@ public struct TokenSequences: Sendable, Hashable {
         try self.init(try checkpoint.sequences(of: tensor), path: checkpoint.path)
     }
 
-    /// The numbers of sequences of the same length, row by row; nil where they are not of the same length.
+    /// How many tokens there are in all.
+    public var count: Int { sequences.reduce(0) { $0 + $1.count } }
+
+    /// How many sequences there are, and their length; nil where they have different ones.
     public var rectangular: (sequenceCount: Int, length: Int)? {
         let length = sequences[0].count
         return sequences.allSatisfy { $0.count == length } ? (sequences.count, length) : nil
@@ -65,11 +74,9 @@ public struct TokenSequences: Sendable, Hashable {
 
     /// Holds all tokens against the vocabulary of a model.
     ///
-    /// - Parameters:
-    ///   - vocabulary: how many tokens the model has.
-    ///   - path: where the tokens come from.
+    /// - Parameter vocabulary: how many tokens the model has.
     /// - Throws: ``CheckpointError`` of category `malformed`.
-    public func check(vocabulary: Int, path: String) throws(CheckpointError) {
+    public func check(vocabulary: Int) throws(CheckpointError) {
         for (number, sequence) in sequences.enumerated() {
             guard let place = sequence.firstIndex(where: { $0 >= vocabulary }) else { continue }
             throw CheckpointError(
