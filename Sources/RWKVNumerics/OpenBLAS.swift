@@ -5,13 +5,6 @@ import Glibc
 /// The library is loaded when one is first asked for: 30 MB that what only looks into files need not wait for.
 enum OpenBLAS {
     /// y = a b, or a b^T: [rows, inner] and [inner, columns], or [columns, inner], to [rows, columns]; strides are between rows.
-    ///
-    /// - Parameters:
-    ///   - size: of the result, and what is summed over.
-    ///   - a: the left matrix.
-    ///   - b: the right matrix.
-    ///   - isTransposed: whether it is b^T that is multiplied with.
-    ///   - y: where the product goes.
     static func multiply<Element: Real>(
         _ size: (rows: Int, columns: Int, inner: Int), _ a: UnsafePointer<Element>, stride aStride: Int,
         _ b: UnsafePointer<Element>, stride bStride: Int, isTransposed: Bool, into y: UnsafeMutablePointer<Element>,

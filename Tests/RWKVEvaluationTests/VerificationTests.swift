@@ -204,6 +204,14 @@ struct VerificationTests {
         let found = try verify(model)
         #expect(found.verdict == .differs)
         #expect(found.firstDivergence?.layer == fault.layer && found.firstDivergence?.block == fault.block)
+        if fault.name.contains("one") {
+            // On the reference's own input no other layer shows it, however far it has spread.
+            let blocks = try #require(found.blocks)
+            for (number, layer) in blocks.layers.enumerated() where number != fault.layer {
+                #expect(layer.blockError == 0 && (layer.relativeError > 1e-3) == (number > fault.layer))
+            }
+            #expect(blocks.headError == 0)
+        }
         // In a type that hides small errors, too.
         let rounded = try verify(model, as: .bf16)
         #expect(rounded.path == .bf16Weights && rounded.verdict == .differs, "\(rounded.logits?.nmse ?? 0)")
