@@ -107,6 +107,12 @@ public struct Checkpoint: Sendable {
         names.map { directory + $0 }.filter { PathKind($0) == .file }
     }
 
+    /// Whether what stands at a path is one of its files.
+    public func isFile(at path: String) -> Bool {
+        guard let identity = PathIdentity(path) else { return false }
+        return files.contains { PathIdentity($0.path) == identity }
+    }
+
     // MARK: Tensors
 
     /// All tensors, file by file, in the order of their data; each is put together when it is asked for.

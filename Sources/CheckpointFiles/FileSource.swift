@@ -99,6 +99,18 @@ enum PathKind {
     }
 }
 
+/// What makes two paths lead to one file; nil where one leads to nothing.
+struct PathIdentity: Equatable {
+    private let device: UInt64
+    private let number: UInt64
+
+    init?(_ path: String) {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return nil }
+        (device, number) = (UInt64(status.st_dev), UInt64(status.st_ino))
+    }
+}
+
 /// The names in a directory, sorted by their bytes; none when it cannot be read.
 func namesInDirectory(_ path: String) -> [String] {
     guard let directory = opendir(path) else { return [] }

@@ -47,14 +47,12 @@ public final class TensorMemory: Sendable {
         return Bytes(start: UnsafeRawPointer(buffer.start), owner: buffer)
     }
 
-    /// Throws where a mapped file has lost bytes that were used.
+    /// Throws where a mapped file was changed, or has lost bytes that were used.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     public func check() throws(CheckpointError) {
-        let cut = mappings.withLock { $0.values.first { $0.isCut } }
-        if let cut {
-            throw CheckpointError(
-                .inputOutput, path: cut.path, "the file became shorter, or could not be read, while it was in use")
+        for mapping in mappings.withLock({ Array($0.values) }) {
+            if let change = mapping.change { throw CheckpointError(.inputOutput, path: mapping.path, change) }
         }
     }
 }
@@ -64,6 +62,7 @@ private final class MappedFile: @unchecked Sendable {
     let start: UnsafeRawPointer
     private let source: FileSource
     private let slot: CInt
+    private let changed: timespec
 
     init(_ source: FileSource) throws(CheckpointError) {
         var slot: CInt = 0
@@ -73,16 +72,22 @@ private final class MappedFile: @unchecked Sendable {
         self.start = start
         self.slot = slot
         self.source = source
+        var status = stat()
+        fstat(source.descriptor, &status)
+        changed = status.st_mtim
     }
 
     deinit { rwkv_unmap(start, source.count, slot) }
 
     var path: String { source.path }
 
-    /// Whether bytes were found missing, or are: behind its end the last page of a file is zeros.
-    var isCut: Bool {
+    /// What happened to the file since, where something did; behind its end its last page is zeros.
+    var change: String? {
         var status = stat()
-        return rwkv_mapping_is_cut(slot) != 0 || fstat(source.descriptor, &status) != 0 || status.st_size < source.count
+        guard rwkv_mapping_is_cut(slot) == 0, fstat(source.descriptor, &status) == 0, status.st_size >= source.count
+        else { return "the file became shorter, or could not be read, while it was in use" }
+        let isSame = status.st_mtim.tv_sec == changed.tv_sec && status.st_mtim.tv_nsec == changed.tv_nsec
+        return isSame ? nil : "the file was changed while it was in use"
     }
 }
 

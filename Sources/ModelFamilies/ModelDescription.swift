@@ -34,7 +34,7 @@ public struct ModelDescription: Sendable {
     public let quantisation: Quantisation?
     /// Where tensors, configuration and architecture do not go together.
     public let findings: [ModelFinding]
-    /// How many findings there are; no more than ``ModelFinding/limit`` are kept.
+    /// How many findings there are; no more than ``ModelFinding/limit`` of a kind are kept.
     public let findingCount: Int
     /// What could not be known, in words of ``Dimension`` and keys of config.json.
     public let unknown: [String]
@@ -155,7 +155,7 @@ public struct ModelFinding: Sendable, Hashable {
     /// All of it, as a sentence.
     public let message: String
 
-    /// More than anybody reads.
+    /// How many of a kind are kept: more than anybody reads.
     public static let limit = 1000
 }
 

@@ -61,6 +61,7 @@ private struct ModelReading {
     private(set) var quantisation: Quantisation?
     private(set) var findings: [ModelFinding]
     private(set) var findingCount: Int
+    private var countsByKind: [ModelFinding.Kind: Int] = [:]
 
     /// Positions of tensors; nil for weights of which there are quantised parts alone.
     private var places: [Place: Int?] = [:]
@@ -83,7 +84,9 @@ private struct ModelReading {
 
     private mutating func add(_ kind: ModelFinding.Kind, _ tensor: String?, _ message: String) {
         findingCount += 1
-        guard findings.count < ModelFinding.limit else { return }
+        // Of each kind by itself: what is harmless must not hide what is not.
+        countsByKind[kind, default: 0] += 1
+        guard countsByKind[kind, default: 0] <= ModelFinding.limit else { return }
         findings.append(ModelFinding(kind: kind, tensor: tensor, message: message))
     }
 

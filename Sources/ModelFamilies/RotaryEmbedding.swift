@@ -51,13 +51,18 @@ public struct RotaryEmbedding: Sendable, Hashable {
         self.type = name
         var parameters = members.compactMapValues { $0.double ?? $0.bool.map { $0 ? 1 : 0 } }
         parameters["rope_theta"] = nil
-        parameters["partial_rotary_factor"] =
-            parameters["partial_rotary_factor"] ?? root["partial_rotary_factor"]?.double
+        // As Python has it, null is no truth.
+        if members["truncate"] == .null { parameters["truncate"] = 0 }
+        let part = members["partial_rotary_factor"] ?? root["partial_rotary_factor"] ?? .null
+        if part != .null, !((part.double ?? 0) > 0 && (part.double ?? 0) <= 1) {
+            throw configuration.malformed("partial_rotary_factor", expected: "a number above zero, and 1 at the most")
+        }
+        parameters["partial_rotary_factor"] = part.double
         if parameters["partial_rotary_factor"] == 1 { parameters["partial_rotary_factor"] = nil }
         // Some keep these beside the rotation; the lengths of pretraining count more there.
         let maximum = try configuration.positive("max_position_embeddings")
         if ["dynamic", "longrope"].contains(name) { parameters["max_position_embeddings"] = maximum }
-        if ["yarn", "longrope"].contains(name) {
+        if ["llama3", "yarn", "longrope"].contains(name) {
             parameters["original_max_position_embeddings"] =
                 try configuration.positive("original_max_position_embeddings")
                 ?? parameters["original_max_position_embeddings"] ?? maximum
@@ -68,6 +73,14 @@ public struct RotaryEmbedding: Sendable, Hashable {
                     .malformed, path: configuration.path, "the rotation of type \"\(name)\" has no \(parameter)",
                     expected: "a number above zero", found: members[parameter]?.description)
             }
+        }
+        if name == "llama3", let low = parameters["low_freq_factor"], let high = parameters["high_freq_factor"],
+            low >= high
+        {
+            throw CheckpointError(
+                .malformed, path: configuration.path,
+                "the rotation of type \"llama3\" has a low_freq_factor that is not below its high_freq_factor",
+                found: "\(low) and \(high)")
         }
         self.parameters = parameters
         var lists: [String: [Double]] = [:]

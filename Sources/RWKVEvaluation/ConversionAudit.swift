@@ -107,8 +107,16 @@ private struct Account {
             sum.addingReportingOverflow(entry["bytes"]?.integer ?? 0).partialValue
         }
         compare("bytes", output?["bytes"], bytes)
-        for entry in made where !["copied", "transformed", "initialised"].contains(entry["origin"]?.string ?? "") {
-            problems.append("\(entry.text) has no origin")
+        let known = Set(inputs.map { [$0["input"]?.string ?? "", $0.text] })
+        for entry in made {
+            let isExplained =
+                switch entry["origin"]?.string {
+                case "initialised": true
+                case "copied", "transformed":
+                    known.contains([entry["input"]?.string ?? "", entry["from"]?.string ?? ""])
+                default: false
+                }
+            if !isExplained { problems.append("\(entry.text) has no origin that explains it") }
         }
         for part in Conversion.Part.allCases {
             let own = inputs.filter { $0["input"]?.string == part.rawValue }

@@ -44,7 +44,7 @@ struct ModelComparison {
                     try recorded.row(sequence: number, position: place, into: row)
                     guard row.allSatisfy(\.isFinite) else {
                         throw CheckpointError(
-                            .notFinite, path: recorded.path,
+                            .malformed, path: recorded.path,
                             "recorded logits are not finite: token \(place) of sequence \(number)")
                     }
                     add(UnsafeBufferPointer(row), own, row: position, sequence, place)

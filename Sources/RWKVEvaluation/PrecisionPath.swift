@@ -48,15 +48,22 @@ public struct VerificationLimits: Sendable, Hashable {
     /// The largest difference of two logits; nil for any.
     public var maximumDifference: Double?
 
-    /// The limits of a path.
-    public init(_ path: PrecisionPath) {
+    /// The limits of a path, for models of so many layers: errors of rounding are independent, and their squares add up.
+    public init(_ path: PrecisionPath, layerCount: Int) {
         switch path {
         case .fp32: (nmse, meanKL, maximumKL, top1, block) = (1e-10, 1e-7, 1e-5, 1, 1e-6)
         case .fp16Weights: (nmse, meanKL, maximumKL, top1, block) = (1e-6, 1e-5, 1e-3, 1, 3e-3)
         case .bf16Weights: (nmse, meanKL, maximumKL, top1, block) = (5e-5, 2e-4, 5e-3, 0.999, 2e-2)
         case .bf16Compute: (nmse, meanKL, maximumKL, top1, block) = (5e-4, 2e-3, 1e-1, 0.995, 5e-2)
         }
+        let depth = max(1, Double(layerCount) / Self.calibratedLayerCount)
+        nmse *= depth
+        meanKL *= depth
+        maximumKL *= depth
+        top1 = 1 - (1 - top1) * depth
     }
+
+    private static let calibratedLayerCount = 6.0
 
     /// The names by which users speak of them, which are those of JSON too.
     public static let names = ["max_abs", "nmse", "kl_mean", "kl_max", "top1", "block"]

@@ -132,7 +132,7 @@ public struct Verification: Sendable {
         self.tokens = tokens
         self.isReport = isReport
         path = reference.path(to: candidate)
-        var limits = VerificationLimits(path)
+        var limits = VerificationLimits(path, layerCount: candidate.layers.count)
         for (name, value) in overrides { limits[name] = value }
         self.limits = limits
         judgesBlocks = overrides["block"] != nil

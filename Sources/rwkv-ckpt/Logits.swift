@@ -49,6 +49,9 @@ struct Logits: ReportingCommand {
         let checkpoint = try Checkpoint.open(path, temporaryDirectory: temporaryDirectory())
         let loaded = try model.model(checkpoint, warnings: &warnings)
         if !json { warnings.forEach(printWarning) }
+        guard !checkpoint.isFile(at: output) else {
+            throw CheckpointError(.cannotCreate, path: output, "it is the model whose logits are to be recorded")
+        }
         let given = try input.given(vocabulary: loaded.vocabulary)
         let tokens = given ?? .seeded(vocabulary: loaded.vocabulary)
         let bar = ProgressBar { countText($0) + " tokens" }

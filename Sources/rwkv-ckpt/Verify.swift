@@ -70,6 +70,9 @@ struct Verify: ReportingCommand {
         let given = try input.given(vocabulary: model.vocabulary)
         let tokens = recorded?.tokens ?? given ?? .seeded(vocabulary: model.vocabulary)
         try tokens.check(vocabulary: model.vocabulary)
+        if let html, opened.isFile(at: html) || model.checkpoint.isFile(at: html) {
+            throw CheckpointError(.cannotCreate, path: html, "it is a file of what is verified")
+        }
         // Before the work, as it may not be possible.
         var page: UnfinishedFile?
         if let html { page = try UnfinishedFile(path: html, replaces: force) }
@@ -84,11 +87,12 @@ struct Verify: ReportingCommand {
         }
         let report = VerificationReport(
             verification, isSeeded: recorded == nil && given == nil, warnings: warnings)
+        // The page last: where the disk is full, the report was made all the same.
+        try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
         if let file = consume page {
             try file.write(Array(report.html.utf8))
             try file.commit()
         }
-        try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
         if verification.verdict == .differs { throw ExitCode(1) }
     }
 }
@@ -100,7 +104,8 @@ struct Limit: ExpressibleByArgument {
 
     init?(argument: String) {
         let parts = argument.split(separator: "=", omittingEmptySubsequences: false).map(String.init)
-        guard parts.count == 2, VerificationLimits.names.contains(parts[0]), let value = Double(parts[1]), value >= 0
+        guard parts.count == 2, VerificationLimits.names.contains(parts[0]), let value = Double(parts[1]), value >= 0,
+            value.isFinite, parts[0] != "top1" || value <= 1
         else { return nil }
         (name, self.value) = (parts[0], value)
     }

@@ -178,6 +178,14 @@ import Testing
             var broken = try EditableModel(fixture: "logits/qwen3")
             broken["model.layers.3.mlp.up_proj.weight"][0] = .nan
             try broken.write(to: directory.appending(path: "broken"))
+            try writeSafetensors(
+                [
+                    ("tokens", .i64, [1, 2], [Int64(1), 2].withUnsafeBytes { Data($0) }),
+                    (
+                        "logits", .f32, [1, 2, 96],
+                        (0..<192).map { $0 == 100 ? Float.nan : 1 }.withUnsafeBytes { Data($0) }
+                    ),
+                ], to: directory.appending(path: "nan.safetensors"))
             try "[1, 96]".write(to: directory.appending(path: "beyond.json"), atomically: true, encoding: .utf8)
             try "[[1, 2], [3]]".write(to: directory.appending(path: "ragged.json"), atomically: true, encoding: .utf8)
             try "[[]]".write(to: directory.appending(path: "empty.json"), atomically: true, encoding: .utf8)
@@ -213,6 +221,13 @@ import Testing
                 (["logits", model, "-o", "out.pth"], 64, ".safetensors"),
                 (["logits", model, "--threads", "0", "-o", "o.safetensors"], 64, "--threads"),
                 (["verify", model, model, "--html", "missing"], 73, "missing"),
+                (["verify", model, model, "--limit", "top1=2"], 64, "--limit"),
+                (
+                    ["verify", model, "missing/../broken", "--html", "broken/model.safetensors", "--force"], 73,
+                    "broken"
+                ),
+                (["logits", "broken/model.safetensors", "-o", "broken/model.safetensors", "--force"], 73, "broken"),
+                (["verify", "nan.safetensors", model], 65, "recorded logits are not finite: token 1 of sequence 0"),
             ] as [([String], Int32, String)] {
                 let output = try run(arguments, in: directory)
                 #expect(output.status == status && output.err.contains(words), "\(arguments): \(output.err)")

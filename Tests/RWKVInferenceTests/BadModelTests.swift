@@ -140,6 +140,40 @@ struct BadModelTests {
         #expect(try failure(odd)?.problem.contains("15 channels cannot be turned in pairs") == true)
     }
 
+    @Test("any number of tensors that nothing uses does not hide one that is wrong")
+    func manyUnused() throws {
+        for (name, shape) in [("self_attn.q_norm.weight", [3]), ("mlp.up_proj.weight", [64, 31])] {
+            var model = try EditableModel(fixture: "logits/qwen3")
+            for number in 0..<1200 { model.add("extra.\(number)", [1], [0]) }
+            #expect(try failure(model) == nil)
+            let name = "model.layers.4." + name
+            model.shapes[name] = shape
+            model[name] = Array(repeating: 1, count: shape.reduce(1, *))
+            #expect(try failure(model)?.problem.contains("\(name) is \(shape)") == true)
+        }
+    }
+
+    @Test("a file that is written over while the model runs")
+    func changed() throws {
+        try withTemporaryDirectory { directory in
+            try EditableModel(fixture: "logits/qwen3").write(to: directory)
+            let model = try load(directory)
+            let kernels = try #require(Kernels<Float>(.fast, threads: 1))
+            var state = model.start(length: 4)
+            _ = try model.hidden([1, 2], &state, kernels)
+            let file = try FileHandle(forWritingTo: directory.appending(path: "model.safetensors"))
+            try file.seek(toOffset: 40000)
+            try file.write(contentsOf: Data([1]))
+            try file.synchronize()
+            do {
+                _ = try model.hidden([3], &state, kernels)
+                Issue.record("nothing was noticed")
+            } catch let error as CheckpointError {
+                #expect(error.category == .inputOutput && error.problem.contains("was changed"))
+            }
+        }
+    }
+
     @Test("norms of keys without those of queries, residuals that a layer needs, heads that differ")
     func incomplete() throws {
         var keys = try EditableModel(fixture: "logits/hxa079")

@@ -72,6 +72,13 @@ package struct EditableModel {
         set { values[name] = newValue }
     }
 
+    /// Adds a tensor.
+    package mutating func add(_ name: String, _ shape: [Int], _ numbers: [Float]) {
+        names.append(name)
+        shapes[name] = shape
+        values[name] = numbers
+    }
+
     /// Takes a tensor away.
     package mutating func remove(_ name: String) { names.removeAll { $0 == name } }
 
