@@ -42,7 +42,7 @@ func countText(_ count: Int, _ noun: String) -> String {
 
 /// A value to four significant digits; `-` where there is none.
 func valueText(_ value: Double?) -> String {
-    value.map { formatted($0, "%.4g") } ?? "-"
+    value.map { $0.isNaN ? "NaN" : formatted($0, "%.4g") } ?? "-"
 }
 
 /// A value near one to seven digits.

@@ -101,12 +101,11 @@ extension ModelDescription {
     /// What stands in the way of all that is done with a model, findings left aside that are `harmless`.
     private func flaw(_ harmless: (ModelFinding) -> Bool) -> String? {
         let findings = findings.filter { !harmless($0) }
-        let findingCount = self.findingCount - (self.findings.count - findings.count)
         if let quantisation {
             return quantisation.obstacle
         }
         if let finding = findings.first {
-            return finding.message + (findingCount > 1 ? ", and \(findingCount - 1) more such" : "")
+            return finding.message + (findings.count > 1 ? ", and \(findings.count - 1) more such" : "")
         }
         if !unknown.isEmpty {
             return
