@@ -29,12 +29,8 @@ import RWKVNumerics
 
         // The logits of the last token alone, as who prefills wants them.
         func run(_ tokens: [Int], _ state: inout Model<Float>.State) throws {
-            for part in tokens.count.parts(of: .tokensTogether) {
-                let hidden = try model.hidden(Array(tokens[part]), &state, kernels)
-                if part.upperBound == tokens.count {
-                    _ = try model.logits(hidden.rows(hidden.rows - 1..<hidden.rows), kernels)
-                }
-            }
+            let hidden = try model.hidden(tokens, &state, kernels)
+            _ = try model.logits(hidden.rows(hidden.rows - 1..<hidden.rows), kernels)
         }
         let tokens = (0..<number("--tokens", 512)).map { ($0 * 7919 + 13) % model.vocabulary }
         var prefill: [(cpu: Double, wall: Double)] = []
