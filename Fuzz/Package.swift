@@ -29,6 +29,7 @@ let package = Package(
         fuzzTarget("ZipDirectory"),
         fuzzTarget("PickleMachine"),
         fuzzTarget("PyTorchLegacy"),
+        fuzzTarget("TokenFiles"),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,11 +1,12 @@
 /// Megatron's tokens: `.bin` holds them, `.idx` where each sequence is (Megatron-LM, indexed_dataset.py).
 struct MegatronTokens {
-    private let data: FileSource
-    private let index: FileSource
+    private let data: any ByteSource
+    private let index: any ByteSource
 
-    init(path: String) throws(CheckpointError) {
-        data = try FileSource(path: path)
-        index = try FileSource(path: String(path.dropLast(4)) + ".idx")
+    /// What lies in `data`, by its index.
+    init(_ data: any ByteSource, index: any ByteSource) {
+        self.data = data
+        self.index = index
     }
 
     func sequences() throws(CheckpointError) -> [[Int]] {

@@ -1,10 +1,10 @@
 /// NumPy's file of one array (numpy.lib.format).
 struct NumpyArray {
-    private let source: FileSource
+    private let source: any ByteSource
     private let header: String
     private let dataStart: Int
 
-    init(_ source: FileSource) throws(CheckpointError) {
+    init(_ source: any ByteSource) throws(CheckpointError) {
         self.source = source
         let head = try source.bytes(0..<min(source.count, 12))
         guard head.count == 12, head.starts(with: [0x93] + Array("NUMPY".utf8)), 1...3 ~= head[6] else {

@@ -45,7 +45,9 @@ public struct TokenSequences: Sendable, Hashable {
         case ".npy": try self.init(try NumpyArray(FileSource(path: path)).sequences(), path: path)
         case ".u16": try self.init([try Self.numbers(FileSource(path: path), size: 2)], path: path)
         case ".u32": try self.init([try Self.numbers(FileSource(path: path), size: 4)], path: path)
-        case ".bin": try self.init(try MegatronTokens(path: path).sequences(), path: path)
+        case ".bin":
+            let index = try FileSource(path: String(path.dropLast(4)) + ".idx")
+            try self.init(try MegatronTokens(FileSource(path: path), index: index).sequences(), path: path)
         default:
             throw CheckpointError(
                 .unsupported, path: path, "files of tokens are told by their names",
@@ -114,7 +116,7 @@ public struct TokenSequences: Sendable, Hashable {
 
     /// Unsigned little-endian numbers that fill a file, or a part of it.
     static func numbers(
-        _ source: FileSource, size: Int, in range: Range<Int>? = nil
+        _ source: any ByteSource, size: Int, in range: Range<Int>? = nil
     ) throws(CheckpointError) -> [Int] {
         let range = range ?? 0..<source.count
         guard range.count % size == 0 else {

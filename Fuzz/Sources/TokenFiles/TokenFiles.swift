@@ -1,0 +1,29 @@
+@testable import CheckpointFiles
+import Fuzzing
+
+/// Files of tokens whose headers say how many there are: NumPy's, and Megatron's with its index behind it.
+@main
+enum Target {
+    static func main() {
+        fuzz { bytes in
+            let all = Array(copying: bytes)
+            do throws(CheckpointError) {
+                let sequences: [[Int]]
+                if all.starts(with: [0x93]) {
+                    sequences = try NumpyArray(MemorySource(all, path: "input")).sequences()
+                } else {
+                    // The first byte says how long the data is.
+                    let length = min(all.count, Int(all.first ?? 0))
+                    let data = MemorySource(Array(all.prefix(length)), path: "input")
+                    let index = MemorySource(Array(all.dropFirst(length)), path: "input")
+                    sequences = try MegatronTokens(data, index: index).sequences()
+                }
+                require(
+                    sequences.joined().count <= all.count, "\(sequences.joined().count) tokens of \(all.count) bytes")
+                _ = try TokenSequences(sequences, path: "input")
+            } catch {
+                requirePrintable(error.description)
+            }
+        }
+    }
+}
