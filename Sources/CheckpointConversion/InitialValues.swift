@@ -87,23 +87,16 @@ public struct InitialValues: Sendable {
 
 /// Normally distributed numbers by the polar method (Marsaglia and Bray 1964).
 private struct NormalGenerator {
-    /// SplitMix64, which is a function of a counter (Steele, Lea and Flood 2014).
-    private var counter: UInt64
+    private var numbers: SplitMix64
     private var spare: Double?
 
     init(seed: Int, name: String) {
         // Eight bytes of a hash, so that neighbouring seeds and names have nothing in common.
-        counter = UInt64(sha256(of: Array("\(seed) \(name)".utf8)).prefix(16), radix: 16) ?? 0
+        let hash = sha256(of: Array("\(seed) \(name)".utf8))
+        numbers = SplitMix64(seed: UInt64(hash.prefix(16), radix: 16) ?? 0)
     }
 
-    private mutating func uniform() -> Double {
-        counter &+= 0x9E37_79B9_7F4A_7C15
-        var bits = counter
-        bits = (bits ^ bits >> 30) &* 0xBF58_476D_1CE4_E5B9
-        bits = (bits ^ bits >> 27) &* 0x94D0_49BB_1331_11EB
-        bits ^= bits >> 31
-        return Double(bits >> 11) * 0x1p-52 - 1
-    }
+    private mutating func uniform() -> Double { Double(numbers.next() >> 11) * 0x1p-52 - 1 }
 
     mutating func next() -> Double {
         if let value = spare {

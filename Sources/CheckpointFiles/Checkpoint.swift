@@ -109,8 +109,8 @@ public struct Checkpoint: Sendable {
 
     /// Whether what stands at a path is one of its files.
     public func isFile(at path: String) -> Bool {
-        guard let identity = PathIdentity(path) else { return false }
-        return files.contains { PathIdentity($0.path) == identity }
+        guard let identity = FileSource.Identity(path) else { return false }
+        return files.contains { FileSource.Identity($0.path) == identity }
     }
 
     // MARK: Tensors

@@ -13,6 +13,15 @@ public final class FileSource: ByteSource {
     struct Identity: Hashable, Sendable {
         var device: UInt64
         var number: UInt64
+
+        /// That of what a path leads to; nil where it leads to nothing.
+        init?(_ path: String) {
+            var status = stat()
+            guard stat(path, &status) == 0 else { return nil }
+            self.init(status)
+        }
+
+        init(_ status: stat) { (device, number) = (UInt64(status.st_dev), UInt64(status.st_ino)) }
     }
 
     /// Takes over an open file.
@@ -20,7 +29,7 @@ public final class FileSource: ByteSource {
         self.descriptor = descriptor
         self.path = path
         self.count = count
-        self.identity = Identity(device: 0, number: 0)
+        self.identity = Identity(stat())
     }
 
     /// Opens the regular file at `path`, following symbolic links.
@@ -40,7 +49,7 @@ public final class FileSource: ByteSource {
             close(descriptor)
             throw notRegular
         }
-        self.identity = Identity(device: UInt64(status.st_dev), number: UInt64(status.st_ino))
+        self.identity = Identity(status)
         self.path = path
         self.count = Int(status.st_size)
         self.descriptor = descriptor
@@ -96,18 +105,6 @@ enum PathKind {
         } else {
             self = .other
         }
-    }
-}
-
-/// What makes two paths lead to one file; nil where one leads to nothing.
-struct PathIdentity: Equatable {
-    private let device: UInt64
-    private let number: UInt64
-
-    init?(_ path: String) {
-        var status = stat()
-        guard stat(path, &status) == 0 else { return nil }
-        (device, number) = (UInt64(status.st_dev), UInt64(status.st_ino))
     }
 }
 

@@ -92,6 +92,33 @@ public struct ModelConfiguration: Sendable {
         return layers == [-1] ? [] : Set(layers)
     }
 
+    /// Keys with values that change the equations to what is not described.
+    func undescribed(
+        in architecture: Architecture, _ rotary: RotaryEmbedding?
+    ) -> [(key: String, value: String)] {
+        var found: [(key: String, value: String)] = []
+        func refuse(_ key: String, if isOdd: (JSONValue) -> Bool) {
+            if let value = root[key], value != .null, isOdd(value) { found.append((key, value.description)) }
+        }
+        if architecture.attention != nil {
+            refuse("use_sliding_window") { $0 == .bool(true) }
+            refuse("layer_types") { $0.array?.contains { $0 != .string("full_attention") } ?? true }
+            if let rotary, !RotaryEmbedding.knownTypes.contains(rotary.type) {
+                found.append(("rope_type", rotary.type))
+            }
+            if let part = rotary?.parameters["partial_rotary_factor"] {
+                found.append(("partial_rotary_factor", "\(part)"))
+            }
+        }
+        if architecture.timeMix?.rotary == .teacher { refuse("nope_in_rwkv") { $0 == .bool(true) } }
+        if architecture.feedForward == .swiGLU {
+            refuse("hidden_act") { $0 != .string("silu") }
+            refuse("mlp_bias") { $0 == .bool(true) }
+        }
+        if architecture.feedForward == .channelMix { refuse("hidden_act") { $0 != .string("sqrelu") } }
+        return found
+    }
+
     /// The sizes that the file gives to an architecture, and those that transformers would assume.
     func dimensions(of architecture: Architecture) throws(CheckpointError) -> Dimensions {
         var sizes: [Dimension: Int] = [:]

@@ -237,7 +237,7 @@ private struct ModelReading {
         }
         fillEqualities()
         try readKinds(configuration, hasTensors: hasTensors)
-        for (key, what) in undescribed(configuration) {
+        for (key, what) in configuration.undescribed(in: architecture, rotary) {
             add(.undescribed, nil, "\(path) has it that \(key) is \(what), which \(title) is not described with")
         }
         if !hasTensors {
@@ -264,32 +264,6 @@ private struct ModelReading {
         if let heads = dimensions[.heads], let others = dimensions[.keyValueHeads], others > 0, heads % others != 0 {
             add(.contradiction, nil, "\(heads) heads cannot share \(others) key-value heads evenly")
         }
-    }
-
-    /// Keys with values that change the equations to what is not described.
-    private func undescribed(_ configuration: ModelConfiguration) -> [(key: String, value: String)] {
-        let root = configuration.root
-        var found: [(key: String, value: String)] = []
-        func refuse(_ key: String, if isOdd: (JSONValue) -> Bool) {
-            if let value = root[key], value != .null, isOdd(value) { found.append((key, value.description)) }
-        }
-        if architecture.attention != nil {
-            refuse("use_sliding_window") { $0 == .bool(true) }
-            refuse("layer_types") { $0.array?.contains { $0 != .string("full_attention") } ?? true }
-            if let rotary, !RotaryEmbedding.knownTypes.contains(rotary.type) {
-                found.append(("rope_type", rotary.type))
-            }
-            if let part = rotary?.parameters["partial_rotary_factor"] {
-                found.append(("partial_rotary_factor", "\(part)"))
-            }
-        }
-        if architecture.timeMix?.rotary == .teacher { refuse("nope_in_rwkv") { $0 == .bool(true) } }
-        if architecture.feedForward == .swiGLU {
-            refuse("hidden_act") { $0 != .string("silu") }
-            refuse("mlp_bias") { $0 == .bool(true) }
-        }
-        if architecture.feedForward == .channelMix { refuse("hidden_act") { $0 != .string("sqrelu") } }
-        return found
     }
 
     /// Which layers are attention, by the configuration.

@@ -18,6 +18,13 @@ public struct RotaryEmbedding: Sendable, Hashable {
     /// The rotation without anything stretched.
     public var plain: RotaryEmbedding { RotaryEmbedding(theta: theta) }
 
+    /// All of it, in one line.
+    package var text: String {
+        let numbers = parameters.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
+        let lists = lists.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
+        return "\(theta) \(type)\(numbers)\(lists)"
+    }
+
     /// Wavelengths by theta alone.
     public init(theta: Double) {
         (self.theta, type, parameters, lists) = (theta, "default", [:], [:])

@@ -119,11 +119,7 @@ extension ModelDescription {
         var text = "\(architecture.family) \(layers.map(\.rawValue).joined(separator: " "))\n"
         for tensor in tensors { text += "\(tensor.role.rawValue) \(tensor.layer ?? -1) \(tensor.shape ?? [])\n" }
         text += "epsilon \(epsilon ?? 0)\n"
-        if let rotary {
-            let parameters = rotary.parameters.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
-            let lists = rotary.lists.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
-            text += "rope \(rotary.theta) \(rotary.type)\(parameters)\(lists)\n"
-        }
+        if let rotary { text += "rope \(rotary.text)\n" }
         return sha256(of: Array(text.utf8))
     }
 }

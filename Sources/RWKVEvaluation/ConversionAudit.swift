@@ -63,6 +63,8 @@ private struct Account {
     private let inputs: [JSONValue]
     private let totals: JSONValue?
     private let madeByName: [Name: JSONValue]
+    /// The tensors of inputs, each with its input.
+    private let known: Set<[String]>
     private(set) var sourceCount = 0
     private(set) var problems: [String] = []
 
@@ -71,12 +73,12 @@ private struct Account {
         inputs = document["inputs"]?.array ?? []
         totals = document["totals"]
         madeByName = Dictionary(made.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+        known = Set(inputs.map { [$0["input"]?.string ?? "", $0.text] })
         if inputs.isEmpty { problems.append("it says nothing of any input") }
     }
 
     /// Every tensor of an input has one fate, and what it says is so.
     mutating func checkFates() {
-        let known = Set(inputs.map { [$0["input"]?.string ?? "", $0.text] })
         var seen: Set<[Name]> = []
         for entry in inputs {
             let input = entry["input"]?.string ?? ""
@@ -107,7 +109,6 @@ private struct Account {
             sum.addingReportingOverflow(entry["bytes"]?.integer ?? 0).partialValue
         }
         compare("bytes", output?["bytes"], bytes)
-        let known = Set(inputs.map { [$0["input"]?.string ?? "", $0.text] })
         for entry in made {
             let isExplained =
                 switch entry["origin"]?.string {

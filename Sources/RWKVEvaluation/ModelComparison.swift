@@ -11,7 +11,7 @@ struct ModelComparison {
     private let tokens: TokenSequences
     private let kernels: Kernels<Float>
     private let progress: WorkProgress
-    private let table = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
+    private static let table = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
 
     private(set) var logits = LogitsComparison()
     /// How many tokens both say alike, continuing the first sequence.
@@ -62,15 +62,23 @@ struct ModelComparison {
         }
     }
 
+    /// Adds a token's logits; gives the most likely next token of each.
+    @discardableResult
     private mutating func add(
         _ reference: UnsafeBufferPointer<Double>, _ own: Matrix<Float>, row: Int, _ sequence: [Int], _ place: Int
-    ) {
+    ) -> (reference: Int, candidate: Int) {
         let next = place + 1 < sequence.count ? sequence[place + 1] : nil
-        own.withRow(row) { numbers in
-            withUnsafeTemporaryAllocation(of: Double.self, capacity: numbers.count) { doubles in
-                table.to_doubles(RWKV_ELEMENT_F32, numbers.baseAddress, numbers.count, doubles.baseAddress)
-                _ = logits.add(reference, UnsafeBufferPointer(doubles), next: next)
+        return Self.withDoubles(of: own, row: row) { logits.add(reference, $0, next: next) }
+    }
+
+    private static func withDoubles<Result>(
+        of matrix: Matrix<Float>, row: Int, _ body: (UnsafeBufferPointer<Double>) -> Result
+    ) -> Result {
+        withUnsafeTemporaryAllocation(of: Double.self, capacity: matrix.columns) { doubles in
+            matrix.withRow(row) {
+                table.to_doubles(RWKV_ELEMENT_F32, $0.baseAddress, matrix.columns, doubles.baseAddress)
             }
+            return body(UnsafeBufferPointer(doubles))
         }
     }
 
@@ -118,7 +126,8 @@ struct ModelComparison {
                         head.add(expected, try candidate.logits(theirs.rows(rows), kernels))
                     }
                     for row in 0..<rows.count {
-                        last = add(expected, found, row: row, sequence, part.lowerBound + rows.lowerBound + row)
+                        let place = part.lowerBound + rows.lowerBound + row
+                        last = Self.withDoubles(of: expected, row: row) { add($0, found, row: row, sequence, place) }
                     }
                     progress.advance(by: rows.count, of: tokens.count)
                 }
@@ -175,20 +184,6 @@ struct ModelComparison {
         states.reference.advance(by: tokens.count)
         states.own.advance(by: tokens.count)
         return (theirs, own)
-    }
-
-    private mutating func add(
-        _ reference: Matrix<Float>, _ own: Matrix<Float>, row: Int, _ sequence: [Int], _ place: Int
-    ) -> (Int, Int) {
-        let next = place + 1 < sequence.count ? sequence[place + 1] : nil
-        let count = reference.columns
-        return withUnsafeTemporaryAllocation(of: Double.self, capacity: 2 * count) { doubles in
-            let (a, b) = (UnsafeMutableBufferPointer(rebasing: doubles[..<count]), doubles[count...])
-            let second = UnsafeMutableBufferPointer(rebasing: b)
-            reference.withRow(row) { table.to_doubles(RWKV_ELEMENT_F32, $0.baseAddress, count, a.baseAddress) }
-            own.withRow(row) { table.to_doubles(RWKV_ELEMENT_F32, $0.baseAddress, count, second.baseAddress) }
-            return logits.add(UnsafeBufferPointer(a), UnsafeBufferPointer(second), next: next)
-        }
     }
 
     /// Lets both go on from the first sequence's end, each by its own most likely tokens, until they part.

@@ -74,7 +74,7 @@ public struct RecordedLogits: Sendable {
     ///   - replaces: whether what stands there may be replaced.
     ///   - kernels: what is computed with.
     ///   - progress: told of tokens; can stop the work.
-    /// - Throws: ``CheckpointError``, as ``Model/run(_:_:_:receive:)``, and where the file cannot be written.
+    /// - Throws: ``CheckpointError``, as ``Model/run(_:_:_:progress:receive:)``, and where the file cannot be written.
     public static func record(
         _ model: Model<Float>, _ tokens: TokenSequences, to path: String, replaces: Bool, _ kernels: Kernels<Float>,
         progress: WorkProgress = WorkProgress()
@@ -114,12 +114,8 @@ public struct RecordedLogits: Sendable {
 extension Model {
     /// The type in which most of its weights are stored.
     var mostCommonDType: DType? {
-        var counts: [DType: Int] = [:]
-        for position in description.positions.values {
-            let tensor = checkpoint.tensors[position]
-            counts[tensor.dtype, default: 0] += tensor.elementCount
-        }
-        return counts.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key
+        let totals = checkpoint.dtypeTotals
+        return totals.max { ($0.parameterCount, $1.dtype.rawValue) < ($1.parameterCount, $0.dtype.rawValue) }?.dtype
     }
 }
 

@@ -234,7 +234,7 @@ extension VerificationReference {
         func compareRotation(_ name: String, _ rotary: (ModelDescription) -> RotaryEmbedding?) {
             compare(name) { model in
                 guard let rotary = rotary(model), let size = model.dimensions[.headSize] else { return ("none", 0) }
-                return (rotary.text, RotaryFrequencies(rotary, headSize: size, length: length))
+                return ("theta \(rotary.text)", RotaryFrequencies(rotary, headSize: size, length: length))
             }
         }
         compare("epsilon") { ("\($0.epsilon ?? 0)", $0.epsilon) }
@@ -259,13 +259,4 @@ extension VerificationReference {
 
 extension TensorPlace {
     fileprivate var counterpart: TensorPlace { TensorPlace(role: role.counterpart ?? role, layer: layer) }
-}
-
-extension RotaryEmbedding {
-    /// All of it, in one line.
-    fileprivate var text: String {
-        let numbers = parameters.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
-        let lists = lists.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
-        return "theta \(theta) \(type)\(numbers)\(lists)"
-    }
 }

@@ -70,11 +70,6 @@ public enum InstructionSet: String, Sendable, CaseIterable {
     case avx2
     case avx512
 
-    /// The best of this machine.
-    public static var best: InstructionSet {
-        allCases.last { $0.kernels == rwkv_best_instruction_set() } ?? .baseline
-    }
-
     fileprivate var kernels: rwkv_instruction_set {
         switch self {
         case .baseline: RWKV_INSTRUCTION_SET_BASELINE

@@ -85,9 +85,6 @@ package struct EditableModel {
     /// Sets a member of config.json.
     package mutating func configure(_ key: String, _ value: Any) { configuration[key] = value }
 
-    /// A member of config.json.
-    package func configured(_ key: String) -> Any? { configuration[key] }
-
     /// Writes it as a model directory, its numbers rounded to a type.
     package func write(to directory: URL, as dtype: DType = .f32) throws {
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)

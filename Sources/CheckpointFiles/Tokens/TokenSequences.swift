@@ -167,15 +167,8 @@ extension TokenSequences {
 
     /// Two sequences of 128 tokens, each as likely as any other: always the same for a vocabulary.
     public static func seeded(vocabulary: Int) -> TokenSequences {
-        var state = UInt64(seed)
-        // SplitMix64 (Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number Generators").
-        func next() -> Int {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var mixed = state
-            mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
-            mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-            return Int((mixed ^ mixed >> 31).multipliedFullWidth(by: UInt64(vocabulary)).high)
-        }
+        var numbers = SplitMix64(seed: UInt64(seed))
+        func next() -> Int { Int(numbers.next().multipliedFullWidth(by: UInt64(vocabulary)).high) }
         return TokenSequences(known: (0..<2).map { _ in (0..<128).map { _ in next() } })
     }
 }

@@ -1,0 +1,17 @@
+/// Numbers that look random and follow from a counter alone: SplitMix64 (Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number
+/// Generators").
+package struct SplitMix64 {
+    private var counter: UInt64
+
+    /// Numbers that are always the same for a seed.
+    package init(seed: UInt64) { counter = seed }
+
+    /// The next.
+    package mutating func next() -> UInt64 {
+        counter &+= 0x9E37_79B9_7F4A_7C15
+        var bits = counter
+        bits = (bits ^ bits >> 30) &* 0xBF58_476D_1CE4_E5B9
+        bits = (bits ^ bits >> 27) &* 0x94D0_49BB_1331_11EB
+        return bits ^ bits >> 31
+    }
+}
