@@ -6,7 +6,20 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "CRWKVKernels.h"
 #include "instruction_sets.h"
+
+ALWAYS_INLINE size_t element_size(rwkv_element element) {
+    switch (element) {
+    case RWKV_ELEMENT_F64:
+    case RWKV_ELEMENT_I64:
+    case RWKV_ELEMENT_U64: return 8;
+    case RWKV_ELEMENT_F32:
+    case RWKV_ELEMENT_I32:
+    case RWKV_ELEMENT_U32: return 4;
+    default: return 2;
+    }
+}
 
 ALWAYS_INLINE double f64_value(uint64_t bits) {
     double value;

@@ -114,7 +114,7 @@ public struct TimeMix<Element: Real>: Sendable {
         let removal = removalKey(k, size: size, kernels)
         k = keyScale(k, iclr: a, omega: omega, kernels)
         var y = kernels.wkv7(
-            r: r, w: w, k: k, v: v, removal: removal, iclr: a, size: size, state: &state.matrices)
+            .init(r: r, w: w, k: k, v: v, removal: removal, iclr: a), size: size, state: &state.matrices)
         y = outputNorm(y, size: size, kernels)
         kernels.addBonus(bonus, size: size, r: r, k: k, v: v, to: y)
         kernels.multiply(gate(input.gate, kernels), into: y)

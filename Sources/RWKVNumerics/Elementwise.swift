@@ -227,38 +227,4 @@ extension Kernels {
                 y.elements + offset)
         }
     }
-
-    /// The recurrence of RWKV-7, head by head: S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r (RWKV-LM, RWKV-v7).
-    ///
-    /// - Parameters:
-    ///   - r: receptance, [tokens, heads size], as all of them.
-    ///   - w: decay, between 0 and 1.
-    ///   - k: key.
-    ///   - v: value.
-    ///   - removal: the normed removal key kk.
-    ///   - iclr: in-context learning rate a.
-    ///   - size: channels of a head.
-    ///   - state: [heads, key, value], the transposes of S; carried on.
-    /// - Returns: [tokens, heads size].
-    public func wkv7(
-        r: Matrix<Element>, w: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>, removal: Matrix<Element>,
-        iclr: Matrix<Element>, size: Int, state: inout [Element]
-    ) -> Matrix<Element> {
-        precondition(
-            [w, k, v, removal, iclr].allSatisfy { $0.count == r.count } && state.count == r.columns * size,
-            "matrices of other sizes")
-        let y = Matrix<Element>(rows: r.rows, columns: r.columns)
-        state.withUnsafeMutableBufferPointer { state in
-            guard let state = state.baseAddress else { return }
-            nonisolated(unsafe) let states = state
-            forEach(r.columns / size) { head in
-                let offset = head * size
-                functions.wkv7(
-                    r.elements + offset, w.elements + offset, k.elements + offset, v.elements + offset,
-                    removal.elements + offset, iclr.elements + offset, r.rows, r.columns, size,
-                    states + head * size * size, y.elements + offset)
-            }
-        }
-        return y
-    }
 }

@@ -34,11 +34,14 @@ public struct StoredMatrix: @unchecked Sendable {
 
     /// Where what belongs to an output begins.
     func start(ofOutput output: Int) -> UnsafeRawPointer {
-        elements + output * (isByInput ? 1 : inputs) * elementSize
+        elements + output * (isByInput ? 1 : inputs) * element.size
     }
+}
 
-    private var elementSize: Int {
-        switch element {
+extension rwkv_element {
+    /// Bytes of a floating-point number.
+    var size: Int {
+        switch self {
         case RWKV_ELEMENT_F64: 8
         case RWKV_ELEMENT_F32: 4
         default: 2

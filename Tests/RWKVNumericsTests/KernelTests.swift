@@ -5,16 +5,6 @@ import Testing
 
 /// Kernels beside the plainest loops over doubles.
 struct KernelTests {
-    /// Numbers that are the same every time.
-    struct Noise {
-        var state: UInt64
-        mutating func next() -> Double {
-            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return Double(state >> 11) / Double(1 << 53) * 2 - 1
-        }
-        mutating func numbers(_ count: Int, scale: Double = 1) -> [Double] { (0..<count).map { _ in next() * scale } }
-    }
-
     static let tables: [(KernelTable, InstructionSet)] = KernelTable.allCases.flatMap { table in
         InstructionSet.allCases.map { (table, $0) }
     }
@@ -166,53 +156,6 @@ struct KernelTests {
                 matrix(q, columns: heads * size), keys: k.map { Float($0) }, values: v.map { Float($0) }, heads: heads,
                 keyValueHeads: shared)
             #expect(near(found.array, expected), "\(tokens) tokens after \(past)")
-        }
-    }
-
-    @Test("the recurrence of RWKV-7, any head size", arguments: tables)
-    func wkv7(_ table: KernelTable, _ set: InstructionSet) throws {
-        guard let kernels = kernels(table, set) else { return }
-        for size in [8, 12, 16, 32, 40, 64, 96] {
-            let (tokens, heads) = (21, 2)
-            var noise = Noise(state: UInt64(size))
-            func random() -> [Double] { noise.numbers(tokens * heads * size) }
-            let (r, k, v) = (random(), random(), random())
-            let w = random().map { 0.545 + 0.455 * $0.magnitude }
-            let a = random().map(\.magnitude)
-            var kk = random()
-            for start in stride(from: 0, to: kk.count, by: size) {
-                let length = kk[start..<start + size].reduce(0) { $0 + $1 * $1 }.squareRoot()
-                for place in start..<start + size { kk[place] /= length }
-            }
-            var expected = [Double](repeating: 0, count: r.count)
-            var states = [[Double]](repeating: Array(repeating: 0, count: size * size), count: heads)
-            for token in 0..<tokens {
-                for head in 0..<heads {
-                    let at = (token * heads + head) * size
-                    // S: rows are values, columns are keys.
-                    for i in 0..<size {
-                        let removed = (0..<size).reduce(0.0) { $0 - states[head][i * size + $1] * kk[at + $1] }
-                        for j in 0..<size {
-                            states[head][i * size + j] =
-                                states[head][i * size + j] * w[at + j] + removed * kk[at + j] * a[at + j]
-                                + v[at + i] * k[at + j]
-                        }
-                        expected[at + i] = (0..<size).reduce(0.0) { $0 + states[head][i * size + $1] * r[at + $1] }
-                    }
-                }
-            }
-            let columns = heads * size
-            var state = [Float](repeating: 0, count: heads * size * size)
-            let found = kernels.wkv7(
-                r: matrix(r, columns: columns), w: matrix(w, columns: columns), k: matrix(k, columns: columns),
-                v: matrix(v, columns: columns), removal: matrix(kk, columns: columns),
-                iclr: matrix(a, columns: columns),
-                size: size, state: &state)
-            #expect(near(found.array, expected, 1e-5), "heads of \(size)")
-            let transposed = (0..<heads).flatMap { head in
-                (0..<size * size).map { states[head][$0 % size * size + $0 / size] }
-            }
-            #expect(near(state, transposed, 1e-5), "state of heads of \(size)")
         }
     }
 

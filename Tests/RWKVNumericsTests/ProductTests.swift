@@ -4,30 +4,6 @@ import Testing
 
 /// Products with stored matrices: of every type, in both orders, with few rows and many.
 struct ProductTests {
-    private final class Bytes: @unchecked Sendable {
-        let start: UnsafeMutableRawPointer
-        init(count: Int) { start = .allocate(byteCount: count, alignment: 64) }
-        deinit { start.deallocate() }
-    }
-
-    /// A matrix of numbers that every type holds exactly.
-    private func stored(
-        _ element: rwkv_element, inputs: Int, outputs: Int, isByInput: Bool, _ value: (Int, Int) -> Double
-    ) -> StoredMatrix {
-        let bytes = Bytes(count: inputs * outputs * 8)
-        let doubles = (0..<inputs * outputs).map { place in
-            isByInput ? value(place % outputs, place / outputs) : value(place / inputs, place % inputs)
-        }
-        let cast = rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE).pointee.cast
-        let overflows = doubles.withUnsafeBytes {
-            cast?(RWKV_ELEMENT_F64, $0.baseAddress, element, bytes.start, doubles.count, 0)
-        }
-        #expect(overflows == 0)
-        return StoredMatrix(
-            bytes.start, element, shape: isByInput ? (inputs, outputs) : (outputs, inputs), isByInput: isByInput,
-            owner: bytes)
-    }
-
     @Test(
         "are exact where sums are", arguments: KernelTable.allCases,
         [RWKV_ELEMENT_F64, RWKV_ELEMENT_F32, RWKV_ELEMENT_F16, RWKV_ELEMENT_BF16].map { Int($0.rawValue) })

@@ -17,6 +17,9 @@ typedef enum {
     RWKV_REAL_F64,
 } rwkv_real;
 
+// Rows that wkv7 widens, and goes through value by value, at a time.
+#define RWKV_WKV7_ROWS 256
+
 typedef struct {
     // MARK: Matrices as they stand in a file
 
@@ -87,10 +90,12 @@ typedef struct {
     // y += (sum over the head of r k bonus) v
     void (*add_bonus)(
         const void *r, const void *k, const void *bonus, const void *v, size_t rows, size_t heads, size_t size, void *y);
-    // S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r, for one head; rows of all are `stride` apart; the state is S^T: [key][value]
+    // S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r, for one head. Inputs are of `element`; their rows, and those of y, are `stride`
+    // numbers apart. The state is S^T: [key][value]. Scratch: room for 65 `size` numbers, and for 6 `size` more for each of up to
+    // RWKV_WKV7_ROWS rows where the inputs are to be widened. Denormals count as zero.
     void (*wkv7)(
-        const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a, size_t rows, size_t stride,
-        size_t size, void *state, void *y);
+        rwkv_element element, const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a,
+        size_t rows, size_t stride, size_t size, void *state, void *scratch, void *y);
 } rwkv_layer_kernels;
 
 // The kernels for an instruction set; NULL where this machine lacks it.

@@ -6,6 +6,7 @@
 #include "elementwise.h"
 #include "products.h"
 #include "mixing.h"
+#include "wkv7.h"
 
 // Each with its parameters, and their names.
 #define FOR_EACH_LAYER_KERNEL(DO)                                                                            \
@@ -44,10 +45,12 @@
     DO(scale_by_iclr, (const void *a, const void *mix, size_t rows, size_t width, void *y), (a, mix, rows, width, y)) \
     DO(scale_by_one_minus_omega, (const void *a, const void *omega, size_t count, void *y), (a, omega, count, y)) \
     DO(add_bonus, (const void *r, const void *k, const void *bonus, const void *v, size_t rows, size_t heads, size_t size, void *y), \
-       (r, k, bonus, v, rows, heads, size, y))                                                               \
-    DO(wkv7, (const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a, size_t rows, size_t stride, \
-              size_t size, void *state, void *y), (r, w, k, v, kk, a, rows, stride, size, state, y))
+       (r, k, bonus, v, rows, heads, size, y))
 
+// Floats of a state that are computed together: with their three sums they fill the registers.
+#define VALUES_baseline 32
+#define VALUES_avx2 32
+#define VALUES_avx512 64
 #define FUNCTION(KERNEL, SUFFIX) NAME(KERNEL##_##SUFFIX)
 #define ENTRY_baseline(KERNEL, PARAMETERS, NAMES) static void FUNCTION(KERNEL, baseline) PARAMETERS { NAME(KERNEL) NAMES; }
 #define ENTRY_avx2(KERNEL, PARAMETERS, NAMES) TARGET_AVX2 static void FUNCTION(KERNEL, avx2) PARAMETERS { NAME(KERNEL) NAMES; }
@@ -58,12 +61,21 @@
 #define KERNELS(SUFFIX, TARGET)                                                                              \
     FOR_EACH_LAYER_KERNEL(ENTRY_##SUFFIX)                                                                    \
     TARGET static int FUNCTION(all_finite, SUFFIX)(const void *x, size_t count) { return NAME(all_finite)(x, count); } \
+    TARGET static void FUNCTION(wkv7, SUFFIX)(                                                               \
+        rwkv_element element, const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a, \
+        size_t rows, size_t stride, size_t size, void *state, void *scratch, void *y) {                      \
+        NAME(wkv7)(element, r, w, k, v, kk, a, rows, stride, size, state, scratch, y, VALUES_##SUFFIX * 4 / (int)sizeof(REAL)); \
+    }                                                                                                        \
     const rwkv_layer_kernels TABLE(NAME(SUFFIX)) = {                                                         \
-        FOR_EACH_LAYER_KERNEL(FIELD_##SUFFIX).all_finite = FUNCTION(all_finite, SUFFIX)};
+        FOR_EACH_LAYER_KERNEL(FIELD_##SUFFIX).all_finite = FUNCTION(all_finite, SUFFIX),                     \
+        .wkv7 = FUNCTION(wkv7, SUFFIX)};
 FOR_EACH_INSTRUCTION_SET(KERNELS)
 
 #undef FOR_EACH_LAYER_KERNEL
 #undef FUNCTION
+#undef VALUES_baseline
+#undef VALUES_avx2
+#undef VALUES_avx512
 #undef ENTRY_baseline
 #undef ENTRY_avx2
 #undef ENTRY_avx512

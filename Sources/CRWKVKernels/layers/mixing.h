@@ -1,4 +1,4 @@
-// What mixes tokens: attention, and the recurrence of RWKV-7.
+// What mixes tokens, but for the recurrence of RWKV-7.
 
 ALWAYS_INLINE void NAME(rotate)(
     const REAL *cosines, const REAL *sines, size_t half, size_t rows, size_t heads, size_t size, REAL *x) {
@@ -59,36 +59,4 @@ ALWAYS_INLINE void NAME(add_bonus)(
         const REAL sum = NAME(fold)(sums);
         for (size_t i = 0; i < size; i++) y[i] += sum * v[i];
     }
-}
-
-// `width` values of the state from `v` on: they do not depend on the others, and stay in the first-level cache over all rows.
-ALWAYS_INLINE void NAME(wkv7_values)(
-    const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
-    size_t size, REAL *state, REAL *y, const int width) {
-    for (size_t row = 0; row < rows; row++) {
-        REAL removed[2 * LANES] = {0}, sums[2 * LANES] = {0};
-        for (size_t j = 0; j < size; j++)
-            for (int lane = 0; lane < width; lane++) removed[lane] += state[j * size + lane] * kk[j];
-        for (size_t j = 0; j < size; j++) {
-            const REAL replaced = kk[j] * a[j];
-            for (int lane = 0; lane < width; lane++) {
-                const REAL old = state[j * size + lane];
-                const REAL new = old * w[j] - removed[lane] * replaced + v[lane] * k[j];
-                state[j * size + lane] = new;
-                sums[lane] += new * r[j];
-            }
-        }
-        for (int lane = 0; lane < width; lane++) y[lane] = sums[lane];
-        r += stride, w += stride, k += stride, v += stride, kk += stride, a += stride, y += stride;
-    }
-}
-
-ALWAYS_INLINE void NAME(wkv7)(
-    const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
-    size_t size, REAL *state, REAL *y) {
-    size_t start = 0;
-    for (; start + 2 * LANES <= size; start += 2 * LANES)
-        NAME(wkv7_values)(r, w, k, v + start, kk, a, rows, stride, size, state + start, y + start, 2 * LANES);
-    if (start < size)
-        NAME(wkv7_values)(r, w, k, v + start, kk, a, rows, stride, size, state + start, y + start, (int)(size - start));
 }

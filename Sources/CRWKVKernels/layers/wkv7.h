@@ -1,0 +1,126 @@
+// The recurrence of RWKV-7 (RWKV-LM, RWKV-v7): S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r.
+
+#ifndef RWKV_WKV7
+#define RWKV_WKV7
+// At most so many values of the state are computed together.
+#define VALUES 64
+// For fewer rows than this, parts of the state are not brought together.
+#define FEW_ROWS 8
+// Rows lie pages apart, which processors do not foresee: each is asked for some rows ahead.
+#define ROWS_AHEAD 3
+#define PREFETCH(x, count)                                                                                   \
+    for (size_t i_ = 0; i_ < (size_t)(count) * sizeof *(x); i_ += 64)                                        \
+        __builtin_prefetch((const char *)((x) + ROWS_AHEAD * stride) + i_);
+
+// Denormals, which states decay into, take some processors a hundred times as long: they are zero until this is undone.
+ALWAYS_INLINE unsigned flush_denormals(void) {
+#if defined(__x86_64__)
+    const unsigned mode = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(mode | 0x8040);
+    return mode;
+#else
+    return 0;
+#endif
+}
+
+ALWAYS_INLINE void restore_denormals(unsigned mode) {
+#if defined(__x86_64__)
+    __builtin_ia32_ldmxcsr(mode);
+#else
+    (void)mode;
+#endif
+}
+#endif
+
+// One pass over `width` values of the state for each row: what the next row removes is summed while the state is at hand. Values do
+// not depend on each other. `pitch` numbers lie between the state's keys; `replaced` has room for `size`.
+ALWAYS_INLINE void NAME(wkv7_values)(
+    const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
+    size_t size, REAL *state, size_t pitch, REAL *replaced, REAL *y, size_t y_stride, const int width) {
+    REAL removed[VALUES] = {0};
+    for (size_t j = 0; j < size; j++)
+        for (int lane = 0; lane < width; lane++) removed[lane] += state[j * pitch + lane] * kk[j];
+    for (size_t row = 0; row < rows; row++) {
+        if (row + ROWS_AHEAD < rows) {
+            PREFETCH(r, size)
+            PREFETCH(w, size)
+            PREFETCH(k, size)
+            PREFETCH(kk, size)
+            PREFETCH(a, size)
+            PREFETCH(v, width)
+        }
+        const REAL *next = row + 1 < rows ? kk + stride : kk;
+        for (size_t j = 0; j < size; j++) replaced[j] = kk[j] * a[j];
+        REAL value[VALUES], sums[VALUES] = {0}, removed_next[VALUES] = {0};
+        for (int lane = 0; lane < width; lane++) value[lane] = v[lane];
+        REAL *own = state;
+        for (size_t j = 0; j < size; j++, own += pitch) {
+            const REAL w_j = w[j], replaced_j = replaced[j], k_j = k[j], r_j = r[j], next_j = next[j];
+            for (int lane = 0; lane < width; lane++) {
+                const REAL new = own[lane] * w_j - removed[lane] * replaced_j + value[lane] * k_j;
+                own[lane] = new;
+                sums[lane] += new * r_j;
+                removed_next[lane] += new * next_j;
+            }
+        }
+        for (int lane = 0; lane < width; lane++) y[lane] = sums[lane], removed[lane] = removed_next[lane];
+        r += stride, w += stride, k += stride, v += stride, kk += stride, a += stride, y += y_stride;
+    }
+}
+
+// The same with that part of the state brought together, so that it fills a first-level cache evenly.
+ALWAYS_INLINE void NAME(wkv7_block)(
+    const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
+    size_t size, REAL *state, REAL *scratch, REAL *y, size_t y_stride, const int width) {
+    REAL *replaced = scratch, *part = scratch + size;
+    if (rows < FEW_ROWS) {
+        NAME(wkv7_values)(r, w, k, v, kk, a, rows, stride, size, state, size, replaced, y, y_stride, width);
+        return;
+    }
+    for (size_t j = 0; j < size; j++) memcpy(part + j * width, state + j * size, width * sizeof *state);
+    NAME(wkv7_values)(r, w, k, v, kk, a, rows, stride, size, part, width, replaced, y, y_stride, width);
+    for (size_t j = 0; j < size; j++) memcpy(state + j * size, part + j * width, width * sizeof *state);
+}
+
+// `widest` values at a time, as many as keep their sums in registers.
+ALWAYS_INLINE void NAME(wkv7_rows)(
+    const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
+    size_t size, REAL *state, REAL *scratch, REAL *y, size_t y_stride, const int widest) {
+    size_t start = 0;
+#define BLOCK(WIDTH)                                                                                         \
+    NAME(wkv7_block)(r, w, k, v + start, kk, a, rows, stride, size, state + start, scratch, y + start, y_stride, WIDTH)
+#define BLOCKS(WIDTH) for (; widest >= (WIDTH) && start + (WIDTH) <= size; start += (WIDTH)) BLOCK(WIDTH);
+    BLOCKS(64)
+    BLOCKS(32)
+    BLOCKS(16)
+    if (start < size) BLOCK((int)(size - start));
+#undef BLOCKS
+#undef BLOCK
+}
+
+ALWAYS_INLINE void NAME(wkv7)(
+    rwkv_element element, const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a, size_t rows,
+    size_t stride, size_t size, REAL *state, REAL *scratch, REAL *y, const int widest) {
+    const int is_real = element == (REAL_IS_DOUBLE ? RWKV_ELEMENT_F64 : RWKV_ELEMENT_F32);
+    const char *inputs[] = {r, w, k, v, kk, a};
+    for (size_t start = 0; start < rows; start += RWKV_WKV7_ROWS) {
+        const size_t count = rows - start < RWKV_WKV7_ROWS ? rows - start : RWKV_WKV7_ROWS;
+        const REAL *parts[6];
+        REAL *room = scratch;
+        for (int i = 0; i < 6; i++) {
+            parts[i] = (const REAL *)inputs[i];
+            if (!is_real) {
+                NAME(widen)(element, inputs[i], stride, count, size, room);
+                parts[i] = room;
+                room += count * size;
+            }
+            inputs[i] += count * stride * element_size(element);
+        }
+        // Behind the widening, which makes numbers of denormal halves.
+        const unsigned mode = flush_denormals();
+        NAME(wkv7_rows)(
+            parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], count, is_real ? stride : size, size, state, room,
+            y + start * stride, stride, widest);
+        restore_denormals(mode);
+    }
+}
