@@ -10,6 +10,7 @@ import Testing
 ///   - outputs: numbers that come out.
 ///   - isByInput: whether the numbers of an input stand together.
 ///   - value: of an output and an input.
+/// - Returns: the matrix, which keeps its bytes.
 func stored(
     _ element: rwkv_element, inputs: Int, outputs: Int, isByInput: Bool = false, _ value: (Int, Int) -> Double
 ) -> StoredMatrix {

@@ -61,9 +61,10 @@ struct WKV7Tests {
     }
 
     private func relativeError(_ found: [Double], _ expected: [Double]) -> Double {
-        let size = expected.map(\.magnitude).max() ?? 0
-        return found.count == expected.count
-            ? zip(found, expected).map { ($0 - $1).magnitude }.max()! / max(size, 1e-300) : .infinity
+        guard found.count == expected.count, let size = expected.map(\.magnitude).max(),
+            let largest = zip(found, expected).map({ ($0 - $1).magnitude }).max()
+        else { return .infinity }
+        return largest / max(size, 1e-300)
     }
 
     @Test("any head size, type and number of tokens", arguments: combinations)

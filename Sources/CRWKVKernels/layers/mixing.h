@@ -51,12 +51,12 @@ ALWAYS_INLINE void NAME(add_bonus)(
     const REAL *r, const REAL *k, const REAL *bonus, const REAL *v, size_t rows, size_t heads, size_t size, REAL *y) {
     for (size_t head = 0; head < rows * heads; head++, r += size, k += size, v += size, y += size) {
         const REAL *own = bonus + head % heads * size;
-        REAL sums[LANES] = {0};
-        size_t start = 0;
-        for (; start + LANES <= size; start += LANES)
-            for (int lane = 0; lane < LANES; lane++) sums[lane] += r[start + lane] * k[start + lane] * own[start + lane];
-        for (; start < size; start++) sums[start % LANES] += r[start] * k[start] * own[start];
-        const REAL sum = NAME(fold)(sums);
-        for (size_t i = 0; i < size; i++) y[i] += sum * v[i];
+        NAME(lanes) sums = {0};
+        size_t i = 0;
+        for (; i + LANES <= size; i += LANES)
+            sums += *(const NAME(lanes) *)(r + i) * *(const NAME(lanes) *)(k + i) * *(const NAME(lanes) *)(own + i);
+        if (i < size) sums += NAME(last)(r + i, size - i) * NAME(last)(k + i, size - i) * NAME(last)(own + i, size - i);
+        const REAL sum = NAME(total)(sums);
+        for (i = 0; i < size; i++) y[i] += sum * v[i];
     }
 }

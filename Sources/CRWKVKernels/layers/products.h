@@ -10,8 +10,44 @@ ALWAYS_INLINE float stored_f16(uint16_t bits) {
 ALWAYS_INLINE float stored_bf16(uint16_t bits) { return bf16_value(bits); }
 ALWAYS_INLINE float stored_f32(float value) { return value; }
 ALWAYS_INLINE double stored_f64(double value) { return value; }
+
+#define LANES_OF(TYPE) __attribute__((vector_size(LANES * sizeof(TYPE)), aligned(sizeof(TYPE)))) TYPE
+typedef LANES_OF(double) f64_lanes;
+typedef LANES_OF(float) f32_lanes;
+typedef LANES_OF(uint16_t) u16_lanes;
+typedef LANES_OF(uint32_t) u32_lanes;
+typedef f64_lanes stored_f64_lanes, widened_f64_lanes;
+typedef f32_lanes stored_f32_lanes, widened_f32_lanes, widened_f16_lanes, widened_bf16_lanes;
+typedef u16_lanes stored_f16_lanes, stored_bf16_lanes;
+
+ALWAYS_INLINE void widen_f64_lanes(const f64_lanes *stored, f64_lanes *widened) { *widened = *stored; }
+ALWAYS_INLINE void widen_f32_lanes(const f32_lanes *stored, f32_lanes *widened) { *widened = *stored; }
+ALWAYS_INLINE void widen_bf16_lanes(const u16_lanes *stored, f32_lanes *widened) {
+    const u32_lanes bits = __builtin_convertvector(*stored, u32_lanes) << 16;
+    memcpy(widened, &bits, sizeof bits);
+}
+ALWAYS_INLINE void widen_f16_lanes(const u16_lanes *stored, f32_lanes *widened) {
+    const u32_lanes bits = __builtin_convertvector(*stored, u32_lanes);
+    const u32_lanes sign = (bits & 0x8000) << 16, magnitude = (bits & 0x7FFF) << 13;
+    // As f16_value and stored_f16.
+    u32_lanes value = sign | magnitude;
+    f32_lanes scaled;
+    memcpy(&scaled, &value, sizeof scaled);
+    scaled *= 0x1p112f;
+    const u32_lanes is_beyond = (u32_lanes)(magnitude >= 0x7C00u << 13);
+    memcpy(&value, &scaled, sizeof value);
+    value = (value & ~is_beyond) | ((sign | 0x7F800000 | (magnitude & 0x7FFFFF)) & is_beyond);
+    memcpy(widened, &value, sizeof value);
+}
+
 // Rows of x that are multiplied with a row of weights while it is at hand.
 #define ROWS 4
+// Rows of weights, far from each other, that are multiplied with a single row of x: memory gives more to two readers than to one.
+#ifndef FAR
+#define FAR 2
+#endif
+// Sums of so many outputs stay in a first-level cache.
+#define COLUMNS_AT_ONCE 256
 #endif
 
 #define FOR_EACH_STORED(DO) DO(f64, double) DO(f32, float) DO(f16, uint16_t) DO(bf16, uint16_t)
@@ -24,57 +60,88 @@ ALWAYS_INLINE double stored_f64(double value) { return value; }
 FOR_EACH_STORED(WIDEN)
 #undef WIDEN
 
-// A row of weights with up to ROWS rows of x; each sum is made as dot makes it.
+// Up to LANES stored numbers, zero for those that are missing.
+#define LOAD(ELEMENT, TYPE)                                                                                  \
+    ALWAYS_INLINE NAME(lanes) NAME(load_##ELEMENT)(const TYPE *elements, size_t count) {                     \
+        stored_##ELEMENT##_lanes stored = {0};                                                               \
+        memcpy(&stored, elements, count * sizeof *elements);                                                 \
+        widened_##ELEMENT##_lanes widened;                                                                   \
+        widen_##ELEMENT##_lanes(&stored, &widened);                                                          \
+        return __builtin_convertvector(widened, NAME(lanes));                                                \
+    }
+FOR_EACH_STORED(LOAD)
+#undef LOAD
+
+// `rows` rows of x with `outputs` rows of weights, `apart` of them from one to the next; each sum is made as dot makes it.
 #define DOTS(ELEMENT, TYPE)                                                                                  \
     ALWAYS_INLINE void NAME(dots_##ELEMENT)(                                                                 \
-        const TYPE *weight, size_t inputs, const REAL *x, const int rows, REAL *y, size_t y_stride) {        \
-        REAL sums[ROWS][LANES] = {0};                                                                        \
+        const TYPE *weight, size_t inputs, size_t apart, const REAL *x, REAL *y, size_t y_stride, const int rows, \
+        const int outputs) {                                                                                 \
+        NAME(lanes) sums[ROWS];                                                                              \
+        for (int sum = 0; sum < rows * outputs; sum++) sums[sum] = (NAME(lanes)){0};                                \
         size_t i = 0;                                                                                        \
         for (; i + LANES <= inputs; i += LANES)                                                              \
-            for (int row = 0; row < rows; row++)                                                             \
-                for (int lane = 0; lane < LANES; lane++)                                                     \
-                    sums[row][lane] += x[row * inputs + i + lane] * (REAL)stored_##ELEMENT(weight[i + lane]); \
-        for (; i < inputs; i++)                                                                              \
-            for (int row = 0; row < rows; row++)                                                             \
-                sums[row][i % LANES] += x[row * inputs + i] * (REAL)stored_##ELEMENT(weight[i]);             \
-        for (int row = 0; row < rows; row++) y[row * y_stride] = NAME(fold)(sums[row]);                      \
+            for (int output = 0; output < outputs; output++) {                                               \
+                const NAME(lanes) weights = NAME(load_##ELEMENT)(weight + output * apart * inputs + i, LANES); \
+                for (int row = 0; row < rows; row++)                                                         \
+                    sums[row * outputs + output] += *(const NAME(lanes) *)(x + row * inputs + i) * weights;  \
+            }                                                                                                \
+        if (i < inputs)                                                                                      \
+            for (int output = 0; output < outputs; output++) {                                               \
+                const NAME(lanes) weights = NAME(load_##ELEMENT)(weight + output * apart * inputs + i, inputs - i); \
+                for (int row = 0; row < rows; row++)                                                         \
+                    sums[row * outputs + output] += NAME(last)(x + row * inputs + i, inputs - i) * weights;  \
+            }                                                                                                \
+        for (int row = 0; row < rows; row++)                                                                 \
+            for (int output = 0; output < outputs; output++)                                                 \
+                y[row * y_stride + output * apart] = NAME(total)(sums[row * outputs + output]);              \
     }                                                                                                        \
     ALWAYS_INLINE void NAME(product_##ELEMENT)(                                                              \
         const TYPE *weight, size_t inputs, size_t outputs, const REAL *x, size_t rows, REAL *y, size_t y_stride) { \
-        for (size_t output = 0; output < outputs; output++, weight += inputs) {                              \
-            size_t row = 0;                                                                                  \
-            for (; row + ROWS <= rows; row += ROWS)                                                          \
-                NAME(dots_##ELEMENT)(weight, inputs, x + row * inputs, ROWS, y + row * y_stride + output, y_stride); \
-            for (; row < rows; row++)                                                                        \
-                NAME(dots_##ELEMENT)(weight, inputs, x + row * inputs, 1, y + row * y_stride + output, y_stride); \
+        size_t row = 0;                                                                                      \
+        for (; row + ROWS <= rows; row += ROWS)                                                        \
+            for (size_t output = 0; output < outputs; output++)                                              \
+                NAME(dots_##ELEMENT)(                                                                        \
+                    weight + output * inputs, inputs, 0, x + row * inputs, y + row * y_stride + output, y_stride, ROWS, 1); \
+        for (; row < rows; row++) {                                                                          \
+            const REAL *own = x + row * inputs;                                                              \
+            REAL *target = y + row * y_stride;                                                               \
+            const size_t apart = outputs / FAR;                                                          \
+            for (size_t output = 0; output < apart; output++)                                                \
+                NAME(dots_##ELEMENT)(weight + output * inputs, inputs, apart, own, target + output, 0, 1, FAR); \
+            for (size_t output = apart * FAR; output < outputs; output++)                                \
+                NAME(dots_##ELEMENT)(weight + output * inputs, inputs, 0, own, target + output, 0, 1, 1);    \
         }                                                                                                    \
     }
 FOR_EACH_STORED(DOTS)
 #undef DOTS
 
-// Up to LANES outputs; their sums are made as dot makes them, so that it does not show how a matrix is stored.
+// Up to COLUMNS_AT_ONCE outputs, a row of weights at a time; their sums are made as dot makes them, so that it does not show how a
+// matrix is stored.
 #define COLUMNS(ELEMENT, TYPE)                                                                               \
     ALWAYS_INLINE void NAME(columns_##ELEMENT)(                                                              \
-        const TYPE *weight, size_t stride, size_t inputs, const REAL *x, REAL *y, const int width) {         \
-        REAL sums[LANES][LANES] = {0};                                                                       \
-        for (size_t input = 0; input < inputs; input++, weight += stride)                                    \
-            for (int output = 0; output < width; output++)                                                   \
-                sums[input % LANES][output] += x[input] * (REAL)stored_##ELEMENT(weight[output]);            \
+        const TYPE *weight, size_t stride, size_t inputs, size_t outputs, const REAL *x, REAL *y) {          \
+        REAL sums[LANES][COLUMNS_AT_ONCE];                                                                   \
+        for (int lane = 0; lane < LANES; lane++)                                                             \
+            for (size_t output = 0; output < outputs; output++) sums[lane][output] = 0;                      \
+        for (size_t input = 0; input < inputs; input++, weight += stride) {                                  \
+            REAL *own = sums[input % LANES];                                                                 \
+            const REAL factor = x[input];                                                                    \
+            for (size_t output = 0; output < outputs; output++) own[output] += factor * (REAL)stored_##ELEMENT(weight[output]); \
+        }                                                                                                    \
         for (int half = LANES / 2; half > 0; half /= 2)                                                      \
             for (int lane = 0; lane < half; lane++)                                                          \
-                for (int output = 0; output < width; output++) sums[lane][output] += sums[lane + half][output]; \
-        for (int output = 0; output < width; output++) y[output] = sums[0][output];                          \
+                for (size_t output = 0; output < outputs; output++) sums[lane][output] += sums[lane + half][output]; \
+        memcpy(y, sums[0], outputs * sizeof *y);                                                             \
     }                                                                                                        \
     ALWAYS_INLINE void NAME(product_of_columns_##ELEMENT)(                                                   \
         const TYPE *weight, size_t stride, size_t inputs, size_t outputs, const REAL *x, size_t rows, REAL *y, \
         size_t y_stride) {                                                                                   \
-        for (size_t row = 0; row < rows; row++, x += inputs, y += y_stride) {                                \
-            size_t start = 0;                                                                                \
-            for (; start + LANES <= outputs; start += LANES)                                                 \
-                NAME(columns_##ELEMENT)(weight + start, stride, inputs, x, y + start, LANES);                \
-            if (start < outputs)                                                                             \
-                NAME(columns_##ELEMENT)(weight + start, stride, inputs, x, y + start, (int)(outputs - start)); \
-        }                                                                                                    \
+        for (size_t row = 0; row < rows; row++, x += inputs, y += y_stride)                                  \
+            for (size_t start = 0; start < outputs; start += COLUMNS_AT_ONCE) {                              \
+                const size_t width = outputs - start < COLUMNS_AT_ONCE ? outputs - start : COLUMNS_AT_ONCE;  \
+                NAME(columns_##ELEMENT)(weight + start, stride, inputs, width, x, y + start);                \
+            }                                                                                                \
     }
 FOR_EACH_STORED(COLUMNS)
 #undef COLUMNS

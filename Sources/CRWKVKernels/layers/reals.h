@@ -4,7 +4,12 @@
 // Element i goes to lane i % LANES on every instruction set, and the lanes are folded in pairs.
 #ifndef LANES
 #define LANES 16
+// Functions that take and give vectors are inlined, so it does not matter how others would be called.
+#pragma GCC diagnostic ignored "-Wpsabi"
 #endif
+
+// LANES numbers: a type of its own, so that compilers keep sums in registers, as many as that takes.
+typedef REAL NAME(lanes) __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 
 ALWAYS_INLINE REAL NAME(fold)(REAL sums[LANES]) {
     for (int width = LANES / 2; width > 0; width /= 2)
@@ -12,22 +17,33 @@ ALWAYS_INLINE REAL NAME(fold)(REAL sums[LANES]) {
     return sums[0];
 }
 
-ALWAYS_INLINE REAL NAME(dot)(const REAL *x, const REAL *y, size_t count) {
-    REAL sums[LANES] = {0};
-    size_t i = 0;
-    for (; i + LANES <= count; i += LANES)
-        for (int lane = 0; lane < LANES; lane++) sums[lane] += x[i + lane] * y[i + lane];
-    for (; i < count; i++) sums[i % LANES] += x[i] * y[i];
+ALWAYS_INLINE REAL NAME(total)(NAME(lanes) lanes) {
+    REAL sums[LANES];
+    memcpy(sums, &lanes, sizeof sums);
     return NAME(fold)(sums);
 }
 
-ALWAYS_INLINE REAL NAME(sum)(const REAL *x, size_t count) {
-    REAL sums[LANES] = {0};
+// The last of `count` numbers, fewer than LANES; zero for those that are missing, which changes no sum.
+ALWAYS_INLINE NAME(lanes) NAME(last)(const REAL *x, size_t count) {
+    NAME(lanes) lanes = {0};
+    memcpy(&lanes, x, count * sizeof *x);
+    return lanes;
+}
+
+ALWAYS_INLINE REAL NAME(dot)(const REAL *x, const REAL *y, size_t count) {
+    NAME(lanes) sums = {0};
     size_t i = 0;
-    for (; i + LANES <= count; i += LANES)
-        for (int lane = 0; lane < LANES; lane++) sums[lane] += x[i + lane];
-    for (; i < count; i++) sums[i % LANES] += x[i];
-    return NAME(fold)(sums);
+    for (; i + LANES <= count; i += LANES) sums += *(const NAME(lanes) *)(x + i) * *(const NAME(lanes) *)(y + i);
+    if (i < count) sums += NAME(last)(x + i, count - i) * NAME(last)(y + i, count - i);
+    return NAME(total)(sums);
+}
+
+ALWAYS_INLINE REAL NAME(sum)(const REAL *x, size_t count) {
+    NAME(lanes) sums = {0};
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES) sums += *(const NAME(lanes) *)(x + i);
+    if (i < count) sums += NAME(last)(x + i, count - i);
+    return NAME(total)(sums);
 }
 
 // Square roots are rounded exactly everywhere.
