@@ -79,7 +79,7 @@ let package = Package(
             name: "CheckpointReports",
             dependencies: [
                 "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
-                "RWKVEvaluation",
+                "RWKVEvaluation", "RWKVNumerics",
             ],
             swiftSettings: settings),
         .executableTarget(

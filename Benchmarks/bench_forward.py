@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Times a model's forward pass beside PyTorch's, in one run: a Qwen3 beside transformers, an RWKV-7 beside its author's package.
+"""Times a model's forward pass beside others', in one run: an RWKV-7 beside llama.cpp and its author's package, a Qwen3 beside transformers.
 
-    swift build -c release --package-path Benchmarks
-    python3 -m venv VENV && VENV/bin/pip install torch numpy safetensors transformers rwkv
-    VENV/bin/python Benchmarks/bench_forward.py [--rounds 5] [--only qwen3|rwkv7] [--threads 1 2] [--kernels default fast] [--directory DIR]
+    swift build -c release
+    python3 -m venv VENV && VENV/bin/pip install torch numpy safetensors transformers rwkv gguf
+    CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" VENV/bin/pip install --no-binary llama-cpp-python llama-cpp-python
+    VENV/bin/python Benchmarks/bench_forward.py [--rounds 5] [--only rwkv7|rwkv7-bf16|qwen3] [--threads 1 2] [--kernels default strict]
     VENV/bin/python Benchmarks/bench_forward.py --sparse [--directory DIR]
-    VENV/bin/python Benchmarks/bench_forward.py --peer transformers --threads 1 --directory DIR
+    VENV/bin/python Benchmarks/bench_forward.py --peer llama.cpp --only rwkv7-bf16 --threads 1 --directory DIR
 
-Random F32 weights in the shapes of Qwen3-0.6B and of RWKV-7 0.1B. Measured: 512 tokens at once, logits of the last alone, and single
-tokens after a prompt of 16. Whole processes, A B A B ..., each warmed up inside, the times taken around the calls; the processes' CPU
-time is what to look at where others use the machine. Wants 3.2 GB of disk in DIR, which keeps the files, and 8 GB of memory.
+Random weights in the shapes of RWKV-7 0.1B, F32 and BF16, and of Qwen3-0.6B, F32. Measured: 512 tokens at once, logits of the last alone,
+and single tokens after a prompt of 16. Whole processes, A B C A B C ..., each warmed up inside, the times taken around the calls; the
+processes' CPU time is what to look at where others use the machine. Two threads want it to themselves: llama.cpp's wait for one another
+without giving way. Wants 5 GB of disk in DIR, which keeps the files, and 8 GB of memory.
 
 --sparse runs one token through 20 GB of BF16 zeros that take no disk, and samples how much of the process is not the mapped file. --peer
 is the peer alone, as the rounds start it.
@@ -28,7 +30,11 @@ import tempfile
 import time
 
 TOKENS, PROMPT, STEPS = 512, 16, 32
-MODELS = {"qwen3": ("qwen3-0.6b", "transformers"), "rwkv7": ("rwkv7-0.1b.pth", "rwkv")}
+MODELS = {  # The file, and whom ours is beside.
+    "rwkv7": ("rwkv7-0.1b.pth", ["llama.cpp", "rwkv"]),
+    "rwkv7-bf16": ("rwkv7-0.1b-bf16.pth", ["llama.cpp"]),
+    "qwen3": ("qwen3-0.6b", ["transformers"]),
+}
 
 
 # Files. PyTorch is imported where it is used, so that the process that starts the others stays small.
@@ -74,6 +80,59 @@ def make_rwkv7(path):
     torch.save(state, path)
 
 
+def make_bfloat16(path, source):
+    import torch
+
+    torch.save({name: tensor.bfloat16() for name, tensor in torch.load(source, mmap=True, weights_only=True).items()}, path)
+
+
+def make_gguf(path, source):
+    """What llama.cpp's converter makes of an RWKV-7: of BF16, w1 and w2 are F32 like the vectors. Without a vocabulary."""
+    import gguf
+    import torch
+
+    state = torch.load(source, mmap=True, weights_only=True)
+    half, rank = state["emb.weight"].dtype == torch.bfloat16, lambda name: state[name].shape[1]
+    f32, bf16 = gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.BF16
+    writer = gguf.GGUFWriter(path, "rwkv7")
+    for add, value in [
+        (writer.add_context_length, 1 << 20), (writer.add_block_count, sum(name.endswith("att.r_k") for name in state)),
+        (writer.add_embedding_length, rank("emb.weight")), (writer.add_feed_forward_length, len(state["blocks.0.ffn.key.weight"])),
+        (writer.add_vocab_size, len(state["emb.weight"])), (writer.add_tokenizer_model, "no_vocab"), (writer.add_head_count, 0),
+        (writer.add_wkv_head_size, rank("blocks.0.att.r_k")), (writer.add_layer_norm_eps, 1e-5),
+        (writer.add_decay_lora_rank, rank("blocks.0.att.w1")), (writer.add_iclr_lora_rank, rank("blocks.0.att.a1")),
+        (writer.add_value_residual_mix_lora_rank, rank("blocks.1.att.v1")), (writer.add_gate_lora_rank, rank("blocks.0.att.g1")),
+        (writer.add_file_type, gguf.LlamaFileType.MOSTLY_BF16 if half else gguf.LlamaFileType.ALL_F32),
+    ]:
+        add(value)
+
+    def put(name, tensor):
+        name += "" if name.endswith((".weight", ".bias")) else ".weight"
+        kind = bf16 if half and tensor.ndim == 2 and "time_mix_w" not in name else f32
+        writer.add_tensor(name, gguf.quants.quantize(tensor.float().contiguous().numpy(), kind), raw_dtype=kind)
+
+    names = {"emb.": "token_embd.", "blocks.0.ln0.": "token_embd_norm.", "ln_out.": "output_norm.", "head.": "output.", "blocks.": "blk.",
+             ".ln1.": ".attn_norm.", ".ln2.": ".attn_norm_2.", ".att.ln_x.": ".time_mix_ln.", ".att.": ".time_mix_",
+             ".ffn.x_k": ".channel_mix_lerp_k", ".ffn.": ".channel_mix_"}
+    for name, tensor in state.items():
+        block, _, last = name.rpartition(".")
+        if last.startswith("x_") and block.endswith("att"):  # Six vectors in one, where the first of them stands.
+            if last != "x_r":
+                continue
+            tensor, name = torch.stack([state[f"{block}.x_{letter}"] for letter in "rwkvag"]), f"{block}.lerp_fused"
+        elif last in ("w1", "w2", "a1", "a2", "v1", "v2", "g1", "g2"):
+            tensor = tensor.T
+        else:
+            tensor = tensor.flatten() if last == "r_k" else tensor.squeeze()
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        put(name, tensor)
+        if name.startswith("blk.0.time_mix_a"):  # llama.cpp wants v0, v1 and v2 of the first layer too, and never looks at them.
+            put(name.replace("mix_a", "mix_v"), tensor)
+    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        step()
+
+
 def make_sparse(path):
     """Qwen3-8B with 46 layers. The header is written, the data is the hole behind it."""
     layers, width, wide, heads, kv_heads, head, vocabulary = 46, 4096, 12288, 32, 8, 128, 151936
@@ -102,12 +161,18 @@ def make_sparse(path):
         "attention_bias": False, "max_position_embeddings": 40960, "torch_dtype": "bfloat16"}, indent=2))
 
 
+MAKERS = {  # And the file that it is made of.
+    "qwen3-0.6b": (make_qwen3,), "sparse": (make_sparse,), "rwkv7-0.1b.pth": (make_rwkv7,), "rwkv7-0.1b-bf16.pth": (make_bfloat16, "rwkv7-0.1b.pth"),
+    "rwkv7-0.1b.gguf": (make_gguf, "rwkv7-0.1b.pth"), "rwkv7-0.1b-bf16.gguf": (make_gguf, "rwkv7-0.1b-bf16.pth")}
+
+
 def made(directory, name):
     """The file of that name, made if it is not there: in a process of its own, whose memory goes with it, and never by half."""
     path, part = directory / name, directory / f"part-{os.getpid()}-{name}"
     if not path.exists():
-        maker = {"qwen3-0.6b": make_qwen3, "rwkv7-0.1b.pth": make_rwkv7, "sparse": make_sparse}[name]
-        process = multiprocessing.get_context("fork").Process(target=maker, args=(part,))
+        maker, *sources = MAKERS[name]
+        arguments = (part, *(made(directory, source) for source in sources))
+        process = multiprocessing.get_context("fork").Process(target=maker, args=arguments)
         process.start()
         process.join()
         if process.exitcode != 0:
@@ -136,21 +201,22 @@ def timed(call):
 
 
 def field(pid, name):
-    """MB, of a line of /proc/PID/status; None when the process has gone. VmHWM and not getrusage, whose peak a child inherits."""
+    """Bytes, of a line of /proc/PID/status; None when the process has gone. VmHWM and not getrusage, whose peak a child inherits."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith(name + ":"):
-                return int(line.split()[1]) * 1024 / 1e6
+                return int(line.split()[1]) * 1024
     return None
 
 
 # A peer gives its forward pass, the calls that it wants first, its vocabulary, its name and the seconds that loading took.
 
 
-def transformers_peer(path):
+def transformers_peer(path, threads):
     import torch
     from transformers import Qwen3ForCausalLM, __version__
 
+    torch.set_num_threads(threads)
     model, _, load = timed(lambda: Qwen3ForCausalLM.from_pretrained(path, dtype=torch.float32).eval())
 
     def forward(tokens, cache):
@@ -158,29 +224,66 @@ def transformers_peer(path):
             result = model(torch.tensor([tokens]), past_key_values=cache, use_cache=True, logits_to_keep=1)
         return result.logits, result.past_key_values
 
-    return forward, 1, model.config.vocab_size, f"transformers {__version__}", load
+    return forward, 1, model.config.vocab_size, f"transformers {__version__}, torch {torch.__version__}", load
 
 
-def rwkv_peer(path):
+def rwkv_peer(path, threads):
     # The package reads these when it is imported. TorchScript looks on at the first call and compiles at the second: three warm-ups.
     os.environ |= {"RWKV_V7_ON": "1", "RWKV_JIT_ON": "1", "RWKV_CUDA_ON": "0"}
     import importlib.metadata
+    import torch
     from rwkv.model import RWKV
 
+    torch.set_num_threads(threads)
     model, _, load = timed(lambda: RWKV(model=str(path.with_suffix("")), strategy="cpu fp32"))
-    return model.forward, 3, model.args.vocab_size, f"rwkv {importlib.metadata.version('rwkv')}", load
+    return model.forward, 3, model.args.vocab_size, f"rwkv {importlib.metadata.version('rwkv')}, torch {torch.__version__}", load
+
+
+def llama_peer(path, threads):
+    import llama_cpp
+    import logging
+    import numpy
+
+    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)
+    path = made(path.parent, path.with_suffix(".gguf").name)
+    parameters = llama_cpp.llama_context_default_params()
+    parameters.n_ctx, parameters.n_threads, parameters.n_threads_batch = 2 * TOKENS, threads, threads
+    parameters.n_batch = parameters.n_ubatch = TOKENS  # 128 and 64 at a time are no faster.
+
+    def make():
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), llama_cpp.llama_model_default_params())
+        return model, llama_cpp.llama_init_from_model(model, parameters)
+
+    (model, context), _, load = timed(make)
+    vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+
+    def forward(tokens, state):
+        """The state stays in the context, which goes on where it was or begins anew."""
+        if state is None:
+            llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+        # A batch without a say on logits has those of its last token.
+        tokens = (llama_cpp.llama_token * len(tokens))(*tokens)  # The batch points there.
+        batch = llama_cpp.llama_batch_get_one(tokens, len(tokens))
+        if llama_cpp.llama_decode(context, batch) != 0:
+            sys.exit("llama_decode failed")
+        return numpy.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, -1), (vocabulary,)), context
+
+    return forward, 1, vocabulary, f"llama-cpp-python {llama_cpp.__version__}", load
+
+
+PEERS = {"llama.cpp": llama_peer, "rwkv": rwkv_peer, "transformers": transformers_peer}
 
 
 def peer(kind, path, threads, runs):
+    import numpy
     import random
-    import torch
 
-    torch.set_num_threads(threads)
     with contextlib.redirect_stdout(sys.stderr):
-        forward, warm_ups, vocabulary, name, load = {"transformers": transformers_peer, "rwkv": rwkv_peer}[kind](path)
+        forward, warm_ups, vocabulary, name, load = PEERS[kind](path, threads)
     tokens = random.Random(0).choices(range(vocabulary), k=TOKENS)
     for _ in range(warm_ups):
-        forward(tokens, None)
+        logits, _ = forward(tokens, None)
+    some = numpy.array(logits).ravel()[::64].tolist()
     prefill = [timed(lambda: forward(tokens, None))[1:] for _ in range(runs)]
 
     def steps(count):
@@ -189,100 +292,127 @@ def peer(kind, path, threads, runs):
         for token in tokens[PROMPT:PROMPT + count]:
             (logits, state), *seconds = timed(lambda: forward([token], state))
             times.append(seconds)
-        assert bool(torch.isfinite(logits).all())
+        assert numpy.isfinite(numpy.asarray(logits)).all()
         return times
 
     steps(warm_ups)
     single = [seconds for _ in range(runs) for seconds in steps(STEPS)]
-    print(json.dumps({
-        "prefill_cpu_s": [cpu for cpu, _ in prefill], "prefill_wall_s": [wall for _, wall in prefill],
-        "token_cpu_s": [cpu for cpu, _ in single], "token_wall_s": [wall for _, wall in single],
-        "peak_rss_mb": field("self", "VmHWM"), "load_s": load, "name": f"{name}, torch {torch.__version__}"}))
+    measurement = lambda name, times: {"name": name, "cpu_seconds": [cpu for cpu, _ in times], "wall_seconds": [wall for _, wall in times]}
+    print(json.dumps({"measurements": [measurement("prefill", prefill), measurement("token", single)], "load_seconds": load,
+                      "peak_memory_bytes": field("self", "VmHWM"), "name": name, "logits": some}))
 
 
 # Rounds.
 
-TIMES = ("prefill_cpu_s", "prefill_wall_s", "token_cpu_s", "token_wall_s")
+TIMES = ("prefill_cpu", "prefill_wall", "token_cpu", "token_wall")
+
+
+def output(command):
+    result = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if result.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}: {result.returncode}\n{result.stderr}")
+    return json.loads(result.stdout)
 
 
 def measure(command):
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if result.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}: {result.returncode}\n{result.stderr}")
-    report = json.loads(result.stdout)
-    return report | {key: statistics.median(report[key]) for key in TIMES}
+    """The report, and under the names of TIMES its medians."""
+    report = output(command)
+    return report | {f"{entry['name']}_{clock}": statistics.median(entry[f"{clock}_seconds"])
+                     for entry in report["measurements"] for clock in ("cpu", "wall")}
+
+
+def token_bytes(tool, path):
+    """Of the weights that one token reads: all matrices but the embedding, and that too where it is the head."""
+    report = output([tool, "inspect", "--json", "--tensors", path])
+    unread = [] if report["architecture"]["tied_head"] else ["emb.weight", "model.embed_tokens.weight"]
+    return sum(tensor["bytes"] for tensor in report["tensors"] if sum(side > 1 for side in tensor["shape"]) > 1 and tensor["name"] not in unread)
+
+
+def forward_command(options, path, tokens, threads):
+    return [options.tool, "bench", "forward", path, "--tokens", tokens, "--threads", threads, "--runs", 1, "--json"]
 
 
 def compare(options, directory, model, threads):
-    file, kind = MODELS[model]
+    file, kinds = MODELS[model]
     path = made(directory, file)
-    common = ["--threads", str(threads), "--runs", "1"]
     commands = {}
     for kernels in options.kernels:
         commands["ours" if kernels == "default" else f"ours, {kernels}"] = [
-            options.tool, path, "--tokens", str(TOKENS), *common, *([] if kernels == "default" else ["--kernels", kernels])]
+            *forward_command(options, path, TOKENS, threads), *([] if kernels == "default" else ["--kernels", kernels])]
     ours = list(commands)
-    commands[kind] = [sys.executable, __file__, "--peer", kind, "--directory", directory, *common]
-    load = os.getloadavg()[0]
+    for kind in kinds:
+        commands[kind] = [sys.executable, __file__, "--peer", kind, "--only", model, "--directory", directory, "--threads", threads]
+    if "llama.cpp" in kinds:
+        made(directory, path.with_suffix(".gguf").name)
+    weights, load = token_bytes(options.tool, path), os.getloadavg()[0]
     rounds = [{name: measure(command) for name, command in commands.items()} for _ in range(options.rounds)]
-    print(f"\n{file}, {threads} thread{'s' * (threads > 1)}: median of {options.rounds} rounds, {os.path.getsize(weights_of(path)) / 1e6:.0f} MB of "
-          f"weights, {rounds[0][kind]['name']}; load {load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end, {os.cpu_count()} processors")
-    print(f"  {'':14} {f'{TOKENS} tokens, CPU':>26} {'wall':>26} {'one token, CPU':>18} {'wall':>12} {'peak':>10} {'load':>8}")
+    bandwidth = statistics.median(r[ours[0]]["peak"]["bytes_read_per_second"] for r in rounds)
+    print(f"\n{file}, {threads} thread{'s' * (threads > 1)}: median of {options.rounds} rounds, {weights / 1e6:.0f} MB of weights for a token and "
+          f"{bandwidth / 1e9:.1f} GB/s from memory; {'; '.join(rounds[0][kind]['name'] for kind in kinds)}; load {load:.2f} at the start, "
+          f"{os.getloadavg()[0]:.2f} at the end, {os.cpu_count()} processors")
+    print(f"  {'':14} {f'{TOKENS} tokens, CPU':>26} {'wall':>26} {'one token, CPU':>18} {'wall':>12} {'of memory':>10} {'peak':>10} {'load':>8}")
+    clock = "token_cpu" if threads == 1 else "token_wall"
     for name in commands:
-        row = {key: statistics.median([r[name][key] for r in rounds]) for key in (*TIMES, "load_s")}
+        row = {key: statistics.median(r[name][key] for r in rounds) for key in (*TIMES, "load_seconds")}
         whole = [f"{row[key]:7.3f} s {TOKENS / row[key]:7.1f} tokens/s" for key in TIMES[:2]]
-        print(f"  {name:14} {whole[0]:>26} {whole[1]:>26} {row['token_cpu_s'] * 1e3:15.2f} ms {row['token_wall_s'] * 1e3:9.2f} ms "
-              f"{max(r[name]['peak_rss_mb'] for r in rounds):7.0f} MB {row['load_s']:6.2f} s")
-    for name in ours:
-        text = []
-        for key in TIMES:
-            ratios = [r[kind][key] / r[name][key] for r in rounds]
-            text.append(f"x{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
-        print(f"  {kind} / {name}: {TOKENS} tokens CPU {text[0]}, wall {text[1]}; one token CPU {text[2]}, wall {text[3]}", flush=True)
+        print(f"  {name:14} {whole[0]:>26} {whole[1]:>26} {row['token_cpu'] * 1e3:15.2f} ms {row['token_wall'] * 1e3:9.2f} ms "
+              f"{weights / row[clock] / bandwidth:10.0%} {max(r[name]['peak_memory_bytes'] for r in rounds) / 1e6:7.0f} MB "
+              f"{row['load_seconds']:6.2f} s")
+    for kind in kinds:
+        for name in ours:
+            text = []
+            for key in TIMES:
+                ratios = [r[kind][key] / r[name][key] for r in rounds]
+                text.append(f"x{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+            print(f"  {kind} / {name}: {TOKENS} tokens CPU {text[0]}, wall {text[1]}; one token CPU {text[2]}, wall {text[3]}", flush=True)
+    if len(kinds) > 1:
+        first, second = (rounds[0][kind]["logits"] for kind in kinds)
+        error = sum((x - y) ** 2 for x, y in zip(first, second)) / sum(y ** 2 for y in second)
+        print(f"  {kinds[0]}'s logits after {TOKENS} tokens are {kinds[1]}'s: NMSE {error:.1e}", flush=True)
 
 
 def sparse(options, directory):
     path = made(directory, "sparse")
     size = os.stat(weights_of(path))
     load, start = os.getloadavg()[0], time.perf_counter()
-    process = subprocess.Popen([options.tool, path, "--tokens", "1", "--threads", "2", "--runs", "1", "--prefill-only"],
-                               stdout=subprocess.PIPE, text=True)
+    logits = directory / "sparse-logits.safetensors"
+    process = subprocess.Popen([options.tool, "logits", path, "--tokens", "1", "--threads", "2", "-o", logits, "--force"], stdout=subprocess.PIPE)
     peak = mapped = 0
     while process.poll() is None:
         peak, mapped = max(peak, field(process.pid, "RssAnon") or 0), max(mapped, field(process.pid, "RssFile") or 0)
         time.sleep(0.05)
     wall = time.perf_counter() - start
-    output = process.stdout.read()
     if process.returncode != 0:
-        sys.exit(f"{options.tool}: {process.returncode}\n{output}")
-    report = json.loads(output)
+        sys.exit(f"{options.tool}: {process.returncode}")
+    logits.unlink()
     print(f"sparse: {size.st_size / 1e9:.2f} GB of BF16 zeros, {size.st_blocks * 512 / 1e6:.2f} MB on the disk; load {load:.2f} at the start, "
           f"{os.getloadavg()[0]:.2f} at the end")
-    print(f"  peak of anonymous memory {peak:.0f} MB, of mapped pages {mapped:.0f} MB; one token {report['prefill_wall_s'][0]:.2f} s "
-          f"({report['prefill_cpu_s'][0]:.2f} s CPU), whole process {wall:.2f} s")
+    print(f"  peak of anonymous memory {peak / 1e6:.0f} MB, of mapped pages {mapped / 1e6:.0f} MB; whole process, for one token, {wall:.2f} s")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--tool", default=pathlib.Path(__file__).resolve().parent / ".build/release/bench-forward", type=pathlib.Path)
+    parser.add_argument("--tool", default=pathlib.Path(__file__).resolve().parents[1] / ".build/release/rwkv-ckpt", type=pathlib.Path)
     parser.add_argument("--directory", default=None, help="where the models are kept; by default a temporary one")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=MODELS)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--kernels", nargs="+", default=["default"], help="ours with each of these kernels")
     parser.add_argument("--sparse", action="store_true")
-    parser.add_argument("--peer", choices=[kind for _, kind in MODELS.values()])
+    parser.add_argument("--peer", choices=PEERS, help="of the model of --only")
     parser.add_argument("--runs", type=int, default=1, help="of a peer")
     options = parser.parse_args()
     options.tool = options.tool.resolve()
-    if not options.peer and not options.tool.exists():
+    if options.peer:
+        if options.peer not in MODELS.get(options.only, ("", []))[1]:
+            parser.error("--peer wants a model with --only that it is measured with")
+    elif not options.tool.exists():
         parser.error(f"no {options.tool}")
     with contextlib.nullcontext(options.directory) if options.directory else tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(directory).resolve()
         directory.mkdir(parents=True, exist_ok=True)
         if options.peer:
-            file = next(file for file, kind in MODELS.values() if kind == options.peer)
-            peer(options.peer, made(directory, file), options.threads[0], options.runs)
+            peer(options.peer, made(directory, MODELS[options.only][0]), options.threads[0], options.runs)
         elif options.sparse:
             sparse(options, directory)
         else:

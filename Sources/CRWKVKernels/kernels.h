@@ -14,7 +14,9 @@
     uint64_t rwkv_cast_##SUFFIX(                                                                             \
         rwkv_element from, const void *source, rwkv_element to, void *target, size_t count, int saturates);  \
     void rwkv_add_scaled_##SUFFIX(float factor, const float *x, float *y, size_t count);                     \
-    void rwkv_orthonormalise_##SUFFIX(double *rows, size_t start, size_t end, size_t length);
+    void rwkv_orthonormalise_##SUFFIX(double *rows, size_t start, size_t end, size_t length);                \
+    double rwkv_multiply_add_##SUFFIX(size_t rounds);                                                        \
+    void rwkv_read_##SUFFIX(const void *bytes, size_t count);
 FOR_EACH_INSTRUCTION_SET(DECLARE)
 #undef DECLARE
 

@@ -9,9 +9,27 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 int rwkv_available_processors(void) {
     cpu_set_t processors;
     return sched_getaffinity(0, sizeof processors, &processors) == 0 ? CPU_COUNT(&processors) : 1;
+}
+
+const char *rwkv_openblas_core(void) {
+#if defined(__x86_64__)
+    unsigned eax, ebx, ecx, edx, signature;
+    if (!__get_cpuid(0, &eax, &ebx, &ecx, &edx) || ebx != signature_AMD_ebx || !rwkv_kernels_for(RWKV_INSTRUCTION_SET_AVX512))
+        return NULL;
+    if (!__get_cpuid(1, &signature, &ebx, &ecx, &edx)) return NULL;
+    const unsigned family = (signature >> 8 & 0xF) + (signature >> 20 & 0xFF);
+    // Zen 4 computes 512 bits in two halves, and is a little faster with kernels for AVX2; Zen 5 is twice as fast with the others.
+    return family == 0x19 ? "Haswell" : family > 0x19 ? "SkylakeX" : NULL;
+#else
+    return NULL;
+#endif
 }
 
 int rwkv_exchange(const char *a, const char *b) {

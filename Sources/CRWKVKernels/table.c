@@ -10,6 +10,8 @@
         .cast = rwkv_cast_##SUFFIX,                                                                          \
         .add_scaled = rwkv_add_scaled_##SUFFIX,                                                              \
         .orthonormalise = rwkv_orthonormalise_##SUFFIX,                                                      \
+        .multiply_add = rwkv_multiply_add_##SUFFIX,                                                          \
+        .read = rwkv_read_##SUFFIX,                                                                          \
     };
 FOR_EACH_INSTRUCTION_SET(TABLE)
 

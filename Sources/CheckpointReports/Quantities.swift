@@ -48,7 +48,8 @@ func valueText(_ value: Double?) -> String {
 /// A value near one to seven digits.
 func preciseText(_ value: Double) -> String { formatted(value, "%.7f") }
 
-private func formatted(_ value: Double, _ format: String) -> String {
+/// A number as printf has it.
+func formatted(_ value: Double, _ format: String) -> String {
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: 400) { buffer in
         let count = withVaList([value]) { vsnprintf(buffer.baseAddress, buffer.count, format, $0) }
         return String(decoding: buffer.prefix(Int(count)).lazy.map(UInt8.init(bitPattern:)), as: UTF8.self)

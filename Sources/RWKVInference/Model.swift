@@ -21,10 +21,12 @@ public struct Model<Element: Real>: Sendable {
     /// Numbers in the residual stream of a token (C).
     public var width: Int { embedding.inputs }
 
+    /// [V, C], of which each token reads a row.
     let embedding: StoredMatrix
     let embeddingNorm: Norm<Element>?
     let finalNorm: Norm<Element>
-    let head: StoredMatrix
+    /// [V, C]; the embedding itself where it is tied.
+    public let head: StoredMatrix
     let memory: TensorMemory
 
     /// What a model remembers of the tokens before: copied, it is saved; put back, restored.

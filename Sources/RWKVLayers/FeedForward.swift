@@ -7,6 +7,13 @@ public enum FeedForward<Element: Real>: Sendable {
     /// value(relu(key(x + (previous - x) share))^2) (RWKV-LM, RWKV-v7.)
     case channelMix(share: [Element], key: Linear<Element>, value: Linear<Element>)
 
+    var matrices: [StoredMatrix] {
+        switch self {
+        case .swiGLU(let gate, let up, let down): [gate, up, down].map(\.weight)
+        case .channelMix(_, let key, let value): [key, value].map(\.weight)
+        }
+    }
+
     /// [tokens, C], normed, to the same.
     public func callAsFunction(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, _ kernels: Kernels<Element>

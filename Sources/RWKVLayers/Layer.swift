@@ -37,6 +37,16 @@ public struct Layer<Element: Real>: Sendable {
         self.feedForward = feedForward
     }
 
+    /// The weight matrices, each of which every token is multiplied with.
+    public var matrices: [StoredMatrix] {
+        let mixing =
+            switch mixer {
+            case .attention(let attention): attention.matrices
+            case .wkv7(let timeMix): timeMix.matrices
+            }
+        return mixing + feedForward.matrices
+    }
+
     /// What the mixer adds to the residual stream.
     ///
     /// - Parameters:

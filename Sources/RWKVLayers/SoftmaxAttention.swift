@@ -27,6 +27,8 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         self.headNorms = headNorms
     }
 
+    var matrices: [StoredMatrix] { [query, key, value, output].map(\.weight) }
+
     /// - Parameters:
     ///   - x: [tokens, C], normed.
     ///   - state: keys and values so far, to which those of `x` are added.

@@ -68,6 +68,11 @@ public struct TimeMix<Element: Real>: Sendable {
         self.bonus = bonus
     }
 
+    var matrices: [StoredMatrix] {
+        let lowRank = [decay, iclr, gate] + [valueResidual, keyResidual].compactMap { $0?.share }
+        return [receptance, key, value, output].map(\.weight) + lowRank.flatMap { [$0.down, $0.up] }
+    }
+
     /// - Parameters:
     ///   - x: [tokens, C], normed.
     ///   - state: of the recurrence and the token shift; carried on.

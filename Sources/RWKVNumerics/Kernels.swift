@@ -1,6 +1,4 @@
 import CRWKVKernels
-import Dispatch
-import Synchronization
 
 /// How a model's arithmetic is done: a table of kernels, and the threads that run them.
 ///
@@ -11,8 +9,14 @@ import Synchronization
 public struct Kernels<Element: Real>: @unchecked Sendable {
     /// How exactly results are the same.
     public let table: KernelTable
+    /// What its own kernels are compiled for.
+    public let instructionSet: InstructionSet
+    /// How many threads run them.
+    public let threads: Int
     let functions: rwkv_layer_kernels
-    private let threads: Int
+    let machine: rwkv_kernels
+    /// The other threads; nil where there are none.
+    private let workers: Workers?
 
     /// Kernels for this machine; nil where it lacks the instruction set.
     ///
@@ -21,29 +25,23 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
     ///   - instructionSet: the best of this machine if nil.
     ///   - threads: how many threads to use.
     public init?(_ table: KernelTable, instructionSet: InstructionSet? = nil, threads: Int) {
-        let set = instructionSet?.kernels ?? rwkv_best_instruction_set()
-        let real = MemoryLayout<Element>.size == 8 ? RWKV_REAL_F64 : RWKV_REAL_F32
-        guard let functions = rwkv_layer_kernels_for(set, real, table == .strict ? 1 : 0) else { return nil }
+        let instructionSet = instructionSet ?? .best
+        let (set, real) = (instructionSet.kernels, MemoryLayout<Element>.size == 8 ? RWKV_REAL_F64 : RWKV_REAL_F32)
+        guard let functions = rwkv_layer_kernels_for(set, real, table == .strict ? 1 : 0),
+            let machine = rwkv_kernels_for(set)
+        else { return nil }
+        self.instructionSet = instructionSet
         self.functions = functions.pointee
+        self.machine = machine.pointee
         self.table = table
         self.threads = max(1, threads)
+        workers = threads > 1 ? Workers(count: threads - 1) : nil
     }
 
     /// Does pieces of work, each by one thread.
     func forEach(_ count: Int, _ work: (Int) -> Void) {
-        if threads == 1 || count == 1 { return (0..<count).forEach(work) }
-        let next = Atomic(0)
-        withoutActuallyEscaping(work) { work in
-            // Each piece is one thread's, and all are done when this ends.
-            nonisolated(unsafe) let work = work
-            DispatchQueue.concurrentPerform(iterations: min(threads, count)) { _ in
-                while true {
-                    let piece = next.add(1, ordering: .relaxed).oldValue
-                    guard piece < count else { return }
-                    work(piece)
-                }
-            }
-        }
+        guard let workers, count > 1 else { return (0..<count).forEach(work) }
+        workers.forEach(count, work)
     }
 
     /// Does what is done to each row by itself, some rows at a time.
@@ -69,6 +67,12 @@ public enum InstructionSet: String, Sendable, CaseIterable {
     case baseline
     case avx2
     case avx512
+
+    /// The best of this machine.
+    public static var best: InstructionSet {
+        let best = rwkv_best_instruction_set()
+        return allCases.first { $0.kernels == best } ?? .baseline
+    }
 
     fileprivate var kernels: rwkv_instruction_set {
         switch self {

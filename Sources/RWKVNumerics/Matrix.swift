@@ -21,7 +21,10 @@ public final class Matrix<Element: Real> {
     public init(rows: Int, columns: Int) {
         self.rows = rows
         self.columns = columns
-        elements = .allocate(capacity: max(1, rows * columns))
+        // Reading across two cache lines takes twice as long.
+        let bytes = UnsafeMutableRawPointer.allocate(
+            byteCount: max(1, rows * columns) * MemoryLayout<Element>.stride, alignment: cacheLine)
+        elements = bytes.bindMemory(to: Element.self, capacity: max(1, rows * columns))
     }
 
     /// A matrix of numbers given row by row.
@@ -72,6 +75,9 @@ public final class Matrix<Element: Real> {
         return part
     }
 }
+
+/// Bytes that processors read together.
+let cacheLine = 64
 
 extension Array where Element: Real {
     /// Puts a matrix's rows behind the numbers that are there.

@@ -1,3 +1,4 @@
+import CRWKVKernels
 import Glibc
 
 /// OpenBLAS' matrix products, one thread each.
@@ -41,6 +42,8 @@ enum OpenBLAS {
         ) -> Void
 
     private static let functions: (single: SinglePrecision, double: DoublePrecision)? = {
+        // It reads that when it is loaded, and there is no other way to say it.
+        if let core = rwkv_openblas_core() { setenv("OPENBLAS_CORETYPE", core, 1) }
         guard let library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL),
             let single = dlsym(library, "cblas_sgemm"), let double = dlsym(library, "cblas_dgemm"),
             let setThreads = dlsym(library, "openblas_set_num_threads")

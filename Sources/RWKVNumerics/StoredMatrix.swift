@@ -40,7 +40,7 @@ public struct StoredMatrix: @unchecked Sendable {
 
 extension rwkv_element {
     /// Bytes of a floating-point number.
-    var size: Int {
+    package var size: Int {
         switch self {
         case RWKV_ELEMENT_F64: 8
         case RWKV_ELEMENT_F32: 4
@@ -50,6 +50,11 @@ extension rwkv_element {
 }
 
 extension StoredMatrix {
+    /// As they stand in the file; theirs as long as the matrix is.
+    package var bytes: UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: elements, count: inputs * outputs * element.size)
+    }
+
     /// All numbers in the order in which they stand.
     public func numbers<Element: Real>() -> [Element] {
         let count = inputs * outputs

@@ -20,6 +20,11 @@ public struct WKV7Inputs<Numbers> {
         (self.r, self.w, self.k, self.v, self.removal, self.iclr) = (r, w, k, v, removal, iclr)
     }
 
+    /// What becomes of each.
+    package func map<Others>(_ other: (Numbers) -> Others) -> WKV7Inputs<Others> {
+        .init(r: other(r), w: other(w), k: other(k), v: other(v), removal: other(removal), iclr: other(iclr))
+    }
+
     fileprivate var all: [Numbers] { [r, w, k, v, removal, iclr] }
 }
 
@@ -80,7 +85,8 @@ extension Kernels {
             forEach(sequences * heads) { piece in
                 let start = piece / heads * length * columns + piece % heads * size
                 let part = inputs.map { $0 + start * element.size }
-                withUnsafeTemporaryAllocation(of: Element.self, capacity: room) { scratch in
+                withUnsafeTemporaryAllocation(byteCount: room * MemoryLayout<Element>.stride, alignment: cacheLine) {
+                    scratch in
                     functions.wkv7(
                         element, part[0], part[1], part[2], part[3], part[4], part[5], length, columns, size,
                         states + piece * size * size, scratch.baseAddress, y.elements + start)

@@ -15,10 +15,11 @@ struct RWKVCkpt: ParsableCommand {
             rwkv-ckpt convert Qwen3-8B --plan plan.json -o student
             rwkv-ckpt logits student --tokens-file tokens.json -o logits.safetensors
             rwkv-ckpt verify Qwen3-8B student --report
+            rwkv-ckpt bench forward student
             rwkv-ckpt <command> --help
             """,
         version: "\(version) (\(instructionSet))",
-        subcommands: [Inspect.self, Diff.self, Plan.self, Convert.self, Logits.self, Verify.self])
+        subcommands: [Inspect.self, Diff.self, Plan.self, Convert.self, Logits.self, Verify.self, Bench.self])
 
     /// The tool's own.
     static let version = "0.1.0"

@@ -70,8 +70,12 @@ typedef struct {
     // y += factor x
     void (*add_scaled)(float factor, const float *x, float *y, size_t count);
     // makes the rows of `length` from number `start` to before `end` orthogonal to all in front of them and of length one, those in
-    // front of `start` being so already; end <= length
+    // front of `start` being so already; end <= length; the bits of what is not finite are anybody's
     void (*orthonormalise)(double *rows, size_t start, size_t end, size_t length);
+    // multiplies and adds fp32 numbers in registers, as fast as it goes; gives how many operations that were
+    double (*multiply_add)(size_t rounds);
+    // reads bytes, and does nothing with them
+    void (*read)(const void *bytes, size_t count);
 } rwkv_kernels;
 
 // In order of preference, the last the best; a baseline is there on every machine.
@@ -94,8 +98,27 @@ uint32_t rwkv_crc32(uint32_t crc, const void *bytes, size_t count);
 double rwkv_exp(double x);
 double rwkv_log(double x);
 
-// The same bits on every machine; within 2^-52 for |x| <= 2^20.
+// The same bits on every machine; within 2^-52 for |x| <= 2^20, and not a number beyond 2^62.
 void rwkv_sine_cosine(double x, double *sine, double *cosine);
+
+// The recurrence of RWKV-7 one number at a time, for one head: as wkv7 of a layer's kernels, but for the state, which is [value][key].
+// Made for comparison: compiled so that it stays as it is written.
+void rwkv_plain_wkv7(
+    const float *r, const float *w, const float *k, const float *v, const float *kk, const float *a, size_t rows, size_t stride,
+    size_t size, float *state, float *y);
+
+// y[output] = sum over inputs of weight[output][input] x[input], one number at a time; for comparison.
+void rwkv_plain_product(const float *weight, size_t inputs, size_t outputs, const float *x, float *y);
+
+// Tells the processor that this is one of many looks at what another thread will change.
+static inline void rwkv_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+// The name of the kernels with which OpenBLAS is fastest on this processor; NULL where those of its choice are.
+const char *rwkv_openblas_core(void);
 
 // How many processors this process may run on; at least one.
 int rwkv_available_processors(void);

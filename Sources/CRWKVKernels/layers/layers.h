@@ -47,10 +47,10 @@
     DO(add_bonus, (const void *r, const void *k, const void *bonus, const void *v, size_t rows, size_t heads, size_t size, void *y), \
        (r, k, bonus, v, rows, heads, size, y))
 
-// Floats of a state that are computed together: with their three sums they fill the registers.
-#define VALUES_baseline 32
-#define VALUES_avx2 32
-#define VALUES_avx512 64
+// Bytes of a state that are computed together: with their sums they fill the registers.
+#define STATE_BYTES_baseline 128
+#define STATE_BYTES_avx2 128
+#define STATE_BYTES_avx512 256
 #define FUNCTION(KERNEL, SUFFIX) NAME(KERNEL##_##SUFFIX)
 #define ENTRY_baseline(KERNEL, PARAMETERS, NAMES) static void FUNCTION(KERNEL, baseline) PARAMETERS { NAME(KERNEL) NAMES; }
 #define ENTRY_avx2(KERNEL, PARAMETERS, NAMES) TARGET_AVX2 static void FUNCTION(KERNEL, avx2) PARAMETERS { NAME(KERNEL) NAMES; }
@@ -64,7 +64,7 @@
     TARGET static void FUNCTION(wkv7, SUFFIX)(                                                               \
         rwkv_element element, const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a, \
         size_t rows, size_t stride, size_t size, void *state, void *scratch, void *y) {                      \
-        NAME(wkv7)(element, r, w, k, v, kk, a, rows, stride, size, state, scratch, y, VALUES_##SUFFIX * 4 / (int)sizeof(REAL)); \
+        NAME(wkv7)(element, r, w, k, v, kk, a, rows, stride, size, state, scratch, y, STATE_BYTES_##SUFFIX / (int)(LANES * sizeof(REAL))); \
     }                                                                                                        \
     const rwkv_layer_kernels TABLE(NAME(SUFFIX)) = {                                                         \
         FOR_EACH_LAYER_KERNEL(FIELD_##SUFFIX).all_finite = FUNCTION(all_finite, SUFFIX),                     \
@@ -73,9 +73,9 @@ FOR_EACH_INSTRUCTION_SET(KERNELS)
 
 #undef FOR_EACH_LAYER_KERNEL
 #undef FUNCTION
-#undef VALUES_baseline
-#undef VALUES_avx2
-#undef VALUES_avx512
+#undef STATE_BYTES_baseline
+#undef STATE_BYTES_avx2
+#undef STATE_BYTES_avx512
 #undef ENTRY_baseline
 #undef ENTRY_avx2
 #undef ENTRY_avx512

@@ -2,8 +2,8 @@
 
 #ifndef RWKV_WKV7
 #define RWKV_WKV7
-// At most so many values of the state are computed together.
-#define VALUES 64
+// At most so many times LANES values of the state are computed together.
+#define MOST_PARTS 4
 // For fewer rows than this, parts of the state are not brought together.
 #define FEW_ROWS 8
 // Rows lie pages apart, which processors do not foresee: each is asked for some rows ahead.
@@ -32,14 +32,17 @@ ALWAYS_INLINE void restore_denormals(unsigned mode) {
 }
 #endif
 
-// One pass over `width` values of the state for each row: what the next row removes is summed while the state is at hand. Values do
-// not depend on each other. `pitch` numbers lie between the state's keys; `replaced` has room for `size`.
+// One pass over some values of the state for each row: what the next row removes is summed while the state is at hand. Values do not
+// depend on each other. `parts` times LANES values, of which `values` are there, and `pitch` numbers lie between the state's keys;
+// `replaced` has room for `size`.
 ALWAYS_INLINE void NAME(wkv7_values)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
-    size_t size, REAL *state, size_t pitch, REAL *replaced, REAL *y, size_t y_stride, const int width) {
-    REAL removed[VALUES] = {0};
+    size_t size, REAL *state, size_t pitch, REAL *replaced, REAL *y, size_t y_stride, const int parts, const size_t values) {
+    NAME(lanes) removed[MOST_PARTS];
+    for (int part = 0; part < parts; part++) removed[part] = (NAME(lanes)){0};
     for (size_t j = 0; j < size; j++)
-        for (int lane = 0; lane < width; lane++) removed[lane] += state[j * pitch + lane] * kk[j];
+        for (int part = 0; part < parts; part++)
+            removed[part] += *(const NAME(lanes) *)(state + j * pitch + part * LANES) * kk[j];
     for (size_t row = 0; row < rows; row++) {
         if (row + ROWS_AHEAD < rows) {
             PREFETCH(r, size)
@@ -47,23 +50,30 @@ ALWAYS_INLINE void NAME(wkv7_values)(
             PREFETCH(k, size)
             PREFETCH(kk, size)
             PREFETCH(a, size)
-            PREFETCH(v, width)
+            PREFETCH(v, values)
         }
         const REAL *next = row + 1 < rows ? kk + stride : kk;
         for (size_t j = 0; j < size; j++) replaced[j] = kk[j] * a[j];
-        REAL value[VALUES], sums[VALUES] = {0}, removed_next[VALUES] = {0};
-        for (int lane = 0; lane < width; lane++) value[lane] = v[lane];
+        NAME(lanes) value[MOST_PARTS], sums[MOST_PARTS], removed_next[MOST_PARTS];
+        for (int part = 0; part < parts; part++) {
+            value[part] = values < LANES ? NAME(last)(v, values) : *(const NAME(lanes) *)(v + part * LANES);
+            sums[part] = removed_next[part] = (NAME(lanes)){0};
+        }
         REAL *own = state;
         for (size_t j = 0; j < size; j++, own += pitch) {
             const REAL w_j = w[j], replaced_j = replaced[j], k_j = k[j], r_j = r[j], next_j = next[j];
-            for (int lane = 0; lane < width; lane++) {
-                const REAL new = own[lane] * w_j - removed[lane] * replaced_j + value[lane] * k_j;
-                own[lane] = new;
-                sums[lane] += new * r_j;
-                removed_next[lane] += new * next_j;
+            for (int part = 0; part < parts; part++) {
+                NAME(lanes) *place = (NAME(lanes) *)(own + part * LANES);
+                const NAME(lanes) new = *place * w_j - removed[part] * replaced_j + value[part] * k_j;
+                *place = new;
+                sums[part] += new * r_j;
+                removed_next[part] += new * next_j;
             }
         }
-        for (int lane = 0; lane < width; lane++) y[lane] = sums[lane], removed[lane] = removed_next[lane];
+        for (int part = 0; part < parts; part++) {
+            memcpy(y + part * LANES, &sums[part], (values < LANES ? values : LANES) * sizeof *y);
+            removed[part] = removed_next[part];
+        }
         r += stride, w += stride, k += stride, v += stride, kk += stride, a += stride, y += y_stride;
     }
 }
@@ -71,56 +81,60 @@ ALWAYS_INLINE void NAME(wkv7_values)(
 // The same with that part of the state brought together, so that it fills a first-level cache evenly.
 ALWAYS_INLINE void NAME(wkv7_block)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
-    size_t size, REAL *state, REAL *scratch, REAL *y, size_t y_stride, const int width) {
-    REAL *replaced = scratch, *part = scratch + size;
-    if (rows < FEW_ROWS) {
-        NAME(wkv7_values)(r, w, k, v, kk, a, rows, stride, size, state, size, replaced, y, y_stride, width);
+    size_t size, REAL *state, REAL *scratch, REAL *y, size_t y_stride, const int parts, const size_t values) {
+    REAL *replaced = scratch, *together = scratch + size;
+    const size_t width = (size_t)parts * LANES;
+    if (rows < FEW_ROWS && values >= LANES) {
+        NAME(wkv7_values)(r, w, k, v, kk, a, rows, stride, size, state, size, replaced, y, y_stride, parts, values);
         return;
     }
-    for (size_t j = 0; j < size; j++) memcpy(part + j * width, state + j * size, width * sizeof *state);
-    NAME(wkv7_values)(r, w, k, v, kk, a, rows, stride, size, part, width, replaced, y, y_stride, width);
-    for (size_t j = 0; j < size; j++) memcpy(state + j * size, part + j * width, width * sizeof *state);
+    for (size_t j = 0; j < size; j++) {
+        if (values < LANES) memset(together + j * width, 0, width * sizeof *state);
+        memcpy(together + j * width, state + j * size, values * sizeof *state);
+    }
+    NAME(wkv7_values)(r, w, k, v, kk, a, rows, stride, size, together, width, replaced, y, y_stride, parts, values);
+    for (size_t j = 0; j < size; j++) memcpy(state + j * size, together + j * width, values * sizeof *state);
 }
 
-// `widest` values at a time, as many as keep their sums in registers.
+// At most `most` times LANES values at a time, as many as keep their sums in registers.
 ALWAYS_INLINE void NAME(wkv7_rows)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
-    size_t size, REAL *state, REAL *scratch, REAL *y, size_t y_stride, const int widest) {
+    size_t size, REAL *state, REAL *scratch, REAL *y, size_t y_stride, const int most) {
     size_t start = 0;
-#define BLOCK(WIDTH)                                                                                         \
-    NAME(wkv7_block)(r, w, k, v + start, kk, a, rows, stride, size, state + start, scratch, y + start, y_stride, WIDTH)
-#define BLOCKS(WIDTH) for (; widest >= (WIDTH) && start + (WIDTH) <= size; start += (WIDTH)) BLOCK(WIDTH);
-    BLOCKS(64)
-    BLOCKS(32)
-    BLOCKS(16)
-    if (start < size) BLOCK((int)(size - start));
+#define BLOCK(PARTS, VALUES)                                                                                 \
+    NAME(wkv7_block)(r, w, k, v + start, kk, a, rows, stride, size, state + start, scratch, y + start, y_stride, PARTS, VALUES)
+#define BLOCKS(PARTS)                                                                                        \
+    for (; most >= (PARTS) && start + (PARTS)*LANES <= size; start += (PARTS)*LANES) BLOCK(PARTS, (PARTS)*LANES);
+    BLOCKS(4)
+    BLOCKS(2)
+    BLOCKS(1)
+    if (start < size) BLOCK(1, size - start);
 #undef BLOCKS
 #undef BLOCK
 }
 
 ALWAYS_INLINE void NAME(wkv7)(
     rwkv_element element, const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a, size_t rows,
-    size_t stride, size_t size, REAL *state, REAL *scratch, REAL *y, const int widest) {
+    size_t stride, size_t size, REAL *state, REAL *scratch, REAL *y, const int most) {
     const int is_real = element == (REAL_IS_DOUBLE ? RWKV_ELEMENT_F64 : RWKV_ELEMENT_F32);
-    const char *inputs[] = {r, w, k, v, kk, a};
+    const void *const inputs[] = {r, w, k, v, kk, a};
     for (size_t start = 0; start < rows; start += RWKV_WKV7_ROWS) {
         const size_t count = rows - start < RWKV_WKV7_ROWS ? rows - start : RWKV_WKV7_ROWS;
         const REAL *parts[6];
         REAL *room = scratch;
         for (int i = 0; i < 6; i++) {
-            parts[i] = (const REAL *)inputs[i];
-            if (!is_real) {
-                NAME(widen)(element, inputs[i], stride, count, size, room);
-                parts[i] = room;
-                room += count * size;
-            }
-            inputs[i] += count * stride * element_size(element);
+            const void *rows_of_input = (const char *)inputs[i] + start * stride * element_size(element);
+            parts[i] = rows_of_input;
+            if (is_real) continue;
+            NAME(widen)(element, rows_of_input, stride, count, size, room);
+            parts[i] = room;
+            room += count * size;
         }
         // Behind the widening, which makes numbers of denormal halves.
         const unsigned mode = flush_denormals();
         NAME(wkv7_rows)(
             parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], count, is_real ? stride : size, size, state, room,
-            y + start * stride, stride, widest);
+            y + start * stride, stride, most);
         restore_denormals(mode);
     }
 }

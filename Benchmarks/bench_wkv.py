@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""Times RWKV-7's recurrence, WKV-7 in F32, beside ggml's operator and three forms of it in PyTorch, in one run.
+
+    swift build -c release
+    python3 -m venv VENV && VENV/bin/pip install torch numpy
+    CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" VENV/bin/pip install --no-binary llama-cpp-python llama-cpp-python
+    VENV/bin/python Benchmarks/bench_wkv.py [--tool TOOL] [--rounds 5] [--runs 20] [--threads 1]
+    VENV/bin/python Benchmarks/bench_wkv.py --peer ggml --heads 12 --head-size 64
+
+A sequence of 1024 tokens, in 12 heads of 64 and in 6 of 128. Whole processes, A B C D A B C D ..., each warmed up inside, the times taken
+around the calls: the process' CPU time. With two threads wall time, and ggml alone, whose operator has threads; they want the machine to
+themselves, as they wait for one another without giving way. The peers share their inputs and check themselves against float64
+first; ours makes inputs of the same kind. --peer is the peer alone, as the rounds start it.
+"""
+
+import argparse
+import ctypes
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's threads go on turning after a product, which would be in the CPU time of what follows.
+import numpy as np
+
+TOKENS, SHAPES = 1024, [(12, 64), (6, 128)]
+FLOP = 9  # Of one token and head, times the square of its size: S a, S w + u b + v k, S r.
+WANTED = {"name": "wkv7", "dtype": "F32"}
+
+
+def inputs(heads, size):
+    """r, w, k, v, a, b of the tokens. S takes w to its columns, then a b and v k: a is the removal key, negative, b the same times its rate."""
+    random = np.random.default_rng(0)
+    normal = lambda: random.standard_normal((TOKENS, heads, size))
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))
+    removal = normal()
+    removal /= np.linalg.norm(removal, axis=-1, keepdims=True)
+    decay = np.exp(-math.exp(-0.5) * sigmoid(normal()))
+    values = normal() / math.sqrt(size), decay, normal() / math.sqrt(size), normal(), -removal, removal * sigmoid(normal())
+    return [value.astype(np.float32) for value in values]
+
+
+def reference(inputs):
+    r, w, k, v, a, b = (x.astype(np.float64) for x in inputs)
+    state, out = np.zeros((*r.shape[1:], r.shape[2])), np.empty_like(r)
+    for t in range(TOKENS):
+        u = state @ a[t][..., None]
+        state = state * w[t][:, None] + u * b[t][:, None] + v[t][..., None] * k[t][:, None]
+        out[t] = (state @ r[t][..., None])[..., 0]
+    return out, state
+
+
+# Peers: each makes of the inputs a call that gives back what comes out and the last state.
+
+
+class Parameters(ctypes.Structure):
+    _fields_ = [("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool)]
+
+
+def ggml_library():
+    directory, pointer = importlib.util.find_spec("llama_cpp").submodule_search_locations[0], ctypes.c_void_p
+    library = ctypes.CDLL(f"{directory}/lib/libggml-cpu.so")  # libggml-base comes with it.
+    for name, result, *arguments in [
+        ("init", pointer, Parameters), ("new_tensor_3d", pointer, pointer, ctypes.c_int, *[ctypes.c_int64] * 3), ("get_data", pointer, pointer),
+        ("rwkv_wkv7", pointer, *[pointer] * 8), ("new_graph", pointer, pointer), ("build_forward_expand", None, pointer, pointer),
+        ("backend_cpu_init", pointer), ("backend_cpu_set_n_threads", None, pointer, ctypes.c_int), ("version", ctypes.c_char_p),
+        ("backend_alloc_ctx_tensors", pointer, pointer, pointer), ("backend_graph_compute", ctypes.c_int, pointer, pointer),
+    ]:
+        function = getattr(library, f"ggml_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def ggml(inputs, threads):
+    library = ggml_library()
+    context, backend = library.ggml_init(Parameters(1 << 20, None, True)), library.ggml_backend_cpu_init()
+    library.ggml_backend_cpu_set_n_threads(backend, threads)
+    heads, size = inputs[0].shape[1:]
+    state = np.zeros((heads, size, size), np.float32)
+    tensors = [library.ggml_new_tensor_3d(context, 0, size, heads, TOKENS) for _ in inputs]
+    tensors.append(library.ggml_new_tensor_3d(context, 0, state.size, 1, 1))
+    result, graph = library.ggml_rwkv_wkv7(context, *tensors), library.ggml_new_graph(context)
+    library.ggml_build_forward_expand(graph, result)
+    library.ggml_backend_alloc_ctx_tensors(context, backend)
+    for tensor, values in zip(tensors, [*inputs, state]):
+        ctypes.memmove(library.ggml_get_data(tensor), values.ctypes.data, values.nbytes)
+    memory = (ctypes.c_float * (inputs[0].size + state.size)).from_address(library.ggml_get_data(result))
+    memory = np.frombuffer(memory, np.float32)  # The state lies behind the output.
+    out, state = memory[:inputs[0].size].reshape(inputs[0].shape), memory[inputs[0].size:].reshape(state.shape)
+
+    def call():
+        if library.ggml_backend_graph_compute(backend, graph) != 0:
+            sys.exit("ggml could not compute the graph")
+        return out, state
+
+    return call, f"ggml {library.ggml_version().decode()} of llama-cpp-python {importlib.metadata.version('llama-cpp-python')}"
+
+
+def torch_inputs(inputs):
+    import torch
+
+    torch.set_num_threads(1)
+    return torch, [torch.from_numpy(x).clone() for x in inputs]  # Where NumPy puts them is not aligned.
+
+
+def loop(inputs, _):
+    """Token by token, as it is written: a matrix and a vector, the decay and two outer products, a matrix and a vector."""
+    torch, inputs = torch_inputs(inputs)
+
+    def call():
+        r, w, k, v, a, b = inputs
+        state, out = torch.zeros(*r.shape[1:], r.shape[2]), torch.empty_like(r)
+        for t in range(TOKENS):
+            removed = state @ a[t].unsqueeze(-1)
+            state = state * w[t].unsqueeze(-2) + removed @ b[t].unsqueeze(-2) + v[t].unsqueeze(-1) @ k[t].unsqueeze(-2)
+            out[t] = (state @ r[t].unsqueeze(-1)).squeeze(-1)
+        return out, state
+
+    return call, f"torch {torch.__version__}"
+
+
+def best_loop(inputs, _):
+    """Token by token, as fast as we could make it. The state is kept transposed: a row times a matrix is three times as fast in bmm as a matrix times a column."""
+    torch, inputs = torch_inputs(inputs)
+
+    def call():
+        r, w, k, v, a, b = inputs
+        state, out = torch.zeros(*r.shape[1:], r.shape[2]), torch.empty_like(r)
+        columns, rows = lambda x: x.unsqueeze(-1).unbind(), lambda x: x.unsqueeze(-2).unbind()
+        # u and v in one matrix of two rows, so that both outer products are one pass over the state.
+        uv = torch.stack([torch.empty_like(v), v], -2)
+        for r_t, w_t, a_t, bk_t, uv_t, out_t in zip(rows(r), columns(w), rows(a), torch.stack([b, k], -1).unbind(), uv.unbind(), rows(out)):
+            uv_t[:, :1] = torch.bmm(a_t, state)
+            state.mul_(w_t).baddbmm_(bk_t, uv_t)
+            torch.bmm(r_t, state, out=out_t)
+        return out, state.mT
+
+    return call, f"torch {torch.__version__}"
+
+
+def chunks(inputs, _, chunk=16, group=4):
+    """Chunks of 16 are the fastest of 16, 32 and 64; four of them at once, that what they make stays in the second cache.
+
+    With W the product of a chunk's decays up to a token, the state divided by W only gathers u (b / W) and v (k / W). So what the tokens of
+    a chunk do to one another is in the products of a W and r W with b / W and k / W below the diagonal, and u is a triangular solve.
+    """
+    torch, inputs = torch_inputs(inputs)
+    below = torch.cat([torch.ones(chunk, chunk).tril(-1).repeat(1, 2), torch.ones(chunk, chunk).tril().repeat(1, 2)])
+    one = torch.eye(chunk)
+
+    def call():
+        heads, size = inputs[0].shape[1:]
+        state, out = torch.zeros(heads, size, size), torch.empty_like(inputs[0])
+        split = lambda x: x.view(-1, chunk, heads, size).transpose(1, 2).split(group)
+        for r, w, k, v, a, b, y in zip(*map(split, (*inputs, out))):
+            decay = w.cumprod(2)
+            last = decay[:, :, -1, :, None]
+            ar, bk = torch.cat([a * (decay / w), r * decay], 2), torch.cat([b / decay, k / decay], 2).mT
+            products = (ar @ bk).mul_(below)
+            inside, across = products[:, :, :chunk], products[:, :, chunk:]
+            unit = one.expand(len(r), heads, chunk, chunk)
+            inverse = torch.linalg.solve_triangular(unit - inside[..., :chunk], unit, upper=False, unitriangular=True)
+            a, r = inverse @ ar[:, :, :chunk], ar[:, :, chunk:]
+            uv = torch.cat([(inverse @ inside[..., chunk:]) @ v, v], 2)
+            for a_c, r_c, across_c, uv_c, last_c, bk_c, y_c in zip(a, r, across, uv, last, bk * last, y):
+                uv_c[:, :chunk] += torch.bmm(a_c, state)
+                y_c.copy_(torch.bmm(r_c, state).baddbmm_(across_c, uv_c))
+                state.mul_(last_c).baddbmm_(bk_c, uv_c)
+        return out, state.mT
+
+    return call, f"torch {torch.__version__}"
+
+
+PEERS = {"ggml": ggml, "loop": loop, "best loop": best_loop, "chunks": chunks}
+
+
+def peer(options):
+    values = inputs(options.heads, options.head_size)
+    call, name = PEERS[options.peer](values, options.threads)
+    if options.peer != "ggml":
+        import torch
+
+        call = torch.inference_mode()(call)
+    error = max(np.linalg.norm(np.asarray(x) - y) / np.linalg.norm(y) for x, y in zip(call(), reference(values)))
+    if not error < 1e-5:
+        sys.exit(f"{options.peer} is wrong: relative error {error}")
+    times = []
+    for _ in range(2 + options.runs):
+        cpu, wall = time.process_time(), time.perf_counter()
+        call()
+        times.append((time.process_time() - cpu, time.perf_counter() - wall))
+    cpu, wall = zip(*times[2:])
+    print(json.dumps({"measurements": [WANTED | {"cpu_seconds": cpu, "wall_seconds": wall}], "name": name, "error": error}))
+
+
+# Rounds.
+
+
+def measure(command, clock):
+    """The report, and the median of its seconds."""
+    result = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if result.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}: {result.returncode}\n{result.stderr}")
+    report = json.loads(result.stdout)
+    entry = next(entry for entry in report["measurements"] if WANTED.items() <= entry.items())
+    return report | {"seconds": statistics.median(entry[f"{clock}_seconds"])}
+
+
+def compare(options, heads, size):
+    shape = ["--heads", heads, "--head-size", size, "--threads", options.threads, "--runs", options.runs]
+    clock, peers = ("cpu", PEERS) if options.threads == 1 else ("wall", ["ggml"])
+    commands = {"ours": [options.tool, "bench", "wkv", *shape, "--tokens", TOKENS, "--json"]}
+    commands |= {name: [sys.executable, __file__, "--peer", name, *shape] for name in peers}
+    load = os.getloadavg()[0]
+    rounds = [{name: measure(command, clock) for name, command in commands.items()} for _ in range(options.rounds)]
+    versions = ", ".join(dict.fromkeys(rounds[0][name]["name"] for name in peers))
+    print(f"\n{heads} heads of {size}, {TOKENS} tokens, {options.threads} thread{'s' * (options.threads > 1)}: median of {options.rounds} rounds of "
+          f"{options.runs} calls, {clock} time; {versions}; load {load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end, "
+          f"{os.cpu_count()} processors")
+    print(f"  {'':10} {'a call':>11} {'GFLOP/s':>9} {'tokens/s':>10}   peer / ours")
+    for name in commands:
+        seconds, ratios = statistics.median(r[name]["seconds"] for r in rounds), [r[name]["seconds"] / r["ours"]["seconds"] for r in rounds]
+        print(f"  {name:10} {seconds * 1e3:8.3f} ms {FLOP * size**2 * heads * TOKENS / seconds / 1e9:9.1f} {TOKENS / seconds:10.0f}   "
+              f"x{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--tool", default=pathlib.Path(__file__).resolve().parents[1] / ".build/release/rwkv-ckpt", type=pathlib.Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=20, help="calls of a process")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--peer", choices=PEERS)
+    parser.add_argument("--heads", type=int, default=12, help="of a peer")
+    parser.add_argument("--head-size", type=int, default=64, help="of a peer")
+    options = parser.parse_args()
+    options.tool = options.tool.resolve()
+    if options.peer:
+        peer(options)
+    else:
+        for heads, size in SHAPES:
+            compare(options, heads, size)
+
+
+main()

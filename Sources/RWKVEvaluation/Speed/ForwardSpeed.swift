@@ -1,0 +1,92 @@
+import CRWKVKernels
+public import CheckpointFiles
+import ModelFamilies
+public import RWKVInference
+import RWKVLayers
+public import RWKVNumerics
+
+extension SpeedMeasurements {
+    /// A model's forward pass: a prompt with the logits of its last token, and single tokens after a short one.
+    ///
+    /// The peak of memory is that of the weights that each single token reads.
+    ///
+    /// - Parameters:
+    ///   - model: that runs.
+    ///   - tokens: how long the prompt is.
+    ///   - runs: how often the prompt is timed; single tokens ten times as often.
+    ///   - kernels: that are to be measured.
+    ///   - progress: is told of each token, and can stop the work.
+    /// - Returns: what was measured.
+    /// - Throws: ``CheckpointError``, as the model does, or of category `cancelled`.
+    public static func ofForward(
+        _ model: Model<Float>, tokens: Int, runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress
+    ) throws(CheckpointError) -> SpeedMeasurements {
+        let (shortPrompt, singleTokens) = (16, 10 * runs)
+        var random = SplitMix64(seed: 0)
+        let prompt = (0..<max(tokens, shortPrompt + singleTokens)).map { _ in
+            Int(random.next() % UInt64(model.vocabulary))
+        }
+        let all = (runs + 1) * tokens + shortPrompt + singleTokens
+        func run(_ tokens: ArraySlice<Int>, _ state: inout Model<Float>.State) throws(CheckpointError) {
+            let hidden = try model.hidden(Array(tokens), &state, kernels, progress: progress)
+            _ = try model.logits(hidden.rows(hidden.rows - 1..<hidden.rows), kernels)
+            progress.advance(by: tokens.count, of: all)
+        }
+        let weights = (model.layers.flatMap(\.matrices) + [model.head]).map(\.bytes)
+        let bytes = Double(weights.reduce(0) { $0 + $1.count })
+        var (prefill, single, peaks) = (Timings(), Timings(), MachinePeaks())
+        for round in 0...runs {
+            var state = model.start(length: tokens)
+            // The first brings the file into memory.
+            if round == 0 {
+                try run(prompt[0..<tokens], &state)
+            } else {
+                try prefill.time { () throws(CheckpointError) in try run(prompt[0..<tokens], &state) }
+                peaks.lookAtArithmetic(kernels)
+            }
+        }
+        var state = model.start(length: shortPrompt + singleTokens)
+        try run(prompt[0..<shortPrompt], &state)
+        for place in shortPrompt..<shortPrompt + singleTokens {
+            try single.time { () throws(CheckpointError) in try run(prompt[place..<place + 1], &state) }
+            if place % 2 == 0 { peaks.lookAtMemory(weights, kernels) }
+        }
+        let dtype = model.checkpoint.dtypeTotals.first?.dtype.rawValue ?? ""
+        let measurements = [
+            SpeedMeasurement(
+                subject: .prefill, dtype: dtype, tokens: tokens, timings: prefill,
+                operations: model.operations(tokens: tokens, past: 0), bytes: bytes),
+            SpeedMeasurement(
+                subject: .token, dtype: dtype, tokens: 1, timings: single,
+                operations: model.operations(tokens: 1, past: shortPrompt + singleTokens / 2), bytes: bytes),
+        ]
+        return withExtendedLifetime(model) {
+            SpeedMeasurements(kernels, peaks, plainOperationsPerSecond: plainOperationsPerSecond(), measurements)
+        }
+    }
+
+    /// Of a matrix and a vector that fit into a second-level cache.
+    private static func plainOperationsPerSecond() -> Double {
+        let size = 384
+        let (weight, x) = ([Float](repeating: 0.5, count: size * size), [Float](repeating: 0.5, count: size))
+        var y = x
+        var timings = Timings()
+        for _ in 0..<9 { timings.time { for _ in 0..<8 { rwkv_plain_product(weight, size, size, x, &y) } } }
+        return Double(8 * 2 * size * size) / timings.median(threads: 1)
+    }
+}
+
+extension Model {
+    /// Floating-point operations of tokens that follow `past` others: matrix products, attention, recurrences, and the last one's logits.
+    fileprivate func operations(tokens: Int, past: Int) -> Double {
+        let products = layers.flatMap(\.matrices).reduce(0.0) { $0 + 2 * Double($1.inputs * $1.outputs) }
+        let (heads, size) = (
+            Double(description.dimensions[.heads] ?? 0), Double(description.dimensions[.headSize] ?? 0)
+        )
+        let mixing = description.layers.reduce(0.0) { sum, kind in
+            // Each token sees half of the prompt, on average; the recurrence has nine operations for a number of the state.
+            sum + heads * size * (kind == .rwkv7 ? 9 * size : 4 * (Double(past) + Double(tokens + 1) / 2))
+        }
+        return Double(tokens) * (products + mixing) + 2 * Double(head.inputs * head.outputs)
+    }
+}

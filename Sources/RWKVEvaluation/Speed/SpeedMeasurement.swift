@@ -1,0 +1,92 @@
+public import RWKVNumerics
+
+/// How fast something is.
+public struct SpeedMeasurement: Sendable {
+    /// What was measured.
+    public enum Subject: String, Sendable {
+        /// The recurrence of RWKV-7 over a sequence.
+        case wkv7
+        /// The same, a call for each token.
+        case wkv7Tokens = "wkv7_tokens"
+        /// A model over a prompt, with the last token's logits.
+        case prefill
+        /// A model over single tokens, with their logits.
+        case token
+    }
+
+    /// What was measured.
+    public let subject: Subject
+    /// The type of what it reads: `F32`.
+    public let dtype: String
+    /// How many tokens were computed each time.
+    public let tokens: Int
+    /// How long that took.
+    public let timings: Timings
+    /// Floating-point operations, each time.
+    public let operations: Double
+    /// Bytes that it has to read from memory, each time.
+    public let bytes: Double
+}
+
+/// What was measured in one run, beside what the machine can do and what a plain loop does.
+public struct SpeedMeasurements: Sendable {
+    /// Which kernels ran.
+    public let table: KernelTable
+    /// What they were compiled for.
+    public let instructionSet: InstructionSet
+    /// How many threads ran them.
+    public let threads: Int
+    /// The most fp32 operations a second.
+    public let peakOperationsPerSecond: Double
+    /// The most bytes a second that are read from memory.
+    public let peakBytesPerSecond: Double
+    /// Operations a second of a plain loop, one number at a time on one thread.
+    public let plainOperationsPerSecond: Double
+    /// One behind the other.
+    public let measurements: [SpeedMeasurement]
+
+    init(
+        _ kernels: Kernels<Float>, _ peaks: MachinePeaks, plainOperationsPerSecond: Double,
+        _ measurements: [SpeedMeasurement]
+    ) {
+        table = kernels.table
+        instructionSet = kernels.instructionSet
+        threads = kernels.threads
+        peakOperationsPerSecond = peaks.operations / peaks.multiplyingAdding.median(threads: threads)
+        peakBytesPerSecond = peaks.bytes / peaks.reading.median(threads: threads)
+        self.plainOperationsPerSecond = plainOperationsPerSecond
+        self.measurements = measurements
+    }
+
+    /// Seconds each time, by which speeds are computed.
+    public func seconds(_ measurement: SpeedMeasurement) -> Double { measurement.timings.median(threads: threads) }
+
+    /// Operations a second.
+    public func operationsPerSecond(_ measurement: SpeedMeasurement) -> Double {
+        measurement.operations / seconds(measurement)
+    }
+
+    /// Bytes a second.
+    public func bytesPerSecond(_ measurement: SpeedMeasurement) -> Double {
+        measurement.bytes / seconds(measurement)
+    }
+}
+
+/// What the machine can do at the most, looked at between other measurements: it changes with what else happens there.
+struct MachinePeaks {
+    private(set) var multiplyingAdding = Timings()
+    private(set) var reading = Timings()
+    /// Operations each time.
+    private(set) var operations = 0.0
+    /// Bytes each time.
+    private(set) var bytes = 0.0
+
+    mutating func lookAtArithmetic(_ kernels: Kernels<Float>) {
+        operations = kernels.multiplyAdd(&multiplyingAdding)
+    }
+
+    mutating func lookAtMemory(_ parts: [UnsafeRawBufferPointer], _ kernels: Kernels<Float>) {
+        bytes = Double(parts.reduce(0) { $0 + $1.count })
+        kernels.read(parts, &reading)
+    }
+}

@@ -1,0 +1,58 @@
+import CRWKVKernels
+public import CheckpointFiles
+public import ModelFamilies
+import RWKVInference
+import RWKVNumerics
+
+/// Models of random weights: as fast, or slow, as trained ones of the same sizes.
+public enum SyntheticModel {
+    /// Writes one into a file of safetensors.
+    ///
+    /// - Parameters:
+    ///   - description: of the model: its family, and all sizes.
+    ///   - dtype: of all weights: F32, F16 or BF16.
+    ///   - path: where the file is to be; there is none yet.
+    ///   - progress: is told of bytes, and can stop the work.
+    /// - Throws: ``CheckpointError``: `unsupported` where a size is not known, `cannotCreate`, `inputOutput`, `cancelled`.
+    public static func write(
+        _ description: ModelDescription, _ dtype: DType, to path: String, progress: WorkProgress
+    ) throws(CheckpointError) {
+        guard let layout = description.architecture.layouts.first, let element = dtype.kernelElement else {
+            throw CheckpointError(.unsupported, path: path, "weights are floating-point numbers", found: dtype.rawValue)
+        }
+        let cast = rwkv_kernels_for(rwkv_best_instruction_set()).pointee.cast
+        var tensors: [OutputTensor] = []
+        for tensor in description.tensors {
+            guard let shape = tensor.shape, let name = layout.name(of: tensor.role, layer: tensor.layer),
+                let output = try? OutputTensor(name: name, dtype: dtype, shape: layout.stored(shape, of: tensor.role))
+            else { throw CheckpointError(.unsupported, path: path, "a size of the model is not known") }
+            tensors.append(output)
+        }
+        let outline = try CheckpointOutline(tensors, container: .safetensors, name: path)
+        let file = try UnfinishedFile(path: path, replaces: false)
+        let writer = try CheckpointWriter(outline, into: file, isCompressed: false)
+        let total = tensors.reduce(0) { $0 + $1.byteCount }
+        let atOnce = 1 << 16
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: atOnce * element.size, alignment: 64)
+        defer { buffer.deallocate() }
+        var random = SplitMix64(seed: 0)
+        for (number, tensor) in tensors.enumerated() {
+            var output = try writer.begin(number)
+            // Matrices as small as initialisers make them, vectors near what norms and shares are.
+            let range: ClosedRange<Double> = tensor.shape.count == 2 ? -0.03...0.03 : 0.5...1
+            for part in (tensor.byteCount / element.size).parts(of: atOnce) {
+                try progress.check(path)
+                let values = part.map { _ in
+                    range.lowerBound + (range.upperBound - range.lowerBound) * Double(random.next() >> 11) * 0x1p-53
+                }
+                let bytes = UnsafeRawBufferPointer(rebasing: buffer[0..<part.count * element.size])
+                _ = cast?(RWKV_ELEMENT_F64, values, element, buffer.baseAddress, values.count, 0)
+                try output.append(bytes)
+                progress.advance(by: bytes.count, of: total)
+            }
+            _ = output.finish()
+        }
+        try writer.finish()
+        try file.commit()
+    }
+}

@@ -1,0 +1,114 @@
+import CRWKVKernels
+public import CheckpointFiles
+public import RWKVNumerics
+
+extension SpeedMeasurements {
+    /// The recurrence of RWKV-7: a sequence in each type, and single tokens.
+    ///
+    /// - Parameters:
+    ///   - heads: how many there are.
+    ///   - size: channels of a head.
+    ///   - tokens: how long the sequence is.
+    ///   - runs: how often each is timed.
+    ///   - kernels: that are to be measured.
+    ///   - progress: is told of each run, and can stop the work.
+    /// - Returns: what was measured.
+    /// - Throws: ``CheckpointError`` of category `cancelled`.
+    public static func ofWKV7(
+        heads: Int, size: Int, tokens: Int, runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress
+    ) throws(CheckpointError) -> SpeedMeasurements {
+        let types = [("F32", RWKV_ELEMENT_F32), ("BF16", RWKV_ELEMENT_BF16), ("F16", RWKV_ELEMENT_F16)]
+        let numbers = WKV7Numbers(channels: heads * size, size: size, tokens: tokens)
+        let empty = [Float](repeating: 0, count: heads * size * size)
+        let memory = [UInt8](repeating: 1, count: 1 << 28)
+        var peaks = MachinePeaks()
+        var measurements: [SpeedMeasurement] = []
+        func measure(
+            _ subject: SpeedMeasurement.Subject, _ dtype: (name: String, element: rwkv_element),
+            _ run: (inout [Float]) -> Void
+        ) throws(CheckpointError) {
+            var timings = Timings()
+            var state = empty
+            run(&state)
+            for _ in 0..<runs {
+                try progress.check("bench")
+                state = empty
+                timings.time { run(&state) }
+                peaks.lookAtArithmetic(kernels)
+                progress.advance(by: 1, of: (types.count + 1) * runs)
+            }
+            // Six inputs and an output.
+            let bytes = heads * size * tokens * (6 * dtype.element.size + 4)
+            measurements.append(
+                SpeedMeasurement(
+                    subject: subject, dtype: dtype.name, tokens: tokens, timings: timings,
+                    operations: 9 * Double(heads * size * size * tokens), bytes: Double(bytes)))
+        }
+        for type in types {
+            let stored = numbers.stored(type.1)
+            try measure(.wkv7, type) { _ = kernels.wkv7(stored, size: size, state: &$0) }
+        }
+        let single = (0..<tokens).map { numbers.token($0) }
+        try measure(.wkv7Tokens, types[0]) { for token in single { _ = kernels.wkv7(token, size: size, state: &$0) } }
+        for _ in 0..<runs { memory.withUnsafeBytes { peaks.lookAtMemory([$0], kernels) } }
+        return SpeedMeasurements(
+            kernels, peaks, plainOperationsPerSecond: numbers.plainOperationsPerSecond(), measurements)
+    }
+}
+
+/// Inputs of the recurrence that look like a model's.
+private struct WKV7Numbers {
+    private let channels: Int
+    private let size: Int
+    private let tokens: Int
+    private let inputs: WKV7Inputs<[Float]>
+
+    init(channels: Int, size: Int, tokens: Int) {
+        var random = SplitMix64(seed: 0)
+        func numbers(_ range: ClosedRange<Float>) -> [Float] {
+            (0..<tokens * channels).map { _ in
+                range.lowerBound + (range.upperBound - range.lowerBound) * Float(random.next() >> 40) * 0x1p-24
+            }
+        }
+        // Lengths of heads of removal keys are about one.
+        let removal = (3 / Float(size)).squareRoot()
+        inputs = .init(
+            r: numbers(-1...1), w: numbers(0.545...1), k: numbers(-1...1), v: numbers(-1...1),
+            removal: numbers(-removal...removal), iclr: numbers(0...1))
+        (self.channels, self.size, self.tokens) = (channels, size, tokens)
+    }
+
+    func stored(_ element: rwkv_element) -> WKV7Inputs<StoredMatrix> {
+        inputs.map { numbers in
+            let owner = Bytes(count: numbers.count * element.size)
+            _ = rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE).pointee.cast(
+                RWKV_ELEMENT_F32, numbers, element, owner.start, numbers.count, 0)
+            return StoredMatrix(owner.start, element, shape: (tokens, channels), isByInput: false, owner: owner)
+        }
+    }
+
+    func token(_ token: Int) -> WKV7Inputs<Matrix<Float>> {
+        inputs.map { Matrix($0[token * channels..<(token + 1) * channels], columns: channels) }
+    }
+
+    /// The first head's, by a plain loop.
+    func plainOperationsPerSecond() -> Double {
+        var state = [Float](repeating: 0, count: size * size)
+        var y = [Float](repeating: 0, count: tokens * channels)
+        var timings = Timings()
+        for _ in 0..<3 {
+            timings.time {
+                rwkv_plain_wkv7(
+                    inputs.r, inputs.w, inputs.k, inputs.v, inputs.removal, inputs.iclr, tokens, channels, size,
+                    &state, &y)
+            }
+        }
+        return 9 * Double(size * size * tokens) / timings.median(threads: 1)
+    }
+}
+
+private final class Bytes: @unchecked Sendable {
+    let start: UnsafeMutableRawPointer
+    init(count: Int) { start = .allocate(byteCount: count, alignment: 64) }
+    deinit { start.deallocate() }
+}

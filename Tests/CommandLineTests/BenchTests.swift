@@ -1,0 +1,96 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// `bench` as it is typed; how fast anything is, is nobody's promise.
+@Suite struct BenchTests {
+    private struct Document: Decodable {
+        struct Measurement: Decodable {
+            let name: String
+            let dtype: String
+            let tokens: Int
+            let cpu_seconds: [Double]
+            let wall_seconds: [Double]
+            let tokens_per_second: Double
+            let operations_per_second: Double
+            let bytes_per_second: Double
+        }
+        struct Model: Decodable {
+            let name: String
+            let parameters: Int
+            let path: String?
+        }
+        let instruction_set: String
+        let kernels: String
+        let threads: Int
+        let model: Model?
+        let measurements: [Measurement]
+        let peak_memory_bytes: Int
+    }
+
+    private func bench(_ arguments: String..., in directory: URL = Repository.root) throws -> Document {
+        let output = try CommandLineTool.run(["bench"] + arguments + ["--json"], in: directory)
+        try #require(output.status == 0, "\(output.err)")
+        return try JSONDecoder().decode(Document.self, from: Data(output.out.utf8))
+    }
+
+    @Test func measuresTheRecurrence() throws {
+        let document = try bench(
+            "wkv", "--heads", "3", "--head-size", "32", "--tokens", "50", "--runs", "4", "--threads", "1", "--isa",
+            "baseline", "--kernels", "strict")
+        #expect(document.instruction_set == "baseline" && document.kernels == "strict" && document.threads == 1)
+        #expect(document.measurements.map(\.name) == ["wkv7", "wkv7", "wkv7", "wkv7_tokens"])
+        #expect(document.measurements.map(\.dtype) == ["F32", "BF16", "F16", "F32"])
+        for measurement in document.measurements {
+            #expect(measurement.tokens == 50 && measurement.cpu_seconds.count == 4)
+            let sorted = measurement.cpu_seconds.sorted()
+            let seconds = (sorted[1] + sorted[2]) / 2
+            // Nine operations for each number of a head's state.
+            let expected = 9.0 * 3 * 32 * 32 * 50 / seconds
+            #expect((measurement.operations_per_second / expected - 1).magnitude < 1e-9)
+            #expect((measurement.tokens_per_second * seconds / 50 - 1).magnitude < 1e-9)
+        }
+    }
+
+    @Test func measuresAModel() throws {
+        let path = "fixtures/logits/qwen3"
+        let document = try bench("forward", path, "--tokens", "20", "--runs", "2", "--threads", "2")
+        #expect(document.model?.path == path && document.model?.name == "qwen3")
+        let (prefill, token) = (document.measurements[0], document.measurements[1])
+        #expect(prefill.name == "prefill" && prefill.tokens == 20 && prefill.wall_seconds.count == 2)
+        #expect(token.name == "token" && token.tokens == 1 && token.wall_seconds.count == 20)
+        // What has to be read is the same, whatever the number of tokens.
+        let seconds = (prefill.wall_seconds[0] + prefill.wall_seconds[1]) / 2
+        let sorted = token.wall_seconds.sorted()
+        let ratio = prefill.bytes_per_second * seconds / (token.bytes_per_second * (sorted[9] + sorted[10]) / 2)
+        #expect((ratio - 1).magnitude < 1e-9)
+        #expect(document.peak_memory_bytes > 1_000_000)
+    }
+
+    @Test func makesRandomWeightsAndTakesThemAway() throws {
+        try withTemporaryDirectory { directory in
+            let configuration = Repository.root.appending(path: "fixtures/models/qwen3/config.json").path
+            let output = try CommandLineTool.run(
+                ["bench", "forward", configuration, "--tokens", "5", "--runs", "1", "--dtype", "bf16", "--json"],
+                in: directory, environment: ["TMPDIR": directory.path])
+            try #require(output.status == 0, "\(output.err)")
+            let document = try JSONDecoder().decode(Document.self, from: Data(output.out.utf8))
+            #expect(document.model?.path == nil && document.measurements.allSatisfy { $0.dtype == "BF16" })
+            let parameters = document.model?.parameters ?? 0
+            #expect(parameters > 10_000)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).isEmpty)
+        }
+    }
+
+    @Test func refusesWhatCannotBeMeasured() throws {
+        for (arguments, status) in [
+            (["wkv", "--heads", "0"], 64), (["wkv", "--head-size", "100000"], 64), (["wkv", "--runs", "0"], 64),
+            (["forward", "--tokens", "0"], 64), (["forward", "--dtype", "keep"], 64), (["forward", "nowhere"], 66),
+            (["forward", "README.md"], 65), (["forward", "fixtures/models/expected.json"], 65),
+        ] {
+            let output = try CommandLineTool.run(["bench"] + arguments, in: Repository.root)
+            #expect(output.status == Int32(status), "\(arguments): \(output.err)")
+            #expect(output.out.isEmpty)
+        }
+    }
+}
