@@ -30,6 +30,7 @@ struct RunOptions: ParsableArguments {
         guard let kernels = Kernels<Float>(kernels, instructionSet: isa, threads: threads) else {
             throw ValidationError("This machine has no \(isa?.rawValue ?? "").")
         }
+        rwkv_keep_freed_memory()
         return kernels
     }
 }

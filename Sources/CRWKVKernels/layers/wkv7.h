@@ -8,9 +8,6 @@
 #define FEW_ROWS 8
 // Rows lie pages apart, which processors do not foresee: each is asked for some rows ahead.
 #define ROWS_AHEAD 3
-#define PREFETCH(x, count)                                                                                   \
-    for (size_t i_ = 0; i_ < (size_t)(count) * sizeof *(x); i_ += 64)                                        \
-        __builtin_prefetch((const char *)((x) + ROWS_AHEAD * stride) + i_);
 
 // Denormals, which states decay into, take some processors a hundred times as long: they are zero until this is undone.
 ALWAYS_INLINE unsigned flush_denormals(void) {
@@ -44,23 +41,23 @@ ALWAYS_INLINE void NAME(wkv7_values)(
         for (int part = 0; part < parts; part++)
             removed[part] += *(const NAME(lanes) *)(state + j * pitch + part * LANES) * kk[j];
     for (size_t row = 0; row < rows; row++) {
-        if (row + ROWS_AHEAD < rows) {
-            PREFETCH(r, size)
-            PREFETCH(w, size)
-            PREFETCH(k, size)
-            PREFETCH(kk, size)
-            PREFETCH(a, size)
-            PREFETCH(v, values)
-        }
+        const size_t rows_ahead = row + ROWS_AHEAD < rows ? ROWS_AHEAD : 0, ahead = rows_ahead * stride;
         const REAL *next = row + 1 < rows ? kk + stride : kk;
         for (size_t j = 0; j < size; j++) replaced[j] = kk[j] * a[j];
         NAME(lanes) value[MOST_PARTS], sums[MOST_PARTS], removed_next[MOST_PARTS];
         for (int part = 0; part < parts; part++) {
+            __builtin_prefetch(v + ahead + part * LANES);
+            __builtin_prefetch(y + rows_ahead * y_stride + part * LANES, 1);
             value[part] = values < LANES ? NAME(last)(v, values) : *(const NAME(lanes) *)(v + part * LANES);
             sums[part] = removed_next[part] = (NAME(lanes)){0};
         }
         REAL *own = state;
         for (size_t j = 0; j < size; j++, own += pitch) {
+            __builtin_prefetch(r + ahead + j);
+            __builtin_prefetch(w + ahead + j);
+            __builtin_prefetch(k + ahead + j);
+            __builtin_prefetch(kk + ahead + j);
+            __builtin_prefetch(a + ahead + j);
             const REAL w_j = w[j], replaced_j = replaced[j], k_j = k[j], r_j = r[j], next_j = next[j];
             for (int part = 0; part < parts; part++) {
                 NAME(lanes) *place = (NAME(lanes) *)(own + part * LANES);
