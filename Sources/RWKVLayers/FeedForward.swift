@@ -24,7 +24,7 @@ public enum FeedForward<Element: Real>: Sendable {
             kernels.swiGLU(up: up(x, kernels), gate: inner)
             return down(inner, kernels)
         case .channelMix(let share, let key, let value):
-            let shifted = kernels.shifted(x, previous: state.feedForwardShift, share: share)
+            let shifted = kernels.shifted(x, previous: state.feedForwardShift, shares: [share])[0]
             state.feedForwardShift = x.row(x.rows - 1)
             let inner = key(shifted, kernels)
             kernels.reluSquared(inPlace: inner)

@@ -47,7 +47,7 @@ public struct LowRank<Element: Real>: Sendable {
         self.activation = activation
     }
 
-    /// [tokens, inputs] to [tokens, outputs].
+    /// f(x down) up: [tokens, inputs] to [tokens, outputs]; the base is added by what it is for.
     public func callAsFunction(_ x: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         let inner = kernels.product(x, down)
         switch activation {
@@ -55,8 +55,6 @@ public struct LowRank<Element: Real>: Sendable {
         case .tanh: kernels.tanh(inPlace: inner)
         case .sigmoid: kernels.sigmoid(inPlace: inner)
         }
-        let y = kernels.product(inner, up)
-        if let base { kernels.add(bias: base, to: y) }
-        return y
+        return kernels.product(inner, up)
     }
 }

@@ -12,7 +12,7 @@ public enum Norm<Element: Real>: Sendable {
         switch self {
         case .rms(let weight, let epsilon): kernels.rmsNorm(x, weight: weight, epsilon: epsilon)
         case .layer(let weight, let bias, let epsilon):
-            kernels.layerNorm(x, groups: 1, weight: weight, bias: bias, epsilon: epsilon)
+            kernels.layerNorm(x, weight: weight, bias: bias, epsilon: epsilon)
         }
     }
 }

@@ -108,21 +108,23 @@ public struct TimeMix<Element: Real>: Sendable {
                 if let valueResidual { v = valueResidual(v, first: repeated(firstValues), input.value, kernels) }
             }
         } else {
-            first = .known(keys: k, values: v)
+            // Keys are scaled in place below.
+            first = .known(keys: k.copy(), values: v)
             v = repeated(v)
         }
         k = repeated(k)
 
-        let (omega, w) = kernels.decay(decay(input.decay, kernels))
+        let w = decay(input.decay, kernels)
+        let omega = kernels.decay(inPlace: w, base: decay.base, givesOmega: keyScale.mix == nil)
         let a = iclr(input.iclr, kernels)
-        kernels.sigmoid(inPlace: a)
-        let removal = removalKey(k, size: size, kernels)
-        k = keyScale(k, iclr: a, omega: omega, kernels)
-        var y = kernels.wkv7(
+        let removal = kernels.keys(
+            inPlace: k, iclr: a, base: iclr.base, removalScale: removalKey.scale, mix: keyScale.mix, omega: omega,
+            size: size)
+        let y = kernels.wkv7(
             .init(r: r, w: w, k: k, v: v, removal: removal, iclr: a), size: size, state: &state.matrices)
-        y = outputNorm(y, size: size, kernels)
-        kernels.addBonus(bonus, size: size, r: r, k: k, v: v, to: y)
-        kernels.multiply(gate(input.gate, kernels), into: y)
+        kernels.headOutputs(
+            inPlace: y, norm: outputNorm.ofHeads, r: r, k: k, v: v, bonus: bonus, gate: gate(input.gate, kernels),
+            size: size)
         return output(y, kernels)
     }
 }

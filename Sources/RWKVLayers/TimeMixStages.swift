@@ -21,10 +21,11 @@ public enum TokenShift<Element: Real>: Sendable {
         case .lerp(let receptance, let decay, let key, let value, let iclr, let gate):
             let before = previous
             previous = x.row(x.rows - 1)
-            let shifted = { kernels.shifted(x, previous: before, share: $0) }
+            let shifted = kernels.shifted(
+                x, previous: before, shares: [receptance, decay, key, value, iclr, gate])
             return Inputs(
-                receptance: shifted(receptance), decay: shifted(decay), key: shifted(key), value: shifted(value),
-                iclr: shifted(iclr), gate: shifted(gate))
+                receptance: shifted[0], decay: shifted[1], key: shifted[2], value: shifted[3], iclr: shifted[4],
+                gate: shifted[5])
         }
     }
 }
@@ -40,7 +41,7 @@ public struct Residual<Element: Real>: Sendable {
     func callAsFunction(
         _ y: Matrix<Element>, first: Matrix<Element>, _ x: Matrix<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
-        kernels.mixed(y, first: first, share: share(x, kernels))
+        kernels.mixed(y, first: first, share: share(x, kernels), base: share.base)
     }
 }
 
@@ -50,10 +51,10 @@ public enum RemovalKey<Element: Real>: Sendable {
     /// key * k_k: [A]
     case scaledKey([Element])
 
-    func callAsFunction(_ key: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) -> Matrix<Element> {
+    var scale: [Element]? {
         switch self {
-        case .key: kernels.l2Normalised(key, size: size)
-        case .scaledKey(let scale): kernels.l2Normalised(kernels.product(key, factors: scale), size: size)
+        case .key: nil
+        case .scaledKey(let scale): scale
         }
     }
 }
@@ -65,12 +66,10 @@ public enum KeyScale<Element: Real>: Sendable {
     /// 1 - omega + a
     case oneMinusOmega
 
-    func callAsFunction(
-        _ key: Matrix<Element>, iclr a: Matrix<Element>, omega: Matrix<Element>, _ kernels: Kernels<Element>
-    ) -> Matrix<Element> {
+    var mix: [Element]? {
         switch self {
-        case .iclr(let mix): kernels.scaled(key, iclr: a, mix: mix)
-        case .oneMinusOmega: kernels.scaled(key, omega: omega, iclr: a)
+        case .iclr(let mix): mix
+        case .oneMinusOmega: nil
         }
     }
 }
@@ -82,13 +81,10 @@ public enum OutputNorm<Element: Real>: Sendable {
     /// y / sqrt(N)
     case headScale
 
-    func callAsFunction(_ y: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) -> Matrix<Element> {
+    var ofHeads: (weight: [Element], bias: [Element], epsilon: Double)? {
         switch self {
-        case .groupNorm(let weight, let bias, let epsilon):
-            return kernels.layerNorm(y, groups: y.columns / size, weight: weight, bias: bias, epsilon: epsilon)
-        case .headScale:
-            kernels.scale(y, by: 1 / Double(size).squareRoot())
-            return y
+        case .groupNorm(let weight, let bias, let epsilon): (weight, bias, epsilon)
+        case .headScale: nil
         }
     }
 }

@@ -32,26 +32,15 @@ extension Kernels {
         return y
     }
 
-    /// (x - mean) / sqrt(variance + epsilon) weight + bias over each of `groups` parts of a row, weight and bias being a row long.
+    /// (x - mean) / sqrt(variance + epsilon) weight + bias over each row.
     public func layerNorm(
-        _ x: Matrix<Element>, groups: Int, weight: [Element], bias: [Element], epsilon: Double
+        _ x: Matrix<Element>, weight: [Element], bias: [Element], epsilon: Double
     ) -> Matrix<Element> {
         precondition(weight.count == x.columns && bias.count == x.columns, "a weight of another size")
         let y = Matrix<Element>(rows: x.rows, columns: x.columns)
         overRows(of: x) { start, count in
             let offset = start * x.columns
-            functions.layer_norm(
-                x.elements + offset, count, groups, x.columns / groups, weight, bias, epsilon, y.elements + offset)
-        }
-        return y
-    }
-
-    /// x / max(|x|, 1e-12) over parts of `size` numbers.
-    public func l2Normalised(_ x: Matrix<Element>, size: Int) -> Matrix<Element> {
-        let y = Matrix<Element>(rows: x.rows, columns: x.columns)
-        overRows(of: x) { start, count in
-            let offset = start * x.columns
-            functions.l2_normalise(x.elements + offset, count * x.columns / size, size, y.elements + offset)
+            functions.layer_norm(x.elements + offset, count, x.columns, weight, bias, epsilon, y.elements + offset)
         }
         return y
     }
@@ -65,20 +54,12 @@ extension Kernels {
     /// max(x, 0)^2, in place.
     public func reluSquared(inPlace x: Matrix<Element>) { inPlace(x) { functions.relu_squared($1, $0) } }
 
-    /// y factor, in place.
-    public func scale(_ y: Matrix<Element>, by factor: Double) { inPlace(y) { functions.scale(factor, $1, $0) } }
-
     private func inPlace(_ x: Matrix<Element>, _ kernel: (UnsafeMutablePointer<Element>, Int) -> Void) {
         overRows(of: x) { start, count in kernel(x.elements + start * x.columns, count * x.columns) }
     }
 
     /// y + x, in the place of y.
     public func add(_ x: Matrix<Element>, to y: Matrix<Element>) { onto(y, x) { functions.add($0, $2, $1) } }
-
-    /// y x, element by element, in the place of y.
-    public func multiply(_ x: Matrix<Element>, into y: Matrix<Element>) {
-        onto(y, x) { functions.multiply($0, $2, $1) }
-    }
 
     /// silu(gate) up, in the place of gate.
     public func swiGLU(up: Matrix<Element>, gate: Matrix<Element>) { onto(gate, up) { functions.swiglu($0, $2, $1) } }
@@ -100,32 +81,6 @@ extension Kernels {
         overRows(of: y) { start, count in
             functions.add_to_rows(bias, count, y.columns, y.elements + start * y.columns)
         }
-    }
-
-    /// x factors, row by row.
-    public func product(_ x: Matrix<Element>, factors: [Element]) -> Matrix<Element> {
-        precondition(factors.count == x.columns, "factors of another size")
-        let y = Matrix<Element>(rows: x.rows, columns: x.columns)
-        overRows(of: y) { start, count in
-            let offset = start * y.columns
-            functions.multiply_rows(x.elements + offset, factors, count, y.columns, y.elements + offset)
-        }
-        return y
-    }
-
-    /// x + (previous - x) share, where previous is the row before, and `previous` before the first.
-    public func shifted(_ x: Matrix<Element>, previous: [Element], share: [Element]) -> Matrix<Element> {
-        precondition(previous.count == x.columns && share.count == x.columns, "a shift of another size")
-        let y = Matrix<Element>(rows: x.rows, columns: x.columns)
-        previous.withUnsafeBufferPointer { previous in
-            overRows(of: y) { start, count in
-                let rows = x.elements + start * x.columns
-                functions.lerp_shift(
-                    rows, start == 0 ? previous.baseAddress : UnsafePointer(rows - x.columns), share, count, x.columns,
-                    y.elements + start * y.columns)
-            }
-        }
-        return y
     }
 
     /// Whether all numbers are finite.
@@ -158,73 +113,5 @@ extension Kernels {
                 x.elements + start * x.columns, count, x.columns / size, size, times, y.elements + start * y.columns)
         }
         return y
-    }
-
-    /// omega = -softplus(-p) - 1/2, and the decay exp(-exp(omega)).
-    public func decay(_ p: Matrix<Element>) -> (omega: Matrix<Element>, decay: Matrix<Element>) {
-        let omega = Matrix<Element>(rows: p.rows, columns: p.columns)
-        let decay = Matrix<Element>(rows: p.rows, columns: p.columns)
-        overRows(of: p) { start, count in
-            let offset = start * p.columns
-            functions.decay(p.elements + offset, count * p.columns, omega.elements + offset, decay.elements + offset)
-        }
-        return (omega, decay)
-    }
-
-    /// y + (first - y) sigmoid(share).
-    public func mixed(_ y: Matrix<Element>, first: Matrix<Element>, share: Matrix<Element>) -> Matrix<Element> {
-        precondition(first.count == y.count && share.count == y.count, "matrices of other sizes")
-        let mixed = y.copy()
-        overRows(of: y) { start, count in
-            let offset = start * y.columns
-            functions.mix_residual(
-                first.elements + offset, share.elements + offset, count * y.columns, mixed.elements + offset)
-        }
-        return mixed
-    }
-
-    /// y (1 + (a - 1) mix).
-    public func scaled(_ y: Matrix<Element>, iclr a: Matrix<Element>, mix: [Element]) -> Matrix<Element> {
-        precondition(a.count == y.count && mix.count == y.columns, "matrices of other sizes")
-        let scaled = y.copy()
-        overRows(of: y) { start, count in
-            let offset = start * y.columns
-            functions.scale_by_iclr(a.elements + offset, mix, count, y.columns, scaled.elements + offset)
-        }
-        return scaled
-    }
-
-    /// y (1 - omega + a).
-    public func scaled(_ y: Matrix<Element>, omega: Matrix<Element>, iclr a: Matrix<Element>) -> Matrix<Element> {
-        precondition(omega.count == y.count && a.count == y.count, "matrices of other sizes")
-        let scaled = y.copy()
-        overRows(of: y) { start, count in
-            let offset = start * y.columns
-            functions.scale_by_one_minus_omega(
-                a.elements + offset, omega.elements + offset, count * y.columns, scaled.elements + offset)
-        }
-        return scaled
-    }
-
-    /// y + (sum over each head of r k bonus) v, in the place of y.
-    ///
-    /// - Parameters:
-    ///   - bonus: [heads, size].
-    ///   - size: channels of a head.
-    ///   - r: [tokens, heads size], as the others.
-    ///   - k: keys.
-    ///   - v: values.
-    ///   - y: what it is added to.
-    public func addBonus(
-        _ bonus: [Element], size: Int, r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>, to y: Matrix<Element>
-    ) {
-        precondition(
-            [r, k, v].allSatisfy { $0.count == y.count } && bonus.count == y.columns, "matrices of other sizes")
-        overRows(of: y) { start, count in
-            let offset = start * y.columns
-            functions.add_bonus(
-                r.elements + offset, k.elements + offset, bonus, v.elements + offset, count, y.columns / size, size,
-                y.elements + offset)
-        }
     }
 }

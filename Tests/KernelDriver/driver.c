@@ -35,7 +35,7 @@ typedef struct {
     int is_strict, has_edges;
     size_t number, picks, sizes[8], used;
     uint64_t random;
-    buffer buffers[24];
+    buffer buffers[32];
 } run;
 
 static const size_t WIDTHS[] = {1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 96, 100, 128, 129, 0}, ROWS[] = {1, 2, 3, 4, 9, 0};
@@ -209,30 +209,37 @@ static void expect_one(const run *run, size_t rows, size_t width, int power) {
     }
 
 ROWWISE(rms_norm, (a, rows, width, f, 1e-3, x))
-ROWWISE(layer_norm, (a, rows, heads, size, f, p, 1e-3, x))
+ROWWISE(layer_norm, (a, rows, width, f, p, 1e-3, x))
 ROWWISE(sigmoid, (count, x))
 ROWWISE(tanh, (count, x))
 ROWWISE(add, (a, count, x))
-ROWWISE(multiply, (a, count, x))
-ROWWISE(scale, (0.3, count, x))
 ROWWISE(add_to_rows, (f, rows, width, x))
-ROWWISE(multiply_rows, (a, f, rows, width, x))
 ROWWISE(swiglu, (a, count, x))
 ROWWISE(relu_squared, (count, x))
-ROWWISE(lerp_shift, (a, p, f, rows, width, x))
 ROWWISE(rotate, (s, t, size / 2, rows, heads, size, x))
 ROWWISE(repeat_heads, (f, 1, heads, size, rows, x))
-ROWWISE(decay, (a, count, z, x))
-ROWWISE(mix_residual, (a, b, count, x))
-ROWWISE(scale_by_iclr, (a, f, rows, width, x))
-ROWWISE(scale_by_one_minus_omega, (a, b, count, x))
-ROWWISE(add_bonus, (a, b, f, c, rows, heads, size, x))
+// What may be missing is there with an odd number of rows.
+ROWWISE(decay, (rows % 2 ? f : NULL, rows, width, x, rows % 2 ? z : NULL))
+ROWWISE(mix_residual, (a, b, rows % 2 ? f : NULL, rows, width, x))
+ROWWISE(head_outputs, (a, b, c, f, rows % 2 ? f : NULL, rows % 2 ? p : NULL, 1e-3, a, rows, heads, size, x))
 
-static void check_l2_normalise(run *run) {
-    const size_t width = PICK(WIDTHS), rows = PICK(ROWS);
-    void *y = RESULT(rows * width, -1, 1);
-    run->layers->l2_normalise(INPUT(rows * width, -9, 9), rows, width, y);
-    expect_one(run, rows, width, 2);
+static void check_token_shifts(run *run) {
+    const size_t width = PICK(WIDTHS), rows = PICK(ROWS), count = 1 + pick(run, NULL, 6);
+    const void *shares[6];
+    void *ys[6];
+    EACH(i, count) shares[i] = INPUT(width, -9, 9), ys[i] = RESULT(rows * width, -1, 1);
+    run->layers->token_shifts(INPUT(rows * width, -9, 9), INPUT(width, -9, 9), shares, count, rows, width, ys);
+}
+
+static void check_keys(run *run) {
+    const size_t size = PICK(WIDTHS), rows = PICK(ROWS), heads = PICK(HEADS), width = heads * size, count = rows * width;
+    const int has_base = pick(run, NULL, 2) != 0, has_scale = pick(run, NULL, 2) != 0, has_mix = pick(run, NULL, 2) != 0;
+    void *kk = RESULT(count, -1, 1), *a = RESULT(count, -9, 9), *k = RESULT(count, -9, 9);
+    const void *base = INPUT(width, -9, 9), *scale = INPUT(width, -9, 9), *mix = INPUT(width, -9, 9);
+    const void *omega = INPUT(count, -9, 9);
+    run->layers->keys(
+        has_base ? base : NULL, has_scale ? scale : NULL, has_mix ? mix : NULL, has_mix ? NULL : omega, rows, heads, size, a, k, kk);
+    expect_one(run, rows * heads, size, 2);
 }
 
 static void check_causal_softmax(run *run) {
@@ -445,11 +452,10 @@ static const struct check {
 #define LAYER(KERNEL) {#KERNEL, check_##KERNEL, 12}
 #define OTHER(KERNEL) {#KERNEL, check_##KERNEL, 3}
 #define FUNCTION(NAME) {#NAME, check_##NAME, 1}
-    LAYER(widen), LAYER(product), LAYER(product_of_columns), LAYER(rms_norm), LAYER(layer_norm), LAYER(l2_normalise),
-    LAYER(sigmoid), LAYER(tanh), LAYER(add), LAYER(multiply), LAYER(scale), LAYER(add_to_rows), LAYER(multiply_rows),
-    LAYER(swiglu), LAYER(relu_squared), LAYER(lerp_shift), LAYER(all_finite), LAYER(rotate), LAYER(repeat_heads), LAYER(attend),
-    LAYER(causal_softmax), LAYER(decay), LAYER(mix_residual), LAYER(scale_by_iclr), LAYER(scale_by_one_minus_omega),
-    LAYER(add_bonus), LAYER(wkv7), OTHER(statistics), OTHER(count_bytes), OTHER(to_doubles), OTHER(compare),
+    LAYER(widen), LAYER(product), LAYER(product_of_columns), LAYER(rms_norm), LAYER(layer_norm), LAYER(sigmoid), LAYER(tanh),
+    LAYER(add), LAYER(add_to_rows), LAYER(swiglu), LAYER(relu_squared), LAYER(all_finite), LAYER(rotate), LAYER(repeat_heads),
+    LAYER(attend), LAYER(causal_softmax), LAYER(token_shifts), LAYER(decay), LAYER(mix_residual), LAYER(keys),
+    LAYER(head_outputs), LAYER(wkv7), OTHER(statistics), OTHER(count_bytes), OTHER(to_doubles), OTHER(compare),
     OTHER(compare_logits), OTHER(cast), OTHER(add_scaled), OTHER(orthonormalise), OTHER(multiply_add), OTHER(read),
     FUNCTION(crc32), FUNCTION(elementary), FUNCTION(mapping),
 };

@@ -31,6 +31,7 @@ struct KernelTests {
             noise.numbers(999, scale: 30) + noise.numbers(999, scale: 0.01)
             + [0, -0.0, 86.5, 87.2, 87.4, 88, 88.31, 88.4, 88.5, 88.69, 88.72, 89, 103, 500].flatMap { [$0, -$0] }
         func check(_ values: [Float], _ exact: (Double) -> Double) {
+            #expect(values.count == inputs.count)
             for (x, y) in zip(inputs, values) {
                 let expected = exact(Double(Float(x)))
                 // What is smaller than the smallest normal number may be zero.
@@ -49,9 +50,10 @@ struct KernelTests {
             return x.magnitude < 1e-2
                 ? small : x.magnitude > 100 ? (x < 0 ? -1 : 1) : (x < 0 ? -1 : 1) * (a - b) / (a + b)
         }
-        let (omega, decay) = kernels.decay(matrix(inputs, columns: 1))
+        let decay = matrix(inputs, columns: 1)
+        let omega = kernels.decay(inPlace: decay, base: nil, givesOmega: true)
         let softplus = { (z: Double) in z > 700 ? z : max(z, 0) + logarithm(1 + exponential(-z.magnitude)) }
-        check(omega.array) { -softplus(-$0) - 0.5 }
+        check(omega?.array ?? []) { -softplus(-$0) - 0.5 }
         check(decay.array) { exponential(-exponential(-softplus(-$0) - 0.5)) }
     }
 
@@ -64,10 +66,26 @@ struct KernelTests {
         let plain = Matrix<Float>([1, 2, 3, 4], columns: 4)
         let operations: [(Matrix<Float>) -> Matrix<Float>] = [
             { kernels.rmsNorm($0, weight: [1, 1, 1, 1], epsilon: 1e-6) },
-            { kernels.layerNorm($0, groups: 1, weight: [1, 1, 1, 1], bias: [0, 0, 0, 0], epsilon: 1e-5) },
-            { kernels.l2Normalised($0, size: 4) },
-            { kernels.decay($0).omega }, { kernels.decay($0).decay },
-            { kernels.mixed(plain, first: plain.copy(), share: $0) },
+            { kernels.layerNorm($0, weight: [1, 1, 1, 1], bias: [0, 0, 0, 0], epsilon: 1e-5) },
+            { kernels.shifted(plain, previous: [0, 0, 0, 0], shares: [$0.array])[0] },
+            { kernels.decay(inPlace: $0.copy(), base: nil, givesOmega: true) ?? plain },
+            { x in
+                let decay = x.copy()
+                _ = kernels.decay(inPlace: decay, base: [1, 1, 1, 1], givesOmega: false)
+                return decay
+            },
+            { kernels.mixed(plain, first: plain.copy(), share: $0, base: nil) },
+            {
+                kernels.keys(
+                    inPlace: $0.copy(), iclr: plain.copy(), base: nil, removalScale: nil, mix: [1, 1, 1, 1], omega: nil,
+                    size: 4)
+            },
+            { x in
+                let y = plain.copy()
+                kernels.headOutputs(
+                    inPlace: y, norm: nil, r: plain, k: plain, v: plain, bonus: [1, 1, 1, 1], gate: x, size: 4)
+                return y
+            },
         ]
         for operation in operations { #expect(!kernels.areFinite(operation(nan))) }
         for inPlace in [kernels.sigmoid, kernels.tanh, kernels.reluSquared] {
@@ -99,27 +117,20 @@ struct KernelTests {
                     kernels.rmsNorm(matrix(x, columns: 2 * width), weight: Array(floats[..<width]), epsilon: 1e-3)
                         .array,
                     rms))
-            let layer = rows.enumerated().flatMap { number, row in
+            let layer = rows.flatMap { row in
                 let mean = row.reduce(0, +) / Double(width)
                 let variance = row.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(width)
                 return row.enumerated().map { place, value in
-                    let at = number % 2 * width + place
-                    return (value - mean) / (variance + 1e-3).squareRoot() * weight[at] + bias[at]
+                    (value - mean) / (variance + 1e-3).squareRoot() * weight[place] + bias[place]
                 }
             }
             #expect(
                 near(
                     kernels.layerNorm(
-                        matrix(x, columns: 2 * width), groups: 2, weight: floats, bias: biases, epsilon: 1e-3
+                        matrix(x, columns: width), weight: Array(floats[..<width]), bias: Array(biases[..<width]),
+                        epsilon: 1e-3
                     ).array, layer, 1e-5))
-            let l2 = rows.flatMap { row in
-                let size = row.reduce(0) { $0 + $1 * $1 }.squareRoot()
-                return row.map { $0 / size }
-            }
-            #expect(near(kernels.l2Normalised(matrix(x, columns: 2 * width), size: width).array, l2))
         }
-        let zero = kernels.l2Normalised(Matrix<Float>([0, 0], columns: 2), size: 2)
-        #expect(zero.array == [0, 0])
     }
 
     @Test("attention over blocks of queries, with what came before", arguments: tables)
@@ -180,10 +191,9 @@ struct KernelTests {
         let columns = heads * size
         var noise = Noise(state: 9)
         func random(_ count: Int) -> [Double] { noise.numbers(count, scale: 2).map { Double(Float($0)) } }
-        let (x, y, z) = (random(rows * columns), random(rows * columns), random(rows * columns))
-        let (vector, other) = (random(columns), random(columns))
-        let (floats, others) = (vector.map { Float($0) }, other.map { Float($0) })
-        let (X, Z) = (matrix(x, columns: columns), matrix(z, columns: columns))
+        let (x, y) = (random(rows * columns), random(rows * columns))
+        let vector = random(columns)
+        let (floats, X) = (vector.map { Float($0) }, matrix(x, columns: columns))
         func Y() -> Matrix<Float> { matrix(y, columns: columns) }
         func each(_ value: (Int, Int) -> Double) -> [Double] {
             (0..<rows * columns).map { value($0, $0 % columns) }
@@ -196,12 +206,6 @@ struct KernelTests {
         kernels.add(X, to: sum)
         check("sum", sum) { at, _ in x[at] + y[at] }
         sum = Y()
-        kernels.multiply(X, into: sum)
-        check("product", sum) { at, _ in x[at] * y[at] }
-        sum = Y()
-        kernels.scale(sum, by: 0.25)
-        check("scale", sum) { at, _ in y[at] / 4 }
-        sum = Y()
         kernels.add(bias: floats, to: sum)
         check("bias", sum) { y[$0] + vector[$1] }
         sum = Y()
@@ -210,21 +214,6 @@ struct KernelTests {
         sum = Y()
         kernels.reluSquared(inPlace: sum)
         check("relu squared", sum) { at, _ in max(y[at], 0) * max(y[at], 0) }
-        check("factors", kernels.product(X, factors: floats)) { x[$0] * vector[$1] }
-        check("shift", kernels.shifted(X, previous: others, share: floats)) { at, column in
-            let previous = at < columns ? other[column] : x[at - columns]
-            return x[at] + (previous - x[at]) * vector[column]
-        }
-        check("mixed", kernels.mixed(Y(), first: X, share: Z)) { at, _ in y[at] + (x[at] - y[at]) * sigmoid(z[at]) }
-        check("by iclr", kernels.scaled(Y(), iclr: X, mix: floats)) { y[$0] * (1 + (x[$0] - 1) * vector[$1]) }
-        check("by omega", kernels.scaled(Y(), omega: Z, iclr: X)) { at, _ in y[at] * (1 - z[at] + x[at]) }
-        sum = Y()
-        kernels.addBonus(floats, size: size, r: X, k: Z, v: X, to: sum)
-        check("bonus", sum) { at, column in
-            let start = at - column + column / size * size
-            let total = (start..<start + size).reduce(0.0) { $0 + x[$1] * z[$1] * vector[$1 - (at - column)] }
-            return y[at] + total * x[at]
-        }
         let repeated = kernels.repeated(X, size: size, times: 3)
         #expect(repeated.columns == 3 * columns)
         #expect(
@@ -249,11 +238,81 @@ struct KernelTests {
         }
     }
 
-    @Test("token shift across rows")
-    func shift() throws {
-        let kernels = try #require(Kernels<Float>(.strict, threads: 2))
-        let x = Matrix<Float>([1, 2, 3, 4, 5, 6], columns: 2)
-        let shifted = kernels.shifted(x, previous: [10, 20], share: [0.5, 1])
-        #expect(shifted.array == [5.5, 20, 2, 2, 4, 4])
+    /// With as many rows as above, and heads that fill no vector.
+    @Test("the chains of time mixing", arguments: tables)
+    func timeMixing(_ table: KernelTable, _ set: InstructionSet) throws {
+        guard let kernels = kernels(table, set) else { return }
+        let (rows, heads, size) = (311, 13, 10)
+        let columns = heads * size
+        var noise = Noise(state: 11)
+        func random(_ count: Int) -> [Double] { noise.numbers(count, scale: 2).map { Double(Float($0)) } }
+        func sigmoid(_ x: Double) -> Double { 1 / (1 + exponential(-x)) }
+        let (x, y, z, u) = (
+            random(rows * columns), random(rows * columns), random(rows * columns), random(rows * columns)
+        )
+        let (f, g, h) = (random(columns), random(columns), random(columns))
+        let (F, G, H) = (f.map { Float($0) }, g.map { Float($0) }, h.map { Float($0) })
+        func all(_ numbers: [Double]) -> Matrix<Float> { matrix(numbers, columns: columns) }
+        func check(
+            _ what: String, _ found: Matrix<Float>?, _ tolerance: Double = 2e-6, _ value: (Int, Int) -> Double
+        ) {
+            let expected = (0..<rows * columns).map { value($0, $0 % columns) }
+            #expect(near(found?.array ?? [], expected, tolerance), "\(what)")
+        }
+        func length(_ at: Int, _ value: (Int) -> Double) -> Double {
+            let start = at - at % size
+            return (start..<start + size).reduce(0) { $0 + value($1) * value($1) }.squareRoot()
+        }
+
+        let shifted = kernels.shifted(all(x), previous: F, shares: [G, H])
+        for (found, share) in zip(shifted, [g, h]) {
+            check("shift", found) { at, column in
+                let previous = at < columns ? f[column] : x[at - columns]
+                return x[at] + (previous - x[at]) * share[column]
+            }
+        }
+
+        let decay = all(x)
+        let omega = kernels.decay(inPlace: decay, base: F, givesOmega: true)
+        check("omega", omega) { -logarithm(1 + exponential(-x[$0] - f[$1])) - 0.5 }
+        check("decay", decay) { exponential(-exponential(-logarithm(1 + exponential(-x[$0] - f[$1])) - 0.5)) }
+
+        for base in [F, nil] {
+            check("residual", kernels.mixed(all(y), first: all(x), share: all(z), base: base)) { at, column in
+                y[at] + (x[at] - y[at]) * sigmoid(z[at] + (base == nil ? 0 : f[column]))
+            }
+            for scale in [G, nil] {
+                let (k, a) = (all(y), all(x))
+                let removal = kernels.keys(
+                    inPlace: k, iclr: a, base: base, removalScale: scale, mix: base == nil ? nil : H,
+                    omega: base == nil ? all(z) : nil, size: size)
+                func rate(_ at: Int) -> Double { sigmoid(x[at] + (base == nil ? 0 : f[at % columns])) }
+                func scaled(_ at: Int) -> Double { y[at] * (scale == nil ? 1 : g[at % columns]) }
+                check("iclr", a) { at, _ in rate(at) }
+                check("removal key", removal) { at, _ in scaled(at) / length(at, scaled) }
+                check("key", k) { at, column in
+                    y[at] * (base == nil ? 1 - z[at] + rate(at) : 1 + (rate(at) - 1) * h[column])
+                }
+            }
+        }
+        let nothing = kernels.keys(
+            inPlace: Matrix<Float>([0, 0], columns: 2), iclr: Matrix<Float>([0, 0], columns: 2), base: nil,
+            removalScale: nil, mix: [1, 1], omega: nil, size: 2)
+        #expect(nothing.array == [0, 0])
+
+        for isNormed in [true, false] {
+            let found = all(y)
+            kernels.headOutputs(
+                inPlace: found, norm: isNormed ? (F, G, 1e-3) : nil, r: all(x), k: all(z), v: all(u), bonus: H,
+                gate: all(z), size: size)
+            check("output", found, 1e-5) { at, column in
+                let head = at - at % size..<at - at % size + size
+                let mean = head.reduce(0) { $0 + y[$1] } / Double(size)
+                let variance = head.reduce(0) { $0 + (y[$1] - mean) * (y[$1] - mean) } / Double(size)
+                let normed = (y[at] - mean) / (variance + 1e-3).squareRoot() * f[column] + g[column]
+                let bonus = head.reduce(0) { $0 + x[$1] * z[$1] * h[$1 % columns] }
+                return ((isNormed ? normed : y[at] / Double(size).squareRoot()) + bonus * u[at]) * z[at]
+            }
+        }
     }
 }

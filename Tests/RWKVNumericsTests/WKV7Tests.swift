@@ -136,7 +136,7 @@ struct WKV7Tests {
         // And the thread's own arithmetic is as it was.
         #expect(Float.leastNormalMagnitude / 2 > 0)
         let small = Matrix<Float>([Float.leastNormalMagnitude], columns: 1)
-        kernels.scale(small, by: 0.5)
+        kernels.add(Matrix<Float>([-Float.leastNormalMagnitude / 2], columns: 1), to: small)
         #expect(small.array == [Float.leastNormalMagnitude / 2])
     }
 }

@@ -38,11 +38,9 @@ typedef struct {
 
     // y = x / sqrt(mean(x^2) + epsilon) weight
     void (*rms_norm)(const void *x, size_t rows, size_t width, const void *weight, double epsilon, void *y);
-    // y = (x - mean) / sqrt(variance + epsilon) weight + bias over each of `groups` groups of `width`, weight and bias for all groups
+    // y = (x - mean) / sqrt(variance + epsilon) weight + bias
     void (*layer_norm)(
-        const void *x, size_t rows, size_t groups, size_t width, const void *weight, const void *bias, double epsilon, void *y);
-    // y = x / max(|x|, 1e-12)
-    void (*l2_normalise)(const void *x, size_t rows, size_t width, void *y);
+        const void *x, size_t rows, size_t width, const void *weight, const void *bias, double epsilon, void *y);
 
     // MARK: Element by element
 
@@ -50,23 +48,16 @@ typedef struct {
     void (*tanh)(size_t count, void *x);
     // y += x
     void (*add)(const void *x, size_t count, void *y);
-    // y *= x
-    void (*multiply)(const void *x, size_t count, void *y);
-    void (*scale)(double factor, size_t count, void *y);
     // y[row] += x
     void (*add_to_rows)(const void *x, size_t rows, size_t width, void *y);
-    // y[row] = x[row] factors
-    void (*multiply_rows)(const void *x, const void *factors, size_t rows, size_t width, void *y);
     // y = silu(gate) up, in the place of gate
     void (*swiglu)(const void *up, size_t count, void *gate);
     // max(x, 0)^2
     void (*relu_squared)(size_t count, void *x);
-    // y[row] = x[row] + (x[row - 1] - x[row]) share, with `previous` before the first
-    void (*lerp_shift)(const void *x, const void *previous, const void *share, size_t rows, size_t width, void *y);
     // 1 where all are finite
     int (*all_finite)(const void *x, size_t count);
 
-    // MARK: Attention and time mixing
+    // MARK: Attention
 
     // turns the first `2 * half` channels of each head, i with i + half, by an angle of each row: cosines and sines are [rows, half]
     void (*rotate)(
@@ -79,17 +70,26 @@ typedef struct {
         size_t size, double scale, void *scores, void *y, size_t y_stride);
     // softmax of the first `past + r + 1` of row r, scaled before; zero what is behind them
     void (*causal_softmax)(size_t rows, size_t columns, size_t past, double scale, void *x);
-    // omega = -softplus(-p) - 1/2, decay = exp(-exp(omega))
-    void (*decay)(const void *p, size_t count, void *omega, void *decay);
-    // y += (first - y) sigmoid(share)
-    void (*mix_residual)(const void *first, const void *share, size_t count, void *y);
-    // y *= 1 + (a - 1) mix
-    void (*scale_by_iclr)(const void *a, const void *mix, size_t rows, size_t width, void *y);
-    // y *= 1 - omega + a
-    void (*scale_by_one_minus_omega)(const void *a, const void *omega, size_t count, void *y);
-    // y += (sum over the head of r k bonus) v
-    void (*add_bonus)(
-        const void *r, const void *k, const void *bonus, const void *v, size_t rows, size_t heads, size_t size, void *y);
+
+    // MARK: Time mixing of RWKV-7
+
+    // y_i[row] = x[row] + (x[row - 1] - x[row]) share_i for `count` shares, with `previous` before the first row
+    void (*token_shifts)(
+        const void *x, const void *previous, const void *const *shares, size_t count, size_t rows, size_t width, void *const *ys);
+    // omega = -softplus(-(p + base)) - 1/2, and p becomes exp(-exp(omega)); base and omega may be NULL
+    void (*decay)(const void *base, size_t rows, size_t width, void *p, void *omega);
+    // y += (first - y) sigmoid(share + base); base may be NULL
+    void (*mix_residual)(const void *first, const void *share, const void *base, size_t rows, size_t width, void *y);
+    // a becomes sigmoid(a + base), kk is k scale over its length, or over 1e-12 where that is more, for each head, and k becomes
+    // k (1 + (a - 1) mix), or k (1 - omega + a) where mix is NULL; base and scale may be NULL
+    void (*keys)(
+        const void *base, const void *scale, const void *mix, const void *omega, size_t rows, size_t heads, size_t size, void *a,
+        void *k, void *kk);
+    // y becomes (norm(y) + (sum over the head of r k bonus) v) gate, norm being layer_norm of each head, with a weight and a bias for
+    // all heads, or 1 / sqrt(size) where weight is NULL
+    void (*head_outputs)(
+        const void *r, const void *k, const void *v, const void *bonus, const void *weight, const void *bias, double epsilon,
+        const void *gate, size_t rows, size_t heads, size_t size, void *y);
     // S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r, for one head. Inputs are of `element`; their rows, and those of y, are `stride`
     // numbers apart. The state is S^T: [key][value]. Scratch: room for 65 `size` numbers, and for 6 `size` more for each of up to
     // RWKV_WKV7_ROWS rows where the inputs are to be widened. Denormals count as zero.

@@ -6,6 +6,7 @@
 #include "elementwise.h"
 #include "products.h"
 #include "mixing.h"
+#include "time_mix.h"
 #include "wkv7.h"
 
 // Each with its parameters, and their names.
@@ -19,20 +20,14 @@
        (element, weight, stride, inputs, outputs, x, rows, y, y_stride))                                     \
     DO(rms_norm, (const void *x, size_t rows, size_t width, const void *weight, double epsilon, void *y),    \
        (x, rows, width, weight, epsilon, y))                                                                 \
-    DO(layer_norm, (const void *x, size_t rows, size_t groups, size_t width, const void *weight, const void *bias, double epsilon, \
-                    void *y), (x, rows, groups, width, weight, bias, epsilon, y))                            \
-    DO(l2_normalise, (const void *x, size_t rows, size_t width, void *y), (x, rows, width, y))               \
+    DO(layer_norm, (const void *x, size_t rows, size_t width, const void *weight, const void *bias, double epsilon, void *y), \
+       (x, rows, width, weight, bias, epsilon, y))                                                           \
     DO(sigmoid, (size_t count, void *x), (count, x))                                                         \
     DO(tanh, (size_t count, void *x), (count, x))                                                            \
     DO(add, (const void *x, size_t count, void *y), (x, count, y))                                           \
-    DO(multiply, (const void *x, size_t count, void *y), (x, count, y))                                      \
-    DO(scale, (double factor, size_t count, void *y), (factor, count, y))                                    \
     DO(add_to_rows, (const void *x, size_t rows, size_t width, void *y), (x, rows, width, y))                \
-    DO(multiply_rows, (const void *x, const void *factors, size_t rows, size_t width, void *y), (x, factors, rows, width, y)) \
     DO(swiglu, (const void *up, size_t count, void *gate), (up, count, gate))                                \
     DO(relu_squared, (size_t count, void *x), (count, x))                                                    \
-    DO(lerp_shift, (const void *x, const void *previous, const void *share, size_t rows, size_t width, void *y), \
-       (x, previous, share, rows, width, y))                                                                 \
     DO(rotate, (const void *cosines, const void *sines, size_t half, size_t rows, size_t heads, size_t size, void *x), \
        (cosines, sines, half, rows, heads, size, x))                                                         \
     DO(repeat_heads, (const void *x, size_t rows, size_t heads, size_t size, size_t times, void *y), (x, rows, heads, size, times, y)) \
@@ -40,12 +35,16 @@
                 size_t past, size_t size, double scale, void *scores, void *y, size_t y_stride),             \
        (queries, query_stride, rows, keys, values, stride, past, size, scale, scores, y, y_stride))          \
     DO(causal_softmax, (size_t rows, size_t columns, size_t past, double scale, void *x), (rows, columns, past, scale, x)) \
-    DO(decay, (const void *p, size_t count, void *omega, void *decay), (p, count, omega, decay))             \
-    DO(mix_residual, (const void *first, const void *share, size_t count, void *y), (first, share, count, y)) \
-    DO(scale_by_iclr, (const void *a, const void *mix, size_t rows, size_t width, void *y), (a, mix, rows, width, y)) \
-    DO(scale_by_one_minus_omega, (const void *a, const void *omega, size_t count, void *y), (a, omega, count, y)) \
-    DO(add_bonus, (const void *r, const void *k, const void *bonus, const void *v, size_t rows, size_t heads, size_t size, void *y), \
-       (r, k, bonus, v, rows, heads, size, y))
+    DO(token_shifts, (const void *x, const void *previous, const void *const *shares, size_t count, size_t rows, size_t width, \
+                      void *const *ys), (x, previous, shares, count, rows, width, ys))                       \
+    DO(decay, (const void *base, size_t rows, size_t width, void *p, void *omega), (base, rows, width, p, omega)) \
+    DO(mix_residual, (const void *first, const void *share, const void *base, size_t rows, size_t width, void *y), \
+       (first, share, base, rows, width, y))                                                                 \
+    DO(keys, (const void *base, const void *scale, const void *mix, const void *omega, size_t rows, size_t heads, size_t size, \
+              void *a, void *k, void *kk), (base, scale, mix, omega, rows, heads, size, a, k, kk))           \
+    DO(head_outputs, (const void *r, const void *k, const void *v, const void *bonus, const void *weight, const void *bias, \
+                      double epsilon, const void *gate, size_t rows, size_t heads, size_t size, void *y),    \
+       (r, k, v, bonus, weight, bias, epsilon, gate, rows, heads, size, y))
 
 // Bytes of a state that are computed together: with their sums they fill the registers.
 #define STATE_BYTES_baseline 128

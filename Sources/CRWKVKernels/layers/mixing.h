@@ -46,17 +46,3 @@ ALWAYS_INLINE void NAME(causal_softmax)(size_t rows, size_t columns, size_t past
         for (size_t i = count; i < columns; i++) x[i] = 0;
     }
 }
-
-ALWAYS_INLINE void NAME(add_bonus)(
-    const REAL *r, const REAL *k, const REAL *bonus, const REAL *v, size_t rows, size_t heads, size_t size, REAL *y) {
-    for (size_t head = 0; head < rows * heads; head++, r += size, k += size, v += size, y += size) {
-        const REAL *own = bonus + head % heads * size;
-        NAME(lanes) sums = {0};
-        size_t i = 0;
-        for (; i + LANES <= size; i += LANES)
-            sums += *(const NAME(lanes) *)(r + i) * *(const NAME(lanes) *)(k + i) * *(const NAME(lanes) *)(own + i);
-        if (i < size) sums += NAME(last)(r + i, size - i) * NAME(last)(k + i, size - i) * NAME(last)(own + i, size - i);
-        const REAL sum = NAME(total)(sums);
-        for (i = 0; i < size; i++) y[i] += sum * v[i];
-    }
-}

@@ -8,13 +8,12 @@ ALWAYS_INLINE void NAME(rms_norm)(const REAL *x, size_t rows, size_t width, cons
 }
 
 ALWAYS_INLINE void NAME(layer_norm)(
-    const REAL *x, size_t rows, size_t groups, size_t width, const REAL *weight, const REAL *bias, double epsilon, REAL *y) {
-    for (size_t row = 0; row < rows * groups; row++, x += width, y += width) {
-        const size_t start = row % groups * width;
+    const REAL *x, size_t rows, size_t width, const REAL *weight, const REAL *bias, double epsilon, REAL *y) {
+    for (size_t row = 0; row < rows; row++, x += width, y += width) {
         const REAL mean = NAME(sum)(x, width) / (REAL)width;
         for (size_t i = 0; i < width; i++) y[i] = x[i] - mean;
         const REAL size = NAME(root)(NAME(dot)(y, y, width) / (REAL)width + (REAL)epsilon);
-        for (size_t i = 0; i < width; i++) y[i] = y[i] / size * weight[start + i] + bias[start + i];
+        for (size_t i = 0; i < width; i++) y[i] = y[i] / size * weight[i] + bias[i];
     }
 }
 

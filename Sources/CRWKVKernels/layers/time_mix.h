@@ -1,0 +1,80 @@
+// The elementwise chains of RWKV-7's time mixing, each in one pass over what it reads.
+
+ALWAYS_INLINE void NAME(token_shifts)(
+    const REAL *x, const REAL *previous, const void *const *shares, size_t count, size_t rows, size_t width, void *const *ys) {
+    for (size_t row = 0; row < rows; row++) {
+        for (size_t i = 0; i < count; i++) {
+            const REAL *share = shares[i];
+            REAL *y = (REAL *)ys[i] + row * width;
+            for (size_t c = 0; c < width; c++) y[c] = x[c] + (previous[c] - x[c]) * share[c];
+        }
+        previous = x;
+        x += width;
+    }
+}
+
+// exp(-softplus(-p)) = sigmoid(p), and e^(-1/2) before it.
+ALWAYS_INLINE REAL NAME(decay_of)(REAL p) {
+    return NAME(exponential)((REAL)-0.60653065971263342 * NAME(logistic)(p));
+}
+
+ALWAYS_INLINE void NAME(decay)(const REAL *base, size_t rows, size_t width, REAL *p, REAL *omega) {
+    for (size_t row = 0; row < rows; row++, p += width) {
+        if (base)
+            for (size_t i = 0; i < width; i++) p[i] += base[i];
+        if (omega) {
+            for (size_t i = 0; i < width; i++) omega[i] = -NAME(softplus)(-p[i]) - (REAL)0.5;
+            omega += width;
+        }
+        for (size_t i = 0; i < width; i++) p[i] = NAME(decay_of)(p[i]);
+    }
+}
+
+ALWAYS_INLINE void NAME(mix_residual)(
+    const REAL *first, const REAL *share, const REAL *base, size_t rows, size_t width, REAL *y) {
+    for (size_t row = 0; row < rows; row++, first += width, share += width, y += width)
+        if (base)
+            for (size_t i = 0; i < width; i++) y[i] += (first[i] - y[i]) * NAME(logistic)(share[i] + base[i]);
+        else
+            for (size_t i = 0; i < width; i++) y[i] += (first[i] - y[i]) * NAME(logistic)(share[i]);
+}
+
+ALWAYS_INLINE void NAME(keys)(
+    const REAL *base, const REAL *scale, const REAL *mix, const REAL *omega, size_t rows, size_t heads, size_t size, REAL *a,
+    REAL *k, REAL *kk) {
+    for (size_t head = 0; head < rows * heads; head++, a += size, k += size, kk += size) {
+        const size_t own = head % heads * size;
+        if (base)
+            for (size_t i = 0; i < size; i++) a[i] += base[own + i];
+        for (size_t i = 0; i < size; i++) a[i] = NAME(logistic)(a[i]);
+        for (size_t i = 0; i < size; i++) kk[i] = scale ? k[i] * scale[own + i] : k[i];
+        NAME(l2_normalise)(kk, 1, size, kk);
+        if (mix) {
+            for (size_t i = 0; i < size; i++) k[i] *= 1 + (a[i] - 1) * mix[own + i];
+        } else {
+            for (size_t i = 0; i < size; i++) k[i] *= 1 - omega[i] + a[i];
+            omega += size;
+        }
+    }
+}
+
+ALWAYS_INLINE void NAME(head_outputs)(
+    const REAL *r, const REAL *k, const REAL *v, const REAL *bonus, const REAL *weight, const REAL *bias, double epsilon,
+    const REAL *gate, size_t rows, size_t heads, size_t size, REAL *y) {
+    const REAL scale = (REAL)(1 / __builtin_sqrt((double)size));
+    for (size_t head = 0; head < rows * heads; head++, r += size, k += size, v += size, gate += size, y += size) {
+        const size_t own = head % heads * size;
+        if (weight)
+            NAME(layer_norm)(y, 1, size, weight + own, bias + own, epsilon, y);
+        else
+            for (size_t i = 0; i < size; i++) y[i] *= scale;
+        NAME(lanes) sums = {0};
+        size_t i = 0;
+        for (; i + LANES <= size; i += LANES)
+            sums += *(const NAME(lanes) *)(r + i) * *(const NAME(lanes) *)(k + i) * *(const NAME(lanes) *)(bonus + own + i);
+        if (i < size)
+            sums += NAME(last)(r + i, size - i) * NAME(last)(k + i, size - i) * NAME(last)(bonus + own + i, size - i);
+        const REAL sum = NAME(total)(sums);
+        for (i = 0; i < size; i++) y[i] = (y[i] + sum * v[i]) * gate[i];
+    }
+}
