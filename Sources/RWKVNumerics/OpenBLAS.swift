@@ -5,19 +5,20 @@ import Glibc
 ///
 /// The library is loaded when one is first asked for: 30 MB that what only looks into files need not wait for.
 enum OpenBLAS {
-    /// y = a b, or a b^T: [rows, inner] and [inner, columns], or [columns, inner], to [rows, columns]; strides are between rows.
+    /// y = a b, or a b^T, or that is added to y: [rows, inner] and [inner, columns], or [columns, inner], to [rows, columns]; strides are
+    /// between rows.
     static func multiply<Element: Real>(
         _ size: (rows: Int, columns: Int, inner: Int), _ a: UnsafePointer<Element>, stride aStride: Int,
         _ b: UnsafePointer<Element>, stride bStride: Int, isTransposed: Bool, into y: UnsafeMutablePointer<Element>,
-        stride yStride: Int
+        stride yStride: Int, adds: Bool = false
     ) {
         let order = isTransposed ? transposed : plain
         let (m, n, k) = (CInt(size.rows), CInt(size.columns), CInt(size.inner))
         let (lda, ldb, ldc) = (CInt(aStride), CInt(bStride), CInt(yStride))
         if Element.self == Double.self {
-            functions?.double(rowMajor, plain, order, m, n, k, 1, a, lda, b, ldb, 0, y, ldc)
+            functions?.double(rowMajor, plain, order, m, n, k, 1, a, lda, b, ldb, adds ? 1 : 0, y, ldc)
         } else {
-            functions?.single(rowMajor, plain, order, m, n, k, 1, a, lda, b, ldb, 0, y, ldc)
+            functions?.single(rowMajor, plain, order, m, n, k, 1, a, lda, b, ldb, adds ? 1 : 0, y, ldc)
         }
     }
 

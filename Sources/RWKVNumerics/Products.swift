@@ -5,6 +5,8 @@ extension Kernels {
     private static var outputTile: Int { 256 }
     /// Rows of queries that are computed together.
     private static var queryTile: Int { 64 }
+    /// Keys that they are scored with at once: with their scores they fit into a second-level cache.
+    private static var keyTile: Int { 512 }
     /// From so many rows on OpenBLAS is faster than products row by row.
     private static var fewRows: Int { 8 }
 
@@ -15,7 +17,8 @@ extension Kernels {
         precondition(x.columns == weight.inputs, "a matrix of other sizes")
         let y = Matrix<Element>(rows: x.rows, columns: weight.outputs)
         guard x.rows > 0 else { return y }
-        let tile = Self.outputTile
+        // Each piece of a matrix that comes from memory begins with waiting; sums do not show how many there are.
+        let tile = threads == 1 && !usesOpenBLAS(rows: x.rows) ? max(1, weight.outputs) : Self.outputTile
         forEach((weight.outputs + tile - 1) / tile) { piece in
             let start = piece * tile
             multiply(x, weight, start, min(tile, weight.outputs - start), y)
@@ -95,19 +98,42 @@ extension Kernels {
                         }
                         return
                     }
-                    withUnsafeTemporaryAllocation(of: Element.self, capacity: rows * seen) { scores in
-                        guard let scores = scores.baseAddress else { return }
-                        OpenBLAS.multiply(
-                            (rows, seen, size), q, stride: queries.columns, k, stride: stride, isTransposed: true,
-                            into: scores, stride: seen)
-                        functions.causal_softmax(rows, seen, past + start, scale, scores)
-                        OpenBLAS.multiply(
-                            (rows, size, seen), scores, stride: seen, v, stride: stride, isTransposed: false,
-                            into: target, stride: y.columns)
-                    }
+                    attend(
+                        (rows, seen, size), q, stride: queries.columns, keys: k, values: v, stride: stride,
+                        past: past + start, scale, into: target, stride: y.columns)
                 }
             }
         }
         return y
+    }
+
+    /// Attention of one head for some queries, a block of keys after the other: all scores of a long sequence are never there at once.
+    private func attend(
+        _ size: (rows: Int, seen: Int, channels: Int), _ queries: UnsafePointer<Element>, stride queryStride: Int,
+        keys: UnsafePointer<Element>, values: UnsafePointer<Element>, stride: Int, past: Int, _ scale: Double,
+        into y: UnsafeMutablePointer<Element>, stride yStride: Int
+    ) {
+        let (rows, tile) = (size.rows, min(Self.keyTile, size.seen))
+        withUnsafeTemporaryAllocation(of: Element.self, capacity: rows * (tile + 2)) { room in
+            guard let scores = room.baseAddress else { return }
+            let (largest, sums) = (scores + rows * tile, scores + rows * (tile + 1))
+            largest.update(repeating: -.infinity, count: rows)
+            sums.update(repeating: 0, count: rows)
+            for row in 0..<rows { (y + row * yStride).update(repeating: 0, count: size.channels) }
+            for block in size.seen.parts(of: tile) {
+                OpenBLAS.multiply(
+                    (rows, block.count, size.channels), queries, stride: queryStride,
+                    keys + block.lowerBound * stride, stride: stride, isTransposed: true, into: scores,
+                    stride: block.count)
+                functions.softmax_block(
+                    rows, block.count, past + 1 - block.lowerBound, scale, scores, largest, sums, size.channels, y,
+                    yStride)
+                OpenBLAS.multiply(
+                    (rows, size.channels, block.count), scores, stride: block.count,
+                    values + block.lowerBound * stride, stride: stride, isTransposed: false, into: y, stride: yStride,
+                    adds: true)
+            }
+            functions.divide_rows(sums, rows, size.channels, y, yStride)
+        }
     }
 }

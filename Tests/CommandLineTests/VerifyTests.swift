@@ -49,6 +49,28 @@ import Testing
         return (output.status, try JSONDecoder().decode(Document.self, from: Data(output.out.utf8)))
     }
 
+    /// Strict logits beside those of the fast kernels, within what fp32 rounds.
+    @Test(
+        "each family on each instruction set",
+        arguments: [
+            "llama", "llama-bias", "qwen2", "qwen3", "rwkv7/rwkv7.pth", "cxa076", "cxa076r", "cxa079", "hxa079",
+            "hxa079-gqa-first", "hxa079-no-norm",
+        ])
+    func instructionSets(_ name: String) throws {
+        try withTemporaryDirectory { directory in
+            let model = "fixtures/logits/\(name)"
+            try make("logits", model, "--kernels", "strict", "-o", "strict.safetensors", in: directory)
+            for set in ["baseline", "avx2", "avx512"] {
+                let output = try run(
+                    ["verify", "strict.safetensors", model, "--isa", set, "--json"], in: directory)
+                if output.status == 64, output.err.contains("This machine has no \(set)") { continue }
+                let document = try JSONDecoder().decode(Document.self, from: Data(output.out.utf8))
+                #expect(output.status == 0 && document.verdict == "match", "\(set)")
+                #expect((document.logits?.nmse ?? 1) < 1e-10, "\(set)")
+            }
+        }
+    }
+
     @Test func findsLayoutsToBeTheSameToTheBit() throws {
         try withTemporaryDirectory { directory in
             let model = "fixtures/logits/rwkv7/rwkv7.pth"

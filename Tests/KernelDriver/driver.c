@@ -242,10 +242,17 @@ static void check_keys(run *run) {
     expect_one(run, rows * heads, size, 2);
 }
 
-static void check_causal_softmax(run *run) {
-    const size_t past = PICK(WIDTHS), rows = PICK(ROWS), columns = past + rows + PICK(PADDINGS);
-    run->layers->causal_softmax(rows, columns, past, 0.5, RESULT(rows * columns, -9, 9));
-    expect_one(run, rows, columns, 1);
+static void check_softmax_block(run *run) {
+    const size_t columns = PICK(WIDTHS), rows = PICK(ROWS), size = PICK(WIDTHS), y_stride = size + PICK(PADDINGS);
+    void *scores = RESULT(rows * columns, -9, 9), *y = RESULT(span(rows, y_stride, size), -9, 9);
+    void *largest = RESULT(rows, -9, 9), *sums = RESULT(rows, 0, 9);
+    const ptrdiff_t seen = (ptrdiff_t)pick(run, NULL, 9) - 4;
+    run->layers->softmax_block(rows, columns, seen, 0.5, scores, largest, sums, size, y, y_stride);
+}
+
+static void check_divide_rows(run *run) {
+    const size_t size = PICK(WIDTHS), rows = PICK(ROWS), y_stride = size + PICK(PADDINGS);
+    run->layers->divide_rows(INPUT(rows, 1, 9), rows, size, RESULT(span(rows, y_stride, size), -9, 9), y_stride);
 }
 
 static void check_all_finite(run *run) {
@@ -454,7 +461,7 @@ static const struct check {
 #define FUNCTION(NAME) {#NAME, check_##NAME, 1}
     LAYER(widen), LAYER(product), LAYER(product_of_columns), LAYER(rms_norm), LAYER(layer_norm), LAYER(sigmoid), LAYER(tanh),
     LAYER(add), LAYER(add_to_rows), LAYER(swiglu), LAYER(relu_squared), LAYER(all_finite), LAYER(rotate), LAYER(repeat_heads),
-    LAYER(attend), LAYER(causal_softmax), LAYER(token_shifts), LAYER(decay), LAYER(mix_residual), LAYER(keys),
+    LAYER(attend), LAYER(softmax_block), LAYER(divide_rows), LAYER(token_shifts), LAYER(decay), LAYER(mix_residual), LAYER(keys),
     LAYER(head_outputs), LAYER(wkv7), OTHER(statistics), OTHER(count_bytes), OTHER(to_doubles), OTHER(compare),
     OTHER(compare_logits), OTHER(cast), OTHER(add_scaled), OTHER(orthonormalise), OTHER(multiply_add), OTHER(read),
     FUNCTION(crc32), FUNCTION(elementary), FUNCTION(mapping),

@@ -136,7 +136,9 @@ struct KernelTests {
     @Test("attention over blocks of queries, with what came before", arguments: tables)
     func attention(_ table: KernelTable, _ set: InstructionSet) throws {
         guard let kernels = kernels(table, set) else { return }
-        for (tokens, past, size) in [(1, 0, 16), (1, 9, 5), (9, 0, 8), (70, 3, 16), (130, 0, 12)] {
+        for (tokens, past, size) in [
+            (1, 0, 16), (1, 9, 5), (9, 0, 8), (70, 3, 16), (130, 0, 12), (9, 1030, 8), (70, 480, 16),
+        ] {
             let (heads, shared) = (4, 2)
             var noise = Noise(state: UInt64(tokens))
             let q = noise.numbers(tokens * heads * size, scale: 2)

@@ -68,8 +68,14 @@ typedef struct {
     void (*attend)(
         const void *queries, size_t query_stride, size_t rows, const void *keys, const void *values, size_t stride, size_t past,
         size_t size, double scale, void *scores, void *y, size_t y_stride);
-    // softmax of the first `past + r + 1` of row r, scaled before; zero what is behind them
-    void (*causal_softmax)(size_t rows, size_t columns, size_t past, double scale, void *x);
+    // attention a block of keys at a time: scores of `columns` keys, of which row r sees the first `seen + r`, become their exponentials
+    // over the largest so far, and zero; with a larger one, sums and rows of y, `size` of each `y_stride`, shrink; sums grow by the
+    // exponentials. In the beginning largest is -infinity, sums and y are zero.
+    void (*softmax_block)(
+        size_t rows, size_t columns, ptrdiff_t seen, double scale, void *scores, void *largest, void *sums, size_t size, void *y,
+        size_t y_stride);
+    // y[row] /= sums[row]
+    void (*divide_rows)(const void *sums, size_t rows, size_t size, void *y, size_t y_stride);
 
     // MARK: Time mixing of RWKV-7
 

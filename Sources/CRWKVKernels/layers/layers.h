@@ -34,7 +34,9 @@
     DO(attend, (const void *queries, size_t query_stride, size_t rows, const void *keys, const void *values, size_t stride, \
                 size_t past, size_t size, double scale, void *scores, void *y, size_t y_stride),             \
        (queries, query_stride, rows, keys, values, stride, past, size, scale, scores, y, y_stride))          \
-    DO(causal_softmax, (size_t rows, size_t columns, size_t past, double scale, void *x), (rows, columns, past, scale, x)) \
+    DO(softmax_block, (size_t rows, size_t columns, ptrdiff_t seen, double scale, void *scores, void *largest, void *sums, size_t size, \
+                       void *y, size_t y_stride), (rows, columns, seen, scale, scores, largest, sums, size, y, y_stride)) \
+    DO(divide_rows, (const void *sums, size_t rows, size_t size, void *y, size_t y_stride), (sums, rows, size, y, y_stride)) \
     DO(token_shifts, (const void *x, const void *previous, const void *const *shares, size_t count, size_t rows, size_t width, \
                       void *const *ys), (x, previous, shares, count, rows, width, ys))                       \
     DO(decay, (const void *base, size_t rows, size_t width, void *p, void *omega), (base, rows, width, p, omega)) \

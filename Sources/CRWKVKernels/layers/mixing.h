@@ -38,11 +38,24 @@ ALWAYS_INLINE void NAME(attend)(
     }
 }
 
-ALWAYS_INLINE void NAME(causal_softmax)(size_t rows, size_t columns, size_t past, double scale, REAL *x) {
-    for (size_t row = 0; row < rows; row++, x += columns) {
-        const size_t count = past + row + 1;
-        const REAL sum = NAME(exponentials)(x, count, (REAL)scale);
-        for (size_t i = 0; i < count; i++) x[i] /= sum;
-        for (size_t i = count; i < columns; i++) x[i] = 0;
+ALWAYS_INLINE void NAME(softmax_block)(
+    size_t rows, size_t columns, ptrdiff_t seen, double scale, REAL *scores, REAL *largest, REAL *sums, size_t size, REAL *y,
+    size_t y_stride) {
+    for (size_t row = 0; row < rows; row++, seen++, scores += columns, y += y_stride) {
+        const size_t count = seen < 0 ? 0 : (size_t)seen < columns ? (size_t)seen : columns;
+        for (size_t i = count; i < columns; i++) scores[i] = 0;
+        if (count == 0) continue;
+        REAL most = largest[row];
+        for (size_t i = 0; i < count; i++) most = scores[i] > most ? scores[i] : most;
+        const REAL factor = NAME(exponential)((largest[row] - most) * (REAL)scale);
+        for (size_t i = 0; i < count; i++) scores[i] = NAME(exponential)((scores[i] - most) * (REAL)scale);
+        largest[row] = most;
+        sums[row] = sums[row] * factor + NAME(sum)(scores, count);
+        for (size_t channel = 0; channel < size; channel++) y[channel] *= factor;
     }
+}
+
+ALWAYS_INLINE void NAME(divide_rows)(const REAL *sums, size_t rows, size_t size, REAL *y, size_t y_stride) {
+    for (size_t row = 0; row < rows; row++, y += y_stride)
+        for (size_t channel = 0; channel < size; channel++) y[channel] /= sums[row];
 }

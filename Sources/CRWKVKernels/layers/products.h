@@ -48,6 +48,8 @@ ALWAYS_INLINE void widen_f16_lanes(const u16_lanes *stored, f32_lanes *widened) 
 #endif
 // Sums of so many outputs stay in a first-level cache.
 #define COLUMNS_AT_ONCE 256
+// Of these, a row of weights is asked for some rows ahead: it is not behind the one before.
+#define INPUTS_AHEAD 8
 #endif
 
 #define FOR_EACH_STORED(DO) DO(f64, double) DO(f32, float) DO(f16, uint16_t) DO(bf16, uint16_t)
@@ -126,6 +128,8 @@ FOR_EACH_STORED(DOTS)
             for (size_t output = 0; output < outputs; output++) sums[lane][output] = 0;                      \
         for (size_t input = 0; input < inputs; input++, weight += stride) {                                  \
             REAL *own = sums[input % LANES];                                                                 \
+            const TYPE *ahead = input + INPUTS_AHEAD < inputs ? weight + INPUTS_AHEAD * stride : weight;     \
+            for (size_t output = 0; output < outputs; output += 64 / sizeof *weight) __builtin_prefetch(ahead + output); \
             const REAL factor = x[input];                                                                    \
             for (size_t output = 0; output < outputs; output++) own[output] += factor * (REAL)stored_##ELEMENT(weight[output]); \
         }                                                                                                    \
