@@ -54,12 +54,12 @@ static double cosine_series(double r) {
 }
 
 void rwkv_sine_cosine(double x, double *sine, double *cosine) {
-    // Takes away multiples of pi/2 in three parts, of which the first two have zeros enough at their ends that the multiples are exact.
     if (!(__builtin_fabs(x) <= 0x1p62)) {
         // Beyond what the multiples are counted with; so far out, neighbouring numbers are many turns apart.
         *sine = *cosine = NAN;
         return;
     }
+    // Takes away multiples of pi/2 in three parts, of which the first two have zeros enough at their ends that the multiples are exact.
     const double k = nearbyint(x * 0x1.45f306dc9c883p-1);
     const double r = ((x - k * 0x1.921fb54400000p+0) - k * 0x1.0b4611a600000p-34) - k * 0x1.3198a2e037073p-69;
     const double s = sine_series(r), c = cosine_series(r);

@@ -13,10 +13,12 @@ public final class WorkProgress: Sendable {
         whole = nil
     }
 
-    /// A part of other work, which tells nobody how far it is, and stops when that is stopped.
-    package init(partOf whole: WorkProgress) {
+    /// A part of other work, which stops when that is stopped, and tells how far it is by itself.
+    package init(
+        partOf whole: WorkProgress, report: @escaping @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
+    ) {
         self.whole = whole
-        report = { _, _ in }
+        self.report = report
     }
 
     /// Makes the work end soon with a ``CheckpointError`` of category `cancelled`.

@@ -1,3 +1,4 @@
+public import CheckpointFiles
 public import CheckpointJSON
 public import ModelFamilies
 public import RWKVEvaluation
@@ -18,6 +19,7 @@ public struct SpeedReport: Sendable {
     private let processor: String
     private let load: Double
     private let peakMemory: Int
+    private let warnings: [CheckpointWarning]
 
     /// A report on measurements.
     ///
@@ -27,14 +29,17 @@ public struct SpeedReport: Sendable {
     ///   - processor: what it is called.
     ///   - load: how many processes wanted to run before.
     ///   - peakMemory: the most bytes that the process had at once.
+    ///   - warnings: of the model.
     public init(
-        _ speed: SpeedMeasurements, _ subject: Subject, processor: String, load: Double, peakMemory: Int
+        _ speed: SpeedMeasurements, _ subject: Subject, processor: String, load: Double, peakMemory: Int,
+        warnings: [CheckpointWarning]
     ) {
         self.speed = speed
         self.subject = subject
         self.processor = processor
         self.load = load
         self.peakMemory = peakMemory
+        self.warnings = warnings
     }
 
     // MARK: JSON
@@ -101,6 +106,7 @@ public struct SpeedReport: Sendable {
         json.end()
         json.key("peak_memory_bytes")
         json.value(peakMemory)
+        json.write(warnings)
         json.end()
         try json.finish()
     }

@@ -21,7 +21,7 @@ public struct Linear<Element: Real>: Sendable {
     }
 }
 
-/// base + f(x down) up, with a matrix of few columns and one of few rows.
+/// f(x down) up, with a matrix of few columns and one of few rows, to which what it is for adds a base.
 public struct LowRank<Element: Real>: Sendable {
     /// What is between the two matrices.
     public enum Activation: Sendable {

@@ -48,6 +48,7 @@ public struct TimeMix<Element: Real>: Sendable {
         valueResidualPlace: TimeMix7.ValueResidual, keyResidual: Residual<Element>?, removalKey: RemovalKey<Element>,
         keyScale: KeyScale<Element>, outputNorm: OutputNorm<Element>, bonus: [Element]
     ) {
+        precondition(gate.base == nil, "gates have no base")
         self.heads = heads
         self.keyValueHeads = keyValueHeads
         self.tokenShift = tokenShift

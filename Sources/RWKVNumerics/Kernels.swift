@@ -26,8 +26,8 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
     ///   - threads: how many threads to use.
     public init?(_ table: KernelTable, instructionSet: InstructionSet? = nil, threads: Int) {
         let instructionSet = instructionSet ?? .best
-        let (set, real) = (instructionSet.kernels, MemoryLayout<Element>.size == 8 ? RWKV_REAL_F64 : RWKV_REAL_F32)
-        guard let functions = rwkv_layer_kernels_for(set, real, table == .strict ? 1 : 0),
+        let set = instructionSet.kernels
+        guard let functions = rwkv_layer_kernels_for(set, Element.real, table == .strict ? 1 : 0),
             let machine = rwkv_kernels_for(set)
         else { return nil }
         self.instructionSet = instructionSet

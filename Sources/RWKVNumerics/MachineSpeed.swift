@@ -26,10 +26,12 @@ public struct Timings: Sendable {
         return result
     }
 
-    /// The median: of one thread in its processor's seconds, which others on the machine do not show in; of several by the clock.
+    /// The median, and no less than a nanosecond.
+    ///
+    /// Of one thread it is its processor's seconds, in which others on the machine show least; of several the clock's.
     public func median(threads: Int) -> Double {
         let times = (threads == 1 ? processor : clock).sorted()
-        return times.isEmpty ? 0 : (times[(times.count - 1) / 2] + times[times.count / 2]) / 2
+        return times.isEmpty ? 1e-9 : max(1e-9, (times[(times.count - 1) / 2] + times[times.count / 2]) / 2)
     }
 
     private func seconds(_ clock: clockid_t) -> Double {
@@ -56,11 +58,8 @@ extension Kernels {
     ///   - parts: of memory; together more than caches hold, where it is memory's speed that is asked for.
     ///   - timings: to which is added how long it took.
     public func read(_ parts: [UnsafeRawBufferPointer], _ timings: inout Timings) {
-        let size = 1 << 20
         let pieces = parts.flatMap { part in
-            stride(from: 0, to: part.count, by: size).map {
-                UnsafeRawBufferPointer(rebasing: part[$0..<min($0 + size, part.count)])
-            }
+            part.count.parts(of: 1 << 20).map { UnsafeRawBufferPointer(rebasing: part[$0]) }
         }
         timings.time { forEach(pieces.count) { machine.read(pieces[$0].baseAddress, pieces[$0].count) } }
     }

@@ -1,5 +1,14 @@
+import CRWKVKernels
+
 /// The numbers that a model computes in: `Float`, or `Double` for references and for gradients that are to be checked.
 public protocol Real: BinaryFloatingPoint, BitwiseCopyable, Sendable {}
+
+extension Real {
+    /// Its type in a file.
+    static var stored: rwkv_element { MemoryLayout<Self>.size == 8 ? RWKV_ELEMENT_F64 : RWKV_ELEMENT_F32 }
+    /// Its type in kernels.
+    static var real: rwkv_real { MemoryLayout<Self>.size == 8 ? RWKV_REAL_F64 : RWKV_REAL_F32 }
+}
 
 extension Float: Real {}
 extension Double: Real {}

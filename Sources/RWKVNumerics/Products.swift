@@ -18,7 +18,7 @@ extension Kernels {
         let y = Matrix<Element>(rows: x.rows, columns: weight.outputs)
         guard x.rows > 0 else { return y }
         // Each piece of a matrix that comes from memory begins with waiting; sums do not show how many there are.
-        let tile = threads == 1 && !usesOpenBLAS(rows: x.rows) ? max(1, weight.outputs) : Self.outputTile
+        let tile = threads == 1 && x.rows == 1 ? max(1, weight.outputs) : Self.outputTile
         forEach((weight.outputs + tile - 1) / tile) { piece in
             let start = piece * tile
             multiply(x, weight, start, min(tile, weight.outputs - start), y)
@@ -41,13 +41,12 @@ extension Kernels {
             }
             return
         }
-        let own = MemoryLayout<Element>.size == 8 ? RWKV_ELEMENT_F64 : RWKV_ELEMENT_F32
         func multiply(_ weights: UnsafePointer<Element>, stride: Int) {
             OpenBLAS.multiply(
                 (x.rows, outputs, inputs), x.elements, stride: inputs, weights, stride: stride,
                 isTransposed: !weight.isByInput, into: target, stride: y.columns)
         }
-        if element == own {
+        if element == Element.stored {
             return multiply(elements.assumingMemoryBound(to: Element.self), stride: stride)
         }
         let (rows, columns) = weight.isByInput ? (inputs, outputs) : (outputs, inputs)

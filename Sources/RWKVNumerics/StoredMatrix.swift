@@ -58,8 +58,7 @@ extension StoredMatrix {
     /// All numbers in the order in which they stand.
     public func numbers<Element: Real>() -> [Element] {
         let count = inputs * outputs
-        let real = MemoryLayout<Element>.size == 8 ? RWKV_REAL_F64 : RWKV_REAL_F32
-        guard let kernels = rwkv_layer_kernels_for(RWKV_INSTRUCTION_SET_BASELINE, real, 1) else { return [] }
+        guard let kernels = rwkv_layer_kernels_for(RWKV_INSTRUCTION_SET_BASELINE, Element.real, 1) else { return [] }
         return [Element](unsafeUninitializedCapacity: count) { buffer, initializedCount in
             kernels.pointee.widen(element, elements, count, 1, count, buffer.baseAddress)
             initializedCount = count

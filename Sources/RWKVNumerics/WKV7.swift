@@ -41,9 +41,10 @@ extension Kernels {
     public func wkv7(_ inputs: WKV7Inputs<Matrix<Element>>, size: Int, state: inout [Element]) -> Matrix<Element> {
         let (rows, columns) = (inputs.r.rows, inputs.r.columns)
         precondition(inputs.all.allSatisfy { $0.rows == rows && $0.columns == columns }, "matrices of other sizes")
-        let real = MemoryLayout<Element>.size == 8 ? RWKV_ELEMENT_F64 : RWKV_ELEMENT_F32
         return withExtendedLifetime(inputs) {
-            wkv7(inputs.all.map { UnsafeRawPointer($0.elements) }, real, rows, columns, size: size, state: &state)
+            wkv7(
+                inputs.all.map { UnsafeRawPointer($0.elements) }, Element.stored, rows, columns, size: size,
+                state: &state)
         }
     }
 
@@ -76,7 +77,8 @@ extension Kernels {
             sequences > 0 && state.count == sequences * columns * size && rows % sequences == 0,
             "a state of another size")
         let length = rows / sequences
-        let room = 65 * size + 6 * size * min(length, Int(RWKV_WKV7_ROWS))
+        let widened = element == Element.stored ? 0 : min(length, Int(RWKV_WKV7_ROWS))
+        let room = (65 + 6 * widened) * size
         let y = Matrix<Element>(rows: rows, columns: columns)
         state.withUnsafeMutableBufferPointer { state in
             guard let state = state.baseAddress else { return }

@@ -61,7 +61,7 @@ struct BenchWKV: ReportingCommand {
 
     func validate() throws {
         guard 1...1024 ~= heads, 1...1024 ~= headSize, 1...1 << 20 ~= tokens, 1...1000 ~= runs,
-            heads * headSize * tokens <= 1 << 28
+            heads * headSize * tokens <= 1 << 24
         else { throw ValidationError("Heads, their size, tokens and runs are numbers of a sensible size.") }
     }
 
@@ -76,8 +76,8 @@ struct BenchWKV: ReportingCommand {
                 heads: heads, size: headSize, tokens: tokens, runs: runs, kernels, progress: progress)
         }
         let report = SpeedReport(
-            measurements, .wkv(heads: heads, headSize: headSize), processor: processorName() ?? "unknown processor",
-            load: load, peakMemory: peakMemory())
+            measurements, .wkv(heads: heads, headSize: headSize), processor: processorName(), load: load,
+            peakMemory: peakMemory(), warnings: [])
         try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
     }
 }
@@ -107,8 +107,8 @@ struct BenchForward: ReportingCommand {
     @Option(help: ArgumentHelp("How often the prompt is timed; single tokens ten times as often.", valueName: "N"))
     var runs = 5
 
-    @Option(help: ArgumentHelp("The type of random weights: f32, bf16 or f16.", valueName: "TYPE"))
-    var dtype = FloatType.f32
+    @Option(help: ArgumentHelp("The type of random weights: f32, bf16 or f16; f32 if not given.", valueName: "TYPE"))
+    var dtype: FloatType?
 
     @OptionGroup var model: ModelOptions
     @OptionGroup var run: RunOptions
@@ -124,13 +124,22 @@ struct BenchForward: ReportingCommand {
     }
 
     func report() throws {
-        if let path, ModelConfiguration(alone: path) == nil { return try report(path, model, isSynthetic: false) }
-        try withTemporaryDirectory { directory in
-            var options = model
-            options.config = try path ?? writtenConfiguration(in: directory)
-            try writeWeights(options, to: directory + "/model.safetensors")
-            try report(directory + "/model.safetensors", options, isSynthetic: true)
+        let isModel = path.map { ModelConfiguration(alone: $0) == nil } ?? false
+        guard !isModel || dtype == nil else { throw ValidationError("--dtype is the type of random weights.") }
+        guard isModel || path == nil || model.config == nil else { throw ValidationError("Give one config.json.") }
+        let stop = WorkProgress()
+        // Of random weights nothing is left before anything is printed.
+        let report = try interruptible(stop) {
+            if isModel, let path { return try measured(path, model, path: path, stop) }
+            return try withTemporaryDirectory { directory in
+                var options = model
+                options.config = try path ?? model.config ?? writtenConfiguration(in: directory)
+                let weights = directory + "/model.safetensors"
+                try writeWeights(options, to: weights, stop)
+                return try measured(weights, options, path: nil, stop)
+            }
         }
+        try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
     }
 
     private func writtenConfiguration(in directory: String) throws -> String {
@@ -140,40 +149,38 @@ struct BenchForward: ReportingCommand {
         return directory + "/config.json"
     }
 
-    private func writeWeights(_ options: ModelOptions, to path: String) throws {
-        guard let configuration = options.config, let dtype = dtype.dtype else { return }
+    private func writeWeights(_ options: ModelOptions, to path: String, _ stop: WorkProgress) throws {
+        guard let configuration = options.config else { return }
         let description = try ModelRecognition.recognize(
             nil, configuration: ModelConfiguration(path: configuration), variant: options.variant
         ).described(path: configuration, hasConfiguration: true)
         let bar = ProgressBar()
-        let progress = WorkProgress { bar.show($0, of: $1) }
-        try interruptible(progress) {
-            defer { bar.clear() }
-            try SyntheticModel.write(description, dtype, to: path, progress: progress)
-        }
+        defer { bar.clear() }
+        try SyntheticModel.write(
+            description, dtype?.dtype ?? .f32, to: path,
+            progress: WorkProgress(partOf: stop) { bar.show($0, of: $1) })
     }
 
-    private func report(_ path: String, _ options: ModelOptions, isSynthetic: Bool) throws {
+    // The model in a file, which is called `path`, or nothing where its weights are random.
+    private func measured(
+        _ file: String, _ options: ModelOptions, path: String?, _ stop: WorkProgress
+    ) throws -> SpeedReport {
         let kernels = try run.loaded()
         let load = systemLoad()
         var warnings: [CheckpointWarning] = []
         let start = ContinuousClock.now
-        let checkpoint = try Checkpoint.open(path, temporaryDirectory: temporaryDirectory())
+        let checkpoint = try Checkpoint.open(file, temporaryDirectory: temporaryDirectory())
         let loaded = try options.model(checkpoint, warnings: &warnings)
         let loadSeconds = (ContinuousClock.now - start) / .seconds(1)
         if !json { warnings.forEach(printWarning) }
         let bar = ProgressBar { countText($0) + " tokens" }
-        let progress = WorkProgress { bar.show($0, of: $1) }
-        let measurements = try interruptible(progress) {
-            defer { bar.clear() }
-            return try SpeedMeasurements.ofForward(loaded, tokens: tokens, runs: runs, kernels, progress: progress)
-        }
-        let subject = SpeedReport.Subject.forward(
-            loaded.description, path: isSynthetic ? nil : path, loadSeconds: loadSeconds)
-        let report = SpeedReport(
-            measurements, subject, processor: processorName() ?? "unknown processor", load: load,
-            peakMemory: peakMemory())
-        try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
+        defer { bar.clear() }
+        let measurements = try SpeedMeasurements.ofForward(
+            loaded, tokens: tokens, runs: runs, kernels,
+            progress: WorkProgress(partOf: stop) { bar.show($0, of: $1) })
+        return SpeedReport(
+            measurements, .forward(loaded.description, path: path, loadSeconds: loadSeconds),
+            processor: processorName(), load: load, peakMemory: peakMemory(), warnings: warnings)
     }
 
     /// As large as the smallest that was published, as flash-linear-attention describes it.

@@ -24,7 +24,7 @@ func withTemporaryDirectory<Result>(_ work: (String) throws -> Result) throws ->
 }
 
 /// The name of the processor, as Linux has it.
-func processorName() -> String? { line("model name", of: "/proc/cpuinfo") }
+func processorName() -> String { line("model name", of: "/proc/cpuinfo") ?? "unknown processor" }
 
 /// How many processes wanted to run in the last minute, on average.
 func systemLoad() -> Double {

@@ -23,14 +23,18 @@ struct RunOptions: ParsableArguments {
 
     func validate() throws {
         guard 1...1024 ~= threads else { throw ValidationError("--threads is a number of threads.") }
-        _ = try loaded()
+        _ = try loaded(threads: 1)
     }
 
     func loaded() throws -> Kernels<Float> {
+        rwkv_keep_freed_memory()
+        return try loaded(threads: threads)
+    }
+
+    private func loaded(threads: Int) throws -> Kernels<Float> {
         guard let kernels = Kernels<Float>(kernels, instructionSet: isa, threads: threads) else {
             throw ValidationError("This machine has no \(isa?.rawValue ?? "").")
         }
-        rwkv_keep_freed_memory()
         return kernels
     }
 }

@@ -1,3 +1,4 @@
+import CheckpointFiles
 import Foundation
 import TestSupport
 import Testing
@@ -67,6 +68,47 @@ import Testing
         #expect(document.peak_memory_bytes > 1_000_000)
     }
 
+    @Test func countsWhatAModelReadsAndComputes() throws {
+        let path = "fixtures/logits/hxa079"
+        let document = try bench("forward", path, "--tokens", "4", "--runs", "1", "--threads", "2")
+        let checkpoint = try Checkpoint.open(Repository.fixture("logits/hxa079"))
+        // All matrices but the embedding, which is not the head here, and the bonus, which is a vector for each head.
+        let matrices = checkpoint.tensors.filter {
+            $0.shape.count == 2 && !$0.name.contains("embed_tokens") && !$0.name.hasSuffix("r_k")
+        }
+        let bytes = matrices.reduce(0) { $0 + $1.byteCount }
+        let token = document.measurements[1]
+        let sorted = token.wall_seconds.sorted()
+        let seconds = (sorted[4] + sorted[5]) / 2
+        #expect((token.bytes_per_second * seconds / Double(bytes) - 1).magnitude < 1e-9)
+        // Two operations for a weight, nine for a number of the state, four for a number of what attention sees of 16 + 5 tokens.
+        let weights = matrices.reduce(0) { $0 + $1.shape[0] * $1.shape[1] }
+        let (heads, size, recurrent, attention) = (4, 16, 2, 2)
+        let expected = 2 * weights + heads * size * (recurrent * 9 * size + attention * 4 * 22)
+        #expect((token.operations_per_second * seconds / Double(expected) - 1).magnitude < 1e-9)
+    }
+
+    @Test func printsATable() throws {
+        for arguments in [
+            ["wkv", "--heads", "1", "--tokens", "8"], ["forward", "fixtures/logits/qwen3", "--tokens", "8"],
+        ] {
+            let output = try CommandLineTool.run(["bench"] + arguments + ["--runs", "1"], in: Repository.root)
+            #expect(output.status == 0 && output.err.isEmpty)
+            #expect(output.out.contains("GFLOP/s") && output.out.contains("plain loop"))
+            #expect(output.out.contains("token by token") || output.out.contains("single token"))
+        }
+    }
+
+    @Test(arguments: [0.2, 1.0, 3.0]) func endsWhenItIsInterrupted(_ seconds: Double) throws {
+        try withTemporaryDirectory { directory in
+            let output = try CommandLineTool.run(
+                ["bench", "forward", "--tokens", "64", "--runs", "900"], in: directory,
+                environment: ["TMPDIR": directory.path], signal: (SIGINT, seconds))
+            #expect(output.status == 130, "\(output.err)")
+            #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).isEmpty)
+        }
+    }
+
     @Test func makesRandomWeightsAndTakesThemAway() throws {
         try withTemporaryDirectory { directory in
             let configuration = Repository.root.appending(path: "fixtures/models/qwen3/config.json").path
@@ -86,6 +128,8 @@ import Testing
         for (arguments, status) in [
             (["wkv", "--heads", "0"], 64), (["wkv", "--head-size", "100000"], 64), (["wkv", "--runs", "0"], 64),
             (["forward", "--tokens", "0"], 64), (["forward", "--dtype", "keep"], 64), (["forward", "nowhere"], 66),
+            (["forward", "fixtures/logits/qwen3", "--dtype", "f32"], 64),
+            (["forward", "fixtures/models/qwen3/config.json", "--config", "fixtures/models/qwen3/config.json"], 64),
             (["forward", "README.md"], 65), (["forward", "fixtures/models/expected.json"], 65),
         ] {
             let output = try CommandLineTool.run(["bench"] + arguments, in: Repository.root)

@@ -81,6 +81,33 @@ struct KernelTests {
                     size: 4)
             },
             { x in
+                let k = x.copy()
+                _ = kernels.keys(
+                    inPlace: k, iclr: plain.copy(), base: nil, removalScale: nil, mix: [1, 1, 1, 1], omega: nil, size: 4
+                )
+                return k
+            },
+            { x in
+                let a = x.copy()
+                _ = kernels.keys(
+                    inPlace: plain.copy(), iclr: a, base: nil, removalScale: nil, mix: [1, 1, 1, 1], omega: nil, size: 4
+                )
+                return a
+            },
+            { x in
+                let y = x.copy()
+                kernels.headOutputs(
+                    inPlace: y, norm: nil, r: plain, k: plain, v: plain, bonus: [1, 1, 1, 1], gate: plain, size: 4)
+                return y
+            },
+            { x in
+                let y = plain.copy()
+                kernels.headOutputs(
+                    inPlace: y, norm: ([1, 1, 1, 1], [0, 0, 0, 0], 1e-3), r: x, k: plain, v: plain,
+                    bonus: [1, 1, 1, 1], gate: plain, size: 4)
+                return y
+            },
+            { x in
                 let y = plain.copy()
                 kernels.headOutputs(
                     inPlace: y, norm: nil, r: plain, k: plain, v: plain, bonus: [1, 1, 1, 1], gate: x, size: 4)
@@ -96,6 +123,13 @@ struct KernelTests {
         let gate = nan.copy()
         kernels.swiGLU(up: plain, gate: gate)
         #expect(gate.array[0].isNaN)
+        // Whatever overflows in the first block of keys, those of the next are seen.
+        var keys = [Float](repeating: 1, count: 520 * 4)
+        for place in 0..<515 * 4 { keys[place] = -3e38 }
+        let queries = Matrix<Float>(Array(repeating: 1e20, count: 20 * 4), columns: 4)
+        let late = kernels.attention(
+            queries, keys: keys, values: keys.map { _ in 1 }, heads: 1, keyValueHeads: 1)
+        if table == .fast { #expect(late.row(19) == [1, 1, 1, 1]) }
         let attended = kernels.attention(plain, keys: nan.array, values: plain.array, heads: 1, keyValueHeads: 1)
         #expect(!kernels.areFinite(attended))
     }

@@ -63,4 +63,22 @@ struct ProductTests {
         let rows = (0..<11).flatMap { kernels.product(x.rows($0..<$0 + 1), byOutput).array }
         #expect(rows == whole)
     }
+
+    @Test("any number of threads gives the same bits", arguments: KernelTable.allCases)
+    func threads(_ table: KernelTable) throws {
+        var noise = Noise(state: 7)
+        let numbers = noise.numbers(700 * 90)
+        for isByInput in [false, true] {
+            let matrix = stored(RWKV_ELEMENT_BF16, inputs: 90, outputs: 700, isByInput: isByInput) {
+                numbers[$0 * 90 + $1]
+            }
+            for rows in [1, 3, 20] {
+                let x = Matrix(noise.numbers(rows * 90).map { Float($0) }, columns: 90)
+                let found = try [1, 2, 5].map {
+                    try #require(Kernels<Float>(table, threads: $0)).product(x, matrix).array
+                }
+                #expect(found[1] == found[0] && found[2] == found[0], "\(rows) rows")
+            }
+        }
+    }
 }

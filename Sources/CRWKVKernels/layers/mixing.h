@@ -47,8 +47,10 @@ ALWAYS_INLINE void NAME(softmax_block)(
         if (count == 0) continue;
         REAL most = largest[row];
         for (size_t i = 0; i < count; i++) most = scores[i] > most ? scores[i] : most;
-        const REAL factor = NAME(exponential)((largest[row] - most) * (REAL)scale);
-        for (size_t i = 0; i < count; i++) scores[i] = NAME(exponential)((scores[i] - most) * (REAL)scale);
+        // Where all are -infinity so far, later ones may not be.
+        const REAL base = most == -(REAL)__builtin_inf() ? 0 : most;
+        const REAL factor = NAME(exponential)((largest[row] - base) * (REAL)scale);
+        for (size_t i = 0; i < count; i++) scores[i] = NAME(exponential)((scores[i] - base) * (REAL)scale);
         largest[row] = most;
         sums[row] = sums[row] * factor + NAME(sum)(scores, count);
         for (size_t channel = 0; channel < size; channel++) y[channel] *= factor;

@@ -17,10 +17,8 @@ ALWAYS_INLINE void NAME(layer_norm)(
     }
 }
 
-ALWAYS_INLINE void NAME(l2_normalise)(const REAL *x, size_t rows, size_t width, REAL *y) {
-    for (size_t row = 0; row < rows; row++, x += width, y += width) {
-        const REAL length = NAME(root)(NAME(dot)(x, x, width));
-        const REAL size = length < (REAL)1e-12 ? (REAL)1e-12 : length;
-        for (size_t i = 0; i < width; i++) y[i] = x[i] / size;
-    }
+ALWAYS_INLINE void NAME(l2_normalise)(size_t width, REAL *x) {
+    const REAL length = NAME(root)(NAME(dot)(x, x, width));
+    const REAL size = length < (REAL)1e-12 ? (REAL)1e-12 : length;
+    for (size_t i = 0; i < width; i++) x[i] /= size;
 }

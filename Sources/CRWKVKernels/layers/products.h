@@ -43,9 +43,8 @@ ALWAYS_INLINE void widen_f16_lanes(const u16_lanes *stored, f32_lanes *widened) 
 // Rows of x that are multiplied with a row of weights while it is at hand.
 #define ROWS 4
 // Rows of weights, far from each other, that are multiplied with a single row of x: memory gives more to two readers than to one.
-#ifndef FAR
 #define FAR 2
-#endif
+_Static_assert(FAR <= ROWS, "there are sums for as many");
 // Sums of so many outputs stay in a first-level cache.
 #define COLUMNS_AT_ONCE 256
 // Of these, a row of weights is asked for some rows ahead: it is not behind the one before.

@@ -48,7 +48,7 @@ ALWAYS_INLINE void NAME(keys)(
             for (size_t i = 0; i < size; i++) a[i] += base[own + i];
         for (size_t i = 0; i < size; i++) a[i] = NAME(logistic)(a[i]);
         for (size_t i = 0; i < size; i++) kk[i] = scale ? k[i] * scale[own + i] : k[i];
-        NAME(l2_normalise)(kk, 1, size, kk);
+        NAME(l2_normalise)(size, kk);
         if (mix) {
             for (size_t i = 0; i < size; i++) k[i] *= 1 + (a[i] - 1) * mix[own + i];
         } else {

@@ -26,11 +26,17 @@ extension SpeedMeasurements {
         let prompt = (0..<max(tokens, shortPrompt + singleTokens)).map { _ in
             Int(random.next() % UInt64(model.vocabulary))
         }
-        let all = (runs + 1) * tokens + shortPrompt + singleTokens
+        let all = (runs + 1) * tokens + singleTokens
         func run(_ tokens: ArraySlice<Int>, _ state: inout Model<Float>.State) throws(CheckpointError) {
-            let hidden = try model.hidden(Array(tokens), &state, kernels, progress: progress)
-            _ = try model.logits(hidden.rows(hidden.rows - 1..<hidden.rows), kernels)
-            progress.advance(by: tokens.count, of: all)
+            var last: Matrix<Float>?
+            for part in tokens.count.parts(of: tokensTogether) {
+                let start = tokens.startIndex
+                let hidden = try model.hidden(
+                    Array(tokens[start + part.lowerBound..<start + part.upperBound]), &state, kernels,
+                    progress: progress)
+                last = hidden.rows(hidden.rows - 1..<hidden.rows)
+            }
+            if let last { _ = try model.logits(last, kernels) }
         }
         let weights = (model.layers.flatMap(\.matrices) + [model.head]).map(\.bytes)
         let bytes = Double(weights.reduce(0) { $0 + $1.count })
@@ -44,11 +50,13 @@ extension SpeedMeasurements {
                 try prefill.time { () throws(CheckpointError) in try run(prompt[0..<tokens], &state) }
                 peaks.lookAtArithmetic(kernels)
             }
+            progress.advance(by: tokens, of: all)
         }
         var state = model.start(length: shortPrompt + singleTokens)
         try run(prompt[0..<shortPrompt], &state)
         for place in shortPrompt..<shortPrompt + singleTokens {
             try single.time { () throws(CheckpointError) in try run(prompt[place..<place + 1], &state) }
+            progress.advance(by: 1, of: all)
             if place % 2 == 0 { peaks.lookAtMemory(weights, kernels) }
         }
         let dtype = model.checkpoint.dtypeTotals.first?.dtype.rawValue ?? ""
@@ -65,7 +73,7 @@ extension SpeedMeasurements {
         }
     }
 
-    /// Of a matrix and a vector that fit into a second-level cache.
+    /// Of an F32 matrix and a vector that fit into a second-level cache.
     private static func plainOperationsPerSecond() -> Double {
         let size = 384
         let (weight, x) = ([Float](repeating: 0.5, count: size * size), [Float](repeating: 0.5, count: size))

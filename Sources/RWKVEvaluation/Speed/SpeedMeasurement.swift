@@ -24,7 +24,7 @@ public struct SpeedMeasurement: Sendable {
     public let timings: Timings
     /// Floating-point operations, each time.
     public let operations: Double
-    /// Bytes that it has to read from memory, each time.
+    /// Bytes that go from and to memory, each time: inputs and outputs of the recurrence, weights of a model.
     public let bytes: Double
 }
 
@@ -40,7 +40,7 @@ public struct SpeedMeasurements: Sendable {
     public let peakOperationsPerSecond: Double
     /// The most bytes a second that are read from memory.
     public let peakBytesPerSecond: Double
-    /// Operations a second of a plain loop, one number at a time on one thread.
+    /// Operations a second of a plain loop, one fp32 number at a time on one thread: the recurrence, or a matrix and a vector.
     public let plainOperationsPerSecond: Double
     /// One behind the other.
     public let measurements: [SpeedMeasurement]

@@ -19,7 +19,6 @@ extension SpeedMeasurements {
     ) throws(CheckpointError) -> SpeedMeasurements {
         let types = [("F32", RWKV_ELEMENT_F32), ("BF16", RWKV_ELEMENT_BF16), ("F16", RWKV_ELEMENT_F16)]
         let numbers = WKV7Numbers(channels: heads * size, size: size, tokens: tokens)
-        let empty = [Float](repeating: 0, count: heads * size * size)
         let memory = [UInt8](repeating: 1, count: 1 << 28)
         var peaks = MachinePeaks()
         var measurements: [SpeedMeasurement] = []
@@ -28,11 +27,11 @@ extension SpeedMeasurements {
             _ run: (inout [Float]) -> Void
         ) throws(CheckpointError) {
             var timings = Timings()
-            var state = empty
+            var state = [Float](repeating: 0, count: heads * size * size)
             run(&state)
             for _ in 0..<runs {
                 try progress.check("bench")
-                state = empty
+                for place in state.indices { state[place] = 0 }
                 timings.time { run(&state) }
                 peaks.lookAtArithmetic(kernels)
                 progress.advance(by: 1, of: (types.count + 1) * runs)
@@ -50,7 +49,10 @@ extension SpeedMeasurements {
         }
         let single = (0..<tokens).map { numbers.token($0) }
         try measure(.wkv7Tokens, types[0]) { for token in single { _ = kernels.wkv7(token, size: size, state: &$0) } }
-        for _ in 0..<runs { memory.withUnsafeBytes { peaks.lookAtMemory([$0], kernels) } }
+        for _ in 0..<runs {
+            try progress.check("bench")
+            memory.withUnsafeBytes { peaks.lookAtMemory([$0], kernels) }
+        }
         return SpeedMeasurements(
             kernels, peaks, plainOperationsPerSecond: numbers.plainOperationsPerSecond(), measurements)
     }
@@ -91,8 +93,9 @@ private struct WKV7Numbers {
         inputs.map { Matrix($0[token * channels..<(token + 1) * channels], columns: channels) }
     }
 
-    /// The first head's, by a plain loop.
+    /// The first head's first tokens, by a plain loop.
     func plainOperationsPerSecond() -> Double {
+        let tokens = min(tokens, 256)
         var state = [Float](repeating: 0, count: size * size)
         var y = [Float](repeating: 0, count: tokens * channels)
         var timings = Timings()
