@@ -23,7 +23,7 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
     /// - Parameters:
     ///   - table: how exactly results are to be the same.
     ///   - instructionSet: the best of this machine if nil.
-    ///   - threads: how many threads to use.
+    ///   - threads: how many threads to use; no more than there are processors are of use, or used.
     public init?(_ table: KernelTable, instructionSet: InstructionSet? = nil, threads: Int) {
         let instructionSet = instructionSet ?? .best
         let set = instructionSet.kernels
@@ -34,8 +34,8 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
         self.functions = functions.pointee
         self.machine = machine.pointee
         self.table = table
-        self.threads = max(1, threads)
-        workers = threads > 1 ? Workers(count: threads - 1) : nil
+        self.threads = max(1, min(threads, Int(rwkv_available_processors())))
+        workers = self.threads > 1 ? Workers(count: self.threads - 1) : nil
     }
 
     /// Does pieces of work, each by one thread.

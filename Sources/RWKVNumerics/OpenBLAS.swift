@@ -43,14 +43,12 @@ enum OpenBLAS {
         ) -> Void
 
     private static let functions: (single: SinglePrecision, double: DoublePrecision)? = {
-        // It reads that when it is loaded, and there is no other way to say it.
+        // It reads that when it is loaded, and there is no other way to say it. Threads of its own would spin beside ours.
+        setenv("OPENBLAS_NUM_THREADS", "1", 1)
         if let core = rwkv_openblas_core() { setenv("OPENBLAS_CORETYPE", core, 1) }
         guard let library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL),
-            let single = dlsym(library, "cblas_sgemm"), let double = dlsym(library, "cblas_dgemm"),
-            let setThreads = dlsym(library, "openblas_set_num_threads")
+            let single = dlsym(library, "cblas_sgemm"), let double = dlsym(library, "cblas_dgemm")
         else { return nil }
-        // Its own threads would spin beside ours.
-        unsafeBitCast(setThreads, to: (@convention(c) (CInt) -> Void).self)(1)
         return (unsafeBitCast(single, to: SinglePrecision.self), unsafeBitCast(double, to: DoublePrecision.self))
     }()
 }

@@ -61,19 +61,18 @@ struct BenchWKV: ReportingCommand {
 
     func validate() throws {
         guard 1...1024 ~= heads, 1...1024 ~= headSize, 1...1 << 20 ~= tokens, 1...1000 ~= runs,
-            heads * headSize * tokens <= 1 << 24
+            heads * headSize * max(tokens, headSize) <= 1 << 24
         else { throw ValidationError("Heads, their size, tokens and runs are numbers of a sensible size.") }
     }
 
     func report() throws {
-        let kernels = try run.loaded()
         let load = systemLoad()
         let bar = ProgressBar { countText($0) + " runs" }
         let progress = WorkProgress { bar.show($0, of: $1) }
         let measurements = try interruptible(progress) {
             defer { bar.clear() }
             return try SpeedMeasurements.ofWKV7(
-                heads: heads, size: headSize, tokens: tokens, runs: runs, kernels, progress: progress)
+                heads: heads, size: headSize, tokens: tokens, runs: runs, try run.loaded(), progress: progress)
         }
         let report = SpeedReport(
             measurements, .wkv(heads: heads, headSize: headSize), processor: processorName(), load: load,
@@ -154,6 +153,9 @@ struct BenchForward: ReportingCommand {
         let description = try ModelRecognition.recognize(
             nil, configuration: ModelConfiguration(path: configuration), variant: options.variant
         ).described(path: configuration, hasConfiguration: true)
+        if let obstacle = description.runningObstacle {
+            throw CheckpointError(.malformed, path: configuration, "the model cannot be run: \(obstacle)")
+        }
         let bar = ProgressBar()
         defer { bar.clear() }
         try SyntheticModel.write(

@@ -5,7 +5,7 @@ import Glibc
 
 /// Where files that nobody is to see are put: TMPDIR, as everywhere on Unix.
 func temporaryDirectory() -> String {
-    getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    getenv("TMPDIR").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
 }
 
 /// A directory of its own, which is gone with all files in it when the work is done, or fails.
@@ -13,7 +13,8 @@ func withTemporaryDirectory<Result>(_ work: (String) throws -> Result) throws ->
     let parent = temporaryDirectory()
     var template = Array((parent + "/rwkv-ckpt-XXXXXX").utf8CString)
     guard mkdtemp(&template) != nil else {
-        throw CheckpointError(.cannotCreate, path: parent, "no directory can be made in it")
+        throw CheckpointError(
+            .cannotCreate, path: parent, "no directory can be made in it: \(String(cString: strerror(errno)))")
     }
     let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     defer {

@@ -44,7 +44,6 @@ struct Logits: ReportingCommand {
     }
 
     func report() throws {
-        let kernels = try run.loaded()
         var warnings: [CheckpointWarning] = []
         let checkpoint = try Checkpoint.open(path, temporaryDirectory: temporaryDirectory())
         let loaded = try model.model(checkpoint, warnings: &warnings)
@@ -58,7 +57,7 @@ struct Logits: ReportingCommand {
         let progress = WorkProgress { bar.show($0, of: $1) }
         try interruptible(progress) {
             defer { bar.clear() }
-            try RecordedLogits.record(loaded, tokens, to: output, replaces: force, kernels, progress: progress)
+            try RecordedLogits.record(loaded, tokens, to: output, replaces: force, try run.loaded(), progress: progress)
         }
         let report = LogitsReport(
             loaded.description, path: path, output: output, tokens, isSeeded: given == nil, warnings: warnings)

@@ -26,6 +26,7 @@ struct RunOptions: ParsableArguments {
         _ = try loaded(threads: 1)
     }
 
+    /// With its threads started: behind what ends the work on a signal, which needs threads as well.
     func loaded() throws -> Kernels<Float> {
         rwkv_keep_freed_memory()
         return try loaded(threads: threads)

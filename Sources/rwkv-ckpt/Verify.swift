@@ -54,7 +54,6 @@ struct Verify: ReportingCommand {
     var json = false
 
     func report() throws {
-        let kernels = try run.loaded()
         var warnings: [CheckpointWarning] = []
         let opened = try Checkpoint.open(reference, temporaryDirectory: temporaryDirectory())
         let recorded = try RecordedLogits(opened)
@@ -83,7 +82,7 @@ struct Verify: ReportingCommand {
             return try Verification(
                 of: model, against: against, on: tokens,
                 limits: Dictionary(limit.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 }), isReport: isReport,
-                kernels, progress: progress)
+                try run.loaded(), progress: progress)
         }
         let report = VerificationReport(
             verification, isSeeded: recorded == nil && given == nil, warnings: warnings)
