@@ -62,7 +62,7 @@ struct BenchWKV: ReportingCommand {
     func validate() throws {
         guard 1...1024 ~= heads, 1...1024 ~= headSize, 1...1 << 20 ~= tokens, 1...1000 ~= runs,
             heads * headSize * max(tokens, headSize) <= 1 << 24
-        else { throw ValidationError("Heads, their size, tokens and runs are numbers of a sensible size.") }
+        else { throw ValidationError("Heads and their size are 1 to 1024, runs 1 to 1000, and heads x size x tokens, and x size, at most 16,777,216.") }
     }
 
     func report() throws {
@@ -117,7 +117,7 @@ struct BenchForward: ReportingCommand {
 
     func validate() throws {
         guard 1...1 << 20 ~= tokens, 1...1000 ~= runs else {
-            throw ValidationError("Tokens and runs are numbers of a sensible size.")
+            throw ValidationError("Tokens are 1 to 1,048,576, and runs 1 to 1000.")
         }
         guard dtype != .keep else { throw ValidationError("--dtype is f32, bf16 or f16.") }
     }

@@ -4,7 +4,8 @@
 // that depends neither on the instruction set nor on how many rows are computed at once. The fast table is the same source with
 // contraction.
 //
-// What is not a number in comes out as not a number.
+// Exponential, sigmoid, tanh, softplus and what is made of them are within 3e-7 of the exact value, relatively, in fp32; what is smaller
+// than the smallest normal number may be zero. What is not a number in comes out as not a number.
 
 #ifndef RWKV_LAYER_KERNELS_H
 #define RWKV_LAYER_KERNELS_H
