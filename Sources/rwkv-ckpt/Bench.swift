@@ -62,7 +62,10 @@ struct BenchWKV: ReportingCommand {
     func validate() throws {
         guard 1...1024 ~= heads, 1...1024 ~= headSize, 1...1 << 20 ~= tokens, 1...1000 ~= runs,
             heads * headSize * max(tokens, headSize) <= 1 << 24
-        else { throw ValidationError("Heads and their size are 1 to 1024, runs 1 to 1000, and heads x size x tokens, and x size, at most 16,777,216.") }
+        else {
+            throw ValidationError(
+                "Heads and their size are 1 to 1024, runs 1 to 1000, heads x size x tokens or size at most 16,777,216.")
+        }
     }
 
     func report() throws {
