@@ -24,7 +24,7 @@ struct Bench: ParsableCommand {
 
 /// What both have in common.
 private let benchDiscussion = """
-    Times are medians, of one thread in its processor's seconds, which other work on the machine does not show in, of several by the \
+    Times are medians, of one thread in its processor's seconds, in which other work on the machine shows least, of several by the \
     clock.
 
     Exit status: 0 done, 64 wrong usage, 65 an input is malformed, 66 no such input, 73 a file cannot be created, 74 reading or writing \
