@@ -11,12 +11,10 @@ func temporaryDirectory() -> String {
 /// A directory of its own, which is gone with all files in it when the work is done, or fails.
 func withTemporaryDirectory<Result>(_ work: (String) throws -> Result) throws -> Result {
     let parent = temporaryDirectory()
-    var template = Array((parent + "/rwkv-ckpt-XXXXXX").utf8CString)
-    guard mkdtemp(&template) != nil else {
+    guard let path = makeTemporaryDirectory(prefix: parent + "/rwkv-ckpt") else {
         throw CheckpointError(
             .cannotCreate, path: parent, "no directory can be made in it: \(String(cString: strerror(errno)))")
     }
-    let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     defer {
         for name in ["config.json", "model.safetensors"] { unlink(path + "/" + name) }
         rmdir(path)

@@ -84,7 +84,7 @@ func makeTemporaryFile(prefix: String) -> (descriptor: CInt, path: String) {
 }
 
 /// Makes a directory whose name begins with `prefix`, for nobody else to look into; nil where it cannot be made (`errno`).
-func makeTemporaryDirectory(prefix: String) -> String? {
+package func makeTemporaryDirectory(prefix: String) -> String? {
     let (isMade, path) = makeTemporary(prefix: prefix) { mkdtemp($0) != nil }
     return isMade ? path : nil
 }
