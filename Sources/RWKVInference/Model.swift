@@ -72,6 +72,7 @@ public struct Model<Element: Real>: Sendable {
     /// - Returns: [tokens, C].
     /// - Throws: ``CheckpointError``: `malformed` for tokens that there are not, `notFinite`, `inputOutput` where a file became shorter,
     ///   or `cancelled`.
+    @specialized(where Element == Float)
     public func hidden(
         _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> Matrix<Element> {
@@ -144,6 +145,7 @@ public struct Model<Element: Real>: Sendable {
     ///   - kernels: what it is computed with.
     /// - Returns: [tokens, V].
     /// - Throws: ``CheckpointError``, as ``hidden(_:_:_:progress:)``.
+    @specialized(where Element == Float)
     public func logits(_ hidden: Matrix<Element>, _ kernels: Kernels<Element>) throws(CheckpointError)
         -> Matrix<Element>
     {

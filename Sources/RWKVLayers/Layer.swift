@@ -56,6 +56,7 @@ public struct Layer<Element: Real>: Sendable {
     ///   - rotations: of these tokens.
     ///   - kernels: what it is computed with.
     /// - Returns: [tokens, C].
+    @specialized(where Element == Float)
     public func mixed(
         _ h: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotations: Rotations, _ kernels: Kernels<Element>
@@ -75,6 +76,7 @@ public struct Layer<Element: Real>: Sendable {
     ///   - state: of the layer; carried on.
     ///   - kernels: what it is computed with.
     /// - Returns: [tokens, C].
+    @specialized(where Element == Float)
     public func fed(
         _ h: Matrix<Element>, _ state: inout LayerState<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {

@@ -8,6 +8,7 @@ extension Kernels {
     ///   - weight: [outputs, inputs].
     ///   - rows: numbers of outputs.
     /// - Returns: [rows, inputs].
+    @specialized(where Element == Float)
     public func gather(_ weight: StoredMatrix, rows: [Int]) -> Matrix<Element> {
         let y = Matrix<Element>(rows: rows.count, columns: weight.inputs)
         for (index, row) in rows.enumerated() {
@@ -20,6 +21,7 @@ extension Kernels {
     }
 
     /// x / sqrt(mean(x^2) + epsilon) weight, over parts of as many numbers as the weight has.
+    @specialized(where Element == Float)
     public func rmsNorm(_ x: Matrix<Element>, weight: [Element], epsilon: Double) -> Matrix<Element> {
         precondition(!weight.isEmpty && x.columns % weight.count == 0, "a weight of another size")
         let y = Matrix<Element>(rows: x.rows, columns: x.columns)
@@ -33,6 +35,7 @@ extension Kernels {
     }
 
     /// (x - mean) / sqrt(variance + epsilon) weight + bias over each row.
+    @specialized(where Element == Float)
     public func layerNorm(
         _ x: Matrix<Element>, weight: [Element], bias: [Element], epsilon: Double
     ) -> Matrix<Element> {
@@ -46,12 +49,15 @@ extension Kernels {
     }
 
     /// 1 / (1 + exp(-x)), in place.
+    @specialized(where Element == Float)
     public func sigmoid(inPlace x: Matrix<Element>) { inPlace(x) { functions.sigmoid($1, $0) } }
 
     /// tanh x, in place.
+    @specialized(where Element == Float)
     public func tanh(inPlace x: Matrix<Element>) { inPlace(x) { functions.tanh($1, $0) } }
 
     /// max(x, 0)^2, in place.
+    @specialized(where Element == Float)
     public func reluSquared(inPlace x: Matrix<Element>) { inPlace(x) { functions.relu_squared($1, $0) } }
 
     private func inPlace(_ x: Matrix<Element>, _ kernel: (UnsafeMutablePointer<Element>, Int) -> Void) {
@@ -59,9 +65,11 @@ extension Kernels {
     }
 
     /// y + x, in the place of y.
+    @specialized(where Element == Float)
     public func add(_ x: Matrix<Element>, to y: Matrix<Element>) { onto(y, x) { functions.add($0, $2, $1) } }
 
     /// silu(gate) up, in the place of gate.
+    @specialized(where Element == Float)
     public func swiGLU(up: Matrix<Element>, gate: Matrix<Element>) { onto(gate, up) { functions.swiglu($0, $2, $1) } }
 
     private func onto(
@@ -76,6 +84,7 @@ extension Kernels {
     }
 
     /// y + bias, row by row, in place.
+    @specialized(where Element == Float)
     public func add(bias: [Element], to y: Matrix<Element>) {
         precondition(bias.count == y.columns, "a bias of another size")
         overRows(of: y) { start, count in
@@ -84,6 +93,7 @@ extension Kernels {
     }
 
     /// Whether all numbers are finite.
+    @specialized(where Element == Float)
     public func areFinite(_ x: Matrix<Element>) -> Bool { functions.all_finite(x.elements, x.count) != 0 }
 
     /// Turns the first channels of each head by each token's angles, channel i with channel i + R/2, in place.
@@ -93,6 +103,7 @@ extension Kernels {
     ///   - size: channels of a head.
     ///   - cosines: [tokens, R/2].
     ///   - sines: the same of sines.
+    @specialized(where Element == Float)
     public func rotate(_ x: Matrix<Element>, size: Int, cosines: Matrix<Element>, sines: Matrix<Element>) {
         let half = cosines.columns
         precondition(
@@ -105,6 +116,7 @@ extension Kernels {
     }
 
     /// Each head `times` times, one behind the other.
+    @specialized(where Element == Float)
     public func repeated(_ x: Matrix<Element>, size: Int, times: Int) -> Matrix<Element> {
         guard times > 1 else { return x }
         let y = Matrix<Element>(rows: x.rows, columns: x.columns * times)

@@ -5,7 +5,8 @@ import CRWKVKernels
 ///     let kernels = Kernels<Float>(.fast, threads: 2)
 ///     let y = kernels.product(x, weight)
 ///
-/// Results do not depend on the number of threads, in either table.
+/// Results do not depend on the number of threads, in either table. What a token goes through is specialised for `Float`: what a generic
+/// function looks up about its types takes as long as its kernel does for one row.
 public struct Kernels<Element: Real>: @unchecked Sendable {
     /// How exactly results are the same.
     public let table: KernelTable

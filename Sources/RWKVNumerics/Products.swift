@@ -13,6 +13,7 @@ extension Kernels {
     private func usesOpenBLAS(rows: Int) -> Bool { table == .fast && rows > Self.fewRows && OpenBLAS.isAvailable }
 
     /// x W: [rows, inputs] to [rows, outputs].
+    @specialized(where Element == Float)
     public func product(_ x: Matrix<Element>, _ weight: StoredMatrix) -> Matrix<Element> {
         precondition(x.columns == weight.inputs, "a matrix of other sizes")
         let y = Matrix<Element>(rows: x.rows, columns: weight.outputs)
@@ -67,6 +68,7 @@ extension Kernels {
     ///   - heads: how many heads of queries there are.
     ///   - keyValueHeads: how many of keys and values.
     /// - Returns: [tokens, heads N].
+    @specialized(where Element == Float)
     public func attention(
         _ queries: Matrix<Element>, keys: [Element], values: [Element], heads: Int, keyValueHeads: Int
     ) -> Matrix<Element> {

@@ -9,6 +9,7 @@ extension Kernels {
     ///   - previous: [C].
     ///   - shares: [C] each.
     /// - Returns: [tokens, C] for each share.
+    @specialized(where Element == Float)
     public func shifted(_ x: Matrix<Element>, previous: [Element], shares: [[Element]]) -> [Matrix<Element>] {
         precondition(
             previous.count == x.columns && shares.allSatisfy { $0.count == x.columns }, "a shift of another size")
@@ -39,6 +40,7 @@ extension Kernels {
     ///   - base: [A]; nil for none.
     ///   - givesOmega: whether omega is asked for as well.
     /// - Returns: omega, [tokens, A], if it is.
+    @specialized(where Element == Float)
     public func decay(
         inPlace p: Matrix<Element>, base: [Element]?, givesOmega: Bool
     ) -> Matrix<Element>? {
@@ -59,6 +61,7 @@ extension Kernels {
     ///   - share: how much.
     ///   - base: [A]; nil for none.
     /// - Returns: [tokens, A].
+    @specialized(where Element == Float)
     public func mixed(
         _ y: Matrix<Element>, first: Matrix<Element>, share: Matrix<Element>, base: [Element]?
     ) -> Matrix<Element> {
@@ -85,6 +88,7 @@ extension Kernels {
     ///   - omega: as k; nil where there is a mix.
     ///   - size: channels of a head (N).
     /// - Returns: k removalScale / max(|k removalScale|, 1e-12) for each head.
+    @specialized(where Element == Float)
     public func keys(
         inPlace k: Matrix<Element>, iclr a: Matrix<Element>, base: [Element]?, removalScale: [Element]?,
         mix: [Element]?, omega: Matrix<Element>?, size: Int
@@ -115,6 +119,7 @@ extension Kernels {
     ///   - bonus: [heads, N].
     ///   - gate: what the sum is multiplied with.
     ///   - size: channels of a head (N).
+    @specialized(where Element == Float)
     public func headOutputs(
         inPlace y: Matrix<Element>, norm: (weight: [Element], bias: [Element], epsilon: Double)?, r: Matrix<Element>,
         k: Matrix<Element>, v: Matrix<Element>,

@@ -38,6 +38,7 @@ extension Kernels {
     ///   - size: channels of a head (N).
     ///   - state: [sequences, heads, key, value], the transposes of S; carried on.
     /// - Returns: [tokens, heads N].
+    @specialized(where Element == Float)
     public func wkv7(_ inputs: WKV7Inputs<Matrix<Element>>, size: Int, state: inout [Element]) -> Matrix<Element> {
         let (rows, columns) = (inputs.r.rows, inputs.r.columns)
         precondition(inputs.all.allSatisfy { $0.rows == rows && $0.columns == columns }, "matrices of other sizes")

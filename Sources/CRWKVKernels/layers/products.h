@@ -47,8 +47,8 @@ ALWAYS_INLINE void widen_f16_lanes(const u16_lanes *stored, f32_lanes *widened) 
 _Static_assert(FAR <= ROWS, "there are sums for as many");
 // Sums of so many outputs stay in a first-level cache.
 #define COLUMNS_AT_ONCE 256
-// Of these, a row of weights is asked for some rows ahead: it is not behind the one before.
-#define INPUTS_AHEAD 8
+// Weights are asked for so many bytes ahead, of all readers together: what processors ask for of themselves ends with each page.
+#define BYTES_AHEAD 12288
 #endif
 
 #define FOR_EACH_STORED(DO) DO(f64, double) DO(f32, float) DO(f16, uint16_t) DO(bf16, uint16_t)
@@ -83,6 +83,7 @@ FOR_EACH_STORED(LOAD)
         size_t i = 0;                                                                                        \
         for (; i + LANES <= inputs; i += LANES)                                                              \
             for (int output = 0; output < outputs; output++) {                                               \
+                __builtin_prefetch((const char *)(weight + output * apart * inputs + i) + BYTES_AHEAD / FAR); \
                 const NAME(lanes) weights = NAME(load_##ELEMENT)(weight + output * apart * inputs + i, LANES); \
                 for (int row = 0; row < rows; row++)                                                         \
                     sums[row * outputs + output] += *(const NAME(lanes) *)(x + row * inputs + i) * weights;  \
@@ -127,8 +128,8 @@ FOR_EACH_STORED(DOTS)
             for (size_t output = 0; output < outputs; output++) sums[lane][output] = 0;                      \
         for (size_t input = 0; input < inputs; input++, weight += stride) {                                  \
             REAL *own = sums[input % LANES];                                                                 \
-            const TYPE *ahead = input + INPUTS_AHEAD < inputs ? weight + INPUTS_AHEAD * stride : weight;     \
-            for (size_t output = 0; output < outputs; output += 64 / sizeof *weight) __builtin_prefetch(ahead + output); \
+            for (size_t output = 0; output < outputs; output += 64 / sizeof *weight)                         \
+                __builtin_prefetch((const char *)(weight + output) + BYTES_AHEAD);                           \
             const REAL factor = x[input];                                                                    \
             for (size_t output = 0; output < outputs; output++) own[output] += factor * (REAL)stored_##ELEMENT(weight[output]); \
         }                                                                                                    \
