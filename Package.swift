@@ -20,7 +20,10 @@ let package = Package(
             ]),
         .library(
             name: "RWKVModel",
-            targets: ["RWKVNumerics", "RWKVLayers", "RWKVInference", "RWKVEvaluation", "CheckpointReports"]),
+            targets: [
+                "RWKVNumerics", "RWKVLayers", "RWKVInference", "RWKVEvaluation", "RWKVDistillation",
+                "CheckpointReports",
+            ]),
         .executable(name: "rwkv-ckpt", targets: ["rwkv-ckpt"]),
     ],
     dependencies: [
@@ -73,6 +76,12 @@ let package = Package(
             dependencies: [
                 "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "ModelFamilies",
                 "RWKVInference", "RWKVLayers", "RWKVNumerics",
+            ],
+            swiftSettings: settings),
+        .target(
+            name: "RWKVDistillation",
+            dependencies: [
+                "CheckpointFiles", "ModelFamilies", "RWKVInference", "RWKVLayers", "RWKVNumerics",
             ],
             swiftSettings: settings),
         .target(
@@ -134,6 +143,13 @@ let package = Package(
             dependencies: [
                 "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVEvaluation", "RWKVInference",
                 "RWKVNumerics", "TestSupport",
+            ],
+            swiftSettings: settings),
+        .testTarget(
+            name: "RWKVDistillationTests",
+            dependencies: [
+                "CheckpointFiles", "ModelFamilies", "RWKVDistillation", "RWKVInference", "RWKVLayers", "RWKVNumerics",
+                "TestSupport",
             ],
             swiftSettings: settings),
         .testTarget(

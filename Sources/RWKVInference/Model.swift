@@ -15,7 +15,7 @@ public struct Model<Element: Real>: Sendable {
     /// What it is.
     public let description: ModelDescription
     /// Front to back.
-    public let layers: [Layer<Element>]
+    public internal(set) var layers: [Layer<Element>]
     /// How many tokens it knows.
     public var vocabulary: Int { embedding.outputs }
     /// Numbers in the residual stream of a token (C).
@@ -28,6 +28,7 @@ public struct Model<Element: Real>: Sendable {
     /// [V, C]; the embedding itself where it is tied.
     public let head: StoredMatrix
     let memory: TensorMemory
+    let reader: WeightReader<Element>
 
     /// What a model remembers of the tokens before: copied, it is saved; put back, restored.
     public struct State: Sendable, Equatable {
@@ -44,10 +45,13 @@ public struct Model<Element: Real>: Sendable {
 
     /// The state at the start of a sequence.
     ///
-    /// - Parameter length: how many tokens the sequence will have; rotations of type `dynamic` and `longrope` depend on it.
+    /// - Parameters:
+    ///   - length: how many tokens the sequence will have; rotations of type `dynamic` and `longrope` depend on it.
+    ///   - sequences: how many there are, whose tokens come all at once.
     /// - Returns: the state.
-    public func start(length: Int) -> State {
+    public func start(length: Int, sequences: Int = 1) -> State {
         var layer = LayerState<Element>()
+        layer.sequences = sequences
         layer.mixerShift = Array(repeating: 0, count: width)
         layer.feedForwardShift = layer.mixerShift
         let sizes = description.dimensions
@@ -57,7 +61,7 @@ public struct Model<Element: Real>: Sendable {
             length: length,
             layers: description.layers.map { kind in
                 var layer = layer
-                if kind == .rwkv7 { layer.matrices = Array(repeating: 0, count: heads * size * size) }
+                if kind == .rwkv7 { layer.matrices = Array(repeating: 0, count: sequences * heads * size * size) }
                 return layer
             })
     }
@@ -123,13 +127,16 @@ public struct Model<Element: Real>: Sendable {
     /// - Parameters:
     ///   - positions: of the tokens.
     ///   - length: of the whole sequence.
+    ///   - sequences: how many there are, one behind the other, of tokens at these positions.
     /// - Returns: for each kind of layer.
-    public func rotations(_ positions: Range<Int>, length: Int) -> Layer<Element>.Rotations {
+    public func rotations(_ positions: Range<Int>, length: Int, sequences: Int = 1) -> Layer<Element>.Rotations {
         guard let rotary = description.rotary, let size = description.dimensions[.headSize] else {
             return .init(attention: nil, timeMixing: nil)
         }
         func rotation(_ rotary: RotaryEmbedding) -> Rotation<Element> {
-            Rotation(RotaryFrequencies(rotary, headSize: size, length: length), positions: positions)
+            Rotation(
+                RotaryFrequencies(rotary, headSize: size, length: length),
+                positions: repeatElement(positions, count: sequences).joined())
         }
         let hasAttention = description.layers.contains { $0 != .rwkv7 }
         let turnsTimeMixing = description.architecture.timeMix?.rotary == .teacher
@@ -153,6 +160,33 @@ public struct Model<Element: Real>: Sendable {
         try memory.check()
         try check(logits, layer: nil, kernels)
         return logits
+    }
+
+    /// The gradient of ``logits(_:_:)``' input by that of what came out.
+    ///
+    /// - Parameters:
+    ///   - dlogits: [tokens, V].
+    ///   - hidden: [tokens, C], behind all layers.
+    ///   - kernels: what it is computed with.
+    /// - Returns: [tokens, C].
+    public func logitsBackward(
+        _ dlogits: Matrix<Element>, _ hidden: Matrix<Element>, _ kernels: Kernels<Element>
+    ) -> Matrix<Element> {
+        finalNorm.backward(kernels.product(dlogits, head.transposed), hidden, .finalNormWeight, [:], kernels)
+    }
+
+    /// A layer's weight in the model's own numbers, as it stands in its checkpoint.
+    ///
+    /// - Parameter place: where there is a weight.
+    /// - Returns: all of it.
+    /// - Throws: ``CheckpointError``, as when models are loaded.
+    package func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] {
+        try reader.numbers(of: place)
+    }
+
+    /// A matrix as the model reads that weight.
+    package func stored(_ matrix: Matrix<Element>, _ place: TensorPlace) -> StoredMatrix {
+        StoredMatrix(sharing: matrix, isByInput: reader.isByInput(place.role))
     }
 
     /// Throws where numbers are not finite, as ``hidden(_:_:_:progress:)`` does.

@@ -2,7 +2,7 @@ import CRWKVKernels
 public import CheckpointFiles
 public import ModelFamilies
 import RWKVLayers
-import RWKVNumerics
+public import RWKVNumerics
 
 extension Model {
     /// A model of a checkpoint; where no checksums are to be held against, no weight but vectors is read before it is used.
@@ -10,10 +10,13 @@ extension Model {
     /// - Parameters:
     ///   - checkpoint: of a described family.
     ///   - description: what it was found to be.
+    ///   - weights: to be taken in the place of the checkpoint's, each as that stands there, vectors as a row.
     /// - Throws: ``CheckpointError``: `malformed` or `unsupported` where tensors are missing or of wrong sizes, quantised, or something
     ///   that equations depend on is not known.
-    public init(_ checkpoint: Checkpoint, _ description: ModelDescription) throws(CheckpointError) {
-        let reader = try WeightReader<Element>(checkpoint, description)
+    public init(
+        _ checkpoint: Checkpoint, _ description: ModelDescription, replacing weights: [TensorPlace: StoredMatrix] = [:]
+    ) throws(CheckpointError) {
+        let reader = try WeightReader<Element>(checkpoint, description, replacing: weights)
         self.checkpoint = checkpoint
         self.description = description
         memory = reader.memory
@@ -26,20 +29,31 @@ extension Model {
         var layers: [Layer<Element>] = []
         for layer in description.layers.indices { layers.append(try reader.layer(layer)) }
         self.layers = layers
+        self.reader = reader
+    }
+
+    /// Reads weights that were replaced again: of vectors, layers have copies.
+    ///
+    /// - Throws: ``CheckpointError``, as when it was loaded.
+    public mutating func reread() throws(CheckpointError) {
+        for layer in layers.indices where reader.replaces(layer) { layers[layer] = try reader.layer(layer) }
     }
 }
 
 /// Finds a model's weights by their roles.
-private struct WeightReader<Element: Real> {
+struct WeightReader<Element: Real>: Sendable {
     let checkpoint: Checkpoint
     let description: ModelDescription
     let layout: TensorLayout
     let memory: TensorMemory
     private let epsilon: Double
+    private let weights: [TensorPlace: StoredMatrix]
 
     private static var headSizeLimit: Int { 4096 }
 
-    init(_ checkpoint: Checkpoint, _ description: ModelDescription) throws(CheckpointError) {
+    init(
+        _ checkpoint: Checkpoint, _ description: ModelDescription, replacing weights: [TensorPlace: StoredMatrix]
+    ) throws(CheckpointError) {
         if let obstacle = description.runningObstacle {
             throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: \(obstacle)")
         }
@@ -56,8 +70,11 @@ private struct WeightReader<Element: Real> {
         self.description = description
         self.layout = layout
         self.epsilon = epsilon
+        self.weights = weights
         memory = TensorMemory(checkpoint)
     }
+
+    func replaces(_ layer: Int) -> Bool { weights.keys.contains { $0.layer == layer } }
 
     private func tensor(_ role: TensorRole, _ layer: Int?) -> TensorInfo? {
         description.positions[TensorPlace(role: role, layer: layer)].map { checkpoint.tensors[$0] }
@@ -85,6 +102,7 @@ private struct WeightReader<Element: Real> {
     }
 
     func matrix(_ role: TensorRole, _ layer: Int? = nil) throws(CheckpointError) -> StoredMatrix {
+        if let own = weights[TensorPlace(role: role, layer: layer)] { return own }
         guard let tensor = tensor(role, layer) else { throw missing(role, layer) }
         guard tensor.shape.count == 2, let element = tensor.dtype.kernelElement else {
             throw CheckpointError(
@@ -95,10 +113,15 @@ private struct WeightReader<Element: Real> {
         // Low-rank matrices are [inputs, outputs], all others [outputs, inputs].
         return StoredMatrix(
             bytes.start, element, shape: (tensor.shape[0], tensor.shape[1]),
-            isByInput: role.isByInput != layout.isTransposed(role), owner: bytes.owner)
+            isByInput: isByInput(role), owner: bytes.owner)
     }
 
+    func isByInput(_ role: TensorRole) -> Bool { role.isByInput != layout.isTransposed(role) }
+
+    func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] { try vector(place.role, place.layer) }
+
     private func optionalVector(_ role: TensorRole, _ layer: Int?) throws(CheckpointError) -> [Element]? {
+        if let own = weights[TensorPlace(role: role, layer: layer)] { return own.numbers() }
         guard let tensor = tensor(role, layer) else { return nil }
         guard let element = tensor.dtype.kernelElement else { throw missing(role, layer) }
         let bytes = try memory.bytes(of: tensor)

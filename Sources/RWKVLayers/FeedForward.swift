@@ -1,3 +1,4 @@
+import ModelFamilies
 public import RWKVNumerics
 
 /// What follows the mixer in each layer.
@@ -12,6 +13,11 @@ public enum FeedForward<Element: Real>: Sendable {
         case .swiGLU(let gate, let up, let down): [gate, up, down].map(\.weight)
         case .channelMix(_, let key, let value): [key, value].map(\.weight)
         }
+    }
+
+    /// What gradients need.
+    struct Trace {
+        let x, gate, up, inner: Matrix<Element>
     }
 
     /// [tokens, C], normed, to the same.
@@ -31,4 +37,27 @@ public enum FeedForward<Element: Real>: Sendable {
             return value(inner, kernels)
         }
     }
+
+    /// [tokens, C], normed, to the same, and what gradients need.
+    func traced(_ x: Matrix<Element>, _ kernels: Kernels<Element>) -> (Matrix<Element>, Trace) {
+        guard case .swiGLU(let gateLinear, let upLinear, let down) = self else { Self.hasNone() }
+        let (gate, up) = (gateLinear(x, kernels), upLinear(x, kernels))
+        let inner = gate.copy()
+        kernels.swiGLU(up: up, gate: inner)
+        return (down(inner, kernels), Trace(x: x, gate: gate, up: up, inner: inner))
+    }
+
+    /// The gradient of `x` by that of what came out, once for each trace; adds those of its weights to theirs.
+    func backward(
+        _ dy: Matrix<Element>, _ trace: Trace, _ gradients: WeightGradients<Element>, _ kernels: Kernels<Element>
+    ) -> Matrix<Element> {
+        guard case .swiGLU(let gate, let up, let down) = self else { Self.hasNone() }
+        let dinner = down.backward(dy, trace.inner, (.feedForwardDown, nil), gradients, kernels)
+        kernels.swiGLUBackward(dinner, up: trace.up, gate: trace.gate)
+        let dx = gate.backward(trace.gate, trace.x, (.feedForwardGate, nil), gradients, kernels)
+        kernels.add(up.backward(trace.up, trace.x, (.feedForwardUp, nil), gradients, kernels), to: dx)
+        return dx
+    }
+
+    private static func hasNone() -> Never { preconditionFailure("channel mixing, which no student has") }
 }

@@ -1,3 +1,4 @@
+import ModelFamilies
 public import RWKVNumerics
 
 /// h + mixer(norm(h)), and then h + feedForward(norm(h)).
@@ -47,6 +48,18 @@ public struct Layer<Element: Real>: Sendable {
         return mixing + feedForward.matrices
     }
 
+    /// What gradients need of one run.
+    public struct Trace {
+        enum Mixer {
+            case attention(SoftmaxAttention<Element>.Trace)
+            case wkv7(TimeMix<Element>.Trace)
+        }
+
+        let mixer: Mixer
+        /// What was normed: nil where the mixer ran by itself.
+        let blocks: (h: Matrix<Element>, mixed: Matrix<Element>, feedForward: FeedForward<Element>.Trace)?
+    }
+
     /// What the mixer adds to the residual stream.
     ///
     /// - Parameters:
@@ -81,5 +94,95 @@ public struct Layer<Element: Real>: Sendable {
         _ h: Matrix<Element>, _ state: inout LayerState<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
         feedForward(feedForwardNorm(h, kernels), &state, kernels)
+    }
+
+    // MARK: Training
+
+    /// What the mixer makes of whole sequences of normed input, and what gradients need.
+    ///
+    /// - Parameters:
+    ///   - x: [tokens, C], sequences one behind the other.
+    ///   - state: at their start.
+    ///   - first: the first layer's keys and values.
+    ///   - rotations: of these tokens.
+    ///   - kernels: what it is computed with.
+    /// - Returns: [tokens, C], and the trace.
+    public func tracedMixer(
+        _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
+        rotations: Rotations, _ kernels: Kernels<Element>
+    ) -> (Matrix<Element>, Trace) {
+        switch mixer {
+        case .attention(let attention):
+            let (y, trace) = attention.traced(x, &state, first: &first, rotation: rotations.attention, kernels)
+            return (y, Trace(mixer: .attention(trace), blocks: nil))
+        case .wkv7(let timeMix):
+            let (y, trace) = timeMix.traced(x, &state, first: &first, rotation: rotations.timeMixing, kernels)
+            return (y, Trace(mixer: .wkv7(trace), blocks: nil))
+        }
+    }
+
+    /// The gradient of ``tracedMixer(_:_:first:rotations:_:)``'s input by that of what came out.
+    ///
+    /// - Parameters:
+    ///   - dy: [tokens, C].
+    ///   - trace: of that run, which serves once.
+    ///   - first: gradients of the first keys and values; nil where none pass.
+    ///   - gradients: of the weights, to which theirs are added.
+    ///   - kernels: what it is computed with.
+    /// - Returns: [tokens, C].
+    @discardableResult
+    public func mixerBackward(
+        _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
+        _ kernels: Kernels<Element>
+    ) -> Matrix<Element> {
+        switch (mixer, trace.mixer) {
+        case (.attention(let attention), .attention(let trace)):
+            attention.backward(dy, trace, first: first, gradients, kernels)
+        case (.wkv7(let timeMix), .wkv7(let trace)):
+            timeMix.backward(dy, trace, first: first, gradients, kernels)
+        default: preconditionFailure("the trace of another layer")
+        }
+    }
+
+    /// The layer over whole sequences, and what gradients need.
+    ///
+    /// - Parameters:
+    ///   - h: the residual stream, [tokens, C], sequences one behind the other; becomes what it is behind the layer.
+    ///   - state: at their start.
+    ///   - first: the first layer's keys and values.
+    ///   - rotations: of these tokens.
+    ///   - kernels: what it is computed with.
+    /// - Returns: the trace.
+    public func traced(
+        inPlace h: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
+        rotations: Rotations, _ kernels: Kernels<Element>
+    ) -> Trace {
+        let before = h.copy()
+        let (mixed, trace) = tracedMixer(mixerNorm(h, kernels), &state, first: &first, rotations: rotations, kernels)
+        kernels.add(mixed, to: h)
+        let between = h.copy()
+        let (fed, feedForwardTrace) = feedForward.traced(feedForwardNorm(h, kernels), kernels)
+        kernels.add(fed, to: h)
+        return Trace(mixer: trace.mixer, blocks: (before, between, feedForwardTrace))
+    }
+
+    /// Takes the gradient of the residual stream from behind the layer to what is in front of it, in place.
+    ///
+    /// - Parameters:
+    ///   - dh: [tokens, C].
+    ///   - trace: of ``traced(inPlace:_:first:rotations:_:)``, which serves once.
+    ///   - first: gradients of the first keys and values; nil where none pass.
+    ///   - gradients: of the weights, to which theirs are added.
+    ///   - kernels: what it is computed with.
+    public func backward(
+        inPlace dh: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?,
+        _ gradients: WeightGradients<Element>, _ kernels: Kernels<Element>
+    ) {
+        guard let blocks = trace.blocks else { preconditionFailure("the trace of a mixer alone") }
+        let dfed = feedForward.backward(dh, blocks.feedForward, gradients, kernels)
+        kernels.add(
+            feedForwardNorm.backward(dfed, blocks.mixed, .feedForwardNormWeight, gradients, kernels), to: dh)
+        let dmixed = mixerBackward(dh, trace, first: first, gradients, kernels)
+        kernels.add(mixerNorm.backward(dmixed, blocks.h, .mixerNormWeight, gradients, kernels), to: dh)
     }
 }

@@ -1,4 +1,8 @@
+public import ModelFamilies
 public import RWKVNumerics
+
+/// What gradients of a layer's weights are added to, each as its weight stands, vectors as a row; what is not there is frozen.
+public typealias WeightGradients<Element: Real> = [TensorRole: Matrix<Element>]
 
 /// W x + b.
 public struct Linear<Element: Real>: Sendable {
@@ -18,6 +22,16 @@ public struct Linear<Element: Real>: Sendable {
         let y = kernels.product(x, weight)
         if let bias { kernels.add(bias: bias, to: y) }
         return y
+    }
+
+    /// The gradient of `x`, [tokens, inputs], by that of what came out; adds those of weight and bias to theirs.
+    func backward(
+        _ dy: Matrix<Element>, _ x: Matrix<Element>, _ roles: (weight: TensorRole, bias: TensorRole?),
+        _ gradients: WeightGradients<Element>, _ kernels: Kernels<Element>
+    ) -> Matrix<Element> {
+        if let gradient = gradients[roles.weight] { kernels.addGradient(to: gradient, of: weight, dy, x) }
+        if let role = roles.bias, let gradient = gradients[role] { kernels.addGradient(to: gradient, ofRows: dy) }
+        return kernels.product(dy, weight.transposed)
     }
 }
 
@@ -47,14 +61,34 @@ public struct LowRank<Element: Real>: Sendable {
         self.activation = activation
     }
 
-    /// f(x down) up: [tokens, inputs] to [tokens, outputs]; the base is added by what it is for.
-    public func callAsFunction(_ x: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
+    /// f(x down) up, the base being added by what it is for: [tokens, outputs], and f(x down), [tokens, rank].
+    func callAsFunction(
+        _ x: Matrix<Element>, _ kernels: Kernels<Element>
+    ) -> (y: Matrix<Element>, inner: Matrix<Element>) {
         let inner = kernels.product(x, down)
         switch activation {
         case .none: break
         case .tanh: kernels.tanh(inPlace: inner)
         case .sigmoid: kernels.sigmoid(inPlace: inner)
         }
-        return kernels.product(inner, up)
+        return (kernels.product(inner, up), inner)
+    }
+
+    /// The gradient of `x` by that of what came out, with the base or without; adds those of its weights to theirs.
+    func backward(
+        _ dy: Matrix<Element>, _ x: Matrix<Element>, inner: Matrix<Element>,
+        _ roles: (base: TensorRole?, down: TensorRole, up: TensorRole), _ gradients: WeightGradients<Element>,
+        _ kernels: Kernels<Element>
+    ) -> Matrix<Element> {
+        if let role = roles.base, let gradient = gradients[role] { kernels.addGradient(to: gradient, ofRows: dy) }
+        if let gradient = gradients[roles.up] { kernels.addGradient(to: gradient, of: up, dy, inner) }
+        let dinner = kernels.product(dy, up.transposed)
+        switch activation {
+        case .none: break
+        case .tanh: kernels.tanhBackward(inPlace: dinner, inner)
+        case .sigmoid: kernels.sigmoidBackward(inPlace: dinner, inner)
+        }
+        if let gradient = gradients[roles.down] { kernels.addGradient(to: gradient, of: down, dinner, x) }
+        return kernels.product(dinner, down.transposed)
     }
 }

@@ -1,3 +1,4 @@
+package import ModelFamilies
 public import RWKVNumerics
 
 /// A norm of the residual stream.
@@ -15,6 +16,17 @@ public enum Norm<Element: Real>: Sendable {
             kernels.layerNorm(x, weight: weight, bias: bias, epsilon: epsilon)
         }
     }
+
+    /// The gradient of `x` by that of what came out; adds that of the weight to its own.
+    ///
+    /// Students have no LayerNorm.
+    package func backward(
+        _ dy: Matrix<Element>, _ x: Matrix<Element>, _ role: TensorRole, _ gradients: WeightGradients<Element>,
+        _ kernels: Kernels<Element>
+    ) -> Matrix<Element> {
+        guard case .rms(let weight, let epsilon) = self else { preconditionFailure("a norm that no student has") }
+        return kernels.rmsNormBackward(dy, x, weight: weight, epsilon: epsilon, gradient: gradients[role])
+    }
 }
 
 /// RMSNorm of each head of queries and keys, or of receptance and keys: weights of [N] for all heads.
@@ -31,5 +43,26 @@ public struct HeadNorms<Element: Real>: Sendable {
         self.query = query
         self.key = key
         self.epsilon = epsilon
+    }
+
+    func callAsFunction(
+        _ query: Matrix<Element>, _ key: Matrix<Element>, _ kernels: Kernels<Element>
+    ) -> (Matrix<Element>, Matrix<Element>) {
+        (
+            kernels.rmsNorm(query, weight: self.query, epsilon: epsilon),
+            kernels.rmsNorm(key, weight: self.key, epsilon: epsilon)
+        )
+    }
+
+    func backward(
+        _ dquery: Matrix<Element>, _ dkey: Matrix<Element>, _ query: Matrix<Element>, _ key: Matrix<Element>,
+        _ roles: (query: TensorRole, key: TensorRole), _ gradients: WeightGradients<Element>,
+        _ kernels: Kernels<Element>
+    ) -> (Matrix<Element>, Matrix<Element>) {
+        (
+            kernels.rmsNormBackward(
+                dquery, query, weight: self.query, epsilon: epsilon, gradient: gradients[roles.query]),
+            kernels.rmsNormBackward(dkey, key, weight: self.key, epsilon: epsilon, gradient: gradients[roles.key])
+        )
     }
 }

@@ -11,7 +11,7 @@ public struct Rotation<Element: Real> {
     /// - Parameters:
     ///   - frequencies: of the model.
     ///   - positions: of the tokens.
-    public init(_ frequencies: RotaryFrequencies, positions: Range<Int>) {
+    public init(_ frequencies: RotaryFrequencies, positions: some Sequence<Int>) {
         var cosines: [Element] = []
         var sines: [Element] = []
         for position in positions {
@@ -29,6 +29,11 @@ public struct Rotation<Element: Real> {
     /// Turns each head of `size` channels, in place.
     func apply(to x: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) {
         kernels.rotate(x, size: size, cosines: cosines, sines: sines)
+    }
+
+    /// Turns back what is the gradient of turned heads, in place.
+    func backward(inPlace dx: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) {
+        kernels.rotate(dx, size: size, cosines: cosines, sines: Matrix(sines.array.map { -$0 }, columns: sines.columns))
     }
 }
 

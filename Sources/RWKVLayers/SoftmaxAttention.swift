@@ -1,3 +1,4 @@
+import ModelFamilies
 public import RWKVNumerics
 
 /// softmax(q k^T / sqrt(N)) v over all tokens so far, several heads of queries sharing one of keys and values.
@@ -29,6 +30,14 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
 
     var matrices: [StoredMatrix] { [query, key, value, output].map(\.weight) }
 
+    /// What gradients need.
+    struct Trace {
+        let x, query, key, turnedQuery, turnedKey, value, y: Matrix<Element>
+        let rotation: Rotation<Element>?
+        let givesFirst: Bool
+        let sequences: Int
+    }
+
     /// - Parameters:
     ///   - x: [tokens, C], normed.
     ///   - state: keys and values so far, to which those of `x` are added.
@@ -40,21 +49,56 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
-        var q = query(x, kernels)
-        var k = key(x, kernels)
-        let v = value(x, kernels)
-        if let norms = headNorms {
-            q = kernels.rmsNorm(q, weight: norms.query, epsilon: norms.epsilon)
-            k = kernels.rmsNorm(k, weight: norms.key, epsilon: norms.epsilon)
-        }
+        traced(x, &state, first: &first, rotation: rotation, kernels).0
+    }
+
+    func traced(
+        _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
+        rotation: Rotation<Element>?, _ kernels: Kernels<Element>
+    ) -> (Matrix<Element>, Trace) {
+        let (query, key, value) = (query(x, kernels), key(x, kernels), value(x, kernels))
+        let (q, k) = headNorms?(query, key, kernels) ?? (query, key)
         let size = q.columns / heads
         rotation?.apply(to: q, size: size, kernels)
         rotation?.apply(to: k, size: size, kernels)
-        if case .wanted = first { first = .known(keys: k, values: v) }
+        var givesFirst = false
+        if case .wanted = first { (first, givesFirst) = (.known(keys: k, values: value), true) }
         state.keys.append(k)
-        state.values.append(v)
+        state.values.append(value)
         let y = kernels.attention(
-            q, keys: state.keys, values: state.values, heads: heads, keyValueHeads: keyValueHeads)
-        return output(y, kernels)
+            q, keys: state.keys, values: state.values, heads: heads, keyValueHeads: keyValueHeads,
+            sequences: state.sequences)
+        return (
+            output(y, kernels),
+            Trace(
+                x: x, query: query, key: key, turnedQuery: q, turnedKey: k, value: value, y: y, rotation: rotation,
+                givesFirst: givesFirst, sequences: state.sequences)
+        )
+    }
+
+    /// The gradient of `x` by that of what came out; adds those of its weights to theirs.
+    func backward(
+        _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
+        _ kernels: Kernels<Element>
+    ) -> Matrix<Element> {
+        let dheads = output.backward(dy, trace.y, (.outputWeight, .outputBias), gradients, kernels)
+        var (dq, dk, dv) = kernels.attentionBackward(
+            dheads, queries: trace.turnedQuery, keys: trace.turnedKey, values: trace.value, heads: heads,
+            keyValueHeads: keyValueHeads, sequences: trace.sequences)
+        if trace.givesFirst, let first {
+            kernels.add(first.keys, to: dk)
+            kernels.add(first.values, to: dv)
+        }
+        let size = dq.columns / heads
+        trace.rotation?.backward(inPlace: dq, size: size, kernels)
+        trace.rotation?.backward(inPlace: dk, size: size, kernels)
+        if let headNorms {
+            (dq, dk) = headNorms.backward(
+                dq, dk, trace.query, trace.key, (.queryNorm, .keyNorm), gradients, kernels)
+        }
+        let dx = query.backward(dq, trace.x, (.queryWeight, .queryBias), gradients, kernels)
+        kernels.add(key.backward(dk, trace.x, (.keyWeight, .keyBias), gradients, kernels), to: dx)
+        kernels.add(value.backward(dv, trace.x, (.valueWeight, .valueBias), gradients, kernels), to: dx)
+        return dx
     }
 }

@@ -74,6 +74,17 @@ public struct TimeMix<Element: Real>: Sendable {
         return [receptance, key, value, output].map(\.weight) + lowRank.flatMap { [$0.down, $0.up] }
     }
 
+    /// What gradients need.
+    struct Trace {
+        let x, receptance, key, keyInFront, p, omega, y, gate, output: Matrix<Element>
+        let inputs: WKV7Inputs<Matrix<Element>>
+        let checkpoints: WKV7Checkpoints<Element>
+        let inner: (decay: Matrix<Element>, iclr: Matrix<Element>, gate: Matrix<Element>)
+        let valueResidual, keyResidual: Residual<Element>.Trace?
+        let rotation: Rotation<Element>?
+        let givesFirst: Bool
+    }
+
     /// - Parameters:
     ///   - x: [tokens, C], normed.
     ///   - state: of the recurrence and the token shift; carried on.
@@ -85,47 +96,158 @@ public struct TimeMix<Element: Real>: Sendable {
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
+        mixed(x, &state, first: &first, rotation: rotation, kernels, isTraced: false).0
+    }
+
+    /// Whole sequences, from no state on, and what their gradients need.
+    func traced(
+        _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
+        rotation: Rotation<Element>?, _ kernels: Kernels<Element>
+    ) -> (Matrix<Element>, Trace) {
+        let (y, trace) = mixed(x, &state, first: &first, rotation: rotation, kernels, isTraced: true)
+        guard let trace else { preconditionFailure("a stage of time mixing that no student has") }
+        return (y, trace)
+    }
+
+    private func mixed(
+        _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
+        rotation: Rotation<Element>?, _ kernels: Kernels<Element>, isTraced: Bool
+    ) -> (Matrix<Element>, Trace?) {
         let input = tokenShift(x, &state.mixerShift, kernels)
-        var r = receptance(input.receptance, kernels)
-        var k = key(input.key, kernels)
+        let (receptance, key) = (receptance(input.receptance, kernels), key(input.key, kernels))
+        var (r, k) = headNorms?(receptance, key, kernels) ?? (receptance, key)
         var v = value(input.value, kernels)
         let size = r.columns / heads
-        if let norms = headNorms {
-            r = kernels.rmsNorm(r, weight: norms.query, epsilon: norms.epsilon)
-            k = kernels.rmsNorm(k, weight: norms.key, epsilon: norms.epsilon)
-        }
         rotation?.apply(to: r, size: size, kernels)
         rotation?.apply(to: k, size: size, kernels)
 
+        var givesFirst = false
+        var residuals: (value: Residual<Element>.Trace?, key: Residual<Element>.Trace?)
         let repeated = { kernels.repeated($0, size: size, times: heads / keyValueHeads) }
         if case .known(let firstKeys, let firstValues) = first {
-            if let keyResidual { k = keyResidual(k, first: firstKeys, input.key, kernels) }
+            if let keyResidual { (k, residuals.key) = keyResidual(k, first: firstKeys, input.key, kernels) }
             switch valueResidualPlace {
             case .beforeRepeat:
-                if let valueResidual { v = valueResidual(v, first: firstValues, input.value, kernels) }
+                if let valueResidual {
+                    (v, residuals.value) = valueResidual(v, first: firstValues, input.value, kernels)
+                }
                 v = repeated(v)
             case .afterRepeat:
                 v = repeated(v)
-                if let valueResidual { v = valueResidual(v, first: repeated(firstValues), input.value, kernels) }
+                if let valueResidual {
+                    (v, residuals.value) = valueResidual(v, first: repeated(firstValues), input.value, kernels)
+                }
             }
         } else {
             // Keys are scaled in place below.
-            first = .known(keys: k.copy(), values: v)
+            (first, givesFirst) = (.known(keys: k.copy(), values: v), true)
             v = repeated(v)
         }
         k = repeated(k)
 
-        let w = decay(input.decay, kernels)
+        let (w, innerDecay) = decay(input.decay, kernels)
+        let (p, keyInFront) = isTraced ? (w.copy(), k.copy()) : (w, k)
         let omega = kernels.decay(inPlace: w, base: decay.base, givesOmega: keyScale.mix == nil)
-        let a = iclr(input.iclr, kernels)
+        let (a, innerICLR) = iclr(input.iclr, kernels)
         let removal = kernels.keys(
             inPlace: k, iclr: a, base: iclr.base, removalScale: removalKey.scale, mix: keyScale.mix, omega: omega,
             size: size)
-        let y = kernels.wkv7(
-            .init(r: r, w: w, k: k, v: v, removal: removal, iclr: a), size: size, state: &state.matrices)
-        kernels.headOutputs(
-            inPlace: y, norm: outputNorm.ofHeads, r: r, k: k, v: v, bonus: bonus, gate: gate(input.gate, kernels),
-            size: size)
-        return output(y, kernels)
+        let inputs = WKV7Inputs(r: r, w: w, k: k, v: v, removal: removal, iclr: a)
+        let (gate, innerGate) = gate(input.gate, kernels)
+        func output(_ heads: Matrix<Element>) -> Matrix<Element> {
+            kernels.headOutputs(
+                inPlace: heads, norm: outputNorm.ofHeads, r: r, k: k, v: v, bonus: bonus, gate: gate, size: size)
+            return self.output(heads, kernels)
+        }
+        guard isTraced, let omega, case .none = tokenShift, case .key = removalKey, case .headScale = outputNorm
+        else { return (output(kernels.wkv7(inputs, size: size, state: &state.matrices)), nil) }
+        let (y, checkpoints) = kernels.wkv7(inputs, size: size, sequences: state.sequences)
+        let outputs = y.copy()
+        return (
+            output(outputs),
+            Trace(
+                x: x, receptance: receptance, key: key, keyInFront: keyInFront, p: p, omega: omega, y: y, gate: gate,
+                output: outputs, inputs: inputs, checkpoints: checkpoints, inner: (innerDecay, innerICLR, innerGate),
+                valueResidual: residuals.value, keyResidual: residuals.key, rotation: rotation, givesFirst: givesFirst)
+        )
+    }
+
+    /// The gradient of `x` by that of what came out; adds those of its weights to theirs.
+    ///
+    /// - Parameters:
+    ///   - dy: [tokens, C].
+    ///   - trace: what was kept.
+    ///   - first: gradients of the first keys and values; nil where none pass, as published.
+    ///   - gradients: of the weights.
+    ///   - kernels: what it is computed with.
+    /// - Returns: [tokens, C].
+    func backward(
+        _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
+        _ kernels: Kernels<Element>
+    ) -> Matrix<Element> {
+        guard let decayBase = decay.base else { preconditionFailure("a decay without a base, which no student has") }
+        let inputs = trace.inputs
+        let size = inputs.r.columns / heads
+        let times = heads / keyValueHeads
+
+        let dheads = output.backward(dy, trace.output, (.timeMixOutputWeight, .timeMixOutputBias), gradients, kernels)
+        let dbonus = kernels.headOutputsBackward(
+            inPlace: dheads, trace.y, inputs, bonus: bonus, gate: trace.gate, size: size, gradient: gradients[.bonus])
+        let d = kernels.wkv7Backward(dheads, inputs, trace.checkpoints, added: (dbonus.r, dbonus.k, dbonus.v))
+        let domega = kernels.keysBackward(
+            inPlace: d.k, inPlace: d.iclr, dremoval: d.removal, k: trace.keyInFront, a: inputs.iclr,
+            removal: inputs.removal, omega: trace.omega, size: size)
+        kernels.decayBackward(inPlace: d.w, p: trace.p, w: inputs.w, base: decayBase, omega: domega)
+
+        let dx = gate.backward(
+            dbonus.gate, trace.x, inner: trace.inner.gate, (nil, .gateDown, .gateUp), gradients, kernels)
+        func add(_ other: Matrix<Element>) { kernels.add(other, to: dx) }
+        add(
+            iclr.backward(
+                d.iclr, trace.x, inner: trace.inner.iclr, (.iclrBase, .iclrDown, .iclrUp), gradients, kernels))
+        add(
+            decay.backward(
+                d.w, trace.x, inner: trace.inner.decay, (.decayBase, .decayDown, .decayUp), gradients, kernels))
+
+        var (dr, dk, dv) = (d.r, kernels.repeatedBackward(d.k, size: size, times: times), d.v)
+        let valueRoles: (TensorRole?, TensorRole, TensorRole) = (
+            .valueResidualBase, .valueResidualDown, .valueResidualUp
+        )
+        func mixValues(dfirst: Matrix<Element>?) {
+            guard let valueResidual, let own = trace.valueResidual else { return }
+            add(valueResidual.backward(inPlace: dv, trace.x, own, dfirst: dfirst, valueRoles, gradients, kernels))
+        }
+        switch valueResidualPlace {
+        case .beforeRepeat:
+            dv = kernels.repeatedBackward(dv, size: size, times: times)
+            mixValues(dfirst: first?.values)
+        case .afterRepeat:
+            let dfirst = first.map { _ in Matrix<Element>(zeros: dv.rows, columns: dv.columns) }
+            mixValues(dfirst: dfirst)
+            dv = kernels.repeatedBackward(dv, size: size, times: times)
+            if let first, let dfirst {
+                kernels.add(kernels.repeatedBackward(dfirst, size: size, times: times), to: first.values)
+            }
+        }
+        if let keyResidual, let own = trace.keyResidual {
+            add(
+                keyResidual.backward(
+                    inPlace: dk, trace.x, own, dfirst: first?.keys,
+                    (.keyResidualBase, .keyResidualDown, .keyResidualUp), gradients, kernels))
+        }
+        if trace.givesFirst, let first {
+            kernels.add(first.keys, to: dk)
+            kernels.add(first.values, to: dv)
+        }
+        trace.rotation?.backward(inPlace: dr, size: size, kernels)
+        trace.rotation?.backward(inPlace: dk, size: size, kernels)
+        if let headNorms {
+            (dr, dk) = headNorms.backward(
+                dr, dk, trace.receptance, trace.key, (.receptanceNorm, .timeMixKeyNorm), gradients, kernels)
+        }
+        add(receptance.backward(dr, trace.x, (.receptanceWeight, .receptanceBias), gradients, kernels))
+        add(key.backward(dk, trace.x, (.timeMixKeyWeight, .timeMixKeyBias), gradients, kernels))
+        add(value.backward(dv, trace.x, (.timeMixValueWeight, .timeMixValueBias), gradients, kernels))
+        return dx
     }
 }

@@ -1,3 +1,4 @@
+import ModelFamilies
 public import RWKVNumerics
 
 // The stages of time mixing of which there are several kinds, each with the weights that it needs.
@@ -38,10 +39,33 @@ public struct Residual<Element: Real>: Sendable {
     /// A residual by its share.
     public init(share: LowRank<Element>) { self.share = share }
 
+    /// What its gradients need.
+    struct Trace {
+        let y, first, inner, share: Matrix<Element>
+    }
+
     func callAsFunction(
         _ y: Matrix<Element>, first: Matrix<Element>, _ x: Matrix<Element>, _ kernels: Kernels<Element>
+    ) -> (Matrix<Element>, Trace) {
+        let (share, inner) = share(x, kernels)
+        return (
+            kernels.mixed(y, first: first, share: share, base: self.share.base),
+            Trace(y: y, first: first, inner: inner, share: share)
+        )
+    }
+
+    /// The gradient of `y` takes the place of `dy`.
+    ///
+    /// - Returns: the gradient of `x`.
+    func backward(
+        inPlace dy: Matrix<Element>, _ x: Matrix<Element>, _ trace: Trace, dfirst: Matrix<Element>?,
+        _ roles: (base: TensorRole?, down: TensorRole, up: TensorRole), _ gradients: WeightGradients<Element>,
+        _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
-        kernels.mixed(y, first: first, share: share(x, kernels), base: share.base)
+        guard let base = share.base else { preconditionFailure("a share without a base, which no student has") }
+        kernels.mixedBackward(
+            inPlace: dy, trace.y, first: trace.first, share: trace.share, base: base, dfirst: dfirst)
+        return share.backward(trace.share, x, inner: trace.inner, roles, gradients, kernels)
     }
 }
 

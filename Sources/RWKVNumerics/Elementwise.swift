@@ -72,7 +72,7 @@ extension Kernels {
     @specialized(where Element == Float)
     public func swiGLU(up: Matrix<Element>, gate: Matrix<Element>) { onto(gate, up) { functions.swiglu($0, $2, $1) } }
 
-    private func onto(
+    func onto(
         _ y: Matrix<Element>, _ x: Matrix<Element>,
         _ kernel: (UnsafePointer<Element>, UnsafeMutablePointer<Element>, Int) -> Void
     ) {

@@ -36,6 +36,12 @@ public final class Matrix<Element: Real> {
         elements = bytes.bindMemory(to: Element.self, capacity: max(1, rows * columns))
     }
 
+    /// A matrix of zeros.
+    public convenience init(zeros rows: Int, columns: Int) {
+        self.init(rows: rows, columns: columns)
+        elements.initialize(repeating: 0, count: count)
+    }
+
     /// A matrix of numbers given row by row.
     public convenience init(_ numbers: some Collection<Element>, columns: Int) {
         self.init(rows: numbers.count / columns, columns: columns)
@@ -74,6 +80,15 @@ public final class Matrix<Element: Real> {
         let copy = Matrix(rows: rows, columns: columns)
         copy.elements.update(from: elements, count: count)
         return copy
+    }
+
+    /// Makes all numbers zero.
+    public func clear() { elements.update(repeating: 0, count: count) }
+
+    /// Puts another matrix' rows in the place of some of its own.
+    public func replaceRows(from start: Int, by other: Matrix) {
+        precondition(other.columns == columns && start >= 0 && start + other.rows <= rows)
+        (elements + start * columns).update(from: other.elements, count: other.count)
     }
 
     /// Some of its rows as a matrix of their own.

@@ -5,20 +5,20 @@ import Glibc
 ///
 /// The library is loaded when one is first asked for: 30 MB that what only looks into files need not wait for.
 enum OpenBLAS {
-    /// y = a b, or a b^T, or that is added to y: [rows, inner] and [inner, columns], or [columns, inner], to [rows, columns]; strides are
-    /// between rows.
+    /// y = a b, or that is added to y: [rows, inner] and [inner, columns] to [rows, columns]; `stride` is between rows of y.
     static func multiply<Element: Real>(
-        _ size: (rows: Int, columns: Int, inner: Int), _ a: UnsafePointer<Element>, stride aStride: Int,
-        _ b: UnsafePointer<Element>, stride bStride: Int, isTransposed: Bool, into y: UnsafeMutablePointer<Element>,
-        stride yStride: Int, adds: Bool = false
+        _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
+        into y: UnsafeMutablePointer<Element>, stride: Int, adds: Bool = false
     ) {
-        let order = isTransposed ? transposed : plain
         let (m, n, k) = (CInt(size.rows), CInt(size.columns), CInt(size.inner))
-        let (lda, ldb, ldc) = (CInt(aStride), CInt(bStride), CInt(yStride))
+        let (lda, ldb, ldc) = (CInt(a.stride), CInt(b.stride), CInt(stride))
+        let (aOrder, bOrder) = (a.isTransposed ? transposed : plain, b.isTransposed ? transposed : plain)
         if Element.self == Double.self {
-            functions?.double(rowMajor, plain, order, m, n, k, 1, a, lda, b, ldb, adds ? 1 : 0, y, ldc)
+            functions?.double(
+                rowMajor, aOrder, bOrder, m, n, k, 1, a.elements, lda, b.elements, ldb, adds ? 1 : 0, y, ldc)
         } else {
-            functions?.single(rowMajor, plain, order, m, n, k, 1, a, lda, b, ldb, adds ? 1 : 0, y, ldc)
+            functions?.single(
+                rowMajor, aOrder, bOrder, m, n, k, 1, a.elements, lda, b.elements, ldb, adds ? 1 : 0, y, ldc)
         }
     }
 
@@ -51,4 +51,18 @@ enum OpenBLAS {
         else { return nil }
         return (unsafeBitCast(single, to: SinglePrecision.self), unsafeBitCast(double, to: DoublePrecision.self))
     }()
+}
+
+/// A factor of a matrix product.
+struct Factor<Element: Real> {
+    /// Row by row as they stand.
+    let elements: UnsafePointer<Element>
+    /// Numbers between rows as they stand.
+    let stride: Int
+    /// Whether its transpose is meant.
+    let isTransposed: Bool
+
+    init(_ elements: UnsafePointer<Element>, stride: Int, isTransposed: Bool = false) {
+        (self.elements, self.stride, self.isTransposed) = (elements, stride, isTransposed)
+    }
 }

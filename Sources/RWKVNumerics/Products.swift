@@ -44,8 +44,8 @@ extension Kernels {
         }
         func multiply(_ weights: UnsafePointer<Element>, stride: Int) {
             OpenBLAS.multiply(
-                (x.rows, outputs, inputs), x.elements, stride: inputs, weights, stride: stride,
-                isTransposed: !weight.isByInput, into: target, stride: y.columns)
+                (x.rows, outputs, inputs), Factor(x.elements, stride: inputs),
+                Factor(weights, stride: stride, isTransposed: !weight.isByInput), into: target, stride: y.columns)
         }
         if element == Element.stored {
             return multiply(elements.assumingMemoryBound(to: Element.self), stride: stride)
@@ -62,34 +62,37 @@ extension Kernels {
     /// values, neighbours the same.
     ///
     /// - Parameters:
-    ///   - queries: [tokens, heads N].
-    ///   - keys: of all tokens so far, those of the queries last: [past + tokens, key-value heads N].
+    ///   - queries: [tokens, heads N]; of several sequences, one behind the other, of the same length.
+    ///   - keys: of all tokens so far of a sequence, those of its queries last: [past + tokens, key-value heads N].
     ///   - values: the same of values.
     ///   - heads: how many heads of queries there are.
     ///   - keyValueHeads: how many of keys and values.
+    ///   - sequences: how many there are.
     /// - Returns: [tokens, heads N].
     @specialized(where Element == Float)
     public func attention(
-        _ queries: Matrix<Element>, keys: [Element], values: [Element], heads: Int, keyValueHeads: Int
+        _ queries: Matrix<Element>, keys: [Element], values: [Element], heads: Int, keyValueHeads: Int,
+        sequences: Int = 1
     ) -> Matrix<Element> {
         let y = Matrix<Element>(rows: queries.rows, columns: queries.columns)
         let size = queries.columns / heads
         let stride = keyValueHeads * size
-        let past = keys.count / stride - queries.rows
-        let blocks = (queries.rows + Self.queryTile - 1) / Self.queryTile
+        let (length, known) = (queries.rows / sequences, keys.count / stride / sequences)
+        let past = known - length
+        let blocks = (length + Self.queryTile - 1) / Self.queryTile
         let scale = 1 / Double(size).squareRoot()
         keys.withUnsafeBufferPointer { keys in
             values.withUnsafeBufferPointer { values in
                 guard let keys = keys.baseAddress, let values = values.baseAddress else { return }
-                forEach(heads * blocks) { piece in
-                    let (head, block) = (piece / blocks, piece % blocks)
+                forEach(sequences * heads * blocks) { piece in
+                    let (sequence, head, block) = (piece / blocks / heads, piece / blocks % heads, piece % blocks)
                     let start = block * Self.queryTile
-                    let rows = min(Self.queryTile, queries.rows - start)
-                    let shared = head / (heads / keyValueHeads) * size
-                    let (q, k, v) = (
-                        queries.elements + start * queries.columns + head * size, keys + shared, values + shared
+                    let rows = min(Self.queryTile, length - start)
+                    let shared = sequence * known * stride + head / (heads / keyValueHeads) * size
+                    let place = (sequence * length + start) * queries.columns + head * size
+                    let (q, k, v, target) = (
+                        queries.elements + place, keys + shared, values + shared, y.elements + place
                     )
-                    let target = y.elements + start * y.columns + head * size
                     let seen = past + start + rows
                     if !usesOpenBLAS(rows: rows) {
                         withUnsafeTemporaryAllocation(of: Element.self, capacity: seen) { scores in
@@ -123,16 +126,15 @@ extension Kernels {
             for row in 0..<rows { (y + row * yStride).update(repeating: 0, count: size.channels) }
             for block in size.seen.parts(of: tile) {
                 OpenBLAS.multiply(
-                    (rows, block.count, size.channels), queries, stride: queryStride,
-                    keys + block.lowerBound * stride, stride: stride, isTransposed: true, into: scores,
+                    (rows, block.count, size.channels), Factor(queries, stride: queryStride),
+                    Factor(keys + block.lowerBound * stride, stride: stride, isTransposed: true), into: scores,
                     stride: block.count)
                 functions.softmax_block(
                     rows, block.count, past + 1 - block.lowerBound, scale, scores, largest, sums, size.channels, y,
                     yStride)
                 OpenBLAS.multiply(
-                    (rows, size.channels, block.count), scores, stride: block.count,
-                    values + block.lowerBound * stride, stride: stride, isTransposed: false, into: y, stride: yStride,
-                    adds: true)
+                    (rows, size.channels, block.count), Factor(scores, stride: block.count),
+                    Factor(values + block.lowerBound * stride, stride: stride), into: y, stride: yStride, adds: true)
             }
             functions.divide_rows(sums, rows, size.channels, y, yStride)
         }

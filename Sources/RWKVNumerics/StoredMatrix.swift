@@ -32,10 +32,36 @@ public struct StoredMatrix: @unchecked Sendable {
         self.owner = owner
     }
 
+    /// A matrix that shares the numbers of another: what is done to them shows.
+    ///
+    /// - Parameters:
+    ///   - matrix: row by row, as it is to stand.
+    ///   - isByInput: whether that is [inputs, outputs], and not [outputs, inputs].
+    public init<Element: Real>(sharing matrix: Matrix<Element>, isByInput: Bool = false) {
+        self.init(
+            matrix.elements, Element.stored, shape: (matrix.rows, matrix.columns), isByInput: isByInput,
+            owner: MatrixOwner(matrix: matrix))
+    }
+
+    /// The transposed matrix, of the same bytes.
+    package var transposed: StoredMatrix {
+        StoredMatrix(elements, element, shape: shape, isByInput: !isByInput, owner: owner)
+    }
+
+    /// As it stands.
+    var shape: (Int, Int) { isByInput ? (inputs, outputs) : (outputs, inputs) }
+
     /// Where what belongs to an output begins.
     func start(ofOutput output: Int) -> UnsafeRawPointer {
         elements + output * (isByInput ? 1 : inputs) * element.size
     }
+}
+
+/// Keeps a matrix, whose numbers are read through pointers.
+private final class MatrixOwner<Element: Real>: @unchecked Sendable {
+    private let matrix: Matrix<Element>
+
+    init(matrix: Matrix<Element>) { self.matrix = matrix }
 }
 
 extension rwkv_element {

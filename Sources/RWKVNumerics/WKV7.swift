@@ -99,3 +99,86 @@ extension Kernels {
         return y
     }
 }
+
+/// The states of a recurrence every so many rows, from which its gradients compute those between.
+public struct WKV7Checkpoints<Element: Real> {
+    /// A state, [key, value], for each sequence, head and part of it.
+    fileprivate let states: Matrix<Element>
+    fileprivate let sequences: Int
+    fileprivate let size: Int
+
+    fileprivate static var rows: Int { Int(RWKV_WKV7_CHECKPOINT_ROWS) }
+}
+
+extension Kernels {
+    /// ``wkv7(_:size:state:)`` of whole sequences, from no state on, that keeps what its gradients need.
+    ///
+    /// - Parameters:
+    ///   - inputs: [tokens, heads N] each; of several sequences, one behind the other, of the same length.
+    ///   - size: channels of a head (N).
+    ///   - sequences: how many there are.
+    /// - Returns: [tokens, heads N], and states.
+    public func wkv7(
+        _ inputs: WKV7Inputs<Matrix<Element>>, size: Int, sequences: Int
+    ) -> (Matrix<Element>, WKV7Checkpoints<Element>) {
+        let (columns, length) = (inputs.r.columns, inputs.r.rows / sequences)
+        precondition(
+            inputs.all.allSatisfy { $0.rows == length * sequences && $0.columns == columns } && columns % size == 0,
+            "matrices of other sizes")
+        let y = Matrix<Element>(rows: inputs.r.rows, columns: columns)
+        let (heads, parts) = (columns / size, length.parts(of: WKV7Checkpoints<Element>.rows))
+        let states = Matrix<Element>(rows: sequences * heads * parts.count, columns: size * size)
+        forEach(sequences * heads) { piece in
+            let start = piece / heads * length * columns + piece % heads * size
+            withUnsafeTemporaryAllocation(of: Element.self, capacity: (size + 65) * size) { room in
+                guard let state = room.baseAddress else { return }
+                state.update(repeating: 0, count: size * size)
+                for (number, part) in parts.enumerated() {
+                    (states.elements + (piece * parts.count + number) * size * size)
+                        .update(from: state, count: size * size)
+                    let at = start + part.lowerBound * columns
+                    let rows = inputs.map { $0.elements + at }
+                    functions.wkv7(
+                        Element.stored, rows.r, rows.w, rows.k, rows.v, rows.removal, rows.iclr, part.count, columns,
+                        size, state, state + size * size, y.elements + at)
+                }
+            }
+        }
+        return (y, WKV7Checkpoints(states: states, sequences: sequences, size: size))
+    }
+
+    /// The gradients of the recurrence.
+    ///
+    /// - Parameters:
+    ///   - dy: of what it gave, [tokens, heads N].
+    ///   - inputs: what it was given.
+    ///   - checkpoints: what it kept.
+    ///   - added: gradients of r, k and v, to which theirs are added.
+    /// - Returns: the gradients of the inputs, among them those three.
+    public func wkv7Backward(
+        _ dy: Matrix<Element>, _ inputs: WKV7Inputs<Matrix<Element>>, _ checkpoints: WKV7Checkpoints<Element>,
+        added: (r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>)
+    ) -> WKV7Inputs<Matrix<Element>> {
+        let (columns, size, sequences) = (dy.columns, checkpoints.size, checkpoints.sequences)
+        let (heads, length) = (columns / size, dy.rows / sequences)
+        let parts = length.parts(of: WKV7Checkpoints<Element>.rows).count
+        func matrix() -> Matrix<Element> { Matrix(rows: dy.rows, columns: columns) }
+        let gradients = WKV7Inputs(
+            r: added.r, w: matrix(), k: added.k, v: added.v, removal: matrix(), iclr: matrix())
+        precondition((inputs.all + gradients.all).allSatisfy { $0.count == dy.count }, "matrices of other sizes")
+        let pitch = (size + 15) / 16 * 16
+        let room = ((size + 1) * WKV7Checkpoints<Element>.rows + size + 10) * pitch
+        forEach(sequences * heads) { piece in
+            let start = piece / heads * length * columns + piece % heads * size
+            let (rows, targets) = (inputs.map { $0.elements + start }, gradients.map { $0.elements + start })
+            withUnsafeTemporaryAllocation(byteCount: room * MemoryLayout<Element>.stride, alignment: cacheLine) {
+                scratch in
+                functions.wkv7_backward(
+                    rows.r, rows.w, rows.k, rows.v, rows.removal, rows.iclr, dy.elements + start, length, columns, size,
+                    checkpoints.states.elements + piece * parts * size * size, scratch.baseAddress, targets.r,
+                    targets.w, targets.k, targets.v, targets.removal, targets.iclr)
+            }
+        }
+        return gradients
+    }
+}

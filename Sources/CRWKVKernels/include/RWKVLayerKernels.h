@@ -20,6 +20,8 @@ typedef enum {
 
 // Rows that wkv7 widens, and goes through value by value, at a time.
 #define RWKV_WKV7_ROWS 256
+// Rows between the states from which wkv7_backward computes others again.
+#define RWKV_WKV7_CHECKPOINT_ROWS 16
 
 typedef struct {
     // MARK: Matrices as they stand in a file
@@ -103,6 +105,73 @@ typedef struct {
     void (*wkv7)(
         rwkv_element element, const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a,
         size_t rows, size_t stride, size_t size, void *state, void *scratch, void *y);
+
+    // MARK: Gradients: dx stands for dL/dx
+
+    // y[row][column] = sum over inner of a b, or that is added to y; what lies between rows, columns and inner ones is given
+    void (*multiply)(
+        size_t rows, size_t columns, size_t inner, const void *a, size_t a_row, size_t a_inner, const void *b, size_t b_inner,
+        size_t b_column, int adds, void *y, size_t y_stride);
+    // y += x[row] for all rows, which are `stride` apart
+    void (*add_rows)(const void *x, size_t rows, size_t width, size_t stride, void *y);
+    // of rms_norm: dx, and where it is not NULL what each row adds to dweight, [rows, width]
+    void (*rms_norm_backward)(
+        const void *x, const void *dy, size_t rows, size_t width, const void *weight, double epsilon, void *dx, void *dweight);
+    // dx, which holds dy, of y = sigmoid(x), and of y = tanh(x)
+    void (*sigmoid_backward)(const void *y, size_t count, void *dx);
+    void (*tanh_backward)(const void *y, size_t count, void *dx);
+    // of silu(gate) up; the gradients of both take their places
+    void (*swiglu_backward)(const void *dy, size_t count, void *up, void *gate);
+    // of repeat_heads
+    void (*sum_heads)(const void *dy, size_t rows, size_t heads, size_t size, size_t times, void *dx);
+    // the first `past + r + 1` scores of row r, times scale, become their softmax, the others zero
+    void (*causal_softmax)(size_t rows, size_t columns, size_t past, double scale, void *scores);
+    // dx, which holds dy, of y = softmax(scale x)
+    void (*softmax_backward)(const void *y, size_t rows, size_t columns, double scale, void *dx);
+    // of decay with p in front of base and w, omega behind it: dp takes the place of dw
+    void (*decay_backward)(
+        const void *base, const void *p, const void *w, const void *domega, size_t rows, size_t width, void *dw);
+    // of mix_residual with y in front of it: the gradient of share takes its place, that of y the place of what was handed in, and
+    // that of first is added to dfirst, which may be NULL
+    void (*mix_residual_backward)(
+        const void *first, const void *y, const void *base, size_t rows, size_t width, void *share, void *dfirst, void *dy);
+    // of keys with neither scale nor mix; k is in front, a behind it. dk and da hold the gradients of what k and a became, and become
+    // those of k and of what the sigmoid was of.
+    void (*keys_backward)(
+        const void *k, const void *a, const void *kk, const void *omega, const void *dkk, size_t rows, size_t heads, size_t size,
+        void *dk, void *da, void *domega);
+    // of head_outputs with no weight and y in front of it: dy in its place, and what each row adds to dbonus, which may be NULL
+    void (*head_outputs_backward)(
+        const void *r, const void *k, const void *v, const void *bonus, const void *gate, const void *y, size_t rows, size_t heads,
+        size_t size, void *dy, void *dr, void *dk, void *dv, void *dgate, void *dbonus);
+    // of wkv7 of one head, from no state on and with no use made of the last one. Checkpoints are the states in front of every
+    // RWKV_WKV7_CHECKPOINT_ROWS-th row, [key][value] each. Gradients are added to dr, dk and dv, and take the places of the others. Scratch:
+    // room for (size + 1) RWKV_WKV7_CHECKPOINT_ROWS + size + 10 times size, rounded up to 16, numbers. Denormals count as zero.
+    void (*wkv7_backward)(
+        const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a, const void *dy, size_t rows,
+        size_t stride, size_t size, const void *checkpoints, void *scratch, void *dr, void *dw, void *dk, void *dv, void *dkk,
+        void *da);
+
+    // MARK: Losses
+
+    // KL(softmax(target_scale target) || softmax(scale logits)) of each row in nats, and (p - p of target) factor
+    void (*divergence)(
+        const void *target, const void *logits, size_t rows, size_t count, double target_scale, double scale, double factor,
+        void *gradient, double *losses);
+    // -log p of the next number in each row, and p factor added to the gradient, where that is less by factor; rows whose next
+    // is negative have none
+    void (*cross_entropy)(
+        const void *logits, const int64_t *next, size_t rows, size_t count, double factor, void *gradient, double *losses);
+    // of each row, the sums of (x - target)^2 and of target^2
+    void (*distances)(
+        const void *target, const void *x, size_t rows, size_t width, double *squares, double *target_squares);
+    // (x - target) factors[row], in the place of x
+    void (*scaled_differences)(const void *target, const double *factors, size_t rows, size_t width, void *x);
+    // AdamW (Loshchilov and Hutter 2019) with gradients times scale: moments become beta m + (1 - beta) g and beta v + (1 - beta) g^2,
+    // and x becomes x (1 - rate decay) - rate (m / correction) / (sqrt(v / correction) + epsilon)
+    void (*adamw)(
+        const void *gradient, size_t count, double scale, double rate, double decay, const double betas[2],
+        const double corrections[2], double epsilon, void *moment, void *square, void *x);
 } rwkv_layer_kernels;
 
 // The kernels for an instruction set; NULL where this machine lacks it.

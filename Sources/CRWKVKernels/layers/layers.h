@@ -8,6 +8,9 @@
 #include "mixing.h"
 #include "time_mix.h"
 #include "wkv7.h"
+#include "backward.h"
+#include "wkv7_backward.h"
+#include "losses.h"
 
 // Each with its parameters, and their names.
 #define FOR_EACH_LAYER_KERNEL(DO)                                                                            \
@@ -46,7 +49,45 @@
               void *a, void *k, void *kk), (base, scale, mix, omega, rows, heads, size, a, k, kk))           \
     DO(head_outputs, (const void *r, const void *k, const void *v, const void *bonus, const void *weight, const void *bias, \
                       double epsilon, const void *gate, size_t rows, size_t heads, size_t size, void *y),    \
-       (r, k, v, bonus, weight, bias, epsilon, gate, rows, heads, size, y))
+       (r, k, v, bonus, weight, bias, epsilon, gate, rows, heads, size, y))                                  \
+    DO(multiply, (size_t rows, size_t columns, size_t inner, const void *a, size_t a_row, size_t a_inner, const void *b, size_t b_inner, \
+                  size_t b_column, int adds, void *y, size_t y_stride),                                      \
+       (rows, columns, inner, a, a_row, a_inner, b, b_inner, b_column, adds, y, y_stride))                   \
+    DO(add_rows, (const void *x, size_t rows, size_t width, size_t stride, void *y), (x, rows, width, stride, y)) \
+    DO(rms_norm_backward, (const void *x, const void *dy, size_t rows, size_t width, const void *weight, double epsilon, void *dx, \
+                           void *dweight), (x, dy, rows, width, weight, epsilon, dx, dweight))               \
+    DO(sigmoid_backward, (const void *y, size_t count, void *dx), (y, count, dx))                            \
+    DO(tanh_backward, (const void *y, size_t count, void *dx), (y, count, dx))                               \
+    DO(swiglu_backward, (const void *dy, size_t count, void *up, void *gate), (dy, count, up, gate))         \
+    DO(sum_heads, (const void *dy, size_t rows, size_t heads, size_t size, size_t times, void *dx), (dy, rows, heads, size, times, dx)) \
+    DO(causal_softmax, (size_t rows, size_t columns, size_t past, double scale, void *scores), (rows, columns, past, scale, scores)) \
+    DO(softmax_backward, (const void *y, size_t rows, size_t columns, double scale, void *dx), (y, rows, columns, scale, dx)) \
+    DO(decay_backward, (const void *base, const void *p, const void *w, const void *domega, size_t rows, size_t width, void *dw), \
+       (base, p, w, domega, rows, width, dw))                                                                \
+    DO(mix_residual_backward, (const void *first, const void *y, const void *base, size_t rows, size_t width, void *share, \
+                               void *dfirst, void *dy), (first, y, base, rows, width, share, dfirst, dy))    \
+    DO(keys_backward, (const void *k, const void *a, const void *kk, const void *omega, const void *dkk, size_t rows, size_t heads, \
+                       size_t size, void *dk, void *da, void *domega),                                       \
+       (k, a, kk, omega, dkk, rows, heads, size, dk, da, domega))                                            \
+    DO(head_outputs_backward, (const void *r, const void *k, const void *v, const void *bonus, const void *gate, const void *y, \
+                               size_t rows, size_t heads, size_t size, void *dy, void *dr, void *dk, void *dv, void *dgate, \
+                               void *dbonus), (r, k, v, bonus, gate, y, rows, heads, size, dy, dr, dk, dv, dgate, dbonus)) \
+    DO(wkv7_backward, (const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a, const void *dy, \
+                       size_t rows, size_t stride, size_t size, const void *checkpoints, void *scratch, void *dr, void *dw, \
+                       void *dk, void *dv, void *dkk, void *da),                                             \
+       (r, w, k, v, kk, a, dy, rows, stride, size, checkpoints, scratch, dr, dw, dk, dv, dkk, da))           \
+    DO(divergence, (const void *target, const void *logits, size_t rows, size_t count, double target_scale, double scale, \
+                    double factor, void *gradient, double *losses),                                          \
+       (target, logits, rows, count, target_scale, scale, factor, gradient, losses))                         \
+    DO(cross_entropy, (const void *logits, const int64_t *next, size_t rows, size_t count, double factor, void *gradient, \
+                       double *losses), (logits, next, rows, count, factor, gradient, losses))               \
+    DO(distances, (const void *target, const void *x, size_t rows, size_t width, double *squares, double *target_squares), \
+       (target, x, rows, width, squares, target_squares))                                                    \
+    DO(scaled_differences, (const void *target, const double *factors, size_t rows, size_t width, void *x),  \
+       (target, factors, rows, width, x))                                                                    \
+    DO(adamw, (const void *gradient, size_t count, double scale, double rate, double decay, const double betas[2], \
+               const double corrections[2], double epsilon, void *moment, void *square, void *x),            \
+       (gradient, count, scale, rate, decay, betas, corrections, epsilon, moment, square, x))
 
 // Bytes of a state that are computed together: with their sums they fill the registers.
 #define STATE_BYTES_baseline 128

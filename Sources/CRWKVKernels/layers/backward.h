@@ -1,0 +1,140 @@
+// Gradients of what is in norms.h, elementwise.h, mixing.h and time_mix.h: dx stands for dL/dx.
+
+ALWAYS_INLINE void NAME(multiply)(
+    size_t rows, size_t columns, size_t inner, const REAL *a, size_t a_row, size_t a_inner, const REAL *b, size_t b_inner,
+    size_t b_column, int adds, REAL *y, size_t y_stride) {
+    for (size_t row = 0; row < rows; row++, a += a_row, y += y_stride) {
+        if (!adds)
+            for (size_t column = 0; column < columns; column++) y[column] = 0;
+        for (size_t i = 0; i < inner; i++) {
+            const REAL factor = a[i * a_inner];
+            const REAL *own = b + i * b_inner;
+            if (b_column == 1)
+                for (size_t column = 0; column < columns; column++) y[column] += factor * own[column];
+            else
+                for (size_t column = 0; column < columns; column++) y[column] += factor * own[column * b_column];
+        }
+    }
+}
+
+ALWAYS_INLINE void NAME(add_rows)(const REAL *x, size_t rows, size_t width, size_t stride, REAL *y) {
+    for (size_t row = 0; row < rows; row++, x += stride)
+        for (size_t i = 0; i < width; i++) y[i] += x[i];
+}
+
+ALWAYS_INLINE void NAME(rms_norm_backward)(
+    const REAL *x, const REAL *dy, size_t rows, size_t width, const REAL *weight, double epsilon, REAL *dx, REAL *dweight) {
+    for (size_t row = 0; row < rows; row++, x += width, dy += width, dx += width) {
+        const REAL size = NAME(root)(NAME(dot)(x, x, width) / (REAL)width + (REAL)epsilon);
+        for (size_t i = 0; i < width; i++) dx[i] = dy[i] * weight[i];
+        const REAL along = NAME(dot)(x, dx, width) / ((REAL)width * size * size);
+        for (size_t i = 0; i < width; i++) dx[i] = (dx[i] - x[i] * along) / size;
+        if (dweight)
+            for (size_t i = 0; i < width; i++) *dweight++ = dy[i] * x[i] / size;
+    }
+}
+
+ALWAYS_INLINE void NAME(sigmoid_backward)(const REAL *y, size_t count, REAL *dx) {
+    for (size_t i = 0; i < count; i++) dx[i] *= y[i] * (1 - y[i]);
+}
+
+ALWAYS_INLINE void NAME(tanh_backward)(const REAL *y, size_t count, REAL *dx) {
+    for (size_t i = 0; i < count; i++) dx[i] *= 1 - y[i] * y[i];
+}
+
+ALWAYS_INLINE void NAME(swiglu_backward)(const REAL *dy, size_t count, REAL *up, REAL *gate) {
+    for (size_t i = 0; i < count; i++) {
+        const REAL s = NAME(logistic)(gate[i]), silu = gate[i] * s;
+        gate[i] = dy[i] * up[i] * (s + silu * (1 - s));
+        up[i] = dy[i] * silu;
+    }
+}
+
+ALWAYS_INLINE void NAME(sum_heads)(const REAL *dy, size_t rows, size_t heads, size_t size, size_t times, REAL *dx) {
+    for (size_t head = 0; head < rows * heads; head++, dx += size) {
+        for (size_t i = 0; i < size; i++) dx[i] = 0;
+        for (size_t time = 0; time < times; time++, dy += size)
+            for (size_t i = 0; i < size; i++) dx[i] += dy[i];
+    }
+}
+
+ALWAYS_INLINE void NAME(causal_softmax)(size_t rows, size_t columns, size_t past, double scale, REAL *scores) {
+    for (size_t row = 0; row < rows; row++, scores += columns) {
+        const size_t count = past + row + 1;
+        const REAL sum = NAME(exponentials)(scores, count, (REAL)scale);
+        for (size_t i = 0; i < count; i++) scores[i] /= sum;
+        for (size_t i = count; i < columns; i++) scores[i] = 0;
+    }
+}
+
+ALWAYS_INLINE void NAME(softmax_backward)(const REAL *y, size_t rows, size_t columns, double scale, REAL *dx) {
+    for (size_t row = 0; row < rows; row++, y += columns, dx += columns) {
+        const REAL along = NAME(dot)(y, dx, columns);
+        for (size_t i = 0; i < columns; i++) dx[i] = (dx[i] - along) * y[i] * (REAL)scale;
+    }
+}
+
+// p is in front of base, and dp stands where dw stood. w = exp(-c s) with s = sigmoid(p), and omega = log(s) - 1/2.
+ALWAYS_INLINE void NAME(decay_backward)(
+    const REAL *base, const REAL *p, const REAL *w, const REAL *domega, size_t rows, size_t width, REAL *dw) {
+    for (size_t row = 0; row < rows; row++, p += width, w += width, domega += width, dw += width)
+        for (size_t i = 0; i < width; i++) {
+            const REAL s = NAME(logistic)(p[i] + base[i]);
+            dw[i] = (domega[i] - dw[i] * (REAL)0.60653065971263342 * s * w[i]) * (1 - s);
+        }
+}
+
+ALWAYS_INLINE void NAME(mix_residual_backward)(
+    const REAL *first, const REAL *y, const REAL *base, size_t rows, size_t width, REAL *share, REAL *dfirst, REAL *dy) {
+    for (size_t row = 0; row < rows; row++, first += width, y += width, share += width, dy += width) {
+        for (size_t i = 0; i < width; i++) {
+            const REAL s = NAME(logistic)(share[i] + base[i]);
+            share[i] = dy[i] * (first[i] - y[i]) * s * (1 - s);
+            if (dfirst) dfirst[i] += dy[i] * s;
+            dy[i] *= 1 - s;
+        }
+        if (dfirst) dfirst += width;
+    }
+}
+
+ALWAYS_INLINE void NAME(keys_backward)(
+    const REAL *k, const REAL *a, const REAL *kk, const REAL *omega, const REAL *dkk, size_t rows, size_t heads, size_t size,
+    REAL *dk, REAL *da, REAL *domega) {
+    for (size_t head = 0; head < rows * heads;
+         head++, k += size, a += size, kk += size, omega += size, dkk += size, dk += size, da += size, domega += size) {
+        const REAL length = NAME(root)(NAME(dot)(k, k, size));
+        const int is_short = length < (REAL)1e-12;
+        const REAL divisor = is_short ? (REAL)1e-12 : length, along = is_short ? 0 : NAME(dot)(kk, dkk, size);
+        for (size_t i = 0; i < size; i++) {
+            const REAL scaled = dk[i], change = scaled * k[i];
+            dk[i] = scaled * (1 - omega[i] + a[i]) + (dkk[i] - kk[i] * along) / divisor;
+            domega[i] = -change;
+            da[i] = (da[i] + change) * a[i] * (1 - a[i]);
+        }
+    }
+}
+
+ALWAYS_INLINE void NAME(head_outputs_backward)(
+    const REAL *r, const REAL *k, const REAL *v, const REAL *bonus, const REAL *gate, const REAL *y, size_t rows, size_t heads,
+    size_t size, REAL *dy, REAL *dr, REAL *dk, REAL *dv, REAL *dgate, REAL *dbonus) {
+    const REAL scale = (REAL)(1 / __builtin_sqrt((double)size));
+    for (size_t head = 0; head < rows * heads; head++, r += size, k += size, v += size, gate += size, y += size, dy += size,
+                dr += size, dk += size, dv += size, dgate += size) {
+        const REAL *own = bonus + head % heads * size;
+        REAL sum = 0, dsum = 0;
+        for (size_t i = 0; i < size; i++) dr[i] = r[i] * own[i];
+        for (size_t i = 0; i < size; i++) dgate[i] = dy[i] * gate[i];
+        sum = NAME(dot)(dr, k, size);
+        dsum = NAME(dot)(dgate, v, size);
+        for (size_t i = 0; i < size; i++) {
+            const REAL dhead = dgate[i];
+            dgate[i] = dy[i] * (y[i] * scale + sum * v[i]);
+            dy[i] = dhead * scale;
+            dv[i] = dhead * sum;
+            dk[i] = dsum * dr[i];
+            dr[i] = dsum * k[i] * own[i];
+        }
+        if (dbonus)
+            for (size_t i = 0; i < size; i++) *dbonus++ = dsum * r[i] * k[i];
+    }
+}

@@ -1,0 +1,95 @@
+// Losses with their gradients, and the step that follows.
+
+ALWAYS_INLINE REAL NAME(largest)(const REAL *x, size_t count) {
+    REAL largest = x[0];
+    for (size_t i = 1; i < count; i++) largest = x[i] > largest ? x[i] : largest;
+    return largest;
+}
+
+// The sum of exp((x - largest) scale).
+ALWAYS_INLINE REAL NAME(sum_of_exponentials)(const REAL *x, size_t count, REAL largest, REAL scale) {
+    NAME(lanes) sums = {0};
+    REAL parts[LANES];
+    for (size_t i = 0; i < count; i += LANES) {
+        const size_t width = count - i < LANES ? count - i : LANES;
+        for (size_t lane = 0; lane < LANES; lane++) parts[lane] = 0;
+        for (size_t lane = 0; lane < width; lane++) parts[lane] = NAME(exponential)((x[i + lane] - largest) * scale);
+        sums += *(const NAME(lanes) *)parts;
+    }
+    return NAME(total)(sums);
+}
+
+ALWAYS_INLINE void NAME(divergence)(
+    const REAL *target, const REAL *logits, size_t rows, size_t count, double target_scale, double scale, double factor,
+    REAL *gradient, double *losses) {
+    const REAL wide = (REAL)target_scale, own = (REAL)scale;
+    for (size_t row = 0; row < rows; row++, target += count, logits += count, gradient += count) {
+        const REAL target_largest = NAME(largest)(target, count), largest = NAME(largest)(logits, count);
+        const REAL target_sum = NAME(sum_of_exponentials)(target, count, target_largest, wide);
+        const REAL sum = NAME(sum_of_exponentials)(logits, count, largest, own);
+        // Sums of some thousands of parts: of one part each they would lose bits.
+        double loss = rwkv_log((double)sum) - rwkv_log((double)target_sum);
+        for (size_t start = 0; start < count; start += 256) {
+            const size_t end = count - start < 256 ? count : start + 256;
+            REAL parts[256];
+            for (size_t i = start; i < end; i++) {
+                const REAL x = (target[i] - target_largest) * wide, y = (logits[i] - largest) * own;
+                const REAL p = NAME(exponential)(x) / target_sum;
+                gradient[i] = (NAME(exponential)(y) / sum - p) * (REAL)factor;
+                parts[i - start] = p * (x - y);
+            }
+            loss += (double)NAME(sum)(parts, end - start);
+        }
+        losses[row] = loss;
+    }
+}
+
+ALWAYS_INLINE void NAME(cross_entropy)(
+    const REAL *logits, const int64_t *next, size_t rows, size_t count, double factor, REAL *gradient, double *losses) {
+    for (size_t row = 0; row < rows; row++, logits += count, gradient += count) {
+        losses[row] = 0;
+        if (next[row] < 0) continue;
+        const REAL largest = NAME(largest)(logits, count), sum = NAME(sum_of_exponentials)(logits, count, largest, 1);
+        losses[row] = rwkv_log((double)sum) - (double)(logits[next[row]] - largest);
+        for (size_t i = 0; i < count; i++) gradient[i] += NAME(exponential)(logits[i] - largest) / sum * (REAL)factor;
+        gradient[next[row]] -= (REAL)factor;
+    }
+}
+
+ALWAYS_INLINE void NAME(distances)(
+    const REAL *target, const REAL *x, size_t rows, size_t width, double *squares, double *target_squares) {
+    for (size_t row = 0; row < rows; row++, target += width, x += width) {
+        double sums[LANES] = {0}, target_sums[LANES] = {0};
+        for (size_t i = 0; i < width; i++) {
+            const double difference = (double)x[i] - (double)target[i];
+            sums[i % LANES] += difference * difference;
+            target_sums[i % LANES] += (double)target[i] * (double)target[i];
+        }
+        for (int half = LANES / 2; half > 0; half /= 2)
+            for (int lane = 0; lane < half; lane++) {
+                sums[lane] += sums[lane + half];
+                target_sums[lane] += target_sums[lane + half];
+            }
+        squares[row] = sums[0];
+        target_squares[row] = target_sums[0];
+    }
+}
+
+ALWAYS_INLINE void NAME(scaled_differences)(
+    const REAL *target, const double *factors, size_t rows, size_t width, REAL *x) {
+    for (size_t row = 0; row < rows; row++, target += width, x += width)
+        for (size_t i = 0; i < width; i++) x[i] = (x[i] - target[i]) * (REAL)factors[row];
+}
+
+ALWAYS_INLINE void NAME(adamw)(
+    const REAL *gradient, size_t count, double scale, double rate, double decay, const double betas[2],
+    const double corrections[2], double epsilon, REAL *moment, REAL *square, REAL *x) {
+    const REAL beta1 = (REAL)betas[0], beta2 = (REAL)betas[1], step = (REAL)(rate / corrections[0]);
+    const REAL correction = (REAL)(1 / corrections[1]), kept = (REAL)(1 - rate * decay);
+    for (size_t i = 0; i < count; i++) {
+        const REAL g = gradient[i] * (REAL)scale;
+        moment[i] = beta1 * moment[i] + (1 - beta1) * g;
+        square[i] = beta2 * square[i] + (1 - beta2) * g * g;
+        x[i] = x[i] * kept - step * moment[i] / (NAME(root)(square[i] * correction) + (REAL)epsilon);
+    }
+}

@@ -1,0 +1,117 @@
+public import CheckpointFiles
+public import ModelFamilies
+public import RWKVInference
+package import RWKVLayers
+public import RWKVNumerics
+
+/// A model some of whose weights change.
+///
+///     var student = try TrainedModel<Float>(checkpoint, description) { $0.role.part == .mixer }
+///     let run = try student.run(tokens, sequences: 8, kernels)
+///     student.backward(run, gradient, kernels)
+public struct TrainedModel<Element: Real> {
+    /// A weight that changes, in the order of its checkpoint.
+    public struct Parameter {
+        /// What it is for.
+        public let place: TensorPlace
+        /// Its tensor in the checkpoint.
+        public let tensor: TensorInfo
+        /// As the tensor stands: [rows, columns], or a row.
+        public let values: Matrix<Element>
+        /// What gradients are added to.
+        public let gradient: Matrix<Element>
+    }
+
+    /// The model as it is now.
+    public private(set) var model: Model<Element>
+    /// What changes.
+    public let parameters: [Parameter]
+    private let gradients: [WeightGradients<Element>]
+
+    /// What a run leaves for gradients.
+    public struct Run {
+        /// The residual stream behind all layers: [tokens, C].
+        public let hidden: Matrix<Element>
+        fileprivate let traces: [Layer<Element>.Trace]
+        fileprivate let first: FirstValues<Element>
+    }
+
+    /// A model that is read from a checkpoint.
+    ///
+    /// - Parameters:
+    ///   - checkpoint: of a student.
+    ///   - description: what it was found to be.
+    ///   - trains: whether a weight of a layer changes.
+    /// - Throws: ``CheckpointError``, as models do.
+    public init(
+        _ checkpoint: Checkpoint, _ description: ModelDescription, training trains: (TensorPlace) -> Bool
+    ) throws(CheckpointError) {
+        let frozen = try Model<Element>(checkpoint, description)
+        let places = description.positions.sorted { $0.value < $1.value }.map(\.key)
+        var parameters: [Parameter] = []
+        var weights: [TensorPlace: StoredMatrix] = [:]
+        var gradients = description.layers.map { _ in WeightGradients<Element>() }
+        for place in places where trains(place) {
+            guard let layer = place.layer, let position = description.positions[place] else { continue }
+            let tensor = checkpoint.tensors[position]
+            let columns = tensor.shape.count == 2 ? tensor.shape[1] : tensor.elementCount
+            let values: Matrix<Element> = Matrix(try frozen.numbers(of: place), columns: columns)
+            let gradient = Matrix<Element>(zeros: values.rows, columns: columns)
+            weights[place] = frozen.stored(values, place)
+            gradients[layer][place.role] = gradient
+            parameters.append(Parameter(place: place, tensor: tensor, values: values, gradient: gradient))
+        }
+        self.parameters = parameters
+        self.gradients = gradients
+        model = try Model(checkpoint, description, replacing: weights)
+    }
+
+    /// Takes in what became of the weights.
+    ///
+    /// - Throws: ``CheckpointError``, as models do.
+    public mutating func update() throws(CheckpointError) { try model.reread() }
+
+    /// Runs whole sequences.
+    ///
+    /// - Parameters:
+    ///   - tokens: of sequences of the same length, one behind the other.
+    ///   - sequences: how many there are.
+    ///   - kernels: what it is computed with.
+    /// - Returns: the residual stream, and what gradients need.
+    /// - Throws: ``CheckpointError``, as models do.
+    public func run(_ tokens: [Int], sequences: Int, _ kernels: Kernels<Element>) throws(CheckpointError) -> Run {
+        let length = tokens.count / sequences
+        let h = try model.embedded(tokens, kernels)
+        let rotations = model.rotations(0..<length, length: length, sequences: sequences)
+        var state = model.start(length: length, sequences: sequences)
+        var first = model.firstValues
+        var traces: [Layer<Element>.Trace] = []
+        for (number, layer) in model.layers.enumerated() {
+            traces.append(
+                layer.traced(inPlace: h, &state.layers[number], first: &first, rotations: rotations, kernels))
+        }
+        return Run(hidden: h, traces: traces, first: first)
+    }
+
+    /// Adds the gradients of all weights that change.
+    ///
+    /// - Parameters:
+    ///   - run: which serves once.
+    ///   - gradient: of its residual stream, [tokens, C]; used up.
+    ///   - passesFirstValues: whether gradients pass through the first keys and values to the layer that gives them.
+    ///   - kernels: what it is computed with.
+    public func backward(
+        _ run: Run, _ gradient: Matrix<Element>, passesFirstValues: Bool = false, _ kernels: Kernels<Element>
+    ) {
+        let first = passesFirstValues ? FirstGradients(of: run.first) : nil
+        // What is in front of all that changes is of no use.
+        let lowest = parameters.compactMap(\.place.layer).min() ?? model.layers.count
+        for number in (lowest..<max(lowest, model.layers.count)).reversed() {
+            model.layers[number].backward(
+                inPlace: gradient, run.traces[number], first: first, gradients[number], kernels)
+        }
+    }
+
+    /// Where the gradients of a layer's weights are added up.
+    package func gradients(ofLayer layer: Int) -> WeightGradients<Element> { gradients[layer] }
+}

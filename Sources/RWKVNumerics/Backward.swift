@@ -1,0 +1,381 @@
+import CRWKVKernels
+
+// Gradients of what the other files compute: `dy` stands for dL/dy. Sums over tokens are in one order for any number of threads.
+extension Kernels {
+    private static var gradientTile: Int { 256 }
+    private static var queriesTogether: Int { 64 }
+
+    /// a b, or that is added to y, by OpenBLAS where the fast table has it.
+    private func multiply(
+        _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
+        into y: UnsafeMutablePointer<Element>, stride: Int, adds: Bool = false
+    ) {
+        if table == .fast, OpenBLAS.isAvailable {
+            return OpenBLAS.multiply(size, a, b, into: y, stride: stride, adds: adds)
+        }
+        functions.multiply(
+            size.rows, size.columns, size.inner, a.elements, a.isTransposed ? 1 : a.stride,
+            a.isTransposed ? a.stride : 1, b.elements, b.isTransposed ? 1 : b.stride, b.isTransposed ? b.stride : 1,
+            adds ? 1 : 0, y, stride)
+    }
+
+    /// Adds a weight's gradient dy^T x, in the order in which the weight stands.
+    ///
+    /// - Parameters:
+    ///   - gradient: as many numbers as the weight has.
+    ///   - weight: what y = x W^T was made with.
+    ///   - dy: [tokens, outputs].
+    ///   - x: [tokens, inputs].
+    public func addGradient(
+        to gradient: Matrix<Element>, of weight: StoredMatrix, _ dy: Matrix<Element>, _ x: Matrix<Element>
+    ) {
+        let (a, b) = weight.isByInput ? (x, dy) : (dy, x)
+        precondition(
+            a.rows == b.rows && gradient.rows == a.columns && gradient.columns == b.columns, "matrices of other sizes")
+        let tiles = a.columns.parts(of: Self.gradientTile)
+        forEach(tiles.count) { piece in
+            let start = tiles[piece].lowerBound
+            multiply(
+                (tiles[piece].count, b.columns, a.rows),
+                Factor(a.elements + start, stride: a.columns, isTransposed: true),
+                Factor(b.elements, stride: b.columns), into: gradient.elements + start * b.columns, stride: b.columns,
+                adds: true)
+        }
+    }
+
+    /// Adds all rows of `dy`, in parts of as many numbers as the gradient has: that of a bias.
+    ///
+    /// - Parameters:
+    ///   - gradient: [1, width].
+    ///   - dy: [tokens, parts width].
+    public func addGradient(to gradient: Matrix<Element>, ofRows dy: Matrix<Element>) {
+        let width = gradient.count
+        precondition(width > 0 && dy.columns % width == 0, "a gradient of another size")
+        let tiles = width.parts(of: Self.gradientTile)
+        forEach(tiles.count) { piece in
+            let start = tiles[piece].lowerBound
+            functions.add_rows(
+                dy.elements + start, dy.count / width, tiles[piece].count, width, gradient.elements + start)
+        }
+    }
+
+    /// Of ``rmsNorm(_:weight:epsilon:)``.
+    ///
+    /// - Parameters:
+    ///   - dy: [tokens, parts of the weight's width].
+    ///   - x: what was normed.
+    ///   - weight: what it was multiplied with.
+    ///   - epsilon: as then.
+    ///   - gradient: the weight's, to which its own is added; nil where it is frozen.
+    /// - Returns: the gradient of x.
+    public func rmsNormBackward(
+        _ dy: Matrix<Element>, _ x: Matrix<Element>, weight: [Element], epsilon: Double, gradient: Matrix<Element>?
+    ) -> Matrix<Element> {
+        precondition(dy.count == x.count && x.columns % weight.count == 0, "matrices of other sizes")
+        let dx = Matrix<Element>(rows: x.rows, columns: x.columns)
+        let parts = gradient == nil ? nil : Matrix<Element>(rows: x.rows, columns: x.columns)
+        overRows(of: x) { start, count in
+            let offset = start * x.columns
+            functions.rms_norm_backward(
+                x.elements + offset, dy.elements + offset, count * x.columns / weight.count, weight.count, weight,
+                epsilon, dx.elements + offset, parts.map { $0.elements + offset })
+        }
+        if let gradient, let parts { addGradient(to: gradient, ofRows: parts) }
+        return dx
+    }
+
+    /// Of ``sigmoid(inPlace:)``, in the place of `dy`; `y` is what it gave.
+    public func sigmoidBackward(inPlace dy: Matrix<Element>, _ y: Matrix<Element>) {
+        onto(dy, y) { functions.sigmoid_backward($0, $2, $1) }
+    }
+
+    /// Of ``tanh(inPlace:)``, in the place of `dy`; `y` is what it gave.
+    public func tanhBackward(inPlace dy: Matrix<Element>, _ y: Matrix<Element>) {
+        onto(dy, y) { functions.tanh_backward($0, $2, $1) }
+    }
+
+    /// Of ``swiGLU(up:gate:)``: the gradients of `up` and `gate` take their places.
+    ///
+    /// - Parameters:
+    ///   - dy: [tokens, F].
+    ///   - up: as it was.
+    ///   - gate: as it was in front.
+    public func swiGLUBackward(_ dy: Matrix<Element>, up: Matrix<Element>, gate: Matrix<Element>) {
+        precondition(up.count == dy.count && gate.count == dy.count, "matrices of other sizes")
+        overRows(of: dy) { start, count in
+            let offset = start * dy.columns
+            functions.swiglu_backward(
+                dy.elements + offset, count * dy.columns, up.elements + offset, gate.elements + offset)
+        }
+    }
+
+    /// Of ``repeated(_:size:times:)``.
+    public func repeatedBackward(_ dy: Matrix<Element>, size: Int, times: Int) -> Matrix<Element> {
+        guard times > 1 else { return dy }
+        let dx = Matrix<Element>(rows: dy.rows, columns: dy.columns / times)
+        overRows(of: dy) { start, count in
+            functions.sum_heads(
+                dy.elements + start * dy.columns, count, dx.columns / size, size, times,
+                dx.elements + start * dx.columns)
+        }
+        return dx
+    }
+
+    /// Of ``attention(_:keys:values:heads:keyValueHeads:sequences:)`` over whole sequences.
+    ///
+    /// - Parameters:
+    ///   - dy: [tokens, heads N], of sequences one behind the other.
+    ///   - queries: [tokens, heads N].
+    ///   - keys: [tokens, key-value heads N].
+    ///   - values: the same of values.
+    ///   - heads: how many heads of queries there are.
+    ///   - keyValueHeads: how many of keys and values.
+    ///   - sequences: how many there are.
+    /// - Returns: the gradients of queries, keys and values.
+    public func attentionBackward(
+        _ dy: Matrix<Element>, queries: Matrix<Element>, keys: Matrix<Element>, values: Matrix<Element>, heads: Int,
+        keyValueHeads: Int, sequences: Int
+    ) -> (queries: Matrix<Element>, keys: Matrix<Element>, values: Matrix<Element>) {
+        let (length, size, group) = (dy.rows / sequences, dy.columns / heads, heads / keyValueHeads)
+        let (wide, narrow) = (queries.columns, keys.columns)
+        let scale = 1 / Double(size).squareRoot()
+        let dq = Matrix<Element>(rows: queries.rows, columns: wide)
+        let (dk, dv) = (
+            Matrix<Element>(zeros: keys.rows, columns: narrow), Matrix<Element>(zeros: keys.rows, columns: narrow)
+        )
+        // Heads of queries add to those that they share: one thread's work.
+        forEach(sequences * keyValueHeads) { piece in
+            let (sequence, shared) = (piece / keyValueHeads, piece % keyValueHeads)
+            let own = sequence * length * narrow + shared * size
+            let together = min(Self.queriesTogether, length)
+            withUnsafeTemporaryAllocation(of: Element.self, capacity: 2 * together * length) { room in
+                guard let weights = room.baseAddress else { return }
+                let changes = weights + together * length
+                for head in shared * group..<(shared + 1) * group {
+                    for rows in length.parts(of: together) {
+                        let place = (sequence * length + rows.lowerBound) * wide + head * size
+                        let seen = rows.upperBound
+                        let square = (rows.count, seen, size)
+                        multiply(
+                            square, Factor(queries.elements + place, stride: wide),
+                            Factor(keys.elements + own, stride: narrow, isTransposed: true), into: weights, stride: seen
+                        )
+                        functions.causal_softmax(rows.count, seen, rows.lowerBound, scale, weights)
+                        multiply(
+                            (seen, size, rows.count), Factor(weights, stride: seen, isTransposed: true),
+                            Factor(dy.elements + place, stride: wide), into: dv.elements + own, stride: narrow,
+                            adds: true)
+                        multiply(
+                            square, Factor(dy.elements + place, stride: wide),
+                            Factor(values.elements + own, stride: narrow, isTransposed: true), into: changes,
+                            stride: seen)
+                        functions.softmax_backward(weights, rows.count, seen, scale, changes)
+                        multiply(
+                            (rows.count, size, seen), Factor(changes, stride: seen),
+                            Factor(keys.elements + own, stride: narrow), into: dq.elements + place, stride: wide)
+                        multiply(
+                            (seen, size, rows.count), Factor(changes, stride: seen, isTransposed: true),
+                            Factor(queries.elements + place, stride: wide), into: dk.elements + own, stride: narrow,
+                            adds: true)
+                    }
+                }
+            }
+        }
+        return (dq, dk, dv)
+    }
+
+    // MARK: Time mixing
+
+    /// Of ``decay(inPlace:base:givesOmega:)``, in the place of `dw`.
+    ///
+    /// - Parameters:
+    ///   - dw: [tokens, A]; becomes the gradient of p.
+    ///   - p: as it was in front.
+    ///   - w: the decay.
+    ///   - base: [A].
+    ///   - omega: the gradient of omega.
+    public func decayBackward(
+        inPlace dw: Matrix<Element>, p: Matrix<Element>, w: Matrix<Element>, base: [Element], omega: Matrix<Element>
+    ) {
+        precondition(
+            [p, w, omega].allSatisfy { $0.count == dw.count } && base.count == dw.columns, "matrices of other sizes")
+        overRows(of: dw) { start, count in
+            let offset = start * dw.columns
+            functions.decay_backward(
+                base, p.elements + offset, w.elements + offset, omega.elements + offset, count, dw.columns,
+                dw.elements + offset)
+        }
+    }
+
+    /// Of ``mixed(_:first:share:base:)``, in the places of `dy` and `share`.
+    ///
+    /// - Parameters:
+    ///   - dy: [tokens, A]; becomes the gradient of what was mixed.
+    ///   - y: what was mixed.
+    ///   - first: what with.
+    ///   - share: how much; becomes its gradient.
+    ///   - base: [A].
+    ///   - dfirst: to which the gradient of `first` is added; nil where none passes.
+    public func mixedBackward(
+        inPlace dy: Matrix<Element>, _ y: Matrix<Element>, first: Matrix<Element>, share: Matrix<Element>,
+        base: [Element], dfirst: Matrix<Element>?
+    ) {
+        precondition(
+            [y, first, share].allSatisfy { $0.count == dy.count } && base.count == dy.columns
+                && dfirst?.count ?? dy.count == dy.count, "matrices of other sizes")
+        overRows(of: dy) { start, count in
+            let offset = start * dy.columns
+            functions.mix_residual_backward(
+                first.elements + offset, y.elements + offset, base, count, dy.columns, share.elements + offset,
+                dfirst.map { $0.elements + offset }, dy.elements + offset)
+        }
+    }
+
+    /// Of ``keys(inPlace:iclr:base:removalScale:mix:omega:size:)`` with neither scale nor mix, in the places of `dk` and `da`.
+    ///
+    /// - Parameters:
+    ///   - dk: of scaled keys, [tokens, heads N]; becomes that of keys in front.
+    ///   - da: of in-context learning rates; becomes that of what they are the sigmoid of.
+    ///   - dremoval: of removal keys.
+    ///   - k: keys in front.
+    ///   - a: in-context learning rates.
+    ///   - removal: removal keys.
+    ///   - omega: as then.
+    ///   - size: channels of a head (N).
+    /// - Returns: the gradient of omega.
+    public func keysBackward(
+        inPlace dk: Matrix<Element>, inPlace da: Matrix<Element>, dremoval: Matrix<Element>, k: Matrix<Element>,
+        a: Matrix<Element>, removal: Matrix<Element>, omega: Matrix<Element>, size: Int
+    ) -> Matrix<Element> {
+        precondition(
+            [da, dremoval, k, a, removal, omega].allSatisfy { $0.count == dk.count }, "matrices of other sizes")
+        let domega = Matrix<Element>(rows: dk.rows, columns: dk.columns)
+        overRows(of: dk) { start, count in
+            let offset = start * dk.columns
+            functions.keys_backward(
+                k.elements + offset, a.elements + offset, removal.elements + offset, omega.elements + offset,
+                dremoval.elements + offset, count, dk.columns / size, size, dk.elements + offset, da.elements + offset,
+                domega.elements + offset)
+        }
+        return domega
+    }
+
+    /// Of ``headOutputs(inPlace:norm:r:k:v:bonus:gate:size:)`` without a norm, in the place of `dy`.
+    ///
+    /// - Parameters:
+    ///   - dy: [tokens, heads N]; becomes the gradient of what the recurrence gives.
+    ///   - y: what the recurrence gave.
+    ///   - inputs: of the recurrence.
+    ///   - bonus: [heads, N].
+    ///   - gate: what the sum was multiplied with.
+    ///   - size: channels of a head (N).
+    ///   - gradient: the bonus' own is added to it; nil where it is frozen.
+    /// - Returns: the gradients of receptance, key and value as far as they are the bonus' doing, and that of the gate.
+    public func headOutputsBackward(
+        inPlace dy: Matrix<Element>, _ y: Matrix<Element>, _ inputs: WKV7Inputs<Matrix<Element>>, bonus: [Element],
+        gate: Matrix<Element>, size: Int, gradient: Matrix<Element>?
+    ) -> (r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>, gate: Matrix<Element>) {
+        precondition(
+            y.count == dy.count && gate.count == dy.count && bonus.count == dy.columns, "matrices of other sizes")
+        func matrix() -> Matrix<Element> { Matrix(rows: dy.rows, columns: dy.columns) }
+        let (dr, dk, dv, dgate) = (matrix(), matrix(), matrix(), matrix())
+        let parts = gradient == nil ? nil : matrix()
+        let (r, k, v) = (inputs.r, inputs.k, inputs.v)
+        overRows(of: dy) { start, count in
+            let offset = start * dy.columns
+            functions.head_outputs_backward(
+                r.elements + offset, k.elements + offset, v.elements + offset, bonus, gate.elements + offset,
+                y.elements + offset, count, dy.columns / size, size, dy.elements + offset, dr.elements + offset,
+                dk.elements + offset, dv.elements + offset, dgate.elements + offset, parts.map { $0.elements + offset })
+        }
+        if let gradient, let parts { addGradient(to: gradient, ofRows: parts) }
+        return (dr, dk, dv, dgate)
+    }
+}
+
+// Losses with their gradients.
+extension Kernels {
+    /// KL(softmax(targets / t) || softmax(logits / s)) of each row.
+    ///
+    /// - Parameters:
+    ///   - targets: the teacher's logits, [rows, V].
+    ///   - logits: the student's.
+    ///   - targetScale: 1 / t.
+    ///   - scale: 1 / s.
+    ///   - factor: what gradients are multiplied with, s included.
+    /// - Returns: divergences in nats, and (p - p of the target) factor, [rows, V].
+    public func divergence(
+        targets: Matrix<Element>, logits: Matrix<Element>, targetScale: Double, scale: Double, factor: Double
+    ) -> ([Double], Matrix<Element>) {
+        precondition(targets.rows == logits.rows && targets.columns == logits.columns, "matrices of other sizes")
+        let gradient = Matrix<Element>(rows: logits.rows, columns: logits.columns)
+        let losses = eachRow(of: logits) { start, count, losses in
+            let offset = start * logits.columns
+            functions.divergence(
+                targets.elements + offset, logits.elements + offset, count, logits.columns, targetScale, scale, factor,
+                gradient.elements + offset, losses)
+        }
+        return (losses, gradient)
+    }
+
+    /// -log p of the next token of each row, whose gradient times `factor` is added to `gradient`.
+    ///
+    /// - Parameters:
+    ///   - logits: [rows, V].
+    ///   - next: a token for each row; negative where there is none.
+    ///   - factor: what gradients are multiplied with.
+    ///   - gradient: [rows, V].
+    /// - Returns: in nats; zero where there is none.
+    public func crossEntropy(
+        logits: Matrix<Element>, next: [Int64], factor: Double, addingTo gradient: Matrix<Element>
+    ) -> [Double] {
+        precondition(
+            next.count == logits.rows && gradient.count == logits.count
+                && next.allSatisfy { $0 < Int64(logits.columns) }, "matrices of other sizes")
+        return eachRow(of: logits) { start, count, losses in
+            let offset = start * logits.columns
+            functions.cross_entropy(
+                logits.elements + offset, Array(next[start..<start + count]), count, logits.columns, factor,
+                gradient.elements + offset, losses)
+        }
+    }
+
+    /// Of each row the sums of (x - target)^2 and of target^2.
+    public func distances(
+        _ x: Matrix<Element>, to target: Matrix<Element>
+    ) -> (squares: [Double], targetSquares: [Double]) {
+        precondition(x.rows == target.rows && x.columns == target.columns, "matrices of other sizes")
+        var targetSquares = [Double](repeating: 0, count: x.rows)
+        let squares = targetSquares.withUnsafeMutableBufferPointer { targetSquares in
+            nonisolated(unsafe) let others = targetSquares.baseAddress
+            return eachRow(of: x) { start, count, squares in
+                let offset = start * x.columns
+                functions.distances(
+                    target.elements + offset, x.elements + offset, count, x.columns, squares, others.map { $0 + start })
+            }
+        }
+        return (squares, targetSquares)
+    }
+
+    /// (x - target) factor, with a factor for each row, in the place of x.
+    public func scaleDifferences(inPlace x: Matrix<Element>, to target: Matrix<Element>, by factors: [Double]) {
+        precondition(x.count == target.count && factors.count == x.rows, "matrices of other sizes")
+        overRows(of: x) { start, count in
+            let offset = start * x.columns
+            functions.scaled_differences(
+                target.elements + offset, Array(factors[start..<start + count]), count, x.columns, x.elements + offset)
+        }
+    }
+
+    private func eachRow(
+        of matrix: Matrix<Element>, _ work: (_ start: Int, _ count: Int, UnsafeMutablePointer<Double>) -> Void
+    ) -> [Double] {
+        [Double](unsafeUninitializedCapacity: matrix.rows) { buffer, initializedCount in
+            if let values = buffer.baseAddress {
+                nonisolated(unsafe) let values = values
+                overRows(of: matrix) { start, count in work(start, count, values + start) }
+            }
+            initializedCount = matrix.rows
+        }
+    }
+}

@@ -1,0 +1,177 @@
+import CheckpointFiles
+import ModelFamilies
+import RWKVDistillation
+import RWKVInference
+import RWKVLayers
+import RWKVNumerics
+import TestSupport
+import Testing
+
+/// A student of fixtures/logits, all of whose layers' weights change.
+private func student<Element: Real>(_ name: String, as type: Element.Type) throws -> TrainedModel<Element> {
+    let path = Repository.fixture("logits/\(name)/model.safetensors")
+    let checkpoint = try Checkpoint.open(path)
+    let configuration = try ModelConfiguration(path: Repository.fixture("logits/\(name)/config.json"))
+    guard case .model(let description)? = try ModelRecognition.recognize(checkpoint, configuration: configuration)
+    else {
+        throw CheckpointError(.unsupported, path: path, "not recognised")
+    }
+    return try TrainedModel(checkpoint, description) { _ in true }
+}
+
+private func kernels<Element: Real>(_ table: KernelTable = .fast, threads: Int = 2) throws -> Kernels<Element> {
+    try #require(Kernels<Element>(table, threads: threads))
+}
+
+extension Checkpoint {
+    /// A tensor's numbers.
+    fileprivate func numbers<Number: BitwiseCopyable>(_ name: String) throws -> [Number] {
+        let tensor = try #require(self.tensor(named: name), "\(name)")
+        return try [Number](unsafeUninitializedCapacity: tensor.elementCount) { buffer, initializedCount in
+            var span = MutableRawSpan(_unsafeBytes: UnsafeMutableRawBufferPointer(buffer))
+            try read(tensor, at: 0, into: &span)
+            initializedCount = tensor.elementCount
+        }
+    }
+
+    fileprivate func matrix<Element: Real>(_ name: String, columns: Int) throws -> Matrix<Element> {
+        Matrix((try numbers(name) as [Float]).map { Element($0) }, columns: columns)
+    }
+}
+
+/// |found - expected| / |expected|.
+private func relativeError(_ found: [some Real], _ expected: [Float]) -> Double {
+    let squares = zip(found, expected).reduce((0.0, 0.0)) { sums, pair in
+        let (x, y) = (Double(pair.0), Double(pair.1))
+        return (sums.0 + (x - y) * (x - y), sums.1 + y * y)
+    }
+    return squares.1 == 0 ? (squares.0 == 0 ? 0 : .infinity) : (squares.0 / squares.1).squareRoot()
+}
+
+/// Beside PyTorch's autograd in float64, which fixtures/gradients recorded in F32.
+struct AutogradTests {
+    static let cases = ["hxa079", "cxa076"].flatMap { name in
+        KernelTable.allCases.flatMap { table in [false, true].map { (name, table, $0) } }
+    }
+
+    private func divergence<Element: Real>(
+        _ name: String, _ table: KernelTable, joined: Bool, as type: Element.Type
+    ) throws -> (loss: Double, worst: Double) {
+        let model = try student(name, as: Element.self)
+        let kernels: Kernels<Element> = try kernels(table)
+        let recorded = try Checkpoint.open(Repository.fixture("gradients/\(name).safetensors"))
+        let tokens = (try recorded.numbers("tokens") as [Int64]).map { Int($0) }
+        let targets: Matrix<Element> = try recorded.matrix("target_logits", columns: model.model.vocabulary)
+        let run = try model.run(tokens, sequences: 3, kernels)
+        let (loss, gradient) = try LogitDivergence()(
+            run.hidden, of: model.model, next: tokens.map { _ in -1 }, kernels,
+            targets: { (rows) throws(CheckpointError) in targets.rows(rows) })
+        model.backward(run, gradient, passesFirstValues: joined, kernels)
+        let expected = try #require((try recorded.numbers("loss") as [Double]).first)
+        var worst = 0.0
+        for parameter in model.parameters {
+            let name = parameter.tensor.name
+            let isJoined = joined && recorded.tensor(named: "joined/" + name) != nil
+            let error = relativeError(
+                parameter.gradient.array, try recorded.numbers(isJoined ? "joined/" + name : name))
+            worst = max(worst, error)
+        }
+        return ((loss - expected) / expected, worst)
+    }
+
+    @Test("gradients of the divergence", arguments: cases)
+    func divergences(_ name: String, _ table: KernelTable, _ joined: Bool) throws {
+        let inFloats = try divergence(name, table, joined: joined, as: Float.self)
+        #expect(abs(inFloats.loss) < 1e-6)
+        #expect(inFloats.worst < 2e-5)
+        let inDoubles = try divergence(name, table, joined: joined, as: Double.self)
+        #expect(abs(inDoubles.loss) < 1e-12)
+        // As many digits as were recorded.
+        #expect(inDoubles.worst < 1e-7)
+    }
+
+    @Test("gradients of one layer's alignment", arguments: ["hxa079", "cxa076"], KernelTable.allCases)
+    func alignments(_ name: String, _ table: KernelTable) throws {
+        let model = try student(name, as: Float.self)
+        let kernels: Kernels<Float> = try kernels(table)
+        let recorded = try Checkpoint.open(Repository.fixture("gradients/\(name).safetensors"))
+        let layer = try #require(recorded.metadata.first { $0.key == "layer" }.flatMap { Int($0.value) })
+        let width = model.model.width
+        let x: Matrix<Float> = try recorded.matrix("alignment/x", columns: width)
+        let target: Matrix<Float> = try recorded.matrix("alignment/target", columns: width)
+        let firstWidth = try #require(recorded.tensor(named: "alignment/v_first")?.shape.last)
+        let values: Matrix<Float> = try recorded.matrix("alignment/v_first", columns: firstWidth)
+        let hasKeys = recorded.tensor(named: "alignment/k_first") != nil
+        let keys: Matrix<Float> = hasKeys ? try recorded.matrix("alignment/k_first", columns: firstWidth) : values
+        for (loss, prefix) in [(AlignmentLoss.relativeL2, "relative-l2/"), (.l2Norm, "l2-norm/")] {
+            for parameter in model.parameters { parameter.gradient.clear() }
+            var first = FirstValues.known(keys: keys, values: values)
+            var state = model.model.start(length: 24, sequences: 3).layers[layer]
+            let (y, trace) = model.model.layers[layer].tracedMixer(
+                x, &state, first: &first, rotations: model.model.rotations(0..<24, length: 24, sequences: 3), kernels)
+            let found = loss(inPlace: y, teacher: target, lastNorm: 1, kernels)
+            let expected = try #require((try recorded.numbers(prefix + "loss") as [Double]).first)
+            #expect(abs(found - expected) < 1e-6 * expected)
+            let dx = model.model.layers[layer].mixerBackward(
+                y, trace, first: nil, model.gradients(ofLayer: layer), kernels)
+            if loss == .relativeL2 { #expect(relativeError(dx.array, try recorded.numbers(prefix + "x")) < 1e-5) }
+            var compared = 0
+            for parameter in model.parameters where recorded.tensor(named: prefix + parameter.tensor.name) != nil {
+                #expect(
+                    relativeError(parameter.gradient.array, try recorded.numbers(prefix + parameter.tensor.name))
+                        < 1e-5,
+                    "\(parameter.tensor.name)")
+                compared += 1
+            }
+            #expect(compared > 15)
+        }
+    }
+}
+
+/// Beside differences of the loss, in doubles.
+struct DifferenceTests {
+    static let students = ["hxa079", "hxa079-gqa-first", "hxa079-no-norm", "cxa079", "cxa076", "cxa076r"]
+
+    @Test("every weight's gradient is the loss' slope", arguments: students)
+    func slopes(_ name: String) throws {
+        var model = try student(name, as: Double.self)
+        let kernels: Kernels<Double> = try kernels()
+        let (sequences, length) = (2, 19)
+        let tokens = (0..<sequences * length).map { ($0 * 37 + $0 / 5) % model.model.vocabulary }
+        let next = tokens.indices.map { $0 % length + 1 < length ? Int64(tokens[$0 + 1]) : -1 }
+        var loss = LogitDivergence()
+        (loss.temperature, loss.crossEntropyWeight) = (1.7, 0.3)
+        let targets = Matrix(
+            (0..<tokens.count * model.model.vocabulary).map { Double(($0 * 7919) % 1013) / 250 },
+            columns: model.model.vocabulary)
+        func run() throws -> (TrainedModel<Double>.Run, Double, Matrix<Double>) {
+            let run = try model.run(tokens, sequences: sequences, kernels)
+            let (value, gradient) = try loss(
+                run.hidden, of: model.model, next: next, kernels,
+                targets: { (rows) throws(CheckpointError) in targets.rows(rows) })
+            return (run, value, gradient)
+        }
+        let (first, _, gradient) = try run()
+        model.backward(first, gradient, passesFirstValues: true, kernels)
+        var random = SplitMix64(seed: 1)
+        for parameter in model.parameters {
+            let values = parameter.values.array
+            let slopes = parameter.gradient.array
+            let size = slopes.reduce(0) { $0 + $1 * $1 }.squareRoot()
+            let direction = values.map { _ in random.next() & 1 == 0 ? 1.0 : -1.0 }
+            let step = 1e-5
+            func value(_ side: Double) throws -> Double {
+                parameter.values.replaceRows(
+                    from: 0,
+                    by: Matrix(zip(values, direction).map { $0 + side * step * $1 }, columns: parameter.values.columns))
+                try model.update()
+                return try run().1
+            }
+            let difference = (try value(1) - value(-1)) / (2 * step)
+            _ = try value(0)
+            let slope = zip(slopes, direction).reduce(0) { $0 + $1.0 * $1.1 }
+            #expect(
+                abs(difference - slope) <= 1e-6 * size, "\(parameter.tensor.name): \(difference), \(slope), \(size)")
+        }
+    }
+}
