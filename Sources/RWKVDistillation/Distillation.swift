@@ -1,0 +1,188 @@
+public import CheckpointFiles
+public import ModelFamilies
+public import RWKVInference
+public import RWKVNumerics
+
+/// A student that learns from its teacher, step by step.
+///
+///     var distillation = try Distillation(teacher, student, description, tokens, settings)
+///     while !distillation.isDone { print(try distillation.next(kernels).loss) }
+public struct Distillation<Element: Real> {
+    /// What a run does.
+    public struct Settings: Sendable {
+        /// What is learnt.
+        public var stage: Stage
+        /// How many steps there are.
+        public var steps: Int
+        /// Sequences of a step, or of the parts whose gradients it adds up.
+        public var batch = 8
+        /// Tokens of a sequence.
+        public var context = 512
+        /// Parts of a step, which are computed one behind the other.
+        public var accumulate = 1
+        /// Over the run.
+        public var learningRate: LearningRate
+        /// The largest norm of all gradients together.
+        public var clip = 1.0
+        /// Of the order of sequences.
+        public var seed: UInt64 = 1
+        /// What is trained; nil for what the stage is about.
+        public var rules: TrainingRules?
+
+        /// A run of so many steps.
+        public init(_ stage: Stage, steps: Int, learningRate: LearningRate) {
+            (self.stage, self.steps, self.learningRate) = (stage, steps, learningRate)
+        }
+    }
+
+    /// What is learnt.
+    public enum Stage: Sendable {
+        /// What single layers give.
+        case alignment(Alignment)
+        /// Logits; each of the temperatures holds for as many steps.
+        case divergence(LogitDivergence, temperatures: [Double])
+
+        /// What is trained if nothing else is said.
+        public var rules: TrainingRules {
+            switch self {
+            case .alignment: TrainingRules([.init(TrainingRules.Preset.rwkv.rawValue, Training())])
+            case .divergence: TrainingRules([.init(TrainingRules.Preset.mixers.rawValue, Training())])
+            }
+        }
+    }
+
+    /// What a step was.
+    public struct Step: Sendable, Hashable {
+        /// Its number, from 1 on.
+        public let number: Int
+        /// The loss in front of it.
+        public let loss: Double
+        /// How layers did, in an alignment.
+        public let layers: [Alignment.LayerFigures]
+        /// The learning rate.
+        public let rate: Double
+        /// Of all gradients, before they were clipped; where it is not finite, no weight changed.
+        public let gradientNorm: Double
+    }
+
+    /// Steps in succession whose gradients may be of no use.
+    private static var patience: Int { 8 }
+
+    /// What it does.
+    public let settings: Settings
+    /// The student.
+    public private(set) var student: TrainedModel<Element>
+    /// Steps that were done.
+    public internal(set) var step = 0
+    private(set) var optimiser: AdamW<Element>
+    private let teacher: Model<Element>
+    private var order: TrainingOrder
+    private var failures = 0
+
+    /// A run that has done no step.
+    ///
+    /// - Parameters:
+    ///   - teacher: that runs.
+    ///   - checkpoint: the student.
+    ///   - description: what the student was found to be.
+    ///   - tokens: what they are run on.
+    ///   - settings: what is done.
+    /// - Throws: ``CheckpointError``: `unsupported` where the student is none of this teacher, or cannot be trained, `malformed` where
+    ///   tokens are too few or not the teacher's; as models do.
+    public init(
+        _ teacher: Model<Element>, _ checkpoint: Checkpoint, _ description: ModelDescription, _ tokens: TokenSequences,
+        _ settings: Settings
+    ) throws(CheckpointError) {
+        try description.checkTraining(by: teacher.description, path: checkpoint.path)
+        try tokens.check(vocabulary: teacher.vocabulary)
+        let trained = try (settings.rules ?? settings.stage.rules).trained(in: checkpoint, description)
+        self.settings = settings
+        self.teacher = teacher
+        order = try TrainingOrder(tokens, length: settings.context, seed: settings.seed)
+        student = try TrainedModel(checkpoint, description, training: trained, sharing: teacher)
+        optimiser = AdamW(of: student.parameters)
+        optimiser.clip = settings.clip
+    }
+
+    /// Whether all steps were done.
+    public var isDone: Bool { step >= settings.steps }
+
+    /// Does a step.
+    ///
+    /// - Parameter kernels: what it is computed with.
+    /// - Returns: what it was.
+    /// - Throws: ``CheckpointError``: `notFinite` where many steps in succession were of no use; as models do.
+    public mutating func next(_ kernels: Kernels<Element>) throws(CheckpointError) -> Step {
+        var loss = 0.0
+        var layers: [[Alignment.LayerFigures]] = []
+        for _ in 0..<settings.accumulate {
+            let tokens = order.next(settings.batch)
+            switch settings.stage {
+            case .alignment(let alignment):
+                let figures = try alignment(student, teacher, tokens, sequences: settings.batch, kernels)
+                loss += figures.reduce(0) { $0 + $1.loss } / Double(max(1, figures.count))
+                layers.append(figures)
+            case .divergence(var divergence, let temperatures):
+                divergence.temperature =
+                    temperatures[min(step * temperatures.count / settings.steps, temperatures.count - 1)]
+                loss += try divergence(student, teacher, tokens, sequences: settings.batch, kernels)
+            }
+        }
+        let rate = settings.learningRate.rate(at: step, of: settings.steps)
+        let norm = optimiser.step(student.parameters, averaging: settings.accumulate, rate: rate, kernels)
+        failures = norm.isFinite ? 0 : failures + 1
+        guard failures < Self.patience else {
+            throw CheckpointError(
+                .notFinite, path: student.model.checkpoint.path,
+                "the loss of \(Self.patience) steps in succession was not finite",
+                advice: "a lower learning rate may help")
+        }
+        try student.update()
+        step += 1
+        return Step(
+            number: step, loss: loss / Double(settings.accumulate), layers: Self.means(layers), rate: rate,
+            gradientNorm: norm)
+    }
+
+    private static func means(_ parts: [[Alignment.LayerFigures]]) -> [Alignment.LayerFigures] {
+        guard parts.count > 1, let first = parts.first else { return parts.first ?? [] }
+        return first.indices.map { place in
+            func mean(_ figure: (Alignment.LayerFigures) -> Double) -> Double {
+                parts.reduce(0) { $0 + figure($1[place]) } / Double(parts.count)
+            }
+            return .init(
+                layer: first[place].layer, loss: mean(\.loss), meanSquaredError: mean(\.meanSquaredError),
+                relativeError: mean(\.relativeError), cosine: mean(\.cosine), scale: mean(\.scale))
+        }
+    }
+}
+
+extension ModelDescription {
+    /// Throws where there are no gradients of this model, or it is of another teacher.
+    fileprivate func checkTraining(by teacher: ModelDescription, path: String) throws(CheckpointError) {
+        func no(_ reason: String, expected: String? = nil, found: String? = nil) -> CheckpointError {
+            CheckpointError(.unsupported, path: path, reason, expected: expected, found: found)
+        }
+        guard let timeMix = architecture.timeMix, layers.contains(.rwkv7) else {
+            throw no("the student has no layer of RWKV")
+        }
+        guard architecture.norm == .rms, architecture.feedForward == .swiGLU, !architecture.hasEmbeddingNorm,
+            timeMix.tokenShift == .none, timeMix.removalKey == .key, timeMix.keyScale == .oneMinusOmega,
+            timeMix.outputNorm == .headScale
+        else {
+            throw no(
+                "students of this kind are not trained", expected: "cxa076, cxa076r, cxa079 or hxa079",
+                found: variant)
+        }
+        for dimension in [Dimension.vocabulary, .width] where dimensions[dimension] != teacher.dimensions[dimension] {
+            throw no(
+                "the student does not fit its teacher: they differ in \(dimension.title)",
+                expected: teacher.dimensions[dimension].map(String.init), found: dimensions[dimension].map(String.init))
+        }
+        guard layers.count == teacher.layers.count else {
+            throw no(
+                "the student does not fit its teacher: they differ in layers", expected: "\(teacher.layers.count)",
+                found: "\(layers.count)")
+        }
+    }
+}

@@ -1,0 +1,55 @@
+public import CheckpointFiles
+
+/// The windows of a file of tokens in the order in which a run sees them: all of them, shuffled, and then all again.
+public struct TrainingOrder: Sendable {
+    /// Tokens of a window.
+    public let length: Int
+    /// All windows: each sequence is cut into as many as it holds.
+    private let windows: [(sequence: Int, start: Int)]
+    private let tokens: TokenSequences
+    private var random: SplitMix64
+    private var order: [Int] = []
+
+    /// The order that follows from a seed.
+    ///
+    /// - Parameters:
+    ///   - tokens: sequences that are at least as long as a window.
+    ///   - length: tokens of a window.
+    ///   - seed: of the order.
+    /// - Throws: ``CheckpointError`` of category `malformed` where no sequence holds a window.
+    public init(_ tokens: TokenSequences, length: Int, seed: UInt64) throws(CheckpointError) {
+        windows = tokens.sequences.enumerated().flatMap { number, sequence in
+            (0..<sequence.count / length).map { (number, $0 * length) }
+        }
+        guard !windows.isEmpty else {
+            throw CheckpointError(
+                .malformed, path: tokens.path, "there are too few tokens to train on",
+                expected: "a sequence of \(length) at least",
+                found: "\(tokens.sequences.map(\.count).max() ?? 0) in the longest")
+        }
+        self.tokens = tokens
+        self.length = length
+        random = SplitMix64(seed: seed)
+    }
+
+    /// How many windows there are.
+    public var count: Int { windows.count }
+
+    /// The windows that come next, one behind the other.
+    public mutating func next(_ count: Int) -> [Int] {
+        (0..<count).flatMap { _ in
+            if order.isEmpty { order = shuffled() }
+            let window = windows[order.removeLast()]
+            return tokens.sequences[window.sequence][window.start..<window.start + length]
+        }
+    }
+
+    /// All windows, the first one last.
+    private mutating func shuffled() -> [Int] {
+        var order = Array(windows.indices)
+        for last in order.indices.reversed() {
+            order.swapAt(last, Int(random.next() % UInt64(last + 1)))
+        }
+        return order.reversed()
+    }
+}
