@@ -148,8 +148,8 @@ let package = Package(
         .testTarget(
             name: "RWKVDistillationTests",
             dependencies: [
-                "CheckpointFiles", "ModelFamilies", "RWKVDistillation", "RWKVInference", "RWKVLayers", "RWKVNumerics",
-                "TestSupport",
+                "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
+                "RWKVDistillation", "RWKVInference", "RWKVLayers", "RWKVNumerics", "TestSupport",
             ],
             swiftSettings: settings),
         .testTarget(

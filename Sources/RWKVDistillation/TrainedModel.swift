@@ -6,7 +6,7 @@ public import RWKVNumerics
 
 /// A model some of whose weights change.
 ///
-///     var student = try TrainedModel<Float>(checkpoint, description) { $0.role.part == .mixer }
+///     var student = try TrainedModel<Float>(checkpoint, description, training: trained)
 ///     let run = try student.run(tokens, sequences: 8, kernels)
 ///     student.backward(run, gradient, kernels)
 public struct TrainedModel<Element: Real> {
@@ -20,6 +20,8 @@ public struct TrainedModel<Element: Real> {
         public let values: Matrix<Element>
         /// What gradients are added to.
         public let gradient: Matrix<Element>
+        /// How it is trained.
+        public let training: Training
     }
 
     /// The model as it is now.
@@ -41,25 +43,32 @@ public struct TrainedModel<Element: Real> {
     /// - Parameters:
     ///   - checkpoint: of a student.
     ///   - description: what it was found to be.
-    ///   - trains: whether a weight of a layer changes.
+    ///   - trained: the weights of layers that change.
+    ///   - teacher: whose matrices are taken where the student's are the same and do not change, so that memory holds them once.
     /// - Throws: ``CheckpointError``, as models do.
     public init(
-        _ checkpoint: Checkpoint, _ description: ModelDescription, training trains: (TensorPlace) -> Bool
+        _ checkpoint: Checkpoint, _ description: ModelDescription, training trained: [TensorPlace: Training],
+        sharing teacher: Model<Element>? = nil
     ) throws(CheckpointError) {
         let frozen = try Model<Element>(checkpoint, description)
         let places = description.positions.sorted { $0.value < $1.value }.map(\.key)
         var parameters: [Parameter] = []
         var weights: [TensorPlace: StoredMatrix] = [:]
         var gradients = description.layers.map { _ in WeightGradients<Element>() }
-        for place in places where trains(place) {
-            guard let layer = place.layer, let position = description.positions[place] else { continue }
+        for place in places {
+            guard let position = description.positions[place] else { continue }
             let tensor = checkpoint.tensors[position]
+            guard let training = trained[place], let layer = place.layer else {
+                weights[place] = try teacher?.matrix(place, sameAs: tensor, of: checkpoint)
+                continue
+            }
             let columns = tensor.shape.count == 2 ? tensor.shape[1] : tensor.elementCount
             let values: Matrix<Element> = Matrix(try frozen.numbers(of: place), columns: columns)
             let gradient = Matrix<Element>(zeros: values.rows, columns: columns)
             weights[place] = frozen.stored(values, place)
             gradients[layer][place.role] = gradient
-            parameters.append(Parameter(place: place, tensor: tensor, values: values, gradient: gradient))
+            parameters.append(
+                Parameter(place: place, tensor: tensor, values: values, gradient: gradient, training: training))
         }
         self.parameters = parameters
         self.gradients = gradients

@@ -36,6 +36,8 @@ public struct Model<Element: Real>: Sendable {
         public internal(set) var position = 0
         /// How many tokens the sequence was said to have, by which some rotations decide.
         public let length: Int
+        /// How many sequences there are, one behind the other and of the same length; several come all at once.
+        public let sequences: Int
         /// Layer by layer.
         public var layers: [LayerState<Element>]
 
@@ -58,7 +60,7 @@ public struct Model<Element: Real>: Sendable {
         let heads = sizes[.heads] ?? 0
         let size = sizes[.headSize] ?? 0
         return State(
-            length: length,
+            length: length, sequences: sequences,
             layers: description.layers.map { kind in
                 var layer = layer
                 if kind == .rwkv7 { layer.matrices = Array(repeating: 0, count: sequences * heads * size * size) }
@@ -69,7 +71,7 @@ public struct Model<Element: Real>: Sendable {
     /// The residual stream behind all layers.
     ///
     /// - Parameters:
-    ///   - tokens: those that follow what the state has seen; at least one.
+    ///   - tokens: those that follow what the state has seen, one sequence behind the other; at least one.
     ///   - state: what was before; carried on, and of no use any more where this throws.
     ///   - kernels: what it is computed with.
     ///   - progress: can stop the work behind any layer.
@@ -81,7 +83,9 @@ public struct Model<Element: Real>: Sendable {
         _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> Matrix<Element> {
         let h = try embedded(tokens, kernels)
-        let rotations = rotations(state.position..<state.position + tokens.count, length: state.length)
+        let count = tokens.count / state.sequences
+        let rotations = rotations(
+            state.position..<state.position + count, length: state.length, sequences: state.sequences)
         var first = firstValues
         for (number, layer) in layers.enumerated() {
             kernels.add(
@@ -91,7 +95,7 @@ public struct Model<Element: Real>: Sendable {
             try progress.check(checkpoint.path)
         }
         try memory.check()
-        state.advance(by: tokens.count)
+        state.advance(by: count)
         return h
     }
 
@@ -182,6 +186,23 @@ public struct Model<Element: Real>: Sendable {
     /// - Throws: ``CheckpointError``, as when models are loaded.
     package func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] {
         try reader.numbers(of: place)
+    }
+
+    /// A matrix of the model that another checkpoint holds as well; nil where it does not.
+    ///
+    /// - Parameters:
+    ///   - place: of a matrix in both.
+    ///   - tensor: of the other checkpoint.
+    ///   - other: that checkpoint.
+    /// - Returns: the model's own.
+    /// - Throws: ``CheckpointError``, as when models are loaded.
+    package func matrix(
+        _ place: TensorPlace, sameAs tensor: TensorInfo, of other: Checkpoint
+    ) throws(CheckpointError) -> StoredMatrix? {
+        guard let position = description.positions[place], tensor.shape.count == 2, place.role != .bonus,
+            try checkpoint.hasSameBytes(checkpoint.tensors[position], as: tensor, of: other)
+        else { return nil }
+        return try reader.matrix(place.role, place.layer)
     }
 
     /// A matrix as the model reads that weight.

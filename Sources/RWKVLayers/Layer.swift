@@ -60,6 +60,31 @@ public struct Layer<Element: Real>: Sendable {
         let blocks: (h: Matrix<Element>, mixed: Matrix<Element>, feedForward: FeedForward<Element>.Trace)?
     }
 
+    /// What the mixer sees of the residual stream: [tokens, C] to the same.
+    public func mixerInput(_ h: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
+        mixerNorm(h, kernels)
+    }
+
+    /// What the mixer makes of its input.
+    ///
+    /// - Parameters:
+    ///   - x: [tokens, C], normed.
+    ///   - state: of the layer; carried on.
+    ///   - first: the first layer's keys and values.
+    ///   - rotations: of these tokens.
+    ///   - kernels: what it is computed with.
+    /// - Returns: [tokens, C].
+    public func mix(
+        _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
+        rotations: Rotations, _ kernels: Kernels<Element>
+    ) -> Matrix<Element> {
+        switch mixer {
+        case .attention(let attention):
+            attention(x, &state, first: &first, rotation: rotations.attention, kernels)
+        case .wkv7(let timeMix): timeMix(x, &state, first: &first, rotation: rotations.timeMixing, kernels)
+        }
+    }
+
     /// What the mixer adds to the residual stream.
     ///
     /// - Parameters:
@@ -74,12 +99,7 @@ public struct Layer<Element: Real>: Sendable {
         _ h: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotations: Rotations, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
-        let x = mixerNorm(h, kernels)
-        return switch mixer {
-        case .attention(let attention):
-            attention(x, &state, first: &first, rotation: rotations.attention, kernels)
-        case .wkv7(let timeMix): timeMix(x, &state, first: &first, rotation: rotations.timeMixing, kernels)
-        }
+        mix(mixerInput(h, kernels), &state, first: &first, rotations: rotations, kernels)
     }
 
     /// What the feed-forward part adds to the residual stream.
@@ -158,7 +178,7 @@ public struct Layer<Element: Real>: Sendable {
         rotations: Rotations, _ kernels: Kernels<Element>
     ) -> Trace {
         let before = h.copy()
-        let (mixed, trace) = tracedMixer(mixerNorm(h, kernels), &state, first: &first, rotations: rotations, kernels)
+        let (mixed, trace) = tracedMixer(mixerInput(h, kernels), &state, first: &first, rotations: rotations, kernels)
         kernels.add(mixed, to: h)
         let between = h.copy()
         let (fed, feedForwardTrace) = feedForward.traced(feedForwardNorm(h, kernels), kernels)

@@ -367,6 +367,31 @@ extension Kernels {
         }
     }
 
+    /// The sum of all numbers' squares.
+    public func sumOfSquares(_ x: Matrix<Element>) -> Double { distances(x, to: x).targetSquares.reduce(0, +) }
+
+    /// A step of AdamW (Loshchilov and Hutter 2019).
+    ///
+    /// - Parameters:
+    ///   - x: what changes.
+    ///   - gradient: of x.
+    ///   - moments: of gradients and of their squares, as long as x; carried on.
+    ///   - step: its coefficients.
+    public func adamW(
+        _ x: Matrix<Element>, gradient: Matrix<Element>, moments: (first: Matrix<Element>, second: Matrix<Element>),
+        _ step: AdamWStep
+    ) {
+        precondition(
+            [gradient, moments.first, moments.second].allSatisfy { $0.count == x.count }, "matrices of other sizes")
+        overRows(of: x) { start, count in
+            let offset = start * x.columns
+            functions.adamw(
+                gradient.elements + offset, count * x.columns, step.gradientScale, step.rate, step.weightDecay,
+                [step.betas.0, step.betas.1], [step.corrections.0, step.corrections.1], step.epsilon,
+                moments.first.elements + offset, moments.second.elements + offset, x.elements + offset)
+        }
+    }
+
     private func eachRow(
         of matrix: Matrix<Element>, _ work: (_ start: Int, _ count: Int, UnsafeMutablePointer<Double>) -> Void
     ) -> [Double] {
@@ -377,5 +402,34 @@ extension Kernels {
             }
             initializedCount = matrix.rows
         }
+    }
+}
+
+/// The coefficients of a step of AdamW.
+public struct AdamWStep: Sendable {
+    /// What gradients are multiplied with.
+    public var gradientScale: Double
+    /// The learning rate.
+    public var rate: Double
+    /// What of x is taken away, times the rate.
+    public var weightDecay: Double
+    /// How much of the moments stays.
+    public var betas: (Double, Double)
+    /// 1 - beta^t.
+    public var corrections: (Double, Double)
+    /// Added to the root of the second moment.
+    public var epsilon: Double
+
+    /// Coefficients.
+    public init(
+        gradientScale: Double, rate: Double, weightDecay: Double, betas: (Double, Double),
+        corrections: (Double, Double), epsilon: Double
+    ) {
+        self.gradientScale = gradientScale
+        self.rate = rate
+        self.weightDecay = weightDecay
+        self.betas = betas
+        self.corrections = corrections
+        self.epsilon = epsilon
     }
 }

@@ -16,7 +16,8 @@ private func student<Element: Real>(_ name: String, as type: Element.Type) throw
     else {
         throw CheckpointError(.unsupported, path: path, "not recognised")
     }
-    return try TrainedModel(checkpoint, description) { _ in true }
+    return try TrainedModel(
+        checkpoint, description, training: description.positions.mapValues { _ in Training() })
 }
 
 private func kernels<Element: Real>(_ table: KernelTable = .fast, threads: Int = 2) throws -> Kernels<Element> {
@@ -109,7 +110,7 @@ struct AutogradTests {
             var state = model.model.start(length: 24, sequences: 3).layers[layer]
             let (y, trace) = model.model.layers[layer].tracedMixer(
                 x, &state, first: &first, rotations: model.model.rotations(0..<24, length: 24, sequences: 3), kernels)
-            let found = loss(inPlace: y, teacher: target, lastNorm: 1, kernels)
+            let found = loss.figures(ofLayer: layer, inPlace: y, target, lastNorm: 1, kernels).loss
             let expected = try #require((try recorded.numbers(prefix + "loss") as [Double]).first)
             #expect(abs(found - expected) < 1e-6 * expected)
             let dx = model.model.layers[layer].mixerBackward(

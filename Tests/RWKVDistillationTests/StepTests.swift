@@ -1,0 +1,151 @@
+import CheckpointConversion
+import CheckpointFiles
+import CheckpointJSON
+import Foundation
+import LayerPlanning
+import ModelFamilies
+import RWKVInference
+import RWKVNumerics
+import TestSupport
+import Testing
+
+@testable import RWKVDistillation
+
+/// The first steps of runs, beside those that an independent implementation made in float64.
+struct StepTests {
+    struct Case: Decodable, Sendable, CustomTestStringConvertible {
+        struct Step: Decodable {
+            let loss: Double
+            let layers: [Double]?
+            let learning_rate: Double
+            let gradient_norm: Double
+        }
+
+        let name: String
+        let target: String
+        let kept: String
+        let options: [String: Option]
+        let steps: [Step]
+        var testDescription: String { name }
+
+        func text(_ option: String) -> String? { options[option]?.text }
+        func number(_ option: String) -> Double? { text(option).flatMap { Double($0) } }
+    }
+
+    /// A number or a text.
+    struct Option: Decodable {
+        let text: String
+
+        init(from decoder: any Decoder) throws {
+            let container = try decoder.singleValueContainer()
+            text = try (try? container.decode(String.self)) ?? "\(container.decode(Double.self))"
+        }
+    }
+
+    static let cases = (try? Repository.json("distillation/steps.json", as: [Case].self)) ?? []
+
+    private func settings<Element: Real>(_ fixture: Case, _: Element.Type) throws -> Distillation<Element>.Settings {
+        func integer(_ option: String) -> Int { Int(fixture.number(option) ?? 1) }
+        let isJoined = fixture.text("first-values") == "joined"
+        let stage: Distillation<Element>.Stage
+        if integer("stage") == 1 {
+            var alignment = Alignment()
+            alignment.passesFirstValues = isJoined
+            if let loss = fixture.text("layer-loss") { alignment.loss = try #require(AlignmentLoss(rawValue: loss)) }
+            stage = .alignment(alignment)
+        } else {
+            var divergence = LogitDivergence()
+            divergence.passesFirstValues = isJoined
+            divergence.crossEntropyWeight = fixture.number("ce-weight") ?? 0
+            divergence.divides = fixture.text("temperature-target") == "teacher" ? .teacher : .both
+            let temperatures = (fixture.text("temperature") ?? "1").split(separator: ",").compactMap { Double($0) }
+            stage = .divergence(divergence, temperatures: temperatures)
+        }
+        var rate = LearningRate(try #require(fixture.number("rate")))
+        rate.warmUp = integer("warm-up")
+        if let schedule = fixture.text("schedule") {
+            rate.schedule = try #require(LearningRate.Schedule(rawValue: schedule))
+        }
+        var settings = Distillation<Element>.Settings(stage, steps: integer("steps"), learningRate: rate)
+        (settings.batch, settings.context) = (integer("batch"), integer("context"))
+        (settings.accumulate, settings.seed) = (integer("accumulate"), UInt64(integer("seed")))
+        return settings
+    }
+
+    private func described(_ checkpoint: Checkpoint) throws -> ModelDescription {
+        let configuration = try #require(try ModelConfiguration(beside: checkpoint))
+        guard
+            case .model(let description)? = try ModelRecognition.recognize(checkpoint, configuration: configuration)
+        else { throw CheckpointError(.unsupported, path: checkpoint.path, "not recognised") }
+        return description
+    }
+
+    /// Hands on a run of a student that is made for it.
+    private func distilling<Element: Real>(
+        _ fixture: Case, as _: Element.Type, _ body: (inout Distillation<Element>) throws -> Void
+    ) throws {
+        let teacher = try Checkpoint.open(Repository.fixture("planted-teacher"))
+        let description = try described(teacher)
+        let target = try #require(ArchitectureRegistry.target(named: fixture.target))
+        let kept = Set(fixture.kept.split(separator: ",").compactMap { Int($0) })
+        let plan = try #require(
+            LayerPlan(of: description, target: target, LayerSelection(kept, reason: "test"), seed: 1))
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "student").path(percentEncoded: false)
+            let source = ConversionInput(
+                teacher, model: description, configuration: try ModelConfiguration(beside: teacher))
+            let options = ConversionOptions(to: .directory(path: path, shardByteCount: 1 << 30))
+            _ = try Conversion(of: source, plan: plan, options: options)
+                .write(replaces: false, threads: 2, planHash: nil, version: "test")
+            let student = try Checkpoint.open(path)
+            let tokens = try TokenSequences(contentsOf: Repository.fixture("distillation/tokens.npy"))
+            var distillation = try Distillation(
+                Model<Element>(teacher, description), student, described(student), tokens,
+                settings(fixture, Element.self))
+            try body(&distillation)
+        }
+    }
+
+    /// How far losses, rates and norms are off, relatively.
+    private func error<Element: Real>(_ fixture: Case, as type: Element.Type) throws -> Double {
+        let kernels = try #require(Kernels<Element>(.fast, threads: 2))
+        var worst = 0.0
+        func compare(_ found: Double, _ expected: Double) {
+            worst = max(worst, abs(found - expected) / abs(expected))
+        }
+        try distilling(fixture, as: type) { distillation in
+            for expected in fixture.steps {
+                let step = try distillation.next(kernels)
+                compare(step.loss, expected.loss)
+                compare(step.rate, expected.learning_rate)
+                compare(step.gradientNorm, expected.gradient_norm)
+                let layers = expected.layers ?? []
+                #expect(step.layers.count == layers.count)
+                for (found, expected) in zip(step.layers, layers) { compare(found.loss, expected) }
+            }
+            #expect(distillation.isDone)
+        }
+        return worst
+    }
+
+    @Test("steps are an independent implementation's", arguments: cases)
+    func steps(_ fixture: Case) throws {
+        #expect(try error(fixture, as: Double.self) < 1e-7)
+        #expect(try error(fixture, as: Float.self) < 1e-4)
+    }
+
+    @Test("threads do not show")
+    func threads() throws {
+        let fixture = try #require(Self.cases.first { $0.name == "divergence beside attention" })
+        let weights = try [1, 2].map { threads in
+            let kernels = try #require(Kernels<Float>(.fast, threads: threads))
+            var weights: [[Float]] = []
+            try distilling(fixture, as: Float.self) { distillation in
+                while !distillation.isDone { _ = try distillation.next(kernels) }
+                weights = distillation.student.parameters.map(\.values.array)
+            }
+            return weights
+        }
+        #expect(weights[0] == weights[1])
+    }
+}
