@@ -81,7 +81,8 @@ let package = Package(
         .target(
             name: "RWKVDistillation",
             dependencies: [
-                "CheckpointFiles", "ModelFamilies", "RWKVInference", "RWKVLayers", "RWKVNumerics",
+                "CheckpointConversion", "CheckpointFiles", "ModelFamilies", "RWKVEvaluation", "RWKVInference",
+                "RWKVLayers", "RWKVNumerics",
             ],
             swiftSettings: settings),
         .target(

@@ -85,7 +85,7 @@ extension Conversion {
     static let manifestName = "conversion.json"
 
     /// What makes text of tokens and the other way round, and what generation begins with.
-    private static let companions: [String] = [
+    package static let companions: [String] = [
         "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
         "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja",
         "chat_template.json", "generation_config.json", "rwkv_vocab_v20230424.txt",

@@ -73,8 +73,8 @@ public struct Distillation<Element: Real> {
     /// The student.
     public private(set) var student: TrainedModel<Element>
     /// Steps that were done.
-    public internal(set) var step = 0
-    private(set) var optimiser: AdamW<Element>
+    public private(set) var step = 0
+    var optimiser: AdamW<Element>
     private let teacher: Model<Element>
     private var order: TrainingOrder
     private var failures = 0
@@ -142,6 +142,12 @@ public struct Distillation<Element: Real> {
         return Step(
             number: step, loss: loss / Double(settings.accumulate), layers: Self.means(layers), rate: rate,
             gradientNorm: norm)
+    }
+
+    /// Passes over steps that were done before.
+    mutating func skip(to done: Int) {
+        _ = order.next((done - step) * settings.batch * settings.accumulate)
+        step = done
     }
 
     private static func means(_ parts: [[Alignment.LayerFigures]]) -> [Alignment.LayerFigures] {

@@ -1,6 +1,6 @@
 import CRWKVKernels
 import RWKVInference
-import RWKVNumerics
+package import RWKVNumerics
 
 /// How the logits of a candidate agree with those of a reference, over all tokens.
 public struct LogitsAgreement: Sendable {
@@ -26,7 +26,7 @@ public struct LogitsAgreement: Sendable {
 }
 
 /// Gathers what single tokens' logits say.
-struct LogitsComparison {
+package struct LogitsComparison {
     private var divergences: [Double] = []
     private var choices: [(margin: Double, isSame: Bool)] = []
     private var numberCount = 0
@@ -38,6 +38,20 @@ struct LogitsComparison {
     private var followerCount = 0
     private var logLikelihood = (reference: 0.0, candidate: 0.0)
     private let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
+
+    /// Nothing gathered.
+    package init() {}
+
+    /// Adds the logits of a token, of a row of each.
+    ///
+    /// - Returns: the most likely next token of each.
+    package mutating func add(
+        _ reference: Matrix<Float>, _ candidate: Matrix<Float>, row: Int, next: Int?
+    ) -> (reference: Int, candidate: Int) {
+        withDoubles(of: reference, row: row) { reference in
+            withDoubles(of: candidate, row: row) { add(reference, $0, next: next) }
+        }
+    }
 
     /// Adds a token's logits.
     ///
@@ -74,7 +88,7 @@ struct LogitsComparison {
     }
 
     /// What all tokens together say; nil where there are none.
-    var agreement: LogitsAgreement? {
+    package var agreement: LogitsAgreement? {
         guard !divergences.isEmpty else { return nil }
         let count = Double(divergences.count)
         let sorted = divergences.sorted()
@@ -98,6 +112,19 @@ struct LogitsComparison {
             ),
             top1: clear.isEmpty ? nil : Double(clear.count(where: \.isSame)) / Double(clear.count),
             clearCount: clear.count, top5: top5 / count, perplexity: perplexity)
+    }
+}
+
+/// Lends a row's numbers as doubles.
+func withDoubles<Result>(
+    of matrix: Matrix<Float>, row: Int, _ body: (UnsafeBufferPointer<Double>) -> Result
+) -> Result {
+    withUnsafeTemporaryAllocation(of: Double.self, capacity: matrix.columns) { doubles in
+        matrix.withRow(row) {
+            rwkv_kernels_for(rwkv_best_instruction_set()).pointee.to_doubles(
+                RWKV_ELEMENT_F32, $0.baseAddress, matrix.columns, doubles.baseAddress)
+        }
+        return body(UnsafeBufferPointer(doubles))
     }
 }
 

@@ -11,7 +11,6 @@ struct ModelComparison {
     private let tokens: TokenSequences
     private let kernels: Kernels<Float>
     private let progress: WorkProgress
-    private static let table = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
 
     private(set) var logits = LogitsComparison()
     /// How many tokens both say alike, continuing the first sequence.
@@ -68,18 +67,7 @@ struct ModelComparison {
         _ reference: UnsafeBufferPointer<Double>, _ own: Matrix<Float>, row: Int, _ sequence: [Int], _ place: Int
     ) -> (reference: Int, candidate: Int) {
         let next = place + 1 < sequence.count ? sequence[place + 1] : nil
-        return Self.withDoubles(of: own, row: row) { logits.add(reference, $0, next: next) }
-    }
-
-    private static func withDoubles<Result>(
-        of matrix: Matrix<Float>, row: Int, _ body: (UnsafeBufferPointer<Double>) -> Result
-    ) -> Result {
-        withUnsafeTemporaryAllocation(of: Double.self, capacity: matrix.columns) { doubles in
-            matrix.withRow(row) {
-                table.to_doubles(RWKV_ELEMENT_F32, $0.baseAddress, matrix.columns, doubles.baseAddress)
-            }
-            return body(UnsafeBufferPointer(doubles))
-        }
+        return withDoubles(of: own, row: row) { logits.add(reference, $0, next: next) }
     }
 
     // MARK: Models
@@ -127,7 +115,7 @@ struct ModelComparison {
                     }
                     for row in 0..<rows.count {
                         let place = part.lowerBound + rows.lowerBound + row
-                        last = Self.withDoubles(of: expected, row: row) { add($0, found, row: row, sequence, place) }
+                        last = withDoubles(of: expected, row: row) { add($0, found, row: row, sequence, place) }
                     }
                     progress.advance(by: rows.count, of: tokens.count)
                 }

@@ -148,4 +148,56 @@ struct StepTests {
         }
         #expect(weights[0] == weights[1])
     }
+
+    @Test(
+        "a run that was stopped and resumed is one that was not",
+        arguments: ["alignment", "divergence, joined, accumulated"])
+    func resumed(_ name: String) throws {
+        let fixture = try #require(Self.cases.first { $0.name == name })
+        let kernels = try #require(Kernels<Float>(.fast, threads: 2))
+        try withTemporaryDirectory { directory in
+            let place = directory.appending(path: "run").path(percentEncoded: false)
+            let model = directory.appending(path: "run/model.safetensors")
+            var whole: Data?
+            var log = [UInt8]()
+            try distilling(fixture, as: Float.self) { distillation in
+                for _ in 0..<2 { log += Array("\(try distillation.next(kernels).loss)\n".utf8) }
+                try distillation.save(to: place, log: log, replaces: false)
+                let state = directory.appending(path: "run/training.safetensors").path(percentEncoded: false)
+                #expect(FileManager.default.fileExists(atPath: state))
+                let student = try Checkpoint.open(place)
+                let tokens = try TokenSequences(contentsOf: Repository.fixture("distillation/tokens.npy"))
+                let teacher = try Checkpoint.open(Repository.fixture("planted-teacher"))
+                var other = try Distillation<Float>(
+                    Model(teacher, described(teacher)), student, described(student), tokens,
+                    settings(fixture, Float.self))
+                #expect(try other.resume(from: place) == log)
+                for _ in 2..<5 { #expect(try other.next(kernels) == distillation.next(kernels)) }
+                try other.save(to: place, log: log, replaces: true)
+                let resumed = try Data(contentsOf: model)
+                #expect(!FileManager.default.fileExists(atPath: state))
+                try distillation.save(to: place, log: log, replaces: true)
+                whole = try Data(contentsOf: model)
+                #expect(resumed == whole)
+            }
+            #expect(whole != nil)
+        }
+    }
+
+    @Test("runs of other settings are not resumed")
+    func otherSettings() throws {
+        let fixture = try #require(Self.cases.first { $0.name == "alignment" })
+        let kernels = try #require(Kernels<Float>(.fast, threads: 2))
+        try withTemporaryDirectory { directory in
+            let place = directory.appending(path: "run").path(percentEncoded: false)
+            try distilling(fixture, as: Float.self) { distillation in
+                _ = try distillation.next(kernels)
+                try distillation.save(to: place, log: [], replaces: false)
+            }
+            let other = try #require(Self.cases.first { $0.name == "alignment, joined" })
+            try distilling(other, as: Float.self) { distillation in
+                #expect(throws: CheckpointError.self) { try distillation.resume(from: place) }
+            }
+        }
+    }
 }
