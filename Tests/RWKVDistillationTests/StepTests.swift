@@ -184,6 +184,32 @@ struct StepTests {
         }
     }
 
+    @Test("held-out tokens")
+    func heldOut() throws {
+        struct Expected: Decodable {
+            let kl, top1, recall, teacher_recall, recall_of_known: Double
+            let queries, tokens: Int
+        }
+        let expected = try Repository.json("distillation/held-out.json", as: Expected.self)
+        let kernels = try #require(Kernels<Float>(.fast, threads: 2))
+        let teacher = try Checkpoint.open(Repository.fixture("planted-teacher"))
+        let tokens = try TokenSequences(contentsOf: Repository.fixture("distillation/tokens.npy"))
+        let fixture = try #require(Self.cases.first { $0.name == "alignment" })
+        try distilling(fixture, as: Float.self) { distillation in
+            let found = try HeldOut(
+                Model(teacher, described(teacher)), distillation.student.model, tokens, kernels)
+            #expect(found.tokenCount == expected.tokens && found.recall.count == expected.queries)
+            #expect(abs(found.divergence - expected.kl) < 1e-5 * expected.kl)
+            // One token may be nearly as likely as another.
+            let some = 1.5 / Double(expected.tokens)
+            #expect(abs(found.agreement - expected.top1) < some)
+            let queries = Double(found.recall.count)
+            #expect(abs(Double(found.recall.student) / queries - expected.recall) < 1.5 / queries)
+            #expect(abs(Double(found.recall.teacher) / queries - expected.teacher_recall) < 1.5 / queries)
+            #expect(abs(try #require(found.recall.accuracy) - expected.recall_of_known) < 2 / queries)
+        }
+    }
+
     @Test("runs of other settings are not resumed")
     func otherSettings() throws {
         let fixture = try #require(Self.cases.first { $0.name == "alignment" })
