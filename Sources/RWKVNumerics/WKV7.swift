@@ -167,7 +167,7 @@ extension Kernels {
             r: added.r, w: matrix(), k: added.k, v: added.v, removal: matrix(), iclr: matrix())
         precondition((inputs.all + gradients.all).allSatisfy { $0.count == dy.count }, "matrices of other sizes")
         let pitch = (size + 15) / 16 * 16
-        let room = ((size + 1) * WKV7Checkpoints<Element>.rows + size + 10) * pitch
+        let room = (31 * WKV7Checkpoints<Element>.rows + 21 + pitch) * pitch
         forEach(sequences * heads) { piece in
             let start = piece / heads * length * columns + piece % heads * size
             let (rows, targets) = (inputs.map { $0.elements + start }, gradients.map { $0.elements + start })

@@ -146,7 +146,7 @@ typedef struct {
         size_t size, void *dy, void *dr, void *dk, void *dv, void *dgate, void *dbonus);
     // of wkv7 of one head, from no state on and with no use made of the last one. Checkpoints are the states in front of every
     // RWKV_WKV7_CHECKPOINT_ROWS-th row, [key][value] each. Gradients are added to dr, dk and dv, and take the places of the others. Scratch:
-    // room for (size + 1) RWKV_WKV7_CHECKPOINT_ROWS + size + 10 times size, rounded up to 16, numbers. Denormals count as zero.
+    // room for 31 RWKV_WKV7_CHECKPOINT_ROWS + 21 + size times size numbers, size rounded up to 16. Denormals count as zero.
     void (*wkv7_backward)(
         const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a, const void *dy, size_t rows,
         size_t stride, size_t size, const void *checkpoints, void *scratch, void *dr, void *dw, void *dk, void *dv, void *dkk,

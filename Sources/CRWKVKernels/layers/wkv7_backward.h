@@ -1,121 +1,221 @@
 // The gradients of the recurrence of RWKV-7. States are computed again from checkpoints, as dividing by decays loses what they forget.
+// Values depend on each other only in sums over them, so LANES of them at a time go from one checkpoint to the next and back: their
+// states stay in a near cache. They do so in groups whose sums stay in registers, while another group's are being folded.
 
 #ifndef RWKV_WKV7_BACKWARD
 #define RWKV_WKV7_BACKWARD
-// Values whose part of the state is gone through together: their sums stay in registers.
-#define VALUES_TOGETHER 4
+#define GROUP_VALUES 8
+#define GROUPS (LANES / GROUP_VALUES)
+// Of two vectors, lane by lane, the first and the second half.
+#define LOW_LANES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_LANES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #endif
 
-// What belongs to the keys of a row, and the sums for its gradients: `pitch` numbers each, zero behind `size`.
+// What belongs to LANES keys of a row, and the sums over values that their gradients are made of.
 typedef struct {
-    REAL *r, *w, *k, *kk, *replaced;
-    REAL *state_output, *key, *decay, *replacing, *removing;
-} NAME(wkv7_row);
+    NAME(lanes) r, w, k, kk, replaced, dr, dw, dk, removing, replacing;
+} NAME(wkv7_keys);
 
-ALWAYS_INLINE void NAME(wkv7_load)(
-    const REAL *r, const REAL *w, const REAL *k, const REAL *kk, const REAL *a, size_t size, NAME(wkv7_row) row) {
-    memcpy(row.r, r, size * sizeof *r);
-    memcpy(row.w, w, size * sizeof *w);
-    memcpy(row.k, k, size * sizeof *k);
-    memcpy(row.kk, kk, size * sizeof *kk);
-    for (size_t i = 0; i < size; i++) row.replaced[i] = kk[i] * a[i];
+// What belongs to LANES values of a row. `sums` of a group are the gradients of its v, and of what is removed of it.
+typedef struct {
+    REAL v[LANES], dy[LANES], removed[LANES], sums[GROUPS][2 * GROUP_VALUES];
+} NAME(wkv7_row_values);
+
+// LANES keys of the state of a group of values, or of its gradient.
+typedef struct {
+    NAME(lanes) values[GROUP_VALUES];
+} NAME(wkv7_state);
+
+ALWAYS_INLINE NAME(lanes) NAME(some)(const REAL *x, size_t count) {
+    return count < LANES ? NAME(last)(x, count) : *(const NAME(lanes) *)x;
 }
 
-// One row's part of `values` values: with G = dL/dS behind the row and S in front of it, adds dy r^T to G, and of that the sums that
-// the gradients of r, k, w and kk a are made of; then takes G and the gradient of what was removed to what is in front of the row.
-ALWAYS_INLINE void NAME(wkv7_backward_values)(
-    NAME(wkv7_row) row, size_t pitch, const REAL *state, REAL *gradient, const REAL *v, const REAL *dy, const REAL *removed,
-    REAL *dv, const int values) {
-    NAME(lanes) value_sums[VALUES_TOGETHER], removal_sums[VALUES_TOGETHER];
-    for (int j = 0; j < values; j++) value_sums[j] = removal_sums[j] = (NAME(lanes)){0};
-#define KEYS(PART) (*(NAME(lanes) *)(row.PART + i))
-    for (size_t i = 0; i < pitch; i += LANES) {
-        const NAME(lanes) r = KEYS(r), k = KEYS(k), replaced = KEYS(replaced);
-        NAME(lanes) state_output = KEYS(state_output), key = KEYS(key), decay = KEYS(decay), replacing = KEYS(replacing);
-        for (int j = 0; j < values; j++) {
-            const NAME(lanes) s = *(const NAME(lanes) *)(state + j * pitch + i);
-            NAME(lanes) *place = (NAME(lanes) *)(gradient + j * pitch + i);
-            const NAME(lanes) g = *place + r * dy[j];
-            *place = g;
-            state_output += s * dy[j];
-            key += g * v[j];
-            replacing -= g * removed[j];
-            decay += s * g;
-            value_sums[j] += g * k;
-            removal_sums[j] += g * replaced;
+ALWAYS_INLINE void NAME(put)(NAME(lanes) x, size_t count, REAL *y) {
+    if (count < LANES) memcpy(y, &x, count * sizeof *y);
+    else *(NAME(lanes) *)y = x;
+}
+
+// y[i] = total(x[i]), which is folded in the same order.
+ALWAYS_INLINE void NAME(totals)(NAME(lanes) *x, const int count, REAL *y) {
+    for (int width = count / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            x[i] = __builtin_shufflevector(x[i], x[i + width], LOW_LANES) +
+                   __builtin_shufflevector(x[i], x[i + width], HIGH_LANES);
+    REAL sums[LANES];
+    memcpy(sums, x, sizeof sums);
+    for (int width = LANES / 2; width >= count; width /= 2)
+        for (int lane = 0; lane < width; lane++) sums[lane] += sums[lane + width];
+    memcpy(y, sums, (size_t)count * sizeof *y);
+}
+
+ALWAYS_INLINE void NAME(transpose)(NAME(lanes) x[LANES]) {
+    for (int width = 1; width < LANES; width *= 2) {
+        NAME(lanes) y[LANES];
+        for (int i = 0; i < LANES / 2; i++) {
+            y[2 * i] = __builtin_shufflevector(x[i], x[i + LANES / 2], LOW_LANES);
+            y[2 * i + 1] = __builtin_shufflevector(x[i], x[i + LANES / 2], HIGH_LANES);
         }
-        KEYS(state_output) = state_output, KEYS(key) = key, KEYS(decay) = decay, KEYS(replacing) = replacing;
+        memcpy(x, y, sizeof y);
     }
-    REAL removing[VALUES_TOGETHER];
-    for (int j = 0; j < values; j++) {
-        dv[j] += NAME(total)(value_sums[j]);
-        removing[j] = -NAME(total)(removal_sums[j]);
+}
+
+// LANES values of a checkpoint, of which `values` are there.
+ALWAYS_INLINE void NAME(wkv7_read_state)(
+    const REAL *checkpoint, size_t size, size_t values, size_t parts, NAME(wkv7_state) *state) {
+    for (size_t i = 0; i < parts; i++) {
+        NAME(lanes) tile[LANES] = {0};
+        for (size_t key = i * LANES; key < size && key < (i + 1) * LANES; key++)
+            tile[key % LANES] = NAME(some)(checkpoint + key * size, values);
+        NAME(transpose)(tile);
+        for (int group = 0; group < GROUPS; group++)
+            memcpy(state + group * parts + i, tile + group * GROUP_VALUES, sizeof *state);
     }
-    for (size_t i = 0; i < pitch; i += LANES) {
-        const NAME(lanes) w = KEYS(w), kk = KEYS(kk);
-        NAME(lanes) sum = KEYS(removing);
-        for (int j = 0; j < values; j++) {
-            NAME(lanes) *place = (NAME(lanes) *)(gradient + j * pitch + i);
-            *place = *place * w + kk * removing[j];
-            sum += *(const NAME(lanes) *)(state + j * pitch + i) * removing[j];
+}
+
+// What a row removes of a group's state in front of it.
+ALWAYS_INLINE void NAME(wkv7_removed)(const NAME(wkv7_keys) *keys, size_t parts, const NAME(wkv7_state) *state, REAL *removed) {
+    NAME(lanes) sums[GROUP_VALUES] = {0};
+    for (size_t i = 0; i < parts; i++)
+        for (int j = 0; j < GROUP_VALUES; j++) sums[j] += state[i].values[j] * keys[i].kk;
+    NAME(totals)(sums, GROUP_VALUES, removed);
+}
+
+// A group's state behind a row from that in front of it, and what the next row removes.
+ALWAYS_INLINE void NAME(wkv7_forward)(
+    NAME(wkv7_keys) *keys, const NAME(wkv7_keys) *next, size_t parts, const REAL *v, const REAL *dy, const REAL *removed,
+    const NAME(wkv7_state) *before, NAME(wkv7_state) *after, REAL *removed_next) {
+    NAME(lanes) sums[GROUP_VALUES] = {0};
+    for (size_t i = 0; i < parts; i++) {
+        const NAME(lanes) w = keys[i].w, k = keys[i].k, replaced = keys[i].replaced, kk_next = next[i].kk;
+        NAME(lanes) dr = keys[i].dr;
+        for (int j = 0; j < GROUP_VALUES; j++) {
+            const NAME(lanes) s = before[i].values[j] * w - replaced * removed[j] + k * v[j];
+            after[i].values[j] = s;
+            dr += s * dy[j];
+            sums[j] += s * kk_next;
         }
-        KEYS(removing) = sum;
+        keys[i].dr = dr;
     }
-#undef KEYS
+    NAME(totals)(sums, GROUP_VALUES, removed_next);
+}
+
+// Takes G = dL/dS of a group from behind the row of `late` to in front of it, where S is `between`; then, for the row of `keys` in
+// front of that, adds dy r^T to G, and of that the sums that the row's gradients are made of, where `before` is S in front of it. Both
+// in one pass over G; of the first and the last row one half.
+ALWAYS_INLINE void NAME(wkv7_back)(
+    NAME(wkv7_keys) *late, NAME(wkv7_keys) *keys, size_t parts, const REAL *removing_late, const REAL *v, const REAL *dy,
+    const REAL *removed, const NAME(wkv7_state) *between, const NAME(wkv7_state) *before, NAME(wkv7_state) *gradient,
+    REAL *row_sums, const int is_late, const int is_row) {
+    const NAME(lanes) zero = {0};
+    NAME(lanes) sums[2 * GROUP_VALUES] = {0};
+    for (size_t i = 0; i < parts; i++) {
+        const NAME(lanes) w = is_late ? late[i].w : zero, kk = is_late ? late[i].kk : zero;
+        const NAME(lanes) r = is_row ? keys[i].r : zero, k = is_row ? keys[i].k : zero, replaced = is_row ? keys[i].replaced : zero;
+        NAME(lanes) removing = is_late ? late[i].removing : zero, replacing = is_row ? keys[i].replacing : zero;
+        NAME(lanes) dw = is_row ? keys[i].dw : zero, dk = is_row ? keys[i].dk : zero;
+// All of it, or the sums would not stay in registers.
+#pragma clang loop unroll(full)
+        for (int j = 0; j < GROUP_VALUES; j++) {
+            NAME(lanes) g = gradient[i].values[j];
+            if (is_late) {
+                g = g * w + kk * removing_late[j];
+                removing += between[i].values[j] * removing_late[j];
+            }
+            if (is_row) {
+                g += r * dy[j];
+                dw += g * before[i].values[j];
+                dk += g * v[j];
+                replacing -= g * removed[j];
+                sums[j] += g * k;
+                sums[GROUP_VALUES + j] -= g * replaced;
+            }
+            gradient[i].values[j] = g;
+        }
+        if (is_late) late[i].removing = removing;
+        if (is_row) keys[i].dw = dw, keys[i].dk = dk, keys[i].replacing = replacing;
+    }
+    if (is_row) NAME(totals)(sums, 2 * GROUP_VALUES, row_sums);
 }
 
 ALWAYS_INLINE void NAME(wkv7_backward)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, const REAL *dy, size_t rows,
-    size_t stride, size_t size, const REAL *checkpoints, REAL *scratch, REAL *dr, REAL *dw, REAL *dk, REAL *dv, REAL *dkk,
+    size_t stride, size_t size, const REAL *checkpoints, void *scratch, REAL *dr, REAL *dw, REAL *dk, REAL *dv, REAL *dkk,
     REAL *da) {
     const unsigned mode = flush_denormals();
-    const size_t pitch = (size + LANES - 1) / LANES * LANES, state_size = size * pitch;
-    REAL *gradient = scratch, *states = gradient + state_size, *removed = states + RWKV_WKV7_CHECKPOINT_ROWS * state_size;
-    REAL *keys = removed + RWKV_WKV7_CHECKPOINT_ROWS * size;
-    const NAME(wkv7_row) row = {
-        keys, keys + pitch, keys + 2 * pitch, keys + 3 * pitch, keys + 4 * pitch,
-        keys + 5 * pitch, keys + 6 * pitch, keys + 7 * pitch, keys + 8 * pitch, keys + 9 * pitch};
-    memset(scratch, 0, (size_t)(keys + 10 * pitch - scratch) * sizeof *scratch);
-    for (size_t end = rows; end > 0;) {
-        const size_t start = (end - 1) / RWKV_WKV7_CHECKPOINT_ROWS * RWKV_WKV7_CHECKPOINT_ROWS;
+    const REAL *const used[] = {r, w, k, v, kk, a, dy, dr, dw, dk, dv, dkk, da};
+    const size_t parts = (size + LANES - 1) / LANES, part_states = GROUPS * parts;
+    NAME(wkv7_state) *const gradients = scratch, *const states = gradients + parts * part_states;
+    NAME(wkv7_keys) *const all_keys = (void *)(states + (RWKV_WKV7_CHECKPOINT_ROWS + 1) * part_states);
+    NAME(wkv7_row_values) *const all_values = (void *)(all_keys + RWKV_WKV7_CHECKPOINT_ROWS * parts);
+    memset(gradients, 0, parts * part_states * sizeof *gradients);
+    for (size_t end = rows, start; end > 0; end = start) {
+        start = (end - 1) / RWKV_WKV7_CHECKPOINT_ROWS * RWKV_WKV7_CHECKPOINT_ROWS;
+        const size_t count = end - start;
         const REAL *checkpoint = checkpoints + start / RWKV_WKV7_CHECKPOINT_ROWS * size * size;
-        for (size_t j = 0; j < size; j++)
-            for (size_t i = 0; i < size; i++) states[j * pitch + i] = checkpoint[i * size + j];
-        for (size_t t = start; t < end; t++) {
-            const size_t at = t * stride;
-            NAME(wkv7_load)(r + at, w + at, k + at, kk + at, a + at, size, row);
-            REAL *state = states + (t - start) * state_size, *own = removed + (t - start) * size;
-            for (size_t j = 0; j < size; j++, state += pitch) {
-                own[j] = NAME(dot)(state, row.kk, pitch);
-                if (t + 1 < end)
-                    for (size_t i = 0; i < pitch; i++)
-                        state[state_size + i] = state[i] * row.w[i] - own[j] * row.replaced[i] + v[at + j] * row.k[i];
+        for (size_t part = 0; part < count * parts; part++) {
+            const size_t i = part % parts * LANES, at = (start + part / parts) * stride + i;
+            const NAME(lanes) removal = NAME(some)(kk + at, size - i);
+            all_keys[part] = (NAME(wkv7_keys)){
+                .r = NAME(some)(r + at, size - i), .w = NAME(some)(w + at, size - i), .k = NAME(some)(k + at, size - i),
+                .kk = removal, .replaced = removal * NAME(some)(a + at, size - i)};
+            *(NAME(lanes) *)all_values[part].v = NAME(some)(v + at, size - i);
+            *(NAME(lanes) *)all_values[part].dy = NAME(some)(dy + at, size - i);
+        }
+        for (size_t part = 0; part < parts; part++) {
+            NAME(wkv7_state) *const gradient = gradients + part * part_states;
+            NAME(wkv7_row_values) *const values = all_values + part;
+            NAME(wkv7_read_state)(checkpoint + part * LANES, size, size - part * LANES, parts, states);
+            for (size_t group = 0; group < GROUPS; group++)
+                NAME(wkv7_removed)(all_keys, parts, states + group * parts, values->removed + group * GROUP_VALUES);
+            for (size_t row = 0; row < count; row++) {
+                NAME(wkv7_keys) *keys = all_keys + row * parts, *next = row + 1 < count ? keys + parts : keys;
+                NAME(wkv7_row_values) *own = values + row * parts;
+                for (size_t group = 0; group < GROUPS; group++) {
+                    NAME(wkv7_state) *before = states + row * part_states + group * parts;
+                    const size_t j = group * GROUP_VALUES;
+                    NAME(wkv7_forward)(
+                        keys, next, parts, own->v + j, own->dy + j, own->removed + j, before, before + part_states,
+                        own[parts].removed + j);
+                }
+            }
+            for (size_t row = count + 1; row-- > 0;) {
+                const size_t own_row = row > 0 ? row - 1 : 0;
+                NAME(wkv7_keys) *late = all_keys + row * parts, *keys = all_keys + own_row * parts;
+                NAME(wkv7_row_values) *late_values = values + row * parts, *own = values + own_row * parts;
+                for (size_t group = 0; group < GROUPS; group++) {
+                    const NAME(wkv7_state) *between = states + row * part_states + group * parts;
+                    const NAME(wkv7_state) *before = states + own_row * part_states + group * parts;
+                    const size_t j = group * GROUP_VALUES;
+#define BACK(IS_LATE, IS_ROW)                                                                                \
+    NAME(wkv7_back)(                                                                                         \
+        late, keys, parts, late_values->sums[group] + GROUP_VALUES, own->v + j, own->dy + j, own->removed + j, between, \
+        before, gradient + group * parts, own->sums[group], IS_LATE, IS_ROW)
+                    if (row == count) BACK(0, 1);
+                    else if (row > 0) BACK(1, 1);
+                    else BACK(1, 0);
+#undef BACK
+                }
+                if (start == 0) continue;
+                // Rows lie pages apart: those that come next are asked for, and the checkpoint in front of them.
+                const size_t ahead = (start - RWKV_WKV7_CHECKPOINT_ROWS + row) * stride + part * LANES;
+                for (size_t i = 0; row < count && i < sizeof used / sizeof *used; i++) __builtin_prefetch(used[i] + ahead);
+                for (size_t key = row; key < size; key += count + 1)
+                    __builtin_prefetch(checkpoint - (size - key) * size + part * LANES);
             }
         }
-        for (size_t t = end; t-- > start;) {
-            const size_t at = t * stride;
-            NAME(wkv7_load)(r + at, w + at, k + at, kk + at, a + at, size, row);
-            memset(row.state_output, 0, 5 * pitch * sizeof *keys);
-            const REAL *state = states + (t - start) * state_size, *own = removed + (t - start) * size;
-            size_t j = 0;
-#define VALUES(COUNT)                                                                                        \
-    for (; j + (COUNT) <= size; j += (COUNT))                                                                \
-        NAME(wkv7_backward_values)(                                                                          \
-            row, pitch, state + j * pitch, gradient + j * pitch, v + at + j, dy + at + j, own + j, dv + at + j, COUNT);
-            VALUES(VALUES_TOGETHER)
-            VALUES(1)
-#undef VALUES
-            // S r behind the row is made of what is in front of it.
-            const REAL replaced_output = NAME(dot)(own, dy + at, size), value_output = NAME(dot)(v + at, dy + at, size);
-            for (size_t i = 0; i < size; i++) {
-                dr[at + i] += row.state_output[i] * row.w[i] - replaced_output * row.replaced[i] + value_output * row.k[i];
-                dw[at + i] = row.decay[i];
-                dk[at + i] += row.key[i];
-                dkk[at + i] = row.removing[i] + row.replacing[i] * a[at + i];
-                da[at + i] = row.replacing[i] * kk[at + i];
-            }
+        for (size_t part = 0; part < count * parts; part++) {
+            const size_t i = part % parts * LANES, at = (start + part / parts) * stride + i;
+            const NAME(wkv7_keys) keys = all_keys[part];
+            REAL value[LANES];
+            for (int group = 0; group < GROUPS; group++)
+                memcpy(value + group * GROUP_VALUES, all_values[part].sums[group], GROUP_VALUES * sizeof *value);
+            NAME(put)(NAME(some)(dr + at, size - i) + keys.dr, size - i, dr + at);
+            NAME(put)(keys.dw, size - i, dw + at);
+            NAME(put)(NAME(some)(dk + at, size - i) + keys.dk, size - i, dk + at);
+            NAME(put)(NAME(some)(dv + at, size - i) + *(NAME(lanes) *)value, size - i, dv + at);
+            NAME(put)(keys.removing + keys.replacing * NAME(some)(a + at, size - i), size - i, dkk + at);
+            NAME(put)(keys.replacing * keys.kk, size - i, da + at);
         }
-        end = start;
     }
     restore_denormals(mode);
 }
