@@ -1,0 +1,100 @@
+// What checks are made of: sizes, numbers and buffers that are drawn, and what is expected of them.
+
+#ifndef KERNEL_DRIVER_H
+#define KERNEL_DRIVER_H
+
+#include "CRWKVKernels.h"
+
+#include <stdlib.h>
+
+#define EACH(i, count) for (size_t i = 0; i < (count); i++)
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+// Only results are compared.
+typedef struct {
+    char *start;
+    void *allocation;
+    size_t count, width;
+    int is_result;
+} buffer;
+
+typedef struct {
+    const char *name;
+    const rwkv_kernels *kernels;
+    const rwkv_layer_kernels *layers;
+    rwkv_instruction_set set;
+    rwkv_real real;
+    // Whether numbers near limits are drawn among the others.
+    int is_strict, has_edges;
+    size_t number, picks, sizes[12], used;
+    uint64_t random;
+    buffer buffers[48];
+} run;
+
+static const size_t WIDTHS[] = {1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 96, 100, 128, 129, 0}, ROWS[] = {1, 2, 3, 4, 9, 0};
+static const size_t COLUMNS[] = {1, 17, 100, 255, 256, 257, 600}, HEADS[] = {1, 3}, PADDINGS[] = {0, 1, 5};
+
+// Those that models are of come first. What is infinite, or the largest integer.
+enum { MODEL_ELEMENTS = 4 };
+static const struct {
+    size_t size;
+    uint64_t infinity;
+} ELEMENTS[] = {
+    [RWKV_ELEMENT_F64] = {8, 0x7FF0000000000000}, [RWKV_ELEMENT_F32] = {4, 0x7F800000}, [RWKV_ELEMENT_F16] = {2, 0x7C00},
+    [RWKV_ELEMENT_BF16] = {2, 0x7F80}, [RWKV_ELEMENT_I64] = {8, INT64_MAX}, [RWKV_ELEMENT_U64] = {8, UINT64_MAX},
+    [RWKV_ELEMENT_I32] = {4, INT32_MAX}, [RWKV_ELEMENT_U32] = {4, UINT32_MAX}, [RWKV_ELEMENT_I16] = {2, INT16_MAX},
+    [RWKV_ELEMENT_U16] = {2, UINT16_MAX},
+};
+
+// What is not a number is like any other such, what is infinite only like itself.
+void expect(const run *run, const char *what, double found, double expected, double tolerance);
+#define EXPECT(found, expected, tolerance) expect(run, #found, (double)(found), (double)(expected), tolerance)
+
+// Of the first result, which has rows of `width`: the sum of each, or of its squares, is 1 of a softmax and of what is normalised.
+void expect_one(const run *run, size_t rows, size_t width, int power);
+double number_at(const buffer *buffer, size_t i);
+
+uint64_t next(run *run);
+// One of a list, or a number below `count`. The first two that a check picks go through all pairs from one time to the next.
+size_t pick(run *run, const size_t *list, size_t count);
+#define PICK(list) pick(run, list, COUNT(list))
+
+// From the first number of the first row to the last one of the last row, behind which nothing is.
+static inline size_t span(size_t rows, size_t stride, size_t width) { return rows ? (rows - 1) * stride + width : 0; }
+
+// Ends where the allocation ends, begins where it begins or a little behind, and holds what is not a number until that is written.
+void *allocate(run *run, int is_result, size_t count, size_t width);
+// As precise as a float, so that all tables compute with the same.
+double draw(run *run, double low, double high);
+void *numbers(run *run, int is_result, rwkv_element element, size_t count, double low, double high);
+
+static inline rwkv_element own_element(const run *run) {
+    return run->real == RWKV_REAL_F32 ? RWKV_ELEMENT_F32 : RWKV_ELEMENT_F64;
+}
+static inline size_t own_size(const run *run) { return ELEMENTS[own_element(run)].size; }
+
+#define STORED(count, low, high) numbers(run, 0, element, count, low, high)
+#define INPUT(count, low, high) numbers(run, 0, own_element(run), count, low, high)
+// An output too: what it holds before shows what is not written.
+#define RESULT(count, low, high) numbers(run, 1, own_element(run), count, low, high)
+#define SCRATCH(count) allocate(run, 0, count, own_size(run))
+
+// Every kernel and function has a check of its name.
+#define FOR_EACH_LAYER_CHECK(DO)                                                                             \
+    DO(widen) DO(product) DO(product_of_columns) DO(rms_norm) DO(layer_norm) DO(sigmoid) DO(tanh) DO(add) DO(add_to_rows) \
+    DO(swiglu) DO(relu_squared) DO(all_finite) DO(rotate) DO(repeat_heads) DO(attend) DO(softmax_block) DO(divide_rows) \
+    DO(token_shifts) DO(decay) DO(mix_residual) DO(keys) DO(head_outputs) DO(wkv7) DO(multiply) DO(add_rows) DO(rms_norm_backward) \
+    DO(sigmoid_backward) DO(tanh_backward) DO(swiglu_backward) DO(sum_heads) DO(causal_softmax) DO(softmax_backward) \
+    DO(decay_backward) DO(mix_residual_backward) DO(keys_backward) DO(head_outputs_backward) DO(wkv7_backward) DO(divergence) \
+    DO(cross_entropy) DO(distances) DO(scaled_differences) DO(adamw)
+#define FOR_EACH_FILE_CHECK(DO)                                                                              \
+    DO(statistics) DO(count_bytes) DO(to_doubles) DO(compare) DO(compare_logits) DO(cast) DO(add_scaled) DO(orthonormalise) \
+    DO(multiply_add) DO(read)
+#define FOR_EACH_FUNCTION_CHECK(DO) DO(crc32) DO(elementary) DO(mapping)
+#define DECLARE(NAME) void check_##NAME(run *run);
+FOR_EACH_LAYER_CHECK(DECLARE)
+FOR_EACH_FILE_CHECK(DECLARE)
+FOR_EACH_FUNCTION_CHECK(DECLARE)
+#undef DECLARE
+
+#endif

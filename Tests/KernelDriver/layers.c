@@ -1,0 +1,137 @@
+// Checks of what layers are made of.
+
+#include "driver.h"
+
+#include <math.h>
+
+static const size_t WKV7_SIZES[] = {8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 112, 128, 160};
+static const size_t WKV7_ROWS[] = {1, 2, 3, 7, 8, 9, 33, 255, 256, 257, 520};
+
+// A kernel of rows that are made of heads. Of x and z, which it changes, there are as many numbers as of a, b and c; of f and p
+// there is one for each number of a row, and of s and t one for each row and pair of a head.
+#define ROWWISE(KERNEL, ARGUMENTS)                                                                           \
+    void check_##KERNEL(run *run) {                                                                          \
+        const size_t size = PICK(WIDTHS), rows = PICK(ROWS), heads = PICK(HEADS), width = heads * size, count = rows * width; \
+        void *x = RESULT(count, -9, 9), *z = RESULT(count, -1, 1);                                           \
+        const void *a = INPUT(count, -9, 9), *b = INPUT(count, -9, 9), *c = INPUT(count, -9, 9);             \
+        const void *f = INPUT(width, -9, 9), *p = INPUT(width, -9, 9);                                       \
+        const void *s = INPUT(rows * (size / 2), -1, 1), *t = INPUT(rows * (size / 2), -1, 1);               \
+        (void)z, (void)a, (void)b, (void)c, (void)f, (void)p, (void)s, (void)t;                              \
+        run->layers->KERNEL ARGUMENTS;                                                                       \
+    }
+
+ROWWISE(rms_norm, (a, rows, width, f, 1e-3, x))
+ROWWISE(layer_norm, (a, rows, width, f, p, 1e-3, x))
+ROWWISE(sigmoid, (count, x))
+ROWWISE(tanh, (count, x))
+ROWWISE(add, (a, count, x))
+ROWWISE(add_to_rows, (f, rows, width, x))
+ROWWISE(swiglu, (a, count, x))
+ROWWISE(relu_squared, (count, x))
+ROWWISE(rotate, (s, t, size / 2, rows, heads, size, x))
+ROWWISE(repeat_heads, (f, 1, heads, size, rows, x))
+// What may be missing is there with an odd number of rows.
+ROWWISE(decay, (rows % 2 ? f : NULL, rows, width, x, rows % 2 ? z : NULL))
+ROWWISE(mix_residual, (a, b, rows % 2 ? f : NULL, rows, width, x))
+ROWWISE(head_outputs, (a, b, c, f, rows % 2 ? f : NULL, rows % 2 ? p : NULL, 1e-3, a, rows, heads, size, x))
+
+void check_token_shifts(run *run) {
+    const size_t width = PICK(WIDTHS), rows = PICK(ROWS), count = 1 + pick(run, NULL, 6);
+    const void *shares[6];
+    void *ys[6];
+    EACH(i, count) shares[i] = INPUT(width, -9, 9), ys[i] = RESULT(rows * width, -1, 1);
+    run->layers->token_shifts(INPUT(rows * width, -9, 9), INPUT(width, -9, 9), shares, count, rows, width, ys);
+}
+
+void check_keys(run *run) {
+    const size_t size = PICK(WIDTHS), rows = PICK(ROWS), heads = PICK(HEADS), width = heads * size, count = rows * width;
+    const int has_base = pick(run, NULL, 2) != 0, has_scale = pick(run, NULL, 2) != 0, has_mix = pick(run, NULL, 2) != 0;
+    void *kk = RESULT(count, -1, 1), *a = RESULT(count, -9, 9), *k = RESULT(count, -9, 9);
+    const void *base = INPUT(width, -9, 9), *scale = INPUT(width, -9, 9), *mix = INPUT(width, -9, 9);
+    const void *omega = INPUT(count, -9, 9);
+    run->layers->keys(
+        has_base ? base : NULL, has_scale ? scale : NULL, has_mix ? mix : NULL, has_mix ? NULL : omega, rows, heads, size, a, k, kk);
+    expect_one(run, rows * heads, size, 2);
+}
+
+void check_softmax_block(run *run) {
+    const size_t columns = PICK(WIDTHS), rows = PICK(ROWS), size = PICK(WIDTHS), y_stride = size + PICK(PADDINGS);
+    void *scores = RESULT(rows * columns, -9, 9), *y = RESULT(span(rows, y_stride, size), -9, 9);
+    void *largest = RESULT(rows, -9, 9), *sums = RESULT(rows, 0, 9);
+    const ptrdiff_t seen = (ptrdiff_t)pick(run, NULL, 9) - 4;
+    run->layers->softmax_block(rows, columns, seen, 0.5, scores, largest, sums, size, y, y_stride);
+}
+
+void check_divide_rows(run *run) {
+    const size_t size = PICK(WIDTHS), rows = PICK(ROWS), y_stride = size + PICK(PADDINGS);
+    run->layers->divide_rows(INPUT(rows, 1, 9), rows, size, RESULT(span(rows, y_stride, size), -9, 9), y_stride);
+}
+
+void check_all_finite(run *run) {
+    const size_t count = PICK(WIDTHS);
+    const void *x = INPUT(count, -1, 1);
+    int are_finite = 1;
+    EACH(i, count) are_finite &= isfinite(number_at(&run->buffers[1], i)) != 0;
+    EXPECT(run->layers->all_finite(x, count), are_finite, 0);
+}
+
+void check_widen(run *run) {
+    const size_t columns = PICK(WIDTHS), element = pick(run, NULL, MODEL_ELEMENTS), rows = PICK(ROWS);
+    const size_t stride = columns + PICK(PADDINGS);
+    const void *elements = STORED(span(rows, stride, columns), -9, 9);
+    run->layers->widen(element, elements, stride, rows, columns, RESULT(rows * columns, -1, 1));
+}
+
+void check_product(run *run) {
+    const size_t inputs = PICK(WIDTHS), element = pick(run, NULL, MODEL_ELEMENTS), outputs = PICK(WIDTHS), rows = PICK(ROWS);
+    const size_t y_stride = outputs + PICK(PADDINGS);
+    const void *weight = STORED(inputs * outputs, -1, 1), *x = INPUT(rows * inputs, -1, 1);
+    float *y = RESULT(span(rows, y_stride, outputs), -1, 1), *plain = SCRATCH(outputs);
+    run->layers->product(element, weight, inputs, outputs, x, rows, y, y_stride);
+    if (run->real == RWKV_REAL_F64 || element != RWKV_ELEMENT_F32 || run->has_edges || rows == 0) return;
+    rwkv_plain_product(weight, inputs, outputs, x, plain);
+    EACH(i, outputs) EXPECT(y[i], plain[i], 1e-4);
+}
+
+void check_product_of_columns(run *run) {
+    const size_t inputs = PICK(WIDTHS), element = pick(run, NULL, MODEL_ELEMENTS), outputs = PICK(COLUMNS), rows = PICK(ROWS);
+    const size_t stride = outputs + PICK(PADDINGS), y_stride = outputs + PICK(PADDINGS);
+    const void *weight = STORED(span(inputs, stride, outputs), -1, 1), *x = INPUT(rows * inputs, -1, 1);
+    void *y = RESULT(span(rows, y_stride, outputs), -1, 1);
+    run->layers->product_of_columns(element, weight, stride, inputs, outputs, x, rows, y, y_stride);
+}
+
+void check_attend(run *run) {
+    const size_t size = PICK(WIDTHS), rows = PICK(ROWS), past = PICK(WIDTHS), all = past + rows;
+    const size_t query_stride = size + PICK(PADDINGS), stride = size + PICK(PADDINGS), y_stride = size + PICK(PADDINGS);
+    const void *queries = INPUT(span(rows, query_stride, size), -1, 1);
+    const void *keys = INPUT(span(all, stride, size), -1, 1), *values = INPUT(span(all, stride, size), -1, 1);
+    void *scores = SCRATCH(all), *y = RESULT(span(rows, y_stride, size), -1, 1);
+    run->layers->attend(queries, query_stride, rows, keys, values, stride, past, size, 0.2, scores, y, y_stride);
+}
+
+void check_wkv7(run *run) {
+    const size_t size = PICK(WKV7_SIZES), element = pick(run, NULL, MODEL_ELEMENTS), heads = PICK(HEADS), stride = heads * size;
+    // Many rows of large heads take long.
+    const size_t rows = pick(run, WKV7_ROWS, size <= 64 ? COUNT(WKV7_ROWS) : 7), count = rows * stride;
+    const double length = 1.7 / sqrt((double)size);
+    const char *r = STORED(count, -1, 1), *w = STORED(count, 0.55, 0.99);
+    const char *k = STORED(count, -1, 1), *v = STORED(count, -1, 1);
+    const char *kk = STORED(count, -length, length), *a = STORED(count, 0, 1);
+    char *state = RESULT(heads * size * size, -1, 1), *y = RESULT(count, -1, 1);
+    const size_t widened = element == own_element(run) ? 0 : rows < RWKV_WKV7_ROWS ? rows : RWKV_WKV7_ROWS;
+    void *scratch = SCRATCH(65 * size + 6 * size * widened);
+    // The plain loop's state is the other way round.
+    float *turned = SCRATCH(size * size), *plain = SCRATCH(span(rows, stride, size));
+    const int has_plain = run->real == RWKV_REAL_F32 && element == RWKV_ELEMENT_F32 && !run->has_edges;
+    for (size_t head = 0; head < heads; head++, state += size * size * own_size(run), y += size * own_size(run)) {
+        const size_t at = head * size * ELEMENTS[element].size;
+        EACH(i, has_plain ? size * size : 0) turned[i] = ((float *)state)[i % size * size + i / size];
+#define INPUTS (const void *)(r + at), (const void *)(w + at), (const void *)(k + at), (const void *)(v + at), \
+        (const void *)(kk + at), (const void *)(a + at), rows, stride, size
+        run->layers->wkv7(element, INPUTS, state, scratch, y);
+        if (!has_plain) continue;
+        rwkv_plain_wkv7(INPUTS, turned, plain);
+        EACH(row, rows) EACH(i, size) EXPECT(((float *)y)[row * stride + i], plain[row * stride + i], 1e-3);
+    }
+}
