@@ -6,13 +6,13 @@
 #include <string.h>
 
 // A kernel of rows that are made of heads. Of each y, which it changes, there are as many numbers as of each x, and of f there is
-// one for each number of a row. None are negative, so that sums do not cancel.
+// one for each number of a row. Few are negative, so that sums do not cancel.
 #define GRADIENT(KERNEL, ARGUMENTS)                                                                          \
     void check_##KERNEL(run *run) {                                                                          \
         const size_t size = PICK(WIDTHS), rows = PICK(ROWS), heads = PICK(HEADS), width = heads * size, count = rows * width; \
-        const void *f = INPUT(width, 0, 1), *x[6];                                                           \
+        const void *f = INPUT(width, -1, 9), *x[6];                                                          \
         void *y[6];                                                                                          \
-        EACH(i, COUNT(x)) x[i] = INPUT(count, 0, 1), y[i] = RESULT(count, 0, 1);                             \
+        EACH(i, COUNT(x)) x[i] = INPUT(count, -1, 9), y[i] = RESULT(count, -1, 9);                           \
         (void)f;                                                                                             \
         run->layers->KERNEL ARGUMENTS;                                                                       \
     }

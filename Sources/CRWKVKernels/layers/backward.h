@@ -79,8 +79,9 @@ ALWAYS_INLINE void NAME(decay_backward)(
     const REAL *base, const REAL *p, const REAL *w, const REAL *domega, size_t rows, size_t width, REAL *dw) {
     for (size_t row = 0; row < rows; row++, p += width, w += width, domega += width, dw += width)
         for (size_t i = 0; i < width; i++) {
-            const REAL s = NAME(logistic)(p[i] + base[i]);
-            dw[i] = (domega[i] - dw[i] * (REAL)0.60653065971263342 * s * w[i]) * (1 - s);
+            // 1 - s would lose bits where s is close to 1.
+            const REAL x = p[i] + base[i], s = NAME(logistic)(x), rest = NAME(logistic)(-x);
+            dw[i] = (domega[i] - dw[i] * (REAL)0.60653065971263342 * s * w[i]) * rest;
         }
 }
 
@@ -88,10 +89,10 @@ ALWAYS_INLINE void NAME(mix_residual_backward)(
     const REAL *first, const REAL *y, const REAL *base, size_t rows, size_t width, REAL *share, REAL *dfirst, REAL *dy) {
     for (size_t row = 0; row < rows; row++, first += width, y += width, share += width, dy += width) {
         for (size_t i = 0; i < width; i++) {
-            const REAL s = NAME(logistic)(share[i] + base[i]);
-            share[i] = dy[i] * (first[i] - y[i]) * s * (1 - s);
+            const REAL x = share[i] + base[i], s = NAME(logistic)(x), rest = NAME(logistic)(-x);
+            share[i] = dy[i] * (first[i] - y[i]) * s * rest;
             if (dfirst) dfirst[i] += dy[i] * s;
-            dy[i] *= 1 - s;
+            dy[i] *= rest;
         }
         if (dfirst) dfirst += width;
     }
