@@ -36,7 +36,8 @@ ALWAYS_INLINE void NAME(divergence)(
                 const REAL x = (target[i] - target_largest) * wide, y = (logits[i] - largest) * own;
                 const REAL p = NAME(exponential)(x) / target_sum;
                 gradient[i] = (NAME(exponential)(y) / sum - p) * (REAL)factor;
-                parts[i - start] = p * (x - y);
+                // What cannot be by the target counts for nothing, however far away it is: it may be -infinity.
+                parts[i - start] = p == 0 ? 0 : p * (x - y);
             }
             loss += (double)NAME(sum)(parts, end - start);
         }
