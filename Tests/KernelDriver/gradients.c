@@ -90,7 +90,8 @@ void check_wkv7_backward(run *run) {
     char *dw = RESULT(count, -1, 1), *dkk = RESULT(count, -1, 1), *da = RESULT(count, -1, 1);
     char *checkpoints = SCRATCH(segments * size * size);
     const double added[] = {dot(run, r, dr, count), dot(run, k, dk, count), dot(run, v, dv, count)};
-    void *forward = SCRATCH(65 * size), *scratch = SCRATCH(((size + 1) * together + size + 10) * ((size + 15) / 16 * 16));
+    const size_t pitch = (size + 15) / 16 * 16;
+    void *forward = SCRATCH(65 * size), *scratch = SCRATCH((31 * together + 21 + pitch) * pitch);
     for (size_t head = 0; head < heads * size * bytes; head += size * bytes) {
         char *state = memset(SCRATCH(size * size), 0, size * size * bytes);
         EACH(segment, segments) {
