@@ -81,22 +81,22 @@ let package = Package(
         .target(
             name: "RWKVDistillation",
             dependencies: [
-                "CheckpointConversion", "CheckpointFiles", "ModelFamilies", "RWKVEvaluation", "RWKVInference",
-                "RWKVLayers", "RWKVNumerics",
+                "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVEvaluation",
+                "RWKVInference", "RWKVLayers", "RWKVNumerics",
             ],
             swiftSettings: settings),
         .target(
             name: "CheckpointReports",
             dependencies: [
                 "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
-                "RWKVEvaluation", "RWKVNumerics",
+                "RWKVDistillation", "RWKVEvaluation", "RWKVNumerics",
             ],
             swiftSettings: settings),
         .executableTarget(
             name: "rwkv-ckpt",
             dependencies: [
                 "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "CheckpointReports",
-                "LayerPlanning", "ModelFamilies", "RWKVEvaluation", "RWKVInference", "RWKVNumerics",
+                "LayerPlanning", "ModelFamilies", "RWKVDistillation", "RWKVEvaluation", "RWKVInference", "RWKVNumerics",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),

@@ -29,6 +29,9 @@ public struct Distillation<Element: Real> {
         /// What is trained; nil for what the stage is about.
         public var rules: TrainingRules?
 
+        /// Tokens of a step.
+        public var tokens: Int { batch * context * accumulate }
+
         /// A run of so many steps.
         public init(_ stage: Stage, steps: Int, learningRate: LearningRate) {
             (self.stage, self.steps, self.learningRate) = (stage, steps, learningRate)

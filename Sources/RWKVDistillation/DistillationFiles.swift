@@ -22,18 +22,31 @@ extension Distillation where Element == Float {
     ///   - replaces: whether what an earlier run wrote there may be replaced.
     /// - Throws: ``CheckpointError``: `cannotCreate`, or `inputOutput` where reading or writing fails or the disk is too small.
     public func save(to path: String, log: [UInt8], replaces: Bool) throws(CheckpointError) {
-        let source = student.model.checkpoint
-        let companions = Conversion.companions + ["config.json"]
-        let known = Set(companions + [Self.modelName, Self.stateName, Self.logName])
-        let directory = try UnfinishedDirectory(
-            path: path, isReplaceable: replaces ? { $0.contains(Self.logName) && known.isSuperset(of: $0) } : nil)
+        let directory = try UnfinishedDirectory(path: path, isReplaceable: replaces ? { Self.isOwn($0) } : nil)
         try writeModel(into: directory)
         if !isDone { try writeState(into: directory) }
-        for file in source.files(beside: companions) {
+        for file in student.model.checkpoint.files(beside: Self.companions) {
             try directory.copy(FileSource(path: file), to: Conversion.name(of: file))
         }
         try directory.write(log, to: Self.logName)
         try directory.commit()
+    }
+
+    /// Throws where a run cannot be saved.
+    ///
+    /// - Parameters:
+    ///   - path: of a directory.
+    ///   - replaces: whether what an earlier run wrote there may be replaced.
+    /// - Throws: ``CheckpointError`` of category `cannotCreate`.
+    public func checkPlace(_ path: String, replaces: Bool) throws(CheckpointError) {
+        _ = try UnfinishedDirectory(path: path, isReplaceable: replaces ? { Self.isOwn($0) } : nil)
+    }
+
+    private static var companions: [String] { Conversion.companions + ["config.json"] }
+
+    /// Whether a directory with these files is one that a run wrote, and nobody added to.
+    private static func isOwn(_ names: [String]) -> Bool {
+        names.contains(logName) && Set(companions + [modelName, stateName, logName]).isSuperset(of: names)
     }
 
     private func writeModel(into directory: borrowing UnfinishedDirectory) throws(CheckpointError) {
@@ -104,7 +117,12 @@ extension Distillation where Element == Float {
     /// - Throws: ``CheckpointError``: `notFound` or `inputOutput`, `malformed` where it is not what such a run saves, or `unsupported`
     ///   where its settings were others.
     public mutating func resume(from path: String) throws(CheckpointError) -> [UInt8] {
-        let state = try Checkpoint.open(path + "/" + Self.stateName)
+        let state: Checkpoint
+        do throws(CheckpointError) {
+            state = try Checkpoint.open(path + "/" + Self.stateName)
+        } catch  where error.category == .notFound {
+            throw CheckpointError(.notFound, path: path, "there is no unfinished run")
+        }
         let metadata = Dictionary(uniqueKeysWithValues: state.metadata.map { ($0.key, $0.value) })
         guard metadata[Self.settingsKey] == settings.text else {
             throw CheckpointError(

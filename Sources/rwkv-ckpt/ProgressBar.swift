@@ -19,8 +19,8 @@ final class ProgressBar: Sendable {
     /// A bar of work that is counted in what `text` says of a number.
     init(_ text: @escaping @Sendable (Int) -> String = byteText) { self.text = text }
 
-    /// Draws how far the work is, at most ten times a second.
-    func show(_ done: Int, of total: Int) {
+    /// Draws how far the work is, with a note where there is one, at most ten times a second.
+    func show(_ done: Int, of total: Int, note: String = "") {
         guard isOnTerminal, total > 0 else { return }
         let now = ContinuousClock.now
         guard now - start > .seconds(1) else { return }
@@ -32,7 +32,7 @@ final class ProgressBar: Sendable {
             let rate = Double(done) / ((now - start) / .seconds(1))
             let left = Int((Double(total - done) / max(rate, 1)).rounded(.up))
             draw(
-                "\(bar) \(100 * done / total)%  \(text(done)) of \(text(total))  \(text(Int(rate)))/s  \(left) s left"
+                "\(bar) \(100 * done / total)%  \(text(done)) of \(text(total))  \(text(Int(rate)))/s  \(left) s left\(note.isEmpty ? "" : "  \(note)")"
             )
         }
     }

@@ -6,7 +6,7 @@ struct RWKVCkpt: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rwkv-ckpt",
         abstract:
-            "Looks into model checkpoints without executing anything in them, plans what becomes of them, converts them, and runs them.",
+            "Looks into model checkpoints without executing anything in them, plans what becomes of them, converts them, runs them, and trains students.",
         usage: """
             rwkv-ckpt inspect model.safetensors
             rwkv-ckpt inspect Qwen3-8B --filter '*layers.0.*' --stats
@@ -15,11 +15,14 @@ struct RWKVCkpt: ParsableCommand {
             rwkv-ckpt convert Qwen3-8B --plan plan.json -o student
             rwkv-ckpt logits student --tokens-file tokens.json -o logits.safetensors
             rwkv-ckpt verify Qwen3-8B student --report
+            rwkv-ckpt distill Qwen3-0.6B student --stage 1 --tokens-file text.u32 --steps 140 -o aligned
             rwkv-ckpt bench forward student
             rwkv-ckpt <command> --help
             """,
         version: "\(version) (\(instructionSet))",
-        subcommands: [Inspect.self, Diff.self, Plan.self, Convert.self, Logits.self, Verify.self, Bench.self])
+        subcommands: [
+            Inspect.self, Diff.self, Plan.self, Convert.self, Logits.self, Verify.self, Distill.self, Bench.self,
+        ])
 
     /// The tool's own.
     static let version = "0.1.0"

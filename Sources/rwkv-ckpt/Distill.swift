@@ -1,0 +1,271 @@
+public import ArgumentParser
+import CheckpointFiles
+import CheckpointReports
+import ModelFamilies
+public import RWKVDistillation
+import RWKVInference
+import RWKVNumerics
+
+struct Distill: ReportingCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Trains a student for some steps, to see whether it learns from its teacher.",
+        usage: """
+            rwkv-ckpt distill Qwen3-0.6B student --stage 1 --tokens-file text.u32 --steps 140 -o aligned
+            rwkv-ckpt distill Qwen3-0.6B hybrid --stage 2 --tokens-file text.u32 --steps 120 -o distilled
+            rwkv-ckpt distill Qwen3-0.6B hybrid --stage 2 --tokens-file text.u32 --steps 120 -o distilled --resume
+            """,
+        discussion: """
+            Stage 1: each time mixing learns to give what its teacher's attention gives for the same input. Stage 2: the student's \
+            logits learn to be its teacher's. The output is a model directory with a log, a line of JSON for each step; what was \
+            trained is F32.
+
+            Stopped by a signal, a run saves what it has; with --resume and the same options it goes on, and ends with the same bytes.
+
+            --train is a list of rules, the last one that speaks of a weight holding: mixers, rwkv, attention, projections, mlp, norms, \
+            or a pattern of tensors' names; -RULE freezes, RULE=2 trains at twice the rate, RULE=1/0.1 with a weight decay of 0.1.
+
+            Exit status: 0 done, 64 wrong usage, 65 an input is malformed, does not go with the others, or training failed, 66 no such \
+            input, 73 the output cannot be created, 74 reading or writing failed or the disk is too small, 130 interrupted.
+            """)
+
+    @Argument(help: ArgumentHelp("The teacher.", valueName: "TEACHER"), completion: .file())
+    var teacher: String
+
+    @Argument(help: ArgumentHelp("The student.", valueName: "STUDENT"), completion: .file())
+    var student: String
+
+    @Option(help: ArgumentHelp("What is learnt: 1 for what layers give, 2 for logits.", valueName: "1|2"))
+    var stage: Int
+
+    @Option(
+        help: ArgumentHelp(
+            "Sequences of token ids: .json, .safetensors (tokens), .npy, .u16, .u32, or .bin beside .idx.",
+            valueName: "FILE"),
+        completion: .file())
+    var tokensFile: String
+
+    @Option(help: ArgumentHelp("How many steps there are.", valueName: "N"))
+    var steps: Int
+
+    @Option(
+        name: .shortAndLong, help: ArgumentHelp("Where the student goes.", valueName: "DIR"), completion: .directory)
+    var output: String
+
+    @Option(help: ArgumentHelp("Sequences of a step.", valueName: "N"))
+    var batch = 8
+
+    @Option(
+        help: ArgumentHelp("Tokens of a sequence; as many as there are, but at most 512, if not given.", valueName: "N")
+    )
+    var context: Int?
+
+    @Option(help: ArgumentHelp("Batches of a step, computed one behind the other.", valueName: "N"))
+    var accumulate = 1
+
+    @Option(
+        help: ArgumentHelp(
+            "The rate behind the warm-up; 2e-3 in stage 1, 3e-4 in stage 2 if not given.", valueName: "RATE"))
+    var learningRate: Double?
+
+    @Option(help: ArgumentHelp("The rate at the end; a hundredth of the other if not given.", valueName: "RATE"))
+    var finalLearningRate: Double?
+
+    @Option(help: ArgumentHelp("How the rate falls.", valueName: "NAME"))
+    var schedule = LearningRate.Schedule.quarterCosine
+
+    @Option(help: ArgumentHelp("Steps over which the rate grows.", valueName: "N"))
+    var warmup = 10
+
+    @Option(help: ArgumentHelp("The largest norm of all gradients together.", valueName: "NORM"))
+    var clip = 1.0
+
+    @Option(help: ArgumentHelp("Of the order of sequences.", valueName: "N"))
+    var seed: UInt64 = 1
+
+    @Option(help: ArgumentHelp("The loss of stage 1.", valueName: "NAME"))
+    var loss = AlignmentLoss.relativeL2
+
+    @Option(
+        help: ArgumentHelp(
+            "Whether gradients pass through the first layer's keys and values, which later ones mix in.",
+            valueName: "NAME"))
+    var firstValues = FirstValuesOption.detached
+
+    @Option(
+        help: ArgumentHelp(
+            "What logits are divided by: one after the other in equal parts of the run.", valueName: "T,.."))
+    var temperature = Temperatures(values: [1])
+
+    @Option(help: ArgumentHelp("Whose logits are.", valueName: "NAME"))
+    var temperatureTarget = LogitDivergence.Divided.both
+
+    @Option(help: ArgumentHelp("How much of the next tokens' cross entropy is added in stage 2.", valueName: "W"))
+    var ceWeight = 0.0
+
+    @Option(
+        help: ArgumentHelp(
+            "What is trained, and how; rwkv in stage 1, mixers in stage 2 if not given.", valueName: "RULES"))
+    var train: RuleList?
+
+    @Option(
+        help: ArgumentHelp(
+            "Tokens that are held out: looked at before and after; any number of files.", valueName: "FILE"),
+        completion: .file())
+    var evalTokens: [String] = []
+
+    @Option(help: ArgumentHelp("Save each so many steps.", valueName: "N"))
+    var checkpointEvery: Int?
+
+    @Flag(help: "Go on with what -o holds of a run with the same options.")
+    var resume = false
+
+    @OptionGroup var model: ModelOptions
+    @OptionGroup var run: RunOptions
+
+    @Flag(help: "Replace the output if it exists.")
+    var force = false
+
+    @Flag(help: "Print the report as one JSON document (schemas/distill.schema.json).")
+    var json = false
+
+    /// What becomes of gradients at first values.
+    enum FirstValuesOption: String, ExpressibleByArgument, CaseIterable {
+        case detached
+        case joined
+    }
+
+    func validate() throws {
+        guard 1...2 ~= stage else { throw ValidationError("--stage is 1 or 2.") }
+        guard 1...1 << 30 ~= steps, 1...4096 ~= batch, 1...4096 ~= accumulate, 1...1 << 20 ~= context ?? 1,
+            batch * (context ?? 1) <= 1 << 20, 0...1 << 30 ~= warmup, 1...1 << 30 ~= checkpointEvery ?? 1
+        else {
+            throw ValidationError("Steps, batches and lengths are positive, and a batch has at most 1,048,576 tokens.")
+        }
+        for (name, value) in [
+            ("--learning-rate", learningRate), ("--final-learning-rate", finalLearningRate), ("--clip", clip),
+        ] {
+            guard let value else { continue }
+            guard value > 0, value.isFinite else { throw ValidationError("\(name) is a positive number.") }
+        }
+        guard ceWeight >= 0, ceWeight.isFinite else { throw ValidationError("--ce-weight is no negative number.") }
+    }
+
+    private func settings(_ tokens: TokenSequences) -> Distillation<Float>.Settings {
+        var rate = LearningRate(learningRate ?? (stage == 1 ? 2e-3 : 3e-4), final: finalLearningRate)
+        (rate.schedule, rate.warmUp) = (schedule, warmup)
+        var alignment = Alignment()
+        (alignment.loss, alignment.passesFirstValues) = (loss, firstValues == .joined)
+        var divergence = LogitDivergence()
+        divergence.passesFirstValues = firstValues == .joined
+        (divergence.divides, divergence.crossEntropyWeight) = (temperatureTarget, ceWeight)
+        var settings = Distillation<Float>.Settings(
+            stage == 1 ? .alignment(alignment) : .divergence(divergence, temperatures: temperature.values),
+            steps: steps, learningRate: rate)
+        (settings.batch, settings.accumulate, settings.clip, settings.seed) = (batch, accumulate, clip, seed)
+        settings.context = context ?? min(512, tokens.sequences.map(\.count).max() ?? 1)
+        settings.rules = train?.rules
+        return settings
+    }
+
+    func report() throws {
+        var warnings: [CheckpointWarning] = []
+        let teacher = try model.model(
+            Checkpoint.open(self.teacher, temporaryDirectory: temporaryDirectory()), isReference: true,
+            warnings: &warnings)
+        let checkpoint = try Checkpoint.open(resume ? output : student, temporaryDirectory: temporaryDirectory())
+        let description = try model.model(checkpoint, warnings: &warnings).description
+        if !json { warnings.forEach(printWarning) }
+        let tokens = try TokenSequences(contentsOf: tokensFile)
+        let heldOut = try evalTokens.map { try TokenSequences(contentsOf: $0) }
+        for tokens in heldOut { try tokens.check(vocabulary: teacher.vocabulary) }
+        var distillation = try Distillation(teacher, checkpoint, description, tokens, settings(tokens))
+        if !resume { try distillation.checkPlace(output, replaces: force) }
+        var log = DistillationLog(resume ? try distillation.resume(from: output) : [])
+        var report = DistillationReport(
+            distillation, teacher: self.teacher, student: student, output: output, warnings: warnings)
+        let bar = ProgressBar { countText($0) + " tokens" }
+        let progress = WorkProgress()
+        try interruptible(progress) {
+            defer { bar.clear() }
+            let kernels = try run.loaded()
+            func look() throws {
+                for tokens in heldOut {
+                    let seen = try HeldOut(teacher, distillation.student.model, tokens, kernels, progress: progress)
+                    try log.add(seen, behind: distillation.step, path: tokens.path)
+                    report.add(seen, behind: distillation.step, path: tokens.path)
+                }
+            }
+            func save() throws(CheckpointError) {
+                try distillation.save(to: output, log: log.bytes, replaces: true)
+            }
+            if !resume { try look() }
+            let clock = ContinuousClock()
+            while !distillation.isDone {
+                let start = clock.now
+                let step = try distillation.next(kernels)
+                let seconds = (clock.now - start) / .seconds(1)
+                try log.add(step, of: distillation, seconds: seconds)
+                report.add(step, seconds: seconds)
+                bar.show(
+                    step.number * distillation.settings.tokens, of: steps * distillation.settings.tokens,
+                    note: "loss \(shortText(step.loss))")
+                if progress.isCancelled {
+                    try save()
+                    try progress.check(output)
+                }
+                if let checkpointEvery, step.number % checkpointEvery == 0, !distillation.isDone { try save() }
+            }
+            try look()
+            try save()
+        }
+        try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
+    }
+}
+
+/// `4,2,1`.
+struct Temperatures: ExpressibleByArgument, CustomStringConvertible {
+    let values: [Double]
+
+    init(values: [Double]) { self.values = values }
+
+    init?(argument: String) {
+        let parts = argument.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) }
+        values = parts.compactMap { $0 }
+        guard values.count == parts.count, values.allSatisfy({ $0 > 0 && $0.isFinite }) else { return nil }
+    }
+
+    var description: String { values.map { $0 == $0.rounded() ? "\(Int($0))" : "\($0)" }.joined(separator: ",") }
+}
+
+/// `mixers,-projections,*.w0=2,mlp=0.1/0.01`.
+struct RuleList: ExpressibleByArgument {
+    let rules: TrainingRules
+
+    init?(argument: String) {
+        var rules: [TrainingRules.Rule] = []
+        for part in argument.split(separator: ",", omittingEmptySubsequences: false) {
+            if part.hasPrefix("-") {
+                guard part.count > 1, !part.contains("=") else { return nil }
+                rules.append(.init(String(part.dropFirst()), nil))
+                continue
+            }
+            let sides = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard let pattern = sides.first, !pattern.isEmpty else { return nil }
+            var training = Training()
+            if sides.count == 2 {
+                let numbers = sides[1].split(separator: "/", omittingEmptySubsequences: false).map { Double($0) }
+                let known = numbers.compactMap { $0 }
+                guard known.count == numbers.count, 1...2 ~= known.count, known.allSatisfy({ $0 >= 0 && $0.isFinite })
+                else { return nil }
+                training.rateScale = known[0]
+                if known.count == 2 { training.weightDecay = known[1] }
+            }
+            rules.append(.init(String(pattern), training))
+        }
+        self.rules = TrainingRules(rules)
+    }
+}
+
+extension LearningRate.Schedule: ExpressibleByArgument {}
+extension AlignmentLoss: ExpressibleByArgument {}
+extension LogitDivergence.Divided: ExpressibleByArgument {}

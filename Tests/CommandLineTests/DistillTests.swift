@@ -1,0 +1,140 @@
+import CheckpointFiles
+import Foundation
+import TestSupport
+import Testing
+
+/// `distill` as it is typed.
+@Suite struct DistillTests {
+    private struct Document: Decodable {
+        struct Layer: Decodable {
+            let index: Int
+        }
+        struct HeldOut: Decodable {
+            let step: Int
+            let kl: Double
+        }
+        struct Loss: Decodable {
+            let first: Double
+            let last: Double
+        }
+        let stage: Int
+        let steps_done: Int
+        let loss: Loss
+        let layers: [Layer]
+        let held_out: [HeldOut]
+    }
+
+    private static let teacher = Repository.fixture("planted-teacher")
+    private static let tokens = Repository.fixture("distillation/tokens.npy")
+
+    /// With a student of the planted teacher's, all of time mixing, in `student`.
+    private func withStudent(_ body: (URL) throws -> Void) throws {
+        try withTemporaryDirectory { directory in
+            for arguments in [
+                ["plan", Self.teacher, "--target", "hxa079", "--keep-gqa", "none", "--seed", "1", "-o", "plan.json"],
+                ["convert", Self.teacher, "--plan", "plan.json", "-o", "student"],
+            ] {
+                let output = try CommandLineTool.run(arguments, in: directory)
+                try #require(output.status == 0, "\(output.err)")
+            }
+            try body(directory)
+        }
+    }
+
+    private func distill(_ options: String..., in directory: URL, student: String = "student") throws
+        -> CommandLineTool.Output
+    {
+        try CommandLineTool.run(
+            ["distill", Self.teacher, student, "--tokens-file", Self.tokens, "--context", "48", "--batch", "4"]
+                + options,
+            in: directory)
+    }
+
+    @Test func bothStagesLearn() throws {
+        try withStudent { directory in
+            let first = try distill(
+                "--stage", "1", "--steps", "12", "--eval-tokens", Self.tokens, "-o", "aligned", "--json", in: directory)
+            try #require(first.status == 0, "\(first.err)")
+            let alignment = try JSONDecoder().decode(Document.self, from: Data(first.out.utf8))
+            #expect(alignment.steps_done == 12 && alignment.layers.map(\.index) == Array(0..<6))
+            #expect(alignment.loss.last < 0.6 * alignment.loss.first)
+            #expect(alignment.held_out.map(\.step) == [0, 12])
+            #expect(alignment.held_out[1].kl < 0.8 * alignment.held_out[0].kl)
+            let log = try String(contentsOf: directory.appending(path: "aligned/log.jsonl"), encoding: .utf8)
+            let lines = try log.split(separator: "\n").map {
+                try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+            }
+            #expect(lines.compactMap { $0["loss"] as? Double }.count == 12 && lines.count == 14)
+
+            let second = try distill(
+                "--stage", "2", "--steps", "3", "--train", "mixers,-projections,*.w0=2", "-o", "distilled", "--json",
+                in: directory, student: "aligned")
+            try #require(second.status == 0, "\(second.err)")
+            let (aligned, distilled) = (
+                try Checkpoint.open(directory.appending(path: "aligned").path(percentEncoded: false)),
+                try Checkpoint.open(directory.appending(path: "distilled").path(percentEncoded: false))
+            )
+            for (tensor, isKept) in [("receptance.weight", true), ("w0", false), ("output.weight", false)] {
+                let name = "model.layers.2.self_attn.\(tensor)"
+                let (before, after) = (
+                    try #require(aligned.tensor(named: name)), try #require(distilled.tensor(named: name))
+                )
+                #expect(try distilled.hasSameBytes(after, as: before, of: aligned) == isKept, "\(tensor)")
+            }
+            let inspected = try CommandLineTool.run(["inspect", "distilled"], in: directory)
+            #expect(inspected.status == 0 && inspected.out.contains("cxa079"))
+        }
+    }
+
+    @Test func goesOnWhereItWasSaved() throws {
+        try withStudent { directory in
+            let options = ["--stage", "1", "--steps", "9", "--checkpoint-every", "4"]
+            func run(_ more: [String]) throws -> CommandLineTool.Output {
+                try CommandLineTool.run(
+                    ["distill", Self.teacher, "student", "--tokens-file", Self.tokens, "--context", "48"] + options
+                        + more,
+                    in: directory)
+            }
+            #expect(try run(["-o", "whole"]).status == 0)
+            let again = try run(["-o", "whole", "--resume"])
+            #expect(again.status == 66 && again.err.contains("no unfinished run"))
+            let taken = try run(["-o", "whole"])
+            #expect(taken.status == 73 && taken.err.contains("--force"))
+
+            // So many steps that it is stopped on the way.
+            let long = options.map { $0 == "9" ? "100000" : $0 } + ["-o", "cut"]
+            let stopped = try CommandLineTool.run(
+                ["distill", Self.teacher, "student", "--tokens-file", Self.tokens, "--context", "48"] + long,
+                in: directory,
+                signal: (SIGINT, 3))
+            let state = directory.appending(path: "cut/training.safetensors").path(percentEncoded: false)
+            #expect(stopped.status == 130 && FileManager.default.fileExists(atPath: state))
+            let other = try run(["-o", "cut", "--resume"])
+            #expect(other.status == 65 && other.err.contains("other settings"))
+        }
+    }
+
+    @Test func saysWhatDoesNotGo() throws {
+        try withStudent { directory in
+            for (options, status, words) in [
+                (["--stage", "1", "--steps", "2", "--context", "97"], 65, "too few tokens"),
+                (["--stage", "1", "--steps", "2", "--train", "no such*"], 65, "no weight that can be trained"),
+                (["--stage", "2", "--steps", "20", "--learning-rate", "1e30", "--warmup", "0"], 65, "not finite"),
+                (["--stage", "3", "--steps", "2"], 64, "--stage is 1 or 2"),
+                (["--stage", "1", "--steps", "0"], 64, "positive"),
+            ] {
+                let output = try CommandLineTool.run(
+                    ["distill", Self.teacher, "student", "--tokens-file", Self.tokens, "-o", "out"] + options,
+                    in: directory)
+                #expect(Int(output.status) == status && output.err.contains(words), "\(options): \(output.err)")
+                #expect(!FileManager.default.fileExists(atPath: directory.appending(path: "out").path()))
+            }
+            for (student, words) in [
+                (Repository.fixture("logits/hxa079"), "does not fit its teacher"), (Self.teacher, "no layer of RWKV"),
+            ] {
+                let output = try distill("--stage", "1", "--steps", "2", "-o", "out", in: directory, student: student)
+                #expect(output.status == 65 && output.err.contains(words), "\(output.err)")
+            }
+        }
+    }
+}
