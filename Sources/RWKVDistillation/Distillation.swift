@@ -102,7 +102,10 @@ public struct Distillation<Element: Real> {
         self.settings = settings
         self.teacher = teacher
         order = try TrainingOrder(tokens, length: settings.context, seed: settings.seed)
-        student = try TrainedModel(checkpoint, description, training: trained, sharing: teacher)
+        // The same bytes mean another matrix where a layout has it transposed.
+        let isAlike = teacher.description.layout?.name == description.layout?.name
+        student = try TrainedModel(
+            checkpoint, description, training: trained, sharing: isAlike ? teacher : nil)
         optimiser = AdamW(of: student.parameters)
         optimiser.clip = settings.clip
     }
