@@ -31,7 +31,7 @@ extension ByteSource {
     public func finish() throws(CheckpointError) {}
 
     /// The bytes of `range`, which must lie within the source.
-    func bytes(_ range: Range<Int>) throws(CheckpointError) -> [UInt8] {
+    package func bytes(_ range: Range<Int>) throws(CheckpointError) -> [UInt8] {
         var failure: CheckpointError?
         let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, initializedCount in
             guard !range.isEmpty else { return }

@@ -193,6 +193,3 @@ public struct DistillationReport: Sendable {
         try output.finish()
     }
 }
-
-/// A loss to three digits.
-public func shortText(_ value: Double) -> String { formatted(value, "%.3g") }

@@ -45,6 +45,9 @@ func valueText(_ value: Double?) -> String {
     value.map { $0.isNaN ? "NaN" : formatted($0, "%.4g") } ?? "-"
 }
 
+/// A loss to three digits.
+public func shortText(_ value: Double) -> String { formatted(value, "%.3g") }
+
 /// A value near one to seven digits.
 func preciseText(_ value: Double) -> String { formatted(value, "%.7f") }
 

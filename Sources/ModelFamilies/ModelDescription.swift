@@ -50,6 +50,9 @@ public struct ModelDescription: Sendable {
         return epsilon * Double(size)
     }
 
+    /// The layer that gives the first values and keys, and mixes none in.
+    package var layerOfFirstValues: Int? { firstValues == .layer0 ? 0 : layers.firstIndex(of: .rwkv7) }
+
     /// Where the values and keys come from that later layers mix in.
     public enum FirstValues: String, Sendable, CaseIterable {
         /// The first layer of time mixing, wherever it is.

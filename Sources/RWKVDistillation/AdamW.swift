@@ -3,9 +3,10 @@ public import RWKVNumerics
 /// AdamW over the weights of a model that change (Loshchilov and Hutter 2019), with gradients clipped by their global norm.
 public struct AdamW<Element: Real> {
     /// How much of the moments stays from step to step.
-    public var betas = (0.9, 0.95)
+    private static var betas: (Double, Double) { (0.9, 0.95) }
     /// Added to the root of the second moment.
-    public var epsilon = 1e-8
+    private static var epsilon: Double { 1e-8 }
+
     /// The largest norm of all gradients together.
     public var clip = 1.0
     /// Steps that were made.
@@ -44,14 +45,14 @@ public struct AdamW<Element: Real> {
         steps += 1
         // As PyTorch's clip_grad_norm_.
         let scale = min(1, clip / (norm + 1e-6)) / Double(count)
-        let corrections = (1 - power(betas.0, steps), 1 - power(betas.1, steps))
+        let corrections = (1 - power(Self.betas.0, steps), 1 - power(Self.betas.1, steps))
         for (parameter, moments) in zip(parameters, moments) {
             kernels.adamW(
                 parameter.values, gradient: parameter.gradient, moments: moments,
                 AdamWStep(
                     gradientScale: scale, rate: rate * parameter.training.rateScale,
-                    weightDecay: parameter.training.weightDecay, betas: betas, corrections: corrections,
-                    epsilon: epsilon))
+                    weightDecay: parameter.training.weightDecay, betas: Self.betas, corrections: corrections,
+                    epsilon: Self.epsilon))
         }
         return norm
     }

@@ -1,5 +1,6 @@
 import CheckpointConversion
 public import CheckpointFiles
+import RWKVEvaluation
 import RWKVInference
 import RWKVNumerics
 
@@ -148,7 +149,7 @@ extension Distillation where Element == Float {
         let log = try FileSource(path: path + "/" + Self.logName)
         skip(to: done)
         (optimiser.steps, optimiser.skipped) = (updates, skipped)
-        return try log.allBytes()
+        return try log.bytes(0..<log.count)
     }
 }
 
@@ -176,35 +177,12 @@ extension Distillation.Settings {
     }
 }
 
-extension TensorOutput {
-    fileprivate mutating func append(_ matrix: Matrix<Float>) throws(CheckpointError) {
-        try matrix.withNumbers { numbers throws(CheckpointError) in try append(UnsafeRawBufferPointer(numbers)) }
-    }
-}
-
 extension Matrix<Float> {
     fileprivate func read(_ tensor: TensorInfo, of checkpoint: Checkpoint) throws(CheckpointError) {
-        let numbers = try checkpoint.floats(tensor)
-        replaceRows(from: 0, by: Matrix(numbers, columns: columns))
-    }
-}
-
-extension Checkpoint {
-    fileprivate func floats(_ tensor: TensorInfo) throws(CheckpointError) -> [Float] {
         var numbers = [Float](repeating: 0, count: tensor.elementCount)
         var span = numbers.mutableSpan
         var bytes = span.mutableBytes
-        try read(tensor, at: 0, into: &bytes)
-        return numbers
-    }
-}
-
-extension FileSource {
-    fileprivate func allBytes() throws(CheckpointError) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: count)
-        var numbers = bytes.mutableSpan
-        var span = numbers.mutableBytes
-        try read(into: &span, at: 0)
-        return bytes
+        try checkpoint.read(tensor, at: 0, into: &bytes)
+        replaceRows(from: 0, by: Matrix(numbers, columns: columns))
     }
 }

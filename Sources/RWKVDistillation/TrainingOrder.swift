@@ -3,7 +3,7 @@ public import CheckpointFiles
 /// The windows of a file of tokens in the order in which a run sees them: all of them, shuffled, and then all again.
 public struct TrainingOrder: Sendable {
     /// Tokens of a window.
-    public let length: Int
+    private let length: Int
     /// All windows: each sequence is cut into as many as it holds.
     private let windows: [(sequence: Int, start: Int)]
     private let tokens: TokenSequences
@@ -31,9 +31,6 @@ public struct TrainingOrder: Sendable {
         self.length = length
         random = SplitMix64(seed: seed)
     }
-
-    /// How many windows there are.
-    public var count: Int { windows.count }
 
     /// The windows that come next, one behind the other.
     public mutating func next(_ count: Int) -> [Int] {

@@ -1,5 +1,4 @@
 public import CheckpointFiles
-import Glibc
 public import ModelFamilies
 
 /// How a weight is trained.
@@ -85,7 +84,7 @@ public struct TrainingRules: Sendable, Hashable {
                 guard let layer = place.layer else { continue }
                 let speaks =
                     preset?.contains(place, description.layers[layer])
-                    ?? (fnmatch(rule.pattern, checkpoint.tensors[position].name, 0) == 0)
+                    ?? matches(checkpoint.tensors[position].name, glob: rule.pattern)
                 guard speaks else { continue }
                 isUsed = true
                 trained[place] = rule.training
@@ -106,8 +105,7 @@ extension ModelDescription {
     fileprivate func canTrain(_ place: TensorPlace) -> Bool {
         guard let layer = place.layer, let timeMix = architecture.timeMix else { return false }
         guard layers[layer] == .rwkv7 else { return true }
-        let gives = firstValues == .layer0 ? 0 : layers.firstIndex(of: .rwkv7)
-        return !(layer == gives && timeMix.residualRoles.contains(place.role))
+        return !(layer == layerOfFirstValues && timeMix.residualRoles.contains(place.role))
             && place.role != .architectureRecord && place.role != .headSizeRecord
     }
 }

@@ -120,8 +120,8 @@ extension Model {
 }
 
 extension TensorOutput {
-    /// Writes the numbers that come next.
-    fileprivate mutating func append(_ matrix: Matrix<Float>) throws(CheckpointError) {
+    /// Writes a matrix' numbers, which come next.
+    package mutating func append(_ matrix: Matrix<Float>) throws(CheckpointError) {
         try matrix.withNumbers { numbers throws(CheckpointError) in try append(UnsafeRawBufferPointer(numbers)) }
     }
 }

@@ -27,8 +27,8 @@ public struct Model<Element: Real>: Sendable {
     let finalNorm: Norm<Element>
     /// [V, C]; the embedding itself where it is tied.
     public let head: StoredMatrix
-    let memory: TensorMemory
     let reader: WeightReader<Element>
+    private var memory: TensorMemory { reader.memory }
 
     /// What a model remembers of the tokens before: copied, it is saved; put back, restored.
     public struct State: Sendable, Equatable {

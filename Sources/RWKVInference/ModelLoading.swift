@@ -19,7 +19,6 @@ extension Model {
         let reader = try WeightReader<Element>(checkpoint, description, replacing: weights)
         self.checkpoint = checkpoint
         self.description = description
-        memory = reader.memory
         embedding = try reader.matrix(.embedding)
         head = try reader.isHeadTied ? embedding : reader.matrix(.head)
         embeddingNorm =
@@ -256,9 +255,7 @@ struct WeightReader<Element: Real>: Sendable {
     private func residual(
         _ base: TensorRole, _ down: TensorRole, _ up: TensorRole, _ layer: Int
     ) throws(CheckpointError) -> Residual<Element>? {
-        let firstTimeMixing = description.layers.firstIndex(of: .rwkv7)
-        let givesFirst = layer == (description.firstValues == .layer0 ? 0 : firstTimeMixing)
-        if givesFirst, tensor(base, layer) == nil { return nil }
+        if layer == description.layerOfFirstValues, tensor(base, layer) == nil { return nil }
         return Residual(share: try lowRank(base, down, up, .none, layer))
     }
 }

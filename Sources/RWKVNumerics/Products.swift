@@ -10,7 +10,7 @@ extension Kernels {
     /// From so many rows on OpenBLAS is faster than products row by row.
     private static var fewRows: Int { 8 }
 
-    private func usesOpenBLAS(rows: Int) -> Bool { table == .fast && rows > Self.fewRows && OpenBLAS.isAvailable }
+    func usesOpenBLAS(rows: Int) -> Bool { table == .fast && rows > Self.fewRows && OpenBLAS.isAvailable }
 
     /// x W: [rows, inputs] to [rows, outputs].
     @specialized(where Element == Float)

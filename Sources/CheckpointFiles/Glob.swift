@@ -1,6 +1,6 @@
 import Glibc
 
 /// Whether a tensor's name fits a shell pattern.
-func matches(_ name: String, glob: String) -> Bool {
+package func matches(_ name: String, glob: String) -> Bool {
     fnmatch(glob, name, 0) == 0
 }
