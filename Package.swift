@@ -150,7 +150,7 @@ let package = Package(
             name: "RWKVDistillationTests",
             dependencies: [
                 "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
-                "RWKVDistillation", "RWKVInference", "RWKVLayers", "RWKVNumerics", "TestSupport",
+                "RWKVDistillation", "RWKVEvaluation", "RWKVInference", "RWKVLayers", "RWKVNumerics", "TestSupport",
             ],
             swiftSettings: settings),
         .testTarget(

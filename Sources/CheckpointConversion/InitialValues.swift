@@ -90,13 +90,7 @@ private struct NormalGenerator {
     private var numbers: SplitMix64
     private var spare: Double?
 
-    init(seed: Int, name: String) {
-        // Eight bytes of a hash, so that neighbouring seeds and names have nothing in common.
-        let hash = sha256(of: Array("\(seed) \(name)".utf8))
-        numbers = SplitMix64(seed: UInt64(hash.prefix(16), radix: 16) ?? 0)
-    }
-
-    private mutating func uniform() -> Double { Double(numbers.next() >> 11) * 0x1p-52 - 1 }
+    init(seed: Int, name: String) { numbers = SplitMix64(seed: seed, name: name) }
 
     mutating func next() -> Double {
         if let value = spare {
@@ -104,7 +98,7 @@ private struct NormalGenerator {
             return value
         }
         while true {
-            let (x, y) = (uniform(), uniform())
+            let (x, y) = (numbers.uniform(), numbers.uniform())
             let square = x * x + y * y
             guard square > 0, square < 1 else { continue }
             let factor = (-2 * rwkv_log(square) / square).squareRoot()

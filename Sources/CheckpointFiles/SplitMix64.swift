@@ -6,6 +6,14 @@ package struct SplitMix64 {
     /// Numbers that are always the same for a seed.
     package init(seed: UInt64) { counter = seed }
 
+    /// Numbers that have nothing in common with those of neighbouring seeds and names.
+    package init(seed: some BinaryInteger, name: String) {
+        self.init(seed: UInt64(sha256(of: Array("\(seed) \(name)".utf8)).prefix(16), radix: 16) ?? 0)
+    }
+
+    /// The next, from -1 up to 1.
+    package mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-52 - 1 }
+
     /// The next.
     package mutating func next() -> UInt64 {
         counter &+= 0x9E37_79B9_7F4A_7C15

@@ -13,51 +13,42 @@ public struct DistillationReport: Sendable {
     private let trained: (tensors: Int, parameters: Int)
     private let paths: (teacher: String, student: String, output: String)
     private let warnings: [CheckpointWarning]
-    private var steps: (first: Distillation<Float>.Step, last: Distillation<Float>.Step)?
-    private var stepCount = 0
-    private var skipped = 0
-    private var seconds = 0.0
-    private var heldOut: [(step: Int, path: String, figures: HeldOut)] = []
+    /// All that a run depends on, but for its models and its tokens.
+    let settingsText: String
+    let log: DistillationLog
 
-    /// A report on a run that has not begun, or is to go on.
+    /// A report on a run.
+    ///
+    /// - Parameters:
+    ///   - distillation: what it does.
+    ///   - log: what it did.
+    ///   - teacher: where the teacher is.
+    ///   - student: where the student was.
+    ///   - output: where it goes.
+    ///   - warnings: of what was read.
     public init(
-        _ distillation: Distillation<Float>, teacher: String, student: String, output: String,
+        _ distillation: Distillation<Float>, _ log: DistillationLog, teacher: String, student: String, output: String,
         warnings: [CheckpointWarning]
     ) {
         variant = distillation.student.model.description.name
         stage = if case .alignment = distillation.settings.stage { 1 } else { 2 }
         let own = distillation.settings
         settings = (own.steps, own.batch, own.context, own.accumulate)
+        settingsText = own.text
         let parameters = distillation.student.parameters
         trained = (parameters.count, parameters.reduce(0) { $0 + $1.values.count })
         paths = (teacher, student, output)
+        self.log = log
         self.warnings = warnings
     }
 
-    /// Adds a step.
-    ///
-    /// - Parameters:
-    ///   - step: what it was.
-    ///   - seconds: by the clock that it took.
-    public mutating func add(_ step: Distillation<Float>.Step, seconds: Double) {
-        steps = (steps?.first ?? step, step)
-        stepCount += 1
-        skipped += step.gradientNorm.isFinite ? 0 : 1
-        self.seconds += seconds
-    }
-
-    /// Adds a look at held-out tokens.
-    ///
-    /// - Parameters:
-    ///   - figures: what was seen.
-    ///   - step: behind which step.
-    ///   - path: of the tokens.
-    public mutating func add(_ figures: HeldOut, behind step: Int, path: String) {
-        heldOut.append((step, path, figures))
-    }
-
-    private var tokens: Int { stepCount * settings.batch * settings.context * settings.accumulate }
+    private var seconds: Double { log.steps.reduce(0) { $0 + $1.seconds } }
+    private var tokens: Int { log.steps.last?.tokens ?? 0 }
     private var tokensPerSecond: Double? { seconds > 0 ? Double(tokens) / seconds : nil }
+    private var steps: (first: Distillation<Float>.Step, last: Distillation<Float>.Step)? {
+        guard let first = log.steps.first, let last = log.steps.last else { return nil }
+        return (first.figures, last.figures)
+    }
 
     /// Writes the report as one document, described by schemas/distill.schema.json.
     ///
@@ -87,9 +78,9 @@ public struct DistillationReport: Sendable {
         json.key("steps")
         json.value(settings.steps)
         json.key("steps_done")
-        json.value(stepCount)
+        json.value(log.steps.count)
         json.key("steps_skipped")
-        json.value(skipped)
+        json.value(log.skipped)
         json.key("tokens")
         json.value(tokens)
         json.key("seconds")
@@ -125,20 +116,9 @@ public struct DistillationReport: Sendable {
         json.end()
         json.key("held_out")
         json.beginArray()
-        for look in heldOut {
+        for look in log.looks {
             json.beginObject(onOneLine: true)
-            json.key("step")
-            json.value(look.step)
-            json.key("path")
-            json.value(look.path)
-            json.key("tokens")
-            json.value(look.figures.tokenCount)
-            json.key("kl")
-            json.value(look.figures.divergence)
-            json.key("top1")
-            json.value(look.figures.agreement)
-            json.key("recall")
-            json.value(look.figures.recall.accuracy)
+            look.write(to: &json)
             json.end()
         }
         json.end()
@@ -151,45 +131,55 @@ public struct DistillationReport: Sendable {
     ///
     /// - Throws: what the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
-        let size = "\(countText(settings.batch * settings.accumulate)) x \(countText(settings.context)) tokens"
-        output.write(
-            "\(paths.output.printable()): \(variant), stage \(stage), \(countText(settings.steps, "step")) of \(size)\n"
-        )
-        output.write(
-            "trained \(countText(trained.tensors, "tensor")) of \(countText(trained.parameters, "parameter"))")
-        if let tokensPerSecond {
-            output.write(", \(formatted(seconds, "%.1f")) s, \(countText(Int(tokensPerSecond))) tokens/s")
-        }
-        output.write("\n")
-        if skipped > 0 { output.write("\(countText(skipped, "step")) skipped, as gradients were not finite\n") }
-        if let steps {
+        for line in headlines { output.write(line + "\n") }
+        for (titles, rows) in [(Self.lossTitles, lossRows), (Self.lookTitles, lookRows)] where !rows.isEmpty {
             output.write("\n")
-            var table = TextTable([
-                ("", .left), ("first", .right), ("last", .right), ("cosine", .right), ("scale", .right),
-            ])
-            for cell in ["loss", shortText(steps.first.loss), shortText(steps.last.loss), "", ""] { table.append(cell) }
-            for (first, last) in zip(steps.first.layers, steps.last.layers) {
-                for cell in [
-                    "layer \(last.layer)", shortText(first.relativeError), shortText(last.relativeError),
-                    formatted(last.cosine, "%.3f"), formatted(last.scale, "%.3f"),
-                ] { table.append(cell) }
-            }
-            table.write(to: &output)
-        }
-        if !heldOut.isEmpty {
-            output.write("\n")
-            var table = TextTable([
-                ("held out", .left), ("step", .right), ("KL", .right), ("top-1", .right), ("recall", .right),
-            ])
-            for look in heldOut {
-                for cell in [
-                    look.path.printable(), countText(look.step), shortText(look.figures.divergence),
-                    formatted(look.figures.agreement, "%.3f"),
-                    look.figures.recall.accuracy.map { formatted($0, "%.3f") } ?? "-",
-                ] { table.append(cell) }
-            }
+            var table = TextTable(titles.enumerated().map { ($1, $0 == 0 ? .left : .right) })
+            for cell in rows.joined() { table.append(cell) }
             table.write(to: &output)
         }
         try output.finish()
+    }
+
+    /// What was done.
+    var headlines: [String] {
+        let size = "\(countText(settings.batch * settings.accumulate)) x \(countText(settings.context)) tokens"
+        var lines = [
+            "\(paths.output.printable()): \(variant), stage \(stage), \(countText(settings.steps, "step")) of \(size)",
+            "trained \(countText(trained.tensors, "tensor")) of \(countText(trained.parameters, "parameter"))",
+        ]
+        if let tokensPerSecond {
+            lines[1] += ", \(formatted(seconds, "%.1f")) s, \(countText(Int(tokensPerSecond))) tokens/s"
+        }
+        if log.skipped > 0 {
+            lines.append("\(countText(log.skipped, "step")) skipped, as gradients were not finite")
+        }
+        return lines
+    }
+
+    static let lossTitles = ["", "first", "last", "cosine", "scale"]
+    static let lookTitles = ["held out", "step", "KL", "top-1", "recall"]
+
+    /// The loss, and how layers do.
+    var lossRows: [[String]] {
+        guard let steps else { return [] }
+        let layers = zip(steps.first.layers, steps.last.layers).map { first, last in
+            [
+                "layer \(last.layer)", shortText(first.relativeError), shortText(last.relativeError),
+                formatted(last.cosine, "%.3f"), formatted(last.scale, "%.3f"),
+            ]
+        }
+        return [["loss", shortText(steps.first.loss), shortText(steps.last.loss), "", ""]] + layers
+    }
+
+    /// What was seen on held-out tokens.
+    var lookRows: [[String]] {
+        log.looks.map { look in
+            [
+                look.path.printable(), countText(look.step), shortText(look.figures.divergence),
+                formatted(look.figures.agreement, "%.3f"),
+                look.figures.recall.accuracy.map { formatted($0, "%.3f") } ?? "-",
+            ]
+        }
     }
 }

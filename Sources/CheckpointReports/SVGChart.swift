@@ -14,9 +14,12 @@ struct SVGChart {
     let series: [Series]
     /// Whether heights are powers of ten; values that are not above zero stand at the bottom then.
     let isLogarithmic: Bool
+    /// How many numbers of the axis each place stands for.
+    var together = 1
 
     private static let (width, height) = (720.0, 280.0)
     private static let (left, right, top, bottom) = (70.0, 20.0, 36.0, 52.0)
+    private static let widestDots = 64
     private static let colours = ["#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce"]
 
     /// The element.
@@ -41,9 +44,9 @@ struct SVGChart {
                 #"<line x1="\#(text(Self.left))" x2="\#(text(Self.width - Self.right))" y1="\#(height)" y2="\#(height)" stroke="lightgray"/><text x="\#(text(Self.left - 8))" y="\#(text(y(tick) + 4))" text-anchor="end" fill="dimgray">\#(label(tick))</text>"#
             )
         }
-        for place in stride(from: 0, to: count, by: max(1, (count + 15) / 16)) {
+        for place in stride(from: 0, to: count, by: placesBetweenLabels(count)) {
             parts.append(
-                #"<text x="\#(text(x(place)))" y="\#(text(Self.height - Self.bottom + 18))" text-anchor="middle" fill="dimgray">\#(place)</text>"#
+                #"<text x="\#(text(x(place)))" y="\#(text(Self.height - Self.bottom + 18))" text-anchor="middle" fill="dimgray">\#(place * together)</text>"#
             )
         }
         parts.append(
@@ -56,10 +59,11 @@ struct SVGChart {
             }
             let path = points.map { "\(text($0.0)),\(text($0.1))" }.joined(separator: " ")
             parts.append(#"<polyline points="\#(path)" fill="none" stroke="\#(colour)" stroke-width="2"/>"#)
-            for point in points {
+            // Single places show where there are few.
+            for point in points where points.count <= Self.widestDots {
                 parts.append(#"<circle cx="\#(text(point.0))" cy="\#(text(point.1))" r="3" fill="\#(colour)"/>"#)
             }
-            let place = Self.width - Self.right - Double(series.count - number) * 150
+            let place = Self.width - Self.right - Double(series.count - number) * min(150, 620 / Double(series.count))
             parts.append(
                 #"<rect x="\#(text(place))" y="11" width="12" height="12" fill="\#(colour)"/><text x="\#(text(place + 18))" y="21" fill="black">\#(line.name.escapedXML)</text>"#
             )
@@ -89,6 +93,15 @@ struct SVGChart {
 
     private func label(_ tick: Double) -> String {
         isLogarithmic ? "1e\(Int(tick.rounded()))" : valueText(tick)
+    }
+
+    /// At most sixteen labels, at places that are round numbers.
+    private func placesBetweenLabels(_ count: Int) -> Int {
+        var unit = 1
+        while true {
+            for step in [unit, 2 * unit, 5 * unit] where step * 16 >= count { return step }
+            unit *= 10
+        }
     }
 
     private func text(_ number: Double) -> String { "\((number * 10).rounded() / 10)" }

@@ -67,6 +67,16 @@ public struct Adapter: Sendable, Hashable {
         return nil
     }
 
+    /// The name of a part: peft's, and of bones RWKVInside's.
+    public static func name(of part: Part, module: some StringProtocol) -> String {
+        switch part {
+        case .down: "base_model.model.\(module).lora_A.weight"
+        case .up: "base_model.model.\(module).lora_B.weight"
+        case .magnitude: "base_model.model.\(module).lora_magnitude_vector"
+        case .bone: "\(module).bone"
+        }
+    }
+
     static func isPart(_ pattern: NamePattern) -> Bool { split(pattern.text) != nil }
 
     /// Finds an adapter among a checkpoint's tensors, and what its adapter_config.json says of it; nil where there is none.

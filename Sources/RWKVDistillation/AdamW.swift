@@ -11,8 +11,6 @@ public struct AdamW<Element: Real> {
     public var clip = 1.0
     /// Steps that were made.
     public internal(set) var steps = 0
-    /// Steps that were not made, as the gradients' norm was not finite.
-    public internal(set) var skipped = 0
     /// Of gradients and of their squares, a pair for each weight.
     let moments: [(first: Matrix<Element>, second: Matrix<Element>)]
 
@@ -24,7 +22,7 @@ public struct AdamW<Element: Real> {
         }
     }
 
-    /// Makes a step, and gradients zero.
+    /// Makes a step, unless gradients are not finite, and gradients zero.
     ///
     /// - Parameters:
     ///   - parameters: those it was made for.
@@ -38,10 +36,7 @@ public struct AdamW<Element: Real> {
         defer { for parameter in parameters { parameter.gradient.clear() } }
         let squares = parameters.reduce(0) { $0 + kernels.sumOfSquares($1.gradient) }
         let norm = squares.squareRoot() / Double(count)
-        guard norm.isFinite else {
-            skipped += 1
-            return norm
-        }
+        guard norm.isFinite else { return norm }
         steps += 1
         // As PyTorch's clip_grad_norm_.
         let scale = min(1, clip / (norm + 1e-6)) / Double(count)

@@ -28,6 +28,8 @@ public struct Distillation<Element: Real> {
         public var seed: UInt64 = 1
         /// What is trained; nil for what the stage is about.
         public var rules: TrainingRules?
+        /// What is trained in the place of projections; nil for themselves.
+        public var adapters: TrainedAdapters?
 
         /// Tokens of a step.
         public var tokens: Int { batch * context * accumulate }
@@ -105,7 +107,7 @@ public struct Distillation<Element: Real> {
         // The same bytes mean another matrix where a layout has it transposed.
         let isAlike = teacher.description.layout?.name == description.layout?.name
         student = try TrainedModel(
-            checkpoint, description, training: trained, sharing: isAlike ? teacher : nil)
+            checkpoint, description, training: trained, by: settings.adapters, sharing: isAlike ? teacher : nil)
         optimiser = AdamW(of: student.parameters)
         optimiser.clip = settings.clip
     }
@@ -134,6 +136,7 @@ public struct Distillation<Element: Real> {
                 loss += try divergence(student, teacher, tokens, sequences: settings.batch, kernels)
             }
         }
+        student.adaptersBackward(kernels)
         let rate = settings.learningRate.rate(at: step, of: settings.steps)
         let norm = optimiser.step(student.parameters, averaging: settings.accumulate, rate: rate, kernels)
         failures = norm.isFinite ? 0 : failures + 1
@@ -143,15 +146,16 @@ public struct Distillation<Element: Real> {
                 "the loss of \(Self.patience) steps in succession was not finite",
                 advice: "a lower learning rate may help")
         }
-        try student.update()
+        try student.update(kernels)
         step += 1
         return Step(
             number: step, loss: loss / Double(settings.accumulate), layers: Self.means(layers), rate: rate,
             gradientNorm: norm)
     }
 
-    /// Passes over steps that were done before.
-    mutating func skip(to done: Int) {
+    /// Passes over steps that were done before, and takes in what became of the weights.
+    mutating func skip(to done: Int, _ kernels: Kernels<Element>) throws(CheckpointError) {
+        try student.update(kernels)
         _ = order.next((done - step) * settings.batch * settings.accumulate)
         step = done
     }

@@ -1,8 +1,9 @@
 import CheckpointConversion
 public import CheckpointFiles
+import ModelFamilies
 import RWKVEvaluation
 import RWKVInference
-import RWKVNumerics
+public import RWKVNumerics
 
 // A run as a model directory: the student, what it needs to go on, and its log. What was trained is F32, as it was trained.
 extension Distillation where Element == Float {
@@ -11,7 +12,7 @@ extension Distillation where Element == Float {
     private static var logName: String { "log.jsonl" }
     private static var settingsKey: String { "settings" }
 
-    private static func momentName(_ number: Int, _ tensor: TensorInfo) -> String { "moment\(number).\(tensor.name)" }
+    private static func momentName(_ number: Int, _ name: String) -> String { "moment\(number).\(name)" }
 
     /// Writes the student, and where steps are left to do what they need.
     ///
@@ -19,17 +20,22 @@ extension Distillation where Element == Float {
     ///
     /// - Parameters:
     ///   - path: of a directory.
-    ///   - log: of all steps so far, a line of JSON each.
+    ///   - log: of all steps so far.
+    ///   - pages: what else is said about the run, for people.
     ///   - replaces: whether what an earlier run wrote there may be replaced.
     /// - Throws: ``CheckpointError``: `cannotCreate`, or `inputOutput` where reading or writing fails or the disk is too small.
-    public func save(to path: String, log: [UInt8], replaces: Bool) throws(CheckpointError) {
+    public func save(
+        to path: String, log: DistillationLog, pages: [DistillationPage: String] = [:], replaces: Bool
+    ) throws(CheckpointError) {
         let directory = try UnfinishedDirectory(path: path, isReplaceable: replaces ? { Self.isOwn($0) } : nil)
         try writeModel(into: directory)
+        if let adapters = settings.adapters { try write(adapters, into: directory) }
         if !isDone { try writeState(into: directory) }
         for file in student.model.checkpoint.files(beside: Self.companions) {
             try directory.copy(FileSource(path: file), to: Conversion.name(of: file))
         }
-        try directory.write(log, to: Self.logName)
+        for (page, text) in pages { try directory.write(Array(text.utf8), to: page.rawValue) }
+        try directory.write(log.bytes, to: Self.logName)
         try directory.commit()
     }
 
@@ -47,12 +53,15 @@ extension Distillation where Element == Float {
 
     /// Whether a directory with these files is one that a run wrote, and nobody added to.
     private static func isOwn(_ names: [String]) -> Bool {
-        names.contains(logName) && Set(companions + [modelName, stateName, logName]).isSuperset(of: names)
+        let pages = DistillationPage.allCases.map(\.rawValue)
+        let own = companions + [modelName, stateName, logName] + TrainedAdapters.files + pages
+        return names.contains(logName) && Set(own).isSuperset(of: names)
     }
 
     private func writeModel(into directory: borrowing UnfinishedDirectory) throws(CheckpointError) {
         let source = student.model.checkpoint
-        let trained = Dictionary(uniqueKeysWithValues: student.parameters.map { ($0.tensor.name, $0.values) })
+        let own = student.parameters.filter { !$0.isOfAdapter }
+        let trained = Dictionary(uniqueKeysWithValues: own.map { ($0.name, $0.values) })
         var tensors: [OutputTensor] = []
         for tensor in source.tensors {
             tensors.append(try output(tensor.name, trained[tensor.name] == nil ? tensor.dtype : .f32, tensor.shape))
@@ -78,24 +87,42 @@ extension Distillation where Element == Float {
         try writer.finish()
     }
 
+    private func write(
+        _ adapters: TrainedAdapters, into directory: borrowing UnfinishedDirectory
+    ) throws(CheckpointError) {
+        try write(
+            student.parameters.filter(\.isOfAdapter).map { ($0.name, $0.shape, $0.values) },
+            to: TrainedAdapters.fileName, metadata: ["format": "pt"], into: directory)
+        if let configuration = adapters.configuration(of: student.parameters) {
+            try directory.write(configuration, to: TrainedAdapters.configurationName)
+        }
+    }
+
     private func writeState(into directory: borrowing UnfinishedDirectory) throws(CheckpointError) {
         let moments = zip(student.parameters, optimiser.moments).flatMap { parameter, moments in
-            [(1, parameter.tensor, moments.first), (2, parameter.tensor, moments.second)]
+            [
+                (Self.momentName(1, parameter.name), parameter.shape, moments.first),
+                (Self.momentName(2, parameter.name), parameter.shape, moments.second),
+            ]
         }
-        var tensors: [OutputTensor] = []
-        for (number, tensor, _) in moments {
-            tensors.append(try output(Self.momentName(number, tensor), .f32, tensor.shape))
-        }
-        let outline = try CheckpointOutline(
-            tensors, container: .safetensors, name: Self.stateName,
+        try write(
+            moments, to: Self.stateName,
             metadata: [
                 Self.settingsKey: settings.text, "step": "\(step)", "updates": "\(optimiser.steps)",
-                "skipped": "\(optimiser.skipped)",
-            ])
+            ], into: directory)
+    }
+
+    private func write(
+        _ matrices: [(name: String, shape: [Int], values: Matrix<Float>)], to name: String,
+        metadata: [String: String], into directory: borrowing UnfinishedDirectory
+    ) throws(CheckpointError) {
+        var tensors: [OutputTensor] = []
+        for matrix in matrices { tensors.append(try output(matrix.name, .f32, matrix.shape)) }
+        let outline = try CheckpointOutline(tensors, container: .safetensors, name: name, metadata: metadata)
         let writer = try CheckpointWriter(outline, into: directory)
-        for (number, moment) in moments.enumerated() {
+        for (number, matrix) in matrices.enumerated() {
             var output = try writer.begin(number)
-            try output.append(moment.2)
+            try output.append(matrix.values)
             _ = output.finish()
         }
         try writer.finish()
@@ -113,11 +140,14 @@ extension Distillation where Element == Float {
 
     /// Goes on with a run that was saved, whose student this one was begun with.
     ///
-    /// - Parameter path: of the directory.
+    /// - Parameters:
+    ///   - path: of the directory.
+    ///   - kernels: what it is computed with.
     /// - Returns: its log so far.
     /// - Throws: ``CheckpointError``: `notFound` or `inputOutput`, `malformed` where it is not what such a run saves, or `unsupported`
     ///   where its settings were others.
-    public mutating func resume(from path: String) throws(CheckpointError) -> [UInt8] {
+    public mutating func resume(from path: String, _ kernels: Kernels<Float>) throws(CheckpointError) -> DistillationLog
+    {
         let state: Checkpoint
         do throws(CheckpointError) {
             state = try Checkpoint.open(path + "/" + Self.stateName)
@@ -132,30 +162,37 @@ extension Distillation where Element == Float {
         }
         guard let done = metadata["step"].flatMap({ Int($0) }), 0..<settings.steps ~= done,
             let updates = metadata["updates"].flatMap({ Int($0) }), 0...done ~= updates,
-            let skipped = metadata["skipped"].flatMap({ Int($0) }), state.tensors.count == 2 * student.parameters.count
+            state.tensors.count == 2 * student.parameters.count
         else { throw CheckpointError(.malformed, path: state.path, "it is not the state of such a run") }
+        let adapter = try settings.adapters.map { _ throws(CheckpointError) in
+            try Checkpoint.open(path + "/" + TrainedAdapters.fileName)
+        }
         for (parameter, moments) in zip(student.parameters, optimiser.moments) {
             for (number, moment) in [(1, moments.first), (2, moments.second)] {
-                let name = Self.momentName(number, parameter.tensor)
-                guard let tensor = state.tensor(named: name), tensor.dtype == .f32,
-                    tensor.shape == parameter.tensor.shape
-                else {
-                    throw CheckpointError(
-                        .malformed, path: state.path, "it is not the state of such a run", tensor: name)
-                }
-                try moment.read(tensor, of: state)
+                try moment.read(Self.momentName(number, parameter.name), parameter.shape, of: state)
+            }
+            if parameter.isOfAdapter, let adapter {
+                try parameter.values.read(parameter.name, parameter.shape, of: adapter)
             }
         }
-        let log = try FileSource(path: path + "/" + Self.logName)
-        skip(to: done)
-        (optimiser.steps, optimiser.skipped) = (updates, skipped)
-        return try log.bytes(0..<log.count)
+        let log = try DistillationLog(contentsOf: path + "/" + Self.logName)
+        try skip(to: done, kernels)
+        optimiser.steps = updates
+        return log
     }
+}
+
+/// What is said about a run beside its log.
+public enum DistillationPage: String, Sendable, CaseIterable {
+    /// The loss, and what was seen on held-out tokens, over steps.
+    case curve = "curve.svg"
+    /// All figures, on a page that needs no other file.
+    case report = "report.html"
 }
 
 extension Distillation.Settings {
     /// All that a run depends on, but for its models and its tokens.
-    var text: String {
+    package var text: String {
         let rate = learningRate
         let what =
             switch stage {
@@ -167,18 +204,23 @@ extension Distillation.Settings {
                     + "\(divergence.crossEntropyWeight), first values "
                     + (divergence.passesFirstValues ? "joined" : "detached")
             }
+        let adapters = adapters.map { ", adapters \($0.kind.rawValue):\($0.rank)" } ?? ""
         let rules = (rules ?? stage.rules).rules.map { rule in
             rule.training.map { "\(rule.pattern)=\($0.rateScale)/\($0.weightDecay)" } ?? "-\(rule.pattern)"
         }
         return
             "\(what), steps \(steps), batch \(batch), context \(context), accumulate \(accumulate), rate \(rate.initial) to "
             + "\(rate.final) by \(rate.schedule.rawValue), warm-up \(rate.warmUp), clip \(clip), seed \(seed), trains "
-            + rules.joined(separator: ",")
+            + rules.joined(separator: ",") + adapters
     }
 }
 
 extension Matrix<Float> {
-    fileprivate func read(_ tensor: TensorInfo, of checkpoint: Checkpoint) throws(CheckpointError) {
+    fileprivate func read(_ name: String, _ shape: [Int], of checkpoint: Checkpoint) throws(CheckpointError) {
+        guard let tensor = checkpoint.tensor(named: name), tensor.dtype == .f32, tensor.shape == shape else {
+            throw CheckpointError(
+                .malformed, path: checkpoint.path, "it is not the state of such a run", tensor: name)
+        }
         var numbers = [Float](repeating: 0, count: tensor.elementCount)
         var span = numbers.mutableSpan
         var bytes = span.mutableBytes

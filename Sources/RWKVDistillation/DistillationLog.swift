@@ -1,59 +1,75 @@
-import CheckpointJSON
+public import CheckpointFiles
+package import CheckpointJSON
 public import RWKVNumerics
 
-/// A run's log: a line of JSON for each step, and for each look at held-out tokens.
-public struct DistillationLog: Sendable {
-    /// All lines.
-    public private(set) var bytes: [UInt8]
+/// What happened in a run; as a file a line of JSON for each step, and for each look at held-out tokens (schemas/distill-log.schema.json).
+public struct DistillationLog: Sendable, Hashable {
+    /// A step.
+    public struct Step: Sendable, Hashable {
+        /// What it was.
+        public let figures: Distillation<Float>.Step
+        /// Tokens up to and with it.
+        public let tokens: Int
+        /// By the clock that it took.
+        public let seconds: Double
+    }
 
-    /// A log that goes on from lines that are there.
-    public init(_ bytes: [UInt8] = []) { self.bytes = bytes }
+    /// A look at held-out tokens.
+    public struct Look: Sendable, Hashable {
+        /// Behind which step.
+        public let step: Int
+        /// Of the tokens.
+        public let path: String
+        /// What was seen.
+        public let figures: HeldOut
+    }
+
+    /// In their order.
+    public private(set) var steps: [Step] = []
+    /// In their order.
+    public private(set) var looks: [Look] = []
+    /// All of it as a file.
+    public private(set) var bytes: [UInt8] = []
+
+    /// Steps at which no weight changed, as gradients were not finite.
+    public var skipped: Int { steps.count { !$0.figures.gradientNorm.isFinite } }
+
+    /// A log that nothing was written to.
+    public init() {}
+
+    /// Reads a log that was saved, to go on with it.
+    ///
+    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` where a line is none of a log.
+    public init(contentsOf path: String) throws(CheckpointError) {
+        let file = try FileSource(path: path)
+        bytes = try file.bytes(0..<file.count)
+        var start = 0
+        while let end = bytes[start...].firstIndex(of: UInt8(ascii: "\n")) {
+            var line: JSONValue?
+            do throws(MalformedInput) { line = try JSONValue(document: Array(bytes[start..<end])) } catch {}
+            if let step = line.flatMap(Step.init) {
+                steps.append(step)
+            } else if let look = line.flatMap(Look.init) {
+                looks.append(look)
+            } else {
+                throw CheckpointError(.malformed, path: path, "a line is none of a run's log", offset: start)
+            }
+            start = end + 1
+        }
+    }
 
     /// Adds a step.
     ///
     /// - Parameters:
     ///   - step: what it was.
-    ///   - distillation: whose.
+    ///   - tokens: that each step has.
     ///   - seconds: by the clock that it took.
     /// - Throws: nothing that can happen to memory.
-    public mutating func add(
-        _ step: Distillation<Float>.Step, of distillation: Distillation<Float>, seconds: Double
-    ) throws {
-        try add { json in
-            json.key("step")
-            json.value(step.number)
-            json.key("loss")
-            json.value(step.loss)
-            json.key("learning_rate")
-            json.value(step.rate)
-            json.key("gradient_norm")
-            json.value(step.gradientNorm)
-            json.key("tokens")
-            json.value(step.number * distillation.settings.tokens)
-            json.key("seconds")
-            json.value(seconds)
-            json.key("skipped")
-            json.value(distillation.optimiser.skipped)
-            json.key("layers")
-            json.beginArray()
-            for layer in step.layers {
-                json.beginObject()
-                json.key("index")
-                json.value(layer.layer)
-                json.key("loss")
-                json.value(layer.loss)
-                json.key("mean_squared_error")
-                json.value(layer.meanSquaredError)
-                json.key("relative_error")
-                json.value(layer.relativeError)
-                json.key("cosine")
-                json.value(layer.cosine)
-                json.key("scale")
-                json.value(layer.scale)
-                json.end()
-            }
-            json.end()
-        }
+    public mutating func add(_ step: Distillation<Float>.Step, tokens: Int, seconds: Double) throws {
+        let entry = Step(figures: step, tokens: step.number * tokens, seconds: seconds)
+        steps.append(entry)
+        let skipped = skipped
+        try add { entry.write(to: &$0, skipped: skipped) }
     }
 
     /// Adds a look at held-out tokens.
@@ -64,29 +80,9 @@ public struct DistillationLog: Sendable {
     ///   - path: of the tokens.
     /// - Throws: nothing that can happen to memory.
     public mutating func add(_ heldOut: HeldOut, behind step: Int, path: String) throws {
-        try add { json in
-            json.key("step")
-            json.value(step)
-            json.key("held_out")
-            json.value(path)
-            json.key("tokens")
-            json.value(heldOut.tokenCount)
-            json.key("kl")
-            json.value(heldOut.divergence)
-            json.key("top1")
-            json.value(heldOut.agreement)
-            json.key("recall")
-            json.beginObject()
-            json.key("queries")
-            json.value(heldOut.recall.count)
-            json.key("teacher")
-            json.value(heldOut.recall.teacher)
-            json.key("student")
-            json.value(heldOut.recall.student)
-            json.key("accuracy")
-            json.value(heldOut.recall.accuracy)
-            json.end()
-        }
+        let look = Look(step: step, path: path, figures: heldOut)
+        looks.append(look)
+        try add { look.write(to: &$0) }
     }
 
     private mutating func add(_ members: (inout JSONWriter) -> Void) throws {
@@ -98,4 +94,107 @@ public struct DistillationLog: Sendable {
             try json.finish()
         }
     }
+}
+
+extension DistillationLog.Step {
+    fileprivate func write(to json: inout JSONWriter, skipped: Int) {
+        json.key("step")
+        json.value(figures.number)
+        json.key("loss")
+        json.value(figures.loss)
+        json.key("learning_rate")
+        json.value(figures.rate)
+        json.key("gradient_norm")
+        json.value(figures.gradientNorm)
+        json.key("tokens")
+        json.value(tokens)
+        json.key("seconds")
+        json.value(seconds)
+        json.key("skipped")
+        json.value(skipped)
+        json.key("layers")
+        json.beginArray()
+        for layer in figures.layers {
+            json.beginObject()
+            json.key("index")
+            json.value(layer.layer)
+            json.key("loss")
+            json.value(layer.loss)
+            json.key("mean_squared_error")
+            json.value(layer.meanSquaredError)
+            json.key("relative_error")
+            json.value(layer.relativeError)
+            json.key("cosine")
+            json.value(layer.cosine)
+            json.key("scale")
+            json.value(layer.scale)
+            json.end()
+        }
+        json.end()
+    }
+
+    fileprivate init?(_ line: JSONValue) {
+        guard let number = line["step"]?.integer, let loss = line["loss"]?.figure,
+            let rate = line["learning_rate"]?.figure, let norm = line["gradient_norm"]?.figure,
+            let tokens = line["tokens"]?.integer, let seconds = line["seconds"]?.double,
+            let members = line["layers"]?.array
+        else { return nil }
+        let layers = members.compactMap { layer -> Alignment.LayerFigures? in
+            guard let index = layer["index"]?.integer, let loss = layer["loss"]?.figure,
+                let squares = layer["mean_squared_error"]?.figure, let error = layer["relative_error"]?.figure,
+                let cosine = layer["cosine"]?.figure, let scale = layer["scale"]?.figure
+            else { return nil }
+            return .init(
+                layer: index, loss: loss, meanSquaredError: squares, relativeError: error, cosine: cosine, scale: scale)
+        }
+        guard layers.count == members.count else { return nil }
+        figures = .init(number: number, loss: loss, layers: layers, rate: rate, gradientNorm: norm)
+        (self.tokens, self.seconds) = (tokens, seconds)
+    }
+}
+
+extension DistillationLog.Look {
+    /// Writes the members of an object.
+    package func write(to json: inout JSONWriter) {
+        json.key("step")
+        json.value(step)
+        json.key("path")
+        json.value(path)
+        json.key("tokens")
+        json.value(figures.tokenCount)
+        json.key("kl")
+        json.value(figures.divergence)
+        json.key("top1")
+        json.value(figures.agreement)
+        json.key("recall")
+        json.beginObject()
+        json.key("queries")
+        json.value(figures.recall.count)
+        json.key("teacher")
+        json.value(figures.recall.teacher)
+        json.key("student")
+        json.value(figures.recall.student)
+        json.key("both")
+        json.value(figures.recall.both)
+        json.key("accuracy")
+        json.value(figures.recall.accuracy)
+        json.end()
+    }
+
+    fileprivate init?(_ line: JSONValue) {
+        guard let step = line["step"]?.integer, let path = line["path"]?.string, let tokens = line["tokens"]?.integer,
+            let divergence = line["kl"]?.figure, let agreement = line["top1"]?.figure, let recall = line["recall"],
+            let queries = recall["queries"]?.integer, let teacher = recall["teacher"]?.integer,
+            let student = recall["student"]?.integer, let both = recall["both"]?.integer
+        else { return nil }
+        figures = HeldOut(
+            tokenCount: tokens, divergence: divergence, agreement: agreement,
+            recall: .init(count: queries, teacher: teacher, student: student, both: both))
+        (self.step, self.path) = (step, path)
+    }
+}
+
+extension JSONValue {
+    /// A number; what is not finite is written as null.
+    fileprivate var figure: Double? { self == .null ? .nan : double }
 }

@@ -28,7 +28,9 @@ public struct HeldOut: Sendable, Hashable {
         /// The share that the student recalls of what the teacher does; nil where that is nothing.
         public var accuracy: Double? { teacher == 0 ? nil : Double(both) / Double(teacher) }
     }
+}
 
+extension HeldOut {
     /// Runs both on sequences, from the start of each.
     ///
     /// - Parameters:
@@ -69,11 +71,11 @@ public struct HeldOut: Sendable, Hashable {
                 }
             }
         }
-        tokenCount = tokens.count
-        divergence = comparison.agreement?.kl.mean ?? 0
-        agreement = Double(agreements) / Double(max(1, tokens.count))
-        recall = Recall(
-            count: recalled.count, teacher: recalled.teacher, student: recalled.student, both: recalled.both)
+        self.init(
+            tokenCount: tokens.count, divergence: comparison.agreement?.kl.mean ?? 0,
+            agreement: Double(agreements) / Double(max(1, tokens.count)),
+            recall: Recall(
+                count: recalled.count, teacher: recalled.teacher, student: recalled.student, both: recalled.both))
     }
 
     /// The places of tokens that came before, and are followed by what followed the last time.

@@ -10,12 +10,16 @@ public import RWKVNumerics
 ///     let run = try student.run(tokens, sequences: 8, kernels)
 ///     student.backward(run, gradient, kernels)
 public struct TrainedModel<Element: Real> {
-    /// A weight that changes, in the order of its checkpoint.
+    /// A weight that changes, or a part of what changes one, in the order of the checkpoint.
     public struct Parameter {
-        /// What it is for.
+        /// The weight.
         public let place: TensorPlace
-        /// Its tensor in the checkpoint.
-        public let tensor: TensorInfo
+        /// The name of its tensor: in the checkpoint, or in an adapter.
+        public let name: String
+        /// The tensor's sizes.
+        public let shape: [Int]
+        /// Whether it is an adapter's.
+        public let isOfAdapter: Bool
         /// As the tensor stands: [rows, columns], or a row.
         public let values: Matrix<Element>
         /// What gradients are added to.
@@ -29,6 +33,16 @@ public struct TrainedModel<Element: Real> {
     /// What changes.
     public let parameters: [Parameter]
     private let gradients: [WeightGradients<Element>]
+    private let adapted: [AdaptedWeight]
+
+    /// A weight that an adapter changes.
+    private struct AdaptedWeight {
+        let adapter: WeightAdapter<Element>
+        /// W', which the model runs with.
+        let values: Matrix<Element>
+        /// Of W'.
+        let gradient: Matrix<Element>
+    }
 
     /// What a run leaves for gradients.
     public struct Run {
@@ -44,15 +58,17 @@ public struct TrainedModel<Element: Real> {
     ///   - checkpoint: of a student.
     ///   - description: what it was found to be.
     ///   - trained: the weights of layers that change.
+    ///   - adapters: what is trained in the place of projections; nil for themselves.
     ///   - teacher: whose matrices are taken where the student's are the same and do not change, so that memory holds them once.
-    /// - Throws: ``CheckpointError``, as models do.
+    /// - Throws: ``CheckpointError``: `unsupported` where adapters do not go with the weights; as models do.
     public init(
         _ checkpoint: Checkpoint, _ description: ModelDescription, training trained: [TensorPlace: Training],
-        sharing teacher: Model<Element>? = nil
+        by adapters: TrainedAdapters? = nil, sharing teacher: Model<Element>? = nil
     ) throws(CheckpointError) {
         let frozen = try Model<Element>(checkpoint, description)
         let places = description.positions.sorted { $0.value < $1.value }.map(\.key)
         var parameters: [Parameter] = []
+        var adapted: [AdaptedWeight] = []
         var weights: [TensorPlace: StoredMatrix] = [:]
         var gradients = description.layers.map { _ in WeightGradients<Element>() }
         for place in places {
@@ -65,20 +81,53 @@ public struct TrainedModel<Element: Real> {
             let columns = tensor.shape.count == 2 ? tensor.shape[1] : tensor.elementCount
             let values: Matrix<Element> = Matrix(try frozen.numbers(of: place), columns: columns)
             let gradient = Matrix<Element>(zeros: values.rows, columns: columns)
-            weights[place] = frozen.stored(values, place)
             gradients[layer][place.role] = gradient
-            parameters.append(
-                Parameter(place: place, tensor: tensor, values: values, gradient: gradient, training: training))
+            guard let adapters, TrainedAdapters.roles.contains(place.role) else {
+                weights[place] = frozen.stored(values, place)
+                parameters.append(
+                    Parameter(
+                        place: place, name: tensor.name, shape: tensor.shape, isOfAdapter: false, values: values,
+                        gradient: gradient, training: training))
+                continue
+            }
+            let weight = values.copy()
+            weights[place] = frozen.stored(weight, place)
+            let adapter = try adapters.adapter(of: values, tensor, in: checkpoint)
+            adapted.append(AdaptedWeight(adapter: adapter, values: weight, gradient: gradient))
+            for factor in adapter.factors {
+                parameters.append(
+                    Parameter(
+                        place: place, name: TrainedAdapters.name(of: factor.part, tensor),
+                        shape: adapters.shape(of: factor), isOfAdapter: true, values: factor.values,
+                        gradient: factor.gradient, training: training))
+            }
+        }
+        if adapters != nil, adapted.isEmpty {
+            throw CheckpointError(
+                .unsupported, path: checkpoint.path, "no projection is trained that an adapter could change")
         }
         self.parameters = parameters
+        self.adapted = adapted
         self.gradients = gradients
         model = try Model(checkpoint, description, replacing: weights)
     }
 
     /// Takes in what became of the weights.
     ///
+    /// - Parameter kernels: what it is computed with.
     /// - Throws: ``CheckpointError``, as models do.
-    public mutating func update() throws(CheckpointError) { try model.reread() }
+    public mutating func update(_ kernels: Kernels<Element>) throws(CheckpointError) {
+        for weight in adapted { weight.values.replaceRows(from: 0, by: weight.adapter.merged(kernels)) }
+        try model.reread()
+    }
+
+    /// Passes the gradients of weights on to what changes them, once they are all there.
+    public func adaptersBackward(_ kernels: Kernels<Element>) {
+        for weight in adapted {
+            weight.adapter.backward(weight.gradient, kernels)
+            weight.gradient.clear()
+        }
+    }
 
     /// Runs whole sequences.
     ///

@@ -98,6 +98,25 @@ public final class Matrix<Element: Real> {
         part.elements.update(from: elements + range.lowerBound * columns, count: part.count)
         return part
     }
+
+    /// Puts another matrix' columns in the place of some of its own.
+    public func replaceColumns(from start: Int, by other: Matrix) {
+        precondition(other.rows == rows && start >= 0 && start + other.columns <= columns)
+        for row in 0..<rows {
+            (elements + row * columns + start).update(from: other.elements + row * other.columns, count: other.columns)
+        }
+    }
+
+    /// Some of its columns as a matrix of their own.
+    public func columns(_ range: Range<Int>) -> Matrix {
+        precondition(range.lowerBound >= 0 && range.upperBound <= columns)
+        let part = Matrix(rows: rows, columns: range.count)
+        for row in 0..<rows {
+            (part.elements + row * part.columns)
+                .update(from: elements + row * columns + range.lowerBound, count: part.columns)
+        }
+        return part
+    }
 }
 
 /// Bytes that processors read together.

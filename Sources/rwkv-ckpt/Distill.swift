@@ -16,8 +16,8 @@ struct Distill: ReportingCommand {
             """,
         discussion: """
             Stage 1: each time mixing learns to give what its teacher's attention gives for the same input. Stage 2: the student's \
-            logits learn to be its teacher's. The output is a model directory with a log, a line of JSON for each step; what was \
-            trained is F32.
+            logits learn to be its teacher's. The output is a model directory with log.jsonl, a line of JSON for each step, curve.svg \
+            and report.html; what was trained is F32. An adapter is in its directory adapter, which convert merges.
 
             Stopped by a signal, a run saves what it has; with --resume and the same options it goes on, and ends with the same bytes.
 
@@ -109,11 +109,17 @@ struct Distill: ReportingCommand {
 
     @Option(
         help: ArgumentHelp(
+            "What is trained in the place of the projections of mixers, to be merged by convert.",
+            valueName: "lora:R|dora:R|bone:R"))
+    var trainAdapter: TrainedAdapters?
+
+    @Option(
+        help: ArgumentHelp(
             "Tokens that are held out: looked at before and after; any number of files.", valueName: "FILE"),
         completion: .file())
     var evalTokens: [String] = []
 
-    @Option(help: ArgumentHelp("Save each so many steps.", valueName: "N"))
+    @Option(help: ArgumentHelp("Save, and look at what is held out, each so many steps.", valueName: "N"))
     var checkpointEvery: Int?
 
     @Flag(help: "Go on with what -o holds of a run with the same options.")
@@ -164,6 +170,8 @@ struct Distill: ReportingCommand {
         (settings.batch, settings.accumulate, settings.clip, settings.seed) = (batch, accumulate, clip, seed)
         settings.context = context ?? min(512, tokens.sequences.map(\.count).max() ?? 1)
         settings.rules = train?.rules
+        settings.adapters = trainAdapter
+        settings.adapters?.seed = seed
         return settings
     }
 
@@ -180,32 +188,33 @@ struct Distill: ReportingCommand {
         for tokens in heldOut { try tokens.check(vocabulary: teacher.vocabulary) }
         var distillation = try Distillation(teacher, checkpoint, description, tokens, settings(tokens))
         if !resume { try distillation.checkPlace(output, replaces: force) }
-        var log = DistillationLog(resume ? try distillation.resume(from: output) : [])
-        var report = DistillationReport(
-            distillation, teacher: self.teacher, student: student, output: output, warnings: warnings)
+        var log = DistillationLog()
+        func report() -> DistillationReport {
+            DistillationReport(
+                distillation, log, teacher: self.teacher, student: student, output: output, warnings: warnings)
+        }
         let bar = ProgressBar { countText($0) + " tokens" }
         let progress = WorkProgress()
         try interruptible(progress) {
             defer { bar.clear() }
             let kernels = try run.loaded()
+            if resume { log = try distillation.resume(from: output, kernels) }
             func look() throws {
                 for tokens in heldOut {
                     let seen = try HeldOut(teacher, distillation.student.model, tokens, kernels, progress: progress)
                     try log.add(seen, behind: distillation.step, path: tokens.path)
-                    report.add(seen, behind: distillation.step, path: tokens.path)
                 }
             }
             func save() throws(CheckpointError) {
-                try distillation.save(to: output, log: log.bytes, replaces: true)
+                try distillation.save(to: output, log: log, pages: report().pages, replaces: true)
             }
             if !resume { try look() }
             let clock = ContinuousClock()
             while !distillation.isDone {
                 let start = clock.now
                 let step = try distillation.next(kernels)
-                let seconds = (clock.now - start) / .seconds(1)
-                try log.add(step, of: distillation, seconds: seconds)
-                report.add(step, seconds: seconds)
+                try log.add(
+                    step, tokens: distillation.settings.tokens, seconds: (clock.now - start) / .seconds(1))
                 bar.show(
                     step.number * distillation.settings.tokens, of: steps * distillation.settings.tokens,
                     note: "loss \(shortText(step.loss))")
@@ -213,11 +222,15 @@ struct Distill: ReportingCommand {
                     try save()
                     try progress.check(output)
                 }
-                if let checkpointEvery, step.number % checkpointEvery == 0, !distillation.isDone { try save() }
+                if let checkpointEvery, step.number % checkpointEvery == 0, !distillation.isDone {
+                    try look()
+                    try save()
+                }
             }
             try look()
             try save()
         }
+        let report = report()
         try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
     }
 }
@@ -263,6 +276,17 @@ struct RuleList: ExpressibleByArgument {
             rules.append(.init(String(pattern), training))
         }
         self.rules = TrainingRules(rules)
+    }
+}
+
+extension TrainedAdapters: ExpressibleByArgument {
+    /// A kind and a rank, as in `lora:16`.
+    public init?(argument: String) {
+        let parts = argument.split(separator: ":", omittingEmptySubsequences: false)
+        guard parts.count == 2, let kind = Adapter.Kind(rawValue: String(parts[0])), let rank = Int(parts[1]),
+            1...1 << 16 ~= rank
+        else { return nil }
+        self.init(kind, rank: rank)
     }
 }
 

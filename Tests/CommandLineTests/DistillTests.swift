@@ -114,12 +114,46 @@ import Testing
         }
     }
 
+    @Test(arguments: ["lora:4", "dora:4", "bone:16"]) func adaptersAreMergedByConvert(_ adapter: String) throws {
+        try withStudent { directory in
+            let options = ["--eval-tokens", Self.tokens, "--json"]
+            func looks(_ arguments: [String]) throws -> [Document.HeldOut] {
+                let output = try CommandLineTool.run(
+                    ["distill", Self.teacher] + arguments + ["--tokens-file", Self.tokens, "--context", "48"] + options,
+                    in: directory)
+                try #require(output.status == 0, "\(output.err)")
+                return try JSONDecoder().decode(Document.self, from: Data(output.out.utf8)).held_out
+            }
+            let trained = try looks([
+                "student", "--stage", "2", "--steps", "3", "--train-adapter", adapter, "-o", "run",
+            ])
+            let merged = try CommandLineTool.run(
+                ["convert", "run", "--adapter", "run/adapter", "-o", "merged"], in: directory)
+            try #require(merged.status == 0, "\(merged.err)")
+            let again = try looks(["merged", "--stage", "2", "--steps", "1", "-o", "again"])
+            #expect(trained.map(\.step) == [0, 3])
+            #expect(abs(again[0].kl - trained[1].kl) < 1e-5 * trained[1].kl)
+            #expect(abs(trained[0].kl - trained[1].kl) > 1e-2 * trained[1].kl)
+            for page in ["curve.svg", "report.html"] {
+                let text = try String(contentsOf: directory.appending(path: "run/\(page)"), encoding: .utf8)
+                #expect(text.contains("<svg") && text.contains("tokens.npy"))
+            }
+        }
+    }
+
     @Test func saysWhatDoesNotGo() throws {
         try withStudent { directory in
             for (options, status, words) in [
                 (["--stage", "1", "--steps", "2", "--context", "97"], 65, "too few tokens"),
                 (["--stage", "1", "--steps", "2", "--train", "no such*"], 65, "no weight that can be trained"),
                 (["--stage", "2", "--steps", "20", "--learning-rate", "1e30", "--warmup", "0"], 65, "not finite"),
+                (["--stage", "1", "--steps", "2", "--train-adapter", "lora:65"], 65, "an adapter of rank 65"),
+                (["--stage", "1", "--steps", "2", "--train-adapter", "bone:24"], 65, "an adapter of rank 24"),
+                (
+                    ["--stage", "1", "--steps", "2", "--train", "*.w0", "--train-adapter", "lora:2"], 65,
+                    "no projection"
+                ),
+                (["--stage", "1", "--steps", "2", "--train-adapter", "lora:0"], 64, "--train-adapter"),
                 (["--stage", "3", "--steps", "2"], 64, "--stage is 1 or 2"),
                 (["--stage", "1", "--steps", "0"], 64, "positive"),
             ] {

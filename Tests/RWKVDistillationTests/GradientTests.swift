@@ -8,7 +8,9 @@ import TestSupport
 import Testing
 
 /// A student of fixtures/logits, all of whose layers' weights change.
-private func student<Element: Real>(_ name: String, as type: Element.Type) throws -> TrainedModel<Element> {
+private func student<Element: Real>(
+    _ name: String, by adapters: TrainedAdapters? = nil, as type: Element.Type
+) throws -> TrainedModel<Element> {
     let path = Repository.fixture("logits/\(name)/model.safetensors")
     let checkpoint = try Checkpoint.open(path)
     let configuration = try ModelConfiguration(path: Repository.fixture("logits/\(name)/config.json"))
@@ -17,7 +19,7 @@ private func student<Element: Real>(_ name: String, as type: Element.Type) throw
         throw CheckpointError(.unsupported, path: path, "not recognised")
     }
     return try TrainedModel(
-        checkpoint, description, training: description.positions.mapValues { _ in Training() })
+        checkpoint, description, training: description.positions.mapValues { _ in Training() }, by: adapters)
 }
 
 private func kernels<Element: Real>(_ table: KernelTable = .fast, threads: Int = 2) throws -> Kernels<Element> {
@@ -71,7 +73,7 @@ struct AutogradTests {
         let expected = try #require((try recorded.numbers("loss") as [Double]).first)
         var worst = 0.0
         for parameter in model.parameters {
-            let name = parameter.tensor.name
+            let name = parameter.name
             let isJoined = joined && recorded.tensor(named: "joined/" + name) != nil
             let error = relativeError(
                 parameter.gradient.array, try recorded.numbers(isJoined ? "joined/" + name : name))
@@ -117,11 +119,11 @@ struct AutogradTests {
                 y, trace, first: nil, model.gradients(ofLayer: layer), kernels)
             if loss == .relativeL2 { #expect(relativeError(dx.array, try recorded.numbers(prefix + "x")) < 1e-5) }
             var compared = 0
-            for parameter in model.parameters where recorded.tensor(named: prefix + parameter.tensor.name) != nil {
+            for parameter in model.parameters where recorded.tensor(named: prefix + parameter.name) != nil {
                 #expect(
-                    relativeError(parameter.gradient.array, try recorded.numbers(prefix + parameter.tensor.name))
+                    relativeError(parameter.gradient.array, try recorded.numbers(prefix + parameter.name))
                         < 1e-5,
-                    "\(parameter.tensor.name)")
+                    "\(parameter.name)")
                 compared += 1
             }
             #expect(compared > 15)
@@ -131,12 +133,23 @@ struct AutogradTests {
 
 /// Beside differences of the loss, in doubles.
 struct DifferenceTests {
-    static let students = ["hxa079", "hxa079-gqa-first", "hxa079-no-norm", "cxa079", "cxa076", "cxa076r"]
+    static let students: [(String, Adapter.Kind?)] =
+        ["hxa079", "hxa079-gqa-first", "hxa079-no-norm", "cxa079", "cxa076", "cxa076r"].map { ($0, nil) }
+        + [.lora, .dora, .bone].map { ("hxa079-gqa-first", $0) }
 
     @Test("every weight's gradient is the loss' slope", arguments: students)
-    func slopes(_ name: String) throws {
-        var model = try student(name, as: Double.self)
+    func slopes(_ name: String, _ adapter: Adapter.Kind?) throws {
+        var model = try student(name, by: adapter.map { TrainedAdapters($0, rank: 4) }, as: Double.self)
         let kernels: Kernels<Double> = try kernels()
+        // Where all of an adapter begins with zeros, slopes of the rest of it are zero.
+        for parameter in model.parameters where parameter.isOfAdapter {
+            var random = SplitMix64(seed: 2, name: parameter.name)
+            parameter.values.replaceRows(
+                from: 0,
+                by: Matrix(
+                    parameter.values.array.map { $0 + random.uniform() / 8 }, columns: parameter.values.columns))
+        }
+        try model.update(kernels)
         let (sequences, length) = (2, 19)
         let tokens = (0..<sequences * length).map { ($0 * 37 + $0 / 5) % model.model.vocabulary }
         let next = tokens.indices.map { $0 % length + 1 < length ? Int64(tokens[$0 + 1]) : -1 }
@@ -154,8 +167,13 @@ struct DifferenceTests {
         }
         let (first, _, gradient) = try run()
         model.backward(first, gradient, passesFirstValues: true, kernels)
+        model.adaptersBackward(kernels)
         var random = SplitMix64(seed: 1)
-        for parameter in model.parameters {
+        // DoRA's gradients are published without what the lengths of rows add to them.
+        let isWhole = { (parameter: TrainedModel<Double>.Parameter) in
+            adapter != .dora || !parameter.isOfAdapter || parameter.shape.count == 1
+        }
+        for parameter in model.parameters where isWhole(parameter) {
             let values = parameter.values.array
             let slopes = parameter.gradient.array
             let size = slopes.reduce(0) { $0 + $1 * $1 }.squareRoot()
@@ -165,14 +183,14 @@ struct DifferenceTests {
                 parameter.values.replaceRows(
                     from: 0,
                     by: Matrix(zip(values, direction).map { $0 + side * step * $1 }, columns: parameter.values.columns))
-                try model.update()
+                try model.update(kernels)
                 return try run().1
             }
             let difference = (try value(1) - value(-1)) / (2 * step)
             _ = try value(0)
             let slope = zip(slopes, direction).reduce(0) { $0 + $1.0 * $1.1 }
             #expect(
-                abs(difference - slope) <= 1e-6 * size, "\(parameter.tensor.name): \(difference), \(slope), \(size)")
+                abs(difference - slope) <= 1e-6 * size, "\(parameter.name): \(difference), \(slope), \(size)")
         }
     }
 }

@@ -4,6 +4,7 @@ import CheckpointJSON
 import Foundation
 import LayerPlanning
 import ModelFamilies
+import RWKVEvaluation
 import RWKVInference
 import RWKVNumerics
 import TestSupport
@@ -69,6 +70,11 @@ struct StepTests {
         var settings = Distillation<Element>.Settings(stage, steps: integer("steps"), learningRate: rate)
         (settings.batch, settings.context) = (integer("batch"), integer("context"))
         (settings.accumulate, settings.seed) = (integer("accumulate"), UInt64(integer("seed")))
+        if let parts = fixture.text("train-adapter")?.split(separator: ":"), let kind = parts.first {
+            settings.adapters = TrainedAdapters(
+                try #require(Adapter.Kind(rawValue: String(kind))), rank: try #require(Int(parts[1])),
+                seed: settings.seed)
+        }
         return settings
     }
 
@@ -151,36 +157,74 @@ struct StepTests {
 
     @Test(
         "a run that was stopped and resumed is one that was not",
-        arguments: ["alignment", "divergence, joined, accumulated"])
+        arguments: ["alignment", "divergence, joined, accumulated", "alignment with DoRA", "divergence with Bone"])
     func resumed(_ name: String) throws {
         let fixture = try #require(Self.cases.first { $0.name == name })
         let kernels = try #require(Kernels<Float>(.fast, threads: 2))
         try withTemporaryDirectory { directory in
             let place = directory.appending(path: "run").path(percentEncoded: false)
-            let model = directory.appending(path: "run/model.safetensors")
-            var whole: Data?
-            var log = [UInt8]()
+            func saved() throws -> [Data] {
+                let names = fixture.text("train-adapter") == nil ? [] : ["adapter/adapter_model.safetensors"]
+                return try (["model.safetensors"] + names).map {
+                    try Data(contentsOf: directory.appending(path: "run/\($0)"))
+                }
+            }
+            var whole: [Data]?
+            var log = DistillationLog()
             try distilling(fixture, as: Float.self) { distillation in
-                for _ in 0..<2 { log += Array("\(try distillation.next(kernels).loss)\n".utf8) }
+                for _ in 0..<2 { try log.add(distillation.next(kernels), tokens: 192, seconds: 0.25) }
+                let teacher = try Checkpoint.open(Repository.fixture("planted-teacher"))
+                let tokens = try TokenSequences(contentsOf: Repository.fixture("distillation/tokens.npy"))
+                let model = try Model<Float>(teacher, described(teacher))
+                try log.add(
+                    HeldOut(model, distillation.student.model, tokens, kernels), behind: 2, path: "tokens.npy")
                 try distillation.save(to: place, log: log, replaces: false)
                 let state = directory.appending(path: "run/training.safetensors").path(percentEncoded: false)
                 #expect(FileManager.default.fileExists(atPath: state))
                 let student = try Checkpoint.open(place)
-                let tokens = try TokenSequences(contentsOf: Repository.fixture("distillation/tokens.npy"))
-                let teacher = try Checkpoint.open(Repository.fixture("planted-teacher"))
                 var other = try Distillation<Float>(
-                    Model(teacher, described(teacher)), student, described(student), tokens,
-                    settings(fixture, Float.self))
-                #expect(try other.resume(from: place) == log)
+                    model, student, described(student), tokens, settings(fixture, Float.self))
+                #expect(try other.resume(from: place, kernels) == log)
                 for _ in 2..<5 { #expect(try other.next(kernels) == distillation.next(kernels)) }
                 try other.save(to: place, log: log, replaces: true)
-                let resumed = try Data(contentsOf: model)
+                let resumed = try saved()
                 #expect(!FileManager.default.fileExists(atPath: state))
                 try distillation.save(to: place, log: log, replaces: true)
-                whole = try Data(contentsOf: model)
+                whole = try saved()
                 #expect(resumed == whole)
             }
             #expect(whole != nil)
+        }
+    }
+
+    @Test("adapters that are merged are what was trained", arguments: cases.filter { $0.text("train-adapter") != nil })
+    func merged(_ fixture: Case) throws {
+        let kernels = try #require(Kernels<Float>(.fast, threads: 2))
+        try distilling(fixture, as: Float.self) { distillation in
+            let steps = try (0..<5).map { _ in try distillation.next(kernels) }
+            #expect(steps[4].loss < steps[0].loss)
+            try withTemporaryDirectory { directory in
+                let run = directory.appending(path: "run").path(percentEncoded: false)
+                let whole = directory.appending(path: "whole").path(percentEncoded: false)
+                try distillation.save(to: run, log: DistillationLog(), replaces: false)
+                let base = try Checkpoint.open(run)
+                let source = ConversionInput(
+                    base, model: try described(base), configuration: try ModelConfiguration(beside: base))
+                _ = try Conversion(
+                    of: source, adapter: Checkpoint.open(run + "/adapter"),
+                    options: ConversionOptions(to: .directory(path: whole, shardByteCount: 1 << 30))
+                ).write(replaces: false, threads: 2, planHash: nil, version: "test")
+                let merged = try Checkpoint.open(whole)
+                func verdict(of checkpoint: Checkpoint) throws -> Verification.Verdict {
+                    try Verification(
+                        of: Model<Float>(checkpoint, described(checkpoint)),
+                        against: .model(distillation.student.model),
+                        on: .seeded(vocabulary: distillation.student.model.vocabulary), kernels
+                    ).verdict
+                }
+                #expect(try verdict(of: merged) == .match)
+                #expect(try verdict(of: base) == .differs)
+            }
         }
     }
 
@@ -218,11 +262,11 @@ struct StepTests {
             let place = directory.appending(path: "run").path(percentEncoded: false)
             try distilling(fixture, as: Float.self) { distillation in
                 _ = try distillation.next(kernels)
-                try distillation.save(to: place, log: [], replaces: false)
+                try distillation.save(to: place, log: DistillationLog(), replaces: false)
             }
             let other = try #require(Self.cases.first { $0.name == "alignment, joined" })
             try distilling(other, as: Float.self) { distillation in
-                #expect(throws: CheckpointError.self) { try distillation.resume(from: place) }
+                #expect(throws: CheckpointError.self) { try distillation.resume(from: place, kernels) }
             }
         }
     }

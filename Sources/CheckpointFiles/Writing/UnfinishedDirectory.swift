@@ -7,14 +7,15 @@ import Glibc
 public struct UnfinishedDirectory: ~Copyable {
     private let path: String
     private let temporaryPath: String
-    /// The files of the directory that is replaced.
+    /// What is in the directory that is replaced.
     private let replacedNames: [String]
 
     /// Begins a directory that will stand at `path`, where there is nothing, or a directory that is empty, or may be replaced.
     ///
     /// - Parameters:
     ///   - path: where it will stand.
-    ///   - isReplaceable: whether a directory with files of these names may be replaced; nil where no directory may.
+    ///   - isReplaceable: whether a directory with this in it may be replaced, `a/` and `a/b` for a file in a directory; nil where no
+    ///     directory may.
     /// - Throws: ``CheckpointError`` of category `cannotCreate`.
     public init(path: String, isReplaceable: ((_ names: [String]) -> Bool)?)
         throws(CheckpointError)
@@ -31,7 +32,9 @@ public struct UnfinishedDirectory: ~Copyable {
                 throw CheckpointError(
                     .cannotCreate, path: path, "there is something already", advice: "--force replaces it")
             }
-            guard isReplaceable(names), names.allSatisfy({ PathKind(path + "/" + $0) == .file }) else {
+            guard isReplaceable(names),
+                names.allSatisfy({ PathKind(path + "/" + $0) == ($0.hasSuffix("/") ? .directory : .file) })
+            else {
                 throw Self.foreign(path)
             }
         }
@@ -47,12 +50,17 @@ public struct UnfinishedDirectory: ~Copyable {
 
     deinit {
         // Where it was committed, what it replaced is there, or nothing.
-        for name in Self.entries(temporaryPath) { unlink(temporaryPath + "/" + name) }
+        for name in Self.entries(temporaryPath).reversed() { remove(temporaryPath + "/" + name) }
         rmdir(temporaryPath)
     }
 
+    /// What is in a directory and in the directories there, which come in front of what is in them, as `a/`.
     private static func entries(_ path: String) -> [String] {
-        namesInDirectory(path).filter { $0 != "." && $0 != ".." }
+        func names(_ path: String) -> [String] { namesInDirectory(path).filter { $0 != "." && $0 != ".." } }
+        return names(path).flatMap { name in
+            guard PathKind(path + "/" + name) == .directory else { return [name] }
+            return ["\(name)/"] + names(path + "/" + name).map { "\(name)/\($0)" }
+        }
     }
 
     private static func foreign(_ path: String) -> CheckpointError {
@@ -61,10 +69,11 @@ public struct UnfinishedDirectory: ~Copyable {
             advice: "take another, or move it away")
     }
 
-    /// Makes a file in it.
+    /// Makes a file in it, or as `a/b` one in a directory in it.
     ///
     /// - Throws: ``CheckpointError`` of category `cannotCreate`.
     package func create(_ name: String) throws(CheckpointError) -> OutputFile {
+        if let slash = name.lastIndex(of: "/") { mkdir(temporaryPath + "/" + name[..<slash], 0o777) }
         let descriptor = open(temporaryPath + "/" + name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
         guard descriptor >= 0 else {
             throw systemError(errno, path: path + "/" + name, "cannot be created", category: .cannotCreate)
@@ -96,6 +105,9 @@ public struct UnfinishedDirectory: ~Copyable {
     ///
     /// - Throws: ``CheckpointError`` of category `cannotCreate` where something has come to stand there, or into what is replaced.
     public consuming func commit() throws(CheckpointError) {
+        for name in Self.entries(temporaryPath) where name.hasSuffix("/") {
+            synchroniseDirectory(of: temporaryPath + "/" + name)
+        }
         synchroniseDirectory(of: temporaryPath + "/")
         guard (replacedNames.isEmpty ? rename(temporaryPath, path) : rwkv_exchange(temporaryPath, path)) == 0 else {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)

@@ -1,0 +1,104 @@
+import CheckpointFiles
+import CheckpointJSON
+public import ModelFamilies
+import RWKVLayers
+import RWKVNumerics
+
+/// Adapters that are trained in the place of projections: receptance, key, value and output, and what they are in attention.
+public struct TrainedAdapters: Sendable, Hashable {
+    /// How they change a weight.
+    public let kind: Adapter.Kind
+    /// The smaller size of their matrices, which is also alpha, so that LoRA's scale is 1.
+    public let rank: Int
+    /// Of what A begins with.
+    public var seed: UInt64
+
+    /// Adapters of a kind.
+    ///
+    /// - Parameters:
+    ///   - kind: how they change a weight.
+    ///   - rank: at least 1.
+    ///   - seed: of what A begins with.
+    public init(_ kind: Adapter.Kind, rank: Int, seed: UInt64 = 1) {
+        (self.kind, self.rank, self.seed) = (kind, rank, seed)
+    }
+
+    /// The weights that they change.
+    static let roles: Set<TensorRole> = [
+        .receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight, .queryWeight, .keyWeight,
+        .valueWeight, .outputWeight,
+    ]
+
+    private static func module(of tensor: TensorInfo) -> Substring { tensor.name.dropLast(".weight".count) }
+
+    /// The name of a part of what changes a tensor.
+    static func name(of part: Adapter.Part, _ tensor: TensorInfo) -> String {
+        Adapter.name(of: part, module: module(of: tensor))
+    }
+
+    /// The sizes that a part has in a file.
+    func shape<Element: Real>(of factor: WeightAdapter<Element>.Factor) -> [Int] {
+        switch factor.part {
+        case .down, .up: [factor.values.rows, factor.values.columns]
+        case .magnitude: [factor.values.count]
+        case .bone: [factor.values.rows / rank, rank, rank]
+        }
+    }
+
+    /// What is to change a weight, and changes nothing yet.
+    func adapter<Element: Real>(
+        of base: Matrix<Element>, _ tensor: TensorInfo, in checkpoint: Checkpoint
+    ) throws(CheckpointError) -> WeightAdapter<Element> {
+        let fits =
+            kind == .bone
+            ? base.rows % rank == 0 && base.columns % rank == 0 : rank <= min(base.rows, base.columns)
+        guard fits else {
+            throw CheckpointError(
+                .unsupported, path: checkpoint.path, "an adapter of rank \(rank) does not go with this weight",
+                tensor: tensor.name,
+                expected: kind == .bone ? "a rank that divides both sizes" : "at most its smaller size",
+                found: "\(tensor.shape)")
+        }
+        return WeightAdapter(of: base, kind, rank: rank) {
+            var random = SplitMix64(seed: seed, name: Self.name(of: .down, tensor))
+            // peft's: kaiming_uniform_ with a = sqrt(5).
+            let bound = 1 / Double(base.columns).squareRoot()
+            return (0..<rank * base.columns).map { _ in Element(Float(random.uniform() * bound)) }
+        }
+    }
+}
+
+// In files: peft's form, or for bones, which peft has in another one, that of RWKVInside.
+extension TrainedAdapters {
+    static var fileName: String { "adapter/adapter_model.safetensors" }
+    static var configurationName: String { "adapter/adapter_config.json" }
+    /// All that there is of an adapter in a run's directory.
+    static var files: [String] { ["adapter/", fileName, configurationName] }
+
+    /// The adapter_config.json beside these parts; nil where there is none.
+    func configuration<Element: Real>(of parameters: [TrainedModel<Element>.Parameter]) -> [UInt8]? {
+        guard kind != .bone else { return nil }
+        let modules = Set(
+            parameters.filter(\.isOfAdapter).compactMap { parameter in
+                Adapter.split(parameter.name)?.module.split(separator: ".").last.map(String.init)
+            })
+        return try? ByteOutput.bytes { output in
+            var json = JSONWriter(output)
+            json.beginObject()
+            json.key("peft_type")
+            json.value("LORA")
+            json.key("r")
+            json.value(rank)
+            json.key("lora_alpha")
+            json.value(rank)
+            json.key("use_dora")
+            json.value(kind == .dora)
+            json.key("target_modules")
+            json.beginArray(onOneLine: true)
+            for module in modules.sorted() { json.value(module) }
+            json.end()
+            json.end()
+            try json.finish()
+        }
+    }
+}

@@ -1,0 +1,166 @@
+public import ModelFamilies
+public import RWKVNumerics
+
+/// What is trained in the place of a weight W [outputs, inputs], and makes W' of it.
+public struct WeightAdapter<Element: Real> {
+    /// A part of it.
+    public struct Factor {
+        /// What it is.
+        public let part: Adapter.Part
+        /// Its numbers, row by row.
+        public let values: Matrix<Element>
+        /// What gradients are added to.
+        public let gradient: Matrix<Element>
+
+        init(_ part: Adapter.Part, _ values: Matrix<Element>) {
+            (self.part, self.values) = (part, values)
+            gradient = Matrix(zeros: values.rows, columns: values.columns)
+        }
+    }
+
+    private enum Formula {
+        /// W + B A, with A [r, inputs] and B [outputs, r] (Hu and others 2021).
+        case lora(down: Factor, up: Factor)
+        /// Each row of W + B A scaled to a length of M [1, outputs]; gradients take the lengths that rows have for constants
+        /// (Liu and others 2024, 4.3, as peft does).
+        case dora(down: Factor, up: Factor, magnitudes: Factor)
+        /// W + (W + 1) B for each block of r rows and r columns, with a B and a 1 of [r, r] for each r columns: [inputs, r] (RWKVInside's bone).
+        case bone(blocks: Factor)
+    }
+
+    private let base: Matrix<Element>
+    private let formula: Formula
+
+    /// An adapter that changes nothing yet.
+    ///
+    /// - Parameters:
+    ///   - base: W, which stays.
+    ///   - kind: how W' is made.
+    ///   - rank: r: at most outputs and inputs, and for Bone a part of both.
+    ///   - down: the numbers that A begins with, [r, inputs]; not asked for Bone.
+    public init(of base: Matrix<Element>, _ kind: Adapter.Kind, rank: Int, down: () -> [Element]) {
+        self.base = base
+        func zeros(_ rows: Int) -> Matrix<Element> { Matrix(zeros: rows, columns: rank) }
+        switch kind {
+        case .bone:
+            precondition(base.rows % rank == 0 && base.columns % rank == 0, "blocks that do not make up the weight")
+            formula = .bone(blocks: Factor(.bone, zeros(base.columns)))
+        case .lora, .dora:
+            let down = Factor(.down, Matrix(down(), columns: base.columns))
+            let up = Factor(.up, zeros(base.rows))
+            precondition(down.values.rows == rank, "A of another rank")
+            guard kind == .dora else {
+                formula = .lora(down: down, up: up)
+                return
+            }
+            let lengths = base.lengths.map { Element($0) }
+            formula = .dora(
+                down: down, up: up, magnitudes: Factor(.magnitude, Matrix(lengths, columns: lengths.count)))
+        }
+    }
+
+    /// All that is trained.
+    public var factors: [Factor] {
+        switch formula {
+        case .lora(let down, let up): [down, up]
+        case .dora(let down, let up, let magnitudes): [down, up, magnitudes]
+        case .bone(let blocks): [blocks]
+        }
+    }
+
+    /// W': [outputs, inputs].
+    public func merged(_ kernels: Kernels<Element>) -> Matrix<Element> {
+        switch formula {
+        case .lora(let down, let up):
+            return sum(down, up, kernels)
+        case .dora(let down, let up, let magnitudes):
+            let sum = sum(down, up, kernels)
+            kernels.scaleRows(of: sum, by: zip(magnitudes.values.array, sum.lengths).map { Double($0) / $1 })
+            return sum
+        case .bone(let blocks):
+            let merged = base.copy()
+            for (columns, part) in parts(of: blocks, kernels) {
+                let change = kernels.product(
+                    part, StoredMatrix(sharing: blocks.values.rows(columns), isByInput: true))
+                kernels.add(base.columns(columns), to: change)
+                merged.replaceColumns(from: columns.lowerBound, by: change)
+            }
+            return merged
+        }
+    }
+
+    /// Adds the gradients of all factors.
+    ///
+    /// - Parameters:
+    ///   - gradient: of W', [outputs, inputs]; used up.
+    ///   - kernels: what it is computed with.
+    public func backward(_ gradient: Matrix<Element>, _ kernels: Kernels<Element>) {
+        switch formula {
+        case .lora(let down, let up):
+            sumBackward(gradient, down, up, kernels)
+        case .dora(let down, let up, let magnitudes):
+            let sum = sum(down, up, kernels)
+            let lengths = sum.lengths
+            let products = zip(sum.rowProducts(gradient), lengths).map { Element($0 / $1) }
+            kernels.add(Matrix(products, columns: products.count), to: magnitudes.gradient)
+            kernels.scaleRows(of: gradient, by: zip(magnitudes.values.array, lengths).map { Double($0) / $1 })
+            sumBackward(gradient, down, up, kernels)
+        case .bone(let blocks):
+            for (columns, part) in parts(of: blocks, kernels) {
+                let block = blocks.gradient.rows(columns)
+                kernels.addGradient(
+                    to: block, of: StoredMatrix(sharing: block), part, gradient.columns(columns))
+                blocks.gradient.replaceRows(from: columns.lowerBound, by: block)
+            }
+        }
+    }
+
+    /// W + B A.
+    private func sum(_ down: Factor, _ up: Factor, _ kernels: Kernels<Element>) -> Matrix<Element> {
+        let sum = kernels.product(up.values, StoredMatrix(sharing: down.values, isByInput: true))
+        kernels.add(base, to: sum)
+        return sum
+    }
+
+    private func sumBackward(
+        _ gradient: Matrix<Element>, _ down: Factor, _ up: Factor, _ kernels: Kernels<Element>
+    ) {
+        kernels.add(kernels.product(gradient, StoredMatrix(sharing: down.values)), to: up.gradient)
+        kernels.addGradient(to: down.gradient, of: StoredMatrix(sharing: down.values), up.values, gradient)
+    }
+
+    /// The columns of each B, and W + 1 in them: [outputs, r].
+    private func parts(
+        of blocks: Factor, _ kernels: Kernels<Element>
+    ) -> [(columns: Range<Int>, part: Matrix<Element>)] {
+        let rank = blocks.values.columns
+        let ones = Matrix<Element>((0..<base.rows * rank).map { $0 / rank % rank == $0 % rank ? 1 : 0 }, columns: rank)
+        return base.columns.parts(of: rank).map { columns in
+            let part = base.columns(columns)
+            kernels.add(ones, to: part)
+            return (columns, part)
+        }
+    }
+}
+
+extension Kernels {
+    /// Multiplies each row with a number of its own.
+    fileprivate func scaleRows(of x: Matrix<Element>, by factors: [Double]) {
+        scaleDifferences(inPlace: x, to: Matrix(zeros: x.rows, columns: x.columns), by: factors)
+    }
+}
+
+extension Matrix {
+    /// The product of each row with the same of another matrix.
+    @specialized(where Element == Float)
+    fileprivate func rowProducts(_ other: Matrix) -> [Double] {
+        (0..<rows).map { row in
+            withRow(row) { x in
+                other.withRow(row) { y in x.indices.reduce(0) { $0 + Double(x[$1]) * Double(y[$1]) } }
+            }
+        }
+    }
+
+    /// The length of each row.
+    fileprivate var lengths: [Double] { rowProducts(self).map { $0.squareRoot() } }
+}
