@@ -12,6 +12,8 @@ public struct SpeedReport: Sendable {
         case wkv(heads: Int, headSize: Int)
         /// A model: the one at `path`, or random weights where that is nil; what it took to open it.
         case forward(ModelDescription, path: String?, loadSeconds: Double)
+        /// A student of the teacher at `path`, or of random weights where that is nil.
+        case train(ModelDescription, path: String?)
     }
 
     private let speed: SpeedMeasurements
@@ -86,7 +88,7 @@ public struct SpeedReport: Sendable {
             json.null()
         }
         json.key("model")
-        if case .forward(let model, let path, _) = subject {
+        if let (model, path) = subject.model {
             json.beginObject(onOneLine: true)
             json.key("name")
             json.value(model.name)
@@ -155,9 +157,9 @@ public struct SpeedReport: Sendable {
         case .wkv(let heads, let headSize):
             output.write("WKV-7, \(countText(heads, "head")) of \(headSize)")
         case .forward(let model, let path, let seconds):
-            let parameters = model.parameterCount.map { ", \(countText($0)) parameters" } ?? ""
-            output.write(
-                "\((path ?? "random weights").printable()): \(model.name)\(parameters), opened in \(timeText(seconds))")
+            output.write("\(title(of: model, path: path)), opened in \(timeText(seconds))")
+        case .train(let model, let path):
+            output.write("a student of \(title(of: model, path: path))")
         }
         output.write(
             """
@@ -192,16 +194,24 @@ public struct SpeedReport: Sendable {
             table.append("× \(formatted(operations / speed.plainOperationsPerSecond, "%.1f"))")
         }
         table.write(to: &output)
-        if case .forward = subject { output.write("\npeak memory \(byteText(peakMemory))\n") }
+        if subject.model != nil { output.write("\npeak memory \(byteText(peakMemory))\n") }
         try output.finish()
+    }
+
+    private func title(of model: ModelDescription, path: String?) -> String {
+        let parameters = model.parameterCount.map { ", \(countText($0)) parameters" } ?? ""
+        return "\((path ?? "random weights").printable()): \(model.name)\(parameters)"
     }
 
     private func title(of subject: SpeedMeasurement.Subject) -> String {
         switch subject {
         case .wkv7: "sequence"
         case .wkv7Tokens: "token by token"
+        case .wkv7Gradients: "with gradients"
         case .prefill: "prompt"
         case .token: "single token"
+        case .alignment: "step of stage 1"
+        case .divergence: "step of stage 2"
         }
     }
 
@@ -213,5 +223,15 @@ public struct SpeedReport: Sendable {
         seconds < 1e-3
             ? formatted(seconds * 1e6, "%.0f us")
             : seconds < 1 ? formatted(seconds * 1e3, "%.2f ms") : formatted(seconds, "%.2f s")
+    }
+}
+
+extension SpeedReport.Subject {
+    /// The model that was measured, or a teacher, and where it is; nil for the recurrence.
+    fileprivate var model: (ModelDescription, path: String?)? {
+        switch self {
+        case .wkv: nil
+        case .forward(let model, let path, _), .train(let model, let path): (model, path)
+        }
     }
 }

@@ -39,13 +39,14 @@ public struct Layer<Element: Real>: Sendable {
     }
 
     /// The weight matrices, each of which every token is multiplied with.
-    public var matrices: [StoredMatrix] {
-        let mixing =
-            switch mixer {
-            case .attention(let attention): attention.matrices
-            case .wkv7(let timeMix): timeMix.matrices
-            }
-        return mixing + feedForward.matrices
+    public var matrices: [StoredMatrix] { mixerMatrices + feedForward.matrices }
+
+    /// Those of attention or time mixing.
+    public var mixerMatrices: [StoredMatrix] {
+        switch mixer {
+        case .attention(let attention): attention.matrices
+        case .wkv7(let timeMix): timeMix.matrices
+        }
     }
 
     /// What gradients need of one run.

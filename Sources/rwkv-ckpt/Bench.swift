@@ -1,8 +1,11 @@
 import ArgumentParser
+import CheckpointConversion
 import CheckpointFiles
 import CheckpointReports
 import Glibc
+import LayerPlanning
 import ModelFamilies
+import RWKVDistillation
 import RWKVEvaluation
 import RWKVInference
 
@@ -14,15 +17,16 @@ struct Bench: ParsableCommand {
             rwkv-ckpt bench wkv --heads 6 --head-size 128 --threads 1
             rwkv-ckpt bench forward
             rwkv-ckpt bench forward student --tokens 512
+            rwkv-ckpt bench train Qwen3-0.6B
             """,
         discussion: """
             Beside what it measures in the same run: the most multiplications and additions and the most bytes from memory that the \
             machine can do, and a plain loop, one number at a time.
             """,
-        subcommands: [BenchWKV.self, BenchForward.self])
+        subcommands: [BenchWKV.self, BenchForward.self, BenchTrain.self])
 }
 
-/// What both have in common.
+/// What all have in common.
 private let benchDiscussion = """
     Times are medians, of one thread in its processor's seconds, in which other work on the machine shows least, of several by the \
     clock.
@@ -34,7 +38,7 @@ private let benchDiscussion = """
 struct BenchWKV: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "wkv",
-        abstract: "The recurrence of RWKV-7, over a sequence of F32, BF16 and F16, and token by token.",
+        abstract: "The recurrence of RWKV-7, over a sequence of F32, BF16 and F16, token by token, and with gradients.",
         usage: """
             rwkv-ckpt bench wkv
             rwkv-ckpt bench wkv --heads 6 --head-size 128 --threads 1
@@ -135,35 +139,13 @@ struct BenchForward: ReportingCommand {
             if isModel, let path { return try measured(path, model, path: path, stop) }
             return try withTemporaryDirectory { directory in
                 var options = model
-                options.config = try path ?? model.config ?? writtenConfiguration(in: directory)
+                options.config = try path ?? model.config ?? written(Self.rwkv7, in: directory)
                 let weights = directory + "/model.safetensors"
-                try writeWeights(options, to: weights, stop)
+                try writeWeights(options, dtype?.dtype ?? .f32, to: weights, stop)
                 return try measured(weights, options, path: nil, stop)
             }
         }
         try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
-    }
-
-    private func writtenConfiguration(in directory: String) throws -> String {
-        let file = try UnfinishedFile(path: directory + "/config.json", replaces: false)
-        try file.write(Array(Self.rwkv7.utf8))
-        try file.commit()
-        return directory + "/config.json"
-    }
-
-    private func writeWeights(_ options: ModelOptions, to path: String, _ stop: WorkProgress) throws {
-        guard let configuration = options.config else { return }
-        let description = try ModelRecognition.recognize(
-            nil, configuration: ModelConfiguration(path: configuration), variant: options.variant
-        ).described(path: configuration, hasConfiguration: true)
-        if let obstacle = description.runningObstacle {
-            throw CheckpointError(.malformed, path: configuration, "the model cannot be run: \(obstacle)")
-        }
-        let bar = ProgressBar()
-        defer { bar.clear() }
-        try SyntheticModel.write(
-            description, dtype?.dtype ?? .f32, to: path,
-            progress: WorkProgress(partOf: stop) { bar.show($0, of: $1) })
     }
 
     // The model in a file, which is called `path`, or nothing where its weights are random.
@@ -194,4 +176,127 @@ struct BenchForward: ReportingCommand {
         "vocab_size": 65536, "decay_low_rank_dim": 64, "a_low_rank_dim": 64, "v_low_rank_dim": 32, "gate_low_rank_dim": 128, \
         "norm_eps": 1e-5}
         """
+}
+
+struct BenchTrain: ReportingCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "train",
+        abstract: "Steps of distilling a student, layer by layer and by its logits.",
+        usage: """
+            rwkv-ckpt bench train
+            rwkv-ckpt bench train Qwen3-0.6B --batch 4 --context 256 --threads 1
+            rwkv-ckpt bench train Qwen3-0.6B/config.json
+            """,
+        discussion: """
+            The student is hxa079 with time mixing in all layers, made in TMPDIR and taken away again. Without a teacher, or with a \
+            config.json alone, the teacher's weights are random ones: those of a Qwen3 of 28 million parameters where nothing is said.
+
+            \(benchDiscussion)
+            """)
+
+    @Argument(help: ArgumentHelp("The teacher, or a config.json.", valueName: "TEACHER"), completion: .file())
+    var path: String?
+
+    @Option(help: ArgumentHelp("Sequences of a step.", valueName: "N"))
+    var batch = 4
+
+    @Option(help: ArgumentHelp("Tokens of a sequence.", valueName: "N"))
+    var context = 256
+
+    @Option(help: ArgumentHelp("How many steps are timed, of each kind.", valueName: "N"))
+    var runs = 5
+
+    @OptionGroup var model: ModelOptions
+    @OptionGroup var run: RunOptions
+
+    @Flag(help: "Print what was measured as one JSON document (schemas/bench.schema.json).")
+    var json = false
+
+    func validate() throws {
+        guard 1...4096 ~= batch, 1...1 << 20 ~= context, batch * context <= 1 << 20, 1...1000 ~= runs else {
+            throw ValidationError("A step has 1 to 1,048,576 tokens, and runs are 1 to 1000.")
+        }
+    }
+
+    func report() throws {
+        let isModel = path.map { ModelConfiguration(alone: $0) == nil } ?? false
+        guard isModel || path == nil || model.config == nil else { throw ValidationError("Give one config.json.") }
+        let stop = WorkProgress()
+        // Of what was made nothing is left before anything is printed.
+        let report = try interruptible(stop) {
+            try withTemporaryDirectory { directory in
+                if isModel, let path { return try measured(path, model, path: path, in: directory, stop) }
+                var options = model
+                options.config = try path ?? model.config ?? written(Self.qwen3, in: directory)
+                let weights = directory + "/model.safetensors"
+                try writeWeights(options, .f32, to: weights, stop)
+                return try measured(weights, options, path: nil, in: directory, stop)
+            }
+        }
+        try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
+    }
+
+    // A student of the teacher in a file, which is called `path`, or nothing where its weights are random.
+    private func measured(
+        _ file: String, _ options: ModelOptions, path: String?, in directory: String, _ stop: WorkProgress
+    ) throws -> SpeedReport {
+        let kernels = try run.loaded()
+        let load = systemLoad()
+        var warnings: [CheckpointWarning] = []
+        let checkpoint = try Checkpoint.open(file, temporaryDirectory: temporaryDirectory())
+        let teacher = try options.model(checkpoint, warnings: &warnings)
+        if !json { warnings.forEach(printWarning) }
+        guard let target = ArchitectureRegistry.target(named: "hxa079"),
+            let plan = LayerPlan(of: teacher.description, target: target, LayerSelection([], reason: ""), seed: 1)
+        else {
+            throw CheckpointError(.unsupported, path: checkpoint.path, "there are no students of such a teacher")
+        }
+        let input = ConversionInput(
+            checkpoint, model: teacher.description,
+            configuration: try options.configuration(of: checkpoint, warnings: &warnings))
+        let place = directory + "/student"
+        let output = ConversionOptions(to: .directory(path: place, shardByteCount: .max))
+        _ = try Conversion(of: input, plan: plan, options: output)
+            .write(replaces: false, threads: run.threads, planHash: nil, version: RWKVCkpt.version)
+        let student = try Checkpoint.open(place)
+        let described = try ModelRecognition.recognize(student, configuration: ModelConfiguration(beside: student))
+            .described(path: place, hasConfiguration: true)
+        let bar = ProgressBar { countText($0) + " steps" }
+        defer { bar.clear() }
+        let measurements = try SpeedMeasurements.ofTraining(
+            teacher, student, described, size: (batch, context), runs: runs, kernels,
+            progress: WorkProgress(partOf: stop) { bar.show($0, of: $1) })
+        return SpeedReport(
+            measurements, .train(teacher.description, path: path), processor: processorName(), load: load,
+            peakMemory: peakMemory(), warnings: warnings)
+    }
+
+    private static let qwen3 = """
+        {"model_type": "qwen3", "hidden_size": 512, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64, \
+        "intermediate_size": 1536, "num_hidden_layers": 8, "vocab_size": 8192, "tie_word_embeddings": true, "rms_norm_eps": 1e-6, \
+        "rope_theta": 1000000}
+        """
+}
+
+/// Writes a configuration into a directory.
+private func written(_ configuration: String, in directory: String) throws -> String {
+    let file = try UnfinishedFile(path: directory + "/config.json", replaces: false)
+    try file.write(Array(configuration.utf8))
+    try file.commit()
+    return directory + "/config.json"
+}
+
+/// Writes random weights of the model that a configuration describes.
+private func writeWeights(_ options: ModelOptions, _ dtype: DType, to path: String, _ stop: WorkProgress) throws {
+    guard let configuration = options.config else { return }
+    let description = try ModelRecognition.recognize(
+        nil, configuration: ModelConfiguration(path: configuration), variant: options.variant
+    ).described(path: configuration, hasConfiguration: true)
+    if let obstacle = description.runningObstacle {
+        throw CheckpointError(.malformed, path: configuration, "the model cannot be run: \(obstacle)")
+    }
+    let bar = ProgressBar()
+    defer { bar.clear() }
+    try SyntheticModel.write(
+        description, dtype, to: path, progress: WorkProgress(partOf: stop) { bar.show($0, of: $1) })
 }

@@ -8,7 +8,7 @@ func temporaryDirectory() -> String {
     getenv("TMPDIR").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
 }
 
-/// A directory of its own, which is gone with all files in it when the work is done, or fails.
+/// A directory of its own for models, which is gone with them when the work is done, or fails.
 func withTemporaryDirectory<Result>(_ work: (String) throws -> Result) throws -> Result {
     let parent = temporaryDirectory()
     guard let path = makeTemporaryDirectory(prefix: parent + "/rwkv-ckpt") else {
@@ -16,8 +16,10 @@ func withTemporaryDirectory<Result>(_ work: (String) throws -> Result) throws ->
             .cannotCreate, path: parent, "no directory can be made in it: \(String(cString: strerror(errno)))")
     }
     defer {
-        for name in ["config.json", "model.safetensors"] { unlink(path + "/" + name) }
-        rmdir(path)
+        for directory in [path + "/student", path] {
+            for name in ["config.json", "model.safetensors", "conversion.json"] { unlink(directory + "/" + name) }
+            rmdir(directory)
+        }
     }
     return try work(path)
 }

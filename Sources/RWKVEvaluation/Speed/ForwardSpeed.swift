@@ -38,8 +38,8 @@ extension SpeedMeasurements {
             }
             if let last { _ = try model.logits(last, kernels) }
         }
-        let weights = (model.layers.flatMap(\.matrices) + [model.head]).map(\.bytes)
-        let bytes = Double(weights.reduce(0) { $0 + $1.count })
+        let matrices = model.layers.flatMap(\.matrices) + [model.head]
+        let (weights, bytes) = (matrices.map(\.bytes), matrices.byteCount)
         var (prefill, single, peaks) = (Timings(), Timings(), MachinePeaks())
         for round in 0...runs {
             var state = model.start(length: tokens)
@@ -74,7 +74,7 @@ extension SpeedMeasurements {
     }
 
     /// Of an F32 matrix and a vector that fit into a second-level cache.
-    private static func plainOperationsPerSecond() -> Double {
+    package static func plainOperationsPerSecond() -> Double {
         let size = 384
         let (weight, x) = ([Float](repeating: 0.5, count: size * size), [Float](repeating: 0.5, count: size))
         var y = x
@@ -87,14 +87,31 @@ extension SpeedMeasurements {
 extension Model {
     /// Floating-point operations of tokens that follow `past` others: matrix products, attention, recurrences, and the last one's logits.
     fileprivate func operations(tokens: Int, past: Int) -> Double {
-        let products = layers.flatMap(\.matrices).reduce(0.0) { $0 + 2 * Double($1.inputs * $1.outputs) }
+        let layers = Double(tokens) * (layers.flatMap(\.matrices).operations + mixingOperations(tokens, past: past))
+        return layers + [head].operations
+    }
+
+    /// Those of what mixes tokens, for each of some that follow `past` others.
+    ///
+    /// - Parameters:
+    ///   - tokens: how many they are.
+    ///   - past: how many came before.
+    ///   - recurrence: those of each number of a recurrence's state.
+    /// - Returns: operations.
+    package func mixingOperations(_ tokens: Int, past: Int = 0, recurrence: Double = 9) -> Double {
         let (heads, size) = (
             Double(description.dimensions[.heads] ?? 0), Double(description.dimensions[.headSize] ?? 0)
         )
-        let mixing = description.layers.reduce(0.0) { sum, kind in
-            // Each token sees half of the prompt, on average; the recurrence has nine operations for a number of the state.
-            sum + heads * size * (kind == .rwkv7 ? 9 * size : 4 * (Double(past) + Double(tokens + 1) / 2))
+        return description.layers.reduce(0.0) { sum, kind in
+            // Each token sees half of the prompt, on average.
+            sum + heads * size * (kind == .rwkv7 ? recurrence * size : 4 * (Double(past) + Double(tokens + 1) / 2))
         }
-        return Double(tokens) * (products + mixing) + 2 * Double(head.inputs * head.outputs)
     }
+}
+
+extension [StoredMatrix] {
+    /// Operations of the products of one token.
+    package var operations: Double { reduce(0) { $0 + 2 * Double($1.inputs * $1.outputs) } }
+    /// What they take in memory.
+    package var byteCount: Double { reduce(0) { $0 + Double($1.bytes.count) } }
 }

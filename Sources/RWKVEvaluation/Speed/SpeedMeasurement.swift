@@ -8,10 +8,16 @@ public struct SpeedMeasurement: Sendable {
         case wkv7
         /// The same, a call for each token.
         case wkv7Tokens = "wkv7_tokens"
+        /// The recurrence of RWKV-7 over a sequence, and its gradients.
+        case wkv7Gradients = "wkv7_gradients"
         /// A model over a prompt, with the last token's logits.
         case prefill
         /// A model over single tokens, with their logits.
         case token
+        /// A step of training a student, layer by layer.
+        case alignment
+        /// A step of training a student by its logits.
+        case divergence
     }
 
     /// What was measured.
@@ -26,6 +32,17 @@ public struct SpeedMeasurement: Sendable {
     public let operations: Double
     /// Bytes that go from and to memory, each time: inputs and outputs of the recurrence, weights of a model.
     public let bytes: Double
+
+    /// Operations of the recurrence and its gradients, for each number of a state and token: 9 of itself, 7 of states that are computed
+    /// anew, and 19 of gradients.
+    package static let recurrenceWithGradients = 35.0
+
+    package init(
+        subject: Subject, dtype: String, tokens: Int, timings: Timings, operations: Double, bytes: Double
+    ) {
+        (self.subject, self.dtype, self.tokens) = (subject, dtype, tokens)
+        (self.timings, self.operations, self.bytes) = (timings, operations, bytes)
+    }
 }
 
 /// What was measured in one run, beside what the machine can do and what a plain loop does.
@@ -45,7 +62,7 @@ public struct SpeedMeasurements: Sendable {
     /// One behind the other.
     public let measurements: [SpeedMeasurement]
 
-    init(
+    package init(
         _ kernels: Kernels<Float>, _ peaks: MachinePeaks, plainOperationsPerSecond: Double,
         _ measurements: [SpeedMeasurement]
     ) {
@@ -73,7 +90,7 @@ public struct SpeedMeasurements: Sendable {
 }
 
 /// What the machine can do at the most, looked at between other measurements: it changes with what else happens there.
-struct MachinePeaks {
+package struct MachinePeaks {
     private(set) var multiplyingAdding = Timings()
     private(set) var reading = Timings()
     /// Operations each time.
@@ -81,11 +98,13 @@ struct MachinePeaks {
     /// Bytes each time.
     private(set) var bytes = 0.0
 
-    mutating func lookAtArithmetic(_ kernels: Kernels<Float>) {
+    package init() {}
+
+    package mutating func lookAtArithmetic(_ kernels: Kernels<Float>) {
         operations = kernels.multiplyAdd(&multiplyingAdding)
     }
 
-    mutating func lookAtMemory(_ parts: [UnsafeRawBufferPointer], _ kernels: Kernels<Float>) {
+    package mutating func lookAtMemory(_ parts: [UnsafeRawBufferPointer], _ kernels: Kernels<Float>) {
         bytes = Double(parts.reduce(0) { $0 + $1.count })
         kernels.read(parts, &reading)
     }

@@ -3,7 +3,7 @@ public import CheckpointFiles
 public import RWKVNumerics
 
 extension SpeedMeasurements {
-    /// The recurrence of RWKV-7: a sequence in each type, and single tokens.
+    /// The recurrence of RWKV-7: a sequence in each type, single tokens, and a sequence with its gradients.
     ///
     /// - Parameters:
     ///   - heads: how many there are.
@@ -24,7 +24,7 @@ extension SpeedMeasurements {
         var measurements: [SpeedMeasurement] = []
         func measure(
             _ subject: SpeedMeasurement.Subject, _ dtype: (name: String, element: rwkv_element),
-            _ run: (inout [Float]) -> Void
+            operations: Double = 9, matrices: Int = 7, _ run: (inout [Float]) -> Void
         ) throws(CheckpointError) {
             var timings = Timings()
             var state = [Float](repeating: 0, count: heads * size * size)
@@ -34,14 +34,14 @@ extension SpeedMeasurements {
                 for place in state.indices { state[place] = 0 }
                 timings.time { run(&state) }
                 peaks.lookAtArithmetic(kernels)
-                progress.advance(by: 1, of: (types.count + 1) * runs)
+                progress.advance(by: 1, of: (types.count + 2) * runs)
             }
-            // Six inputs and an output.
-            let bytes = heads * size * tokens * (6 * dtype.element.size + 4)
+            // All inputs, and what is computed, which is F32.
+            let bytes = heads * size * tokens * (6 * dtype.element.size + 4 * (matrices - 6))
             measurements.append(
                 SpeedMeasurement(
                     subject: subject, dtype: dtype.name, tokens: tokens, timings: timings,
-                    operations: 9 * Double(heads * size * size * tokens), bytes: Double(bytes)))
+                    operations: operations * Double(heads * size * size * tokens), bytes: Double(bytes)))
         }
         for type in types {
             let stored = numbers.stored(type.1)
@@ -49,6 +49,13 @@ extension SpeedMeasurements {
         }
         let single = (0..<tokens).map { numbers.token($0) }
         try measure(.wkv7Tokens, types[0]) { for token in single { _ = kernels.wkv7(token, size: size, state: &$0) } }
+        let inputs = numbers.inputs.map { Matrix($0, columns: heads * size) }
+        let dy = Matrix(numbers.inputs.v, columns: heads * size)
+        try measure(.wkv7Gradients, types[0], operations: SpeedMeasurement.recurrenceWithGradients, matrices: 14) { _ in
+            let (_, checkpoints) = kernels.wkv7(inputs, size: size, sequences: 1)
+            func zeros() -> Matrix<Float> { Matrix(zeros: tokens, columns: heads * size) }
+            _ = kernels.wkv7Backward(dy, inputs, checkpoints, added: (zeros(), zeros(), zeros()))
+        }
         for _ in 0..<runs {
             try progress.check("bench")
             memory.withUnsafeBytes { peaks.lookAtMemory([$0], kernels) }
@@ -63,7 +70,7 @@ private struct WKV7Numbers {
     private let channels: Int
     private let size: Int
     private let tokens: Int
-    private let inputs: WKV7Inputs<[Float]>
+    let inputs: WKV7Inputs<[Float]>
 
     init(channels: Int, size: Int, tokens: Int) {
         var random = SplitMix64(seed: 0)

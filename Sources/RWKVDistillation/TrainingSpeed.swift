@@ -1,0 +1,82 @@
+public import CheckpointFiles
+public import ModelFamilies
+public import RWKVEvaluation
+public import RWKVInference
+import RWKVLayers
+public import RWKVNumerics
+
+extension SpeedMeasurements {
+    /// Steps of training a student, layer by layer and by its logits.
+    ///
+    /// - Parameters:
+    ///   - teacher: that runs.
+    ///   - checkpoint: a student of it.
+    ///   - description: what the student was found to be.
+    ///   - size: sequences of a step, and tokens of each.
+    ///   - runs: how many steps are timed, of each kind.
+    ///   - kernels: that are to be measured.
+    ///   - progress: is told of each step, and can stop the work.
+    /// - Returns: what was measured.
+    /// - Throws: ``CheckpointError``, as ``Distillation`` does, or of category `cancelled`.
+    public static func ofTraining(
+        _ teacher: Model<Float>, _ checkpoint: Checkpoint, _ description: ModelDescription,
+        size: (batch: Int, context: Int), runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress
+    ) throws(CheckpointError) -> SpeedMeasurements {
+        var random = SplitMix64(seed: 0)
+        let sequences = (0..<size.batch).map { _ in
+            (0..<size.context).map { _ in Int(random.next() % UInt64(teacher.vocabulary)) }
+        }
+        let tokens = try TokenSequences(sequences, path: checkpoint.path)
+        let count = size.batch * size.context
+        var peaks = MachinePeaks()
+        var measurements: [SpeedMeasurement] = []
+        for stage in [
+            Distillation<Float>.Stage.alignment(Alignment()), .divergence(LogitDivergence(), temperatures: [1]),
+        ] {
+            var settings = Distillation<Float>.Settings(stage, steps: runs + 1, learningRate: LearningRate(1e-6))
+            (settings.batch, settings.context) = size
+            var distillation = try Distillation(teacher, checkpoint, description, tokens, settings)
+            var timings = Timings()
+            for step in 0...runs {
+                try progress.check("bench")
+                if step == 0 {
+                    _ = try distillation.next(kernels)
+                } else {
+                    try timings.time { () throws(CheckpointError) in _ = try distillation.next(kernels) }
+                    peaks.lookAtArithmetic(kernels)
+                }
+                progress.advance(by: 1, of: 2 * (runs + 1))
+            }
+            let student = distillation.student.model
+            let matrices = [teacher, student].flatMap { $0.layers.flatMap(\.matrices) + [$0.head] }
+            measurements.append(
+                SpeedMeasurement(
+                    subject: measurements.isEmpty ? .alignment : .divergence,
+                    dtype: teacher.checkpoint.dtypeTotals.first?.dtype.rawValue ?? "", tokens: count, timings: timings,
+                    operations: Double(count) * stage.operations(teacher, student, context: size.context),
+                    bytes: matrices.byteCount))
+            peaks.lookAtMemory(matrices.map(\.bytes), kernels)
+        }
+        return SpeedMeasurements(
+            kernels, peaks, plainOperationsPerSecond: plainOperationsPerSecond(), measurements)
+    }
+}
+
+extension Distillation.Stage {
+    /// Operations for each token, of the products and recurrences: those of a product's gradients are as many for what goes in, and for
+    /// weights that are trained.
+    fileprivate func operations(
+        _ teacher: Model<Element>, _ student: Model<Element>, context: Int
+    ) -> Double {
+        let theirs = teacher.layers.flatMap(\.matrices).operations + teacher.mixingOperations(context)
+        let mixers = student.layers.flatMap(\.mixerMatrices).operations
+        let own =
+            3 * mixers + student.mixingOperations(context, recurrence: SpeedMeasurement.recurrenceWithGradients)
+        switch self {
+        case .alignment: return theirs + own
+        case .divergence:
+            let rest = student.layers.flatMap(\.matrices).operations - mixers + [student.head].operations
+            return theirs + [teacher.head].operations + own + 2 * rest
+        }
+    }
+}
