@@ -63,17 +63,19 @@ extension SpeedMeasurements {
 }
 
 extension Distillation.Stage {
-    /// Operations for each token, of the products and recurrences: those of a product's gradients are as many for what goes in, and for
-    /// weights that are trained.
+    /// Operations for each token, of products and recurrences: gradients of a product are as many for what goes in, which single mixers
+    /// need not pass on, and for weights that are trained.
     fileprivate func operations(
         _ teacher: Model<Element>, _ student: Model<Element>, context: Int
     ) -> Double {
         let theirs = teacher.layers.flatMap(\.matrices).operations + teacher.mixingOperations(context)
-        let mixers = student.layers.flatMap(\.mixerMatrices).operations
+        let first = student.layers.flatMap(\.mixerMatrices.ofInput).operations
+        let mixers = first + student.layers.flatMap(\.mixerMatrices.others).operations
         let own =
             3 * mixers + student.mixingOperations(context, recurrence: SpeedMeasurement.recurrenceWithGradients)
         switch self {
-        case .alignment: return theirs + own
+        case .alignment:
+            return theirs - (teacher.layers.last?.feedForward.matrices ?? []).operations + own - first
         case .divergence:
             let rest = student.layers.flatMap(\.matrices).operations - mixers + [student.head].operations
             return theirs + [teacher.head].operations + own + 2 * rest

@@ -139,8 +139,7 @@ public struct Model<Element: Real>: Sendable {
         }
         func rotation(_ rotary: RotaryEmbedding) -> Rotation<Element> {
             Rotation(
-                RotaryFrequencies(rotary, headSize: size, length: length),
-                positions: repeatElement(positions, count: sequences).joined())
+                RotaryFrequencies(rotary, headSize: size, length: length), positions: positions, sequences: sequences)
         }
         let hasAttention = description.layers.contains { $0 != .rwkv7 }
         let turnsTimeMixing = description.architecture.timeMix?.rotary == .teacher

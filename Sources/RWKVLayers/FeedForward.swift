@@ -8,7 +8,8 @@ public enum FeedForward<Element: Real>: Sendable {
     /// value(relu(key(x + (previous - x) share))^2) (RWKV-LM, RWKV-v7.)
     case channelMix(share: [Element], key: Linear<Element>, value: Linear<Element>)
 
-    var matrices: [StoredMatrix] {
+    /// The weight matrices.
+    public var matrices: [StoredMatrix] {
         switch self {
         case .swiGLU(let gate, let up, let down): [gate, up, down].map(\.weight)
         case .channelMix(_, let key, let value): [key, value].map(\.weight)
@@ -55,7 +56,7 @@ public enum FeedForward<Element: Real>: Sendable {
         let dinner = down.backward(dy, trace.inner, (.feedForwardDown, nil), gradients, kernels)
         kernels.swiGLUBackward(dinner, up: trace.up, gate: trace.gate)
         let dx = gate.backward(trace.gate, trace.x, (.feedForwardGate, nil), gradients, kernels)
-        kernels.add(up.backward(trace.up, trace.x, (.feedForwardUp, nil), gradients, kernels), to: dx)
+        up.backward(trace.up, trace.x, (.feedForwardUp, nil), gradients, addingTo: dx, kernels)
         return dx
     }
 

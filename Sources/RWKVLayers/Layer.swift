@@ -26,7 +26,8 @@ public struct Layer<Element: Real>: Sendable {
     let mixerNorm: Norm<Element>
     let mixer: Mixer
     let feedForwardNorm: Norm<Element>
-    let feedForward: FeedForward<Element>
+    /// What follows.
+    public let feedForward: FeedForward<Element>
 
     /// A layer of parts that go together.
     public init(
@@ -39,10 +40,10 @@ public struct Layer<Element: Real>: Sendable {
     }
 
     /// The weight matrices, each of which every token is multiplied with.
-    public var matrices: [StoredMatrix] { mixerMatrices + feedForward.matrices }
+    public var matrices: [StoredMatrix] { mixerMatrices.ofInput + mixerMatrices.others + feedForward.matrices }
 
-    /// Those of attention or time mixing.
-    public var mixerMatrices: [StoredMatrix] {
+    /// Those of attention or time mixing: of its input, and of what it makes of that.
+    public var mixerMatrices: (ofInput: [StoredMatrix], others: [StoredMatrix]) {
         switch mixer {
         case .attention(let attention): attention.matrices
         case .wkv7(let timeMix): timeMix.matrices
@@ -142,25 +143,24 @@ public struct Layer<Element: Real>: Sendable {
         }
     }
 
-    /// The gradient of ``tracedMixer(_:_:first:rotations:_:)``'s input by that of what came out.
+    /// Adds the gradient of ``tracedMixer(_:_:first:rotations:_:)``'s input by that of what came out.
     ///
     /// - Parameters:
     ///   - dy: [tokens, C].
     ///   - trace: of that run, which serves once.
     ///   - first: gradients of the first keys and values; nil where none pass.
     ///   - gradients: of the weights, to which theirs are added.
+    ///   - dx: of the input, [tokens, C]; nil where it is of no use.
     ///   - kernels: what it is computed with.
-    /// - Returns: [tokens, C].
-    @discardableResult
     public func mixerBackward(
         _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
-        _ kernels: Kernels<Element>
-    ) -> Matrix<Element> {
+        addingTo dx: Matrix<Element>? = nil, _ kernels: Kernels<Element>
+    ) {
         switch (mixer, trace.mixer) {
         case (.attention(let attention), .attention(let trace)):
-            attention.backward(dy, trace, first: first, gradients, kernels)
+            attention.backward(dy, trace, first: first, gradients, addingTo: dx, kernels)
         case (.wkv7(let timeMix), .wkv7(let trace)):
-            timeMix.backward(dy, trace, first: first, gradients, kernels)
+            timeMix.backward(dy, trace, first: first, gradients, addingTo: dx, kernels)
         default: preconditionFailure("the trace of another layer")
         }
     }
@@ -203,7 +203,8 @@ public struct Layer<Element: Real>: Sendable {
         let dfed = feedForward.backward(dh, blocks.feedForward, gradients, kernels)
         kernels.add(
             feedForwardNorm.backward(dfed, blocks.mixed, .feedForwardNormWeight, gradients, kernels), to: dh)
-        let dmixed = mixerBackward(dh, trace, first: first, gradients, kernels)
+        let dmixed = Matrix<Element>(zeros: dh.rows, columns: dh.columns)
+        mixerBackward(dh, trace, first: first, gradients, addingTo: dmixed, kernels)
         kernels.add(mixerNorm.backward(dmixed, blocks.h, .mixerNormWeight, gradients, kernels), to: dh)
     }
 }

@@ -29,9 +29,25 @@ public struct Linear<Element: Real>: Sendable {
         _ dy: Matrix<Element>, _ x: Matrix<Element>, _ roles: (weight: TensorRole, bias: TensorRole?),
         _ gradients: WeightGradients<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
+        weightsBackward(dy, x, roles, gradients, kernels)
+        return kernels.product(dy, weight.transposed)
+    }
+
+    /// The same, added to that of what else was made of `x`; nil where it is of no use.
+    func backward(
+        _ dy: Matrix<Element>, _ x: Matrix<Element>, _ roles: (weight: TensorRole, bias: TensorRole?),
+        _ gradients: WeightGradients<Element>, addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
+    ) {
+        weightsBackward(dy, x, roles, gradients, kernels)
+        if let dx { kernels.addProduct(dy, weight.transposed, to: dx) }
+    }
+
+    private func weightsBackward(
+        _ dy: Matrix<Element>, _ x: Matrix<Element>, _ roles: (weight: TensorRole, bias: TensorRole?),
+        _ gradients: WeightGradients<Element>, _ kernels: Kernels<Element>
+    ) {
         if let gradient = gradients[roles.weight] { kernels.addGradient(to: gradient, of: weight, dy, x) }
         if let role = roles.bias, let gradient = gradients[role] { kernels.addGradient(to: gradient, ofRows: dy) }
-        return kernels.product(dy, weight.transposed)
     }
 }
 
@@ -74,12 +90,12 @@ public struct LowRank<Element: Real>: Sendable {
         return (kernels.product(inner, up), inner)
     }
 
-    /// The gradient of `x` by that of what came out, with the base or without; adds those of its weights to theirs.
+    /// Adds the gradient of `x` by that of what came out, with the base or without, to `dx`, and those of its weights to theirs.
     func backward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, inner: Matrix<Element>,
         _ roles: (base: TensorRole?, down: TensorRole, up: TensorRole), _ gradients: WeightGradients<Element>,
-        _ kernels: Kernels<Element>
-    ) -> Matrix<Element> {
+        addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
+    ) {
         if let role = roles.base, let gradient = gradients[role] { kernels.addGradient(to: gradient, ofRows: dy) }
         if let gradient = gradients[roles.up] { kernels.addGradient(to: gradient, of: up, dy, inner) }
         let dinner = kernels.product(dy, up.transposed)
@@ -89,6 +105,6 @@ public struct LowRank<Element: Real>: Sendable {
         case .sigmoid: kernels.sigmoidBackward(inPlace: dinner, inner)
         }
         if let gradient = gradients[roles.down] { kernels.addGradient(to: gradient, of: down, dinner, x) }
-        return kernels.product(dinner, down.transposed)
+        if let dx { kernels.addProduct(dinner, down.transposed, to: dx) }
     }
 }

@@ -11,7 +11,8 @@ public struct Rotation<Element: Real> {
     /// - Parameters:
     ///   - frequencies: of the model.
     ///   - positions: of the tokens.
-    public init(_ frequencies: RotaryFrequencies, positions: some Sequence<Int>) {
+    ///   - sequences: how many of tokens at these positions stand one behind the other.
+    public init(_ frequencies: RotaryFrequencies, positions: some Sequence<Int>, sequences: Int = 1) {
         var cosines: [Element] = []
         var sines: [Element] = []
         for position in positions {
@@ -22,8 +23,13 @@ public struct Rotation<Element: Real> {
                 sines.append(Element(sine * frequencies.factor))
             }
         }
-        self.cosines = Matrix(cosines, columns: frequencies.inverse.count)
-        self.sines = Matrix(sines, columns: frequencies.inverse.count)
+        func all(_ numbers: [Element]) -> Matrix<Element> {
+            let one = Matrix(numbers, columns: frequencies.inverse.count)
+            let all = Matrix<Element>(rows: sequences * one.rows, columns: one.columns)
+            for sequence in 0..<sequences { all.replaceRows(from: sequence * one.rows, by: one) }
+            return all
+        }
+        (self.cosines, self.sines) = (all(cosines), all(sines))
     }
 
     /// Turns each head of `size` channels, in place.
@@ -32,6 +38,7 @@ public struct Rotation<Element: Real> {
     }
 
     /// Turns back what is the gradient of turned heads, in place.
+    @specialized(where Element == Float)
     func backward(inPlace dx: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) {
         kernels.rotate(dx, size: size, cosines: cosines, sines: Matrix(sines.array.map { -$0 }, columns: sines.columns))
     }

@@ -28,7 +28,9 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         self.headNorms = headNorms
     }
 
-    var matrices: [StoredMatrix] { [query, key, value, output].map(\.weight) }
+    var matrices: (ofInput: [StoredMatrix], others: [StoredMatrix]) {
+        ([query, key, value].map(\.weight), [output.weight])
+    }
 
     /// What gradients need.
     struct Trace {
@@ -76,11 +78,11 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         )
     }
 
-    /// The gradient of `x` by that of what came out; adds those of its weights to theirs.
+    /// Adds the gradient of `x` by that of what came out to `dx`, nil where it is of no use, and those of its weights to theirs.
     func backward(
         _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
-        _ kernels: Kernels<Element>
-    ) -> Matrix<Element> {
+        addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
+    ) {
         let dheads = output.backward(dy, trace.y, (.outputWeight, .outputBias), gradients, kernels)
         var (dq, dk, dv) = kernels.attentionBackward(
             dheads, queries: trace.turnedQuery, keys: trace.turnedKey, values: trace.value, heads: heads,
@@ -96,9 +98,8 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
             (dq, dk) = headNorms.backward(
                 dq, dk, trace.query, trace.key, (.queryNorm, .keyNorm), gradients, kernels)
         }
-        let dx = query.backward(dq, trace.x, (.queryWeight, .queryBias), gradients, kernels)
-        kernels.add(key.backward(dk, trace.x, (.keyWeight, .keyBias), gradients, kernels), to: dx)
-        kernels.add(value.backward(dv, trace.x, (.valueWeight, .valueBias), gradients, kernels), to: dx)
-        return dx
+        query.backward(dq, trace.x, (.queryWeight, .queryBias), gradients, addingTo: dx, kernels)
+        key.backward(dk, trace.x, (.keyWeight, .keyBias), gradients, addingTo: dx, kernels)
+        value.backward(dv, trace.x, (.valueWeight, .valueBias), gradients, addingTo: dx, kernels)
     }
 }

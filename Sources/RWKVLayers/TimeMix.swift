@@ -69,9 +69,9 @@ public struct TimeMix<Element: Real>: Sendable {
         self.bonus = bonus
     }
 
-    var matrices: [StoredMatrix] {
+    var matrices: (ofInput: [StoredMatrix], others: [StoredMatrix]) {
         let lowRank = [decay, iclr, gate] + [valueResidual, keyResidual].compactMap { $0?.share }
-        return [receptance, key, value, output].map(\.weight) + lowRank.flatMap { [$0.down, $0.up] }
+        return ([receptance, key, value].map(\.weight) + lowRank.map(\.down), [output.weight] + lowRank.map(\.up))
     }
 
     /// What gradients need.
@@ -172,19 +172,19 @@ public struct TimeMix<Element: Real>: Sendable {
         )
     }
 
-    /// The gradient of `x` by that of what came out; adds those of its weights to theirs.
+    /// Adds the gradient of `x` by that of what came out to `dx`, and those of its weights to theirs.
     ///
     /// - Parameters:
     ///   - dy: [tokens, C].
     ///   - trace: what was kept.
     ///   - first: gradients of the first keys and values; nil where none pass, as published.
     ///   - gradients: of the weights.
+    ///   - dx: [tokens, C]; nil where it is of no use.
     ///   - kernels: what it is computed with.
-    /// - Returns: [tokens, C].
     func backward(
         _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
-        _ kernels: Kernels<Element>
-    ) -> Matrix<Element> {
+        addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
+    ) {
         guard let decayBase = decay.base else { preconditionFailure("a decay without a base, which no student has") }
         let inputs = trace.inputs
         let size = inputs.r.columns / heads
@@ -199,15 +199,13 @@ public struct TimeMix<Element: Real>: Sendable {
             removal: inputs.removal, omega: trace.omega, size: size)
         kernels.decayBackward(inPlace: d.w, p: trace.p, w: inputs.w, base: decayBase, omega: domega)
 
-        let dx = gate.backward(
-            dbonus.gate, trace.x, inner: trace.inner.gate, (nil, .gateDown, .gateUp), gradients, kernels)
-        func add(_ other: Matrix<Element>) { kernels.add(other, to: dx) }
-        add(
-            iclr.backward(
-                d.iclr, trace.x, inner: trace.inner.iclr, (.iclrBase, .iclrDown, .iclrUp), gradients, kernels))
-        add(
-            decay.backward(
-                d.w, trace.x, inner: trace.inner.decay, (.decayBase, .decayDown, .decayUp), gradients, kernels))
+        gate.backward(
+            dbonus.gate, trace.x, inner: trace.inner.gate, (nil, .gateDown, .gateUp), gradients, addingTo: dx, kernels)
+        iclr.backward(
+            d.iclr, trace.x, inner: trace.inner.iclr, (.iclrBase, .iclrDown, .iclrUp), gradients, addingTo: dx, kernels)
+        decay.backward(
+            d.w, trace.x, inner: trace.inner.decay, (.decayBase, .decayDown, .decayUp), gradients, addingTo: dx,
+            kernels)
 
         var (dr, dk, dv) = (d.r, kernels.repeatedBackward(d.k, size: size, times: times), d.v)
         let valueRoles: (TensorRole?, TensorRole, TensorRole) = (
@@ -215,7 +213,8 @@ public struct TimeMix<Element: Real>: Sendable {
         )
         func mixValues(dfirst: Matrix<Element>?) {
             guard let valueResidual, let own = trace.valueResidual else { return }
-            add(valueResidual.backward(inPlace: dv, trace.x, own, dfirst: dfirst, valueRoles, gradients, kernels))
+            valueResidual.backward(
+                inPlace: dv, trace.x, own, dfirst: dfirst, valueRoles, gradients, addingTo: dx, kernels)
         }
         switch valueResidualPlace {
         case .beforeRepeat:
@@ -230,10 +229,9 @@ public struct TimeMix<Element: Real>: Sendable {
             }
         }
         if let keyResidual, let own = trace.keyResidual {
-            add(
-                keyResidual.backward(
-                    inPlace: dk, trace.x, own, dfirst: first?.keys,
-                    (.keyResidualBase, .keyResidualDown, .keyResidualUp), gradients, kernels))
+            keyResidual.backward(
+                inPlace: dk, trace.x, own, dfirst: first?.keys,
+                (.keyResidualBase, .keyResidualDown, .keyResidualUp), gradients, addingTo: dx, kernels)
         }
         if trace.givesFirst, let first {
             kernels.add(first.keys, to: dk)
@@ -245,9 +243,9 @@ public struct TimeMix<Element: Real>: Sendable {
             (dr, dk) = headNorms.backward(
                 dr, dk, trace.receptance, trace.key, (.receptanceNorm, .timeMixKeyNorm), gradients, kernels)
         }
-        add(receptance.backward(dr, trace.x, (.receptanceWeight, .receptanceBias), gradients, kernels))
-        add(key.backward(dk, trace.x, (.timeMixKeyWeight, .timeMixKeyBias), gradients, kernels))
-        add(value.backward(dv, trace.x, (.timeMixValueWeight, .timeMixValueBias), gradients, kernels))
-        return dx
+        receptance.backward(
+            dr, trace.x, (.receptanceWeight, .receptanceBias), gradients, addingTo: dx, kernels)
+        key.backward(dk, trace.x, (.timeMixKeyWeight, .timeMixKeyBias), gradients, addingTo: dx, kernels)
+        value.backward(dv, trace.x, (.timeMixValueWeight, .timeMixValueBias), gradients, addingTo: dx, kernels)
     }
 }

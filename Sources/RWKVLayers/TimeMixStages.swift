@@ -54,18 +54,16 @@ public struct Residual<Element: Real>: Sendable {
         )
     }
 
-    /// The gradient of `y` takes the place of `dy`.
-    ///
-    /// - Returns: the gradient of `x`.
+    /// The gradient of `y` takes the place of `dy`; that of `x` is added to `dx`.
     func backward(
         inPlace dy: Matrix<Element>, _ x: Matrix<Element>, _ trace: Trace, dfirst: Matrix<Element>?,
         _ roles: (base: TensorRole?, down: TensorRole, up: TensorRole), _ gradients: WeightGradients<Element>,
-        _ kernels: Kernels<Element>
-    ) -> Matrix<Element> {
+        addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
+    ) {
         guard let base = share.base else { preconditionFailure("a share without a base, which no student has") }
         kernels.mixedBackward(
             inPlace: dy, trace.y, first: trace.first, share: trace.share, base: base, dfirst: dfirst)
-        return share.backward(trace.share, x, inner: trace.inner, roles, gradients, kernels)
+        share.backward(trace.share, x, inner: trace.inner, roles, gradients, addingTo: dx, kernels)
     }
 }
 

@@ -39,7 +39,7 @@ public final class Matrix<Element: Real> {
     /// A matrix of zeros.
     public convenience init(zeros rows: Int, columns: Int) {
         self.init(rows: rows, columns: columns)
-        elements.initialize(repeating: 0, count: count)
+        clear()
     }
 
     /// A matrix of numbers given row by row.
@@ -83,7 +83,10 @@ public final class Matrix<Element: Real> {
     }
 
     /// Makes all numbers zero.
-    public func clear() { elements.update(repeating: 0, count: count) }
+    public func clear() {
+        UnsafeMutableRawPointer(elements).initializeMemory(
+            as: UInt8.self, repeating: 0, count: count * MemoryLayout<Element>.stride)
+    }
 
     /// Puts another matrix' rows in the place of some of its own.
     public func replaceRows(from start: Int, by other: Matrix) {

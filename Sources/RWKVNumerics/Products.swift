@@ -18,17 +18,31 @@ extension Kernels {
         precondition(x.columns == weight.inputs, "a matrix of other sizes")
         let y = Matrix<Element>(rows: x.rows, columns: weight.outputs)
         guard x.rows > 0 else { return y }
+        multiply(x, weight, into: y)
+        return y
+    }
+
+    /// Adds x W to y, [rows, outputs].
+    public func addProduct(_ x: Matrix<Element>, _ weight: StoredMatrix, to y: Matrix<Element>) {
+        guard usesOpenBLAS(rows: x.rows) else { return add(product(x, weight), to: y) }
+        precondition(
+            x.columns == weight.inputs && y.rows == x.rows && y.columns == weight.outputs, "matrices of other sizes")
+        multiply(x, weight, into: y, adds: true)
+    }
+
+    /// x W, piece by piece; OpenBLAS can add it to what is there.
+    @specialized(where Element == Float)
+    private func multiply(_ x: Matrix<Element>, _ weight: StoredMatrix, into y: Matrix<Element>, adds: Bool = false) {
         // Each piece of a matrix that comes from memory begins with waiting; sums do not show how many there are.
         let tile = threads == 1 && x.rows == 1 ? max(1, weight.outputs) : Self.outputTile
         forEach((weight.outputs + tile - 1) / tile) { piece in
             let start = piece * tile
-            multiply(x, weight, start, min(tile, weight.outputs - start), y)
+            multiply(x, weight, start, min(tile, weight.outputs - start), y, adds: adds)
         }
-        return y
     }
 
     private func multiply(
-        _ x: Matrix<Element>, _ weight: StoredMatrix, _ start: Int, _ outputs: Int, _ y: Matrix<Element>
+        _ x: Matrix<Element>, _ weight: StoredMatrix, _ start: Int, _ outputs: Int, _ y: Matrix<Element>, adds: Bool
     ) {
         let (inputs, element, target) = (weight.inputs, weight.element, y.elements + start)
         let elements = weight.start(ofOutput: start)
@@ -45,7 +59,8 @@ extension Kernels {
         func multiply(_ weights: UnsafePointer<Element>, stride: Int) {
             OpenBLAS.multiply(
                 (x.rows, outputs, inputs), Factor(x.elements, stride: inputs),
-                Factor(weights, stride: stride, isTransposed: !weight.isByInput), into: target, stride: y.columns)
+                Factor(weights, stride: stride, isTransposed: !weight.isByInput), into: target, stride: y.columns,
+                adds: adds)
         }
         if element == Element.stored {
             return multiply(elements.assumingMemoryBound(to: Element.self), stride: stride)

@@ -68,6 +68,20 @@ import Testing
         #expect(document.peak_memory_bytes > 1_000_000)
     }
 
+    @Test func measuresTraining() throws {
+        let path = "fixtures/planted-teacher"
+        let document = try bench("train", path, "--batch", "2", "--context", "8", "--runs", "3", "--threads", "1")
+        #expect(document.model?.path == path && document.model?.name == "qwen3")
+        #expect(document.measurements.map(\.name) == ["alignment", "divergence"])
+        for measurement in document.measurements {
+            #expect(measurement.tokens == 16 && measurement.cpu_seconds.count == 3)
+        }
+        // Random weights of what a config.json says.
+        let other = try bench(
+            "train", "fixtures/planted-teacher/config.json", "--batch", "1", "--context", "8", "--runs", "1")
+        #expect(other.model?.path == nil && other.model?.parameters == document.model?.parameters)
+    }
+
     @Test func countsWhatAModelReadsAndComputes() throws {
         let path = "fixtures/logits/hxa079"
         let document = try bench("forward", path, "--tokens", "4", "--runs", "1", "--threads", "2")

@@ -115,8 +115,9 @@ struct AutogradTests {
             let found = loss.figures(ofLayer: layer, inPlace: y, target, lastNorm: 1, kernels).loss
             let expected = try #require((try recorded.numbers(prefix + "loss") as [Double]).first)
             #expect(abs(found - expected) < 1e-6 * expected)
-            let dx = model.model.layers[layer].mixerBackward(
-                y, trace, first: nil, model.gradients(ofLayer: layer), kernels)
+            let dx = Matrix<Float>(zeros: x.rows, columns: x.columns)
+            model.model.layers[layer].mixerBackward(
+                y, trace, first: nil, model.gradients(ofLayer: layer), addingTo: dx, kernels)
             if loss == .relativeL2 { #expect(relativeError(dx.array, try recorded.numbers(prefix + "x")) < 1e-5) }
             var compared = 0
             for parameter in model.parameters where recorded.tensor(named: prefix + parameter.name) != nil {

@@ -88,13 +88,16 @@ ALWAYS_INLINE void NAME(decay_backward)(
 ALWAYS_INLINE void NAME(mix_residual_backward)(
     const REAL *first, const REAL *y, const REAL *base, size_t rows, size_t width, REAL *share, REAL *dfirst, REAL *dy) {
     for (size_t row = 0; row < rows; row++, first += width, y += width, share += width, dy += width) {
+        // Asked for each number, processors would try to write beside a null pointer.
+        if (dfirst) {
+            for (size_t i = 0; i < width; i++) dfirst[i] += dy[i] * NAME(logistic)(share[i] + base[i]);
+            dfirst += width;
+        }
         for (size_t i = 0; i < width; i++) {
             const REAL x = share[i] + base[i], s = NAME(logistic)(x), rest = NAME(logistic)(-x);
             share[i] = dy[i] * (first[i] - y[i]) * s * rest;
-            if (dfirst) dfirst[i] += dy[i] * s;
             dy[i] *= rest;
         }
-        if (dfirst) dfirst += width;
     }
 }
 

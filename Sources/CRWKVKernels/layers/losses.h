@@ -57,22 +57,30 @@ ALWAYS_INLINE void NAME(cross_entropy)(
     }
 }
 
+// LANES numbers, widened.
+typedef double NAME(doubles) __attribute__((vector_size(LANES * sizeof(double)), aligned(sizeof(double))));
+
+ALWAYS_INLINE double NAME(total_of_doubles)(NAME(doubles) sums) {
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int lane = 0; lane < half; lane++) sums[lane] += sums[lane + half];
+    return sums[0];
+}
+
 ALWAYS_INLINE void NAME(distances)(
     const REAL *target, const REAL *x, size_t rows, size_t width, double *squares, double *target_squares) {
     for (size_t row = 0; row < rows; row++, target += width, x += width) {
-        double sums[LANES] = {0}, target_sums[LANES] = {0};
-        for (size_t i = 0; i < width; i++) {
-            const double difference = (double)x[i] - (double)target[i];
-            sums[i % LANES] += difference * difference;
-            target_sums[i % LANES] += (double)target[i] * (double)target[i];
+        NAME(doubles) sums = {0}, target_sums = {0};
+        for (size_t i = 0; i < width; i += LANES) {
+            const int is_whole = i + LANES <= width;
+            const NAME(lanes) own = is_whole ? *(const NAME(lanes) *)(x + i) : NAME(last)(x + i, width - i);
+            const NAME(lanes) other = is_whole ? *(const NAME(lanes) *)(target + i) : NAME(last)(target + i, width - i);
+            const NAME(doubles) aim = __builtin_convertvector(other, NAME(doubles));
+            const NAME(doubles) difference = __builtin_convertvector(own, NAME(doubles)) - aim;
+            sums += difference * difference;
+            target_sums += aim * aim;
         }
-        for (int half = LANES / 2; half > 0; half /= 2)
-            for (int lane = 0; lane < half; lane++) {
-                sums[lane] += sums[lane + half];
-                target_sums[lane] += target_sums[lane + half];
-            }
-        squares[row] = sums[0];
-        target_squares[row] = target_sums[0];
+        squares[row] = NAME(total_of_doubles)(sums);
+        target_squares[row] = NAME(total_of_doubles)(target_sums);
     }
 }
 

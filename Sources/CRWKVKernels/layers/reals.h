@@ -46,5 +46,5 @@ ALWAYS_INLINE REAL NAME(sum)(const REAL *x, size_t count) {
     return NAME(total)(sums);
 }
 
-// Square roots are rounded exactly everywhere.
-ALWAYS_INLINE REAL NAME(root)(REAL x) { return sizeof(REAL) == 4 ? (REAL)__builtin_sqrtf((float)x) : (REAL)__builtin_sqrt((double)x); }
+// Square roots are rounded exactly everywhere. C's own sets errno, and would keep loops from being vectors.
+ALWAYS_INLINE REAL NAME(root)(REAL x) { return __builtin_elementwise_sqrt(x); }

@@ -47,7 +47,10 @@ ALWAYS_INLINE void NAME(keys)(
         if (base)
             for (size_t i = 0; i < size; i++) a[i] += base[own + i];
         for (size_t i = 0; i < size; i++) a[i] = NAME(logistic)(a[i]);
-        for (size_t i = 0; i < size; i++) kk[i] = scale ? k[i] * scale[own + i] : k[i];
+        if (scale)
+            for (size_t i = 0; i < size; i++) kk[i] = k[i] * scale[own + i];
+        else
+            memcpy(kk, k, size * sizeof *k);
         NAME(l2_normalise)(size, kk);
         if (mix) {
             for (size_t i = 0; i < size; i++) k[i] *= 1 + (a[i] - 1) * mix[own + i];
