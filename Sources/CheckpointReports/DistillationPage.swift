@@ -37,7 +37,7 @@ extension DistillationReport {
         var body = ["<h1>\(headlines[0].escapedXML)</h1>"]
         body += (headlines.dropFirst() + [settingsText]).map { "<p>\($0.escapedXML)</p>" }
         body.append(curve.svg)
-        for (titles, rows) in [(Self.lossTitles, lossRows), (Self.lookTitles, lookRows)] where !rows.isEmpty {
+        for (titles, rows) in [(lossTitles, lossRows), (Self.lookTitles, lookRows)] where !rows.isEmpty {
             let lines = rows.map { "<tr>" + $0.map { "<td>\($0.escapedXML)</td>" }.joined() + "</tr>" }
             body.append("<table><tr>\(titles.map { "<th>\($0)</th>" }.joined())</tr>\(lines.joined())</table>")
         }

@@ -132,7 +132,7 @@ public struct DistillationReport: Sendable {
     /// - Throws: what the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
         for line in headlines { output.write(line + "\n") }
-        for (titles, rows) in [(Self.lossTitles, lossRows), (Self.lookTitles, lookRows)] where !rows.isEmpty {
+        for (titles, rows) in [(lossTitles, lossRows), (Self.lookTitles, lookRows)] where !rows.isEmpty {
             output.write("\n")
             var table = TextTable(titles.enumerated().map { ($1, $0 == 0 ? .left : .right) })
             for cell in rows.joined() { table.append(cell) }
@@ -157,7 +157,11 @@ public struct DistillationReport: Sendable {
         return lines
     }
 
-    static let lossTitles = ["", "first", "last", "cosine", "scale"]
+    /// Columns of ``lossRows``.
+    var lossTitles: [String] {
+        ["", "first", "last"] + (steps?.last.layers.isEmpty == false ? ["cosine", "scale"] : [])
+    }
+    /// Columns of ``lookRows``.
     static let lookTitles = ["held out", "step", "KL", "top-1", "recall"]
 
     /// The loss, and how layers do.
@@ -169,7 +173,8 @@ public struct DistillationReport: Sendable {
                 formatted(last.cosine, "%.3f"), formatted(last.scale, "%.3f"),
             ]
         }
-        return [["loss", shortText(steps.first.loss), shortText(steps.last.loss), "", ""]] + layers
+        let loss = ["loss", shortText(steps.first.loss), shortText(steps.last.loss)]
+        return [loss + lossTitles.dropFirst(loss.count).map { _ in "" }] + layers
     }
 
     /// What was seen on held-out tokens.

@@ -22,12 +22,31 @@ import Testing
                     let output = try CommandLineTool.run(arguments, in: directory)
                     // Warnings come in front of what they are about, errors behind it.
                     let shown = [output.err + output.out, output.out + output.err]
-                    #expect(lines[1] == "…\n" || shown.contains(String(lines[1])), "rwkv-ckpt \(lines[0])")
+                    let isShown =
+                        lines[1] == "…\n"
+                        || (block.contains("$ rwkv-ckpt distill")
+                            ? isAlike(shown[0], String(lines[1])) : shown.contains(String(lines[1])))
+                    #expect(isShown, "rwkv-ckpt \(lines[0])\n\(shown[0])")
                     checked += 1
                 }
             }
         }
         #expect(checked >= 8)
+    }
+
+    /// Whether two texts differ in no more than numbers that were measured: processors round in their own ways, and are as fast as they are.
+    private func isAlike(_ text: String, _ other: String) -> Bool {
+        func lines(_ text: String) -> [[Substring]] { text.split(separator: "\n").map { $0.split(separator: " ") } }
+        let (lines, others) = (lines(text), lines(other))
+        return lines.count == others.count
+            && zip(lines, others).allSatisfy { line, other in
+                line.count == other.count
+                    && zip(line, other).allSatisfy { word, other in
+                        if word == other || line.contains("tokens/s") || word.allSatisfy({ $0 == "█" }) { return true }
+                        let numbers = [word, other].compactMap { Double($0.replacing(",", with: "")) }
+                        return numbers.count == 2 && abs(numbers[0] - numbers[1]) <= 0.25 * abs(numbers[1]) + 0.01
+                    }
+            }
     }
 
     @Test func showsTheWholeFileOfAFamily() throws {
