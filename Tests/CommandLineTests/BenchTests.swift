@@ -117,7 +117,7 @@ import Testing
         try withTemporaryDirectory { directory in
             let output = try CommandLineTool.run(
                 ["bench", "forward", "--tokens", "64", "--runs", "900"], in: directory,
-                environment: ["TMPDIR": directory.path], signal: (SIGINT, seconds))
+                environment: ["TMPDIR": directory.path], signal: (SIGINT, .after(seconds)))
             #expect(output.status == 130, "\(output.err)")
             #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).isEmpty)
         }

@@ -284,7 +284,8 @@ import Testing
                     "50MB",
                 ]
                 let killed = try CommandLineTool.run(
-                    name == "c" ? arguments : arguments.dropLast(2), signal: (SIGKILL, Double.random(in: 0.02...0.3)))
+                    name == "c" ? arguments : arguments.dropLast(2),
+                    signal: (SIGKILL, .after(Double.random(in: 0.02...0.3))))
                 #expect([0, -SIGKILL].contains(killed.status), "\(killed.err)")
                 for found in try names(in: directory)
                 where found.hasPrefix(name) && !found.hasSuffix(".conversion.json") {
@@ -309,7 +310,7 @@ import Testing
             for name in ["a.safetensors.zst", "b"] {
                 let output = try CommandLineTool.run(
                     ["convert", source, "-o", directory.appending(path: name).path, "--dtype", "f32"],
-                    signal: (SIGINT, 0.05))
+                    signal: (SIGINT, .after(0.05)))
                 let found = try names(in: directory).filter { $0.hasPrefix(name) }
                 // A machine may be done before the signal comes, or not yet listen to it.
                 if output.status == 130 || output.status == -SIGINT {

@@ -88,12 +88,13 @@ import Testing
 
     @Test func goesOnWhereItWasSaved() throws {
         try withStudent { directory in
-            let options = ["--stage", "1", "--steps", "9", "--checkpoint-every", "4"]
+            // Saved after each step: it is always about to do something.
+            let arguments = [
+                "distill", Self.teacher, "student", "--tokens-file", Self.tokens, "--context", "48", "--stage", "1",
+                "--steps", "40", "--checkpoint-every", "1",
+            ]
             func run(_ more: [String]) throws -> CommandLineTool.Output {
-                try CommandLineTool.run(
-                    ["distill", Self.teacher, "student", "--tokens-file", Self.tokens, "--context", "48"] + options
-                        + more,
-                    in: directory)
+                try CommandLineTool.run(arguments + more, in: directory)
             }
             #expect(try run(["-o", "whole"]).status == 0)
             let again = try run(["-o", "whole", "--resume"])
@@ -101,16 +102,21 @@ import Testing
             let taken = try run(["-o", "whole"])
             #expect(taken.status == 73 && taken.err.contains("--force"))
 
-            // So many steps that it is stopped on the way.
-            let long = options.map { $0 == "9" ? "100000" : $0 } + ["-o", "cut"]
-            let stopped = try CommandLineTool.run(
-                ["distill", Self.teacher, "student", "--tokens-file", Self.tokens, "--context", "48"] + long,
-                in: directory,
-                signal: (SIGINT, 3))
-            let state = directory.appending(path: "cut/training.safetensors").path(percentEncoded: false)
-            #expect(stopped.status == 130 && FileManager.default.fileExists(atPath: state))
-            let other = try run(["-o", "cut", "--resume"])
-            #expect(other.status == 65 && other.err.contains("other settings"))
+            // Stopped in order, which saves what there is, and killed, whatever it was about to do.
+            let last = directory.appending(path: "whole/model.safetensors")
+            for (number, status) in [(SIGINT, 130), (SIGKILL, -9)] {
+                try? FileManager.default.removeItem(at: directory.appending(path: "cut"))
+                let state = directory.appending(path: "cut/training.safetensors")
+                let stopped = try CommandLineTool.run(
+                    arguments + ["-o", "cut"], in: directory, signal: (number, .appearance(of: state)))
+                #expect(Int(stopped.status) == status && FileManager.default.fileExists(atPath: state.path))
+                let other = try run(["-o", "cut", "--resume", "--seed", "2"])
+                #expect(other.status == 65 && other.err.contains("other settings"))
+                let resumed = try run(["-o", "cut", "--resume"])
+                #expect(resumed.status == 0, "\(resumed.err)")
+                #expect(
+                    try Data(contentsOf: directory.appending(path: "cut/model.safetensors")) == Data(contentsOf: last))
+            }
         }
     }
 

@@ -14,20 +14,28 @@ package enum CommandLineTool {
         URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().appending(path: "rwkv-ckpt")
     }
 
-    /// Runs the tool in the repository's root, or elsewhere; after 20 seconds it is killed, which `status` shows.
+    /// When a signal is sent.
+    package enum Moment {
+        /// So many seconds after the start.
+        case after(Double)
+        /// Once there is this file.
+        case appearance(of: URL)
+    }
+
+    /// Runs the tool in the repository's root, or elsewhere; after two minutes it is killed, which `status` shows.
     ///
     /// - Parameters:
     ///   - arguments: of the tool.
     ///   - directory: where it runs.
     ///   - out: what its standard output goes to.
     ///   - environment: what is added to the environment.
-    ///   - signal: what it is sent, and after how many seconds.
+    ///   - signal: what it is sent, and when.
     /// - Returns: how it ended, and what it said.
     /// - Throws: where it cannot be run.
     package static func run(
         _ arguments: [String], in directory: URL = Repository.root, out: FileHandle? = nil,
         environment: [String: String] = [:],
-        signal: (number: Int32, seconds: Double)? = nil
+        signal: (number: Int32, when: Moment)? = nil
     ) throws -> Output {
         let process = Process()
         process.executableURL = binary
@@ -43,9 +51,15 @@ package enum CommandLineTool {
             try process.run()
             // Not the polite signal: the thread that started the process may have it blocked, and the process with it.
             let watchdog = DispatchWorkItem { kill(process.processIdentifier, SIGKILL) }
-            DispatchQueue.global().asyncAfter(deadline: .now() + 20, execute: watchdog)
+            DispatchQueue.global().asyncAfter(deadline: .now() + 120, execute: watchdog)
             if let signal {
-                Thread.sleep(forTimeInterval: signal.seconds)
+                switch signal.when {
+                case .after(let seconds): Thread.sleep(forTimeInterval: seconds)
+                case .appearance(let file):
+                    while process.isRunning, !FileManager.default.fileExists(atPath: file.path) {
+                        Thread.sleep(forTimeInterval: 0.005)
+                    }
+                }
                 kill(process.processIdentifier, signal.number)
             }
             process.waitUntilExit()
