@@ -49,14 +49,21 @@ public struct Alignment: Sendable {
         let aligned = student.model.description.layers.indices.filter {
             student.model.description.layers[$0] == .rwkv7
         }
-        let pairs = try teacherPairs(teacher, aligned, tokens, sequences, kernels)
+        // Attention in the first layer may give what time mixing mixes in.
+        let givesFirst = student.model.description.firstValues == .layer0 && aligned.first != 0
+        var pairs = try teacherPairs(teacher, (givesFirst ? [0] : []) + aligned, tokens, sequences, kernels)
         guard let last = pairs.last else { return [] }
         let lastNorm = AlignmentLoss.meanNorm(kernels.distances(last.output, to: last.output).targetSquares)
 
         let length = tokens.count / sequences
         let rotations = student.model.rotations(0..<length, length: length, sequences: sequences)
         let start = student.model.start(length: length, sequences: sequences)
-        var first = FirstValues<Element>.ofTimeMixing
+        var first = student.model.firstValues
+        if givesFirst {
+            var state = start.layers[0]
+            _ = student.model.layers[0].mix(
+                pairs.removeFirst().input, &state, first: &first, rotations: rotations, kernels)
+        }
         var firstGradients: FirstGradients<Element>?
         var kept: (gradient: Matrix<Element>, trace: Layer<Element>.Trace)?
         var figures: [LayerFigures] = []
@@ -69,7 +76,7 @@ public struct Alignment: Sendable {
                 loss.figures(
                     ofLayer: layer, inPlace: output, pair.output, lastNorm: lastNorm,
                     gradientScale: 1 / Double(aligned.count), kernels))
-            if passesFirstValues, kept == nil {
+            if passesFirstValues, !givesFirst, kept == nil {
                 firstGradients = FirstGradients(of: first)
                 kept = (output, trace)
                 continue

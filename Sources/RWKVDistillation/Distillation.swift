@@ -100,7 +100,9 @@ public struct Distillation<Element: Real> {
     ) throws(CheckpointError) {
         try description.checkTraining(by: teacher.description, path: checkpoint.path)
         try tokens.check(vocabulary: teacher.vocabulary)
-        let trained = try (settings.rules ?? settings.stage.rules).trained(in: checkpoint, description)
+        let isAlignment = if case .alignment = settings.stage { true } else { false }
+        let trained = try (settings.rules ?? settings.stage.rules)
+            .trained(in: checkpoint, description, within: isAlignment ? .rwkv : nil)
         self.settings = settings
         self.teacher = teacher
         order = try TrainingOrder(tokens, length: settings.context, seed: settings.seed)

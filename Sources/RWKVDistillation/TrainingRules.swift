@@ -70,12 +70,16 @@ public struct TrainingRules: Sendable, Hashable {
     /// - Parameters:
     ///   - checkpoint: the student.
     ///   - description: what it was found to be.
+    ///   - scope: what there are gradients of; nil for all that layers have.
     /// - Returns: how each is trained.
     /// - Throws: ``CheckpointError`` of category `unsupported` where a rule speaks of no weight that can be trained.
     public func trained(
-        in checkpoint: Checkpoint, _ description: ModelDescription
+        in checkpoint: Checkpoint, _ description: ModelDescription, within scope: Preset? = nil
     ) throws(CheckpointError) -> [TensorPlace: Training] {
-        let places = description.positions.filter { description.canTrain($0.key) }
+        let places = description.positions.filter { place, _ in
+            description.canTrain(place)
+                && place.layer.map { scope?.contains(place, description.layers[$0]) ?? true } == true
+        }
         var trained: [TensorPlace: Training] = [:]
         for rule in rules {
             let preset = Preset(rawValue: rule.pattern)
@@ -93,7 +97,8 @@ public struct TrainingRules: Sendable, Hashable {
                 throw CheckpointError(
                     .unsupported, path: checkpoint.path,
                     "a rule of training speaks of no weight that can be trained: \(rule.pattern)",
-                    advice: "embeddings, the final norm and the head are frozen")
+                    advice: scope == .rwkv
+                        ? "stage 1 trains time mixing alone" : "embeddings, the final norm and the head are frozen")
             }
         }
         return trained

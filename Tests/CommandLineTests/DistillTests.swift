@@ -152,6 +152,7 @@ import Testing
             for (options, status, words) in [
                 (["--stage", "1", "--steps", "2", "--context", "97"], 65, "too few tokens"),
                 (["--stage", "1", "--steps", "2", "--train", "no such*"], 65, "no weight that can be trained"),
+                (["--stage", "1", "--steps", "2", "--train", "rwkv,mlp"], 65, "stage 1 trains time mixing alone"),
                 (["--stage", "2", "--steps", "20", "--learning-rate", "1e30", "--warmup", "0"], 65, "not finite"),
                 (["--stage", "1", "--steps", "2", "--train-adapter", "lora:65"], 65, "an adapter of rank 65"),
                 (["--stage", "1", "--steps", "2", "--train-adapter", "bone:24"], 65, "an adapter of rank 24"),

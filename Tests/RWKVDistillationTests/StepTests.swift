@@ -2,7 +2,6 @@ import CheckpointConversion
 import CheckpointFiles
 import CheckpointJSON
 import Foundation
-import LayerPlanning
 import ModelFamilies
 import RWKVEvaluation
 import RWKVInference
@@ -10,6 +9,7 @@ import RWKVNumerics
 import TestSupport
 import Testing
 
+@testable import LayerPlanning
 @testable import RWKVDistillation
 
 /// The first steps of runs, beside those that an independent implementation made in float64.
@@ -94,8 +94,9 @@ struct StepTests {
         let description = try described(teacher)
         let target = try #require(ArchitectureRegistry.target(named: fixture.target))
         let kept = Set(fixture.kept.split(separator: ",").compactMap { Int($0) })
-        let plan = try #require(
+        var plan = try #require(
             LayerPlan(of: description, target: target, LayerSelection(kept, reason: "test"), seed: 1))
+        if kept.contains(0) { plan.switches.firstValues = .layer0 }
         try withTemporaryDirectory { directory in
             let path = directory.appending(path: "student").path(percentEncoded: false)
             let source = ConversionInput(
