@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Times RWKV-7's recurrence, WKV-7 in F32, beside ggml's operator and three forms of it in PyTorch, in one run.
+"""Times RWKV-7's recurrence, WKV-7 in F32, beside ggml's operator and three forms of it in PyTorch, in one run; or it and its gradients
+beside PyTorch's autograd.
 
     swift build -c release
     python3 -m venv VENV && VENV/bin/pip install torch numpy
     CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" VENV/bin/pip install --no-binary llama-cpp-python llama-cpp-python
     VENV/bin/python Benchmarks/bench_wkv.py [--tool TOOL] [--rounds 5] [--runs 20] [--threads 1]
+    VENV/bin/python Benchmarks/bench_wkv.py --gradients                     # which wants transformers and safetensors as well
     VENV/bin/python Benchmarks/bench_wkv.py --peer ggml --heads 12 --head-size 64
 
-A sequence of 1024 tokens, in 12 heads of 64 and in 6 of 128. Whole processes, A B C D A B C D ..., each warmed up inside, the times taken
+A sequence of 1024 tokens, with gradients of 512, in 12 heads of 64 and in 6 of 128. Whole processes, A B C D A B C D ..., each warmed up inside, the times taken
 around the calls: the process' CPU time. With two threads wall time, and ggml alone, whose operator has threads; they want the machine to
 themselves, as they wait for one another without giving way. The peers share their inputs and check themselves against float64
-first; ours makes inputs of the same kind. --peer is the peer alone, as the rounds start it.
+first; ours makes inputs of the same kind. With --gradients the peers are the forms of fixtures/distill_twin.py. --peer is the peer alone, as the rounds start it.
 """
 
 import argparse
@@ -29,9 +31,11 @@ import time
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's threads go on turning after a product, which would be in the CPU time of what follows.
 import numpy as np
 
-TOKENS, SHAPES = 1024, [(12, 64), (6, 128)]
-FLOP = 9  # Of one token and head, times the square of its size: S a, S w + u b + v k, S r.
-WANTED = {"name": "wkv7", "dtype": "F32"}
+GRADIENTS = "--gradients" in sys.argv
+TOKENS, SHAPES = 512 if GRADIENTS else 1024, [(12, 64), (6, 128)]
+# Of one token and head, times the square of its size: S a, S w + u b + v k, S r; with gradients also states again, and 19 of gradients.
+FLOP = 35 if GRADIENTS else 9
+WANTED = {"name": "wkv7_gradients" if GRADIENTS else "wkv7", "dtype": "F32"}
 
 
 def inputs(heads, size):
@@ -177,17 +181,51 @@ def chunks(inputs, _, chunk=16, group=4):
     return call, f"torch {torch.__version__}"
 
 
-PEERS = {"ggml": ggml, "loop": loop, "best loop": best_loop, "chunks": chunks}
+def autograd(inputs, form, dtype=None):
+    """The recurrence, and the gradients of all that goes in by what comes out, which the values stand for. The decay is a logarithm."""
+    torch, inputs = torch_inputs(inputs)
+    inputs[1] = inputs[1].log()
+    inputs = [x[None].to(dtype or torch.float32).requires_grad_() for x in inputs]
+
+    def call():
+        r, w, k, v, a, b = inputs
+        y = form(r, w, k, v, a, b)
+        return [y.detach(), *torch.autograd.grad(y, inputs, v.detach())]
+
+    return call, f"torch {torch.__version__}"
+
+
+def twin():
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "fixtures"))
+    import distill_twin
+
+    return distill_twin
+
+
+def with_gradients(form, **options):
+    return lambda inputs, _: autograd(inputs, lambda *x: getattr(twin(), form)(*x, **options))
+
+
+def reference_gradients(inputs):
+    torch, _ = torch_inputs(inputs)
+    return autograd(inputs, twin().wkv_loop, torch.float64)[0]()
+
+
+if GRADIENTS:
+    PEERS = {f"chunks of {length}": with_gradients("wkv_chunk", length=length) for length in (16, 32)} | {"loop": with_gradients("wkv_loop")}
+else:
+    PEERS = {"ggml": ggml, "loop": loop, "best loop": best_loop, "chunks": chunks}
 
 
 def peer(options):
     values = inputs(options.heads, options.head_size)
     call, name = PEERS[options.peer](values, options.threads)
-    if options.peer != "ggml":
+    if options.peer != "ggml" and not GRADIENTS:
         import torch
 
         call = torch.inference_mode()(call)
-    error = max(np.linalg.norm(np.asarray(x) - y) / np.linalg.norm(y) for x, y in zip(call(), reference(values)))
+    expected = reference_gradients(values) if GRADIENTS else reference(values)
+    error = max(np.linalg.norm(np.asarray(x) - np.asarray(y)) / np.linalg.norm(y) for x, y in zip(call(), expected))
     if not error < 1e-5:
         sys.exit(f"{options.peer} is wrong: relative error {error}")
     times = []
@@ -216,17 +254,17 @@ def compare(options, heads, size):
     shape = ["--heads", heads, "--head-size", size, "--threads", options.threads, "--runs", options.runs]
     clock, peers = ("cpu", PEERS) if options.threads == 1 else ("wall", ["ggml"])
     commands = {"ours": [options.tool, "bench", "wkv", *shape, "--tokens", TOKENS, "--json"]}
-    commands |= {name: [sys.executable, __file__, "--peer", name, *shape] for name in peers}
+    commands |= {name: [sys.executable, __file__, "--peer", name, *shape, *["--gradients"] * GRADIENTS] for name in peers}
     load = os.getloadavg()[0]
     rounds = [{name: measure(command, clock) for name, command in commands.items()} for _ in range(options.rounds)]
     versions = ", ".join(dict.fromkeys(rounds[0][name]["name"] for name in peers))
     print(f"\n{heads} heads of {size}, {TOKENS} tokens, {options.threads} thread{'s' * (options.threads > 1)}: median of {options.rounds} rounds of "
           f"{options.runs} calls, {clock} time; {versions}; load {load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end, "
           f"{os.cpu_count()} processors")
-    print(f"  {'':10} {'a call':>11} {'GFLOP/s':>9} {'tokens/s':>10}   peer / ours")
+    print(f"  {'':12} {'a call':>11} {'GFLOP/s':>9} {'tokens/s':>10}   peer / ours")
     for name in commands:
         seconds, ratios = statistics.median(r[name]["seconds"] for r in rounds), [r[name]["seconds"] / r["ours"]["seconds"] for r in rounds]
-        print(f"  {name:10} {seconds * 1e3:8.3f} ms {FLOP * size**2 * heads * TOKENS / seconds / 1e9:9.1f} {TOKENS / seconds:10.0f}   "
+        print(f"  {name:12} {seconds * 1e3:8.3f} ms {FLOP * size**2 * heads * TOKENS / seconds / 1e9:9.1f} {TOKENS / seconds:10.0f}   "
               f"x{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})", flush=True)
 
 
@@ -236,11 +274,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=20, help="calls of a process")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--gradients", action="store_true")
     parser.add_argument("--peer", choices=PEERS)
     parser.add_argument("--heads", type=int, default=12, help="of a peer")
     parser.add_argument("--head-size", type=int, default=64, help="of a peer")
     options = parser.parse_args()
     options.tool = options.tool.resolve()
+    if GRADIENTS and options.threads != 1:
+        parser.error("gradients are those of one thread")
     if options.peer:
         peer(options)
     else:
