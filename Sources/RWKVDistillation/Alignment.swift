@@ -40,18 +40,19 @@ public struct Alignment: Sendable {
     ///   - tokens: of sequences of the same length, one behind the other.
     ///   - sequences: how many there are.
     ///   - kernels: what it is computed with.
+    ///   - progress: can stop the work.
     /// - Returns: how each time mixing does, front to back.
-    /// - Throws: ``CheckpointError``, as models do.
+    /// - Throws: ``CheckpointError``, as models do, or of category `cancelled`.
     public func callAsFunction<Element: Real>(
         _ student: TrainedModel<Element>, _ teacher: Model<Element>, _ tokens: [Int], sequences: Int,
-        _ kernels: Kernels<Element>
+        _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> [LayerFigures] {
         let aligned = student.model.description.layers.indices.filter {
             student.model.description.layers[$0] == .rwkv7
         }
         // Attention in the first layer may give what time mixing mixes in.
         let givesFirst = student.model.description.firstValues == .layer0 && aligned.first != 0
-        var pairs = try teacherPairs(teacher, (givesFirst ? [0] : []) + aligned, tokens, sequences, kernels)
+        var pairs = try teacherPairs(teacher, (givesFirst ? [0] : []) + aligned, tokens, sequences, kernels, progress)
         guard let last = pairs.last else { return [] }
         let lastNorm = AlignmentLoss.meanNorm(kernels.distances(last.output, to: last.output).targetSquares)
 
@@ -68,6 +69,7 @@ public struct Alignment: Sendable {
         var kept: (gradient: Matrix<Element>, trace: Layer<Element>.Trace)?
         var figures: [LayerFigures] = []
         for (layer, pair) in zip(aligned, pairs) {
+            try progress.check(teacher.checkpoint.path)
             var state = start.layers[layer]
             let (output, trace) = student.model.layers[layer].tracedMixer(
                 pair.input, &state, first: &first, rotations: rotations, kernels)
@@ -93,7 +95,8 @@ public struct Alignment: Sendable {
 
     /// What the teacher's layers see and give.
     private func teacherPairs<Element: Real>(
-        _ teacher: Model<Element>, _ layers: [Int], _ tokens: [Int], _ sequences: Int, _ kernels: Kernels<Element>
+        _ teacher: Model<Element>, _ layers: [Int], _ tokens: [Int], _ sequences: Int, _ kernels: Kernels<Element>,
+        _ progress: WorkProgress
     ) throws(CheckpointError) -> [(input: Matrix<Element>, output: Matrix<Element>)] {
         let length = tokens.count / sequences
         let rotations = teacher.rotations(0..<length, length: length, sequences: sequences)
@@ -102,6 +105,7 @@ public struct Alignment: Sendable {
         let h = try teacher.embedded(tokens, kernels)
         var pairs: [(input: Matrix<Element>, output: Matrix<Element>)] = []
         for layer in 0...(layers.last ?? 0) {
+            try progress.check(teacher.checkpoint.path)
             let input = teacher.layers[layer].mixerInput(h, kernels)
             let output = teacher.layers[layer].mix(
                 input, &state.layers[layer], first: &first, rotations: rotations, kernels)

@@ -117,25 +117,57 @@ public struct Distillation<Element: Real> {
     /// Whether all steps were done.
     public var isDone: Bool { step >= settings.steps }
 
+    /// Throws where a step takes more memory than there is, by what its gradients need to know.
+    ///
+    /// - Parameter limit: in bytes.
+    /// - Throws: ``CheckpointError`` of category `unsupported`.
+    public func checkMemory(atMost limit: Int) throws(CheckpointError) {
+        let sizes = student.model.description.dimensions
+        let width = sizes[.width] ?? 0
+        let (heads, size) = (sizes[.heads] ?? 0, sizes[.headSize] ?? 0)
+        // Of each mixer its input, what is between its stages, and states every 16 tokens; of one at a time the gradients of that.
+        let mixer = width + heads * size * (28 + size / 16)
+        let gradients = 24 * heads * size
+        let layers = student.model.layers.count
+        let numbers =
+            switch settings.stage {
+            case .alignment: layers * 2 * width + mixer + gradients
+            case .divergence: layers * (mixer + 3 * width + 3 * (sizes[.feedForwardWidth] ?? 0)) + gradients
+            }
+        let bytes = settings.batch * settings.context * numbers * MemoryLayout<Element>.size
+        guard bytes > limit else { return }
+        throw CheckpointError(
+            .unsupported, path: student.model.checkpoint.path,
+            "a step of \(settings.batch) x \(settings.context) tokens takes more memory than there is",
+            expected: "\(limit) bytes at the most", found: "about \(bytes)",
+            advice: "fewer sequences or shorter ones take less, and --accumulate makes up for them")
+    }
+
     /// Does a step.
     ///
-    /// - Parameter kernels: what it is computed with.
+    /// - Parameters:
+    ///   - kernels: what it is computed with.
+    ///   - progress: can stop the work on the way; the run can then be saved as it was in front of the step, and not go on.
     /// - Returns: what it was.
-    /// - Throws: ``CheckpointError``: `notFinite` where many steps in succession were of no use; as models do.
-    public mutating func next(_ kernels: Kernels<Element>) throws(CheckpointError) -> Step {
+    /// - Throws: ``CheckpointError``: `notFinite` where many steps in succession were of no use, `cancelled`; as models do.
+    public mutating func next(
+        _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
+    ) throws(CheckpointError) -> Step {
         var loss = 0.0
         var layers: [[Alignment.LayerFigures]] = []
         for _ in 0..<settings.accumulate {
             let tokens = order.next(settings.batch)
             switch settings.stage {
             case .alignment(let alignment):
-                let figures = try alignment(student, teacher, tokens, sequences: settings.batch, kernels)
+                let figures = try alignment(
+                    student, teacher, tokens, sequences: settings.batch, kernels, progress: progress)
                 loss += figures.reduce(0) { $0 + $1.loss } / Double(max(1, figures.count))
                 layers.append(figures)
             case .divergence(var divergence, let temperatures):
                 divergence.temperature =
                     temperatures[min(step * temperatures.count / settings.steps, temperatures.count - 1)]
-                loss += try divergence(student, teacher, tokens, sequences: settings.batch, kernels)
+                loss += try divergence(
+                    student, teacher, tokens, sequences: settings.batch, kernels, progress: progress)
             }
         }
         student.adaptersBackward(kernels)

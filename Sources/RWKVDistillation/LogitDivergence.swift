@@ -33,21 +33,25 @@ public struct LogitDivergence: Sendable {
     ///   - tokens: of sequences of the same length, one behind the other.
     ///   - sequences: how many there are.
     ///   - kernels: what it is computed with.
+    ///   - progress: can stop the work.
     /// - Returns: the loss.
-    /// - Throws: ``CheckpointError``, as models do.
+    /// - Throws: ``CheckpointError``, as models do, or of category `cancelled`.
     public func callAsFunction<Element: Real>(
         _ student: TrainedModel<Element>, _ teacher: Model<Element>, _ tokens: [Int], sequences: Int,
-        _ kernels: Kernels<Element>
+        _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> Double {
         let length = tokens.count / sequences
         var state = teacher.start(length: length, sequences: sequences)
-        let theirs = try teacher.hidden(tokens, &state, kernels)
-        let run = try student.run(tokens, sequences: sequences, kernels)
+        let theirs = try teacher.hidden(tokens, &state, kernels, progress: progress)
+        let run = try student.run(tokens, sequences: sequences, kernels, progress: progress)
         let next = tokens.indices.map { $0 % length + 1 < length ? Int64(tokens[$0 + 1]) : -1 }
         let (loss, gradient) = try self(
             run.hidden, of: student.model, next: next, kernels,
-            targets: { (rows) throws(CheckpointError) in try teacher.logits(theirs.rows(rows), kernels) })
-        student.backward(run, gradient, passesFirstValues: passesFirstValues, kernels)
+            targets: { (rows) throws(CheckpointError) in
+                try progress.check(teacher.checkpoint.path)
+                return try teacher.logits(theirs.rows(rows), kernels)
+            })
+        try student.backward(run, gradient, passesFirstValues: passesFirstValues, kernels, progress: progress)
         return loss
     }
 

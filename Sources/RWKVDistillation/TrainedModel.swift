@@ -8,7 +8,7 @@ public import RWKVNumerics
 ///
 ///     var student = try TrainedModel<Float>(checkpoint, description, training: trained)
 ///     let run = try student.run(tokens, sequences: 8, kernels)
-///     student.backward(run, gradient, kernels)
+///     try student.backward(run, gradient, kernels)
 public struct TrainedModel<Element: Real> {
     /// A weight that changes, or a part of what changes one, in the order of the checkpoint.
     public struct Parameter {
@@ -135,9 +135,12 @@ public struct TrainedModel<Element: Real> {
     ///   - tokens: of sequences of the same length, one behind the other.
     ///   - sequences: how many there are.
     ///   - kernels: what it is computed with.
+    ///   - progress: can stop the work.
     /// - Returns: the residual stream, and what gradients need.
-    /// - Throws: ``CheckpointError``, as models do.
-    public func run(_ tokens: [Int], sequences: Int, _ kernels: Kernels<Element>) throws(CheckpointError) -> Run {
+    /// - Throws: ``CheckpointError``, as models do, or of category `cancelled`.
+    public func run(
+        _ tokens: [Int], sequences: Int, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
+    ) throws(CheckpointError) -> Run {
         let length = tokens.count / sequences
         let h = try model.embedded(tokens, kernels)
         let rotations = model.rotations(0..<length, length: length, sequences: sequences)
@@ -145,6 +148,7 @@ public struct TrainedModel<Element: Real> {
         var first = model.firstValues
         var traces: [Layer<Element>.Trace] = []
         for (number, layer) in model.layers.enumerated() {
+            try progress.check(model.checkpoint.path)
             traces.append(
                 layer.traced(inPlace: h, &state.layers[number], first: &first, rotations: rotations, kernels))
         }
@@ -158,13 +162,17 @@ public struct TrainedModel<Element: Real> {
     ///   - gradient: of its residual stream, [tokens, C]; used up.
     ///   - passesFirstValues: whether gradients pass through the first keys and values to the layer that gives them.
     ///   - kernels: what it is computed with.
+    ///   - progress: can stop the work.
+    /// - Throws: ``CheckpointError`` of category `cancelled`.
     public func backward(
-        _ run: Run, _ gradient: Matrix<Element>, passesFirstValues: Bool = false, _ kernels: Kernels<Element>
-    ) {
+        _ run: Run, _ gradient: Matrix<Element>, passesFirstValues: Bool = false, _ kernels: Kernels<Element>,
+        progress: WorkProgress = WorkProgress()
+    ) throws(CheckpointError) {
         let first = passesFirstValues ? FirstGradients(of: run.first) : nil
         // What is in front of all that changes is of no use.
         let lowest = parameters.compactMap(\.place.layer).min() ?? model.layers.count
         for number in (lowest..<max(lowest, model.layers.count)).reversed() {
+            try progress.check(model.checkpoint.path)
             model.layers[number].backward(
                 inPlace: gradient, run.traces[number], first: first, gradients[number], kernels)
         }

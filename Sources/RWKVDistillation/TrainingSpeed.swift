@@ -13,6 +13,7 @@ extension SpeedMeasurements {
     ///   - checkpoint: a student of it.
     ///   - description: what the student was found to be.
     ///   - size: sequences of a step, and tokens of each.
+    ///   - memory: how many bytes a step may take.
     ///   - runs: how many steps are timed, of each kind.
     ///   - kernels: that are to be measured.
     ///   - progress: is told of each step, and can stop the work.
@@ -20,7 +21,7 @@ extension SpeedMeasurements {
     /// - Throws: ``CheckpointError``, as ``Distillation`` does, or of category `cancelled`.
     public static func ofTraining(
         _ teacher: Model<Float>, _ checkpoint: Checkpoint, _ description: ModelDescription,
-        size: (batch: Int, context: Int), runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress
+        size: (batch: Int, context: Int), memory: Int, runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress
     ) throws(CheckpointError) -> SpeedMeasurements {
         var random = SplitMix64(seed: 0)
         let sequences = (0..<size.batch).map { _ in
@@ -36,13 +37,15 @@ extension SpeedMeasurements {
             var settings = Distillation<Float>.Settings(stage, steps: runs + 1, learningRate: LearningRate(1e-6))
             (settings.batch, settings.context) = size
             var distillation = try Distillation(teacher, checkpoint, description, tokens, settings)
+            try distillation.checkMemory(atMost: memory)
             var timings = Timings()
             for step in 0...runs {
-                try progress.check("bench")
                 if step == 0 {
-                    _ = try distillation.next(kernels)
+                    _ = try distillation.next(kernels, progress: progress)
                 } else {
-                    try timings.time { () throws(CheckpointError) in _ = try distillation.next(kernels) }
+                    try timings.time { () throws(CheckpointError) in
+                        _ = try distillation.next(kernels, progress: progress)
+                    }
                     peaks.lookAtArithmetic(kernels)
                 }
                 progress.advance(by: 1, of: 2 * (runs + 1))

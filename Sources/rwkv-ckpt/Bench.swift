@@ -264,7 +264,7 @@ struct BenchTrain: ReportingCommand {
         let bar = ProgressBar { countText($0) + " steps" }
         defer { bar.clear() }
         let measurements = try SpeedMeasurements.ofTraining(
-            teacher, student, described, size: (batch, context), runs: runs, kernels,
+            teacher, student, described, size: (batch, context), memory: physicalMemory(), runs: runs, kernels,
             progress: WorkProgress(partOf: stop) { bar.show($0, of: $1) })
         return SpeedReport(
             measurements, .train(teacher.description, path: path), processor: processorName(), load: load,

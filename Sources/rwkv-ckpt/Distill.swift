@@ -187,6 +187,7 @@ struct Distill: ReportingCommand {
         let heldOut = try evalTokens.map { try TokenSequences(contentsOf: $0) }
         for tokens in heldOut { try tokens.check(vocabulary: teacher.vocabulary) }
         var distillation = try Distillation(teacher, checkpoint, description, tokens, settings(tokens))
+        try distillation.checkMemory(atMost: physicalMemory())
         if !resume { try distillation.checkPlace(output, replaces: force) }
         var log = DistillationLog()
         func report() -> DistillationReport {
@@ -208,26 +209,27 @@ struct Distill: ReportingCommand {
             func save() throws(CheckpointError) {
                 try distillation.save(to: output, log: log, pages: report().pages, replaces: true)
             }
-            if !resume { try look() }
-            let clock = ContinuousClock()
-            while !distillation.isDone {
-                let start = clock.now
-                let step = try distillation.next(kernels)
-                try log.add(
-                    step, tokens: distillation.settings.tokens, seconds: (clock.now - start) / .seconds(1))
-                bar.show(
-                    step.number * distillation.settings.tokens, of: steps * distillation.settings.tokens,
-                    note: "loss \(shortText(step.loss))")
-                if progress.isCancelled {
-                    try save()
-                    try progress.check(output)
+            do {
+                if !resume { try look() }
+                let clock = ContinuousClock()
+                while !distillation.isDone {
+                    let start = clock.now
+                    let step = try distillation.next(kernels, progress: progress)
+                    try log.add(
+                        step, tokens: distillation.settings.tokens, seconds: (clock.now - start) / .seconds(1))
+                    bar.show(
+                        step.number * distillation.settings.tokens, of: steps * distillation.settings.tokens,
+                        note: "loss \(shortText(step.loss))")
+                    if let checkpointEvery, step.number % checkpointEvery == 0, !distillation.isDone {
+                        try look()
+                        try save()
+                    }
                 }
-                if let checkpointEvery, step.number % checkpointEvery == 0, !distillation.isDone {
-                    try look()
-                    try save()
-                }
+                try look()
+            } catch let error as CheckpointError where error.category == .cancelled && distillation.step > 0 {
+                try save()
+                throw error
             }
-            try look()
             try save()
         }
         let report = report()

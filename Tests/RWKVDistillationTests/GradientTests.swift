@@ -69,7 +69,7 @@ struct AutogradTests {
         let (loss, gradient) = try LogitDivergence()(
             run.hidden, of: model.model, next: tokens.map { _ in -1 }, kernels,
             targets: { (rows) throws(CheckpointError) in targets.rows(rows) })
-        model.backward(run, gradient, passesFirstValues: joined, kernels)
+        try model.backward(run, gradient, passesFirstValues: joined, kernels)
         let expected = try #require((try recorded.numbers("loss") as [Double]).first)
         var worst = 0.0
         for parameter in model.parameters {
@@ -167,7 +167,7 @@ struct DifferenceTests {
             return (run, value, gradient)
         }
         let (first, _, gradient) = try run()
-        model.backward(first, gradient, passesFirstValues: true, kernels)
+        try model.backward(first, gradient, passesFirstValues: true, kernels)
         model.adaptersBackward(kernels)
         var random = SplitMix64(seed: 1)
         // DoRA's gradients are published without what the lengths of rows add to them.

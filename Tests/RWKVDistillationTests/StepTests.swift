@@ -141,6 +141,26 @@ struct StepTests {
         #expect(try error(fixture, as: Float.self) < 1e-4)
     }
 
+    @Test("a run that is stopped is as it was in front of the step, and what takes too much memory does not begin")
+    func stopped() throws {
+        let kernels = try #require(Kernels<Float>(.fast, threads: 1))
+        for name in ["alignment", "divergence"] {
+            try distilling(try #require(Self.cases.first { $0.name == name }), as: Float.self) { distillation in
+                let error = #expect(throws: CheckpointError.self) { try distillation.checkMemory(atMost: 1_000_000) }
+                #expect(error?.category == .unsupported)
+                try distillation.checkMemory(atMost: 40_000_000)
+                let weights = distillation.student.parameters.map(\.values.array)
+                let progress = WorkProgress()
+                progress.cancel()
+                let end = #expect(throws: CheckpointError.self) {
+                    try distillation.next(kernels, progress: progress)
+                }
+                #expect(end?.category == .cancelled && distillation.step == 0)
+                #expect(distillation.student.parameters.map(\.values.array) == weights)
+            }
+        }
+    }
+
     @Test("threads do not show")
     func threads() throws {
         let fixture = try #require(Self.cases.first { $0.name == "divergence beside attention" })
