@@ -91,10 +91,10 @@ enum PathKind {
     case danglingLink
     case nothing
 
-    /// What a path leads to, through symbolic links; what may not be looked at is other.
-    init(_ path: String) {
+    /// What a path leads to, through symbolic links, or what stands there itself; what may not be looked at is other.
+    init(_ path: String, ofItself: Bool = false) {
         var status = stat()
-        if stat(path, &status) == 0 {
+        if (ofItself ? lstat(path, &status) : stat(path, &status)) == 0 {
             switch status.st_mode & S_IFMT {
             case S_IFDIR: self = .directory
             case S_IFREG: self = .file
@@ -109,7 +109,7 @@ enum PathKind {
 }
 
 /// The names in a directory, sorted by their bytes; none when it cannot be read.
-func namesInDirectory(_ path: String) -> [String] {
+package func namesInDirectory(_ path: String) -> [String] {
     guard let directory = opendir(path) else { return [] }
     defer { closedir(directory) }
     var names: [String] = []

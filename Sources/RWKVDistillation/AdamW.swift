@@ -52,5 +52,8 @@ public struct AdamW<Element: Real> {
         return norm
     }
 
-    private func power(_ base: Double, _ count: Int) -> Double { (0..<count).reduce(1) { power, _ in power * base } }
+    private func power(_ base: Double, _ count: Int) -> Double {
+        // Beyond that 1 - base^count is 1.
+        (0..<min(count, 10_000)).reduce(1) { power, _ in power * base }
+    }
 }

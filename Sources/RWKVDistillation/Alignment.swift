@@ -109,6 +109,7 @@ public struct Alignment: Sendable {
             let input = teacher.layers[layer].mixerInput(h, kernels)
             let output = teacher.layers[layer].mix(
                 input, &state.layers[layer], first: &first, rotations: rotations, kernels)
+            try teacher.check(output, layer: layer, kernels)
             if layers.contains(layer) { pairs.append((input, output)) }
             guard layer != layers.last else { break }
             kernels.add(output, to: h)

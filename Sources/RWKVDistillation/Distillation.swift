@@ -7,6 +7,8 @@ public import RWKVNumerics
 ///
 ///     var distillation = try Distillation(teacher, student, description, tokens, settings)
 ///     while !distillation.isDone { print(try distillation.next(kernels).loss) }
+///
+/// Copies share their weights: one alone may go on.
 public struct Distillation<Element: Real> {
     /// What a run does.
     public struct Settings: Sendable {
@@ -26,8 +28,8 @@ public struct Distillation<Element: Real> {
         public var clip = 1.0
         /// Of the order of sequences.
         public var seed: UInt64 = 1
-        /// What is trained; nil for what the stage is about.
-        public var rules: TrainingRules?
+        /// What is trained.
+        public var rules = TrainingRules([.init(TrainingRules.Preset.mixers.rawValue, Training())])
         /// What is trained in the place of projections; nil for themselves.
         public var adapters: TrainedAdapters?
 
@@ -47,13 +49,6 @@ public struct Distillation<Element: Real> {
         /// Logits; each of the temperatures holds for as many steps.
         case divergence(LogitDivergence, temperatures: [Double])
 
-        /// What is trained if nothing else is said.
-        public var rules: TrainingRules {
-            switch self {
-            case .alignment: TrainingRules([.init(TrainingRules.Preset.rwkv.rawValue, Training())])
-            case .divergence: TrainingRules([.init(TrainingRules.Preset.mixers.rawValue, Training())])
-            }
-        }
     }
 
     /// What a step was.
@@ -80,6 +75,8 @@ public struct Distillation<Element: Real> {
     /// Steps that were done.
     public private(set) var step = 0
     var optimiser: AdamW<Element>
+    /// What tells its teacher and its tokens from others.
+    let inputs: String
     private let teacher: Model<Element>
     private var order: TrainingOrder
     private var failures = 0
@@ -101,10 +98,10 @@ public struct Distillation<Element: Real> {
         try description.checkTraining(by: teacher.description, path: checkpoint.path)
         try tokens.check(vocabulary: teacher.vocabulary)
         let isAlignment = if case .alignment = settings.stage { true } else { false }
-        let trained = try (settings.rules ?? settings.stage.rules)
-            .trained(in: checkpoint, description, within: isAlignment ? .rwkv : nil)
+        let trained = try settings.rules.trained(in: checkpoint, description, within: isAlignment ? .rwkv : nil)
         self.settings = settings
         self.teacher = teacher
+        inputs = "\(teacher.checkpoint.outlineHash) \(tokens.hash)"
         order = try TrainingOrder(tokens, length: settings.context, seed: settings.seed)
         // The same bytes mean another matrix where a layout has it transposed.
         let isAlike = teacher.description.layout?.name == description.layout?.name
@@ -174,12 +171,15 @@ public struct Distillation<Element: Real> {
         let rate = settings.learningRate.rate(at: step, of: settings.steps)
         let norm = optimiser.step(student.parameters, averaging: settings.accumulate, rate: rate, kernels)
         failures = norm.isFinite ? 0 : failures + 1
-        guard failures < Self.patience else {
+        let patience = min(Self.patience, settings.steps)
+        guard failures < patience else {
             throw CheckpointError(
                 .notFinite, path: student.model.checkpoint.path,
-                "the loss of \(Self.patience) steps in succession was not finite",
-                advice: "a lower learning rate may help")
+                "the gradients of \(patience) steps in succession were not finite",
+                advice: "a lower learning rate may help, if its weights are finite (inspect --stats)")
         }
+        try teacher.checkFiles()
+        try student.model.checkFiles()
         try student.update(kernels)
         step += 1
         return Step(
@@ -190,7 +190,7 @@ public struct Distillation<Element: Real> {
     /// Passes over steps that were done before, and takes in what became of the weights.
     mutating func skip(to done: Int, _ kernels: Kernels<Element>) throws(CheckpointError) {
         try student.update(kernels)
-        _ = order.next((done - step) * settings.batch * settings.accumulate)
+        order.skip((done - step) * settings.batch * settings.accumulate)
         step = done
     }
 
@@ -207,6 +207,24 @@ public struct Distillation<Element: Real> {
     }
 }
 
+extension Checkpoint {
+    /// Of names, types, sizes and places of all tensors.
+    fileprivate var outlineHash: String {
+        let lines = tensors.map { "\($0.name) \($0.dtype.rawValue) \($0.shape) \($0.file) \($0.byteRange)" }
+        return sha256(of: Array(lines.joined(separator: "\n").utf8))
+    }
+}
+
+extension TokenSequences {
+    fileprivate var hash: String {
+        var bytes: [UInt8] = []
+        for sequence in sequences {
+            ([sequence.count] + sequence).withUnsafeBytes { bytes.append(contentsOf: $0) }
+        }
+        return sha256(of: bytes)
+    }
+}
+
 extension ModelDescription {
     /// Throws where there are no gradients of this model, or it is of another teacher.
     fileprivate func checkTraining(by teacher: ModelDescription, path: String) throws(CheckpointError) {
@@ -216,6 +234,10 @@ extension ModelDescription {
         guard let timeMix = architecture.timeMix, layers.contains(.rwkv7) else {
             throw no("the student has no layer of RWKV")
         }
+        // What a token sees of the one before would come from another sequence.
+        guard teacher.architecture.feedForward == .swiGLU,
+            teacher.architecture.timeMix?.tokenShift ?? TimeMix7.TokenShift.none == TimeMix7.TokenShift.none
+        else { throw no("teachers of this kind do not teach", found: teacher.variant ?? teacher.architecture.family) }
         guard architecture.norm == .rms, architecture.feedForward == .swiGLU, !architecture.hasEmbeddingNorm,
             timeMix.tokenShift == .none, timeMix.removalKey == .key, timeMix.keyScale == .oneMinusOmega,
             timeMix.outputNorm == .headScale

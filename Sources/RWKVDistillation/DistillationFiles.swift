@@ -11,6 +11,7 @@ extension Distillation where Element == Float {
     private static var stateName: String { "training.safetensors" }
     private static var logName: String { "log.jsonl" }
     private static var settingsKey: String { "settings" }
+    private static var inputsKey: String { "inputs" }
 
     private static func momentName(_ number: Int, _ name: String) -> String { "moment\(number).\(name)" }
 
@@ -22,18 +23,22 @@ extension Distillation where Element == Float {
     ///   - path: of a directory.
     ///   - log: of all steps so far.
     ///   - pages: what else is said about the run, for people.
+    ///   - configuration: the config.json that the student was read with; nil for the one beside it.
     ///   - replaces: whether what an earlier run wrote there may be replaced.
     /// - Throws: ``CheckpointError``: `cannotCreate`, or `inputOutput` where reading or writing fails or the disk is too small.
     public func save(
-        to path: String, log: DistillationLog, pages: [DistillationPage: String] = [:], replaces: Bool
+        to path: String, log: DistillationLog, pages: [DistillationPage: String] = [:],
+        configuration: String? = nil, replaces: Bool
     ) throws(CheckpointError) {
         let directory = try UnfinishedDirectory(path: path, isReplaceable: replaces ? { Self.isOwn($0) } : nil)
         try writeModel(into: directory)
         if let adapters = settings.adapters { try write(adapters, into: directory) }
         if !isDone { try writeState(into: directory) }
-        for file in student.model.checkpoint.files(beside: Self.companions) {
+        let beside = student.model.checkpoint.files(beside: Self.companions)
+        for file in beside where configuration == nil || Conversion.name(of: file) != Self.configurationName {
             try directory.copy(FileSource(path: file), to: Conversion.name(of: file))
         }
+        if let configuration { try directory.copy(FileSource(path: configuration), to: Self.configurationName) }
         for (page, text) in pages { try directory.write(Array(text.utf8), to: page.rawValue) }
         try directory.write(log.bytes, to: Self.logName)
         try directory.commit()
@@ -49,7 +54,8 @@ extension Distillation where Element == Float {
         _ = try UnfinishedDirectory(path: path, isReplaceable: replaces ? { Self.isOwn($0) } : nil)
     }
 
-    private static var companions: [String] { Conversion.companions + ["config.json"] }
+    private static var configurationName: String { "config.json" }
+    private static var companions: [String] { Conversion.companions + [configurationName] }
 
     /// Whether a directory with these files is one that a run wrote, and nobody added to.
     private static func isOwn(_ names: [String]) -> Bool {
@@ -108,7 +114,8 @@ extension Distillation where Element == Float {
         try write(
             moments, to: Self.stateName,
             metadata: [
-                Self.settingsKey: settings.text, "step": "\(step)", "updates": "\(optimiser.steps)",
+                Self.settingsKey: settings.text, Self.inputsKey: inputs, "step": "\(step)",
+                "updates": "\(optimiser.steps)",
             ], into: directory)
     }
 
@@ -160,6 +167,10 @@ extension Distillation where Element == Float {
                 .unsupported, path: state.path, "the run was begun with other settings",
                 expected: metadata[Self.settingsKey], found: settings.text)
         }
+        guard metadata[Self.inputsKey] == inputs else {
+            throw CheckpointError(
+                .unsupported, path: state.path, "the run was begun with another teacher or other tokens")
+        }
         guard let done = metadata["step"].flatMap({ Int($0) }), 0..<settings.steps ~= done,
             let updates = metadata["updates"].flatMap({ Int($0) }), 0...done ~= updates,
             state.tensors.count == 2 * student.parameters.count
@@ -176,6 +187,11 @@ extension Distillation where Element == Float {
             }
         }
         let log = try DistillationLog(contentsOf: path + "/" + Self.logName)
+        guard log.steps.count == done else {
+            throw CheckpointError(
+                .malformed, path: path + "/" + Self.logName, "it is not the log of these steps", expected: "\(done)",
+                found: "\(log.steps.count)")
+        }
         try skip(to: done, kernels)
         optimiser.steps = updates
         return log
@@ -205,7 +221,7 @@ extension Distillation.Settings {
                     + (divergence.passesFirstValues ? "joined" : "detached")
             }
         let adapters = adapters.map { ", adapters \($0.kind.rawValue):\($0.rank)" } ?? ""
-        let rules = (rules ?? stage.rules).rules.map { rule in
+        let rules = rules.rules.map { rule in
             rule.training.map { "\(rule.pattern)=\($0.rateScale)/\($0.weightDecay)" } ?? "-\(rule.pattern)"
         }
         return

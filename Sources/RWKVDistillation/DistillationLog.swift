@@ -32,7 +32,7 @@ public struct DistillationLog: Sendable, Hashable {
     public private(set) var bytes: [UInt8] = []
 
     /// Steps at which no weight changed, as gradients were not finite.
-    public var skipped: Int { steps.count { !$0.figures.gradientNorm.isFinite } }
+    public private(set) var skipped = 0
 
     /// A log that nothing was written to.
     public init() {}
@@ -47,14 +47,18 @@ public struct DistillationLog: Sendable, Hashable {
         while let end = bytes[start...].firstIndex(of: UInt8(ascii: "\n")) {
             var line: JSONValue?
             do throws(MalformedInput) { line = try JSONValue(document: Array(bytes[start..<end])) } catch {}
-            if let step = line.flatMap(Step.init) {
+            if let step = line.flatMap(Step.init), step.figures.number == steps.count + 1 {
                 steps.append(step)
-            } else if let look = line.flatMap(Look.init) {
+                skipped += step.figures.gradientNorm.isFinite ? 0 : 1
+            } else if let look = line.flatMap(Look.init), look.step == steps.count {
                 looks.append(look)
             } else {
                 throw CheckpointError(.malformed, path: path, "a line is none of a run's log", offset: start)
             }
             start = end + 1
+        }
+        guard start == bytes.count else {
+            throw CheckpointError(.malformed, path: path, "the last line has no end", offset: start)
         }
     }
 
@@ -68,6 +72,7 @@ public struct DistillationLog: Sendable, Hashable {
     public mutating func add(_ step: Distillation<Float>.Step, tokens: Int, seconds: Double) throws {
         let entry = Step(figures: step, tokens: step.number * tokens, seconds: seconds)
         steps.append(entry)
+        skipped += step.gradientNorm.isFinite ? 0 : 1
         let skipped = skipped
         try add { entry.write(to: &$0, skipped: skipped) }
     }
@@ -140,7 +145,7 @@ extension DistillationLog.Step {
             let members = line["layers"]?.array
         else { return nil }
         let layers = members.compactMap { layer -> Alignment.LayerFigures? in
-            guard let index = layer["index"]?.integer, let loss = layer["loss"]?.figure,
+            guard let index = layer["index"]?.integer, 0..<1 << 16 ~= index, let loss = layer["loss"]?.figure,
                 let squares = layer["mean_squared_error"]?.figure, let error = layer["relative_error"]?.figure,
                 let cosine = layer["cosine"]?.figure, let scale = layer["scale"]?.figure
             else { return nil }
@@ -183,7 +188,7 @@ extension DistillationLog.Look {
 
     fileprivate init?(_ line: JSONValue) {
         guard let step = line["step"]?.integer, let path = line["path"]?.string, let tokens = line["tokens"]?.integer,
-            let divergence = line["kl"]?.figure, let agreement = line["top1"]?.figure, let recall = line["recall"],
+            let divergence = line["kl"]?.double, let agreement = line["top1"]?.figure, let recall = line["recall"],
             let queries = recall["queries"]?.integer, let teacher = recall["teacher"]?.integer,
             let student = recall["student"]?.integer, let both = recall["both"]?.integer
         else { return nil }

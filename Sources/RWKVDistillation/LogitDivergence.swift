@@ -80,7 +80,8 @@ public struct LogitDivergence: Sendable {
         let gradient = Matrix<Element>(rows: hidden.rows, columns: hidden.columns)
         for rows in hidden.rows.parts(of: Self.together) {
             let part = hidden.rows(rows)
-            let logits = try model.logits(part, kernels)
+            // What is not finite is a step that is passed over.
+            let logits = model.uncheckedLogits(part, kernels)
             let (divergences, dlogits) = kernels.divergence(
                 targets: try targets(rows), logits: logits, targetScale: scale, scale: ownScale,
                 factor: weight * ownScale / Double(hidden.rows))

@@ -59,6 +59,11 @@ public struct TrainedAdapters: Sendable, Hashable {
                 expected: kind == .bone ? "a rank that divides both sizes" : "at most its smaller size",
                 found: "\(tensor.shape)")
         }
+        if kind == .dora, let row = (0..<base.rows).first(where: { base.row($0).allSatisfy { $0 == 0 } }) {
+            throw CheckpointError(
+                .unsupported, path: checkpoint.path, "DoRA scales rows, and row \(row) is zero", tensor: tensor.name,
+                advice: "LoRA has no such need")
+        }
         return WeightAdapter(of: base, kind, rank: rank) {
             var random = SplitMix64(seed: seed, name: Self.name(of: .down, tensor))
             // peft's: kaiming_uniform_ with a = sqrt(5).

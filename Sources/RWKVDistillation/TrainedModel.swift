@@ -4,7 +4,7 @@ public import RWKVInference
 package import RWKVLayers
 public import RWKVNumerics
 
-/// A model some of whose weights change.
+/// A model some of whose weights change; copies share them.
 ///
 ///     var student = try TrainedModel<Float>(checkpoint, description, training: trained)
 ///     let run = try student.run(tokens, sequences: 8, kernels)

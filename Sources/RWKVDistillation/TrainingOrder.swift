@@ -41,6 +41,17 @@ public struct TrainingOrder: Sendable {
         }
     }
 
+    /// Passes over windows.
+    mutating func skip(_ count: Int) {
+        var left = count
+        while left > 0 {
+            if order.isEmpty { order = shuffled() }
+            let passed = min(left, order.count)
+            order.removeLast(passed)
+            left -= passed
+        }
+    }
+
     /// All windows, the first one last.
     private mutating func shuffled() -> [Int] {
         var order = Array(windows.indices)

@@ -101,6 +101,9 @@ public struct TrainingRules: Sendable, Hashable {
                         ? "stage 1 trains time mixing alone" : "embeddings, the final norm and the head are frozen")
             }
         }
+        guard !trained.isEmpty else {
+            throw CheckpointError(.unsupported, path: checkpoint.path, "all that could be trained is frozen")
+        }
         return trained
     }
 }

@@ -159,11 +159,19 @@ public struct Model<Element: Real>: Sendable {
     public func logits(_ hidden: Matrix<Element>, _ kernels: Kernels<Element>) throws(CheckpointError)
         -> Matrix<Element>
     {
-        let logits = kernels.product(finalNorm(hidden, kernels), head)
-        try memory.check()
+        let logits = uncheckedLogits(hidden, kernels)
+        try checkFiles()
         try check(logits, layer: nil, kernels)
         return logits
     }
+
+    /// The same where numbers need not be finite.
+    package func uncheckedLogits(_ hidden: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
+        kernels.product(finalNorm(hidden, kernels), head)
+    }
+
+    /// Throws where a file became shorter under it: ``CheckpointError`` of category `inputOutput`.
+    package func checkFiles() throws(CheckpointError) { try memory.check() }
 
     /// The gradient of ``logits(_:_:)``' input by that of what came out.
     ///

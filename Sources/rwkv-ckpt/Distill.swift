@@ -104,7 +104,7 @@ struct Distill: ReportingCommand {
 
     @Option(
         help: ArgumentHelp(
-            "What is trained, and how; rwkv in stage 1, mixers in stage 2 if not given.", valueName: "RULES"))
+            "What is trained, and how; mixers if not given, in stage 1 those of time mixing.", valueName: "RULES"))
     var train: RuleList?
 
     @Option(
@@ -122,7 +122,7 @@ struct Distill: ReportingCommand {
     @Option(help: ArgumentHelp("Save, and look at what is held out, each so many steps.", valueName: "N"))
     var checkpointEvery: Int?
 
-    @Flag(help: "Go on with what -o holds of a run with the same options.")
+    @Flag(help: "Go on with what -o holds of a run with the same options; STUDENT is not read again.")
     var resume = false
 
     @OptionGroup var model: ModelOptions
@@ -143,10 +143,11 @@ struct Distill: ReportingCommand {
     func validate() throws {
         guard 1...2 ~= stage else { throw ValidationError("--stage is 1 or 2.") }
         guard 1...1 << 30 ~= steps, 1...4096 ~= batch, 1...4096 ~= accumulate, 1...1 << 20 ~= context ?? 1,
-            batch * (context ?? 1) <= 1 << 20, 0...1 << 30 ~= warmup, 1...1 << 30 ~= checkpointEvery ?? 1
+            0...1 << 30 ~= warmup, 1...1 << 30 ~= checkpointEvery ?? 1
         else {
-            throw ValidationError("Steps, batches and lengths are positive, and a batch has at most 1,048,576 tokens.")
+            throw ValidationError("Steps, batches and lengths are positive numbers that a machine can do.")
         }
+        try Self.check(batch, context ?? 1)
         for (name, value) in [
             ("--learning-rate", learningRate), ("--final-learning-rate", finalLearningRate), ("--clip", clip),
         ] {
@@ -156,7 +157,14 @@ struct Distill: ReportingCommand {
         guard ceWeight >= 0, ceWeight.isFinite else { throw ValidationError("--ce-weight is no negative number.") }
     }
 
-    private func settings(_ tokens: TokenSequences) -> Distillation<Float>.Settings {
+    private static func check(_ batch: Int, _ context: Int) throws {
+        guard batch * context <= 1 << 20 else {
+            throw ValidationError(
+                "A batch has at most 1,048,576 tokens, and is computed at once; --accumulate takes several.")
+        }
+    }
+
+    private func settings(_ tokens: TokenSequences) throws -> Distillation<Float>.Settings {
         var rate = LearningRate(learningRate ?? (stage == 1 ? 2e-3 : 3e-4), final: finalLearningRate)
         (rate.schedule, rate.warmUp) = (schedule, warmup)
         var alignment = Alignment()
@@ -169,7 +177,8 @@ struct Distill: ReportingCommand {
             steps: steps, learningRate: rate)
         (settings.batch, settings.accumulate, settings.clip, settings.seed) = (batch, accumulate, clip, seed)
         settings.context = context ?? min(512, tokens.sequences.map(\.count).max() ?? 1)
-        settings.rules = train?.rules
+        try Self.check(batch, settings.context)
+        if let train { settings.rules = train.rules }
         settings.adapters = trainAdapter
         settings.adapters?.seed = seed
         return settings
@@ -188,7 +197,8 @@ struct Distill: ReportingCommand {
         for tokens in heldOut { try tokens.check(vocabulary: teacher.vocabulary) }
         var distillation = try Distillation(teacher, checkpoint, description, tokens, settings(tokens))
         try distillation.checkMemory(atMost: physicalMemory())
-        if !resume { try distillation.checkPlace(output, replaces: force) }
+        var isOurs = resume || force
+        try distillation.checkPlace(output, replaces: isOurs)
         var log = DistillationLog()
         func report() -> DistillationReport {
             DistillationReport(
@@ -200,19 +210,31 @@ struct Distill: ReportingCommand {
             defer { bar.clear() }
             let kernels = try run.loaded()
             if resume { log = try distillation.resume(from: output, kernels) }
-            func look() throws {
-                for tokens in heldOut {
-                    let seen = try HeldOut(teacher, distillation.student.model, tokens, kernels, progress: progress)
-                    try log.add(seen, behind: distillation.step, path: tokens.path)
+            func save() throws(CheckpointError) {
+                try distillation.save(
+                    to: output, log: log, pages: report().pages, configuration: model.config, replaces: isOurs)
+                isOurs = true
+            }
+            // What was trained is kept, whatever comes between.
+            func saved(_ isSaved: (CheckpointError) -> Bool, _ work: () throws -> Void) throws {
+                do { try work() } catch let error as CheckpointError where isSaved(error) && distillation.step > 0 {
+                    try save()
+                    throw error
                 }
             }
-            func save() throws(CheckpointError) {
-                try distillation.save(to: output, log: log, pages: report().pages, replaces: true)
+            func look() throws {
+                try saved({ _ in true }) {
+                    for tokens in heldOut {
+                        let seen = try HeldOut(
+                            teacher, distillation.student.model, tokens, kernels, progress: progress)
+                        try log.add(seen, behind: distillation.step, path: tokens.path)
+                    }
+                }
             }
-            do {
-                if !resume { try look() }
-                let clock = ContinuousClock()
-                while !distillation.isDone {
+            if !resume { try look() }
+            let clock = ContinuousClock()
+            while !distillation.isDone {
+                try saved({ $0.category == .cancelled }) {
                     let start = clock.now
                     let step = try distillation.next(kernels, progress: progress)
                     try log.add(
@@ -220,16 +242,13 @@ struct Distill: ReportingCommand {
                     bar.show(
                         step.number * distillation.settings.tokens, of: steps * distillation.settings.tokens,
                         note: "loss \(shortText(step.loss))")
-                    if let checkpointEvery, step.number % checkpointEvery == 0, !distillation.isDone {
-                        try look()
-                        try save()
-                    }
                 }
-                try look()
-            } catch let error as CheckpointError where error.category == .cancelled && distillation.step > 0 {
-                try save()
-                throw error
+                if let checkpointEvery, distillation.step % checkpointEvery == 0, !distillation.isDone {
+                    try look()
+                    try save()
+                }
             }
+            try look()
             try save()
         }
         let report = report()

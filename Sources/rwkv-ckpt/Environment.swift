@@ -17,7 +17,7 @@ func withTemporaryDirectory<Result>(_ work: (String) throws -> Result) throws ->
     }
     defer {
         for directory in [path + "/student", path] {
-            for name in ["config.json", "model.safetensors", "conversion.json"] { unlink(directory + "/" + name) }
+            for name in namesInDirectory(directory) { unlink(directory + "/" + name) }
             rmdir(directory)
         }
     }

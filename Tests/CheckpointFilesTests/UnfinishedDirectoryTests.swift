@@ -30,6 +30,25 @@ import Testing
         }
     }
 
+    @Test func replacesDirectoriesInItButNothingBehindLinks() throws {
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "model").path
+            func fill() throws {
+                let unfinished = try UnfinishedDirectory(path: path) { $0 == ["part/", "part/a"] }
+                try unfinished.write([1], to: "part/a")
+                try unfinished.commit()
+            }
+            try fill()
+            try fill()
+            #expect(try names(in: directory) == ["model"])
+            let (part, mine) = (directory.appending(path: "model/part"), directory.appending(path: "mine"))
+            try FileManager.default.moveItem(at: part, to: mine)
+            try FileManager.default.createSymbolicLink(at: part, withDestinationURL: mine)
+            #expect(throws: CheckpointError.self) { try fill() }
+            #expect(try names(in: mine) == ["a"] && names(in: directory) == ["mine", "model"])
+        }
+    }
+
     @Test func isGoneUnlessItIsCommitted() throws {
         try withTemporaryDirectory { directory in
             let path = directory.appending(path: "model").path

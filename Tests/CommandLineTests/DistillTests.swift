@@ -112,6 +112,12 @@ import Testing
                 #expect(Int(stopped.status) == status && FileManager.default.fileExists(atPath: state.path))
                 let other = try run(["-o", "cut", "--resume", "--seed", "2"])
                 #expect(other.status == 65 && other.err.contains("other settings"))
+                // What is not its own it does not replace, and says so before it trains.
+                let notes = directory.appending(path: "cut/notes.txt")
+                try Data("mine".utf8).write(to: notes)
+                let foreign = try run(["-o", "cut", "--resume"])
+                #expect(foreign.status == 73 && foreign.err.contains("did not write"))
+                try FileManager.default.removeItem(at: notes)
                 let resumed = try run(["-o", "cut", "--resume"])
                 #expect(resumed.status == 0, "\(resumed.err)")
                 #expect(
@@ -147,12 +153,26 @@ import Testing
         }
     }
 
+    @Test func whatWasTrainedIsKeptWhereItCannotBeLookedAt() throws {
+        try withStudent { directory in
+            // The first look is at a student that is not yet ruined.
+            let output = try distill(
+                "--stage", "1", "--steps", "2", "--learning-rate", "1e8", "--warmup", "0", "--eval-tokens",
+                Self.tokens, "-o", "ruined", in: directory)
+            #expect(output.status == 65 && output.err.contains("not finite"), "\(output.err)")
+            let log = try String(contentsOf: directory.appending(path: "ruined/log.jsonl"), encoding: .utf8)
+            #expect(log.contains(#""step": 2, "loss""#))
+        }
+    }
+
     @Test func saysWhatDoesNotGo() throws {
         try withStudent { directory in
             for (options, status, words) in [
                 (["--stage", "1", "--steps", "2", "--context", "97"], 65, "too few tokens"),
                 (["--stage", "1", "--steps", "2", "--train", "no such*"], 65, "no weight that can be trained"),
                 (["--stage", "1", "--steps", "2", "--train", "rwkv,mlp"], 65, "stage 1 trains time mixing alone"),
+                (["--stage", "1", "--steps", "2", "--train=-rwkv"], 65, "all that could be trained is frozen"),
+                (["--stage", "1", "--steps", "2", "--batch", "4096", "--context", "4096"], 64, "at most 1,048,576"),
                 (["--stage", "2", "--steps", "20", "--learning-rate", "1e30", "--warmup", "0"], 65, "not finite"),
                 (["--stage", "1", "--steps", "2", "--train-adapter", "lora:65"], 65, "an adapter of rank 65"),
                 (["--stage", "1", "--steps", "2", "--train-adapter", "bone:24"], 65, "an adapter of rank 24"),

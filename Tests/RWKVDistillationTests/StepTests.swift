@@ -45,6 +45,8 @@ struct StepTests {
 
     static let cases = (try? Repository.json("distillation/steps.json", as: [Case].self)) ?? []
 
+    @Test func casesAreThere() { #expect(Self.cases.count == 19) }
+
     private func settings<Element: Real>(_ fixture: Case, _: Element.Type) throws -> Distillation<Element>.Settings {
         func integer(_ option: String) -> Int { Int(fixture.number(option) ?? 1) }
         let isJoined = fixture.text("first-values") == "joined"
@@ -70,6 +72,13 @@ struct StepTests {
         var settings = Distillation<Element>.Settings(stage, steps: integer("steps"), learningRate: rate)
         (settings.batch, settings.context) = (integer("batch"), integer("context"))
         (settings.accumulate, settings.seed) = (integer("accumulate"), UInt64(integer("seed")))
+        if let scale = fixture.text("rate-scale")?.split(separator: "=") {
+            var training = Training()
+            training.weightDecay = try #require(fixture.number("weight-decay"))
+            settings.rules = TrainingRules([.init("mixers", training)])
+            training.rateScale = try #require(Double(scale[1]))
+            settings.rules.rules.append(.init("*.\(scale[0])", training))
+        }
         if let parts = fixture.text("train-adapter")?.split(separator: ":"), let kind = parts.first {
             settings.adapters = TrainedAdapters(
                 try #require(Adapter.Kind(rawValue: String(kind))), rank: try #require(Int(parts[1])),
@@ -206,6 +215,11 @@ struct StepTests {
                 var other = try Distillation<Float>(
                     model, student, described(student), tokens, settings(fixture, Float.self))
                 #expect(try other.resume(from: place, kernels) == log)
+                let fewer = try TokenSequences(Array(tokens.sequences.dropLast()), path: "fewer")
+                var foreign = try Distillation<Float>(
+                    model, student, described(student), fewer, settings(fixture, Float.self))
+                let error = #expect(throws: CheckpointError.self) { try foreign.resume(from: place, kernels) }
+                #expect(error?.reason.contains("other tokens") == true)
                 for _ in 2..<5 { #expect(try other.next(kernels) == distillation.next(kernels)) }
                 try other.save(to: place, log: log, replaces: true)
                 let resumed = try saved()
@@ -272,6 +286,48 @@ struct StepTests {
             #expect(abs(Double(found.recall.student) / queries - expected.recall) < 1.5 / queries)
             #expect(abs(Double(found.recall.teacher) / queries - expected.teacher_recall) < 1.5 / queries)
             #expect(abs(try #require(found.recall.accuracy) - expected.recall_of_known) < 2 / queries)
+        }
+    }
+
+    @Test(
+        "logs that no run wrote",
+        arguments: [
+            (#""step": 1,"#, #""step": 2,"#), (#""step": 2, "path""#, #""step": 5000, "path""#),
+            (#""index": 0"#, #""index": -3"#), (#""index": 0"#, #""index": 99999999999999"#), ("}\n", "}"),
+            (#""loss""#, #""lost""#),
+        ])
+    func damagedLogs(_ old: String, _ new: String) throws {
+        let fixture = try #require(Self.cases.first { $0.name == "alignment" })
+        let kernels = try #require(Kernels<Float>(.fast, threads: 1))
+        try distilling(fixture, as: Float.self) { distillation in
+            var log = DistillationLog()
+            for _ in 0..<2 { try log.add(distillation.next(kernels), tokens: 192, seconds: 0.25) }
+            let seen = HeldOut(
+                tokenCount: 1, divergence: 1, agreement: 1, recall: .init(count: 0, teacher: 0, student: 0, both: 0))
+            try log.add(seen, behind: 2, path: "tokens.npy")
+            try withTemporaryDirectory { directory in
+                let file = directory.appending(path: "log.jsonl")
+                try Data(log.bytes).write(to: file)
+                #expect(try DistillationLog(contentsOf: file.path) == log)
+                let text = String(decoding: log.bytes, as: UTF8.self)
+                let place = try #require(text.range(of: old, options: .backwards))
+                try Data(text.replacingCharacters(in: place, with: new).utf8).write(to: file)
+                let error = #expect(throws: CheckpointError.self) { try DistillationLog(contentsOf: file.path) }
+                #expect(error?.category == .malformed && error?.offset != nil)
+            }
+        }
+    }
+
+    @Test("windows are passed over as they are taken")
+    func skipping() throws {
+        let tokens = try TokenSequences((0..<5).map { [$0, $0] }, path: "tokens")
+        var (taken, skipped) = (
+            try TrainingOrder(tokens, length: 1, seed: 3), try TrainingOrder(tokens, length: 1, seed: 3)
+        )
+        for count in [3, 0, 7, 10, 31] {
+            _ = taken.next(count)
+            skipped.skip(count)
+            #expect(taken.next(4) == skipped.next(4))
         }
     }
 

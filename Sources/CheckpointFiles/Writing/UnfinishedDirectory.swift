@@ -58,7 +58,8 @@ public struct UnfinishedDirectory: ~Copyable {
     private static func entries(_ path: String) -> [String] {
         func names(_ path: String) -> [String] { namesInDirectory(path).filter { $0 != "." && $0 != ".." } }
         return names(path).flatMap { name in
-            guard PathKind(path + "/" + name) == .directory else { return [name] }
+            // Nothing is taken away behind a link.
+            guard PathKind(path + "/" + name, ofItself: true) == .directory else { return [name] }
             return ["\(name)/"] + names(path + "/" + name).map { "\(name)/\($0)" }
         }
     }
