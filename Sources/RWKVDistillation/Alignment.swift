@@ -114,6 +114,7 @@ public struct Alignment: Sendable {
             guard layer != layers.last else { break }
             kernels.add(output, to: h)
             kernels.add(teacher.layers[layer].fed(h, &state.layers[layer], kernels), to: h)
+            try teacher.check(h, layer: layer, kernels)
         }
         return pairs
     }
