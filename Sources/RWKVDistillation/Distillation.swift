@@ -178,6 +178,11 @@ public struct Distillation<Element: Real> {
                 "the gradients of \(patience) steps in succession were not finite",
                 advice: "a lower learning rate may help, if its weights are finite (inspect --stats)")
         }
+        if let broken = student.parameters.first(where: { !kernels.areFinite($0.values) }) {
+            throw CheckpointError(
+                .notFinite, path: student.model.checkpoint.path, "training took a weight beyond all numbers",
+                tensor: broken.name, advice: "a lower learning rate may help")
+        }
         try teacher.checkFiles()
         try student.model.checkFiles()
         try student.update(kernels)

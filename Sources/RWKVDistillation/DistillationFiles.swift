@@ -162,10 +162,16 @@ extension Distillation where Element == Float {
             throw CheckpointError(.notFound, path: path, "there is no unfinished run")
         }
         let metadata = Dictionary(uniqueKeysWithValues: state.metadata.map { ($0.key, $0.value) })
-        guard metadata[Self.settingsKey] == settings.text else {
+        let (own, begun) = (settings.text, metadata[Self.settingsKey] ?? "")
+        guard begun == own else {
+            // What is the same would push what is not out of sight.
+            func parts(of text: String, without other: String) -> String {
+                let others = other.split(separator: ",")
+                return text.split(separator: ",").filter { !others.contains($0) }.joined(separator: ",")
+            }
             throw CheckpointError(
                 .unsupported, path: state.path, "the run was begun with other settings",
-                expected: metadata[Self.settingsKey], found: settings.text)
+                expected: parts(of: begun, without: own), found: parts(of: own, without: begun))
         }
         guard metadata[Self.inputsKey] == inputs else {
             throw CheckpointError(

@@ -6,7 +6,12 @@ import Glibc
 func interruptible<Result>(_ progress: WorkProgress, _ work: () throws -> Result) rethrows -> Result {
     // A limit on the size of files is an error like any other.
     signal(SIGXFSZ, SIG_IGN)
-    let sources = [SIGINT, SIGTERM, SIGHUP].map { number in
+    // nohup has it ignored, and that it stays.
+    var hangUp = sigaction()
+    sigaction(SIGHUP, nil, &hangUp)
+    let isIgnored = unsafeBitCast(hangUp.__sigaction_handler.sa_handler, to: Int.self) == 1
+    let numbers = [SIGINT, SIGTERM] + (isIgnored ? [] : [SIGHUP])
+    let sources = numbers.map { number in
         signal(number, SIG_IGN)
         let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
         source.setEventHandler { progress.cancel() }
@@ -15,7 +20,7 @@ func interruptible<Result>(_ progress: WorkProgress, _ work: () throws -> Result
     }
     defer {
         for source in sources { source.cancel() }
-        for number in [SIGINT, SIGTERM, SIGHUP] { signal(number, SIG_DFL) }
+        for number in numbers { signal(number, SIG_DFL) }
     }
     return try work()
 }

@@ -22,6 +22,7 @@ public struct UnfinishedDirectory: ~Copyable {
     {
         var path = path
         while path.utf8.count > 1, path.hasSuffix("/") { path.removeLast() }
+        guard !path.isEmpty else { throw CheckpointError(.cannotCreate, path: path, "there is no name for it") }
         let kind = PathKind(path)
         guard kind == .nothing || kind == .directory else {
             throw CheckpointError(.cannotCreate, path: path, "there is something that is not a directory")
