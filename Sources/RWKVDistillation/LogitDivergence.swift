@@ -55,8 +55,8 @@ public struct LogitDivergence: Sendable {
         return loss
     }
 
-    /// Tokens whose logits are there at once.
-    private static let together = 64
+    /// Logits that are there at once, if they are not of fewer tokens than these.
+    private static let (logitsTogether, tokensTogether) = (1 << 20, 64)
 
     /// The loss, averaged over tokens, and its gradient.
     ///
@@ -78,7 +78,8 @@ public struct LogitDivergence: Sendable {
         let crossEntropyFactor = crossEntropyWeight / Double(max(1, predicting))
         var loss = 0.0
         let gradient = Matrix<Element>(rows: hidden.rows, columns: hidden.columns)
-        for rows in hidden.rows.parts(of: Self.together) {
+        let together = max(Self.tokensTogether, Self.logitsTogether / model.vocabulary)
+        for rows in hidden.rows.parts(of: together) {
             let part = hidden.rows(rows)
             // What is not finite is a step that is passed over.
             let logits = model.uncheckedLogits(part, kernels)

@@ -142,15 +142,16 @@ public struct TrainedModel<Element: Real> {
         _ tokens: [Int], sequences: Int, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> Run {
         let length = tokens.count / sequences
-        let h = try model.embedded(tokens, kernels)
+        var h = try model.embedded(tokens, kernels)
         let rotations = model.rotations(0..<length, length: length, sequences: sequences)
         var state = model.start(length: length, sequences: sequences)
         var first = model.firstValues
         var traces: [Layer<Element>.Trace] = []
         for (number, layer) in model.layers.enumerated() {
             try progress.check(model.checkpoint.path)
-            traces.append(
-                layer.traced(inPlace: h, &state.layers[number], first: &first, rotations: rotations, kernels))
+            let trace: Layer<Element>.Trace
+            (h, trace) = layer.traced(h, &state.layers[number], first: &first, rotations: rotations, kernels)
+            traces.append(trace)
         }
         return Run(hidden: h, traces: traces, first: first)
     }
@@ -174,7 +175,8 @@ public struct TrainedModel<Element: Real> {
         for number in (lowest..<max(lowest, model.layers.count)).reversed() {
             try progress.check(model.checkpoint.path)
             model.layers[number].backward(
-                inPlace: gradient, run.traces[number], first: first, gradients[number], kernels)
+                inPlace: gradient, run.traces[number], first: first, gradients[number], isLast: number == lowest,
+                kernels)
         }
     }
 

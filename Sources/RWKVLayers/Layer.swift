@@ -168,41 +168,43 @@ public struct Layer<Element: Real>: Sendable {
     /// The layer over whole sequences, and what gradients need.
     ///
     /// - Parameters:
-    ///   - h: the residual stream, [tokens, C], sequences one behind the other; becomes what it is behind the layer.
+    ///   - h: the residual stream, [tokens, C], sequences one behind the other, which the trace keeps.
     ///   - state: at their start.
     ///   - first: the first layer's keys and values.
     ///   - rotations: of these tokens.
     ///   - kernels: what it is computed with.
-    /// - Returns: the trace.
+    /// - Returns: the residual stream behind the layer, and the trace.
     public func traced(
-        inPlace h: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
+        _ h: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotations: Rotations, _ kernels: Kernels<Element>
-    ) -> Trace {
-        let before = h.copy()
+    ) -> (Matrix<Element>, Trace) {
         let (mixed, trace) = tracedMixer(mixerInput(h, kernels), &state, first: &first, rotations: rotations, kernels)
-        kernels.add(mixed, to: h)
-        let between = h.copy()
-        let (fed, feedForwardTrace) = feedForward.traced(feedForwardNorm(h, kernels), kernels)
-        kernels.add(fed, to: h)
-        return Trace(mixer: trace.mixer, blocks: (before, between, feedForwardTrace))
+        kernels.add(h, to: mixed)
+        let (fed, feedForwardTrace) = feedForward.traced(feedForwardNorm(mixed, kernels), kernels)
+        kernels.add(mixed, to: fed)
+        return (fed, Trace(mixer: trace.mixer, blocks: (h, mixed, feedForwardTrace)))
     }
 
     /// Takes the gradient of the residual stream from behind the layer to what is in front of it, in place.
     ///
     /// - Parameters:
     ///   - dh: [tokens, C].
-    ///   - trace: of ``traced(inPlace:_:first:rotations:_:)``, which serves once.
+    ///   - trace: of ``traced(_:_:first:rotations:_:)``, which serves once.
     ///   - first: gradients of the first keys and values; nil where none pass.
     ///   - gradients: of the weights, to which theirs are added.
+    ///   - isLast: whether nothing in front of the layer changes, so that what `dh` becomes is of no use.
     ///   - kernels: what it is computed with.
     public func backward(
         inPlace dh: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?,
-        _ gradients: WeightGradients<Element>, _ kernels: Kernels<Element>
+        _ gradients: WeightGradients<Element>, isLast: Bool, _ kernels: Kernels<Element>
     ) {
         guard let blocks = trace.blocks else { preconditionFailure("the trace of a mixer alone") }
         let dfed = feedForward.backward(dh, blocks.feedForward, gradients, kernels)
         kernels.add(
             feedForwardNorm.backward(dfed, blocks.mixed, .feedForwardNormWeight, gradients, kernels), to: dh)
+        if isLast, gradients[.mixerNormWeight] == nil {
+            return mixerBackward(dh, trace, first: first, gradients, kernels)
+        }
         let dmixed = Matrix<Element>(zeros: dh.rows, columns: dh.columns)
         mixerBackward(dh, trace, first: first, gradients, addingTo: dmixed, kernels)
         kernels.add(mixerNorm.backward(dmixed, blocks.h, .mixerNormWeight, gradients, kernels), to: dh)

@@ -2,7 +2,7 @@ import CRWKVKernels
 
 // Gradients of what the other files compute: `dy` stands for dL/dy. Sums over tokens are in one order for any number of threads.
 extension Kernels {
-    private static var gradientTile: Int { 256 }
+    private static var gradientTile: Int { 128 }
     private static var queriesTogether: Int { 64 }
 
     /// a b, or that is added to y, by OpenBLAS where the fast table has it.

@@ -3,6 +3,8 @@ import CRWKVKernels
 extension Kernels {
     /// Outputs that are computed together; widened, their weights fit into a second-level cache or two.
     private static var outputTile: Int { 256 }
+    /// Rows that are computed together: several threads have work where a weight has few outputs.
+    private static var rowTile: Int { 512 }
     /// Rows of queries that are computed together.
     private static var queryTile: Int { 64 }
     /// Keys that they are scored with at once: with their scores they fit into a second-level cache.
@@ -35,41 +37,46 @@ extension Kernels {
     private func multiply(_ x: Matrix<Element>, _ weight: StoredMatrix, into y: Matrix<Element>, adds: Bool = false) {
         // Each piece of a matrix that comes from memory begins with waiting; sums do not show how many there are.
         let tile = threads == 1 && x.rows == 1 ? max(1, weight.outputs) : Self.outputTile
-        forEach((weight.outputs + tile - 1) / tile) { piece in
-            let start = piece * tile
-            multiply(x, weight, start, min(tile, weight.outputs - start), y, adds: adds)
+        let (outputs, rows) = (weight.outputs.parts(of: tile), x.rows.parts(of: Self.rowTile))
+        forEach(outputs.count * rows.count) { piece in
+            multiply(x, rows[piece % rows.count], weight, outputs[piece / rows.count], into: y, adds: adds)
         }
     }
 
     private func multiply(
-        _ x: Matrix<Element>, _ weight: StoredMatrix, _ start: Int, _ outputs: Int, _ y: Matrix<Element>, adds: Bool
+        _ x: Matrix<Element>, _ rows: Range<Int>, _ weight: StoredMatrix, _ outputs: Range<Int>,
+        into y: Matrix<Element>, adds: Bool
     ) {
-        let (inputs, element, target) = (weight.inputs, weight.element, y.elements + start)
-        let elements = weight.start(ofOutput: start)
+        let (inputs, element) = (weight.inputs, weight.element)
+        let (source, target) = (
+            x.elements + rows.lowerBound * inputs, y.elements + rows.lowerBound * y.columns + outputs.lowerBound
+        )
+        let elements = weight.start(ofOutput: outputs.lowerBound)
         let stride = weight.isByInput ? weight.outputs : inputs
         guard usesOpenBLAS(rows: x.rows) else {
             if weight.isByInput {
                 functions.product_of_columns(
-                    element, elements, stride, inputs, outputs, x.elements, x.rows, target, y.columns)
+                    element, elements, stride, inputs, outputs.count, source, rows.count, target, y.columns)
             } else {
-                functions.product(element, elements, inputs, outputs, x.elements, x.rows, target, y.columns)
+                functions.product(
+                    element, elements, inputs, outputs.count, source, rows.count, target, y.columns)
             }
             return
         }
         func multiply(_ weights: UnsafePointer<Element>, stride: Int) {
             OpenBLAS.multiply(
-                (x.rows, outputs, inputs), Factor(x.elements, stride: inputs),
+                (rows.count, outputs.count, inputs), Factor(source, stride: inputs),
                 Factor(weights, stride: stride, isTransposed: !weight.isByInput), into: target, stride: y.columns,
                 adds: adds)
         }
         if element == Element.stored {
             return multiply(elements.assumingMemoryBound(to: Element.self), stride: stride)
         }
-        let (rows, columns) = weight.isByInput ? (inputs, outputs) : (outputs, inputs)
-        withUnsafeTemporaryAllocation(of: Element.self, capacity: rows * columns) { widened in
+        let (height, width) = weight.isByInput ? (inputs, outputs.count) : (outputs.count, inputs)
+        withUnsafeTemporaryAllocation(of: Element.self, capacity: height * width) { widened in
             guard let widened = widened.baseAddress else { return }
-            functions.widen(element, elements, stride, rows, columns, widened)
-            multiply(widened, stride: columns)
+            functions.widen(element, elements, stride, height, width, widened)
+            multiply(widened, stride: width)
         }
     }
 
