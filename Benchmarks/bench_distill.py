@@ -8,8 +8,8 @@
 A random Qwen3 of four layers, 256 wide, and its hxa079 student: stages 1 and 2, steps of 4 sequences of 256 tokens. Whole processes,
 A B C A B C ...; a step is the difference between a run of many steps and one of few, so that starting is not in it: its CPU time, with two
 threads wall time, which wants the machine to itself. The twin's recurrence is in chunks, in chunks with its layers compiled (for which
-it wants a C++ compiler), or token by token; all must come to the same losses. --mkl-avx512 has the twin's rows again with LIBRARY
-preloaded, of which its docstring speaks.
+it wants a C++ compiler), or token by token, as the loop is written and as fast as we could make it; all must come to the same losses.
+--mkl-avx512 has the twin's rows again with LIBRARY preloaded, of which its docstring speaks.
 """
 
 import argparse
@@ -29,7 +29,8 @@ import time
 TWIN = pathlib.Path(__file__).resolve().parents[1] / "fixtures/distill_twin.py"
 BATCH, CONTEXT, FEW, MANY = 4, 256, 5, 85
 RATES = {1: 2e-3, 2: 3e-4}
-FORMS = {"chunks": ["--chunk", 32], "chunks, compiled": ["--chunk", 32, "--compile"], "loop": ["--wkv", "loop"]}  # Of chunks of 16, 32 and 64.
+FORMS = {"chunks": ["--chunk", 32],  # Of chunks of 16, 32 and 64.
+         "chunks, compiled": ["--chunk", 32, "--compile"], "loop": ["--wkv", "loop"], "best loop": ["--wkv", "best-loop"]}
 
 
 # Files. PyTorch is imported in a process of its own: no process reports a smaller peak of memory than the one that started it.

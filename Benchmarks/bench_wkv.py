@@ -212,7 +212,8 @@ def reference_gradients(inputs):
 
 
 if GRADIENTS:
-    PEERS = {f"chunks of {length}": with_gradients("wkv_chunk", length=length) for length in (16, 32)} | {"loop": with_gradients("wkv_loop")}
+    PEERS = {f"chunks of {length}": with_gradients("wkv_chunk", length=length) for length in (16, 32)} | {
+        "loop": with_gradients("wkv_loop"), "best loop": with_gradients("wkv_best_loop")}
 else:
     PEERS = {"ggml": ggml, "loop": loop, "best loop": best_loop, "chunks": chunks}
 
