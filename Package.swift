@@ -111,7 +111,7 @@ let package = Package(
             name: "CheckpointJSONTests", dependencies: ["CheckpointJSON"], swiftSettings: settings),
         .testTarget(
             name: "CheckpointFilesTests",
-            dependencies: ["CheckpointFiles", "TestSupport"],
+            dependencies: ["CRWKVKernels", "CheckpointFiles", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
             name: "ModelFamiliesTests",

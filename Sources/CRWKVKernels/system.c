@@ -8,6 +8,7 @@
 #include <malloc.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -39,7 +40,23 @@ const char *rwkv_openblas_core(void) {
 }
 
 int rwkv_exchange(const char *a, const char *b) {
-    return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
+    if (renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) == 0) return 0;
+    return errno == EINVAL || errno == ENOSYS ? rwkv_exchange_by_renames(a, b) : -1;
+}
+
+int rwkv_exchange_by_renames(const char *a, const char *b) {
+    char *aside;
+    if (asprintf(&aside, "%s.replaced", a) < 0) return -1;
+    int result = rename(b, aside);
+    if (result == 0 && (result = rename(a, b)) != 0) {
+        const int error = errno;
+        rename(aside, b);
+        errno = error;
+    } else if (result == 0) {
+        result = rename(aside, a);
+    }
+    free(aside);
+    return result;
 }
 
 int rwkv_rename_new(const char *path, const char *target) {

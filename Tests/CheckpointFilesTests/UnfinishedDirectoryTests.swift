@@ -1,3 +1,4 @@
+import CRWKVKernels
 import CheckpointFiles
 import Foundation
 import TestSupport
@@ -46,6 +47,22 @@ import Testing
             try FileManager.default.createSymbolicLink(at: part, withDestinationURL: mine)
             #expect(throws: CheckpointError.self) { try fill() }
             #expect(try names(in: mine) == ["a"] && names(in: directory) == ["mine", "model"])
+        }
+    }
+
+    @Test func changesPlacesWhereTheFileSystemCannot() throws {
+        try withTemporaryDirectory { directory in
+            let (new, old) = (directory.appending(path: "new"), directory.appending(path: "old"))
+            for place in [new, old] {
+                try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
+                try Data().write(to: place.appending(path: place.lastPathComponent))
+            }
+            #expect(rwkv_exchange_by_renames(new.path, old.path) == 0)
+            #expect(try names(in: new) == ["old"] && names(in: old) == ["new"])
+            // What cannot be put there leaves all as it was.
+            #expect(rwkv_exchange_by_renames(directory.appending(path: "nothing").path, old.path) == -1)
+            #expect(errno == ENOENT)
+            #expect(try names(in: directory) == ["new", "old"] && names(in: old) == ["new"])
         }
     }
 

@@ -127,8 +127,11 @@ void rwkv_keep_freed_memory(void);
 // How many processors this process may run on; at least one.
 int rwkv_available_processors(void);
 
-// Lets two paths change places at one stroke; 0, or -1 with errno.
+// Lets two paths change places, at one stroke where the file system can; 0, or -1 with errno, and both are what they were.
 int rwkv_exchange(const char *a, const char *b);
+
+// The same one after the other: what is at `b` is for a moment at `a`.replaced, and nothing at `b`.
+int rwkv_exchange_by_renames(const char *a, const char *b);
 
 // Makes a file as long as this, with room for all of it on its disk where the file system can promise that; 0, or -1 with errno.
 int rwkv_reserve(int descriptor, int64_t count);
