@@ -15,7 +15,7 @@ extension Distillation where Element == Float {
 
     private static func momentName(_ number: Int, _ name: String) -> String { "moment\(number).\(name)" }
 
-    /// Writes the student, and where steps are left to do what they need.
+    /// Writes the student, and where something is left to do what it needs.
     ///
     /// The place holds what it held before until all is written.
     ///
@@ -25,15 +25,16 @@ extension Distillation where Element == Float {
     ///   - pages: what else is said about the run, for people.
     ///   - configuration: the config.json that the student was read with; nil for the one beside it.
     ///   - replaces: whether what an earlier run wrote there may be replaced.
+    ///   - isComplete: whether nothing is left to do but steps.
     /// - Throws: ``CheckpointError``: `cannotCreate`, or `inputOutput` where reading or writing fails or the disk is too small.
     public func save(
         to path: String, log: DistillationLog, pages: [DistillationPage: String] = [:],
-        configuration: String? = nil, replaces: Bool
+        configuration: String? = nil, replaces: Bool, isComplete: Bool = true
     ) throws(CheckpointError) {
         let directory = try UnfinishedDirectory(path: path, isReplaceable: replaces ? { Self.isOwn($0) } : nil)
         try writeModel(into: directory)
         if let adapters = settings.adapters { try write(adapters, into: directory) }
-        if !isDone { try writeState(into: directory) }
+        if !isDone || !isComplete { try writeState(into: directory) }
         let beside = student.model.checkpoint.files(beside: Self.companions)
         for file in beside where configuration == nil || Conversion.name(of: file) != Self.configurationName {
             try directory.copy(FileSource(path: file), to: Conversion.name(of: file))
@@ -51,6 +52,11 @@ extension Distillation where Element == Float {
     ///   - replaces: whether what an earlier run wrote there may be replaced.
     /// - Throws: ``CheckpointError`` of category `cannotCreate`.
     public func checkPlace(_ path: String, replaces: Bool) throws(CheckpointError) {
+        if !replaces, (try? FileSource(path: path + "/" + Self.stateName)) != nil {
+            throw CheckpointError(
+                .cannotCreate, path: path, "there is an unfinished run",
+                advice: "--resume goes on with it, --force replaces it")
+        }
         _ = try UnfinishedDirectory(path: path, isReplaceable: replaces ? { Self.isOwn($0) } : nil)
     }
 
@@ -177,7 +183,7 @@ extension Distillation where Element == Float {
             throw CheckpointError(
                 .unsupported, path: state.path, "the run was begun with another teacher or other tokens")
         }
-        guard let done = metadata["step"].flatMap({ Int($0) }), 0..<settings.steps ~= done,
+        guard let done = metadata["step"].flatMap({ Int($0) }), 0...settings.steps ~= done,
             let updates = metadata["updates"].flatMap({ Int($0) }), 0...done ~= updates,
             state.tensors.count == 2 * student.parameters.count
         else { throw CheckpointError(.malformed, path: state.path, "it is not the state of such a run") }

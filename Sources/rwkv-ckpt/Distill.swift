@@ -210,28 +210,35 @@ struct Distill: ReportingCommand {
             defer { bar.clear() }
             let kernels = try run.loaded()
             if resume { log = try distillation.resume(from: output, kernels) }
-            func save() throws(CheckpointError) {
+            func save(isComplete: Bool = true) throws(CheckpointError) {
                 try distillation.save(
-                    to: output, log: log, pages: report().pages, configuration: model.config, replaces: isOurs)
+                    to: output, log: log, pages: report().pages, configuration: model.config, replaces: isOurs,
+                    isComplete: isComplete)
                 isOurs = true
             }
             // What was trained is kept, whatever comes between.
             func saved(_ isSaved: (CheckpointError) -> Bool, _ work: () throws -> Void) throws {
                 do { try work() } catch let error as CheckpointError where isSaved(error) && distillation.step > 0 {
-                    try save()
+                    try save(isComplete: false)
                     throw error
                 }
             }
+            // At the start, at the end and at checkpoints, and again where that was broken off.
             func look() throws {
+                let step = distillation.step
+                guard step == 0 || distillation.isDone || checkpointEvery.map({ step % $0 == 0 }) == true else {
+                    return
+                }
                 try saved({ _ in true }) {
-                    for tokens in heldOut {
+                    for tokens in heldOut
+                    where !log.looks.contains(where: { ($0.step, $0.path) == (step, tokens.path) }) {
                         let seen = try HeldOut(
                             teacher, distillation.student.model, tokens, kernels, progress: progress)
-                        try log.add(seen, behind: distillation.step, path: tokens.path)
+                        try log.add(seen, behind: step, path: tokens.path)
                     }
                 }
             }
-            if !resume { try look() }
+            try look()
             let clock = ContinuousClock()
             while !distillation.isDone {
                 try saved({ $0.category == .cancelled }) {
@@ -243,12 +250,9 @@ struct Distill: ReportingCommand {
                         step.number * distillation.settings.tokens, of: steps * distillation.settings.tokens,
                         note: "loss \(shortText(step.loss))")
                 }
-                if let checkpointEvery, distillation.step % checkpointEvery == 0, !distillation.isDone {
-                    try look()
-                    try save()
-                }
+                try look()
+                if let checkpointEvery, distillation.step % checkpointEvery == 0, !distillation.isDone { try save() }
             }
-            try look()
             try save()
         }
         let report = report()

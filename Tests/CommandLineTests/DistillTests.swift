@@ -162,6 +162,37 @@ import Testing
             #expect(output.status == 65 && output.err.contains("not finite"), "\(output.err)")
             let log = try String(contentsOf: directory.appending(path: "ruined/log.jsonl"), encoding: .utf8)
             #expect(log.contains(#""step": 2, "loss""#))
+            let again = try distill(
+                "--stage", "1", "--steps", "2", "-o", "ruined", in: directory)
+            #expect(again.status == 73 && again.err.contains("--resume"), "\(again.err)")
+        }
+    }
+
+    @Test func looksThatWereBrokenOffAreMadeUpFor() throws {
+        try withStudent { directory in
+            var options = [
+                "distill", Self.teacher, "student", "--tokens-file", Self.tokens, "--context", "48", "--batch", "1",
+                "--stage", "1", "--steps", "2", "--checkpoint-every", "1", "-o", "run", "--json",
+            ]
+            for number in 1...4 {
+                let link = directory.appending(path: "\(number).npy").path
+                try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: Self.tokens)
+                options += ["--eval-tokens", link]
+            }
+            // There is a state from the first checkpoint on, and then soon a look, the last.
+            let state = directory.appending(path: "run/training.safetensors")
+            for seconds in [0.02, 0.05] {
+                let stopped = try CommandLineTool.run(
+                    options, in: directory, signal: (SIGINT, .appearance(of: state, after: seconds)))
+                #expect(stopped.status == 130 && FileManager.default.fileExists(atPath: state.path))
+                let resumed = try CommandLineTool.run(options + ["--resume"], in: directory)
+                try #require(resumed.status == 0, "\(resumed.err)")
+                let document = try JSONDecoder().decode(Document.self, from: Data(resumed.out.utf8))
+                #expect(document.steps_done == 2)
+                #expect(document.held_out.map(\.step) == [0, 1, 2].flatMap { [$0, $0, $0, $0] })
+                #expect(!FileManager.default.fileExists(atPath: state.path))
+                try FileManager.default.removeItem(at: directory.appending(path: "run"))
+            }
         }
     }
 

@@ -18,8 +18,8 @@ package enum CommandLineTool {
     package enum Moment {
         /// So many seconds after the start.
         case after(Double)
-        /// Once there is this file.
-        case appearance(of: URL)
+        /// So many seconds after there is this file.
+        case appearance(of: URL, after: Double = 0)
     }
 
     /// Runs the tool in the repository's root, or elsewhere; after two minutes it is killed, which `status` shows.
@@ -55,10 +55,11 @@ package enum CommandLineTool {
             if let signal {
                 switch signal.when {
                 case .after(let seconds): Thread.sleep(forTimeInterval: seconds)
-                case .appearance(let file):
+                case .appearance(let file, let seconds):
                     while process.isRunning, !FileManager.default.fileExists(atPath: file.path) {
                         Thread.sleep(forTimeInterval: 0.005)
                     }
+                    Thread.sleep(forTimeInterval: seconds)
                 }
                 kill(process.processIdentifier, signal.number)
             }
