@@ -48,12 +48,14 @@ int rwkv_exchange_by_renames(const char *a, const char *b) {
     char *aside;
     if (asprintf(&aside, "%s.replaced", a) < 0) return -1;
     int result = rename(b, aside);
-    if (result == 0 && (result = rename(a, b)) != 0) {
-        const int error = errno;
-        rename(aside, b);
-        errno = error;
-    } else if (result == 0) {
-        result = rename(aside, a);
+    if (result == 0) {
+        result = rename(a, b) == 0 && rename(aside, a) == 0 ? 0 : -1;
+        if (result != 0) {
+            const int error = errno;
+            rename(b, a);  // Where it was renamed.
+            rename(aside, b);
+            errno = error;
+        }
     }
     free(aside);
     return result;

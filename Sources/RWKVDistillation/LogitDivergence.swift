@@ -55,8 +55,8 @@ public struct LogitDivergence: Sendable {
         return loss
     }
 
-    /// Logits that are there at once, if they are not of fewer tokens than these.
-    private static let (logitsTogether, tokensTogether) = (1 << 20, 64)
+    /// Logits that are made together, where a vocabulary is so small that they are of more tokens than elsewhere.
+    private static let numbersTogether = 1 << 20
 
     /// The loss, averaged over tokens, and its gradient.
     ///
@@ -78,7 +78,7 @@ public struct LogitDivergence: Sendable {
         let crossEntropyFactor = crossEntropyWeight / Double(max(1, predicting))
         var loss = 0.0
         let gradient = Matrix<Element>(rows: hidden.rows, columns: hidden.columns)
-        let together = max(Self.tokensTogether, Self.logitsTogether / model.vocabulary)
+        let together = max(logitsTogether, Self.numbersTogether / max(1, model.vocabulary))
         for rows in hidden.rows.parts(of: together) {
             let part = hidden.rows(rows)
             // What is not finite is a step that is passed over.

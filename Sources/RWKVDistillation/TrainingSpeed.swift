@@ -67,7 +67,7 @@ extension SpeedMeasurements {
 
 extension Distillation.Stage {
     /// Operations for each token, of products and recurrences: gradients of a product are as many for what goes in, which single mixers
-    /// need not pass on, and for weights that are trained.
+    /// and the lowest layer need not pass on, and for weights that are trained.
     fileprivate func operations(
         _ teacher: Model<Element>, _ student: Model<Element>, context: Int
     ) -> Double {
@@ -81,7 +81,8 @@ extension Distillation.Stage {
             return theirs - (teacher.layers.last?.feedForward.matrices ?? []).operations + own - first
         case .divergence:
             let rest = student.layers.flatMap(\.matrices).operations - mixers + [student.head].operations
-            return theirs + [teacher.head].operations + own + 2 * rest
+            let lowest = (student.layers.first?.mixerMatrices.ofInput ?? []).operations
+            return theirs + [teacher.head].operations + own - lowest + 2 * rest
         }
     }
 }

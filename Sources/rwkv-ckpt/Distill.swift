@@ -223,22 +223,18 @@ struct Distill: ReportingCommand {
                     throw error
                 }
             }
-            // At the start, at the end and at checkpoints, and again where that was broken off.
             func look() throws {
-                let step = distillation.step
-                guard step == 0 || distillation.isDone || checkpointEvery.map({ step % $0 == 0 }) == true else {
-                    return
-                }
                 try saved({ _ in true }) {
+                    // What was seen before the last look was broken off is known.
                     for tokens in heldOut
-                    where !log.looks.contains(where: { ($0.step, $0.path) == (step, tokens.path) }) {
+                    where !log.looks.contains(where: { ($0.step, $0.path) == (distillation.step, tokens.path) }) {
                         let seen = try HeldOut(
                             teacher, distillation.student.model, tokens, kernels, progress: progress)
-                        try log.add(seen, behind: step, path: tokens.path)
+                        try log.add(seen, behind: distillation.step, path: tokens.path)
                     }
                 }
             }
-            try look()
+            if !resume { try look() }
             let clock = ContinuousClock()
             while !distillation.isDone {
                 try saved({ $0.category == .cancelled }) {
@@ -250,9 +246,12 @@ struct Distill: ReportingCommand {
                         step.number * distillation.settings.tokens, of: steps * distillation.settings.tokens,
                         note: "loss \(shortText(step.loss))")
                 }
-                try look()
-                if let checkpointEvery, distillation.step % checkpointEvery == 0, !distillation.isDone { try save() }
+                if let checkpointEvery, distillation.step % checkpointEvery == 0, !distillation.isDone {
+                    try look()
+                    try save()
+                }
             }
+            try look()
             try save()
         }
         let report = report()

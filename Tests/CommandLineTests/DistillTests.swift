@@ -174,14 +174,14 @@ import Testing
                 "distill", Self.teacher, "student", "--tokens-file", Self.tokens, "--context", "48", "--batch", "1",
                 "--stage", "1", "--steps", "2", "--checkpoint-every", "1", "-o", "run", "--json",
             ]
-            for number in 1...4 {
+            for number in 1...8 {
                 let link = directory.appending(path: "\(number).npy").path
                 try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: Self.tokens)
                 options += ["--eval-tokens", link]
             }
-            // There is a state from the first checkpoint on, and then soon a look, the last.
+            // There is a state from the first checkpoint on, and then soon the last look, for more than a second.
             let state = directory.appending(path: "run/training.safetensors")
-            for seconds in [0.02, 0.05] {
+            for seconds in [0.02, 0.4] {
                 let stopped = try CommandLineTool.run(
                     options, in: directory, signal: (SIGINT, .appearance(of: state, after: seconds)))
                 #expect(stopped.status == 130 && FileManager.default.fileExists(atPath: state.path))
@@ -189,7 +189,7 @@ import Testing
                 try #require(resumed.status == 0, "\(resumed.err)")
                 let document = try JSONDecoder().decode(Document.self, from: Data(resumed.out.utf8))
                 #expect(document.steps_done == 2)
-                #expect(document.held_out.map(\.step) == [0, 1, 2].flatMap { [$0, $0, $0, $0] })
+                #expect(document.held_out.map(\.step) == [0, 1, 2].flatMap { [Int](repeating: $0, count: 8) })
                 #expect(!FileManager.default.fileExists(atPath: state.path))
                 try FileManager.default.removeItem(at: directory.appending(path: "run"))
             }

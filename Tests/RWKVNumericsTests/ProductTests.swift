@@ -15,7 +15,9 @@ struct ProductTests {
             guard let kernels = Kernels<Float>(table, instructionSet: set, threads: 2),
                 let doubles = Kernels<Double>(table, instructionSet: set, threads: 2)
             else { continue }
-            for (inputs, outputs, rows) in [(1, 1, 1), (16, 5, 3), (37, 300, 4), (64, 17, 9), (40, 259, 70)] {
+            for (inputs, outputs, rows) in [
+                (1, 1, 1), (16, 5, 3), (37, 300, 4), (64, 17, 9), (40, 259, 70), (16, 5, 1100), (9, 300, 600),
+            ] {
                 let expected = (0..<rows * outputs).map { place in
                     (0..<inputs).reduce(0.0) {
                         $0 + number(place / outputs, $1) * weight(place % outputs, $1)
@@ -27,6 +29,9 @@ struct ProductTests {
                     let found = kernels.product(Matrix(x.map { Float($0) }, columns: inputs), matrix)
                     #expect(found.array.map(Double.init) == expected)
                     #expect(doubles.product(Matrix(x, columns: inputs), matrix).array == expected)
+                    let twice = Matrix(expected, columns: outputs)
+                    doubles.addProduct(Matrix(x, columns: inputs), matrix, to: twice)
+                    #expect(twice.array == expected.map { 2 * $0 })
                     if !isByInput {
                         let row = kernels.gather(matrix, rows: [outputs - 1])
                         #expect(row.array.map(Double.init) == (0..<inputs).map { weight(outputs - 1, $0) })
@@ -72,7 +77,7 @@ struct ProductTests {
             let matrix = stored(RWKV_ELEMENT_BF16, inputs: 90, outputs: 700, isByInput: isByInput) {
                 numbers[$0 * 90 + $1]
             }
-            for rows in [1, 3, 20] {
+            for rows in [1, 3, 20, 600] {
                 let x = Matrix(noise.numbers(rows * 90).map { Float($0) }, columns: 90)
                 let found = try [1, 2, 5].map {
                     try #require(Kernels<Float>(table, threads: $0)).product(x, matrix).array

@@ -3,8 +3,8 @@ import Glibc
 
 /// A directory that is being filled, beside the place where it is to stand, and is gone unless it is committed.
 ///
-/// The place holds what it held before, or all of the new files, and never anything between, whatever happens to the process; but where a
-/// file system cannot let two paths change places (NFS), what it held stands for a moment beside it, with `.replaced` in its name.
+/// The place holds what it held before, or all of the new files, and never anything between, whatever happens to the process. Where a file
+/// system cannot let two paths change places (NFS), it holds nothing for a moment, and beside it is what it held, `.replaced` by its name.
 public struct UnfinishedDirectory: ~Copyable {
     private let path: String
     private let temporaryPath: String
