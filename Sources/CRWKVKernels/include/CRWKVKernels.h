@@ -127,7 +127,8 @@ void rwkv_keep_freed_memory(void);
 // How many processors this process may run on; at least one.
 int rwkv_available_processors(void);
 
-// Lets two paths change places, at one stroke where the file system can; 0, or -1 with errno, and both are what they were.
+// Lets two paths change places, at one stroke where the file system can; 0, or -1 with errno, and both are what they were, if the file
+// system lets what was done be taken back.
 int rwkv_exchange(const char *a, const char *b);
 
 // The same one after the other: what is at `b` is for a moment at `a`.replaced, and nothing at `b`.
