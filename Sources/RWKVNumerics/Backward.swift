@@ -13,10 +13,14 @@ extension Kernels {
         if usesOpenBLAS(rows: .max) {
             return OpenBLAS.multiply(size, a, b, into: y, stride: stride, adds: adds)
         }
-        functions.multiply(
-            size.rows, size.columns, size.inner, a.elements, a.isTransposed ? 1 : a.stride,
-            a.isTransposed ? a.stride : 1, b.elements, b.isTransposed ? 1 : b.stride, b.isTransposed ? b.stride : 1,
-            adds ? 1 : 0, y, stride)
+        withUnsafeTemporaryAllocation(
+            byteCount: RWKV_MULTIPLY_SCRATCH * MemoryLayout<Element>.stride, alignment: cacheLine
+        ) { scratch in
+            functions.multiply(
+                size.rows, size.columns, size.inner, a.elements, a.isTransposed ? 1 : a.stride,
+                a.isTransposed ? a.stride : 1, b.elements, b.isTransposed ? 1 : b.stride,
+                b.isTransposed ? b.stride : 1, adds ? 1 : 0, y, stride, scratch.baseAddress)
+        }
     }
 
     /// Adds a weight's gradient dy^T x, in the order in which the weight stands.

@@ -30,8 +30,10 @@ GRADIENT(
     head_outputs_backward,
     (x[0], x[1], x[2], f, x[3], x[4], rows, heads, size, y[0], y[1], y[2], y[3], y[4], rows % 2 ? y[5] : NULL))
 
+static const size_t BLOCKED_WIDTHS[] = {1, 7, 16, 31, 32, 33, 100, 255, 256, 257, 300, 520}, BLOCKED_ROWS[] = {1, 4, 6, 11, 12, 13, 40, 0};
+
 void check_multiply(run *run) {
-    const size_t columns = PICK(WIDTHS), rows = PICK(ROWS), inner = PICK(WIDTHS);
+    const size_t columns = PICK(BLOCKED_WIDTHS), inner = PICK(BLOCKED_WIDTHS), rows = PICK(BLOCKED_ROWS);
     const int a_turned = pick(run, NULL, 2) != 0, b_turned = pick(run, NULL, 2) != 0, adds = pick(run, NULL, 2) != 0;
     const size_t a_stride = (a_turned ? rows : inner) + PICK(PADDINGS), b_stride = (b_turned ? inner : columns) + PICK(PADDINGS);
     const size_t y_stride = columns + PICK(PADDINGS);
@@ -40,7 +42,7 @@ void check_multiply(run *run) {
     void *y = RESULT(span(rows, y_stride, columns), -1, 9);
     run->layers->multiply(
         rows, columns, inner, a, a_turned ? 1 : a_stride, a_turned ? a_stride : 1, b, b_turned ? 1 : b_stride,
-        b_turned ? b_stride : 1, adds, y, y_stride);
+        b_turned ? b_stride : 1, adds, y, y_stride, SCRATCH(RWKV_MULTIPLY_SCRATCH));
 }
 
 void check_add_rows(run *run) {

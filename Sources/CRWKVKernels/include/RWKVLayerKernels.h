@@ -23,6 +23,9 @@ typedef enum {
 // Rows between the states from which wkv7_backward computes others again.
 #define RWKV_WKV7_CHECKPOINT_ROWS 16
 
+// Inner elements, and columns, that a product goes through at a time, and the numbers of its scratch memory.
+enum { RWKV_MULTIPLY_BLOCK = 256, RWKV_MULTIPLY_SCRATCH = RWKV_MULTIPLY_BLOCK * (RWKV_MULTIPLY_BLOCK + 16) + 512 };
+
 typedef struct {
     // MARK: Matrices as they stand in a file
 
@@ -36,6 +39,12 @@ typedef struct {
     void (*product_of_columns)(
         rwkv_element element, const void *weight, size_t stride, size_t inputs, size_t outputs, const void *x, size_t rows,
         void *y, size_t y_stride);
+
+    // y[row][column] = sum over inner of a[row][inner] b[inner][column], or that is added to y. Strides between rows, columns and inner
+    // elements are given, so either factor may be transposed. Scratch: RWKV_MULTIPLY_SCRATCH numbers.
+    void (*multiply)(
+        size_t rows, size_t columns, size_t inner, const void *a, size_t a_row, size_t a_inner, const void *b, size_t b_inner,
+        size_t b_column, int adds, void *y, size_t y_stride, void *scratch);
 
     // MARK: Norms
 
@@ -108,10 +117,6 @@ typedef struct {
 
     // MARK: Gradients: dx stands for dL/dx
 
-    // y[row][column] = sum over inner of a b, or that is added to y; what lies between rows, columns and inner ones is given
-    void (*multiply)(
-        size_t rows, size_t columns, size_t inner, const void *a, size_t a_row, size_t a_inner, const void *b, size_t b_inner,
-        size_t b_column, int adds, void *y, size_t y_stride);
     // y += x[row] for all rows, which are `stride` apart
     void (*add_rows)(const void *x, size_t rows, size_t width, size_t stride, void *y);
     // of rms_norm: dx, and where it is not NULL what each row adds to dweight, [rows, width]

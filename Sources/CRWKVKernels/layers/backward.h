@@ -1,22 +1,5 @@
 // Gradients of what is in norms.h, elementwise.h, mixing.h and time_mix.h: dx stands for dL/dx.
 
-ALWAYS_INLINE void NAME(multiply)(
-    size_t rows, size_t columns, size_t inner, const REAL *a, size_t a_row, size_t a_inner, const REAL *b, size_t b_inner,
-    size_t b_column, int adds, REAL *y, size_t y_stride) {
-    for (size_t row = 0; row < rows; row++, a += a_row, y += y_stride) {
-        if (!adds)
-            for (size_t column = 0; column < columns; column++) y[column] = 0;
-        for (size_t i = 0; i < inner; i++) {
-            const REAL factor = a[i * a_inner];
-            const REAL *own = b + i * b_inner;
-            if (b_column == 1)
-                for (size_t column = 0; column < columns; column++) y[column] += factor * own[column];
-            else
-                for (size_t column = 0; column < columns; column++) y[column] += factor * own[column * b_column];
-        }
-    }
-}
-
 ALWAYS_INLINE void NAME(add_rows)(const REAL *x, size_t rows, size_t width, size_t stride, REAL *y) {
     for (size_t row = 0; row < rows; row++, x += stride)
         for (size_t i = 0; i < width; i++) y[i] += x[i];

@@ -5,6 +5,7 @@
 #include "norms.h"
 #include "elementwise.h"
 #include "products.h"
+#include "multiply.h"
 #include "mixing.h"
 #include "time_mix.h"
 #include "wkv7.h"
@@ -50,9 +51,6 @@
     DO(head_outputs, (const void *r, const void *k, const void *v, const void *bonus, const void *weight, const void *bias, \
                       double epsilon, const void *gate, size_t rows, size_t heads, size_t size, void *y),    \
        (r, k, v, bonus, weight, bias, epsilon, gate, rows, heads, size, y))                                  \
-    DO(multiply, (size_t rows, size_t columns, size_t inner, const void *a, size_t a_row, size_t a_inner, const void *b, size_t b_inner, \
-                  size_t b_column, int adds, void *y, size_t y_stride),                                      \
-       (rows, columns, inner, a, a_row, a_inner, b, b_inner, b_column, adds, y, y_stride))                   \
     DO(add_rows, (const void *x, size_t rows, size_t width, size_t stride, void *y), (x, rows, width, stride, y)) \
     DO(rms_norm_backward, (const void *x, const void *dy, size_t rows, size_t width, const void *weight, double epsilon, void *dx, \
                            void *dweight), (x, dy, rows, width, weight, epsilon, dx, dweight))               \
@@ -110,6 +108,7 @@
     }                                                                                                        \
     const rwkv_layer_kernels TABLE(NAME(SUFFIX)) = {                                                         \
         FOR_EACH_LAYER_KERNEL(FIELD_##SUFFIX).all_finite = FUNCTION(all_finite, SUFFIX),                     \
+        .multiply = FUNCTION(multiply, SUFFIX),                                                              \
         .wkv7 = FUNCTION(wkv7, SUFFIX)};
 FOR_EACH_INSTRUCTION_SET(KERNELS)
 
