@@ -25,18 +25,21 @@ void rwkv_keep_freed_memory(void) {
     mallopt(M_TRIM_THRESHOLD, 64 << 20);
 }
 
-const char *rwkv_openblas_core(void) {
+unsigned rwkv_processor_features(void) {
+    unsigned features = 0;
 #if defined(__x86_64__)
-    unsigned eax, ebx, ecx, edx, signature;
-    if (!__get_cpuid(0, &eax, &ebx, &ecx, &edx) || ebx != signature_AMD_ebx || !rwkv_kernels_for(RWKV_INSTRUCTION_SET_AVX512))
-        return NULL;
-    if (!__get_cpuid(1, &signature, &ebx, &ecx, &edx)) return NULL;
-    const unsigned family = (signature >> 8 & 0xF) + (signature >> 20 & 0xFF);
-    // Zen 4 computes 512 bits in two halves, and is a little faster with kernels for AVX2; Zen 5 is twice as fast with the others.
-    return family == 0x19 ? "Haswell" : family > 0x19 ? "SkylakeX" : NULL;
-#else
-    return NULL;
+    unsigned eax, ebx, ecx, edx, signature, vendor;
+    // These ask the system too whether it saves the registers.
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx")) features |= RWKV_FEATURE_AVX;
+    if (__builtin_cpu_supports("fma4")) features |= RWKV_FEATURE_FMA4;
+    if (__builtin_cpu_supports("avx512bf16")) features |= RWKV_FEATURE_AVX512_BF16;
+    if (__get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && edx >> 31) features |= RWKV_FEATURE_3DNOW;
+    if (__get_cpuid(0, &eax, &vendor, &ecx, &edx) && vendor == signature_AMD_ebx && __get_cpuid(1, &signature, &ebx, &ecx, &edx) &&
+        (signature >> 8 & 0xF) + (signature >> 20 & 0xFF) == 0x19)
+        features |= RWKV_FEATURE_HALVED_AVX512;
 #endif
+    return features;
 }
 
 int rwkv_exchange(const char *a, const char *b) {

@@ -60,6 +60,15 @@ public struct SpeedReport: Sendable {
         json.value(speed.instructionSet.rawValue)
         json.key("kernels")
         json.value(speed.table.rawValue)
+        json.key("product")
+        json.beginObject(onOneLine: true)
+        json.key("library")
+        json.value(speed.product.library)
+        json.key("version")
+        if let version = speed.product.version { json.value(version) } else { json.null() }
+        json.key("core")
+        json.value(speed.product.core)
+        json.end()
         json.key("threads")
         json.value(speed.threads)
         json.key("load")
@@ -165,6 +174,7 @@ public struct SpeedReport: Sendable {
             """
 
             \(processor.printable()), \(speed.instructionSet.rawValue), \(speed.table.rawValue) kernels, \(countText(speed.threads, "thread")), load \(formatted(load, "%.2f"))
+            matrix products: \(speed.product.description.printable())
             at the most \(rateText(speed.peakOperationsPerSecond, "GFLOP/s")) and \(rateText(speed.peakBytesPerSecond, "GB/s")) from memory; a plain loop \(rateText(speed.plainOperationsPerSecond, "GFLOP/s"))
 
 

@@ -5,24 +5,6 @@ extension Kernels {
     private static var gradientTile: Int { 128 }
     private static var queriesTogether: Int { 64 }
 
-    /// a b, or that is added to y, by OpenBLAS where the fast table has it.
-    private func multiply(
-        _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
-        into y: UnsafeMutablePointer<Element>, stride: Int, adds: Bool = false
-    ) {
-        if usesOpenBLAS(rows: .max) {
-            return OpenBLAS.multiply(size, a, b, into: y, stride: stride, adds: adds)
-        }
-        withUnsafeTemporaryAllocation(
-            byteCount: RWKV_MULTIPLY_SCRATCH * MemoryLayout<Element>.stride, alignment: cacheLine
-        ) { scratch in
-            functions.multiply(
-                size.rows, size.columns, size.inner, a.elements, a.isTransposed ? 1 : a.stride,
-                a.isTransposed ? a.stride : 1, b.elements, b.isTransposed ? 1 : b.stride,
-                b.isTransposed ? b.stride : 1, adds ? 1 : 0, y, stride, scratch.baseAddress)
-        }
-    }
-
     /// Adds a weight's gradient dy^T x, in the order in which the weight stands.
     ///
     /// - Parameters:

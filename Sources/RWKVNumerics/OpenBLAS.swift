@@ -1,31 +1,131 @@
 import CRWKVKernels
 import Glibc
+import Synchronization
 
-/// OpenBLAS' matrix products, one thread each.
-///
-/// The library is loaded when one is first asked for: 30 MB that what only looks into files need not wait for.
-enum OpenBLAS {
+/// The OpenBLAS of this process: matrix products, one thread each.
+struct OpenBLAS: Sendable {
+    /// As in "0.3.21".
+    let version: String
+    /// Whose kernels it runs.
+    let core: OpenBLASCore
+    private let single: SinglePrecision
+    private let double: DoublePrecision
+
+    /// Why products do not use OpenBLAS.
+    enum Failure: Error, Equatable {
+        /// It is not installed, or cannot be loaded; what the loader says.
+        case cannotLoad(String)
+        /// Its version is older than 0.3, or unknown.
+        case tooOld(version: String)
+        /// Its kernels are for older processors than those that it was asked for.
+        case lowerCore(version: String, running: String, wanted: String)
+        /// Its kernels use instructions beyond the instruction set that products are limited to.
+        case exceedsLimit(version: String, running: String, limit: InstructionSet)
+        /// Its products are wrong.
+        case wrongProducts(version: String, core: String, product: String)
+    }
+
+    /// OpenBLAS with kernels for an instruction set.
+    ///
+    /// The library is loaded at the first call, with the core that this call wants, and keeps it for the life of the process.
+    ///
+    /// - Parameters:
+    ///   - instructionSet: what products are to use.
+    ///   - isLimit: whether they may use nothing beyond it: OPENBLAS_CORETYPE cannot choose a core with wider vectors.
+    static func running(
+        _ instructionSet: InstructionSet, isLimit: Bool
+    ) -> Result<OpenBLAS, Failure> {
+        process.withLock { process in
+            let wanted = wantedCore(instructionSet, isLimit: isLimit)
+            let loaded = process ?? load(wanted)
+            process = loaded
+            return loaded.flatMap { library in
+                if library.core.vectors < wanted.vectors {
+                    return .failure(
+                        .lowerCore(version: library.version, running: library.core.name, wanted: wanted.name))
+                }
+                if isLimit, library.core.vectors > instructionSet.vectors {
+                    return .failure(
+                        .exceedsLimit(version: library.version, running: library.core.name, limit: instructionSet))
+                }
+                return loaded
+            }
+        }
+    }
+
     /// y = a b, or that is added to y: [rows, inner] and [inner, columns] to [rows, columns]; `stride` is between rows of y.
-    static func multiply<Element: Real>(
+    func multiply<Element: Real>(
         _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
         into y: UnsafeMutablePointer<Element>, stride: Int, adds: Bool = false
     ) {
         let (m, n, k) = (CInt(size.rows), CInt(size.columns), CInt(size.inner))
         let (lda, ldb, ldc) = (CInt(a.stride), CInt(b.stride), CInt(stride))
-        let (aOrder, bOrder) = (a.isTransposed ? transposed : plain, b.isTransposed ? transposed : plain)
+        let (aOrder, bOrder) = (
+            a.isTransposed ? Self.transposed : Self.plain, b.isTransposed ? Self.transposed : Self.plain
+        )
         if Element.self == Double.self {
-            functions?.double(
-                rowMajor, aOrder, bOrder, m, n, k, 1, a.elements, lda, b.elements, ldb, adds ? 1 : 0, y, ldc)
+            double(
+                Self.rowMajor, aOrder, bOrder, m, n, k, 1, a.elements, lda, b.elements, ldb, adds ? 1 : 0, y, ldc)
         } else {
-            functions?.single(
-                rowMajor, aOrder, bOrder, m, n, k, 1, a.elements, lda, b.elements, ldb, adds ? 1 : 0, y, ldc)
+            single(
+                Self.rowMajor, aOrder, bOrder, m, n, k, 1, a.elements, lda, b.elements, ldb, adds ? 1 : 0, y, ldc)
         }
     }
 
-    /// Whether it is there.
-    static var isAvailable: Bool { functions != nil }
+    // MARK: Loading
 
-    // As cblas.h has them.
+    private static let process = Mutex<Result<OpenBLAS, Failure>?>(nil)
+    /// What the user set; read before `load` sets it.
+    private static let coreType = getenv("OPENBLAS_CORETYPE").map { String(cString: $0) }
+
+    private static func wantedCore(_ instructionSet: InstructionSet, isLimit: Bool) -> OpenBLASCore {
+        if let core = coreType.flatMap(OpenBLASCore.init(named:)), core.isSupported,
+            !isLimit || core.vectors <= instructionSet.vectors
+        {
+            return core
+        }
+        return OpenBLASCore(for: instructionSet)
+    }
+
+    private static func load(_ wanted: OpenBLASCore) -> Result<OpenBLAS, Failure> {
+        // OpenBLAS reads its settings from the environment as it is loaded. Threads of its own would spin beside ours.
+        setenv("OPENBLAS_NUM_THREADS", "1", 1)
+        setenv("OPENBLAS_CORETYPE", wanted.name, 1)
+        guard let library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL) else {
+            return .failure(.cannotLoad(dlerror().map { String(cString: $0) } ?? ""))
+        }
+        func text(_ function: String) -> String? {
+            guard let symbol = dlsym(library, function),
+                let text = unsafeBitCast(symbol, to: (@convention(c) () -> UnsafePointer<CChar>?).self)()
+            else { return nil }
+            return String(cString: text)
+        }
+        // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..."
+        let version = text("openblas_get_config")?.split(separator: " ").dropFirst().first.map(String.init)
+        let numbers = (version ?? "").split(separator: ".").map { Int($0) ?? 0 }
+        guard let version, numbers.count >= 2, numbers[0] > 0 || numbers[1] >= 3,
+            let running = text("openblas_get_corename"), let single = dlsym(library, "cblas_sgemm"),
+            let double = dlsym(library, "cblas_dgemm")
+        else { return .failure(.tooOld(version: version ?? "unknown")) }
+        guard let core = OpenBLASCore(named: running) else {
+            return .failure(.lowerCore(version: version, running: running, wanted: wanted.name))
+        }
+        let found = OpenBLAS(
+            version: version, core: core, single: unsafeBitCast(single, to: SinglePrecision.self),
+            double: unsafeBitCast(double, to: DoublePrecision.self))
+        // Products of up to 100 x 100 x 100 take other kernels than larger ones; neither of these is a multiple of any kernel's tile.
+        for check in [
+            ProductCheck(rows: 23, columns: 37, inner: 41), ProductCheck(rows: 101, columns: 107, inner: 389),
+        ] {
+            let mistake =
+                check.mistake { found.multiply($0, $1, $2, into: $3 as UnsafeMutablePointer<Float>, stride: $4, adds: $5) }
+                ?? check.mistake { found.multiply($0, $1, $2, into: $3 as UnsafeMutablePointer<Double>, stride: $4, adds: $5) }
+            if let mistake { return .failure(.wrongProducts(version: version, core: running, product: mistake)) }
+        }
+        return .success(found)
+    }
+
+    // MARK: As cblas.h has them
 
     private static let rowMajor: CInt = 101
     private static let plain: CInt = 111
@@ -41,25 +141,30 @@ enum OpenBLAS {
             CInt, CInt, CInt, CInt, CInt, CInt, Double, UnsafeRawPointer, CInt, UnsafeRawPointer, CInt, Double,
             UnsafeMutableRawPointer, CInt
         ) -> Void
+}
 
-    private static let functions: (single: SinglePrecision, double: DoublePrecision)? = {
-        // It reads that when it is loaded, and there is no other way to say it. Threads of its own would spin beside ours.
-        setenv("OPENBLAS_NUM_THREADS", "1", 1)
-        if let core = rwkv_openblas_core() { setenv("OPENBLAS_CORETYPE", core, 1) }
-        guard let library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL),
-            let single = dlsym(library, "cblas_sgemm"), let double = dlsym(library, "cblas_dgemm")
-        else { return nil }
-        return (unsafeBitCast(single, to: SinglePrecision.self), unsafeBitCast(double, to: DoublePrecision.self))
-    }()
+extension OpenBLAS.Failure: CustomStringConvertible {
+    var description: String {
+        switch self {
+        case .cannotLoad(let reason): "OpenBLAS cannot be loaded (\(reason))"
+        case .tooOld(let version): "OpenBLAS \(version) is too old; 0.3 or later is needed"
+        case .lowerCore(let version, let running, let wanted):
+            "OpenBLAS \(version) runs its \(running) kernels instead of \(wanted)"
+        case .exceedsLimit(let version, let running, let limit):
+            "OpenBLAS \(version) runs its \(running) kernels, which are not limited to \(limit.rawValue)"
+        case .wrongProducts(let version, let core, let product):
+            "OpenBLAS \(version) computes wrong products with its \(core) kernels (\(product))"
+        }
+    }
 }
 
 /// A factor of a matrix product.
 struct Factor<Element: Real> {
-    /// Row by row as they stand.
+    /// Row by row, before it is transposed.
     let elements: UnsafePointer<Element>
-    /// Numbers between rows as they stand.
+    /// Elements between the starts of two rows.
     let stride: Int
-    /// Whether its transpose is meant.
+    /// Whether its transpose is the factor.
     let isTransposed: Bool
 
     init(_ elements: UnsafePointer<Element>, stride: Int, isTransposed: Bool = false) {

@@ -9,10 +9,10 @@ extension Kernels {
     private static var queryTile: Int { 64 }
     /// Keys that they are scored with at once: with their scores they fit into a second-level cache.
     private static var keyTile: Int { 512 }
-    /// From so many rows on OpenBLAS is faster than products row by row.
+    /// Up to so many rows, products row by row are faster than those in blocks.
     private static var fewRows: Int { 8 }
 
-    func usesOpenBLAS(rows: Int) -> Bool { table == .fast && rows > Self.fewRows && OpenBLAS.isAvailable }
+    private func multipliesInBlocks(rows: Int) -> Bool { table == .fast && rows > Self.fewRows }
 
     /// x W: [rows, inputs] to [rows, outputs].
     @specialized(where Element == Float)
@@ -26,13 +26,13 @@ extension Kernels {
 
     /// Adds x W to y, [rows, outputs].
     public func addProduct(_ x: Matrix<Element>, _ weight: StoredMatrix, to y: Matrix<Element>) {
-        guard usesOpenBLAS(rows: x.rows) else { return add(product(x, weight), to: y) }
+        guard multipliesInBlocks(rows: x.rows) else { return add(product(x, weight), to: y) }
         precondition(
             x.columns == weight.inputs && y.rows == x.rows && y.columns == weight.outputs, "matrices of other sizes")
         multiply(x, weight, into: y, adds: true)
     }
 
-    /// x W, piece by piece; OpenBLAS can add it to what is there.
+    /// x W, piece by piece; in blocks it can be added to what is there.
     @specialized(where Element == Float)
     private func multiply(_ x: Matrix<Element>, _ weight: StoredMatrix, into y: Matrix<Element>, adds: Bool = false) {
         // Each piece of a matrix that comes from memory begins with waiting; sums do not show how many there are.
@@ -53,7 +53,7 @@ extension Kernels {
         )
         let elements = weight.start(ofOutput: outputs.lowerBound)
         let stride = weight.isByInput ? weight.outputs : inputs
-        guard usesOpenBLAS(rows: x.rows) else {
+        guard multipliesInBlocks(rows: x.rows) else {
             if weight.isByInput {
                 functions.product_of_columns(
                     element, elements, stride, inputs, outputs.count, source, rows.count, target, y.columns)
@@ -64,7 +64,7 @@ extension Kernels {
             return
         }
         func multiply(_ weights: UnsafePointer<Element>, stride: Int) {
-            OpenBLAS.multiply(
+            self.multiply(
                 (rows.count, outputs.count, inputs), Factor(source, stride: inputs),
                 Factor(weights, stride: stride, isTransposed: !weight.isByInput), into: target, stride: y.columns,
                 adds: adds)
@@ -116,7 +116,7 @@ extension Kernels {
                         queries.elements + place, keys + shared, values + shared, y.elements + place
                     )
                     let seen = past + start + rows
-                    if !usesOpenBLAS(rows: rows) {
+                    if !multipliesInBlocks(rows: rows) {
                         withUnsafeTemporaryAllocation(of: Element.self, capacity: seen) { scores in
                             functions.attend(
                                 q, queries.columns, rows, k, v, stride, past + start, size, scale, scores.baseAddress,
@@ -147,14 +147,14 @@ extension Kernels {
             sums.update(repeating: 0, count: rows)
             for row in 0..<rows { (y + row * yStride).update(repeating: 0, count: size.channels) }
             for block in size.seen.parts(of: tile) {
-                OpenBLAS.multiply(
+                multiply(
                     (rows, block.count, size.channels), Factor(queries, stride: queryStride),
                     Factor(keys + block.lowerBound * stride, stride: stride, isTransposed: true), into: scores,
                     stride: block.count)
                 functions.softmax_block(
                     rows, block.count, past + 1 - block.lowerBound, scale, scores, largest, sums, size.channels, y,
                     yStride)
-                OpenBLAS.multiply(
+                multiply(
                     (rows, size.channels, block.count), Factor(scores, stride: block.count),
                     Factor(values + block.lowerBound * stride, stride: stride), into: y, stride: yStride, adds: true)
             }

@@ -117,8 +117,16 @@ static inline void rwkv_pause(void) {
 #endif
 }
 
-// The name of the kernels with which OpenBLAS is fastest on this processor; NULL where those of its choice are.
-const char *rwkv_openblas_core(void);
+// What the processor and the system offer beside our instruction sets, and OpenBLAS has cores for.
+enum {
+    RWKV_FEATURE_AVX = 1,
+    RWKV_FEATURE_FMA4 = 2,
+    RWKV_FEATURE_3DNOW = 4,
+    RWKV_FEATURE_AVX512_BF16 = 8,
+    // Zen 3 and Zen 4: the latter computes 512 bits in two halves, and is a little faster with kernels for AVX2.
+    RWKV_FEATURE_HALVED_AVX512 = 16,
+};
+unsigned rwkv_processor_features(void);
 
 // Has the process keep up to 64 MiB that it frees: to give them back and to ask for them again, page by page and zeroed, costs a model's
 // forward pass a tenth of its time.

@@ -51,6 +51,8 @@ public struct SpeedMeasurements: Sendable {
     public let table: KernelTable
     /// What they were compiled for.
     public let instructionSet: InstructionSet
+    /// What multiplied matrices of many rows.
+    public let product: MatrixProduct
     /// How many threads ran them.
     public let threads: Int
     /// The most fp32 operations a second.
@@ -68,6 +70,7 @@ public struct SpeedMeasurements: Sendable {
     ) {
         table = kernels.table
         instructionSet = kernels.instructionSet
+        product = kernels.product
         threads = kernels.threads
         peakOperationsPerSecond = peaks.operations / peaks.multiplyingAdding.median(threads: threads)
         peakBytesPerSecond = peaks.bytes / peaks.reading.median(threads: threads)

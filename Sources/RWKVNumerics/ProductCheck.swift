@@ -1,0 +1,108 @@
+import CRWKVKernels
+
+/// A product of pseudo-random matrices whose result is known up to rounding: [rows, inner] and [inner, columns] to [rows, columns].
+struct ProductCheck {
+    typealias Multiply<Element: Real> = (
+        _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
+        _ y: UnsafeMutablePointer<Element>, _ stride: Int, _ adds: Bool
+    ) -> Void
+
+    private let size: (rows: Int, columns: Int, inner: Int)
+    private let a: Matrix<Double>
+    private let b: Matrix<Double>
+    /// What products are added to, in rows with unused elements after them.
+    private let y: Matrix<Double>
+    private let product: Matrix<Double>
+    /// |a| |b|
+    private let magnitudes: Matrix<Double>
+
+    init(rows: Int, columns: Int, inner: Int) {
+        size = (rows, columns, inner)
+        var state: UInt64 = 1
+        func noise(_ rows: Int, _ columns: Int) -> Matrix<Double> {
+            let numbers = (0..<rows * columns).map { _ in
+                state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+                // 24 bits: exact in both precisions.
+                return Double(Int(state >> 40) - 1 << 23) * 0x1p-23
+            }
+            return Matrix(numbers, columns: columns)
+        }
+        a = noise(rows, inner)
+        b = noise(inner, columns)
+        y = noise(rows, columns + 3)
+        product = Self.product(a, b)
+        magnitudes = Self.product(Self.absolute(a), Self.absolute(b))
+    }
+
+    /// Whether `multiply` gives the product within 8 K u |a| |b|, K being the inner size and u half a unit in the last place of 1, with
+    /// either factor transposed or not, added to what is there or not, and changes nothing else.
+    ///
+    /// - Parameter multiply: what is checked.
+    /// - Returns: the first product that is wrong, in words; nil if all are right.
+    func mistake<Element: Real>(_ multiply: Multiply<Element>) -> String? {
+        let (a, b) = (factors(self.a, Element.self), factors(self.b, Element.self))
+        for (isATransposed, a) in a {
+            for (isBTransposed, b) in b {
+                for adds in [false, true] where !isRight(multiply, a, isATransposed, b, isBTransposed, adds: adds) {
+                    return "\(Element.self) \(size.rows) x \(size.inner) x \(size.columns)"
+                        + (isATransposed ? ", a transposed" : "") + (isBTransposed ? ", b transposed" : "")
+                        + (adds ? ", added" : "")
+                }
+            }
+        }
+        return nil
+    }
+
+    private func isRight<Element: Real>(
+        _ multiply: Multiply<Element>, _ a: Matrix<Element>, _ isATransposed: Bool, _ b: Matrix<Element>,
+        _ isBTransposed: Bool, adds: Bool
+    ) -> Bool {
+        let found = Matrix(y.array.map { Element($0) }, columns: y.columns)
+        // What is not to be added to is not read.
+        if !adds { for row in 0..<size.rows { for column in 0..<size.columns { found.elements[row * y.columns + column] = .nan } } }
+        multiply(
+            size, Factor(a.elements, stride: a.columns, isTransposed: isATransposed),
+            Factor(b.elements, stride: b.columns, isTransposed: isBTransposed), found.elements, found.columns, adds)
+        let limit = 8 * Double(size.inner) * Double(Element.ulpOfOne) / 2
+        for row in 0..<size.rows {
+            for column in 0..<y.columns {
+                let (number, before) = (Double(found.elements[row * y.columns + column]), y.elements[row * y.columns + column])
+                guard column < size.columns else {
+                    if number != before { return false }
+                    continue
+                }
+                let place = row * size.columns + column
+                let expected = product.elements[place] + (adds ? before : 0)
+                // A comparison that what is not a number fails.
+                guard abs(number - expected) <= limit * (magnitudes.elements[place] + abs(before)) else { return false }
+            }
+        }
+        withExtendedLifetime((a, b)) {}
+        return true
+    }
+
+    /// A factor as it is, and transposed.
+    private func factors<Element: Real>(
+        _ factor: Matrix<Double>, _: Element.Type
+    ) -> [(isTransposed: Bool, Matrix<Element>)] {
+        let numbers = factor.array.map { Element($0) }
+        let transposed = (0..<factor.columns).flatMap { column in
+            (0..<factor.rows).map { numbers[$0 * factor.columns + column] }
+        }
+        return [(false, Matrix(numbers, columns: factor.columns)), (true, Matrix(transposed, columns: factor.rows))]
+    }
+
+    private static func absolute(_ matrix: Matrix<Double>) -> Matrix<Double> {
+        Matrix(matrix.array.map { abs($0) }, columns: matrix.columns)
+    }
+
+    /// By our own kernels, in doubles.
+    private static func product(_ a: Matrix<Double>, _ b: Matrix<Double>) -> Matrix<Double> {
+        let y = Matrix<Double>(rows: a.rows, columns: b.columns)
+        Kernels<Double>(.strict, threads: 1)?.multiply(
+            (a.rows, b.columns, a.columns), Factor(a.elements, stride: a.columns),
+            Factor(b.elements, stride: b.columns), into: y.elements, stride: y.columns)
+        withExtendedLifetime((a, b)) {}
+        return y
+    }
+}

@@ -1,0 +1,144 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Commands beside an OpenBLAS that is slow, wrong, old or missing: results stay right, and one warning says what happened.
+@Suite struct OpenBLASTests {
+    /// Compiles a stand-in for OpenBLAS and lends the environment in which it is found.
+    private func withStub<Result>(
+        version: String = "0.3.21", _ definitions: String..., body: ([String: String]) throws -> Result
+    ) throws -> Result {
+        try withTemporaryDirectory { directory in
+            let compiler = Process()
+            compiler.executableURL = URL(filePath: "/usr/bin/env")
+            compiler.arguments =
+                ["clang", "-O2", "-shared", "-fPIC", "-DVERSION=\"\(version)\""] + definitions.map { "-D" + $0 } + [
+                    Repository.root.appending(path: "Tests/StubOpenBLAS/stub.c").path, "-o",
+                    directory.appending(path: "libopenblas.so.0").path,
+                ]
+            try compiler.run()
+            compiler.waitUntilExit()
+            try #require(compiler.terminationStatus == 0)
+            return try body(environment(directory))
+        }
+    }
+
+    private func environment(_ directory: URL, coreType: String = "") -> [String: String] {
+        let path = ProcessInfo.processInfo.environment["LD_LIBRARY_PATH"].map { ":" + $0 } ?? ""
+        return ["LD_LIBRARY_PATH": directory.path + path, "OPENBLAS_CORETYPE": coreType]
+    }
+
+    /// What `--version` says of products.
+    private func product(_ environment: [String: String]) throws -> String {
+        let output = try CommandLineTool.run(["--version"], environment: environment)
+        #expect(output.status == 0 && output.err.isEmpty)
+        let line = try #require(output.out.split(separator: "\n").last)
+        try #require(line.hasPrefix("matrix products: "))
+        return String(line.dropFirst("matrix products: ".count))
+    }
+
+    /// The core that OpenBLAS is asked for where the user names none.
+    private func wantedCore() throws -> String {
+        try withStub { try #require(try product($0).split(separator: " ").last.map(String.init)) }
+    }
+
+    /// Runs a model over enough rows for blocked products: the logits are right, and a warning says why OpenBLAS is not used.
+    private func expectOwnProducts(_ environment: [String: String], warning: String) throws {
+        try withTemporaryDirectory { directory in
+            let model = "fixtures/planted-teacher"
+            let recorded = directory.appending(path: "strict.safetensors").path
+            let recording = try CommandLineTool.run(
+                ["logits", model, "-o", recorded, "--kernels", "strict"], environment: environment)
+            #expect(recording.status == 0 && recording.err.isEmpty)
+            for threads in ["1", "2"] {
+                let output = try CommandLineTool.run(
+                    ["verify", recorded, model, "--threads", threads], environment: environment)
+                #expect(output.status == 0, "\(output.out)")
+                #expect(
+                    output.err
+                        == "rwkv-ckpt: warning: libopenblas.so.0: \(warning); matrix products run on our own kernels\n")
+            }
+            let files = try ["1", "2"].map { threads in
+                let file = directory.appending(path: threads + ".safetensors")
+                let output = try CommandLineTool.run(
+                    ["logits", model, "-o", file.path, "--threads", threads, "--json"], environment: environment)
+                #expect(output.status == 0 && output.err.isEmpty && output.out.contains(warning))
+                return try Data(contentsOf: file)
+            }
+            #expect(files[0] == files[1])
+        }
+        let product = try product(environment)
+        #expect(product.hasPrefix("own ") && product.hasSuffix("; " + warning))
+    }
+
+    @Test func lowerCoreIsNotUsed() throws {
+        let wanted = try wantedCore()
+        for core in ["Prescott", "NO_SUCH_CORE"] where core != wanted {
+            try withStub("CORE=\"\(core)\"") { environment in
+                try expectOwnProducts(
+                    environment, warning: "OpenBLAS 0.3.21 runs its \(core) kernels instead of \(wanted)")
+            }
+        }
+    }
+
+    @Test(arguments: [
+        ("FAULT=1", "Float 101 x 389 x 107"), ("FAULT=2", "Double 23 x 41 x 37, b transposed"),
+    ])
+    func wrongProductsAreNotUsed(_ fault: String, _ product: String) throws {
+        try withStub(fault) { environment in
+            try expectOwnProducts(
+                environment,
+                warning: "OpenBLAS 0.3.21 computes wrong products with its \(try wantedCore()) kernels (\(product))")
+        }
+    }
+
+    @Test func oldLibraryIsNotUsed() throws {
+        try withStub(version: "0.2.20") { environment in
+            try expectOwnProducts(environment, warning: "OpenBLAS 0.2.20 is too old; 0.3 or later is needed")
+        }
+        try withStub("LACKS_CORENAME") { environment in
+            try expectOwnProducts(environment, warning: "OpenBLAS 0.3.21 is too old; 0.3 or later is needed")
+        }
+    }
+
+    @Test func missingLibraryIsSaid() throws {
+        try withTemporaryDirectory { directory in
+            // The loader takes the first file of the name, and says that this is none.
+            let file = directory.appending(path: "libopenblas.so.0")
+            try Data("nothing".utf8).write(to: file)
+            try expectOwnProducts(
+                environment(directory), warning: "OpenBLAS cannot be loaded (\(file.path): file too short)")
+        }
+    }
+
+    @Test func userChoosesTheCore() throws {
+        let wanted = try wantedCore()
+        try withStub { environment in
+            for (coreType, expected) in [("nehalem", "Nehalem"), ("no-such-core", wanted), ("", wanted)] {
+                let product = try product(environment.merging(["OPENBLAS_CORETYPE": coreType]) { $1 })
+                #expect(product == "OpenBLAS 0.3.21 \(expected)")
+            }
+        }
+    }
+
+    @Test func isaLimitsTheCore() throws {
+        try withStub { environment in
+            for (isa, coreType, expected) in [
+                ("baseline", "", "Prescott"), ("baseline", "Haswell", "Prescott"), ("baseline", "Nehalem", "Nehalem"),
+                ("avx2", "SkylakeX", "Haswell"), ("avx2", "Zen", "Zen"),
+            ] {
+                let output = try CommandLineTool.run(
+                    ["bench", "wkv", "--isa", isa, "--heads", "1", "--tokens", "8", "--runs", "1", "--json"],
+                    environment: environment.merging(["OPENBLAS_CORETYPE": coreType]) { $1 })
+                // A processor without AVX2 refuses it.
+                guard output.status == 0 else {
+                    #expect(isa == "avx2" && output.status == 64)
+                    continue
+                }
+                #expect(
+                    output.out.contains(
+                        #""product": {"library": "OpenBLAS", "version": "0.3.21", "core": "\#(expected)"}"#))
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+// A library that answers as OpenBLAS does, for tests of what happens where OpenBLAS is old, slow or wrong.
+//
+//     cc -shared -fPIC -DVERSION='"0.3.21"' -DCORE='"Prescott"' -DFAULT=1 stub.c -o libopenblas.so.0
+
+#include <stdlib.h>
+
+// Without a CORE it runs the one that it is asked for.
+#ifndef CORE
+#define CORE getenv("OPENBLAS_CORETYPE")
+#endif
+// 1: the last number of each product of more than 1,000,000 multiplications is wrong. 2: of each product in doubles whose b is
+// transposed.
+#ifndef FAULT
+#define FAULT 0
+#endif
+
+const char *openblas_get_config(void) { return "OpenBLAS " VERSION " DYNAMIC_ARCH"; }
+#ifndef LACKS_CORENAME
+const char *openblas_get_corename(void) { return CORE; }
+#endif
+
+#define GEMM(NAME, REAL)                                                                                     \
+    void NAME(                                                                                               \
+        int order, int a_order, int b_order, int m, int n, int k, REAL alpha, const REAL *a, int lda, const REAL *b, int ldb, \
+        REAL beta, REAL *c, int ldc) {                                                                       \
+        (void)order;                                                                                         \
+        for (int i = 0; i < m; i++)                                                                          \
+            for (int j = 0; j < n; j++) {                                                                    \
+                REAL sum = 0;                                                                                \
+                for (int l = 0; l < k; l++)                                                                  \
+                    sum += (a_order == 111 ? a[i * lda + l] : a[l * lda + i]) * (b_order == 111 ? b[l * ldb + j] : b[j * ldb + l]); \
+                c[i * ldc + j] = alpha * sum + (beta == 0 ? 0 : beta * c[i * ldc + j]);                      \
+            }                                                                                                \
+        const int is_wrong = FAULT == 1 ? (double)m * n * k > 1e6 : FAULT == 2 && sizeof(REAL) == 8 && b_order == 112; \
+        if (is_wrong) c[(m - 1) * ldc + n - 1] += (REAL)0.25;                                                \
+    }
+GEMM(cblas_sgemm, float)
+GEMM(cblas_dgemm, double)
