@@ -39,11 +39,18 @@ extension HeldOut {
     ///   - tokens: the sequences.
     ///   - kernels: what it is computed with.
     ///   - progress: can stop the work.
-    /// - Throws: ``CheckpointError``, as models do.
+    /// - Throws: ``CheckpointError``: `unsupported` where vocabularies differ, `malformed` where a token is in none; as models do.
     public init(
         _ teacher: Model<Float>, _ student: Model<Float>, _ tokens: TokenSequences, _ kernels: Kernels<Float>,
         progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) {
+        guard student.vocabulary == teacher.vocabulary else {
+            throw CheckpointError(
+                .unsupported, path: student.checkpoint.path,
+                "it has another vocabulary than \(teacher.checkpoint.path)", expected: "\(teacher.vocabulary)",
+                found: "\(student.vocabulary)")
+        }
+        try tokens.check(vocabulary: teacher.vocabulary)
         var comparison = LogitsComparison()
         var agreements = 0
         var recalled = (count: 0, teacher: 0, student: 0, both: 0)

@@ -16,8 +16,12 @@ public struct TrainingOrder: Sendable {
     ///   - tokens: sequences that are at least as long as a window.
     ///   - length: tokens of a window.
     ///   - seed: of the order.
-    /// - Throws: ``CheckpointError`` of category `malformed` where no sequence holds a window.
+    /// - Throws: ``CheckpointError`` of category `malformed` where no sequence holds a window, or a window no token.
     public init(_ tokens: TokenSequences, length: Int, seed: UInt64) throws(CheckpointError) {
+        guard length > 0 else {
+            throw CheckpointError(
+                .malformed, path: tokens.path, "windows of training have at least one token", found: "\(length)")
+        }
         windows = tokens.sequences.enumerated().flatMap { number, sequence in
             (0..<sequence.count / length).map { (number, $0 * length) }
         }

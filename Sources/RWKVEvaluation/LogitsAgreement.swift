@@ -58,12 +58,13 @@ package struct LogitsComparison {
     /// - Parameters:
     ///   - reference: finite.
     ///   - candidate: as many, finite.
-    ///   - next: the token that follows; nil where none does.
+    ///   - next: the token that follows, which has logits; nil where none does.
     /// - Returns: the most likely next token of each.
     @discardableResult
     mutating func add(
         _ reference: UnsafeBufferPointer<Double>, _ candidate: UnsafeBufferPointer<Double>, next: Int?
     ) -> (reference: Int, candidate: Int) {
+        precondition(candidate.count == reference.count && next.map { reference.indices ~= $0 } ?? true)
         var row = rwkv_logits_comparison()
         kernels.compare_logits(reference.baseAddress, candidate.baseAddress, reference.count, &row)
         // Rounding may leave it just below zero.

@@ -74,11 +74,12 @@ public struct RecordedLogits: Sendable {
     ///   - replaces: whether what stands there may be replaced.
     ///   - kernels: what is computed with.
     ///   - progress: told of tokens; can stop the work.
-    /// - Throws: ``CheckpointError``, as ``Model/run(_:_:_:progress:receive:)``, and where the file cannot be written.
+    /// - Throws: ``CheckpointError``: `malformed` where a token is not in the vocabulary; as ``Model/run(_:_:_:progress:receive:)``, and where the file cannot be written.
     public static func record(
         _ model: Model<Float>, _ tokens: TokenSequences, to path: String, replaces: Bool, _ kernels: Kernels<Float>,
         progress: WorkProgress = WorkProgress()
     ) throws {
+        try tokens.check(vocabulary: model.vocabulary)
         guard let (count, length) = tokens.rectangular else {
             throw CheckpointError(
                 .unsupported, path: tokens.path,

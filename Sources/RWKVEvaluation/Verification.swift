@@ -121,12 +121,18 @@ public struct Verification: Sendable {
     ///   - isReport: whether nothing is to be judged.
     ///   - kernels: what is computed with.
     ///   - progress: told of tokens; can stop the work.
-    /// - Throws: ``CheckpointError``, where one of them cannot be read or run, but for numbers that are not finite.
+    /// - Throws: ``CheckpointError``: `malformed` where a token is not in the vocabulary, `unsupported` where recorded logits are of
+    ///   other tokens; where one of them cannot be read or run, but for numbers that are not finite.
     public init(
         of candidate: Model<Float>, against reference: VerificationReference, on tokens: TokenSequences,
         limits overrides: [String: Double] = [:], isReport: Bool = false, _ kernels: Kernels<Float>,
         progress: WorkProgress = WorkProgress()
     ) throws {
+        try tokens.check(vocabulary: candidate.vocabulary)
+        if case .recorded(let logits) = reference, logits.tokens.sequences != tokens.sequences {
+            throw CheckpointError(
+                .unsupported, path: logits.path, "its logits are of other tokens than those of \(tokens.path)")
+        }
         self.candidate = candidate
         self.reference = reference
         self.tokens = tokens

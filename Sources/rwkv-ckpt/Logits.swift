@@ -51,7 +51,7 @@ struct Logits: ReportingCommand {
         guard !checkpoint.isFile(at: output) else {
             throw CheckpointError(.cannotCreate, path: output, "it is the model whose logits are to be recorded")
         }
-        let given = try input.given(vocabulary: loaded.vocabulary)
+        let given = try input.given()
         let tokens = given ?? .seeded(vocabulary: loaded.vocabulary)
         let bar = ProgressBar { countText($0) + " tokens" }
         let progress = WorkProgress { bar.show($0, of: $1) }

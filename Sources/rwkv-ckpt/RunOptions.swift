@@ -62,17 +62,10 @@ struct TokenOptions: ParsableArguments {
     }
 
     /// What was asked for; nil where nothing was.
-    func given(vocabulary: Int) throws(CheckpointError) -> TokenSequences? {
-        let sequences: TokenSequences
-        if let tokensFile {
-            sequences = try TokenSequences(contentsOf: tokensFile)
-        } else if let tokens {
-            sequences = try TokenSequences([tokens.ids], path: "--tokens")
-        } else {
-            return nil
-        }
-        try sequences.check(vocabulary: vocabulary)
-        return sequences
+    func given() throws(CheckpointError) -> TokenSequences? {
+        if let tokensFile { return try TokenSequences(contentsOf: tokensFile) }
+        if let tokens { return try TokenSequences([tokens.ids], path: "--tokens") }
+        return nil
     }
 }
 

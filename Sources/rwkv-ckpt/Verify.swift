@@ -66,9 +66,8 @@ struct Verify: ReportingCommand {
             try recorded.map { VerificationReference.recorded($0) }
             ?? .model(self.model.model(opened, isReference: true, warnings: &warnings))
         if !json { warnings.forEach(printWarning) }
-        let given = try input.given(vocabulary: model.vocabulary)
+        let given = try input.given()
         let tokens = recorded?.tokens ?? given ?? .seeded(vocabulary: model.vocabulary)
-        try tokens.check(vocabulary: model.vocabulary)
         if let html, opened.isFile(at: html) || model.checkpoint.isFile(at: html) {
             throw CheckpointError(.cannotCreate, path: html, "it is a file of what is verified")
         }

@@ -289,6 +289,30 @@ struct StepTests {
         }
     }
 
+    @Test("held-out tokens outside the vocabulary, and students of another vocabulary, are refused")
+    func foreignHeldOutTokens() throws {
+        let kernels = try #require(Kernels<Float>(.fast, threads: 1))
+        func model(_ path: String) throws -> Model<Float> {
+            let checkpoint = try Checkpoint.open(Repository.fixture(path))
+            return try Model(checkpoint, described(checkpoint))
+        }
+        let (teacher, other) = (try model("logits/qwen3"), try model("planted-teacher"))
+        try #require(teacher.vocabulary < other.vocabulary)
+        let foreign = try TokenSequences([Array(repeating: 1, count: 512) + [teacher.vocabulary]], path: "foreign")
+        #expect(throws: CheckpointError.self) { try HeldOut(teacher, teacher, foreign, kernels) }
+        for (a, b) in [(teacher, other), (other, teacher)] {
+            #expect(throws: CheckpointError.self) { try HeldOut(a, b, .seeded(vocabulary: 96), kernels) }
+        }
+    }
+
+    @Test("windows of no tokens are refused")
+    func emptyWindows() throws {
+        let tokens = TokenSequences.seeded(vocabulary: 96)
+        for length in [0, -1, 129] {
+            #expect(throws: CheckpointError.self) { try TrainingOrder(tokens, length: length, seed: 1) }
+        }
+    }
+
     @Test(
         "logs that no run wrote",
         arguments: [

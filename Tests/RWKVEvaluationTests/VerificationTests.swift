@@ -264,6 +264,39 @@ struct VerificationTests {
         let found = try Verification(of: llama, against: .model(qwen), on: .seeded(vocabulary: 96), kernels)
         #expect(found.verdict == .differs && found.blocks == nil && found.firstDivergence == nil)
         let teacher = try load(Repository.fixture(Self.fixture))
+    @Test("tokens outside the vocabulary, or other than those of recorded logits, are refused before anything runs")
+    func foreignTokens() throws {
+        let kernels = try #require(Kernels<Float>(.fast, threads: 1))
+        let model = try load(Repository.fixture("logits/qwen3"))
+        // The last token of the second is the first of the chunk after the one that predicts it.
+        for count in [3, 513] {
+            let foreign = try TokenSequences(
+                [Array(repeating: 1, count: count - 1) + [model.vocabulary]], path: "foreign")
+            #expect(throws: Self.outOfVocabulary(count - 1)) {
+                try Verification(of: model, against: .model(model), on: foreign, kernels)
+            }
+            try withTemporaryDirectory { directory in
+                let path = directory.appending(path: "logits.safetensors").path(percentEncoded: false)
+                #expect(throws: Self.outOfVocabulary(count - 1)) {
+                    try RecordedLogits.record(model, foreign, to: path, replaces: false, kernels)
+                }
+                let made = try FileManager.default.contentsOfDirectory(atPath: directory.path)
+                #expect(made.isEmpty)
+            }
+        }
+        let teacher = try load(Repository.fixture(Self.fixture))
+        let reference = try recorded("reference.safetensors")
+        #expect(throws: CheckpointError.self) {
+            try Verification(of: teacher, against: reference, on: .seeded(vocabulary: teacher.vocabulary), kernels)
+        }
+    }
+
+    private static func outOfVocabulary(_ place: Int) -> CheckpointError {
+        CheckpointError(
+            .malformed, path: "foreign", "token \(place) of sequence 0 is not in the model's vocabulary",
+            expected: "0 to 95", found: "96")
+    }
+
         #expect(throws: CheckpointError.self) {
             try Verification(of: qwen, against: .model(teacher), on: .seeded(vocabulary: 96), kernels)
         }
