@@ -96,6 +96,11 @@ public struct Architecture: Sendable {
     /// The kinds of layers that it can have; the first is that of layers about which nothing else is known.
     var kinds: [LayerKind] { (timeMix == nil ? [] : [.rwkv7]) + (attention == nil ? [] : [.gqa]) }
 
+    /// Whether a layer mixes each token with the one before it: by a token shift, or in channel mixing.
+    package var mixesNeighbours: Bool {
+        feedForward == .channelMix || timeMix.map { $0.tokenShift == .lerp } == true
+    }
+
     /// What it is called where one name is enough.
     var name: String { variant ?? family }
 

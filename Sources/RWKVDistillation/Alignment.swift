@@ -98,11 +98,11 @@ public struct Alignment: Sendable {
         _ teacher: Model<Element>, _ layers: [Int], _ tokens: [Int], _ sequences: Int, _ kernels: Kernels<Element>,
         _ progress: WorkProgress
     ) throws(CheckpointError) -> [(input: Matrix<Element>, output: Matrix<Element>)] {
+        let h = try teacher.embedded(tokens, sequences: sequences, kernels)
         let length = tokens.count / sequences
         let rotations = teacher.rotations(0..<length, length: length, sequences: sequences)
         var state = teacher.start(length: length, sequences: sequences)
         var first = teacher.firstValues
-        let h = try teacher.embedded(tokens, kernels)
         var pairs: [(input: Matrix<Element>, output: Matrix<Element>)] = []
         for layer in 0...(layers.last ?? 0) {
             try progress.check(teacher.checkpoint.path)

@@ -240,9 +240,9 @@ extension ModelDescription {
             throw no("the student has no layer of RWKV")
         }
         // What a token sees of the one before would come from another sequence.
-        guard teacher.architecture.feedForward == .swiGLU,
-            teacher.architecture.timeMix?.tokenShift ?? TimeMix7.TokenShift.none == TimeMix7.TokenShift.none
-        else { throw no("teachers of this kind do not teach", found: teacher.variant ?? teacher.architecture.family) }
+        guard !teacher.architecture.mixesNeighbours else {
+            throw no("teachers of this kind do not teach", found: teacher.variant ?? teacher.architecture.family)
+        }
         guard architecture.norm == .rms, architecture.feedForward == .swiGLU, !architecture.hasEmbeddingNorm,
             timeMix.tokenShift == .none, timeMix.removalKey == .key, timeMix.keyScale == .oneMinusOmega,
             timeMix.outputNorm == .headScale

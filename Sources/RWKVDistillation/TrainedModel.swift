@@ -141,8 +141,8 @@ public struct TrainedModel<Element: Real> {
     public func run(
         _ tokens: [Int], sequences: Int, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> Run {
+        var h = try model.embedded(tokens, sequences: sequences, kernels)
         let length = tokens.count / sequences
-        var h = try model.embedded(tokens, kernels)
         let rotations = model.rotations(0..<length, length: length, sequences: sequences)
         var state = model.start(length: length, sequences: sequences)
         var first = model.firstValues

@@ -52,6 +52,7 @@ public struct Model<Element: Real>: Sendable {
     ///   - sequences: how many there are, whose tokens come all at once.
     /// - Returns: the state.
     public func start(length: Int, sequences: Int = 1) -> State {
+        precondition(sequences > 0, "a state of no sequences")
         var layer = LayerState<Element>()
         layer.sequences = sequences
         layer.mixerShift = Array(repeating: 0, count: width)
@@ -76,13 +77,19 @@ public struct Model<Element: Real>: Sendable {
     ///   - kernels: what it is computed with.
     ///   - progress: can stop the work behind any layer.
     /// - Returns: [tokens, C].
-    /// - Throws: ``CheckpointError``: `malformed` for tokens that there are not, `notFinite`, `inputOutput` where a file became shorter,
-    ///   or `cancelled`.
+    /// - Throws: ``CheckpointError``: `malformed` for tokens that there are not, and sequences of different lengths, `unsupported` for
+    ///   several sequences of a model that mixes neighbouring tokens, `notFinite`, `inputOutput` where a file became shorter, or
+    ///   `cancelled`.
     @specialized(where Element == Float)
     public func hidden(
         _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> Matrix<Element> {
-        let h = try embedded(tokens, kernels)
+        guard state.sequences == 1 || state.position == 0 else {
+            throw CheckpointError(
+                .unsupported, path: checkpoint.path,
+                "several sequences cannot be continued: their tokens come all at once")
+        }
+        let h = try embedded(tokens, sequences: state.sequences, kernels)
         let count = tokens.count / state.sequences
         let rotations = rotations(
             state.position..<state.position + count, length: state.length, sequences: state.sequences)
@@ -103,12 +110,25 @@ public struct Model<Element: Real>: Sendable {
     ///
     /// - Parameters:
     ///   - tokens: at least one.
+    ///   - sequences: how many sequences they are of, all of the same length.
     ///   - kernels: what it is computed with.
     /// - Returns: [tokens, C].
     /// - Throws: as ``hidden(_:_:_:progress:)``.
-    public func embedded(_ tokens: [Int], _ kernels: Kernels<Element>) throws(CheckpointError) -> Matrix<Element> {
+    public func embedded(
+        _ tokens: [Int], sequences: Int = 1, _ kernels: Kernels<Element>
+    ) throws(CheckpointError) -> Matrix<Element> {
         guard !tokens.isEmpty else {
             throw CheckpointError(.malformed, path: checkpoint.path, "there are no tokens to run it on")
+        }
+        guard sequences > 0, tokens.count % sequences == 0 else {
+            throw CheckpointError(
+                .malformed, path: checkpoint.path, "tokens cannot be divided into sequences of the same length",
+                expected: "a multiple of \(sequences)", found: "\(tokens.count)")
+        }
+        guard sequences == 1 || !description.architecture.mixesNeighbours else {
+            throw CheckpointError(
+                .unsupported, path: checkpoint.path,
+                "it mixes each token with the one before, so it runs one sequence at a time", found: "\(sequences)")
         }
         if let token = tokens.first(where: { !(0..<vocabulary ~= $0) }) {
             throw CheckpointError(

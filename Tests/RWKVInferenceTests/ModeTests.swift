@@ -101,6 +101,28 @@ struct ModeTests {
         }
     }
 
+    @Test("sequences side by side give what each gives alone, or are refused", arguments: LogitsCase.all)
+    func sequences(_ fixture: LogitsCase) throws {
+        let model = try fixture.load(as: Float.self)
+        let kernels = try #require(Kernels<Float>(.strict, threads: 2))
+        let tokens = Array(try fixture.recorded().tokens.prefix(12))
+        func run(_ tokens: [Int], sequences: Int) throws -> [Float] {
+            var state = model.start(length: 6, sequences: sequences)
+            return try logits(model, tokens, &state, kernels)
+        }
+        let separate = try run(Array(tokens[..<6]), sequences: 1) + run(Array(tokens[6...]), sequences: 1)
+        let architecture = model.description.architecture
+        if architecture.timeMix?.tokenShift == .lerp || architecture.feedForward == .channelMix {
+            #expect(throws: CheckpointError.self) { try run(tokens, sequences: 2) }
+        } else {
+            #expect(try run(tokens, sequences: 2) == separate)
+        }
+        #expect(throws: CheckpointError.self) { try run(Array(tokens[..<11]), sequences: 2) }
+        var state = model.start(length: 6, sequences: 2)
+        _ = try? logits(model, tokens, &state, kernels)
+        #expect(throws: CheckpointError.self) { try logits(model, tokens, &state, kernels) }
+    }
+
     @Test("tokens that there are not")
     func badTokens() throws {
         let model = try #require(LogitsCase.all.first).load(as: Float.self)
