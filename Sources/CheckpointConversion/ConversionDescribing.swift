@@ -174,7 +174,7 @@ extension ConversionBuilder {
         guard let architecture = ArchitectureRegistry.target(named: plan.target),
             let student = source.student(
                 architecture, attention: Set(plan.attentionLayers), ranks: plan.ranks,
-                turnsAttention: plan.switches.turnsAttention)
+                turnsAttention: plan.switches.turnsAttention, firstValues: plan.switches.firstValues)
         else { throw error(.unsupported, "its sizes are not known") }
         return student
     }
@@ -229,7 +229,8 @@ extension ConversionBuilder {
                 advice: "only the other way round is there something to put in its place")
         }
         return student.restored(
-            from: teacher, attention: attention, turnsAttention: plan.switches.turnsAttention)
+            from: teacher, attention: attention, turnsAttention: plan.switches.turnsAttention,
+            firstValues: plan.switches.firstValues)
     }
 
     /// Refuses changes to one of two tensors that are the same: which of them the model goes by then, nobody knows.
@@ -351,7 +352,7 @@ extension ConversionBuilder {
         case .source: break
         }
         if target.architecture.timeMix?.residualRoles.contains(place.role) == true,
-            place.layer == target.layers.firstIndex(of: .rwkv7)
+            place.layer == target.layerOfFirstValues
         {
             return "nothing uses the residuals of the first time mixing"
         }

@@ -119,7 +119,7 @@ public struct LayerPlan: Sendable, Hashable {
         else { return nil }
         self.target = student.variant ?? ""
         self.teacher = Teacher(family: teacher.architecture.family, identity: teacher.identity)
-        let first = student.layers.firstIndex(of: .rwkv7)
+        let first = student.layerOfFirstValues
         layers = student.layers.enumerated().map { index, kind in
             if kind != .rwkv7 { return Layer(kind: kind, reason: selection.reasons[index] ?? "chosen") }
             return Layer(kind: kind, reason: index == first ? "gives first values" : "not chosen")

@@ -19,7 +19,7 @@ public struct ModelDescription: Sendable {
     /// Whether attention layers are run with rotation.
     public internal(set) var turnsAttention: Bool
     /// Where the values and keys come from that time mixing mixes in.
-    public let firstValues: FirstValues
+    public internal(set) var firstValues: FirstValues
     /// Whether time mixing is turned with the stretched wavelengths of attention, or with those of theta alone.
     public let stretchesTimeMixing: Bool
     /// Whether the embedding is the head.
@@ -51,7 +51,7 @@ public struct ModelDescription: Sendable {
     }
 
     /// The layer that gives the first values and keys, and mixes none in.
-    package var layerOfFirstValues: Int? { firstValues == .layer0 ? 0 : layers.firstIndex(of: .rwkv7) }
+    package var layerOfFirstValues: Int? { firstValues.layer(of: layers) }
 
     /// Where the values and keys come from that later layers mix in.
     public enum FirstValues: String, Sendable, CaseIterable {
@@ -59,6 +59,9 @@ public struct ModelDescription: Sendable {
         case firstTimeMixing = "first_rwkv_layer"
         /// Layer 0, even where that is attention.
         case layer0 = "layer_0"
+
+        /// The layer that gives them, of layers of these kinds.
+        func layer(of kinds: [LayerKind]) -> Int? { self == .layer0 ? 0 : kinds.firstIndex(of: .rwkv7) }
     }
 
     /// A tensor that a model of this description has.
@@ -83,7 +86,7 @@ public struct ModelDescription: Sendable {
         var model = architecture.modelRoles
         if !hasTiedHead { model.add([.head], .always) }
         add(model, layer: nil)
-        let first = layers.firstIndex(of: .rwkv7)
+        let first = layerOfFirstValues
         for (layer, kind) in layers.enumerated() {
             var roles = architecture.layerRoles(kind)
             if layer == first, !storesUnusedResiduals { roles.makeOptional(architecture.timeMix?.residualRoles ?? []) }

@@ -300,7 +300,7 @@ private struct ModelReading {
     /// Holds every tensor against what the architecture has.
     mutating func check(_ index: TensorIndex) {
         let isAnyOf = places.keys.reduce(into: Set<TensorRole>()) { $0.insert($1.role) }
-        let first = layers.firstIndex(of: .rwkv7)
+        let first = firstValues.layer(of: layers)
         var model = architecture.modelRoles
         if !hasTiedHead { model.add([.head], .always) }
         check(index, model, layer: nil, isAnyOf)

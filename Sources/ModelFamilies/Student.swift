@@ -8,9 +8,11 @@ extension ModelDescription {
     ///   - attention: the layers that stay as they are.
     ///   - ranks: of the low-rank parts, where they are not to be the recipe's.
     ///   - turnsAttention: whether the layers that stay are run with rotation.
+    ///   - firstValues: which layer gives first values.
     /// - Returns: nil where the target has no recipe, or sizes are not known.
     public func student(
-        _ target: Architecture, attention: Set<Int>, ranks: [Dimension: Int] = [:], turnsAttention: Bool
+        _ target: Architecture, attention: Set<Int>, ranks: [Dimension: Int] = [:], turnsAttention: Bool,
+        firstValues: FirstValues = .firstTimeMixing
     ) -> ModelDescription? {
         guard let recipe = target.conversion, let timeMix = target.timeMix,
             let width = dimensions[.attentionWidth]
@@ -44,13 +46,16 @@ extension ModelDescription {
     ///   - teacher: the model that it was made of.
     ///   - attention: the layers that are attention then; all others mix time.
     ///   - turnsAttention: whether they are run with rotation.
+    ///   - firstValues: which layer gives first values.
     /// - Returns: what it becomes.
-    public func restored(from teacher: ModelDescription, attention: Set<Int>, turnsAttention: Bool) -> ModelDescription
-    {
+    public func restored(
+        from teacher: ModelDescription, attention: Set<Int>, turnsAttention: Bool, firstValues: FirstValues
+    ) -> ModelDescription {
         var student = completed(by: teacher)
         student.layers = teacher.layers.enumerated().map { attention.contains($0) ? $1 : .rwkv7 }
         student.turnsAttention = turnsAttention
-        if let first = student.layers.firstIndex(of: .rwkv7), let timeMix = architecture.timeMix {
+        student.firstValues = firstValues
+        if let first = student.layerOfFirstValues, let timeMix = architecture.timeMix {
             student.storesUnusedResiduals = timeMix.residualRoles.allSatisfy {
                 positions[TensorPlace(role: $0, layer: first)] != nil
             }
