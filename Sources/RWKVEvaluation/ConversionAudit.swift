@@ -25,10 +25,11 @@ public struct ConversionAudit: Sendable, Hashable {
     /// - Parameters:
     ///   - checkpoint: what was made.
     ///   - reference: what it is verified against.
+    ///   - threads: how many threads hash tensors.
     ///   - progress: can stop the work.
     /// - Throws: ``CheckpointError``, where files cannot be read.
     init?(
-        of checkpoint: Checkpoint, reference: VerificationReference, progress: WorkProgress
+        of checkpoint: Checkpoint, reference: VerificationReference, threads: Int, progress: WorkProgress
     ) throws(CheckpointError) {
         for path in Conversion.manifests(beside: checkpoint) {
             let document = try JSONValue(contentsOf: path)
@@ -41,7 +42,7 @@ public struct ConversionAudit: Sendable, Hashable {
                 (tensorCount, sourceCount, problems) = (0, 0, ["it is no manifest of a conversion"])
                 return
             }
-            var account = Account(document)
+            var account = Account(document, threads: threads)
             account.checkFates()
             account.checkTotals()
             try account.checkTensors(of: checkpoint, progress)
@@ -65,10 +66,12 @@ private struct Account {
     private let madeByName: [Name: JSONValue]
     /// The tensors of inputs, each with its input.
     private let known: Set<[String]>
+    private let threads: Int
     private(set) var sourceCount = 0
     private(set) var problems: [String] = []
 
-    init(_ document: JSONValue) {
+    init(_ document: JSONValue, threads: Int) {
+        self.threads = threads
         made = document["tensors"]?.array ?? []
         inputs = document["inputs"]?.array ?? []
         totals = document["totals"]
@@ -165,7 +168,7 @@ private struct Account {
         for tensor in checkpoint.tensors where !seen.contains(Array(tensor.name.utf8)) {
             problems.append("\(tensor.name) was not made by the conversion")
         }
-        let hashes = try Self.hashes(of: expected.map(\.info), in: checkpoint, progress)
+        let hashes = try hashes(of: expected.map(\.info), in: checkpoint, progress)
         for (tensor, hash) in zip(expected, hashes) where hash != tensor.hash {
             problems.append("the bytes of \(tensor.info.name) are not those that were made")
         }
@@ -184,7 +187,7 @@ private struct Account {
         let pairs = copied.compactMap { entry in
             reference.tensor(named: entry["from"]?.string ?? "").map { (entry, $0) }
         }
-        let hashes = try Self.hashes(of: pairs.map(\.1), in: reference, progress)
+        let hashes = try hashes(of: pairs.map(\.1), in: reference, progress)
         let differing = zip(pairs, hashes).filter { pair, hash in hash != pair.0["sha256"]?.string }
         // Another model with the same names is no source of it.
         guard pairs.isEmpty || 2 * differing.count < pairs.count else { return }
@@ -200,10 +203,10 @@ private struct Account {
         sourceCount = pairs.count
     }
 
-    private static func hashes(
+    private func hashes(
         of tensors: [TensorInfo], in checkpoint: Checkpoint, _ progress: WorkProgress
     ) throws(CheckpointError) -> [String?] {
-        try checkpoint.scan(tensors, statistics: false, sha256: true, threads: 2, progress: progress)
+        try checkpoint.scan(tensors, statistics: false, sha256: true, threads: threads, progress: progress)
             .map { $0.sha256.map { hexadecimal($0) } }
     }
 }

@@ -145,7 +145,8 @@ public struct Verification: Sendable {
         let length = tokens.sequences.map(\.count).max() ?? 0
         constants = reference.constants(beside: candidate.description, length: length)
         audit = try ConversionAudit(
-            of: candidate.checkpoint, reference: reference, progress: WorkProgress(partOf: progress))
+            of: candidate.checkpoint, reference: reference, threads: kernels.threads,
+            progress: WorkProgress(partOf: progress))
         var comparison = ModelComparison(candidate, tokens, kernels, progress)
         var failure: CheckpointError?
         do {

@@ -251,7 +251,9 @@ public struct Model<Element: Real>: Sendable {
         try memory.check()
         let own = description.positions.filter { $0.key.layer == layer }.map { checkpoint.tensors[$0.value] }
             .sorted { $0.byteRange.lowerBound < $1.byteRange.lowerBound }
-        for (tensor, scan) in zip(own, try checkpoint.scan(own, statistics: true, sha256: false, threads: 2)) {
+        for (tensor, scan) in zip(
+            own, try checkpoint.scan(own, statistics: true, sha256: false, threads: kernels.threads))
+        {
             guard let statistics = scan.statistics, statistics.nans + statistics.infinities > 0 else { continue }
             throw CheckpointError(
                 .notFinite, path: checkpoint.files[tensor.file].path,
