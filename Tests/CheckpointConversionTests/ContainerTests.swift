@@ -35,6 +35,14 @@ import Testing
         }
     }
 
+    @Test func refuseMoreBytesThanAFileHas() throws {
+        let tensors = try (0..<9).map { try OutputTensor(name: "\($0)", dtype: .u8, shape: [1 << 59]) }
+        for container in [CheckpointOutline.Container.safetensors, .pyTorch] {
+            #expect(failure { _ = try CheckpointOutline(tensors, container: container, name: "x") } != nil)
+        }
+        #expect(failure { _ = try CheckpointOutline(tensors + tensors, shardByteCount: .max) } != nil)
+    }
+
     /// Every dtype from one container to the other and back, and through packed files.
     @Test func holdEveryDTypeThatBothHave() throws {
         for path in [

@@ -155,6 +155,36 @@ import Testing
         }
     }
 
+    @Test func refusesModelsLargerThanAnyFile() throws {
+        let sizes = ["hidden_size", "intermediate_size", "vocab_size"].map { "\"\($0)\": 16777216" }
+        let ranks = ["decay", "a", "v", "gate"].map { "\"\($0)_low_rank_dim\": 16777216" }
+        let documents = [
+            (
+                "forward",
+                [#""model_type": "rwkv7", "head_dim": 4096, "num_hidden_layers": 1024, "norm_eps": 1e-5"#] + sizes
+                    + ranks
+            ),
+            (
+                "train",
+                [
+                    #""model_type": "qwen3", "head_dim": 4096, "num_hidden_layers": 1024, "rms_norm_eps": 1e-6"#,
+                    #""num_attention_heads": 4096, "rope_theta": 1e6"#,
+                ] + sizes
+            ),
+        ]
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "huge.json").path(percentEncoded: false)
+            for (command, members) in documents {
+                try Data("{\(members.joined(separator: ", "))}".utf8).write(to: URL(filePath: path))
+                let output = try CommandLineTool.run(
+                    ["bench", command, path], environment: ["TMPDIR": directory.path(percentEncoded: false)])
+                #expect(output.status == 65 && output.out.isEmpty, "\(output)")
+                #expect(output.err.split(separator: "\n").count == 1)
+                #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path) == ["huge.json"])
+            }
+        }
+    }
+
     @Test func refusesWhatCannotBeMeasured() throws {
         for (arguments, status) in [
             (["wkv", "--heads", "0"], 64), (["wkv", "--head-size", "100000"], 64), (["wkv", "--runs", "0"], 64),

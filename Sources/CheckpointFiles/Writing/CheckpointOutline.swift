@@ -78,6 +78,7 @@ public struct CheckpointOutline: Sendable {
     public init(
         _ tensors: [OutputTensor], container: Container, name: String, metadata: [String: String] = [:]
     ) throws(CheckpointError) {
+        try Self.checkSize(of: tensors, path: name)
         try self.init(tensors, container: container, metadata, groups: [(name, Array(tensors.indices))])
     }
 
@@ -93,6 +94,7 @@ public struct CheckpointOutline: Sendable {
     public init(
         _ tensors: [OutputTensor], shardByteCount: Int, metadata: [String: String] = [:]
     ) throws(CheckpointError) {
+        try Self.checkSize(of: tensors, path: "model.safetensors")
         let order = tensors.indices.map { ($0, Array(tensors[$0].name.utf8)) }
             .sorted { naturallyPrecedes($0.1, $1.1) }.map(\.0)
         var shards: [[Int]] = []
@@ -171,6 +173,18 @@ public struct CheckpointOutline: Sendable {
         self.tensors = tensors
         self.files = files
         self.places = places
+    }
+
+    /// More bytes than any disk has; what a container adds to them cannot overflow.
+    private static let byteLimit = 1 << 62
+
+    private static func checkSize(of tensors: [OutputTensor], path: String) throws(CheckpointError) {
+        let byteCount = tensors.reduce(0) { $0.adding(clamped: $1.byteCount) }
+        guard byteCount <= byteLimit else {
+            throw CheckpointError(
+                .unsupported, path: path, "its tensors take more bytes than any disk has",
+                expected: "\(byteLimit) at most", found: byteCount == .max ? "more than \(Int.max)" : "\(byteCount)")
+        }
     }
 
     private static let shardLimit = ReadLimits.standard.shards
