@@ -108,6 +108,19 @@ public struct ConversionInput: Sendable {
         self.configuration = configuration
     }
 
+    /// A checkpoint that was recognised.
+    ///
+    /// - Throws: ``CheckpointError``: `unsupported` for a config.json alone, `malformed` where the one beside the checkpoint has
+    ///   impossible values.
+    public init(_ recognised: RecognisedModel) throws(CheckpointError) {
+        let model = try recognised.knownDescription
+        guard let checkpoint = recognised.checkpoint else {
+            throw CheckpointError(
+                .unsupported, path: recognised.path, "a config.json alone has no tensors to convert")
+        }
+        self.init(checkpoint, model: model, configuration: recognised.configuration)
+    }
+
     /// How tensors are stored, and the sizes of one by its role.
     func sizes(_ tensor: TensorInfo, of role: TensorRole) -> [Int]? {
         model?.layout?.sizes(ofStored: tensor.shape, role)

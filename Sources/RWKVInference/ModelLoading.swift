@@ -31,6 +31,26 @@ extension Model {
         self.reader = reader
     }
 
+    /// The model of a checkpoint that was recognised, ready to run.
+    ///
+    /// - Parameter recognised: of a checkpoint, not of a config.json alone.
+    /// - Throws: ``CheckpointError`` where its family is not described; as ``init(_:_:replacing:)``.
+    public init(_ recognised: RecognisedModel) throws(CheckpointError) {
+        let description = try recognised.description
+        guard let checkpoint = recognised.checkpoint else {
+            throw CheckpointError(
+                .unsupported, path: recognised.path, "the model cannot be run: a config.json alone has no weights")
+        }
+        self = try Model(checkpoint, description)
+    }
+
+    /// What its user should know before it runs: the first tensors that it has no use for.
+    public var warnings: [CheckpointWarning] {
+        description.findings.filter { $0.kind == .unexpected }.prefix(3).map {
+            CheckpointWarning(path: checkpoint.path, $0.message + ", and is not used")
+        }
+    }
+
     /// Reads weights that were replaced again: of vectors, layers have copies.
     ///
     /// - Throws: ``CheckpointError``, as when it was loaded.

@@ -222,30 +222,26 @@ struct BenchTrain: ReportingCommand {
     ) throws -> SpeedReport {
         let kernels = try run.loaded()
         let load = systemLoad()
-        var warnings: [CheckpointWarning] = []
         let checkpoint = try Checkpoint.open(file, temporaryDirectory: temporaryDirectory())
-        let teacher = try options.model(checkpoint, warnings: &warnings)
+        let recognised = try RecognisedModel(checkpoint, options.hints)
+        let teacher = try Model<Float>(recognised)
+        let warnings = recognised.warnings + teacher.warnings
         if !json { warnings.forEach(printWarning) }
         guard let target = ArchitectureRegistry.target(named: "hxa079"),
             let plan = LayerPlan(of: teacher.description, target: target, LayerSelection([], reason: ""), seed: 1)
         else {
             throw CheckpointError(.unsupported, path: checkpoint.path, "there are no students of such a teacher")
         }
-        let input = ConversionInput(
-            checkpoint, model: teacher.description,
-            configuration: try options.configuration(of: checkpoint, warnings: &warnings))
         let place = directory + "/student"
         let output = ConversionOptions(to: .directory(path: place, shardByteCount: .max))
-        _ = try Conversion(of: input, plan: plan, options: output)
+        _ = try Conversion(of: ConversionInput(recognised), plan: plan, options: output)
             .write(replaces: false, threads: run.threads, planHash: nil, version: RWKVCkpt.version)
         let student = try Checkpoint.open(place)
-        let described = try ModelRecognition.recognize(student, configuration: ModelConfiguration(beside: student))
-            .described(path: place, hasConfiguration: true)
         let bar = ProgressBar { countText($0) + " steps" }
         defer { bar.clear() }
         let measurements = try SpeedMeasurements.ofTraining(
-            teacher, student, described, size: (batch, context), memory: physicalMemory(), runs: runs, kernels,
-            progress: WorkProgress(partOf: stop) { bar.show($0, of: $1) })
+            teacher, student, RecognisedModel(student).description, size: (batch, context), memory: physicalMemory(),
+            runs: runs, kernels, progress: WorkProgress(partOf: stop) { bar.show($0, of: $1) })
         return SpeedReport(
             measurements, .train(teacher.description, path: path), processor: processorName(), load: load,
             peakMemory: peakMemory(), warnings: warnings)
@@ -292,9 +288,9 @@ private func written(_ configuration: String, in directory: String) throws -> St
 /// Writes random weights of the model that a configuration describes.
 private func writeWeights(_ options: ModelOptions, _ dtype: DType, to path: String, _ stop: WorkProgress) throws {
     guard let configuration = options.config else { return }
-    let description = try ModelRecognition.recognize(
-        nil, configuration: ModelConfiguration(path: configuration), variant: options.variant
-    ).described(path: configuration, hasConfiguration: true)
+    let description = try RecognisedModel(
+        ModelConfiguration(path: configuration), variant: options.variant
+    ).description
     if let obstacle = description.runningObstacle {
         throw CheckpointError(.malformed, path: configuration, "the model cannot be run: \(obstacle)")
     }

@@ -113,8 +113,10 @@ struct Convert: ReportingCommand {
 
     func report() throws {
         let plan = plan
-        let teacher = try teacher.map { try input($0, configuration: nil) }
-        let source = try input(path, configuration: teacher?.configuration)
+        let teacher = try teacher.map { try input($0) }
+        var hints = model.hints
+        hints.fallbackConfiguration = teacher?.configuration?.path
+        let source = try input(path, hints)
         var layerPlan: LayerPlan?
         if let plan {
             let of = teacher ?? source
@@ -155,24 +157,11 @@ struct Convert: ReportingCommand {
         }
     }
 
-    /// A checkpoint and what it is; its own config.json counts, or the one that was named, or `configuration`.
-    private func input(_ path: String, configuration: ModelConfiguration?) throws -> ConversionInput {
-        let checkpoint = try Checkpoint.open(path, temporaryDirectory: temporaryDirectory())
-        var warnings = checkpoint.warnings
-        defer { if !json { warnings.forEach(printWarning) } }
-        let isSource = path == self.path
-        let own: ModelConfiguration?
-        if isSource {
-            own = try model.configuration(of: checkpoint, warnings: &warnings) ?? configuration
-        } else {
-            own = try ModelConfiguration(beside: checkpoint)
-        }
-        let recognition = try ModelRecognition.recognize(
-            checkpoint, configuration: own, variant: isSource ? model.variant : nil)
-        if case .model(let description) = recognition {
-            return ConversionInput(checkpoint, model: description, configuration: own)
-        }
-        return ConversionInput(checkpoint, model: nil, configuration: own)
+    private func input(_ path: String, _ hints: ModelHints = ModelHints()) throws -> ConversionInput {
+        let found = try RecognisedModel(Checkpoint.open(path, temporaryDirectory: temporaryDirectory()), hints)
+        let input = try ConversionInput(found)
+        if !json { found.warnings.forEach(printWarning) }
+        return input
     }
 
     private var destination: ConversionOptions.Destination {

@@ -67,16 +67,14 @@ struct Inspect: ReportingCommand {
                 sha256: hash,
                 threads: Int(rwkv_available_processors()), progress: WorkProgress { bar.show($0, of: $1) })
         }
-        var warnings = checkpoint.warnings
-        let recognition = try model.recognition(of: checkpoint, warnings: &warnings)
+        let found = try RecognisedModel(checkpoint, model.hints)
         let report = InspectReport(
-            checkpoint, positions: positions, scans: scans,
-            recognition: recognition,
-            adapter: try Adapter(checkpoint), warnings: warnings)
+            checkpoint, positions: positions, scans: scans, recognition: found.recognition,
+            adapter: try Adapter(checkpoint), warnings: found.warnings)
         if json {
             try report.writeJSON(to: standardOutput())
         } else {
-            for warning in warnings { printWarning(warning) }
+            found.warnings.forEach(printWarning)
             try report.writeText(to: standardOutput(), listsTensors: tensors)
         }
         if let danger = checkpoint.danger { throw danger }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import CheckpointFiles
 import ModelFamilies
+import RWKVInference
 
 /// What helps to know a model whose files do not say it.
 struct ModelOptions: ParsableArguments {
@@ -14,30 +15,24 @@ struct ModelOptions: ParsableArguments {
     @Option(help: ArgumentHelp("The variant, where tensors cannot tell: cxa076, hxa079, ...", valueName: "NAME"))
     var variant: String?
 
-    /// The configuration that was asked for, or the one beside the checkpoint; if that cannot be read, a warning says so.
-    func configuration(
-        of checkpoint: Checkpoint, warnings: inout [CheckpointWarning]
-    ) throws(CheckpointError) -> ModelConfiguration? {
-        if let config { return try ModelConfiguration(path: config) }
-        do throws(CheckpointError) {
-            return try ModelConfiguration(beside: checkpoint)
-        } catch {
-            warnings.append(CheckpointWarning(path: error.path, "is not used: \(error.reason)"))
-            return nil
-        }
-    }
+    /// Of the model that they are about.
+    var hints: ModelHints { ModelHints(configuration: config, variant: variant) }
 
-    /// What a checkpoint is found to be; with a warning where the configuration beside it has impossible values, which nobody named.
-    func recognition(
-        of checkpoint: Checkpoint, warnings: inout [CheckpointWarning]
-    ) throws(CheckpointError) -> ModelRecognition? {
-        let configuration = try configuration(of: checkpoint, warnings: &warnings)
-        do throws(CheckpointError) {
-            return try ModelRecognition.recognize(checkpoint, configuration: configuration, variant: variant)
-        } catch {
-            guard config == nil, error.path == configuration?.path else { throw error }
-            warnings.append(CheckpointWarning(path: error.path, "is not used: \(error.reason)"))
-        }
-        return try ModelRecognition.recognize(checkpoint, configuration: nil, variant: variant)
+    /// The model of a checkpoint, ready to run.
+    ///
+    /// - Parameters:
+    ///   - checkpoint: of a described family.
+    ///   - isReference: whether options are first of all about another model: they help only where this one does not say itself.
+    ///   - warnings: to which that is added what the user should know.
+    /// - Returns: the model.
+    /// - Throws: ``CheckpointError``.
+    func model(
+        _ checkpoint: Checkpoint, isReference: Bool = false, warnings: inout [CheckpointWarning]
+    ) throws(CheckpointError) -> Model<Float> {
+        let recognised = try RecognisedModel(
+            checkpoint, isReference ? ModelHints(fallbackConfiguration: config, fallbackVariant: variant) : hints)
+        let model = try Model<Float>(recognised)
+        warnings += recognised.warnings + model.warnings
+        return model
     }
 }

@@ -113,7 +113,9 @@ struct Plan: ReportingCommand {
 
     func report() throws {
         guard let target = ArchitectureRegistry.target(named: target) else { return }
-        let teacher = try teacher()
+        let found = try RecognisedModel(path: path, model.hints, temporaryDirectory: temporaryDirectory())
+        let teacher = try found.description
+        if !json { found.warnings.forEach(printWarning) }
         if let obstacle = teacher.obstacle {
             throw CheckpointError(.unsupported, path: path, "it cannot be converted faithfully: \(obstacle)")
         }
@@ -133,24 +135,6 @@ struct Plan: ReportingCommand {
         } else {
             try PlanReport(plan, path: path, context: context).writeText(to: standardOutput())
         }
-    }
-
-    /// The teacher's description, by its tensors and its config.json, or by a config.json alone.
-    private func teacher() throws(CheckpointError) -> ModelDescription {
-        var checkpoint: Checkpoint?
-        var configuration: ModelConfiguration?
-        if model.config == nil, let alone = ModelConfiguration(alone: path) {
-            configuration = alone
-        } else {
-            let opened = try Checkpoint.open(path, temporaryDirectory: temporaryDirectory())
-            var warnings = opened.warnings
-            configuration = try model.configuration(of: opened, warnings: &warnings)
-            if !json { warnings.forEach(printWarning) }
-            checkpoint = opened
-        }
-        let recognition = try ModelRecognition.recognize(
-            checkpoint, configuration: configuration, variant: model.variant)
-        return try recognition.described(path: path, hasConfiguration: configuration != nil)
     }
 
     private func selection(for teacher: ModelDescription, _ target: Architecture) throws -> LayerSelection {

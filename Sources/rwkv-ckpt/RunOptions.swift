@@ -1,8 +1,6 @@
 public import ArgumentParser
 import CRWKVKernels
 import CheckpointFiles
-import ModelFamilies
-import RWKVInference
 import RWKVNumerics
 
 /// How a model is run.
@@ -77,34 +75,5 @@ struct TokenList: ExpressibleByArgument {
         let numbers = argument.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
         ids = numbers.compactMap { $0 }
         if ids.count != numbers.count, !argument.isEmpty { return nil }
-    }
-}
-
-extension ModelOptions {
-    /// The model of a checkpoint, ready to run.
-    ///
-    /// - Parameters:
-    ///   - checkpoint: of a described family.
-    ///   - isReference: whether options are first of all about another model: they help only where this one does not say itself.
-    ///   - warnings: to which that is added what the user should know.
-    /// - Returns: the model.
-    /// - Throws: ``CheckpointError``.
-    func model(
-        _ checkpoint: Checkpoint, isReference: Bool = false, warnings: inout [CheckpointWarning]
-    ) throws(CheckpointError) -> Model<Float> {
-        warnings += checkpoint.warnings
-        var options = self
-        if isReference, try ModelConfiguration(beside: checkpoint) != nil { options.config = nil }
-        let configuration = try options.configuration(of: checkpoint, warnings: &warnings)
-        var recognition = try ModelRecognition.recognize(
-            checkpoint, configuration: configuration, variant: isReference ? nil : variant)
-        if case .undecided = recognition {
-            recognition = try ModelRecognition.recognize(checkpoint, configuration: configuration, variant: variant)
-        }
-        let description = try recognition.described(path: checkpoint.path, hasConfiguration: configuration != nil)
-        warnings += description.findings.filter { $0.kind == .unexpected }.prefix(3).map {
-            CheckpointWarning(path: checkpoint.path, $0.message + ", and is not used")
-        }
-        return try Model(checkpoint, description)
     }
 }

@@ -300,6 +300,83 @@ import Testing
         #expect(read.cacheBytesPerToken == planned.cacheBytesPerToken)
     }
 
+    /// A hint's config.json, else the one beside the checkpoint, else the fallback, else the tensors alone.
+    @Test func readsConfigurationsInOrder() throws {
+        let model = try tensors("qwen3")
+        try withTemporaryDirectory { directory in
+            func write(_ name: String, _ document: String) throws -> String {
+                let file = directory.appending(path: name)
+                try Data(document.utf8).write(to: file)
+                return file.path(percentEncoded: false)
+            }
+            func document(epsilon: String) -> String {
+                #"{"model_type": "qwen3", "num_hidden_layers": 4, "rope_theta": 1e6, "rms_norm_eps": \#(epsilon)}"#
+            }
+            let path = directory.appending(path: "model.safetensors")
+            try writeSafetensors(model, to: path)
+            let checkpoint = try Checkpoint.open(path.path(percentEncoded: false))
+            let given = try write("given.json", document(epsilon: "1e-3"))
+            let other = try write("other.json", document(epsilon: "1e-4"))
+            func epsilon(_ hints: ModelHints) throws -> Double? {
+                try RecognisedModel(checkpoint, hints).description.epsilon
+            }
+            // Nothing beside it.
+            #expect(try epsilon(ModelHints()) == nil)
+            #expect(try epsilon(ModelHints(fallbackConfiguration: other)) == 1e-4)
+            let beside = try write("config.json", document(epsilon: "1e-6"))
+            #expect(try epsilon(ModelHints()) == 1e-6)
+            #expect(try epsilon(ModelHints(fallbackConfiguration: other)) == 1e-6)
+            #expect(try epsilon(ModelHints(configuration: given, fallbackConfiguration: other)) == 1e-3)
+
+            // One that cannot be read is left aside, for the fallback where there is one.
+            _ = try write("config.json", "{")
+            let unread = try RecognisedModel(checkpoint)
+            #expect(try unread.description.epsilon == nil && unread.configuration == nil)
+            #expect(unread.warnings.map(\.path) == [beside] && unread.warnings[0].message.hasPrefix("is not used: "))
+            #expect(try epsilon(ModelHints(fallbackConfiguration: other)) == 1e-4)
+
+            // One of impossible values does not hide what the tensors are, but no equation may go without it.
+            _ = try write("config.json", document(epsilon: "-1"))
+            let impossible = try RecognisedModel(checkpoint)
+            guard case .model(let shown) = impossible.recognition else {
+                throw TestFailure("\(String(describing: impossible.recognition))")
+            }
+            #expect(shown.layers.count == 4 && impossible.warnings.map(\.path) == [beside])
+            #expect(throws: CheckpointError.self) { try impossible.description }
+            #expect(throws: CheckpointError.self) { try impossible.knownDescription }
+            #expect(try epsilon(ModelHints(configuration: given)) == 1e-3)
+
+            // What a user names is used, or refused.
+            for name in ["config.json", "nowhere.json"] {
+                let hints = ModelHints(configuration: directory.appending(path: name).path(percentEncoded: false))
+                #expect(throws: CheckpointError.self) { try RecognisedModel(checkpoint, hints) }
+            }
+            let alone = try RecognisedModel(path: given, temporaryDirectory: "/tmp")
+            #expect(alone.checkpoint == nil && alone.configuration?.path == given)
+            let named = try RecognisedModel(
+                path: path.path(percentEncoded: false), ModelHints(configuration: given), temporaryDirectory: "/tmp")
+            #expect(try named.checkpoint != nil && named.description.epsilon == 1e-3)
+        }
+    }
+
+    /// A fallback decides where tensors cannot; a variant must fit them.
+    @Test func takesVariantsFromHints() throws {
+        func variant(_ fixture: String, _ hints: ModelHints) throws -> String? {
+            let tensors = try Checkpoint.open(Repository.fixture(fixture)).tensors.map { ($0.name, $0.shape) }
+            return try withTemporaryDirectory { directory in
+                let path = directory.appending(path: "model.safetensors")
+                try writeSafetensors(tensors, to: path)
+                let checkpoint = try Checkpoint.open(path.path(percentEncoded: false))
+                return try RecognisedModel(checkpoint, hints).description.variant
+            }
+        }
+        #expect(throws: CheckpointError.self) { try variant("logits/cxa076r", ModelHints()) }
+        #expect(try variant("logits/cxa076r", ModelHints(variant: "cxa076r")) == "cxa076r")
+        #expect(try variant("logits/cxa076r", ModelHints(fallbackVariant: "cxa076r")) == "cxa076r")
+        #expect(try variant("models/cxa076", ModelHints(fallbackVariant: "cxa076r")) == "cxa076")
+        #expect(throws: CheckpointError.self) { try variant("models/cxa076", ModelHints(variant: "cxa076r")) }
+    }
+
     @Test func knowsAdapters() throws {
         func adapter(_ path: String) throws -> Adapter? {
             try Adapter(Checkpoint.open(Repository.fixture("models/" + path)))

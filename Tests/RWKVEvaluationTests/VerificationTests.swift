@@ -14,12 +14,7 @@ struct VerificationTests {
     private static let (heads, keyValueHeads, size, width) = (4, 2, 32, 128)
 
     private func load(_ path: String) throws -> Model<Float> {
-        let checkpoint = try Checkpoint.open(path)
-        let configuration = try ModelConfiguration(beside: checkpoint)
-        return try Model(
-            checkpoint,
-            try ModelRecognition.recognize(checkpoint, configuration: configuration)
-                .described(path: path, hasConfiguration: true))
+        try Model(RecognisedModel(Checkpoint.open(path)))
     }
 
     private func tokens() throws -> TokenSequences {
@@ -264,6 +259,11 @@ struct VerificationTests {
         let found = try Verification(of: llama, against: .model(qwen), on: .seeded(vocabulary: 96), kernels)
         #expect(found.verdict == .differs && found.blocks == nil && found.firstDivergence == nil)
         let teacher = try load(Repository.fixture(Self.fixture))
+        #expect(throws: CheckpointError.self) {
+            try Verification(of: qwen, against: .model(teacher), on: .seeded(vocabulary: 96), kernels)
+        }
+    }
+
     @Test("tokens outside the vocabulary, or other than those of recorded logits, are refused before anything runs")
     func foreignTokens() throws {
         let kernels = try #require(Kernels<Float>(.fast, threads: 1))
@@ -295,11 +295,6 @@ struct VerificationTests {
         CheckpointError(
             .malformed, path: "foreign", "token \(place) of sequence 0 is not in the model's vocabulary",
             expected: "0 to 95", found: "96")
-    }
-
-        #expect(throws: CheckpointError.self) {
-            try Verification(of: qwen, against: .model(teacher), on: .seeded(vocabulary: 96), kernels)
-        }
     }
 
     @Test("limits can be set by their names")

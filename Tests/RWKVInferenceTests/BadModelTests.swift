@@ -9,12 +9,7 @@ import Testing
 /// Models that cannot be run say why, in one line.
 struct BadModelTests {
     private func load(_ directory: URL) throws -> Model<Float> {
-        let checkpoint = try Checkpoint.open(directory.path)
-        let configuration = try ModelConfiguration(beside: checkpoint)
-        return try Model(
-            checkpoint,
-            try ModelRecognition.recognize(checkpoint, configuration: configuration)
-                .described(path: checkpoint.path, hasConfiguration: true))
+        try Model(RecognisedModel(Checkpoint.open(directory.path)))
     }
 
     private func failure(_ model: EditableModel, tokens: [Int] = [1, 2, 3]) throws -> CheckpointError? {
