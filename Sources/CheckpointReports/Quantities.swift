@@ -36,7 +36,7 @@ public func countText(_ count: Int) -> String {
 }
 
 /// A count with its noun: `1 file`, `2 files`.
-func countText(_ count: Int, _ noun: String) -> String {
+public func countText(_ count: Int, _ noun: String) -> String {
     countText(count) + " " + noun + (count == 1 ? "" : "s")
 }
 

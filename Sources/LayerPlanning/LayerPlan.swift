@@ -3,8 +3,7 @@ public import ModelFamilies
 
 /// A conversion before it is made: which layers stay attention and why, every choice that changes an equation, and what it costs.
 ///
-///     let selection = LayerSelection(count: 6, of: 36, spacing: .prior, forbid: [0])
-///     let plan = LayerPlan(of: teacher, target: .cxa079, selection, seed: 0)
+///     let plan = try LayerPlan(of: teacher, target: .cxa079, .count(6, LayerConditions()), seed: 0)
 ///
 /// All that a conversion needs beside the teacher.
 public struct LayerPlan: Sendable, Hashable {
@@ -149,28 +148,32 @@ public struct LayerPlan: Sendable, Hashable {
     }
 }
 
+extension LayerPlan {
+    /// Chooses the layers that stay attention, and plans the conversion.
+    ///
+    /// - Parameters:
+    ///   - teacher: the model that is to be converted.
+    ///   - target: an architecture with a ``StudentRecipe``.
+    ///   - choice: how the layers are chosen that stay attention.
+    ///   - turnsAttention: whether they are run with rotation; nil: as the target's students are.
+    ///   - seed: what random initialisers draw from; 0 or greater.
+    /// - Throws: ``LayerPlanError`` where the teacher cannot be converted, or no choice of layers satisfies the conditions.
+    public init(
+        of teacher: ModelDescription, target: Architecture, _ choice: LayerChoice, turnsAttention: Bool? = nil,
+        seed: Int
+    ) throws(LayerPlanError) {
+        if let obstacle = teacher.obstacle { throw .unfitTeacher(obstacle) }
+        guard seed >= 0 else { throw .negativeSeed(seed) }
+        let selection = try LayerSelection(choice, for: teacher, target: target)
+        guard let plan = LayerPlan(of: teacher, target: target, selection, turnsAttention: turnsAttention, seed: seed)
+        else { throw .unknownSizes }
+        self = plan
+    }
+}
+
 extension LayerPlan.Memory {
     init?(_ model: ModelDescription) {
         guard let cache = model.cacheBytesPerToken, let state = model.stateBytes else { return nil }
         self.init(cacheBytesPerToken: cache, stateBytes: state)
-    }
-}
-
-extension LayerSelection {
-    /// The most layers of attention that fit into `bytes` at a context, the state of the others counted; nil where none do.
-    public static func mostLayers(
-        of teacher: ModelDescription, target: Architecture, in bytes: Int, context: Int
-    ) -> Int? {
-        let count = teacher.layers.count
-        guard count > 0, let cache = teacher.cacheBytesPerToken.map({ $0 / count }),
-            let state = teacher.student(target, attention: [], turnsAttention: false)?.stateBytes.map({ $0 / count })
-        else { return nil }
-        return (0...count).last { attention in
-            let memory = LayerPlan.Memory(
-                cacheBytesPerToken: cache.multiplied(clamped: attention),
-                stateBytes: state.multiplied(clamped: count - attention))
-            // What overflows fits nowhere.
-            return memory.bytes(context: context) <= min(bytes, .max - 1)
-        }
     }
 }

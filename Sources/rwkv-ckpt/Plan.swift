@@ -102,9 +102,6 @@ struct Plan: ReportingCommand {
             throw ValidationError(
                 "There is no target \(target); there are \(ArchitectureRegistry.targetNames.joined(separator: ", ")).")
         }
-        if let published, !PublishedSelection.all.contains(where: { $0.name == published }) {
-            throw ValidationError("No published model \(published) is known; see --help.")
-        }
         guard 1...1 << 40 ~= context else { throw ValidationError("--context is a number of tokens.") }
         guard gqaLayers ?? 0 >= 0, minGap ?? 1 >= 1, seed >= 0 else {
             throw ValidationError("Numbers of layers, gaps and seeds are not negative, and a gap is at least 1.")
@@ -116,14 +113,14 @@ struct Plan: ReportingCommand {
         let found = try RecognisedModel(path: path, model.hints, temporaryDirectory: temporaryDirectory())
         let teacher = try found.description
         if !json { found.warnings.forEach(printWarning) }
-        if let obstacle = teacher.obstacle {
-            throw CheckpointError(.unsupported, path: path, "it cannot be converted faithfully: \(obstacle)")
+        let plan: LayerPlan
+        do throws(LayerPlanError) {
+            plan = try LayerPlan(
+                of: teacher, target: target, choice(layerCount: teacher.layers.count),
+                turnsAttention: gqaRope.map { $0 == .on }, seed: seed)
+        } catch {
+            throw refusal(error)
         }
-        let selection = try selection(for: teacher, target)
-        guard
-            let plan = LayerPlan(
-                of: teacher, target: target, selection, turnsAttention: gqaRope.map { $0 == .on }, seed: seed)
-        else { throw CheckpointError(.unsupported, path: path, "its sizes are not known") }
         if let output {
             let bytes = try ByteOutput.bytes { try plan.writeJSON(to: $0, context: context) }
             let file = try UnfinishedFile(path: output, replaces: force)
@@ -137,43 +134,41 @@ struct Plan: ReportingCommand {
         }
     }
 
-    private func selection(for teacher: ModelDescription, _ target: Architecture) throws -> LayerSelection {
-        let count = teacher.layers.count
-        for list in [keepGqa, require, forbid] {
-            if let layer = list?.layers(of: count).first(where: { !(0..<count).contains($0) }) {
-                throw ValidationError("There is no layer \(layer): the teacher has \(count), from 0 on.")
-            }
+    private func choice(layerCount: Int) -> LayerChoice {
+        if let keepGqa { return .listed(keepGqa.layers(of: layerCount)) }
+        if let published { return .published(published) }
+        var conditions = LayerConditions()
+        conditions.spacing = spacing ?? conditions.spacing
+        conditions.required = require?.layers(of: layerCount) ?? []
+        conditions.forbidden = forbid?.layers(of: layerCount) ?? []
+        conditions.minimumGap = minGap ?? conditions.minimumGap
+        if let kvCache { return .budget(kvCache.count, context: context, conditions) }
+        return .count(gqaLayers ?? 0, conditions)
+    }
+
+    /// An error of the teacher, or of the option that asks for what cannot be.
+    private func refusal(_ error: LayerPlanError) -> any Error {
+        let option: String
+        switch error {
+        case .unfitTeacher, .unknownSizes: return CheckpointError(.unsupported, path: path, error.description)
+        case .budget(let bytes, _, let smallest, let count):
+            let student =
+                count == 0
+                ? "the RWKV state alone (\(byteText(smallest)))"
+                : "the smallest student that the conditions allow (\(byteText(smallest)) with \(countText(count, "attention layer")))"
+            return ValidationError(
+                "--kv-cache: at --context \(context) \(student) exceeds the budget of \(byteText(bytes)).")
+        case .noSuchLayer(_, in: .kept, _): option = "--keep-gqa"
+        case .noSuchLayer(_, in: .required, _): option = "--require"
+        case .noSuchLayer(_, in: .forbidden, _): option = "--forbid"
+        case .unknownPublished, .publishedLayerCount: option = "--published"
+        case .requiredAndForbidden: option = "--require, --forbid"
+        case .requiredTooClose: option = "--require, --min-gap"
+        case .gap: option = "--min-gap"
+        case .negativeSeed: option = "--seed"
+        case .count: option = "--gqa-layers"
         }
-        if let keepGqa { return LayerSelection(keepGqa.layers(of: count), reason: "listed") }
-        if let selection = PublishedSelection.all.first(where: { $0.name == published }) {
-            guard selection.layerCount == count else {
-                throw ValidationError("\(selection.name) has \(selection.layerCount) layers, the teacher has \(count).")
-            }
-            return LayerSelection(Set(selection.layers), reason: "as published: \(selection.name)")
-        }
-        var number = gqaLayers ?? 0
-        if let kvCache {
-            guard
-                let most = LayerSelection.mostLayers(
-                    of: teacher, target: target, in: kvCache.count, context: context)
-            else {
-                throw ValidationError("Not even without any attention does it fit into \(byteText(kvCache.count)).")
-            }
-            number = most
-        }
-        let required = require?.layers(of: count) ?? []
-        var forbidden = forbid?.layers(of: count) ?? []
-        // It gives first values to the layers behind it.
-        if !required.contains(0) { forbidden.insert(0) }
-        // As many as fit into memory, or as can be chosen.
-        for number in kvCache == nil ? [number] : Array((0...number).reversed()) {
-            let selection = LayerSelection(
-                count: number, of: count, spacing: spacing ?? .prior, require: required, forbid: forbidden,
-                minimumGap: minGap ?? 1)
-            if let selection { return selection }
-        }
-        throw ValidationError(
-            "No \(number) of \(count) layers go with these conditions (layer 0 is chosen only where it is required).")
+        return ValidationError("\(option): \(error).")
     }
 }
 

@@ -101,14 +101,17 @@ import Testing
         (64, ["--target", "hxa079", "--keep-gqa", "3,3"], ""),
         (64, ["--target", "hxa079", "--keep-gqa", "3", "--min-gap", "2"], "lists are taken as they are"),
         (64, ["--target", "hxa079", "--published", "qwen3-8b"], "has 36 layers, the teacher has 44"),
-        (64, ["--target", "hxa079", "--published", "nobody"], "No published model"),
-        (64, ["--target", "hxa079", "--gqa-layers", "45"], "No 45 of 44 layers"),
-        (64, ["--target", "hxa079", "--gqa-layers", "44"], "No 44 of 44 layers"),
-        (64, ["--target", "hxa079", "--gqa-layers", "9223372036854775807"], "layers go with"),
-        (64, ["--target", "hxa079", "--gqa-layers", "23", "--min-gap", "2"], "No 23 of 44 layers"),
-        (64, ["--target", "hxa079", "--gqa-layers", "1", "--require", "3,4"], "No 1 of 44 layers"),
-        (64, ["--target", "hxa079", "--gqa-layers", "2", "--require", "3", "--forbid", "3"], "No 2 of 44 layers"),
-        (64, ["--target", "hxa079", "--kv-cache", "1MB"], "Not even without any attention"),
+        (64, ["--target", "hxa079", "--published", "nobody"], "no published model nobody"),
+        (64, ["--target", "hxa079", "--gqa-layers", "45"], "0 to 43 of the 44 layers"),
+        (64, ["--target", "hxa079", "--gqa-layers", "44"], "not 44 (layer 0"),
+        (64, ["--target", "hxa079", "--gqa-layers", "9223372036854775807"], "not 9223372036854775807"),
+        (64, ["--target", "hxa079", "--gqa-layers", "23", "--min-gap", "2"], "0 to 22 of the 44 layers"),
+        (64, ["--target", "hxa079", "--gqa-layers", "1", "--require", "3,4"], "2 to 43 of the 44 layers"),
+        (
+            64, ["--target", "hxa079", "--gqa-layers", "2", "--require", "3", "--forbid", "3"],
+            "layer 3 is both required and forbidden"
+        ),
+        (64, ["--target", "hxa079", "--kv-cache", "1MB"], "RWKV state alone (104 MB) exceeds the budget of 1.00 MB"),
         (64, ["--target", "hxa079", "--kv-cache", "1 parsec"], ""),
         (64, ["--target", "hxa079", "--kv-cache", "512MiB", "--context", "0"], "--context"),
         (64, ["--target", "hxa079", "--gqa-layers", "2", "--gqa-rope", "perhaps"], ""),
@@ -121,6 +124,14 @@ import Testing
         #expect(
             output.status == status && output.out.isEmpty && (problem.isEmpty || output.err.contains(problem)),
             "\(output)")
+    }
+
+    @Test func refusesBudgetsThatNoAllowedStudentFits() throws {
+        let output = try run(
+            "fixtures/models/published/qwen3-0.6b.json", "--target", "hxa079", "--kv-cache", "15MB", "--context", "100",
+            "--min-gap", "4")
+        #expect(output.status == 64 && output.out.isEmpty, "\(output)")
+        #expect(output.err.contains("24.9 MB with 7 attention layers"))
     }
 
     @Test(arguments: [

@@ -109,21 +109,6 @@ private func teacher(_ name: String) throws -> ModelDescription {
         #expect(ranks[.gateRank]?(attentionWidth: width) == gate)
     }
 
-    @Test func findsHowManyLayersFit() throws {
-        let model = try teacher("qwen3-8b")
-        func most(_ bytes: Int) -> Int? {
-            LayerSelection.mostLayers(of: model, target: .cxa079, in: bytes, context: 32768)
-        }
-        // 4,096 B a token and layer; 2 MiB of state for each of the others.
-        for count in [0, 1, 6, 36] {
-            let bytes = count * 4096 * 32768 + (36 - count) * 2_097_152
-            #expect(most(bytes) == count)
-            if count > 0 { #expect(most(bytes - 1) == count - 1) }
-        }
-        #expect(most(1000) == nil)
-        #expect(LayerSelection.mostLayers(of: model, target: .cxa079, in: .max, context: .max) == 0)
-    }
-
     /// The student of a plan is the student of the fixture, tensor by tensor.
     @Test func plansThePublishedShapes() throws {
         func open(_ path: String) throws -> ModelDescription {

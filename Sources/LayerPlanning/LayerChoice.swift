@@ -1,0 +1,148 @@
+import CheckpointFiles
+public import ModelFamilies
+
+/// How the layers are chosen that stay attention.
+public enum LayerChoice: Sendable, Hashable {
+    /// These, and no others.
+    case listed(Set<Int>)
+    /// Those of a ``PublishedSelection``.
+    case published(String)
+    /// So many, under conditions.
+    case count(Int, LayerConditions)
+    /// As many as fit under conditions: their cache at a context and the state of all other layers take at most so many bytes.
+    case budget(Int, context: Int, LayerConditions)
+}
+
+/// What a choice of layers must satisfy, and where it should put them.
+public struct LayerConditions: Sendable, Hashable {
+    /// Where layers should lie.
+    public var spacing = LayerSelection.Spacing.prior
+    /// Layers that must stay attention.
+    public var required: Set<Int> = []
+    /// Layers that must not.
+    ///
+    /// Layer 0 must not either, unless it is required: later layers reuse the values of the first time mixing.
+    public var forbidden: Set<Int> = []
+    /// The smallest allowed difference between two layers that stay attention.
+    public var minimumGap = 1
+
+    /// No conditions.
+    public init() {}
+
+    /// The layers that may not be chosen.
+    var excluded: Set<Int> { required.contains(0) ? forbidden : forbidden.union([0]) }
+
+    /// How many of `layerCount` layers can be chosen: every number between the bounds, as each layer that is not required can be left out.
+    ///
+    /// - Parameter layerCount: of the model.
+    /// - Returns: the fewest and the most.
+    /// - Throws: ``LayerPlanError`` where no choice satisfies the conditions.
+    func counts(of layerCount: Int) throws(LayerPlanError) -> ClosedRange<Int> {
+        for (list, layers) in [(LayerPlanError.List.required, required), (.forbidden, forbidden)] {
+            try LayerPlanError.check(layers, in: list, layerCount: layerCount)
+        }
+        guard minimumGap > 0 else { throw .gap(minimumGap) }
+        if let layer = required.intersection(forbidden).min() { throw .requiredAndForbidden(layer) }
+        let required = required.sorted()
+        for (layer, next) in zip(required, required.dropFirst()) where next - layer < minimumGap {
+            throw .requiredTooClose(layer, next, minimumGap: minimumGap)
+        }
+        // The most: each layer as early as the one before allows, if it leaves room for the next required one.
+        var most = 0
+        var last: Int?
+        var left = required[...]
+        for layer in 0..<layerCount {
+            let isRequired = left.first == layer
+            if isRequired { left.removeFirst() }
+            guard isRequired || !excluded.contains(layer), last.map({ layer - $0 >= minimumGap }) ?? true,
+                isRequired || left.first.map({ $0 - layer >= minimumGap }) ?? true
+            else { continue }
+            most += 1
+            last = layer
+        }
+        return required.count...most
+    }
+}
+
+extension LayerSelection {
+    /// The layers that a choice comes to for a teacher.
+    ///
+    /// - Parameters:
+    ///   - choice: how they are chosen.
+    ///   - teacher: the transformer that is to be converted.
+    ///   - target: what its other layers become.
+    /// - Throws: ``LayerPlanError`` where there is no such choice.
+    public init(
+        _ choice: LayerChoice, for teacher: ModelDescription, target: Architecture
+    ) throws(LayerPlanError) {
+        let layerCount = teacher.layers.count
+        switch choice {
+        case .listed(let layers):
+            try LayerPlanError.check(layers, in: .kept, layerCount: layerCount)
+            self.init(layers, reason: "listed")
+        case .published(let name):
+            guard let published = PublishedSelection.all.first(where: { $0.name == name }) else {
+                throw .unknownPublished(name)
+            }
+            guard published.layerCount == layerCount else {
+                throw .publishedLayerCount(name, published.layerCount, teacher: layerCount)
+            }
+            self.init(Set(published.layers), reason: "as published: \(name)")
+        case .count(let count, let conditions):
+            let allowed = try conditions.counts(of: layerCount)
+            guard allowed ~= count else { throw .count(count, allowed: allowed, layerCount: layerCount) }
+            try self.init(count, of: layerCount, conditions, allowed)
+        case .budget(let bytes, let context, let conditions):
+            let allowed = try conditions.counts(of: layerCount)
+            guard let memory = LayerMemory(of: teacher, target: target) else { throw .unknownSizes }
+            // At short contexts a cache may take less than a state, so that more attention takes less memory.
+            guard let count = allowed.last(where: { memory.fits(attention: $0, into: bytes, context: context) }) else {
+                let sizes = allowed.map { (count: $0, bytes: memory.bytes(attention: $0, context: context)) }
+                let smallest = sizes.min { $0.bytes < $1.bytes } ?? (0, 0)
+                throw .budget(bytes, context: context, smallest: smallest.bytes, attentionLayers: smallest.count)
+            }
+            try self.init(count, of: layerCount, conditions, allowed)
+        }
+    }
+
+    private init(
+        _ count: Int, of layerCount: Int, _ conditions: LayerConditions, _ allowed: ClosedRange<Int>
+    ) throws(LayerPlanError) {
+        guard
+            let selection = LayerSelection(
+                count: count, of: layerCount, spacing: conditions.spacing, require: conditions.required,
+                forbid: conditions.excluded, minimumGap: conditions.minimumGap)
+        else { throw .count(count, allowed: allowed, layerCount: layerCount) }
+        self = selection
+    }
+}
+
+/// What the layers of a student take in memory, by how many of them are attention.
+private struct LayerMemory {
+    private let layerCount: Int
+    /// Of a layer of attention.
+    private let cacheBytesPerToken: Int
+    /// Of any other layer.
+    private let stateBytes: Int
+
+    init?(of teacher: ModelDescription, target: Architecture) {
+        layerCount = teacher.layers.count
+        guard layerCount > 0, let cache = teacher.cacheBytesPerToken,
+            let state = teacher.student(target, attention: [], turnsAttention: false)?.stateBytes
+        else { return nil }
+        cacheBytesPerToken = cache / layerCount
+        stateBytes = state / layerCount
+    }
+
+    func bytes(attention count: Int, context: Int) -> Int {
+        LayerPlan.Memory(
+            cacheBytesPerToken: cacheBytesPerToken.multiplied(clamped: count),
+            stateBytes: stateBytes.multiplied(clamped: layerCount - count)
+        ).bytes(context: context)
+    }
+
+    func fits(attention count: Int, into bytes: Int, context: Int) -> Bool {
+        // What overflows fits nowhere.
+        self.bytes(attention: count, context: context) <= min(bytes, .max - 1)
+    }
+}
