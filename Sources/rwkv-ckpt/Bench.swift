@@ -64,13 +64,15 @@ struct BenchWKV: ReportingCommand {
     var json = false
 
     func validate() throws {
-        guard 1...1024 ~= heads, 1...1024 ~= headSize, 1...1 << 20 ~= tokens, 1...1000 ~= runs,
-            heads * headSize * max(tokens, headSize) <= 1 << 24, heads * headSize * headSize * tokens <= 1 << 30
-        else {
-            throw ValidationError(
-                "Heads and their size are 1 to 1024, runs 1 to 1000, heads x size x tokens or size at most 16,777,216, and heads x size x size x tokens at most 1,073,741,824."
-            )
-        }
+        try check("--heads", heads, in: 1...1024)
+        try check("--head-size", headSize, in: 1...1024)
+        try check("--tokens", tokens, in: 1...1 << 20)
+        try check("--runs", runs, in: 1...1000)
+        let sizes = [("--heads", heads), ("--head-size", headSize), ("--tokens", tokens)]
+        try check(
+            sizes, total: heads * headSize * max(tokens, headSize), "numbers of a matrix", atMost: 1 << 24)
+        try check(
+            sizes, total: heads * headSize * headSize * tokens, "numbers of all states", atMost: 1 << 30)
     }
 
     func report() throws {
@@ -124,15 +126,16 @@ struct BenchForward: ReportingCommand {
     var json = false
 
     func validate() throws {
-        guard 1...1 << 20 ~= tokens, 1...1000 ~= runs else {
-            throw ValidationError("Tokens are 1 to 1,048,576, and runs 1 to 1000.")
-        }
-        guard dtype != .keep else { throw ValidationError("--dtype is f32, bf16 or f16.") }
+        try check("--tokens", tokens, in: 1...1 << 20)
+        try check("--runs", runs, in: 1...1000)
+        guard dtype != .keep else { throw ValidationError("--dtype must be f32, bf16 or f16, not keep.") }
     }
 
     func report() throws {
         let isModel = path.map { ModelConfiguration(alone: $0) == nil } ?? false
-        guard !isModel || dtype == nil else { throw ValidationError("--dtype is the type of random weights.") }
+        if isModel, let dtype {
+            throw ValidationError("--dtype \(dtype) is for random weights: MODEL has a type of its own.")
+        }
         let report = try withModel(path, model, or: Self.rwkv7, dtype?.dtype ?? .f32) { file, options, path, _, stop in
             try measured(file, options, path: path, stop)
         }
@@ -204,9 +207,11 @@ struct BenchTrain: ReportingCommand {
     var json = false
 
     func validate() throws {
-        guard 1...4096 ~= batch, 1...1 << 20 ~= context, batch * context <= 1 << 20, 1...1000 ~= runs else {
-            throw ValidationError("A step has 1 to 1,048,576 tokens, and runs are 1 to 1000.")
-        }
+        try check("--batch", batch, in: 1...4096)
+        try check("--context", context, in: 1...1 << 20)
+        try check("--runs", runs, in: 1...1000)
+        try check(
+            [("--batch", batch), ("--context", context)], total: batch * context, "tokens of a step", atMost: 1 << 20)
     }
 
     func report() throws {
@@ -263,7 +268,9 @@ private func withModel(
     _ measure: (String, ModelOptions, String?, _ directory: String, WorkProgress) throws -> SpeedReport
 ) throws -> SpeedReport {
     let isModel = path.map { ModelConfiguration(alone: $0) == nil } ?? false
-    guard isModel || path == nil || model.config == nil else { throw ValidationError("Give one config.json.") }
+    guard isModel || path == nil || model.config == nil else {
+        throw ValidationError("Give one config.json: by --config, or alone.")
+    }
     let stop = WorkProgress()
     return try interruptible(stop) {
         try withTemporaryDirectory { directory in

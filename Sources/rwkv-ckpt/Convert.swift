@@ -104,11 +104,13 @@ struct Convert: ReportingCommand {
             )
         }
         if adapterScale != nil, adapter == nil { throw ValidationError("--adapter-scale goes with --adapter.") }
-        if let adapterScale, !adapterScale.isFinite { throw ValidationError("--adapter-scale is a number.") }
+        if let adapterScale, !adapterScale.isFinite {
+            throw ValidationError("--adapter-scale must be a finite number, not \(adapterScale).")
+        }
         if maxShardSize != nil, case .file = destination {
             throw ValidationError("--max-shard-size goes with a directory: \(output) is one file.")
         }
-        if maxShardSize?.count == 0 { throw ValidationError("--max-shard-size is not zero.") }
+        try check("--max-shard-size", maxShardSize?.count, in: 1...)
     }
 
     func report() throws {

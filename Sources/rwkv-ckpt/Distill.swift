@@ -141,27 +141,25 @@ struct Distill: ReportingCommand {
     }
 
     func validate() throws {
-        guard 1...2 ~= stage else { throw ValidationError("--stage is 1 or 2.") }
-        guard 1...1 << 30 ~= steps, 1...4096 ~= batch, 1...4096 ~= accumulate, 1...1 << 20 ~= context ?? 1,
-            0...1 << 30 ~= warmup, 1...1 << 30 ~= checkpointEvery ?? 1
-        else {
-            throw ValidationError("Steps, batches and lengths are positive numbers that a machine can do.")
-        }
-        try Self.check(batch, context ?? 1)
-        for (name, value) in [
-            ("--learning-rate", learningRate), ("--final-learning-rate", finalLearningRate), ("--clip", clip),
-        ] {
-            guard let value else { continue }
-            guard value > 0, value.isFinite else { throw ValidationError("\(name) is a positive number.") }
-        }
-        guard ceWeight >= 0, ceWeight.isFinite else { throw ValidationError("--ce-weight is no negative number.") }
+        try check("--stage", stage, in: 1...2)
+        try check("--steps", steps, in: 1...1 << 30)
+        try check("--batch", batch, in: 1...4096)
+        try check("--context", context, in: 1...1 << 20)
+        try check("--accumulate", accumulate, in: 1...4096)
+        try check("--warmup", warmup, in: 0...1 << 30)
+        try check("--checkpoint-every", checkpointEvery, in: 1...1 << 30)
+        try Self.checkTokens(batch: batch, context: context ?? 1)
+        try check("--learning-rate", isPositive: learningRate)
+        try check("--final-learning-rate", isPositive: finalLearningRate)
+        try check("--clip", isPositive: clip)
+        try check("--ce-weight", isPositive: ceWeight, orZero: true)
     }
 
-    private static func check(_ batch: Int, _ context: Int) throws {
-        guard batch * context <= 1 << 20 else {
-            throw ValidationError(
-                "A batch has at most 1,048,576 tokens, and is computed at once; --accumulate takes several.")
-        }
+    /// A batch is computed at once; `--accumulate` takes several.
+    private static func checkTokens(batch: Int, context: Int) throws {
+        try check(
+            [("--batch", batch), ("--context", context)], total: batch * context, "tokens of a batch",
+            atMost: 1 << 20)
     }
 
     private func settings(_ tokens: TokenSequences) throws -> Distillation<Float>.Settings {
@@ -177,7 +175,7 @@ struct Distill: ReportingCommand {
             steps: steps, learningRate: rate)
         (settings.batch, settings.accumulate, settings.clip, settings.seed) = (batch, accumulate, clip, seed)
         settings.context = context ?? min(512, tokens.sequences.map(\.count).max() ?? 1)
-        try Self.check(batch, settings.context)
+        try Self.checkTokens(batch: batch, context: settings.context)
         if let train { settings.rules = train.rules }
         settings.adapters = trainAdapter
         settings.adapters?.seed = seed

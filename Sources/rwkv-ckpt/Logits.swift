@@ -39,7 +39,7 @@ struct Logits: ReportingCommand {
 
     func validate() throws {
         guard output.hasSuffix(".safetensors") else {
-            throw ValidationError("-o is a file that ends in .safetensors.")
+            throw ValidationError("-o must be a file that ends in .safetensors, not \(output).")
         }
     }
 

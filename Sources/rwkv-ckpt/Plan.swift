@@ -100,12 +100,12 @@ struct Plan: ReportingCommand {
         }
         guard ArchitectureRegistry.target(named: target) != nil else {
             throw ValidationError(
-                "There is no target \(target); there are \(ArchitectureRegistry.targetNames.joined(separator: ", ")).")
+                "--target must be one of \(ArchitectureRegistry.targetNames.joined(separator: ", ")), not \(target).")
         }
-        guard 1...1 << 40 ~= context else { throw ValidationError("--context is a number of tokens.") }
-        guard gqaLayers ?? 0 >= 0, minGap ?? 1 >= 1, seed >= 0 else {
-            throw ValidationError("Numbers of layers, gaps and seeds are not negative, and a gap is at least 1.")
-        }
+        try check("--context", context, in: 1...1 << 40)
+        try check("--gqa-layers", gqaLayers, in: 0...)
+        try check("--min-gap", minGap, in: 1...)
+        try check("--seed", seed, in: 0...)
     }
 
     func report() throws {

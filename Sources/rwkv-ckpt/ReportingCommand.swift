@@ -1,5 +1,6 @@
 import ArgumentParser
 import CheckpointFiles
+import CheckpointJSON
 import CheckpointReports
 
 /// A command whose failures become one line, or one document with `--json`, and an exit status.
@@ -23,7 +24,25 @@ extension ReportingCommand {
                 printError(error.description)
             }
             throw status
+        } catch let error as ValidationError {
+            // Left to itself, argument-parser would print the root command's usage.
+            let command = RWKVCkpt.words(of: Self.self).joined(separator: " ")
+            let message = Self.fullMessage(for: error)
+                .replacing("  See '\(Self._commandName) ", with: "  See '\(command) ")
+            var output = standardError()
+            output.write(message + "\n")
+            try? output.finish()
+            throw ExitCode.validationFailure
         }
+    }
+}
+
+extension ParsableCommand {
+    /// The words that call a subcommand: `rwkv-ckpt bench wkv`; none where it is no part of this command.
+    fileprivate static func words(of command: any ParsableCommand.Type) -> [String] {
+        if command == self { return [_commandName] }
+        let rest = configuration.subcommands.lazy.map { $0.words(of: command) }.first { !$0.isEmpty }
+        return rest.map { [_commandName] + $0 } ?? []
     }
 }
 

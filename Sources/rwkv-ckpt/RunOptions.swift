@@ -20,7 +20,7 @@ struct RunOptions: ParsableArguments {
     var isa: InstructionSet?
 
     func validate() throws {
-        guard 1...1024 ~= threads else { throw ValidationError("--threads is a number of threads.") }
+        try check("--threads", threads, in: 1...1024)
         _ = try loaded(threads: 1)
     }
 
@@ -32,7 +32,11 @@ struct RunOptions: ParsableArguments {
 
     private func loaded(threads: Int) throws -> Kernels<Float> {
         guard let kernels = Kernels<Float>(kernels, instructionSet: isa, threads: threads) else {
-            throw ValidationError("This machine has no \(isa?.rawValue ?? "").")
+            let known = InstructionSet.allCases.filter {
+                Kernels<Float>(self.kernels, instructionSet: $0, threads: 1) != nil
+            }
+            let names = known.map(\.rawValue).joined(separator: ", ")
+            throw ValidationError("--isa must be one of \(names) on this machine, not \(isa?.rawValue ?? "").")
         }
         return kernels
     }

@@ -58,7 +58,7 @@ struct Verify: ReportingCommand {
         let opened = try Checkpoint.open(reference, temporaryDirectory: temporaryDirectory())
         let recorded = try RecordedLogits(opened)
         if recorded != nil, input.isGiven {
-            throw ValidationError("Recorded logits have their own tokens.")
+            throw ValidationError("--tokens and --tokens-file do not go with recorded logits, which have their own.")
         }
         let model = try self.model.model(
             try Checkpoint.open(candidate, temporaryDirectory: temporaryDirectory()), warnings: &warnings)

@@ -95,7 +95,7 @@ import Testing
     private static let refusals: [(Int32, [String], String)] = [
         (64, ["--target", "hxa079"], "Give one of"),
         (64, ["--target", "hxa079", "--keep-gqa", "3", "--gqa-layers", "2"], "Give one of"),
-        (64, ["--target", "hxa080", "--keep-gqa", "3"], "no target hxa080"),
+        (64, ["--target", "hxa080", "--keep-gqa", "3"], "not hxa080"),
         (64, ["--target", "hxa079", "--keep-gqa", "44"], "no layer 44"),
         (64, ["--target", "hxa079", "--keep-gqa", "-1"], ""),
         (64, ["--target", "hxa079", "--keep-gqa", "3,3"], ""),

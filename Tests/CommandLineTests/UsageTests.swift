@@ -1,0 +1,74 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Wrong usage names the option, the value and what is allowed, and shows the usage of the command that was typed.
+@Suite struct UsageTests {
+    private static let model = "fixtures/models/qwen3"
+    private static let convert = ["convert", model, "-o", "/nowhere/out"]
+    private static let distill = [
+        "distill", model, model, "--tokens-file", "nowhere.npy", "-o", "/nowhere/out", "--stage", "1", "--steps", "1",
+    ]
+    private static let plan = ["plan", "fixtures/models/published/reka-flash-3.1.json", "--target", "hxa079"]
+
+    /// The command, the options of which the last one has a bad value, and the words that say what is allowed.
+    private static let cases: [(command: [String], options: [String], allowed: String)] = [
+        (plan, ["--gqa-layers=1", "--context=0"], "between 1 and 1099511627776, not 0"),
+        (plan, ["--gqa-layers=1", "--seed=-1"], "0 or greater, not -1"),
+        (plan, ["--gqa-layers=1", "--min-gap=0"], "1 or greater, not 0"),
+        (plan, ["--gqa-layers=-1"], "0 or greater, not -1"),
+        (plan, ["--gqa-layers=9999"], "0 to 43 of the 44 layers to stay attention, not 9999"),
+        (plan, ["--kv-cache=1MB"], "budget of 1.00 MB"),
+        (plan, ["--keep-gqa=44"], "there is no layer 44: the teacher has layers 0 to 43"),
+        (plan, ["--gqa-layers=1", "--require=50"], "there is no layer 50: the teacher has layers 0 to 43"),
+        (plan, ["--gqa-layers=1", "--forbid=50"], "there is no layer 50: the teacher has layers 0 to 43"),
+        (plan, ["--published=nobody"], "no published model nobody; there are reka-flash-3.1, "),
+        (convert, ["--max-shard-size=0"], "1 or greater, not 0"),
+        (convert, ["--adapter=nowhere", "--adapter-scale=inf"], "a finite number, not inf"),
+        (["logits", model, "-o", "/nowhere/x.safetensors"], ["--threads=0"], "between 1 and 1024, not 0"),
+        (["verify", model, model], ["--threads=1025"], "between 1 and 1024, not 1025"),
+        (distill, ["--stage=3"], "between 1 and 2, not 3"),
+        (distill, ["--steps=0"], "between 1 and 1073741824, not 0"),
+        (distill, ["--batch=4097"], "between 1 and 4096, not 4097"),
+        (distill, ["--context=0"], "between 1 and 1048576, not 0"),
+        (distill, ["--accumulate=0"], "between 1 and 4096, not 0"),
+        (distill, ["--warmup=-1"], "between 0 and 1073741824, not -1"),
+        (distill, ["--checkpoint-every=0"], "between 1 and 1073741824, not 0"),
+        (distill, ["--learning-rate=0"], "a finite number above 0, not 0.0"),
+        (distill, ["--final-learning-rate=-1"], "a finite number above 0, not -1.0"),
+        (distill, ["--clip=nan"], "a finite number above 0, not nan"),
+        (distill, ["--ce-weight=-0.5"], "a finite number that is not negative, not -0.5"),
+        (distill, ["--threads=0"], "between 1 and 1024, not 0"),
+        (distill, ["--batch=2048", "--context=1024"], "2097152 tokens of a batch, and at most 1048576"),
+        (["bench", "wkv"], ["--heads=0"], "between 1 and 1024, not 0"),
+        (["bench", "wkv"], ["--head-size=1025"], "between 1 and 1024, not 1025"),
+        (["bench", "wkv"], ["--tokens=0"], "between 1 and 1048576, not 0"),
+        (["bench", "wkv"], ["--runs=1001"], "between 1 and 1000, not 1001"),
+        (["bench", "wkv"], ["--threads=0"], "between 1 and 1024, not 0"),
+        (["bench", "wkv"], ["--heads=1024", "--tokens=1048576"], "numbers of a matrix, and at most 16777216"),
+        (["bench", "forward"], ["--tokens=0"], "between 1 and 1048576, not 0"),
+        (["bench", "forward"], ["--runs=0"], "between 1 and 1000, not 0"),
+        (["bench", "forward"], ["--dtype=keep"], "f32, bf16 or f16, not keep"),
+        (["bench", "forward", model], ["--dtype=f32"], "random weights"),
+        (["bench", "train"], ["--batch=0"], "between 1 and 4096, not 0"),
+        (["bench", "train"], ["--context=0"], "between 1 and 1048576, not 0"),
+        (["bench", "train"], ["--runs=0"], "between 1 and 1000, not 0"),
+    ]
+
+    @Test(arguments: cases.indices)
+    func namesOptionValueAndRange(number: Int) throws {
+        let (command, options, allowed) = Self.cases[number]
+        let words = command[0] == "bench" ? "bench \(command[1])" : command[0]
+        // Of an error there is no document: it is argument-parser's.
+        for json in [[], ["--json"]] {
+            let output = try CommandLineTool.run(command + options + json)
+            let context: Comment = "\(command + options): \(output)"
+            #expect(output.status == 64 && output.out.isEmpty, context)
+            let option = options.last?.split(separator: "=").first ?? ""
+            #expect(output.err.hasPrefix("Error: --") && output.err.contains(option), context)
+            #expect(output.err.contains(allowed), context)
+            #expect(output.err.contains("\nUsage: rwkv-ckpt \(words)"), context)
+            #expect(output.err.hasSuffix("\n  See 'rwkv-ckpt \(words) --help' for more information.\n"), context)
+        }
+    }
+}
