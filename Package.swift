@@ -65,7 +65,7 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "RWKVLayers",
-            dependencies: ["ModelFamilies", "RWKVNumerics"],
+            dependencies: ["CheckpointJSON", "ModelFamilies", "RWKVNumerics"],
             swiftSettings: settings),
         .target(
             name: "RWKVInference",

@@ -233,7 +233,7 @@ private struct PEFTConfiguration {
             let module = Adapter.split(tensor).map { String($0.module) } ?? tensor
             // peft takes keys as regular expressions, and writes names; of several that fit, the first in the file.
             var found: Set<JSONValue> = []
-            for (pattern, value) in patterns.sorted(by: { $0.key < $1.key }) {
+            for (pattern, value) in patterns.sorted(by: { $0.key < $1.key }).map({ ($0.key.text, $0.value) }) {
                 guard pattern.utf8.allSatisfy({ $0 == 0x2E || $0 == 0x5F || $0.isAlphanumeric }) else {
                     throw CheckpointError(
                         .unsupported, path: path, "a key of alpha_pattern is no name", found: pattern)

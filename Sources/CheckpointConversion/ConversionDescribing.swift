@@ -215,7 +215,7 @@ extension ConversionBuilder {
         }
         let root = inputs[.source]?.configuration?.root
         for (key, value) in plan.switches.configuration {
-            guard let own = root?[key], own != .null, own != value else { continue }
+            guard let own = root?[key.text], own != .null, own != value else { continue }
             throw error(
                 .malformed, "the plan has it that \(key) is \(value), and the student was trained with another",
                 found: own.description)

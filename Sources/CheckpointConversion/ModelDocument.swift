@@ -10,7 +10,7 @@ extension ConversionBuilder {
     ) throws(CheckpointError) -> [UInt8]? {
         guard case .directory = options.destination else { return nil }
         let own = inputs[.source]?.configuration ?? inputs[.teacher]?.configuration
-        var members: [String: JSONValue] = [:]
+        var members: [ByteString: JSONValue] = [:]
         if case .object(let object) = own?.root { members = object }
         // Names that are kept have no layout here.
         if let model, layout?.name == TensorLayout.fla.name {
@@ -24,7 +24,7 @@ extension ConversionBuilder {
             return nil
         }
         if let dtype = mostCommonDType {
-            let key = members["dtype"] == nil ? "torch_dtype" : "dtype"
+            let key: ByteString = members["dtype"] == nil ? "torch_dtype" : "dtype"
             members[key] = .string(dtype)
         }
         return ByteOutput.bytes { output in
@@ -58,7 +58,7 @@ extension ModelDescription {
 
     /// Puts what a student is into the config.json of its teacher, in the words of RWKVInside's Hugging Face form.
     fileprivate func describe(
-        in members: inout [String: JSONValue], _ plan: LayerPlan?, path: String
+        in members: inout [ByteString: JSONValue], _ plan: LayerPlan?, path: String
     ) throws(CheckpointError) {
         if let unknown = unknown.first {
             throw CheckpointError(
@@ -66,16 +66,18 @@ extension ModelDescription {
                 advice: "a config.json that says so is given by --config")
         }
         // As it was written, numbers and all.
-        var scaling: [String: JSONValue] = [:]
-        for key in ["rope_parameters", "rope_scaling"] {
+        var scaling: [ByteString: JSONValue] = [:]
+        for key: ByteString in ["rope_parameters", "rope_scaling"] {
             if case .object(let object) = members[key] { scaling.merge(object) { $1 } }
         }
         scaling["rope_theta"] = nil
         // What the teacher is called would have it loaded as one, and its rotation stands below.
-        for key in ["model_type", "architectures", "auto_map", "layer_types", "rope_parameters"] { members[key] = nil }
+        for key: ByteString in ["model_type", "architectures", "auto_map", "layer_types", "rope_parameters"] {
+            members[key] = nil
+        }
         for (dimension, key) in architecture.dimensionKeys {
             if architecture.timeMix?.ranks.contains(dimension) ?? true || !Dimension.ranks.contains(dimension) {
-                members[key] = try size(dimension, path: path)
+                members[ByteString(key)] = try size(dimension, path: path)
             }
         }
         members["rwkv_architecture"] = .string(variant ?? "")
@@ -91,7 +93,7 @@ extension ModelDescription {
         members["enable_qk_norm"] = .bool(optionalRoles.contains(.receptanceNorm))
         members["nope_in_transformer"] = .bool(!turnsAttention)
         members["nope_in_rwkv"] = .bool(architecture.timeMix?.rotary != .teacher)
-        members[architecture.epsilonKey] = epsilon.map { .number($0) }
+        members[ByteString(architecture.epsilonKey)] = epsilon.map { .number($0) }
         if let rotary {
             members["rope_theta"] = .number(rotary.theta)
             members["rope_scaling"] = rotary.type == "default" ? .null : .object(scaling)
@@ -100,8 +102,8 @@ extension ModelDescription {
     }
 
     /// The config.json of flash-linear-attention's RWKV-7.
-    fileprivate func flaConfiguration(path: String) throws(CheckpointError) -> [String: JSONValue] {
-        var members: [String: JSONValue] = [
+    fileprivate func flaConfiguration(path: String) throws(CheckpointError) -> [ByteString: JSONValue] {
+        var members: [ByteString: JSONValue] = [
             "architectures": .array([.string("RWKV7ForCausalLM")]), "model_type": .string("rwkv7"),
             // The fused kernels norm removal keys with another epsilon.
             "fuse_norm": .bool(false), "norm_bias": .bool(true), "norm_first": .bool(true),
@@ -109,7 +111,9 @@ extension ModelDescription {
             "num_hidden_layers": .integer(layers.count),
             "norm_eps": .number(epsilon ?? 1e-5), "attn_mode": .string("chunk"), "attn": .null,
         ]
-        for (dimension, key) in architecture.dimensionKeys { members[key] = try size(dimension, path: path) }
+        for (dimension, key) in architecture.dimensionKeys {
+            members[ByteString(key)] = try size(dimension, path: path)
+        }
         members["num_heads"] = try size(.heads, path: path)
         return members
     }
@@ -117,7 +121,7 @@ extension ModelDescription {
 
 extension LayerPlan.Switches {
     /// The keys of config.json for what no other key says.
-    var configuration: [String: JSONValue] {
+    var configuration: [ByteString: JSONValue] {
         [
             "rwkv_rope_scaling": .string(usesTeachersScaling ? "teacher" : "none"),
             "first_values": .string(firstValues.rawValue),

@@ -130,6 +130,20 @@ public struct JSONScanner: ~Escapable {
 
     /// Steps over any value, checking every byte of it.
     public mutating func skipValue() throws(MalformedInput) {
+        try walk { (_) throws(MalformedInput) in }
+    }
+
+    /// What ``walk(_:)`` comes upon, besides numbers and words.
+    enum Piece {
+        case objectStart
+        case objectEnd
+        case key(JSONString)
+        case string(JSONString)
+    }
+
+    /// Steps over any value, checking every byte of it, and shows its pieces to `visit`.
+    @inline(__always)
+    mutating func walk(_ visit: (Piece) throws(MalformedInput) -> Void) throws(MalformedInput) {
         // One bit a level: is the innermost open container an object?
         var containers: UInt64 = 0
         var depth = 0
@@ -143,14 +157,16 @@ public struct JSONScanner: ~Escapable {
                 let isObject = bytes[position] == UInt8(ascii: "{")
                 containers = containers << 1 | (isObject ? 1 : 0)
                 depth += 1
+                if isObject { try visit(.objectStart) }
                 opened = isObject ? try openObject() : try openArray()
                 if opened {
-                    if isObject { _ = try key() }
+                    if isObject { try visit(.key(key())) }
                     continue
                 }
+                if isObject { try visit(.objectEnd) }
                 depth -= 1
                 containers >>= 1
-            case UInt8(ascii: "\""): _ = try string()
+            case UInt8(ascii: "\""): try visit(.string(string()))
             case UInt8(ascii: "t"): try literal("true")
             case UInt8(ascii: "f"): try literal("false")
             case UInt8(ascii: "n"): try literal("null")
@@ -160,9 +176,10 @@ public struct JSONScanner: ~Escapable {
             while depth > 0 {
                 let isObject = containers & 1 == 1
                 if isObject ? try continueObject() : try continueArray() {
-                    if isObject { _ = try key() }
+                    if isObject { try visit(.key(key())) }
                     break
                 }
+                if isObject { try visit(.objectEnd) }
                 depth -= 1
                 containers >>= 1
             }

@@ -17,27 +17,21 @@ public enum JSONValue: Sendable, Hashable {
     /// An array.
     case array([JSONValue])
     /// An object; no key is there twice.
-    case object([String: JSONValue])
+    case object([ByteString: JSONValue])
 
     /// The longest document, in bytes.
     public static let maximumBytes = 8 << 20
 
     /// Reads one document.
     ///
-    /// - Throws: ``MalformedInput`` where it is not JSON, is too long, or has a key twice.
+    /// - Throws: ``MalformedInput`` where it is not JSON, is too long, or has a key twice or a NUL in a string.
     public init(document bytes: [UInt8]) throws(MalformedInput) {
         guard bytes.count <= Self.maximumBytes else {
             throw MalformedInput(
                 "the document is too long", at: Self.maximumBytes, expected: "\(Self.maximumBytes) bytes at the most",
                 found: "\(bytes.count)")
         }
-        var scanner = JSONScanner(bytes.span)
-        try scanner.skipValue()
-        try scanner.end()
-        // In C, text ends at the first NUL.
-        guard !bytes.contains(sequence: #"\u0000"#.utf8) else {
-            throw MalformedInput("the document has a NUL in it", at: 0)
-        }
+        try Self.check(bytes)
         let tokener = json_tokener_new_ex(Int32(JSONScanner.maximumDepth + 1))
         defer { json_tokener_free(tokener) }
         // A number at the end is complete only when something follows.
@@ -50,8 +44,35 @@ public enum JSONValue: Sendable, Hashable {
         }
         defer { json_object_put(object) }
         self.init(object)
-        // json-c keeps the last of members with one key.
-        guard memberCount == text.memberCount else { throw MalformedInput("an object has a key twice", at: 0) }
+    }
+
+    /// Refuses what is not JSON, and what json-c would lose: it keeps the last of several members with one key, and ends a key
+    /// at the first NUL.
+    private static func check(_ bytes: [UInt8]) throws(MalformedInput) {
+        /// Those of each open object.
+        var keys: [Set<ByteString>] = []
+        func text(_ string: JSONString) throws(MalformedInput) -> ByteString {
+            let text = string.decoded(from: bytes.span)
+            guard !string.hasEscapes || !text.contains(0) else {
+                throw MalformedInput("a string has a NUL in it", at: string.range.lowerBound)
+            }
+            return ByteString(String(decoding: text, as: UTF8.self))
+        }
+        var scanner = JSONScanner(bytes.span)
+        try scanner.walk { piece throws(MalformedInput) in
+            switch piece {
+            case .objectStart: keys.append([])
+            case .objectEnd: keys.removeLast()
+            case .key(let key):
+                let name = try text(key)
+                guard keys[keys.count - 1].insert(name).inserted else {
+                    throw MalformedInput(
+                        "an object has the key \"\(name.text.prefix(200))\" twice", at: key.range.lowerBound)
+                }
+            case .string(let string): if string.hasEscapes { _ = try text(string) }
+            }
+        }
+        try scanner.end()
     }
 
     private init(_ object: OpaquePointer?) {
@@ -70,12 +91,12 @@ public enum JSONValue: Sendable, Hashable {
             self = .array(
                 (0..<json_object_array_length(object)).map { JSONValue(json_object_array_get_idx(object, $0)) })
         case json_type_object:
-            var members: [String: JSONValue] = [:]
+            var members: [ByteString: JSONValue] = [:]
             var entry = json_object_get_object(object).flatMap { lh_table_head($0) }
             while let member = entry {
                 if let key = lh_entry_k(member) {
-                    members[String(cString: key.assumingMemoryBound(to: CChar.self))] = JSONValue(
-                        lh_entry_v(member).map { OpaquePointer($0) })
+                    let name = ByteString(String(cString: key.assumingMemoryBound(to: CChar.self)))
+                    members[name] = JSONValue(lh_entry_v(member).map { OpaquePointer($0) })
                 }
                 entry = lh_entry_next(member)
             }
@@ -84,17 +105,9 @@ public enum JSONValue: Sendable, Hashable {
         }
     }
 
-    private var memberCount: Int {
-        switch self {
-        case .array(let elements): elements.reduce(0) { $0 + $1.memberCount }
-        case .object(let members): members.values.reduce(members.count) { $0 + $1.memberCount }
-        default: 0
-        }
-    }
-
-    /// The member with this key; nil where there is none, or this is no object.
+    /// The member with this key, compared by bytes; nil where there is none, or this is no object.
     public subscript(key: String) -> JSONValue? {
-        if case .object(let members) = self { members[key] } else { nil }
+        if case .object(let members) = self { members[ByteString(key)] } else { nil }
     }
 
     /// The integer that this is.
@@ -139,28 +152,5 @@ extension JSONValue: CustomStringConvertible {
         case .array: "an array"
         case .object: "an object"
         }
-    }
-}
-
-extension [UInt8] {
-    /// How many members the objects of a document have: colons outside of strings.
-    fileprivate var memberCount: Int {
-        var count = 0
-        var isInString = false
-        var isEscaped = false
-        for byte in self {
-            switch byte {
-            case _ where isEscaped: isEscaped = false
-            case UInt8(ascii: "\\"): isEscaped = true
-            case UInt8(ascii: "\""): isInString.toggle()
-            case UInt8(ascii: ":") where !isInString: count += 1
-            default: break
-            }
-        }
-        return count
-    }
-
-    fileprivate func contains(sequence: some Collection<UInt8>) -> Bool {
-        indices.contains { self[$0...].starts(with: sequence) }
     }
 }

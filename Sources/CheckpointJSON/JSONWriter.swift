@@ -77,7 +77,7 @@ public struct JSONWriter {
         output.write(truth ? "true" : "false")
     }
 
-    /// A value, the members of its objects in the order of their keys.
+    /// A value, the members of its objects in the order of their keys' bytes.
     public mutating func value(_ value: JSONValue) {
         switch value {
         case .null: null()
@@ -91,8 +91,8 @@ public struct JSONWriter {
             end()
         case .object(let members):
             beginObject()
-            for (name, member) in members.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) {
-                key(text: name)
+            for (name, member) in members.sorted(by: { $0.key < $1.key }) {
+                key(text: name.text)
                 self.value(member)
             }
             end()

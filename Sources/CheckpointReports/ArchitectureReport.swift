@@ -78,7 +78,7 @@ struct ArchitectureReport {
             json.key("parameters")
             json.beginObject()
             for (name, value) in rotary.parameters.sorted(by: { $0.key < $1.key }) {
-                json.key(text: name)
+                json.key(text: name.text)
                 json.value(value)
             }
             json.end()

@@ -265,7 +265,7 @@ private struct PlanFields {
             throw error("a field is missing, or of another kind", "initialisers", expected: "an object")
         }
         var initialisers: [TensorRole: Initialiser] = [:]
-        for (name, member) in members {
+        for (name, member) in members.sorted(by: { $0.key < $1.key }).map({ ($0.key.text, $0.value) }) {
             guard let role = TensorRole(rawValue: name), known[role] != nil else {
                 throw error("no such tensor needs to be initialised", "initialisers", name)
             }

@@ -1,5 +1,5 @@
 package import CheckpointFiles
-import CheckpointJSON
+public import CheckpointJSON
 
 /// The rotation of queries and keys by position: as config.json gives it, whichever keys that transformers has used.
 public struct RotaryEmbedding: Sendable, Hashable {
@@ -8,9 +8,9 @@ public struct RotaryEmbedding: Sendable, Hashable {
     /// `default`, `linear`, `llama3`, `yarn`, ...: how wavelengths are stretched.
     public let type: String
     /// The numbers that the type goes by: `factor`, ...
-    public let parameters: [String: Double]
+    public let parameters: [ByteString: Double]
     /// Those that it has for each wavelength: `long_factor`, ...
-    public let lists: [String: [Double]]
+    public let lists: [ByteString: [Double]]
 
     /// Those that can be computed.
     public static let knownTypes: Set<String> = ["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
@@ -39,7 +39,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
     package init?(_ configuration: ModelConfiguration, assumedTheta: Double?) throws(CheckpointError) {
         let root = configuration.root
         // transformers 5 keeps all in rope_parameters, those before it theta apart from rope_scaling, which still counts.
-        var members: [String: JSONValue] = [:]
+        var members: [ByteString: JSONValue] = [:]
         for key in ["rope_parameters", "rope_scaling"] {
             switch root[key] ?? .null {
             case .null: break
@@ -90,8 +90,8 @@ public struct RotaryEmbedding: Sendable, Hashable {
                 found: "\(low) and \(high)")
         }
         self.parameters = parameters
-        var lists: [String: [Double]] = [:]
-        for key in name == "longrope" ? ["short_factor", "long_factor"] : [] {
+        var lists: [ByteString: [Double]] = [:]
+        for key: ByteString in name == "longrope" ? ["short_factor", "long_factor"] : [] {
             let list = members[key]?.array?.compactMap(\.double) ?? []
             guard !list.isEmpty, list.count == members[key]?.array?.count, list.allSatisfy({ $0 > 0 && $0.isFinite })
             else {
@@ -104,7 +104,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
         self.lists = lists
     }
 
-    private static let requiredParameters: [String: [String]] = [
+    private static let requiredParameters: [String: [ByteString]] = [
         "linear": ["factor"], "yarn": ["factor", "original_max_position_embeddings"],
         "dynamic": ["factor", "max_position_embeddings"],
         "longrope": ["max_position_embeddings", "original_max_position_embeddings"],

@@ -1,3 +1,4 @@
+import CheckpointJSON
 public import ModelFamilies
 public import RWKVNumerics
 
@@ -100,7 +101,7 @@ public struct RotaryFrequencies: Sendable, Hashable {
 
     /// Short wavelengths as they are, long ones stretched, and a ramp between.
     private static func yarn(_ rotary: RotaryEmbedding, _ plain: [Double], width: Int) -> [Double] {
-        func parameter(_ key: String, _ assumed: Double) -> Double {
+        func parameter(_ key: ByteString, _ assumed: Double) -> Double {
             rotary.parameters[key].flatMap { $0 == 0 ? nil : $0 } ?? assumed
         }
         let original = parameter("original_max_position_embeddings", 1)

@@ -1,4 +1,5 @@
 import CheckpointFiles
+import CheckpointJSON
 import ModelFamilies
 import TestSupport
 import Testing
