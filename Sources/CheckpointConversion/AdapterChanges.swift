@@ -87,7 +87,8 @@ struct AdapterChanges {
                 found: tensor.map { "\($0.shape)" })
         }
         let infos = parts.mapValues { tensors[$0] }
-        for info in infos.values.sorted(by: { $0.name < $1.name }) where info.dtype.floatElement == nil {
+        for info in infos.values.sorted(by: { ByteString($0.name) < ByteString($1.name) })
+        where info.dtype.floatElement == nil {
             throw CheckpointError(
                 .unsupported, path: adapter.path, "its values are not of a floating-point type", tensor: info.name,
                 found: info.dtype.rawValue)

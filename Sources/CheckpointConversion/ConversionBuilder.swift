@@ -1,5 +1,6 @@
 import CRWKVKernels
 import CheckpointFiles
+import CheckpointJSON
 import LayerPlanning
 import ModelFamilies
 
@@ -12,8 +13,8 @@ struct ConversionBuilder {
 
     private(set) var tensors: [Conversion.Tensor] = []
     private var users: [Conversion.InputTensor: [Int]] = [:]
-    /// The names of what is made, as UTF-8.
-    private var names: Set<[UInt8]> = []
+    /// The names of what is made.
+    private var names: Set<ByteString> = []
     /// Of tensors that are the same elements of one storage, the one that stands for all.
     private var representatives: [Conversion.InputTensor: Conversion.InputTensor] = [:]
     /// What tensors are for.
@@ -125,7 +126,7 @@ struct ConversionBuilder {
         } catch {
             throw self.error(.malformed, "the size of a tensor overflows", tensor: name, found: "\(shape)")
         }
-        guard names.insert(Array(name.utf8)).inserted else {
+        guard names.insert(ByteString(name)).inserted else {
             throw error(.malformed, "two tensors would have one name", tensor: name)
         }
         tensors.append(Conversion.Tensor(output: output, origin: origin))
@@ -209,9 +210,9 @@ extension Checkpoint {
     /// memory; and the position of each.
     var notedNames: [(name: String, position: Int)] {
         guard format == .safetensors else { return [] }
-        return metadata.compactMap { name, other in
-            guard position(ofTensorNamed: name) == nil else { return nil }
-            return position(ofTensorNamed: other).map { (name, $0) }
+        return metadata.sorted { $0.key < $1.key }.compactMap { name, other in
+            guard position(ofTensorNamed: name.text) == nil else { return nil }
+            return position(ofTensorNamed: other).map { (name.text, $0) }
         }
     }
 }

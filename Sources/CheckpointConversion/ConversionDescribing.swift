@@ -53,9 +53,9 @@ extension Conversion {
         self.options = options
         let outputs = builder.tensors.map(\.output)
         // What a file says of itself holds for the same tensors alone.
-        let noted = Set(source.checkpoint.notedNames.map(\.name))
-        let said = keepsNames ? source.checkpoint.metadata.filter { !noted.contains($0.key) } : []
-        let metadata = Dictionary(said.map { ($0.key, $0.value) }) { first, _ in first }
+        let noted = Set(source.checkpoint.notedNames.map { ByteString($0.name) })
+        let said = source.checkpoint.metadata.filter { !noted.contains($0.key) }
+        let metadata = keepsNames ? said : [:]
         switch options.destination {
         case .file(let path, let container, _):
             outline = try CheckpointOutline(

@@ -1,4 +1,4 @@
-import CheckpointJSON
+public import CheckpointJSON
 
 /// One model's tensors, in one file or in many.
 ///
@@ -231,7 +231,9 @@ public struct Checkpoint: Sendable {
 
     /// What the files' pickles name, each name once; none of it is ever executed.
     public var globals: [PickleGlobal] {
-        Set(files.flatMap(\.contents.globals)).sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
+        var globals: [ByteString: PickleGlobal] = [:]
+        for global in files.flatMap(\.contents.globals) { globals[ByteString(global.name)] = global }
+        return globals.sorted { $0.key < $1.key }.map(\.value)
     }
 
     /// The error for what is dangerous in the files; nil where nothing is known to be.
@@ -258,15 +260,9 @@ public struct Checkpoint: Sendable {
         }
     }
 
-    /// The pairs of `__metadata__`, sorted by the bytes of their keys; where files disagree, the first one's.
-    public var metadata: [(key: String, value: String)] {
-        var pairs: [[UInt8]: String] = [:]
-        for file in files {
-            for (key, value) in file.contents.metadata where pairs[key] == nil { pairs[key] = value }
-        }
-        return pairs.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map {
-            (String(decoding: $0.key, as: UTF8.self), $0.value)
-        }
+    /// The pairs of `__metadata__`; where files disagree, the first one's.
+    public var metadata: [ByteString: String] {
+        files.reduce(into: [:]) { $0.merge($1.contents.metadata) { first, _ in first } }
     }
 
     fileprivate func tensor(at number: Int) -> TensorInfo {
@@ -380,13 +376,13 @@ public struct Checkpoint: Sendable {
 
     private func metadataWarnings() -> [CheckpointWarning] {
         guard files.count > 1 else { return [] }
-        var pairs: [[UInt8]: (value: String, path: String)] = [:]
+        var pairs: [ByteString: (value: String, path: String)] = [:]
         for file in files {
-            for (key, value) in file.contents.metadata {
+            for (key, value) in file.contents.metadata.sorted(by: { $0.key < $1.key }) {
                 guard let earlier = pairs.updateValue((value, file.path), forKey: key),
                     !earlier.value.utf8.elementsEqual(value.utf8)
                 else { continue }
-                let name = excerpt(key[...])
+                let name = excerpt(Array(key.text.utf8)[...])
                 return [
                     CheckpointWarning(path: file.path, "its metadata has another \"\(name)\" than \"\(earlier.path)\"")
                 ]

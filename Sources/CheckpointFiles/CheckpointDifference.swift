@@ -1,3 +1,5 @@
+import CheckpointJSON
+
 /// How one checkpoint differs from another, told by names, dtypes and shapes.
 ///
 ///     let difference = CheckpointDifference(from: teacher, to: student)
@@ -61,15 +63,16 @@ public struct CheckpointDifference: Sendable {
         self.b = b
         let others = (a.otherTensors.byName, b.otherTensors.byName)
         let names = Set(others.0.keys).union(others.1.keys).sorted()
-        differingOthers = names.filter { name in
+        let differing = names.filter { name in
             let (x, y) = (others.0[name], others.1[name])
             // Those that are listed are compared as what they are listed as.
             return x != y && !(x?.isListed ?? true && y?.isListed ?? true)
         }
-        uncomparedOthers = names.filter { name in
+        let uncompared = names.filter { name in
             guard let x = others.0[name], x == others.1[name] else { return false }
             return !x.isListed || x.kind.hasPrefix("quantised")
         }
+        (differingOthers, uncomparedOthers) = (differing.map(\.text), uncompared.map(\.text))
         for position in a.tensors.indices {
             guard let other = b.position(ofTensor: a.name(at: position)) else {
                 removedPositions.append(UInt32(position))
@@ -89,5 +92,5 @@ public struct CheckpointDifference: Sendable {
 
 extension [OtherTensor] {
     /// The last one of a name stands for all.
-    fileprivate var byName: [String: OtherTensor] { Dictionary(map { ($0.name, $0) }) { $1 } }
+    fileprivate var byName: [ByteString: OtherTensor] { Dictionary(map { (ByteString($0.name), $0) }) { $1 } }
 }

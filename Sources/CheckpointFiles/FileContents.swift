@@ -1,3 +1,5 @@
+import CheckpointJSON
+
 /// What a reader found in one file.
 protocol FileContents: Sendable {
     var format: FileFormat { get }
@@ -7,8 +9,8 @@ protocol FileContents: Sendable {
     var dataByteCount: Int { get }
     /// About how many bytes of memory the headers take as long as the file is open.
     var headerByteCount: Int { get }
-    /// The pairs of the file's metadata, the keys as UTF-8.
-    var metadata: [(key: [UInt8], value: String)] { get }
+    /// The file's metadata.
+    var metadata: [ByteString: String] { get }
     /// Sentences for the user; at most one of a kind.
     var warnings: [String] { get }
     /// What its pickles name, each name once.

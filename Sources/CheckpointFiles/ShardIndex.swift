@@ -74,7 +74,7 @@ private struct ShardIndexParser {
     private(set) var totalSize: Int?
 
     private let limits: ReadLimits
-    private var fileIndices: [[UInt8]: UInt32] = [:]
+    private var fileIndices: [ByteString: UInt32] = [:]
     private var escapedNames: [(entry: Int, name: JSONString)] = []
 
     init(limits: ReadLimits, indexBytes: Int) {
@@ -154,8 +154,8 @@ private struct ShardIndexParser {
     }
 
     private mutating func index(of name: [UInt8], at start: Int) throws(MalformedInput) -> UInt32 {
-        if let index = fileIndices[name] { return index }
         let file = String(decoding: name, as: UTF8.self)
+        if let index = fileIndices[ByteString(file)] { return index }
         let components = name.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
         let isInside = components.allSatisfy {
             !$0.isEmpty && !$0.elementsEqual("..".utf8) && !$0.elementsEqual(".".utf8)
@@ -171,7 +171,7 @@ private struct ShardIndexParser {
         }
         let index = UInt32(files.count)
         files.append(file)
-        fileIndices[name] = index
+        fileIndices[ByteString(file)] = index
         return index
     }
 }

@@ -82,14 +82,14 @@ public struct ConversionReport: Sendable {
     }
 
     private func writeDropped(to output: inout ByteOutput) {
-        var reasons: [String: [String]] = [:]
+        var reasons: [ByteString: [String]] = [:]
         for part in Conversion.Part.allCases {
             guard let input = conversion.inputs[part], let fates = conversion.fates[part] else { continue }
             let tensors = input.checkpoint.tensors
             for (position, fate) in fates.enumerated() {
                 guard case .dropped(let reason) = fate else { continue }
                 let whose = part == .source ? "" : "\(part.rawValue)'s, "
-                reasons[whose + reason, default: []].append(tensors[position].name)
+                reasons[ByteString(whose + reason), default: []].append(tensors[position].name)
             }
         }
         for (reason, names) in reasons.sorted(by: { $0.key < $1.key }) {

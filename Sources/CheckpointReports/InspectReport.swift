@@ -98,8 +98,8 @@ public struct InspectReport: Sendable {
         json.end()
         json.key("metadata")
         json.beginObject()
-        for (key, value) in checkpoint.metadata {
-            json.key(text: key)
+        for (key, value) in checkpoint.metadata.sorted(by: { $0.key < $1.key }) {
+            json.key(text: key.text)
             json.value(value)
         }
         json.end()
@@ -218,9 +218,9 @@ public struct InspectReport: Sendable {
             table.append(byteText(total.byteCount))
         }
         table.write(to: &output, indent: 2)
-        let metadata = checkpoint.metadata
+        let metadata = checkpoint.metadata.sorted { $0.key < $1.key }
         for (key, value) in metadata.prefix(20) {
-            output.write("metadata \(key.printable(limit: 80)): \(value.printable(limit: 160))\n")
+            output.write("metadata \(key.text.printable(limit: 80)): \(value.printable(limit: 160))\n")
         }
         if metadata.count > 20 {
             output.write("metadata: \(countText(metadata.count - 20)) more entries (--json has all)\n")

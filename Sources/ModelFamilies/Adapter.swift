@@ -85,12 +85,12 @@ public struct Adapter: Sendable, Hashable {
     public init?(_ checkpoint: Checkpoint) throws(CheckpointError) {
         let tensors = checkpoint.tensors
         guard TensorIndex.sample(checkpoint).contains(where: Self.isPart) else { return nil }
-        var modules: Set<Substring> = []
+        var modules: Set<ByteString> = []
         var ranks: Set<Int> = []
         var (hasMagnitude, hasBone, isPEFT) = (false, false, false)
         for tensor in tensors {
             guard let (module, part, isOfPEFT) = Self.split(tensor.name) else { continue }
-            modules.insert(module)
+            modules.insert(ByteString(module))
             isPEFT = isPEFT || isOfPEFT
             switch part {
             case .down: if let rank = tensor.shape.first { ranks.insert(rank) }
@@ -105,7 +105,7 @@ public struct Adapter: Sendable, Hashable {
         kind = hasBone ? .bone : hasMagnitude ? .dora : .lora
         writer = isPEFT ? .peft : .rwkvInside
         self.ranks = ranks.sorted()
-        targets = Set(modules.map { $0.split(separator: ".").last.map(String.init) ?? "" }).sorted()
+        targets = Set(modules.map { ByteString($0.text.split(separator: ".").last ?? "") }).sorted().map(\.text)
         moduleCount = modules.count
         alpha = try ModelConfiguration(beside: checkpoint, named: "adapter_config.json")?.root["lora_alpha"]?.double
     }

@@ -100,7 +100,7 @@ private struct ModelReading {
         let quantised = Set(index.occurrences.keys.compactMap(Quantisation.weight))
         var votes: [Dimension: [Int: Int]] = [:]
         var adapterCount = 0
-        for (pattern, occurrences) in index.occurrences.sorted(by: { $0.key.text < $1.key.text }) {
+        for (pattern, occurrences) in index.occurrences.sorted(by: { $0.key.bytes < $1.key.bytes }) {
             let mark = Quantisation.weight(of: pattern)
             let roles = layout.roles(of: mark ?? pattern)
             for occurrence in occurrences {

@@ -1,4 +1,5 @@
 import CheckpointFiles
+import CheckpointJSON
 
 /// How a kind of file names tensors, and how it stores them: by role, and by nothing else.
 public struct TensorLayout: Sendable {
@@ -95,15 +96,16 @@ public struct TensorLayout: Sendable {
 
 /// A tensor's name without the number of the layer.
 struct NamePattern: Hashable, Sendable {
+    let bytes: ByteString
     /// `#` where the number stood.
-    let text: String
+    var text: String { bytes.text }
 
     /// The pattern of a name; where it has `#` already, itself.
     init(_ name: String) {
         self = Self.split(name).pattern
     }
 
-    private init(text: String) { self.text = text }
+    private init(text: String) { bytes = ByteString(text) }
 
     /// Takes the first part of `name` that is a number out of it.
     static func split(_ name: String) -> (pattern: NamePattern, number: Int?) {

@@ -1,5 +1,6 @@
 import CheckpointConversion
 public import CheckpointFiles
+import CheckpointJSON
 import ModelFamilies
 import RWKVEvaluation
 import RWKVInference
@@ -10,8 +11,8 @@ extension Distillation where Element == Float {
     private static var modelName: String { "model.safetensors" }
     private static var stateName: String { "training.safetensors" }
     private static var logName: String { "log.jsonl" }
-    private static var settingsKey: String { "settings" }
-    private static var inputsKey: String { "inputs" }
+    private static var settingsKey: ByteString { "settings" }
+    private static var inputsKey: ByteString { "inputs" }
 
     private static func momentName(_ number: Int, _ name: String) -> String { "moment\(number).\(name)" }
 
@@ -127,7 +128,7 @@ extension Distillation where Element == Float {
 
     private func write(
         _ matrices: [(name: String, shape: [Int], values: Matrix<Float>)], to name: String,
-        metadata: [String: String], into directory: borrowing UnfinishedDirectory
+        metadata: [ByteString: String], into directory: borrowing UnfinishedDirectory
     ) throws(CheckpointError) {
         var tensors: [OutputTensor] = []
         for matrix in matrices { tensors.append(try output(matrix.name, .f32, matrix.shape)) }
@@ -167,7 +168,7 @@ extension Distillation where Element == Float {
         } catch  where error.category == .notFound {
             throw CheckpointError(.notFound, path: path, "there is no unfinished run")
         }
-        let metadata = Dictionary(uniqueKeysWithValues: state.metadata.map { ($0.key, $0.value) })
+        let metadata = state.metadata
         let (own, begun) = (settings.text, metadata[Self.settingsKey] ?? "")
         guard begun == own else {
             // What is the same would push what is not out of sight.

@@ -33,9 +33,11 @@ public struct ConversionAudit: Sendable, Hashable {
     ) throws(CheckpointError) {
         for path in Conversion.manifests(beside: checkpoint) {
             let document = try JSONValue(contentsOf: path)
-            let files = Set(document["files"]?.array?.compactMap(\.string) ?? [])
+            let files = Set(document["files"]?.array?.compactMap { $0.string.map { ByteString($0) } } ?? [])
             let isOfConversion = document["schema"]?.string == Conversion.schema
-            guard !isOfConversion || checkpoint.files.allSatisfy({ files.contains(Conversion.name(of: $0.path)) })
+            guard
+                !isOfConversion
+                    || checkpoint.files.allSatisfy({ files.contains(ByteString(Conversion.name(of: $0.path))) })
             else { continue }
             self.path = path
             guard isOfConversion else {
@@ -57,15 +59,12 @@ public struct ConversionAudit: Sendable, Hashable {
 
 /// The accounts of a manifest, while they are checked.
 private struct Account {
-    /// Names are compared by their bytes.
-    private typealias Name = [UInt8]
-
     let made: [JSONValue]
     private let inputs: [JSONValue]
     private let totals: JSONValue?
-    private let madeByName: [Name: JSONValue]
+    private let madeByName: [ByteString: JSONValue]
     /// The tensors of inputs, each with its input.
-    private let known: Set<[String]>
+    private let known: Set<[ByteString]>
     private let threads: Int
     private(set) var sourceCount = 0
     private(set) var problems: [String] = []
@@ -75,17 +74,17 @@ private struct Account {
         made = document["tensors"]?.array ?? []
         inputs = document["inputs"]?.array ?? []
         totals = document["totals"]
-        madeByName = Dictionary(made.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
-        known = Set(inputs.map { [$0["input"]?.string ?? "", $0.text] })
+        madeByName = Dictionary(made.map { ($0.name("name"), $0) }, uniquingKeysWith: { first, _ in first })
+        known = Set(inputs.map { [$0.name("input"), $0.name("name")] })
         if inputs.isEmpty { problems.append("it says nothing of any input") }
     }
 
     /// Every tensor of an input has one fate, and what it says is so.
     mutating func checkFates() {
-        var seen: Set<[Name]> = []
+        var seen: Set<[ByteString]> = []
         for entry in inputs {
-            let input = entry["input"]?.string ?? ""
-            if !seen.insert([Array(input.utf8), entry.name]).inserted {
+            let input = entry.name("input")
+            if !seen.insert([input, entry.name("name")]).inserted {
                 problems.append("\(entry.text) has two fates")
             }
             let fate = entry["fate"]?.string ?? ""
@@ -93,9 +92,9 @@ private struct Account {
             switch fate {
             case "copied", "transformed":
                 let outputs = entry["outputs"]?.array?.compactMap(\.string) ?? []
-                isExplained = !outputs.isEmpty && outputs.allSatisfy { madeByName[Array($0.utf8)] != nil }
+                isExplained = !outputs.isEmpty && outputs.allSatisfy { madeByName[ByteString($0)] != nil }
             case "dropped": isExplained = entry["reason"]?.string?.isEmpty == false
-            case "tied": isExplained = known.contains([input, entry["with"]?.string ?? ""])
+            case "tied": isExplained = known.contains([input, entry.name("with")])
             default: isExplained = false
             }
             if !isExplained { problems.append("\(entry.text) has no fate that explains it: \(fate)") }
@@ -117,7 +116,7 @@ private struct Account {
                 switch entry["origin"]?.string {
                 case "initialised": true
                 case "copied", "transformed":
-                    known.contains([entry["input"]?.string ?? "", entry["from"]?.string ?? ""])
+                    known.contains([entry.name("input"), entry.name("from")])
                 default: false
                 }
             if !isExplained { problems.append("\(entry.text) has no origin that explains it") }
@@ -142,15 +141,15 @@ private struct Account {
     /// Every tensor that was made is there, as it was made, and no other.
     mutating func checkTensors(of checkpoint: Checkpoint, _ progress: WorkProgress) throws(CheckpointError) {
         var expected: [(info: TensorInfo, hash: String)] = []
-        var seen: Set<Name> = []
+        var seen: Set<ByteString> = []
         for entry in made {
-            guard seen.insert(entry.name).inserted else {
+            guard seen.insert(entry.name("name")).inserted else {
                 problems.append("\(entry.text) is listed twice")
                 continue
             }
             guard let info = checkpoint.tensor(named: entry.text) else {
                 // Of tensors with the same bytes a file may hold one.
-                let other = entry["shared_with"]?.string.flatMap { madeByName[Array($0.utf8)] }
+                let other = entry["shared_with"]?.string.flatMap { madeByName[ByteString($0)] }
                 if other == nil || other?["sha256"] != entry["sha256"] { problems.append("\(entry.text) is not there") }
                 continue
             }
@@ -165,7 +164,7 @@ private struct Account {
                 problems.append("\(entry.text) has no hash")
             }
         }
-        for tensor in checkpoint.tensors where !seen.contains(Array(tensor.name.utf8)) {
+        for tensor in checkpoint.tensors where !seen.contains(ByteString(tensor.name)) {
             problems.append("\(tensor.name) was not made by the conversion")
         }
         let hashes = try hashes(of: expected.map(\.info), in: checkpoint, progress)
@@ -176,9 +175,9 @@ private struct Account {
 
     /// Where the reference has most of an input's tensors, it is that input: each of its tensors has a fate, and copies have its bytes.
     mutating func checkSource(_ reference: Checkpoint, _ progress: WorkProgress) throws(CheckpointError) {
-        let names = Set(reference.tensors.map { Array($0.name.utf8) })
+        let names = Set(reference.tensors.map { ByteString($0.name) })
         let parts = Conversion.Part.allCases.map { part in
-            (part, Set(inputs.filter { $0["input"]?.string == part.rawValue }.map(\.name)))
+            (part, Set(inputs.filter { $0["input"]?.string == part.rawValue }.map { $0.name("name") }))
         }
         guard let (part, own) = parts.max(by: { $0.1.intersection(names).count < $1.1.intersection(names).count }),
             2 * own.intersection(names).count > max(own.count, names.count)
@@ -194,11 +193,11 @@ private struct Account {
         problems += differing.map { pair, _ in
             "\(pair.0.text) is said to be a copy of \(pair.1.name), and is not"
         }
-        for name in names.subtracting(own) {
-            problems.append("\(String(decoding: name, as: UTF8.self)) of the \(part.rawValue) has no fate")
+        for name in names.subtracting(own).sorted() {
+            problems.append("\(name) of the \(part.rawValue) has no fate")
         }
-        for name in own.subtracting(names) {
-            problems.append("\(String(decoding: name, as: UTF8.self)) is not in the \(part.rawValue)")
+        for name in own.subtracting(names).sorted() {
+            problems.append("\(name) is not in the \(part.rawValue)")
         }
         sourceCount = pairs.count
     }
@@ -213,5 +212,7 @@ private struct Account {
 
 extension JSONValue {
     fileprivate var text: String { self["name"]?.string ?? "" }
-    fileprivate var name: [UInt8] { Array(text.utf8) }
+
+    /// The name that a member gives.
+    fileprivate func name(_ key: String) -> ByteString { ByteString(self[key]?.string ?? "") }
 }

@@ -43,8 +43,7 @@ public struct RecordedLogits: Sendable {
                 expected: "floating-point [\(count), \(length), V]", found: "\(tensor.dtype.rawValue) \(tensor.shape)")
         }
         vocabulary = tensor.shape[2]
-        let name = checkpoint.metadata.first { $0.key == Self.weightsKey }?.value
-        weights = name.flatMap { DType(rawValue: $0) }
+        weights = checkpoint.metadata[Self.weightsKey].flatMap { DType(rawValue: $0) }
     }
 
     /// The logits of one token, as doubles.
@@ -63,7 +62,7 @@ public struct RecordedLogits: Sendable {
             element, bytes.baseAddress, vocabulary, row.baseAddress)
     }
 
-    private static let weightsKey = "weights"
+    private static let weightsKey: ByteString = "weights"
 
     /// Runs a model, and records its logits in fp32.
     ///

@@ -1,5 +1,6 @@
 import CheckpointConversion
 import CheckpointFiles
+import CheckpointJSON
 import Foundation
 import ModelFamilies
 import TestSupport
@@ -14,7 +15,7 @@ import Testing
     func areMerged(name: String) throws {
         let directory = "conversions/\(name)/"
         let merged = try Checkpoint.open(Repository.fixture(directory + "merged.safetensors"))
-        let metadata = Dictionary(uniqueKeysWithValues: merged.metadata.map { ($0.key, $0.value) })
+        let metadata = merged.metadata
         let source = try input("models/" + #require(metadata["base"]))
         let scale = metadata["scale"].flatMap { Double($0) }
         let adapter = try Checkpoint.open(Repository.fixture(directory + (scale == nil ? "" : "adapter.pt")))
@@ -247,6 +248,32 @@ import Testing
                 adapterScale: -0.1, options: .file(directory.appending(path: "y.safetensors"), .safetensors)
             ).run()
             #expect(try made.values("w.weight")[3] == .infinity)
+        }
+    }
+
+    /// Modules that differ by normalisation alone are two.
+    @Test func areOfTheModulesThatTheirNamesGiveByteForByte() throws {
+        let modules = ["caf\u{E9}", "cafe\u{301}"]
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "model.safetensors")
+            try writeFloats(modules.map { ("\($0).weight", [2, 2], [0, 0, 0, 0]) }, to: path)
+            let adapter = directory.appending(path: "adapter.safetensors")
+            try writeFloats(
+                modules.enumerated().flatMap { number, module in
+                    [
+                        ("\(module).lora_A", [1, 2], [Float(number + 1), 0]),
+                        ("\(module).lora_B", [2, 1], [1, 0]),
+                    ]
+                }, to: adapter)
+            let opened = try Checkpoint.open(adapter.path(percentEncoded: false))
+            let found = try #require(try Adapter(opened))
+            #expect(found.moduleCount == 2)
+            #expect(found.targets.map { Array($0.utf8) } == modules.reversed().map { Array($0.utf8) })
+            let made = try Conversion(
+                of: input(path.path(percentEncoded: false)), adapter: opened, adapterScale: 1,
+                options: .file(directory.appending(path: "y.safetensors"), .safetensors)
+            ).run()
+            #expect(try modules.map { try made.values("\($0).weight")[0] } == [1, 2])
         }
     }
 

@@ -105,7 +105,7 @@ import Testing
             let plain = directory.appending(path: "x.safetensors")
             let made = try Conversion(of: source, options: .file(plain, .safetensors)).run()
             #expect(made.tensorCount == 4)
-            #expect(made.metadata.contains { $0.key == "same object" && $0.value == "object" })
+            #expect(made.metadata["same object"] == "object")
             for file in ["back.pth", "again.safetensors"] {
                 let back = try Conversion(
                     of: input(plain.path(percentEncoded: false)),
@@ -142,19 +142,77 @@ import Testing
                 of: input("safetensors/metadata.safetensors"),
                 options: .file(directory.appending(path: "z.safetensors"), .safetensors)
             ).run()
-            let metadata = Dictionary(uniqueKeysWithValues: said.metadata.map { ($0.key, $0.value) })
             for (key, value) in try Checkpoint.open(Repository.fixture("safetensors/metadata.safetensors")).metadata {
-                #expect(metadata[key] == value)
+                #expect(said.metadata[key] == value)
             }
+        }
+    }
+
+    /// Keys, names and values that differ by normalisation alone are what they were, byte for byte.
+    @Test func keepWhatDiffersByNormalisationAlone() throws {
+        let (nfc, nfd) = ("caf\u{E9}", "cafe\u{301}")
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "x.safetensors")
+            let pairs = [(nfd, "2"), (nfc, "3"), ("z", nfd), ("y", nfc)]
+            let said = pairs.map { "\"\($0)\":\"\($1)\"" }.joined(separator: ",")
+            try writeSafetensors(
+                header: """
+                    {"__metadata__":{\(said),"format":"pt"},"t.\(nfd)":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},\
+                    "t.\(nfc)":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}
+                    """, data: Data([1, 2]), to: path)
+            let source = try input(path.path(percentEncoded: false))
+            func bytes(_ checkpoint: Checkpoint) -> [[[UInt8]]] {
+                checkpoint.metadata.map { key, value in [Array("\(key)".utf8), Array(value.utf8)] }
+                    .sorted { $0[0].lexicographicallyPrecedes($1[0]) }
+            }
+            let expected = [(nfd, "2"), (nfc, "3"), ("format", "pt"), ("y", nfc), ("z", nfd)].map {
+                [Array($0.utf8), Array($1.utf8)]
+            }
+            #expect(bytes(source.checkpoint) == expected)
+            for (number, options) in [
+                ConversionOptions.file(directory.appending(path: "a.safetensors"), .safetensors),
+                .file(directory.appending(path: "b.safetensors.zst"), .safetensors, isCompressed: true),
+                .directory(directory.appending(path: "c"), shardByteCount: 1),
+                .file(directory.appending(path: "d.pth"), .pyTorch),
+            ].enumerated() {
+                let conversion = try Conversion(of: source, options: options)
+                let made = try conversion.run()
+                #expect(bytes(made) == (number < 3 ? expected : []), "\(number)")
+                #expect(made.tensor(named: "t.\(nfc)")?.byteCount == 1 && made.tensorCount == 2)
+                #expect(try made.contents() == source.checkpoint.contents())
+            }
+        }
+    }
+
+    /// Names of one storage that differ by normalisation alone are noted one by one.
+    @Test func noteTiedNamesThatDifferByNormalisationAlone() throws {
+        let (nfc, nfd) = ("caf\u{E9}", "cafe\u{301}")
+        let outputs = try ["a", nfc, nfd].enumerated().map { number, name in
+            try OutputTensor(name: name, dtype: .u8, shape: [0], sharedWith: number == 0 ? nil : 0)
+        }
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "x.safetensors").path(percentEncoded: false)
+            let file = try UnfinishedFile(path: path, replaces: false)
+            let writer = try CheckpointWriter(
+                CheckpointOutline(outputs, container: .safetensors, name: "x"), into: file, isCompressed: false)
+            _ = try writer.begin(0).finish()
+            try writer.finish()
+            try file.commit()
+            let noted = try Checkpoint.open(path).metadata.filter { $0.value == "a" }
+            #expect(noted.count == 2)
+            let back = try Conversion(
+                of: input(path), options: .file(directory.appending(path: "y.pth"), .pyTorch)
+            ).run()
+            #expect(back.tensorCount == 3)
         }
     }
 
     @Test func refuseWhatTheyCannotHold() throws {
         try withTemporaryDirectory { directory in
             let quarters = directory.appending(path: "quarters.safetensors")
-            let header = Data(#"{"z":{"dtype":"F4","shape":[2,3],"data_offsets":[0,3]}}"#.utf8)
-            try (withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) } + header + Data([1, 2, 3]))
-                .write(to: quarters)
+            try writeSafetensors(
+                header: #"{"z":{"dtype":"F4","shape":[2,3],"data_offsets":[0,3]}}"#, data: Data([1, 2, 3]), to: quarters
+            )
             let odd = failure {
                 _ = try Conversion(
                     of: input(quarters.path(percentEncoded: false)),
@@ -219,9 +277,7 @@ import Testing
         try withTemporaryDirectory { directory in
             let path = directory.appending(path: "x.safetensors")
             let values: [Float] = [1, -65520, 65519, .infinity, .nan, 3e38]
-            let header = Data(#"{"w":{"dtype":"F32","shape":[6],"data_offsets":[0,24]}}"#.utf8)
-            let data = values.withUnsafeBytes { Data($0) }
-            try (withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) } + header + data).write(to: path)
+            try writeFloats([("w", [6], values)], to: path)
             let source = try input(path.path(percentEncoded: false))
             let target = directory.appending(path: "y.safetensors")
             let error = failure {

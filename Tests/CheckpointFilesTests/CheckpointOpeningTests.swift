@@ -30,6 +30,34 @@ import Testing
         }
     }
 
+    /// Tensors and shards whose names differ by normalisation alone are as many as there are.
+    @Test func keepsApartWhatDiffersByNormalisationAlone() throws {
+        let names = ["caf\u{E9}", "cafe\u{301}"]
+        try withTemporaryDirectory { directory in
+            for (number, name) in names.enumerated() {
+                try writeSafetensors(
+                    header:
+                        #"{"__metadata__":{"\#(name)":""},"\#(name)":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#,
+                    data: Data([UInt8(number)]), to: directory.appending(path: "\(name).safetensors"))
+            }
+            let index = directory.appending(path: "model.safetensors.index.json")
+            func write(_ pairs: [(String, String)]) throws {
+                let map = pairs.map { #""\#($0)":"\#($1).safetensors""# }.joined(separator: ",")
+                try Data(#"{"weight_map":{\#(map)}}"#.utf8).write(to: index)
+            }
+            try write(names.map { ($0, $0) })
+            let path = index.path(percentEncoded: false)
+            let checkpoint = try Checkpoint.open(path)
+            #expect(checkpoint.files.count == 2 && checkpoint.warnings.isEmpty && checkpoint.metadata.count == 2)
+            #expect(names.map { checkpoint.tensor(named: $0)?.file } == [0, 1])
+            try write([(names[0], names[1]), (names[1], names[0])])
+            let swapped = try error(opening: path)
+            #expect(swapped.category == .malformed && swapped.problem.contains("is listed in"))
+            try write(names.map { ($0, $0) } + [(names[0], names[0])])
+            #expect(try error(opening: path).problem == "the tensor is listed twice")
+        }
+    }
+
     @Test func saysWhatADirectoryHoldsInstead() throws {
         try withTemporaryDirectory { directory in
             try file().write(to: directory.appending(path: "rwkv.safetensors"))

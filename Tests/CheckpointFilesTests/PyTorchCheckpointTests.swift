@@ -135,4 +135,39 @@ import Testing
         #expect(unknown == ["functools.partial"])
         #expect(checkpoint.globals.contains { $0.name == "argparse.Namespace" && $0.kind == .known })
     }
+
+    /// A legacy file of sparse tensors with these names, and of classes with these.
+    private func legacyFile(tensors: [String], classes: [String]) -> [UInt8] {
+        func text(_ text: String) -> [UInt8] { [0x58, UInt8(text.utf8.count), 0, 0, 0] + text.utf8 }
+        var members: [UInt8] = []
+        for name in tensors { members += text(name) + "ctorch._utils\n_rebuild_sparse_tensor\n)R".utf8 }
+        for (number, name) in classes.enumerated() { members += text("class \(number)") + "cmodels\n\(name)\n".utf8 }
+        let start: [UInt8] = [0x80, 2]
+        let magic: [UInt8] = [0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19, 0x2E]
+        let machine: [UInt8] = [0x7D, 0x28] + text("little_endian") + [0x88, 0x75, 0x2E]
+        return start + magic + start + [0x4D, 0xE9, 3, 0x2E] + start + machine + start + [0x7D, 0x28] + members
+            + [0x75, 0x2E] + start + [0x5D, 0x2E]
+    }
+
+    /// What is listed by name is two where names differ by normalisation alone.
+    @Test func keepsApartWhatDiffersByNormalisationAlone() throws {
+        let (nfc, nfd) = ("caf\u{E9}", "cafe\u{301}")
+        try withTemporaryDirectory { directory in
+            func checkpoint(_ tensors: [String], _ classes: [String]) throws -> Checkpoint {
+                let path = directory.appending(path: "\(tensors.count)\(classes.count)\(tensors[0].utf8.count)")
+                try Data(legacyFile(tensors: tensors, classes: classes)).write(to: path)
+                return try Checkpoint.open(path.path(percentEncoded: false))
+            }
+            let both = try checkpoint([nfc, nfd], [nfc, nfd])
+            let globals = both.globals.map { Array($0.name.utf8) }
+            #expect(
+                globals
+                    == ["models.\(nfd)", "models.\(nfc)", "torch._utils._rebuild_sparse_tensor"].map { Array($0.utf8) })
+            #expect(both.otherTensors.map { Array($0.name.utf8) } == [nfc, nfd].map { Array($0.utf8) })
+            let same = CheckpointDifference(from: both, to: try checkpoint([nfd, nfc], []))
+            #expect(same.isEmpty && same.uncomparedOthers.map { Array($0.utf8) } == [nfd, nfc].map { Array($0.utf8) })
+            let other = CheckpointDifference(from: try checkpoint([nfc], []), to: try checkpoint([nfd], []))
+            #expect(other.differingOthers.map { Array($0.utf8) } == [nfd, nfc].map { Array($0.utf8) })
+        }
+    }
 }

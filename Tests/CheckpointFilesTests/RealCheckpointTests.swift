@@ -21,7 +21,7 @@ import Testing
         #expect(checkpoint.warnings.isEmpty)
         #expect(checkpoint.tensorCount == expected.tensors.count)
         #expect(
-            Dictionary(uniqueKeysWithValues: checkpoint.metadata.map { (Array($0.key.utf8), $0.value) })
+            Dictionary(uniqueKeysWithValues: checkpoint.metadata.map { (Array("\($0.key)".utf8), $0.value) })
                 == Dictionary(uniqueKeysWithValues: expected.metadata.map { (Array($0.key.utf8), $0.value) }))
 
         let tensors = Array(checkpoint.tensors)

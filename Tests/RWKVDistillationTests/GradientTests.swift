@@ -1,4 +1,5 @@
 import CheckpointFiles
+import CheckpointJSON
 import ModelFamilies
 import RWKVDistillation
 import RWKVInference
@@ -98,7 +99,7 @@ struct AutogradTests {
         let model = try student(name, as: Float.self)
         let kernels: Kernels<Float> = try kernels(table)
         let recorded = try Checkpoint.open(Repository.fixture("gradients/\(name).safetensors"))
-        let layer = try #require(recorded.metadata.first { $0.key == "layer" }.flatMap { Int($0.value) })
+        let layer = try #require(recorded.metadata["layer"].flatMap { Int($0) })
         let width = model.model.width
         let x: Matrix<Float> = try recorded.matrix("alignment/x", columns: width)
         let target: Matrix<Float> = try recorded.matrix("alignment/target", columns: width)

@@ -2,6 +2,12 @@ import CRWKVKernels
 package import CheckpointFiles
 package import Foundation
 
+/// Writes a safetensors file of a header as it is to be, and the data behind it.
+package func writeSafetensors(header: String, data: Data = Data(), to url: URL) throws {
+    try (withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) } + Data(header.utf8) + data)
+        .write(to: url)
+}
+
 /// Writes a safetensors file with tensors of bf16 zeros, which take no room on a disk.
 package func writeSafetensors(_ tensors: [(name: String, shape: [Int])], to url: URL) throws {
     var offset = 0
@@ -11,10 +17,10 @@ package func writeSafetensors(_ tensors: [(name: String, shape: [Int])], to url:
         members.append(#""\#(name)":{"dtype":"BF16","shape":\#(shape),"data_offsets":[\#(offset),\#(end)]}"#)
         offset = end
     }
-    let header = Data("{\(members.joined(separator: ","))}".utf8)
-    try (withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) } + header).write(to: url)
+    let header = "{\(members.joined(separator: ","))}"
+    try writeSafetensors(header: header, to: url)
     let file = try FileHandle(forWritingTo: url)
-    try file.truncate(atOffset: UInt64(8 + header.count + offset))
+    try file.truncate(atOffset: UInt64(8 + header.utf8.count + offset))
     try file.close()
 }
 
@@ -30,9 +36,9 @@ package func writeSafetensors(
         data += tensor.data
     }
     // Padded as the format's library pads it, so that numbers are where processors like them.
-    var header = Data("{\(members.joined(separator: ","))}".utf8)
-    while header.count % 8 != 0 { header.append(UInt8(ascii: " ")) }
-    try (withUnsafeBytes(of: UInt64(header.count).littleEndian) { Data($0) } + header + data).write(to: url)
+    var header = "{\(members.joined(separator: ","))}"
+    while header.utf8.count % 8 != 0 { header += " " }
+    try writeSafetensors(header: header, data: data, to: url)
 }
 
 /// Writes a safetensors file of floats.

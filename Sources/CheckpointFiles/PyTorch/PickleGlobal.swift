@@ -136,7 +136,9 @@ public struct PickleGlobal: Sendable, Hashable {
 /// What the pickles of one file name, each name once.
 struct PickleNames {
     private struct Name: Hashable {
-        var module, name: String
+        var module, name: ByteString
+
+        init(module: String, name: String) { (self.module, self.name) = (ByteString(module), ByteString(name)) }
     }
 
     private var names: Set<Name> = []
@@ -184,7 +186,7 @@ struct PickleNames {
         let isPlain = plainGetattr > 0 && otherGetattr == 0
         return names.compactMap { name in
             let isGetattr = ["builtins", "__builtin__"].contains(name.module) && name.name == "getattr"
-            return isPlain && isGetattr ? nil : PickleGlobal(module: name.module, name: name.name)
+            return isPlain && isGetattr ? nil : PickleGlobal(module: name.module.text, name: name.name.text)
         }.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
     }
 }

@@ -11,7 +11,7 @@ struct PyTorchFile: FileContents {
     let dataByteCount: Int
     let warnings: [String]
     let globals: [PickleGlobal]
-    let metadata: [(key: [UInt8], value: String)] = []
+    let metadata: [ByteString: String] = [:]
 
     private let tensors: PyTorchTensors
     private let names: NameTable

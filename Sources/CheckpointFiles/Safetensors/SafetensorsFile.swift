@@ -58,12 +58,10 @@ struct SafetensorsFile: FileContents {
     var headerByteCount: Int { header.text.count }
     var tensorCount: Int { header.entries.count }
 
-    var metadata: [(key: [UInt8], value: String)] {
-        header.metadata.map { pair in
-            (
-                Array(header.text[pair.key]),
-                String(decoding: pair.value.decoded(from: header.text.span), as: UTF8.self)
-            )
+    var metadata: [ByteString: String] {
+        header.metadata.reduce(into: [:]) { metadata, pair in
+            let key = ByteString(String(decoding: header.text[pair.key], as: UTF8.self))
+            metadata[key] = String(decoding: pair.value.decoded(from: header.text.span), as: UTF8.self)
         }
     }
 

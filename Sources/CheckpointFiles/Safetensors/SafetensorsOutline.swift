@@ -28,11 +28,11 @@ struct SafetensorsOutline: FileOutline {
     /// A file of tensors in this order.
     ///
     /// - Throws: ``CheckpointError`` of category `unsupported` where the header is too long.
-    init(_ tensors: [OutputTensor], metadata: [String: String], path: String) throws(CheckpointError) {
+    init(_ tensors: [OutputTensor], metadata: [ByteString: String], path: String) throws(CheckpointError) {
         var text = Array("{".utf8)
         if !metadata.isEmpty {
-            let pairs = metadata.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
-                .map { "\($0.key.quotedJSON):\($0.value.quotedJSON)" }
+            let pairs = metadata.sorted { $0.key < $1.key }
+                .map { "\($0.key.text.quotedJSON):\($0.value.quotedJSON)" }
             text += "\"__metadata__\":{\(pairs.joined(separator: ","))}\(tensors.isEmpty ? "" : ",")".utf8
         }
         var offsets: [Range<Int>] = []

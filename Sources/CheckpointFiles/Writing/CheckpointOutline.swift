@@ -1,4 +1,4 @@
-import CheckpointJSON
+public import CheckpointJSON
 
 /// A tensor that is to be written.
 public struct OutputTensor: Sendable, Hashable {
@@ -76,7 +76,7 @@ public struct CheckpointOutline: Sendable {
     ///   - metadata: what a safetensors file is to say of itself.
     /// - Throws: ``CheckpointError`` of category `unsupported` where the container cannot hold a tensor.
     public init(
-        _ tensors: [OutputTensor], container: Container, name: String, metadata: [String: String] = [:]
+        _ tensors: [OutputTensor], container: Container, name: String, metadata: [ByteString: String] = [:]
     ) throws(CheckpointError) {
         try Self.checkSize(of: tensors, path: name)
         try self.init(tensors, container: container, metadata, groups: [(name, Array(tensors.indices))])
@@ -92,7 +92,7 @@ public struct CheckpointOutline: Sendable {
     ///   - metadata: what each file is to say of itself.
     /// - Throws: ``CheckpointError`` of category `unsupported` where safetensors cannot hold a tensor.
     public init(
-        _ tensors: [OutputTensor], shardByteCount: Int, metadata: [String: String] = [:]
+        _ tensors: [OutputTensor], shardByteCount: Int, metadata: [ByteString: String] = [:]
     ) throws(CheckpointError) {
         try Self.checkSize(of: tensors, path: "model.safetensors")
         let order = tensors.indices.map { ($0, Array(tensors[$0].name.utf8)) }
@@ -137,7 +137,7 @@ public struct CheckpointOutline: Sendable {
     }
 
     private init(
-        _ tensors: [OutputTensor], container: Container, _ metadata: [String: String],
+        _ tensors: [OutputTensor], container: Container, _ metadata: [ByteString: String],
         groups: [(name: String, tensors: [Int])]
     ) throws(CheckpointError) {
         for tensor in tensors where !container.holds(tensor) {
@@ -159,7 +159,7 @@ public struct CheckpointOutline: Sendable {
                     tensors[number].sharedWith.map { (tensors[number].name, tensors[$0].name) }
                 }
                 var pairs = metadata.merging(["format": "pt"]) { own, _ in own }
-                for (name, other) in dropped { pairs[name] = other }
+                for (name, other) in dropped { pairs[ByteString(name)] = other }
                 outline = try SafetensorsOutline(own.map { tensors[$0] }, metadata: pairs, path: name)
             case .pyTorch: outline = PyTorchOutline(numbers.map { tensors[$0] })
             }
