@@ -1,4 +1,5 @@
 public import CheckpointFiles
+public import CheckpointJSON
 public import ModelFamilies
 
 /// What a conversion does, tensor by tensor: known and checked before any of it is done.
@@ -71,6 +72,9 @@ public struct Conversion: Sendable {
     public let inputs: [Part: ConversionInput]
     /// What becomes of every tensor of each.
     public let fates: [Part: [Fate]]
+    /// The keys of what the source says of itself and the result does not, in order: it holds for the same tensors under the same
+    /// names, and only safetensors files have a place for it.
+    public let omittedMetadata: [ByteString]
     /// The files that are written.
     public let outline: CheckpointOutline
     /// The layout of their names; nil where that is not known.

@@ -55,7 +55,8 @@ extension Conversion {
         // What a file says of itself holds for the same tensors alone.
         let noted = Set(source.checkpoint.notedNames.map { ByteString($0.name) })
         let said = source.checkpoint.metadata.filter { !noted.contains($0.key) }
-        let metadata = keepsNames ? said : [:]
+        let metadata = keepsNames && options.destination.isOfSafetensors ? said : [:]
+        omittedMetadata = said.keys.filter { metadata[$0] == nil && $0 != "format" }.sorted()
         switch options.destination {
         case .file(let path, let container, _):
             outline = try CheckpointOutline(

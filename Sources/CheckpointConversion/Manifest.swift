@@ -39,6 +39,10 @@ extension Conversion {
         json.beginArray(onOneLine: true)
         for name in fileNames { json.value(name) }
         json.end()
+        json.key("omitted_metadata")
+        json.beginArray(onOneLine: true)
+        for key in omittedMetadata { json.value(key.text) }
+        json.end()
         writeTotals(to: &json)
         json.key("inputs")
         json.beginArray()

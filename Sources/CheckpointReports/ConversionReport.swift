@@ -82,6 +82,14 @@ public struct ConversionReport: Sendable {
     }
 
     private func writeDropped(to output: inout ByteOutput) {
+        let keys = conversion.omittedMetadata
+        if !keys.isEmpty {
+            let some = keys.prefix(3).map { $0.text.printable(limit: 80) }.joined(separator: ", ")
+            let count = countText(keys.count)
+            output.write(
+                "\(count) metadata \(keys.count == 1 ? "entry" : "entries") left out: \(some)\(keys.count > 3 ? ", …" : "")\n"
+            )
+        }
         var reasons: [ByteString: [String]] = [:]
         for part in Conversion.Part.allCases {
             guard let input = conversion.inputs[part], let fates = conversion.fates[part] else { continue }
