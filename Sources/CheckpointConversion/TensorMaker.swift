@@ -102,33 +102,31 @@ final class TensorMaker {
             if factor == 1 {
                 try write(bytes, info.dtype, tensor, count: count, &output)
             } else {
-                let infinities = try loadFloats(bytes, info, tensor, count: count)
+                let notFinite = try loadFloats(bytes, info, tensor, count: count)
                 for index in 0..<count { floats[index] *= Float(factor) }
-                try write(floats: count, infinities, tensor, &output)
+                try write(floats: count, notFinite, tensor, &output)
             }
         }
         try input.finish()
     }
 
-    /// Puts elements into ``floats``; gives how many are infinite.
+    /// Puts elements into ``floats``; gives how many are not finite.
     private func loadFloats(
         _ bytes: UnsafeRawBufferPointer, _ info: TensorInfo, _ tensor: Conversion.Tensor, count: Int
     ) throws(CheckpointError) -> Int {
         guard let element = info.dtype.floatElement else { return 0 }
         let overflows = kernels.cast(element, bytes.baseAddress, RWKV_ELEMENT_F32, floats.baseAddress, count, 0)
         guard overflows == 0 else { throw beyond(.f32, tensor) }
-        return infinityCount(count)
+        return notFiniteCount(count)
     }
 
-    private func infinityCount(_ count: Int) -> Int {
-        floats[..<count].reduce(0) { $0 + ($1.magnitude == .infinity ? 1 : 0) }
-    }
+    private func notFiniteCount(_ count: Int) -> Int { floats[..<count].reduce(0) { $0 + ($1.isFinite ? 0 : 1) } }
 
-    /// Writes the first of ``floats``, of which no more may be infinite than before they were computed with.
+    /// Writes the first of ``floats``, of which no more may be infinite or NaN than before they were computed with.
     private func write(
-        floats count: Int, _ infinities: Int, _ tensor: Conversion.Tensor, _ output: inout TensorOutput
+        floats count: Int, _ notFinite: Int, _ tensor: Conversion.Tensor, _ output: inout TensorOutput
     ) throws(CheckpointError) {
-        guard infinityCount(count) <= infinities else { throw beyond(.f32, tensor) }
+        guard notFiniteCount(count) <= notFinite else { throw beyond(.f32, tensor) }
         try write(UnsafeRawBufferPointer(floats), .f32, tensor, count: count, &output)
     }
 
@@ -177,7 +175,7 @@ final class TensorMaker {
         _ adapter: Checkpoint, factor: Double, _ output: inout TensorOutput
     ) throws(CheckpointError) {
         let (rows, columns) = (info.shape[0], info.shape[1])
-        var merger = try WeightMerger(merge, of: adapter, columns: columns, kernels)
+        var merger = try WeightMerger(merge, of: adapter, into: info, kernels)
         // A row of millions of columns has buffers of its own.
         let count = max(1, pieceSize / columns)
         let own = columns > pieceSize ? TensorMaker(conversion, writer, pieceSize: columns, advance: advance) : self
@@ -186,7 +184,7 @@ final class TensorMaker {
             for row in stride(from: 0, to: rows, by: count) {
                 let count = min(count, rows - row) * columns
                 let bytes = try own.read(count * info.dtype.bitWidth / 8, from: &input)
-                let infinities = try own.loadFloats(bytes, info, tensor, count: count)
+                let notFinite = try own.loadFloats(bytes, info, tensor, count: count)
                 let values = UnsafeMutableBufferPointer(rebasing: own.floats[..<count])
                 if isMeasuring {
                     try merger.measure(values, from: row)
@@ -196,7 +194,7 @@ final class TensorMaker {
                 if factor != 1 {
                     for index in values.indices { values[index] *= Float(factor) }
                 }
-                try own.write(floats: count, infinities, tensor, &output)
+                try own.write(floats: count, notFinite, tensor, &output)
             }
             try input.finish()
         }

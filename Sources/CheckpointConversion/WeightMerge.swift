@@ -47,6 +47,7 @@ public struct WeightMerge: Sendable {
 struct WeightMerger {
     private let formula: WeightMerge.Formula
     private let rank: Int
+    private let weight: TensorInfo
     private let columns: Int
     private let adapter: Checkpoint
     private let kernels: rwkv_kernels
@@ -58,10 +59,13 @@ struct WeightMerger {
     private var columnSquares: [Double] = []
     private var change: [Float]
 
-    init(_ merge: WeightMerge, of adapter: Checkpoint, columns: Int, _ kernels: rwkv_kernels) throws(CheckpointError) {
+    init(
+        _ merge: WeightMerge, of adapter: Checkpoint, into weight: TensorInfo, _ kernels: rwkv_kernels
+    ) throws(CheckpointError) {
         formula = merge.formula
         self.adapter = adapter
-        self.columns = columns
+        self.weight = weight
+        columns = weight.shape[1]
         self.kernels = kernels
         let tensors = adapter.tensors
         let info = tensors[merge.first.position]
@@ -96,7 +100,9 @@ struct WeightMerger {
             try addProducts(to: rows, from: row)
             for (number, start) in stride(from: 0, to: rows.count, by: columns).enumerated() {
                 let square = rows[start..<start + columns].reduce(0.0) { $0 + Double($1) * Double($1) }
-                let factor = magnitude[row + number] / Float(square.squareRoot())
+                let length = Float(square.squareRoot())
+                guard length != 0 else { throw zeroRow(row + number) }
+                let factor = magnitude[row + number] / length
                 for column in start..<start + columns { rows[column] *= factor }
             }
         case .columnScaled:
@@ -121,6 +127,13 @@ struct WeightMerger {
                 multiply(rows.baseAddress.map { $0 + start }, row: row + number) { $0 }
             }
         }
+    }
+
+    /// The error for a row of zeros: peft divides it by its length, zero, and gets NaN.
+    private func zeroRow(_ row: Int) -> CheckpointError {
+        CheckpointError(
+            .notFinite, path: adapter.path, "DoRA cannot scale a row of W + s B A that is all zeros",
+            tensor: weight.name, found: "row \(row)")
     }
 
     /// Adds s B A to rows.

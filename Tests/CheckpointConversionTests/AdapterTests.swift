@@ -251,6 +251,33 @@ import Testing
         }
     }
 
+    /// DoRA divides by the length of a row: where that is zero, peft makes NaN of the row.
+    @Test(arguments: [Float(2), 0]) func areRefusedWhereARowHasNoLength(magnitude: Float) throws {
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "model.safetensors")
+            try writeFloats([("w.weight", [3, 2], [1, 2, 0, 0, 3, 4])], to: path)
+            let adapter = directory.appending(path: "adapter")
+            try FileManager.default.createDirectory(at: adapter, withIntermediateDirectories: true)
+            try writeFloats(
+                [
+                    ("base_model.model.w.lora_A.weight", [1, 2], [1, 1]),
+                    ("base_model.model.w.lora_B.weight", [3, 1], [0, 0, 0]),
+                    ("base_model.model.w.lora_magnitude_vector", [3], [1, magnitude, 1]),
+                ], to: adapter.appending(path: "adapter_model.safetensors"))
+            try Data(#"{"peft_type": "LORA", "lora_alpha": 1, "use_dora": true}"#.utf8)
+                .write(to: adapter.appending(path: "adapter_config.json"))
+            let error = failure {
+                try Conversion(
+                    of: input(path.path(percentEncoded: false)),
+                    adapter: Checkpoint.open(adapter.path(percentEncoded: false)),
+                    options: .file(directory.appending(path: "x.safetensors"), .safetensors)
+                ).run()
+            }
+            #expect(error?.category == .notFinite && error?.tensor == "w.weight")
+            #expect(error?.found == "row 1", "\(String(describing: error))")
+        }
+    }
+
     /// Modules that differ by normalisation alone are two.
     @Test func areOfTheModulesThatTheirNamesGiveByteForByte() throws {
         let modules = ["caf\u{E9}", "cafe\u{301}"]
