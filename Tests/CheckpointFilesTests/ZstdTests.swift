@@ -118,6 +118,30 @@ import Testing
         #expect(refused > 0)
     }
 
+    /// Frames whose lengths a table alone gives, of which those at some places are empty.
+    @Test(arguments: [[0], [0, 0], [0, 1], [1], [0, 1, 2, 3]])
+    func readsWhatEmptyFramesAndATableHold(empty: [Int]) throws {
+        func number(_ value: Int) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) } }
+        // One raw block each, the header without a length.
+        func frame(_ content: [UInt8]) -> [UInt8] {
+            number(0xFD2F_B528) + [0, 0] + number(content.count << 3 | 1).dropLast() + content
+        }
+        let content: [UInt8] = Array(1...80)
+        var contents = [Array(content[..<30]), Array(content[30...])]
+        for place in empty { contents.insert([], at: min(place, contents.count)) }
+        let frames = contents.map(frame)
+        let table =
+            zip(frames, contents).flatMap { number($0.count) + number($1.count) } + number(frames.count) + [0]
+            + number(0x8F92_EAB1)
+        let file = frames.joined() + number(0x184D_2A5E) + number(table.count) + table
+        for (place, count) in [(0, 80), (0, 1), (29, 2), (79, 1), (30, 50)] {
+            let source = try ZstdSource(MemorySource(Array(file), path: "empty"), limits: .standard)
+            #expect(try bytes(source, place, count) == Array(content[place..<place + count]))
+            #expect(try bytes(source, 0, 80) == content)
+            try source.finish()
+        }
+    }
+
     /// A source that counts how often, and how much of it, is read.
     private final class CountingSource: ByteSource {
         let counts = Mutex((reads: 0, bytes: 0))

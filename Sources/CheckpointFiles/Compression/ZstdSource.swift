@@ -129,6 +129,8 @@ private struct ZstdReader {
         path = source.path
         position = self.frames[index].content.lowerBound
         decoder.begin(self.frames[index].range)
+        // The first frame may be empty.
+        try endFrames()
     }
 
     /// Unpacks the next `count` bytes, to nowhere where there is no buffer.
@@ -155,7 +157,7 @@ private struct ZstdReader {
         }
     }
 
-    /// Goes on to the next frame with content, where that of this one has been given.
+    /// Goes on to the next frame with content, where all of this one's has been given.
     private mutating func endFrames() throws(CheckpointError) {
         while index < frames.count, position == frames[index].content.upperBound {
             guard try decoder.skip(1) == 0 else {
