@@ -11,7 +11,7 @@ func temporaryDirectory() -> String {
 /// A directory of its own for models, which is gone with them when the work is done, or fails.
 func withTemporaryDirectory<Result>(_ work: (String) throws -> Result) throws -> Result {
     let parent = temporaryDirectory()
-    guard let path = makeTemporaryDirectory(prefix: parent + "/rwkv-ckpt") else {
+    guard let path = makeTemporaryDirectory(prefix: parent + "/rwkv-ckpt", mode: 0o700) else {
         throw CheckpointError(
             .cannotCreate, path: parent, "no directory can be made in it: \(String(cString: strerror(errno)))")
     }

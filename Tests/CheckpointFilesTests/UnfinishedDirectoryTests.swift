@@ -1,6 +1,7 @@
 import CRWKVKernels
 import CheckpointFiles
 import Foundation
+import Synchronization
 import TestSupport
 import Testing
 
@@ -47,6 +48,44 @@ import Testing
             try FileManager.default.createSymbolicLink(at: part, withDestinationURL: mine)
             #expect(throws: CheckpointError.self) { try fill() }
             #expect(try names(in: mine) == ["a"] && names(in: directory) == ["mine", "model"])
+        }
+    }
+
+    /// Whoever else makes files in the meantime, all have the permissions that the process gives to new ones.
+    @Test func leavesThePermissionsOfNewFilesAlone() throws {
+        try withTemporaryDirectory { directory in
+            func mode(_ path: String) -> mode_t {
+                var status = stat()
+                return stat(path, &status) == 0 ? status.st_mode & 0o777 : 0
+            }
+            let (plain, made, filled) = (
+                directory.path + "/plain", directory.path + "/made", directory.path + "/filled"
+            )
+            close(open(plain, O_WRONLY | O_CREAT, 0o666))
+            let expected = mode(plain)
+            let isDone = Atomic(false)
+            let maker = Thread {
+                for _ in 0..<300 {
+                    _ = try? UnfinishedFile(path: made, replaces: false)
+                    _ = try? UnfinishedDirectory(path: filled, isReplaceable: nil)
+                }
+                isDone.store(true, ordering: .sequentiallyConsistent)
+            }
+            maker.start()
+            var others: Set<mode_t> = []
+            while !isDone.load(ordering: .sequentiallyConsistent) {
+                unlink(plain)
+                close(open(plain, O_WRONLY | O_CREAT, 0o666))
+                others.insert(mode(plain))
+            }
+            #expect(others == [expected])
+            try UnfinishedFile(path: made, replaces: false).commit()
+            try UnfinishedDirectory(path: filled, isReplaceable: nil).commit()
+            #expect(mode(made) == expected && mode(filled) == expected | expected >> 2 & 0o111)
+            // What is replaced keeps its own.
+            chmod(made, 0o640)
+            try UnfinishedFile(path: made, replaces: true).commit()
+            #expect(mode(made) == 0o640)
         }
     }
 

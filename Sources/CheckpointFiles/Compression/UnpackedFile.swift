@@ -5,7 +5,7 @@ extension FileSource {
     ///
     /// - Throws: what the source throws, or ``CheckpointError`` of category `inputOutput` where the file cannot be written.
     convenience init(unpacking source: any ByteSource, inDirectory directory: String) throws(CheckpointError) {
-        let (descriptor, path) = makeTemporaryFile(prefix: directory + "/rwkv-ckpt")
+        let (descriptor, path) = makeTemporaryFile(prefix: directory + "/rwkv-ckpt", mode: 0o600)
         guard descriptor >= 0 else {
             throw systemError(
                 errno, path: directory, "cannot hold the file unpacked from \(source.path)", category: .inputOutput)

@@ -78,23 +78,30 @@ extension ByteSink {
     }
 }
 
-/// Makes a file whose name begins with `prefix`, that nobody else may read; its descriptor is -1 where it cannot be made (`errno`).
-func makeTemporaryFile(prefix: String) -> (descriptor: CInt, path: String) {
-    makeTemporary(prefix: prefix) { mkstemp($0) }
+/// Makes a file whose name begins with `prefix`, with those permissions of `mode` that the process gives to new files; its
+/// descriptor is -1 where it cannot be made (`errno`).
+func makeTemporaryFile(prefix: String, mode: mode_t) -> (descriptor: CInt, path: String) {
+    let (descriptor, path) = makeTemporary(prefix: prefix) { open($0, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode) }
+    return (descriptor, path)
 }
 
-/// Makes a directory whose name begins with `prefix`, for nobody else to look into; nil where it cannot be made (`errno`).
-package func makeTemporaryDirectory(prefix: String) -> String? {
-    let (isMade, path) = makeTemporary(prefix: prefix) { mkdtemp($0) != nil }
-    return isMade ? path : nil
+/// Makes a directory whose name begins with `prefix`, with those permissions of `mode` that the process gives to new files; nil
+/// where it cannot be made (`errno`).
+package func makeTemporaryDirectory(prefix: String, mode: UInt32) -> String? {
+    let (result, path) = makeTemporary(prefix: prefix) { mkdir($0, mode) }
+    return result == 0 ? path : nil
 }
 
-private func makeTemporary<Result>(
-    prefix: String, _ make: (UnsafeMutablePointer<CChar>) -> Result
-) -> (Result, path: String) {
-    var template = Array((prefix + ".XXXXXX").utf8CString)
-    let result = make(&template)
-    return (result, String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self))
+/// Makes something under a random name that nothing has yet; `make` gives -1 where it fails (`errno`).
+private func makeTemporary(prefix: String, _ make: (String) -> CInt) -> (result: CInt, path: String) {
+    let characters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    var path = prefix
+    for _ in 0..<100 {
+        path = prefix + "." + String((0..<6).compactMap { _ in characters.randomElement() })
+        let result = make(path)
+        if result >= 0 || errno != EEXIST { return (result, path) }
+    }
+    return (-1, path)
 }
 
 /// What a link leads to, where it leads to something: that is replaced, not the link.
@@ -113,13 +120,6 @@ func put(_ bytes: UnsafeRawBufferPointer, into descriptor: CInt, at offset: Int)
         done += max(0, count)
     }
     return true
-}
-
-/// The bits that files and directories are made with here, of those in `mode`.
-func permissions(_ mode: mode_t) -> mode_t {
-    let mask = umask(0)
-    umask(mask)
-    return mode & ~mask
 }
 
 /// Makes what was done to the names in the directory of `path` safe on its disk.

@@ -41,13 +41,12 @@ public struct UnfinishedDirectory: ~Copyable {
             }
         }
         if kind == .directory { path = resolved(path) }
-        guard let temporaryPath = makeTemporaryDirectory(prefix: path) else {
+        guard let temporaryPath = makeTemporaryDirectory(prefix: path, mode: 0o777) else {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
         }
         replacedNames = names
         self.path = path
         self.temporaryPath = temporaryPath
-        chmod(temporaryPath, permissions(0o777))
     }
 
     deinit {

@@ -28,14 +28,14 @@ public struct UnfinishedFile: ~Copyable {
             throw CheckpointError(.cannotCreate, path: path, "there is something that is not a file")
         }
         let path = kind == .file && followsLinks ? resolved(path) : path
-        let (descriptor, temporaryPath) = makeTemporaryFile(prefix: path)
-        guard descriptor >= 0 else {
-            throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
-        }
         // As what it replaces, or as open would have made it.
         var status = stat()
         let isThere = kind == .file && stat(path, &status) == 0
-        fchmod(descriptor, isThere ? status.st_mode & 0o777 : permissions(0o666))
+        let (descriptor, temporaryPath) = makeTemporaryFile(prefix: path, mode: isThere ? 0o600 : 0o666)
+        guard descriptor >= 0 else {
+            throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
+        }
+        if isThere { fchmod(descriptor, status.st_mode & 0o777) }
         file = OutputFile(descriptor: descriptor, path: path)
         self.path = path
         self.temporaryPath = temporaryPath
