@@ -126,6 +126,9 @@ public enum InstructionSet: String, Sendable, CaseIterable {
         return allCases.first { $0.kernels == best } ?? .baseline
     }
 
+    /// Whether this machine has it.
+    public var isAvailable: Bool { rwkv_kernels_for(kernels) != nil }
+
     fileprivate var kernels: rwkv_instruction_set {
         switch self {
         case .baseline: RWKV_INSTRUCTION_SET_BASELINE

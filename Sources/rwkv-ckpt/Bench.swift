@@ -11,6 +11,7 @@ import RWKVInference
 
 struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "bench",
         abstract: "Measures how fast this tool is on this machine.",
         usage: """
             rwkv-ckpt bench wkv
@@ -77,6 +78,8 @@ struct BenchWKV: ReportingCommand {
 
     func report() throws {
         let load = systemLoad()
+        let warnings = run.warnings
+        if !json { warnings.forEach(printWarning) }
         let bar = ProgressBar { countText($0) + " runs" }
         let progress = WorkProgress { bar.show($0, of: $1) }
         let measurements = try interruptible(progress) {
@@ -86,7 +89,7 @@ struct BenchWKV: ReportingCommand {
         }
         let report = SpeedReport(
             measurements, .wkv(heads: heads, headSize: headSize), processor: processorName(), load: load,
-            peakMemory: peakMemory(), warnings: [])
+            peakMemory: peakMemory(), warnings: warnings)
         try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
     }
 }
@@ -148,7 +151,7 @@ struct BenchForward: ReportingCommand {
     ) throws -> SpeedReport {
         let kernels = try run.loaded()
         let load = systemLoad()
-        var warnings: [CheckpointWarning] = []
+        var warnings = run.warnings
         let start = ContinuousClock.now
         let checkpoint = try Checkpoint.open(file, temporaryDirectory: temporaryDirectory())
         let loaded = try options.model(checkpoint, warnings: &warnings)
@@ -230,7 +233,7 @@ struct BenchTrain: ReportingCommand {
         let checkpoint = try Checkpoint.open(file, temporaryDirectory: temporaryDirectory())
         let recognised = try RecognisedModel(checkpoint, options.hints)
         let teacher = try Model<Float>(recognised)
-        let warnings = recognised.warnings + teacher.warnings
+        let warnings = run.warnings + recognised.warnings + teacher.warnings
         if !json { warnings.forEach(printWarning) }
         guard let target = ArchitectureRegistry.target(named: "hxa079"),
             let plan = LayerPlan(of: teacher.description, target: target, LayerSelection([], reason: ""), seed: 1)

@@ -9,6 +9,7 @@ import ModelFamilies
 
 struct Convert: ReportingCommand {
     static let configuration = CommandConfiguration(
+        commandName: "convert",
         abstract: "Makes students of transformers, and the same model in other files, names and types.",
         usage: """
             rwkv-ckpt convert Qwen3-8B --plan plan.json -o student

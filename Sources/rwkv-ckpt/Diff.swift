@@ -5,6 +5,7 @@ import CheckpointReports
 
 struct Diff: ReportingCommand {
     static let configuration = CommandConfiguration(
+        commandName: "diff",
         abstract: "Compares two checkpoints, of any formats.",
         usage: """
             rwkv-ckpt diff model.pth model.safetensors

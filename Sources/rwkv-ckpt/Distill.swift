@@ -8,6 +8,7 @@ import RWKVNumerics
 
 struct Distill: ReportingCommand {
     static let configuration = CommandConfiguration(
+        commandName: "distill",
         abstract: "Trains a student for some steps, to see whether it learns from its teacher.",
         usage: """
             rwkv-ckpt distill Qwen3-0.6B student --stage 1 --tokens-file text.u32 --steps 140 -o aligned

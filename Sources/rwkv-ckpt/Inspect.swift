@@ -7,6 +7,7 @@ import ModelFamilies
 
 struct Inspect: ReportingCommand {
     static let configuration = CommandConfiguration(
+        commandName: "inspect",
         abstract: "Shows what is in a checkpoint.",
         usage: """
             rwkv-ckpt inspect model.safetensors

@@ -6,6 +6,7 @@ import RWKVInference
 
 struct Logits: ReportingCommand {
     static let configuration = CommandConfiguration(
+        commandName: "logits",
         abstract: "Runs a model, and records its logits.",
         usage: """
             rwkv-ckpt logits student --tokens 1,2,3 -o logits.safetensors
@@ -44,7 +45,7 @@ struct Logits: ReportingCommand {
     }
 
     func report() throws {
-        var warnings: [CheckpointWarning] = []
+        var warnings = run.warnings
         let checkpoint = try Checkpoint.open(path, temporaryDirectory: temporaryDirectory())
         let loaded = try model.model(checkpoint, warnings: &warnings)
         if !json { warnings.forEach(printWarning) }

@@ -7,6 +7,7 @@ import ModelFamilies
 
 struct Plan: ReportingCommand {
     static let configuration = CommandConfiguration(
+        commandName: "plan",
         abstract: "Plans which layers of a transformer stay attention, and what that costs.",
         usage: """
             rwkv-ckpt plan Qwen3-8B --target hxa079 --gqa-layers 6
@@ -16,9 +17,8 @@ struct Plan: ReportingCommand {
             """,
         discussion: """
             TEACHER is a checkpoint, a model directory, or a config.json alone. All other layers become RWKV-7 time mixing of the \
-            target: \(ArchitectureRegistry.targetNames.joined(separator: ", ")). Nothing is run: layers are chosen by list, by \
-            number and spacing, by memory, or as a published model has them. Layer 0 gives later layers its first values, and is not \
-            chosen unless it is listed.
+            target. Nothing is run: layers are chosen by list, by number and spacing, by memory, or as a published model has them. \
+            Layer 0 gives later layers its first values, and is not chosen unless it is listed.
 
             The plan records every choice that changes an equation, ranks, initialisers and a seed.
 
@@ -29,7 +29,10 @@ struct Plan: ReportingCommand {
     @Argument(help: ArgumentHelp("The teacher.", valueName: "TEACHER"), completion: .file())
     var path: String
 
-    @Option(help: ArgumentHelp("What time mixing to plan for.", valueName: "NAME"))
+    @Option(
+        help: ArgumentHelp(
+            "What time mixing to plan for: \(ArchitectureRegistry.targetNames.joined(separator: ", ")).",
+            valueName: "NAME"))
     var target: String
 
     @Option(help: ArgumentHelp("The layers that stay attention: 3,7,11, none or all.", valueName: "LAYERS"))

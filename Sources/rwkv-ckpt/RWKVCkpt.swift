@@ -1,5 +1,5 @@
 import ArgumentParser
-import CRWKVKernels
+import RWKVNumerics
 
 @main
 struct RWKVCkpt: ParsableCommand {
@@ -19,7 +19,7 @@ struct RWKVCkpt: ParsableCommand {
             rwkv-ckpt bench forward student
             rwkv-ckpt <command> --help
             """,
-        version: "\(version) (\(instructionSet))",
+        version: CommandLine.arguments.contains("--version") ? versionText : version,
         subcommands: [
             Inspect.self, Diff.self, Plan.self, Convert.self, Logits.self, Verify.self, Distill.self, Bench.self,
         ])
@@ -27,12 +27,16 @@ struct RWKVCkpt: ParsableCommand {
     /// The tool's own.
     static let version = "0.1.0"
 
-    /// The instruction set whose kernels are in use.
-    private static var instructionSet: String {
-        switch rwkv_best_instruction_set() {
-        case RWKV_INSTRUCTION_SET_AVX512: "AVX-512"
-        case RWKV_INSTRUCTION_SET_AVX2: "AVX2"
-        default: "baseline"
-        }
+    /// The version, the instruction set whose kernels are in use, and what multiplies matrices, which takes loading OpenBLAS.
+    private static var versionText: String {
+        let kernels = Kernels<Float>(.fast, threads: 1)
+        let instructionSet =
+            switch InstructionSet.best {
+            case .avx512: "AVX-512"
+            case .avx2: "AVX2"
+            case .baseline: "baseline"
+            }
+        let product = kernels.map { [$0.product.description, $0.openBLASFailure].compactMap(\.self) } ?? []
+        return "\(version) (\(instructionSet))\nmatrix products: \(product.joined(separator: "; "))"
     }
 }

@@ -15,28 +15,32 @@ struct RunOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "The instruction set of our own kernels: baseline, avx2 or avx512. The best if not given.", valueName: "SET"
-        ))
+            "The instruction set of kernels, and the limit for OpenBLAS: baseline, avx2 or avx512. The best if not given.",
+            valueName: "SET"))
     var isa: InstructionSet?
 
     func validate() throws {
         try check("--threads", threads, in: 1...1024)
-        _ = try loaded(threads: 1)
+        if let isa, !isa.isAvailable { throw missing(isa) }
     }
 
-    /// With its threads started: behind what ends the work on a signal, which needs threads as well.
+    private func missing(_ isa: InstructionSet) -> ValidationError {
+        let names = InstructionSet.allCases.filter(\.isAvailable).map(\.rawValue).joined(separator: ", ")
+        return ValidationError("--isa must be one of \(names) on this machine, not \(isa.rawValue).")
+    }
+
+    /// Why matrix products are not OpenBLAS's; loads it.
+    var warnings: [CheckpointWarning] {
+        Kernels<Float>(kernels, instructionSet: isa, threads: 1)?.openBLASFailure.map {
+            [CheckpointWarning(path: "libopenblas.so.0", $0 + "; matrix products run on our own kernels")]
+        } ?? []
+    }
+
+    /// With its threads started: after what ends the work on a signal is set up, which needs threads as well.
     func loaded() throws -> Kernels<Float> {
         rwkv_keep_freed_memory()
-        return try loaded(threads: threads)
-    }
-
-    private func loaded(threads: Int) throws -> Kernels<Float> {
         guard let kernels = Kernels<Float>(kernels, instructionSet: isa, threads: threads) else {
-            let known = InstructionSet.allCases.filter {
-                Kernels<Float>(self.kernels, instructionSet: $0, threads: 1) != nil
-            }
-            let names = known.map(\.rawValue).joined(separator: ", ")
-            throw ValidationError("--isa must be one of \(names) on this machine, not \(isa?.rawValue ?? "").")
+            throw missing(isa ?? .baseline)
         }
         return kernels
     }

@@ -6,6 +6,7 @@ import RWKVInference
 
 struct Verify: ReportingCommand {
     static let configuration = CommandConfiguration(
+        commandName: "verify",
         abstract: "Says whether a model is what another is, or where it stops being so.",
         usage: """
             rwkv-ckpt verify rwkv7.pth rwkv7-fla
@@ -54,7 +55,7 @@ struct Verify: ReportingCommand {
     var json = false
 
     func report() throws {
-        var warnings: [CheckpointWarning] = []
+        var warnings = run.warnings
         let opened = try Checkpoint.open(reference, temporaryDirectory: temporaryDirectory())
         let recorded = try RecordedLogits(opened)
         if recorded != nil, input.isGiven {
