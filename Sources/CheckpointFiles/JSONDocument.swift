@@ -17,6 +17,22 @@ extension JSONValue {
 /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` where it is too long.
 public func sha256(ofDocument path: String) throws(CheckpointError) -> String { sha256(of: try document(path)) }
 
+/// Whether a file is JSON by its first bytes, and short enough for ``JSONValue``.
+///
+/// - Throws: ``CheckpointError``: `notFound` or `inputOutput`.
+package func isSmallDocument(_ path: String) throws(CheckpointError) -> Bool {
+    guard PathKind(path) != .directory else { return false }
+    let source = try FileSource(path: path)
+    guard source.count <= JSONValue.maximumBytes else { return false }
+    let head = try source.bytes(0..<min(source.count, FileFormat.headSize))
+    guard [nil, .shardIndex].contains(FileFormat(head: head, limits: .standard)) else { return false }
+    // JSON has no byte order mark; where there is one, the parser says so.
+    let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
+    let text = head.starts(with: mark) ? head.dropFirst(mark.count) : head[...]
+    let first = text.first { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }
+    return first == UInt8(ascii: "{") || first == UInt8(ascii: "[")
+}
+
 /// The bytes of a small document.
 ///
 /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` where it is too long.

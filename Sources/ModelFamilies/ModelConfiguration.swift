@@ -30,12 +30,14 @@ public struct ModelConfiguration: Sendable {
         }
     }
 
-    /// A config.json that is to stand for a model; nil where the file at `path` is something else: a checkpoint, a shard index.
-    public init?(alone path: String) {
-        guard let configuration = try? ModelConfiguration(path: path), configuration.root["weight_map"] == nil else {
-            return nil
-        }
-        self = configuration
+    /// A config.json that stands for a model; nil where the file at `path` is something else: a checkpoint, a shard index.
+    ///
+    /// - Throws: ``CheckpointError``: `malformed` where the file is JSON, but neither an index nor a config.json; `notFound` or
+    ///   `inputOutput`.
+    public init?(alone path: String) throws(CheckpointError) {
+        guard try isSmallDocument(path) else { return nil }
+        try self.init(path: path)
+        if root["weight_map"] != nil { return nil }
     }
 
     /// What the model is called: `rwkv_architecture` of students, else `model_type`.

@@ -95,7 +95,7 @@ public struct RecognisedModel: Sendable {
     public init(
         path: String, _ hints: ModelHints = ModelHints(), temporaryDirectory: String
     ) throws(CheckpointError) {
-        guard hints.configuration == nil, let alone = ModelConfiguration(alone: path) else {
+        guard hints.configuration == nil, let alone = try ModelConfiguration(alone: path) else {
             self = try RecognisedModel(Checkpoint.open(path, temporaryDirectory: temporaryDirectory), hints)
             return
         }

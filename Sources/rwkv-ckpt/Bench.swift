@@ -135,7 +135,7 @@ struct BenchForward: ReportingCommand {
     }
 
     func report() throws {
-        let isModel = path.map { ModelConfiguration(alone: $0) == nil } ?? false
+        let isModel = try path.map { try ModelConfiguration(alone: $0) == nil } ?? false
         if isModel, let dtype {
             throw ValidationError("--dtype \(dtype) is for random weights: MODEL has a type of its own.")
         }
@@ -270,7 +270,7 @@ private func withModel(
     _ path: String?, _ model: ModelOptions, or configuration: String, _ dtype: DType,
     _ measure: (String, ModelOptions, String?, _ directory: String, WorkProgress) throws -> SpeedReport
 ) throws -> SpeedReport {
-    let isModel = path.map { ModelConfiguration(alone: $0) == nil } ?? false
+    let isModel = try path.map { try ModelConfiguration(alone: $0) == nil } ?? false
     guard isModel || path == nil || model.config == nil else {
         throw ValidationError("Give one config.json: by --config, or alone.")
     }

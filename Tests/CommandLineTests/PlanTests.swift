@@ -145,6 +145,22 @@ import Testing
         #expect(output.err.split(separator: "\n").count == 1)
     }
 
+    @Test(arguments: [
+        (#"{"hidden_size": 1, "hidden_size": 2}"#, "an object has the key \"hidden_size\" twice (byte 20)"),
+        ("[1,2]", "a config.json is an object: found an array"),
+    ])
+    func saysWhatIsWrongWithAConfiguration(text: String, problem: String) throws {
+        try withTemporaryDirectory { directory in
+            let file = directory.appending(path: "config.json")
+            try Data(text.utf8).write(to: file)
+            let path = file.path(percentEncoded: false)
+            let output = try run(path, "--target", "hxa079", "--gqa-layers", "1")
+            #expect(output.status == 65 && output.err == "rwkv-ckpt: \(path): \(problem)\n", "\(output)")
+            let bench = try CommandLineTool.run(["bench", "forward", path])
+            #expect(bench.status == 65 && bench.err == "rwkv-ckpt: \(path): \(problem)\n", "\(bench)")
+        }
+    }
+
     @Test func refusesWhatItCannotConvertFaithfully() throws {
         let config =
             #""model_type": "qwen2", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99"#

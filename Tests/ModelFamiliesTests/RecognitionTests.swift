@@ -1,4 +1,5 @@
 import CheckpointFiles
+import CheckpointJSON
 import Foundation
 import ModelFamilies
 import TestSupport
@@ -282,7 +283,7 @@ import Testing
     @Test(arguments: counts)
     func countsTheParametersOfPublishedModels(name: String, count: Double) throws {
         let path = Repository.fixture("models/published/\(name).json")
-        let configuration = try #require(ModelConfiguration(alone: path))
+        let configuration = try #require(try ModelConfiguration(alone: path))
         let planned = try model(try ModelRecognition.recognize(nil, configuration: configuration))
         let found = try #require(planned.parameterCounts).values.reduce(0, +)
         #expect(abs(Double(found) - count) / count < 0.002, "\(found)")
@@ -375,6 +376,55 @@ import Testing
         #expect(try variant("logits/cxa076r", ModelHints(fallbackVariant: "cxa076r")) == "cxa076r")
         #expect(try variant("models/cxa076", ModelHints(fallbackVariant: "cxa076r")) == "cxa076")
         #expect(throws: CheckpointError.self) { try variant("models/cxa076", ModelHints(variant: "cxa076r")) }
+    }
+
+    /// What is JSON and no index says as a config.json what is wrong with it, and at which byte.
+    @Test(
+        arguments: [
+            (
+                #"{"model_type": "qwen3", "hidden_size": 1, "hidden_size": 2}"#,
+                "an object has the key \"hidden_size\" twice", 43
+            ),
+            ("[1,2]", "a config.json is an object", nil), (#"{"a": }"#, "the JSON is not valid", 6),
+            ("\u{FEFF}{}", "the JSON is not valid", 0), (" \n{\"a\": \"\\u0000\"}", "a string has a NUL in it", 9),
+        ] as [(String, String, Int?)])
+    func saysWhatIsWrongWithAConfiguration(text: String, problem: String, offset: Int?) throws {
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "config.json")
+            try Data(text.utf8).write(to: path)
+            let error = #expect(throws: CheckpointError.self) {
+                _ = try ModelConfiguration(alone: path.path(percentEncoded: false))
+            }
+            #expect(error?.category == .malformed && error?.problem == problem && error?.offset == offset)
+        }
+    }
+
+    @Test(arguments: [
+        "safetensors/qwen3-sharded", "safetensors/qwen3-sharded/model.safetensors.index.json", "models/rwkv7.pth",
+    ])
+    func takesNoCheckpointForAConfiguration(path: String) throws {
+        #expect(try ModelConfiguration(alone: Repository.fixture(path)) == nil)
+    }
+
+    /// Names and keys that differ by normalisation alone are two, whichever comes first.
+    @Test func keepsWhatDiffersByNormalisationAlone() throws {
+        let (nfc, nfd) = ("caf\u{E9}", "cafe\u{301}")
+        let extra = try [nfc, nfd].map { name in
+            let found = try model(
+                try recognize(try tensors("qwen3") + [nfc, nfd].map { ("model.layers.0.\($0)", [3]) } + [(name, [3])]))
+            return found.findings.compactMap(\.tensor).map { Array($0.utf8) }
+        }
+        let names = ["model.layers.0.\(nfd)", "model.layers.0.\(nfc)"].map { Array($0.utf8) }
+        #expect(extra == [[Array(nfc.utf8)] + names, [Array(nfd.utf8)] + names])
+        let rotary = try #require(
+            try model(
+                try recognize(
+                    try tensors("llama"),
+                    configuration:
+                        #"{"model_type": "llama", "rope_theta": 1e4, "rope_scaling": {"type": "linear", "factor": 4, "\#(nfc)": 1, "\#(nfd)": 2}}"#
+                )
+            ).rotary)
+        #expect(rotary.parameters.count == 3)
     }
 
     @Test func knowsAdapters() throws {
