@@ -47,16 +47,16 @@ struct BenchWKV: ReportingCommand {
             """,
         discussion: benchDiscussion)
 
-    @Option(help: ArgumentHelp("How many heads.", valueName: "N"))
+    @Option(help: ArgumentHelp("How many heads: 1 to 1024.", valueName: "N"))
     var heads = 12
 
-    @Option(help: ArgumentHelp("Channels of a head.", valueName: "N"))
+    @Option(help: ArgumentHelp("Channels of a head: 1 to 1024.", valueName: "N"))
     var headSize = 64
 
-    @Option(help: ArgumentHelp("How long the sequence is.", valueName: "N"))
+    @Option(help: ArgumentHelp("How long the sequence is: 1 to 1048576 tokens.", valueName: "N"))
     var tokens = 1024
 
-    @Option(help: ArgumentHelp("How often each is timed.", valueName: "N"))
+    @Option(help: ArgumentHelp("How often each is timed: 1 to 1000.", valueName: "N"))
     var runs = 15
 
     @OptionGroup var run: RunOptions
@@ -113,10 +113,12 @@ struct BenchForward: ReportingCommand {
     @Argument(help: ArgumentHelp("The model, or a config.json.", valueName: "MODEL"), completion: .file())
     var path: String?
 
-    @Option(help: ArgumentHelp("How long the prompt is.", valueName: "N"))
+    @Option(help: ArgumentHelp("How long the prompt is: 1 to 1048576 tokens.", valueName: "N"))
     var tokens = 512
 
-    @Option(help: ArgumentHelp("How often the prompt is timed; single tokens ten times as often.", valueName: "N"))
+    @Option(
+        help: ArgumentHelp(
+            "How often the prompt is timed, 1 to 1000; single tokens ten times as often.", valueName: "N"))
     var runs = 5
 
     @Option(help: ArgumentHelp("The type of random weights: f32, bf16 or f16; f32 if not given.", valueName: "TYPE"))
@@ -194,13 +196,13 @@ struct BenchTrain: ReportingCommand {
     @Argument(help: ArgumentHelp("The teacher, or a config.json.", valueName: "TEACHER"), completion: .file())
     var path: String?
 
-    @Option(help: ArgumentHelp("Sequences of a step.", valueName: "N"))
+    @Option(help: ArgumentHelp("Sequences of a step: 1 to 4096.", valueName: "N"))
     var batch = 4
 
-    @Option(help: ArgumentHelp("Tokens of a sequence.", valueName: "N"))
+    @Option(help: ArgumentHelp("Tokens of a sequence: 1 to 1048576.", valueName: "N"))
     var context = 256
 
-    @Option(help: ArgumentHelp("How many steps are timed, of each kind.", valueName: "N"))
+    @Option(help: ArgumentHelp("How many steps are timed, of each kind: 1 to 1000.", valueName: "N"))
     var runs = 5
 
     @OptionGroup var model: ModelOptions

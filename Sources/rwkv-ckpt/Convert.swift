@@ -69,12 +69,13 @@ struct Convert: ReportingCommand {
         completion: .file())
     var adapter: String?
 
-    @Option(help: ArgumentHelp("The scale of an adapter whose files do not say it.", valueName: "S"))
+    @Option(help: ArgumentHelp("The scale of an adapter whose files do not say it: a finite number.", valueName: "S"))
     var adapterScale: Double?
 
     @Option(
         help: ArgumentHelp(
-            "The most bytes of tensors in a file of a directory: 500MB. 5GB if not given.", valueName: "SIZE"))
+            "The most bytes of tensors in a file of a directory, 1 or more: 500MB. 5GB if not given.", valueName: "SIZE"
+        ))
     var maxShardSize: ByteCount?
 
     @Flag(help: "Take a type's largest value for what is beyond it, instead of refusing.")

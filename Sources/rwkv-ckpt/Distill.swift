@@ -45,42 +45,44 @@ struct Distill: ReportingCommand {
         completion: .file())
     var tokensFile: String
 
-    @Option(help: ArgumentHelp("How many steps there are.", valueName: "N"))
+    @Option(help: ArgumentHelp("How many steps there are: 1 to 1073741824.", valueName: "N"))
     var steps: Int
 
     @Option(
         name: .shortAndLong, help: ArgumentHelp("Where the student goes.", valueName: "DIR"), completion: .directory)
     var output: String
 
-    @Option(help: ArgumentHelp("Sequences of a step.", valueName: "N"))
+    @Option(help: ArgumentHelp("Sequences of a step: 1 to 4096.", valueName: "N"))
     var batch = 8
 
     @Option(
-        help: ArgumentHelp("Tokens of a sequence; as many as there are, but at most 512, if not given.", valueName: "N")
+        help: ArgumentHelp(
+            "Tokens of a sequence, 1 to 1048576; as many as there are, but at most 512, if not given.", valueName: "N")
     )
     var context: Int?
 
-    @Option(help: ArgumentHelp("Batches of a step, computed one behind the other.", valueName: "N"))
+    @Option(help: ArgumentHelp("Batches of a step, computed one after the other: 1 to 4096.", valueName: "N"))
     var accumulate = 1
 
     @Option(
         help: ArgumentHelp(
-            "The rate behind the warm-up; 2e-3 in stage 1, 3e-4 in stage 2 if not given.", valueName: "RATE"))
+            "The rate after the warm-up, above 0; 2e-3 in stage 1, 3e-4 in stage 2 if not given.", valueName: "RATE"))
     var learningRate: Double?
 
-    @Option(help: ArgumentHelp("The rate at the end; a hundredth of the other if not given.", valueName: "RATE"))
+    @Option(
+        help: ArgumentHelp("The rate at the end, above 0; a hundredth of the other if not given.", valueName: "RATE"))
     var finalLearningRate: Double?
 
     @Option(help: ArgumentHelp("How the rate falls.", valueName: "NAME"))
     var schedule = LearningRate.Schedule.quarterCosine
 
-    @Option(help: ArgumentHelp("Steps over which the rate grows.", valueName: "N"))
+    @Option(help: ArgumentHelp("Steps over which the rate grows: 0 to 1073741824.", valueName: "N"))
     var warmup = 10
 
-    @Option(help: ArgumentHelp("The largest norm of all gradients together.", valueName: "NORM"))
+    @Option(help: ArgumentHelp("The largest norm of all gradients together, above 0.", valueName: "NORM"))
     var clip = 1.0
 
-    @Option(help: ArgumentHelp("Of the order of sequences.", valueName: "N"))
+    @Option(help: ArgumentHelp("The seed of the order of sequences, 0 or greater.", valueName: "N"))
     var seed: UInt64 = 1
 
     @Option(help: ArgumentHelp("The loss of stage 1.", valueName: "NAME"))
@@ -94,13 +96,15 @@ struct Distill: ReportingCommand {
 
     @Option(
         help: ArgumentHelp(
-            "What logits are divided by: one after the other in equal parts of the run.", valueName: "T,.."))
+            "What logits are divided by, above 0: one after the other in equal parts of the run.", valueName: "T,.."))
     var temperature = Temperatures(values: [1])
 
     @Option(help: ArgumentHelp("Whose logits are.", valueName: "NAME"))
     var temperatureTarget = LogitDivergence.Divided.both
 
-    @Option(help: ArgumentHelp("How much of the next tokens' cross entropy is added in stage 2.", valueName: "W"))
+    @Option(
+        help: ArgumentHelp("How much of the next tokens' cross entropy is added in stage 2, 0 or more.", valueName: "W")
+    )
     var ceWeight = 0.0
 
     @Option(
@@ -110,7 +114,7 @@ struct Distill: ReportingCommand {
 
     @Option(
         help: ArgumentHelp(
-            "What is trained in the place of the projections of mixers, to be merged by convert.",
+            "What is trained in the place of the projections of mixers, to be merged by convert. R is 1 to 65536.",
             valueName: "lora:R|dora:R|bone:R"))
     var trainAdapter: TrainedAdapters?
 
@@ -120,7 +124,8 @@ struct Distill: ReportingCommand {
         completion: .file())
     var evalTokens: [String] = []
 
-    @Option(help: ArgumentHelp("Save, and look at what is held out, each so many steps.", valueName: "N"))
+    @Option(
+        help: ArgumentHelp("Save, and look at what is held out, each so many steps: 1 to 1073741824.", valueName: "N"))
     var checkpointEvery: Int?
 
     @Flag(help: "Go on with what -o holds of a run with the same options; STUDENT is not read again.")

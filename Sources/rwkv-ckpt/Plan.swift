@@ -38,7 +38,7 @@ struct Plan: ReportingCommand {
     @Option(help: ArgumentHelp("The layers that stay attention: 3,7,11, none or all.", valueName: "LAYERS"))
     var keepGqa: LayerList?
 
-    @Option(help: ArgumentHelp("How many layers stay attention.", valueName: "N"))
+    @Option(help: ArgumentHelp("How many layers stay attention, 0 or more.", valueName: "N"))
     var gqaLayers: Int?
 
     @Option(
@@ -53,7 +53,9 @@ struct Plan: ReportingCommand {
             valueName: "NAME"))
     var published: String?
 
-    @Option(help: ArgumentHelp("Tokens of context for --kv-cache, and for the memory that is shown.", valueName: "T"))
+    @Option(
+        help: ArgumentHelp(
+            "Tokens of context for --kv-cache, and for the memory that is shown: 1 to 1099511627776.", valueName: "T"))
     var context = 32768
 
     @Option(
@@ -68,13 +70,13 @@ struct Plan: ReportingCommand {
     @Option(help: ArgumentHelp("Layers that must not.", valueName: "LAYERS"))
     var forbid: LayerList?
 
-    @Option(help: ArgumentHelp("The least distance between two layers that stay attention.", valueName: "N"))
+    @Option(help: ArgumentHelp("The least distance between two layers that stay attention, 1 or more.", valueName: "N"))
     var minGap: Int?
 
     @Option(help: ArgumentHelp("Whether attention that stays is run with rotation: on, off.", valueName: "on|off"))
     var gqaRope: Switch?
 
-    @Option(help: ArgumentHelp("What random initialisers begin with.", valueName: "N"))
+    @Option(help: ArgumentHelp("The seed of random initialisers, 0 or greater.", valueName: "N"))
     var seed = 0
 
     @OptionGroup var model: ModelOptions

@@ -5,7 +5,7 @@ import RWKVNumerics
 
 /// How a model is run.
 struct RunOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("How many threads to use; results do not depend on it.", valueName: "N"))
+    @Option(help: ArgumentHelp("How many threads to use, 1 to 1024; results do not depend on it.", valueName: "N"))
     var threads = min(1024, Int(rwkv_available_processors()))
 
     @Option(

@@ -39,7 +39,8 @@ struct Verify: ReportingCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Another limit: \(VerificationLimits.names.joined(separator: ", ")).", valueName: "NAME=VALUE"))
+            "Another limit, 0 or more: \(VerificationLimits.names.joined(separator: ", ")), of which top1 is at most 1.",
+            valueName: "NAME=VALUE"))
     var limit: [Limit] = []
 
     @Option(help: ArgumentHelp("Write a page with the curves.", valueName: "FILE"), completion: .file())

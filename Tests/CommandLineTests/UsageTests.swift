@@ -71,4 +71,51 @@ import Testing
             #expect(output.err.hasSuffix("\n  See 'rwkv-ckpt \(words) --help' for more information.\n"), context)
         }
     }
+
+    private static let values: [(command: [String], options: [String], allowed: String)] = [
+        (plan, ["--gqa-layers=many"], "0 or more"),
+        (plan, ["--gqa-layers=1", "--context=many"], "1 to 1099511627776"),
+        (plan, ["--gqa-layers=1", "--min-gap=many"], "1 or more"),
+        (plan, ["--gqa-layers=1", "--seed=many"], "0 or greater"),
+        (plan, ["--kv-cache=many"], "512MiB, 2GB"),
+        (convert, ["--max-shard-size=many"], "1 or more: 500MB"),
+        (convert, ["--adapter=nowhere", "--adapter-scale=many"], "a finite number"),
+        (["logits", model, "-o", "/nowhere/x.safetensors"], ["--threads=many"], "1 to 1024"),
+        (["verify", model, model], ["--limit=nmse=-1"], "0 or more"),
+        (distill, ["--steps=99999999999999999999"], "1 to 1073741824"),
+        (distill, ["--batch=many"], "1 to 4096"),
+        (distill, ["--context=many"], "1 to 1048576"),
+        (distill, ["--accumulate=many"], "1 to 4096"),
+        (distill, ["--warmup=many"], "0 to 1073741824"),
+        (distill, ["--checkpoint-every=many"], "1 to 1073741824"),
+        (distill, ["--learning-rate=many"], "above 0"),
+        (distill, ["--final-learning-rate=many"], "above 0"),
+        (distill, ["--clip=many"], "above 0"),
+        (distill, ["--ce-weight=many"], "0 or more"),
+        (distill, ["--seed=-1"], "0 or greater"),
+        (distill, ["--temperature=2,0"], "above 0"),
+        (distill, ["--train-adapter=lora:0"], "1 to 65536"),
+        (["bench", "wkv"], ["--heads=many"], "1 to 1024"),
+        (["bench", "wkv"], ["--head-size=many"], "1 to 1024"),
+        (["bench", "wkv"], ["--tokens=many"], "1 to 1048576"),
+        (["bench", "wkv"], ["--runs=many"], "1 to 1000"),
+        (["bench", "forward"], ["--tokens=many"], "1 to 1048576"),
+        (["bench", "forward"], ["--runs=many"], "1 to 1000"),
+        (["bench", "train"], ["--batch=many"], "1 to 4096"),
+        (["bench", "train"], ["--context=many"], "1 to 1048576"),
+        (["bench", "train"], ["--runs=many"], "1 to 1000"),
+    ]
+
+    /// What is no such number at all is refused by argument-parser, with the option's help.
+    @Test(arguments: values.indices)
+    func namesWhatIsAllowedWhereItIsNoNumber(number: Int) throws {
+        let (command, options, allowed) = Self.values[number]
+        let words = command[0] == "bench" ? "bench \(command[1])" : command[0]
+        let output = try CommandLineTool.run(command + options)
+        let given = (options.last ?? "").split(separator: "=", maxSplits: 1)
+        #expect(output.status == 64 && output.out.isEmpty, "\(output)")
+        #expect(output.err.hasPrefix("Error: The value '\(given[1])' is invalid for '\(given[0]) "), "\(output)")
+        #expect(output.err.contains("\nHelp:  \(given[0]) ") && output.err.contains(allowed), "\(output)")
+        #expect(output.err.contains("\nUsage: rwkv-ckpt \(words)"), "\(output)")
+    }
 }

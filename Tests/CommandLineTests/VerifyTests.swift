@@ -238,7 +238,7 @@ import Testing
                 (["verify", model, model, "--tokens", "1", "--tokens-file", "x"], 64, "one of"),
                 (
                     ["verify", "fixtures/logits/qwen3/reference.safetensors", model, "--tokens", "1"], 64,
-                    "their own tokens"
+                    "which have their own"
                 ),
                 (["logits", model, "-o", "out.pth"], 64, ".safetensors"),
                 (["logits", model, "--threads", "0", "-o", "o.safetensors"], 64, "--threads"),
