@@ -33,7 +33,7 @@ struct AdapterChanges {
             let split = Adapter.split(name)
             var weight = split.map { $0.module + ".weight" } ?? name[...]
             // peft's wrappers around the model, and around what it changes.
-            if weight.hasPrefix("base_model.model.") { weight = weight.dropFirst("base_model.model.".count) }
+            weight = weight.dropping(prefix: "base_model.model.") ?? weight
             let plain = String(weight.replacing(".base_layer.", with: "."))
             guard let target = source.position(ofTensor: plain) else {
                 if mayBeUnused(name) { continue }
@@ -239,7 +239,7 @@ private struct PEFTConfiguration {
                     throw CheckpointError(
                         .unsupported, path: path, "a key of alpha_pattern is no name", found: pattern)
                 }
-                if module == pattern || module.hasSuffix("." + pattern) {
+                if let rest = module.dropping(suffix: pattern), rest.isEmpty || rest.utf8.last == UInt8(ascii: ".") {
                     alpha = value.double
                     found.insert(value)
                 }

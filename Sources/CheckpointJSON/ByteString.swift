@@ -1,3 +1,5 @@
+import Glibc
+
 /// Text that is compared, hashed and ordered by its UTF-8 bytes: a name, or a key, from a file.
 ///
 /// Swift strings are equal where they look equal: "é" as one scalar is "e" followed by an accent. File formats know no such
@@ -12,7 +14,18 @@ public struct ByteString: Sendable {
 
 extension ByteString: Hashable {
     /// Whether the bytes are the same.
-    public static func == (a: ByteString, b: ByteString) -> Bool { a.text.utf8.elementsEqual(b.text.utf8) }
+    public static func == (a: ByteString, b: ByteString) -> Bool {
+        let count = a.text.utf8.count
+        guard count == b.text.utf8.count else { return false }
+        var (a, b) = (a.text, b.text)
+        // One call, where comparing byte after byte doubles the time of a dictionary.
+        return a.withUTF8 { a in
+            b.withUTF8 { b in
+                guard let a = a.baseAddress, let b = b.baseAddress else { return count == 0 }
+                return memcmp(a, b, count) == 0
+            }
+        }
+    }
 
     /// Hashes the bytes, and an end that no text has in it.
     public func hash(into hasher: inout Hasher) {
@@ -25,6 +38,23 @@ extension ByteString: Hashable {
 extension ByteString: Comparable {
     /// Whether the bytes of `a` come first.
     public static func < (a: ByteString, b: ByteString) -> Bool { a.text.utf8.lexicographicallyPrecedes(b.text.utf8) }
+}
+
+extension StringProtocol where SubSequence == Substring {
+    /// The text without the bytes of `prefix`; nil where it does not begin with them.
+    ///
+    /// Told by bytes, not by characters: an accent after a dot makes one character of both.
+    package func dropping(prefix: String) -> Substring? {
+        utf8.starts(with: prefix.utf8) ? self[utf8.index(startIndex, offsetBy: prefix.utf8.count)...] : nil
+    }
+
+    /// The text without the bytes of `suffix`; nil where it does not end with them.
+    package func dropping(suffix: String) -> Substring? {
+        let count = utf8.count - suffix.utf8.count
+        guard count >= 0 else { return nil }
+        let end = utf8.index(startIndex, offsetBy: count)
+        return utf8[end...].elementsEqual(suffix.utf8) ? self[..<end] : nil
+    }
 }
 
 extension ByteString: ExpressibleByStringLiteral, CustomStringConvertible {

@@ -1,3 +1,4 @@
+import CheckpointJSON
 public import RWKVDistillation
 import RWKVNumerics
 
@@ -19,12 +20,14 @@ extension DistillationReport {
                     return finite.isEmpty ? nil : finite.reduce(0, +) / Double(finite.count)
                 })
         ]
-        var paths: [String] = []
-        for look in log.looks where !paths.contains(look.path) { paths.append(look.path) }
+        var paths: [ByteString] = []
+        for look in log.looks where !paths.contains(ByteString(look.path)) { paths.append(ByteString(look.path)) }
         for path in paths {
             var values = [Double?](repeating: nil, count: (count + together - 1) / together)
-            for look in log.looks where look.path == path { values[look.step / together] = look.figures.divergence }
-            series.append(.init(name: "KL, \(path.split(separator: "/").last ?? "")", values: values))
+            for look in log.looks where ByteString(look.path) == path {
+                values[look.step / together] = look.figures.divergence
+            }
+            series.append(.init(name: "KL, \(path.text.split(separator: "/").last ?? "")", values: values))
         }
         return SVGChart(
             title: "loss and divergence", xTitle: "step", series: series, isLogarithmic: true, together: together)

@@ -53,15 +53,14 @@ public struct Adapter: Sendable, Hashable {
 
     /// The module and the part that a name belongs to; nil where it is no part of an adapter.
     public static func split(_ name: String) -> (module: Substring, part: Part, isPEFT: Bool)? {
-        let isPEFT = name.hasPrefix("base_model.")
-        var rest = name[...]
-        if rest.ends(in: ".weight") { rest = rest.dropLast(".weight".count) }
+        let isPEFT = name.dropping(prefix: "base_model.") != nil
+        var rest = name.dropping(suffix: ".weight") ?? name[...]
         for _ in 0..<2 {
-            if let (end, part) = parts.first(where: { rest.ends(in: $0.end) }) {
-                return (rest.dropLast(end.utf8.count), part, isPEFT)
+            for (end, part) in parts {
+                if let module = rest.dropping(suffix: end) { return (module, part, isPEFT) }
             }
             // peft puts the adapter's name behind the part's.
-            guard isPEFT, let dot = rest.lastIndex(of: ".") else { return nil }
+            guard isPEFT, let dot = rest.utf8.lastIndex(of: UInt8(ascii: ".")) else { return nil }
             rest = rest[..<dot]
         }
         return nil

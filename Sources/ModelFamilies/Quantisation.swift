@@ -37,7 +37,6 @@ public struct Quantisation: Sendable, Hashable {
 
     /// The pattern of the weight that a mark stands for or beside; nil where the name is none.
     static func weight(of pattern: NamePattern) -> NamePattern? {
-        guard let mark = marks.first(where: { pattern.text.ends(in: $0) }) else { return nil }
-        return NamePattern(pattern.text.dropLast(mark.count) + ".weight")
+        marks.lazy.compactMap { pattern.text.dropping(suffix: $0) }.first.map { NamePattern($0 + ".weight") }
     }
 }

@@ -126,16 +126,9 @@ struct NamePattern: Hashable, Sendable {
     }
 }
 
-extension StringProtocol {
-    /// Whether the text ends so, told by bytes: names have no characters to compose.
-    func ends(in end: String) -> Bool {
-        utf8.count >= end.utf8.count && utf8.suffix(end.utf8.count).elementsEqual(end.utf8)
-    }
-}
-
 extension Collection<NamePattern> {
     /// The first in order of those that end in one of these.
     func first(endingIn ends: [String]) -> String? {
-        filter { pattern in ends.contains { pattern.text.ends(in: $0) } }.map(\.text).min()
+        filter { pattern in ends.contains { pattern.text.dropping(suffix: $0) != nil } }.map(\.bytes).min()?.text
     }
 }

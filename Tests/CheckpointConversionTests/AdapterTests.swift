@@ -278,6 +278,28 @@ import Testing
         }
     }
 
+    /// Marks that make one character with a dot beside them belong to the name all the same: these are not the model's weight.
+    @Test(arguments: ["base_model.model.\u{301}w", "w\u{600}"]) func areRefusedWhereAMarkJoinsADot(module: String)
+        throws
+    {
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "model.safetensors")
+            try writeFloats([("w.weight", [2, 2], [0, 0, 0, 0])], to: path)
+            let adapter = directory.appending(path: "adapter.safetensors")
+            try writeFloats(
+                [("\(module).lora_A.weight", [1, 2], [1, 0]), ("\(module).lora_B.weight", [2, 1], [1, 0])], to: adapter)
+            try Data(#"{"peft_type": "LORA", "lora_alpha": 1}"#.utf8)
+                .write(to: directory.appending(path: "adapter_config.json"))
+            let error = failure {
+                _ = try Conversion(
+                    of: input(path.path(percentEncoded: false)),
+                    adapter: Checkpoint.open(adapter.path(percentEncoded: false)),
+                    options: .file(directory.appending(path: "y.safetensors"), .safetensors))
+            }
+            #expect(error?.problem == "it changes what the model does not have")
+        }
+    }
+
     /// Modules that differ by normalisation alone are two.
     @Test func areOfTheModulesThatTheirNamesGiveByteForByte() throws {
         let modules = ["caf\u{E9}", "cafe\u{301}"]
