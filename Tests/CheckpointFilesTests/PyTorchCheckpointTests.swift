@@ -104,6 +104,14 @@ import Testing
         #expect(checkpoint.otherTensors.allSatisfy { !$0.isListed })
     }
 
+    /// Keys as Python reads them: the memo's numbers are those of its entries, and a line's bytes are Latin-1.
+    @Test func takesKeysForWhatPythonTakesThemFor() throws {
+        let gap = try Checkpoint.open(Repository.fixture("malformed-pytorch/memo-gap"))
+        #expect(gap.tensors.map(\.name) == ["beta"])
+        let line = try Checkpoint.open(Repository.fixture("malformed-pytorch/text-line-latin-1"))
+        #expect(line.tensors.isEmpty && line.otherTensors.map(\.name) == ["?"])
+    }
+
     @Test func sharesItsMemoryAmongFiles() throws {
         try withTemporaryDirectory { directory in
             for name in ["a.bin", "b.bin"] {

@@ -32,15 +32,22 @@ struct PickleGraph: Sendable {
         case none
         case bool(Bool)
         case integer(Int)
-        /// An integer of more than 64 bits, or a floating-point number: nothing that a tensor is made of.
-        case number
-        /// Where its UTF-8 stands in ``pickle``.
+        /// An integer of more than 64 bits, which no tensor is made of, and where its shortest two's complement is in ``pickle``; nil
+        /// where it is decimal.
+        case longInteger(Range<Int>?)
+        case float(Double)
+        /// Where its UTF-8 is in ``pickle``; it may have surrogates, as Python's text may.
         case text(Range<Int>)
-        case bytes
+        /// Text of which ``pickle`` has no UTF-8, because of escapes or another encoding: never a name.
+        case undecodedText
+        /// Where they are in ``pickle``.
+        case bytes(Range<Int>)
+        case byteArray(Range<Int>)
         case tuple(ArraySlice<PickleValue>)
         case list
         case dictionary
         case set
+        case frozenSet
         /// The number in ``globals``.
         case global(Int)
         /// What a call would give, were it made.
@@ -49,8 +56,18 @@ struct PickleGraph: Sendable {
         case persistent(PickleValue)
     }
 
+    /// How an object is made.
+    enum Making {
+        case call
+        /// By the class's `__new__`.
+        case new
+        /// The same with keywords: the object's arguments are a tuple of these and a dictionary.
+        case newWithKeywords
+    }
+
     /// A call that was asked for, and what was to be done with its result.
     struct Object: Sendable {
+        var making: Making
         var callable: PickleValue
         var arguments: PickleValue
         var state = PickleValue.absent
@@ -66,14 +83,20 @@ struct PickleGraph: Sendable {
     }
 
     private enum Kind: UInt8 {
-        case integer, number, text, bytes, tuple, list, dictionary, set, global, object, persistent
+        case integer, longInteger, float, text, undecodedText, bytes, byteArray, tuple, list, dictionary, set, frozenSet
+        case global, object, persistent
     }
 
-    /// What `a` and `b` mean depends on the kind: the halves of an integer, a start and a count, a number in one of the tables.
+    /// What `a` and `b` mean depends on the kind: the halves of a number, a start and a count, a number in one of the tables.
     private struct Node {
         var kind: Kind
+        /// Whether a call or an object took a container, or the parts of a tuple, as they are now.
+        var isSealed = false
         var a: UInt32
         var b: UInt32
+
+        var bits: UInt64 { UInt64(a) << 32 | UInt64(b) }
+        var range: Range<Int> { Int(a)..<Int(a) + Int(b) }
     }
 
     /// Items that were appended together, and the number of the next ones; 0 is none.
@@ -117,6 +140,9 @@ struct PickleGraph: Sendable {
     /// What it takes in memory, beside the bytes of ``pickle``.
     var byteCount: Int { limit - budget }
 
+    /// What it may still take.
+    var availableBytes: Int { budget }
+
     // MARK: Reading
 
     /// Takes a value apart.
@@ -131,14 +157,18 @@ struct PickleGraph: Sendable {
         }
         let node = nodes[index]
         return switch node.kind {
-        case .integer: .integer(Int(Int64(bitPattern: UInt64(node.a) << 32 | UInt64(node.b))))
-        case .number: .number
-        case .text: .text(Int(node.a)..<Int(node.a) + Int(node.b))
-        case .bytes: .bytes
-        case .tuple: .tuple(children[Int(node.a)..<Int(node.a) + Int(node.b)])
+        case .integer: .integer(Int(Int64(bitPattern: node.bits)))
+        case .longInteger: .longInteger(node.range.isEmpty ? nil : node.range)
+        case .float: .float(Double(bitPattern: node.bits))
+        case .text: .text(node.range)
+        case .undecodedText: .undecodedText
+        case .bytes: .bytes(node.range)
+        case .byteArray: .byteArray(node.range)
+        case .tuple: .tuple(children[node.range])
         case .list: .list
         case .dictionary: .dictionary
         case .set: .set
+        case .frozenSet: .frozenSet
         case .global: .global(Int(node.a))
         case .object: .object(objects[Int(node.a)])
         case .persistent: .persistent(persistentIdentifiers[Int(node.a)])
@@ -169,13 +199,22 @@ struct PickleGraph: Sendable {
         fileprivate(set) var count = 0
     }
 
+    /// The place before the first item of what has keys: a dictionary, a set, an object that is used as a dictionary.
+    func keyCursor(at value: PickleValue) -> Cursor {
+        switch content(value) {
+        case .dictionary, .set, .frozenSet: cursor(at: value)
+        case .object(let object) where object.holdsPairs: cursor(at: value)
+        default: Cursor()
+        }
+    }
+
     /// The place in front of the first element of a tuple, or of what was put into a list, a set, a dictionary or an object.
     func cursor(at value: PickleValue) -> Cursor {
         guard let index = value.node else { return Cursor() }
         let node = nodes[index]
         switch node.kind {
-        case .tuple: return Cursor(rest: Int(node.a)..<Int(node.a) + Int(node.b))
-        case .list, .set: return Cursor(chunk: node.a)
+        case .tuple: return Cursor(rest: node.range)
+        case .list, .set, .frozenSet: return Cursor(chunk: node.a)
         case .dictionary: return Cursor(chunk: node.a, isPairs: true)
         case .object:
             let object = objects[Int(node.a)]
@@ -219,6 +258,9 @@ struct PickleGraph: Sendable {
     /// How many values there are that are not their own reference.
     var nodeCount: Int { nodes.count }
 
+    /// The value of a number below ``nodeCount``.
+    func value(numbered number: Int) -> PickleValue { PickleValue(node: number) }
+
     /// The number of a value below ``nodeCount``; nil for small integers and constants.
     func number(of value: PickleValue) -> Int? { value.node }
 
@@ -226,23 +268,36 @@ struct PickleGraph: Sendable {
 
     mutating func integer(_ value: Int) throws(PickleFailure) -> PickleValue {
         if let small = PickleValue(smallInteger: value) { return small }
-        let bits = UInt64(bitPattern: Int64(value))
-        return try add(.integer, UInt32(bits >> 32), UInt32(truncatingIfNeeded: bits))
+        return try add(.integer, bits: UInt64(bitPattern: Int64(value)))
     }
 
-    mutating func number() throws(PickleFailure) -> PickleValue { try add(.number) }
-
-    mutating func bytes() throws(PickleFailure) -> PickleValue { try add(.bytes) }
-
-    mutating func text(_ range: Range<Int>) throws(PickleFailure) -> PickleValue {
-        try add(.text, UInt32(range.lowerBound), UInt32(range.count))
+    mutating func longInteger(_ range: Range<Int>?) throws(PickleFailure) -> PickleValue {
+        try add(.longInteger, range ?? 0..<0)
     }
+
+    mutating func float(_ value: Double) throws(PickleFailure) -> PickleValue {
+        try add(.float, bits: value.bitPattern)
+    }
+
+    mutating func text(_ range: Range<Int>) throws(PickleFailure) -> PickleValue { try add(.text, range) }
+
+    mutating func undecodedText() throws(PickleFailure) -> PickleValue { try add(.undecodedText) }
+
+    mutating func bytes(_ range: Range<Int>) throws(PickleFailure) -> PickleValue { try add(.bytes, range) }
+
+    mutating func byteArray(_ range: Range<Int>) throws(PickleFailure) -> PickleValue { try add(.byteArray, range) }
 
     mutating func list() throws(PickleFailure) -> PickleValue { try add(.list) }
 
     mutating func dictionary() throws(PickleFailure) -> PickleValue { try add(.dictionary) }
 
     mutating func set() throws(PickleFailure) -> PickleValue { try add(.set) }
+
+    mutating func frozenSet(_ members: some Collection<PickleValue>) throws(PickleFailure) -> PickleValue {
+        var list = ItemList()
+        try append(members, to: &list)
+        return try add(.frozenSet, list.first, list.last)
+    }
 
     mutating func tuple(_ elements: some Collection<PickleValue>) throws(PickleFailure) -> PickleValue {
         let start = try addChildren(elements)
@@ -261,23 +316,62 @@ struct PickleGraph: Sendable {
         return try add(.global, UInt32(globals.count - 1))
     }
 
-    mutating func object(_ callable: PickleValue, _ arguments: PickleValue) throws(PickleFailure) -> PickleValue {
+    /// Records a call; `arguments` is a tuple.
+    mutating func object(
+        _ callable: PickleValue, _ arguments: PickleValue, _ making: Making = .call
+    ) throws(PickleFailure) -> PickleValue {
+        switch content(callable) {
+        case .global, .object, .persistent: break
+        default: throw .other("the pickle calls what is not a function or class")
+        }
+        sealParts(of: arguments)
         try spend(MemoryLayout<Object>.stride)
-        objects.append(Object(callable: callable, arguments: arguments))
+        objects.append(Object(making: making, callable: callable, arguments: arguments))
         return try add(.object, UInt32(objects.count - 1))
     }
 
-    /// Puts `items` behind those that a container or object has; `kinds` are the containers that the operation is for.
+    /// Records a call of a class's `__new__` with keywords.
+    mutating func object(
+        _ callable: PickleValue, _ arguments: PickleValue, keywords: PickleValue
+    ) throws(PickleFailure) -> PickleValue {
+        sealParts(of: arguments)
+        guard let index = keywords.node, !nodes[index].isSealed else {
+            throw .other("the pickle uses a dictionary of keywords for something else before")
+        }
+        var cursor = cursor(at: keywords)
+        while let key = next(&cursor)?.key {
+            guard textRange(key) != nil else { throw .other("a keyword is no text") }
+        }
+        return try object(callable, tuple([arguments, keywords]), .newWithKeywords)
+    }
+
+    /// Lets nobody change the containers that a call takes: it may keep their contents, and not them.
+    private mutating func sealParts(of tuple: PickleValue) {
+        // A tuple may be the arguments of any number of calls, and is gone through for the first.
+        guard let index = tuple.node, nodes[index].kind == .tuple, !nodes[index].isSealed else { return }
+        nodes[index].isSealed = true
+        for part in children[nodes[index].range] { seal(part) }
+    }
+
+    private mutating func seal(_ value: PickleValue) {
+        guard let index = value.node, [.list, .dictionary, .set].contains(nodes[index].kind) else { return }
+        nodes[index].isSealed = true
+    }
+
+    /// Puts `items` after those that a container or object has.
     mutating func append(
         _ items: some Collection<PickleValue>, to target: PickleValue, _ operation: Appending
     ) throws(PickleFailure) {
         guard let index = target.node else { throw .unfit }
+        guard !nodes[index].isSealed else {
+            throw .other("the pickle changes a container that a call or an object took before")
+        }
         switch (nodes[index].kind, operation) {
         case (.list, .elements), (.dictionary, .pairs), (.set, .members):
             var list = ItemList(first: nodes[index].a, last: nodes[index].b)
             try append(items, to: &list)
             (nodes[index].a, nodes[index].b) = (list.first, list.last)
-        case (.object, _):
+        case (.object, .elements), (.object, .pairs):
             let object = Int(nodes[index].a)
             var list = objects[object].items
             let isPairs = operation == .pairs
@@ -303,6 +397,9 @@ struct PickleGraph: Sendable {
             throw .unfit
         }
         objects[Int(nodes[index].a)].state = state
+        // Attributes are copied, as a rule; a pair is of attributes and slots.
+        seal(state)
+        if let parts = elements(state), parts.count == 2 { sealParts(of: state) }
     }
 
     private mutating func append(
@@ -315,6 +412,14 @@ struct PickleGraph: Sendable {
         let number = UInt32(chunks.count)
         if list.last == 0 { list.first = number } else { chunks[Int(list.last) - 1].next = number }
         list.last = number
+    }
+
+    private mutating func add(_ kind: Kind, bits: UInt64) throws(PickleFailure) -> PickleValue {
+        try add(kind, UInt32(bits >> 32), UInt32(truncatingIfNeeded: bits))
+    }
+
+    private mutating func add(_ kind: Kind, _ range: Range<Int>) throws(PickleFailure) -> PickleValue {
+        try add(kind, UInt32(range.lowerBound), UInt32(range.count))
     }
 
     private mutating func add(_ kind: Kind, _ a: UInt32 = 0, _ b: UInt32 = 0) throws(PickleFailure) -> PickleValue {

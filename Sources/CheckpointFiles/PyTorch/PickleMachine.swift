@@ -28,6 +28,8 @@ struct PickleMachine {
     /// The height of the stack at each mark.
     private var marks: [Int] = []
     private var memo: [PickleValue] = []
+    /// How many entries of ``memo`` are there, which is the number that a value gets without asking for one.
+    private var memoCount = 0
     private var operations = 0
     private var frameEnd = 0
 
@@ -63,6 +65,11 @@ struct PickleMachine {
                         found: "\(stack.count)")
                 }
                 guard position >= frameEnd else { throw MalformedInput("the pickle ends within a frame", at: start) }
+                do throws(PickleFailure) {
+                    try graph.checkKeys()
+                } catch {
+                    throw error.malformed(operation, at: start, end: bytes.count)
+                }
                 return stack[0]
             }
             do throws(PickleFailure) {
@@ -83,8 +90,8 @@ struct PickleMachine {
             let version = try Int(byte())
             guard version <= 5 else { throw .other("the pickle's protocol is \(version)", expected: "5 at the most") }
         case .frame:
+            guard position > frameEnd else { throw .other("a frame begins within another") }
             let count = try count(bytes: 8)
-            guard position >= frameEnd else { throw .other("a frame begins within another") }
             guard count <= bytes.count - position else { throw .truncated(count) }
             frameEnd = position + count
 
@@ -97,25 +104,30 @@ struct PickleMachine {
         case .long1: try long(count: Int(byte()))
         case .long4: try long(count: count(bytes: 4))
         case .float8:
-            _ = try take(8)
-            try push(graph.number())
+            try push(graph.float(Double(bitPattern: unsigned(8).byteSwapped)))
         case .integerLine, .longLine: try decimal(line(), isLong: operation == .longLine)
         case .floatLine:
-            _ = try line()
-            try push(graph.number())
+            guard let value = try bytes[line()].floatingPoint else {
+                throw .other("a floating-point number of the pickle is not decimal")
+            }
+            try push(graph.float(value))
 
-        case .text1, .bytesAsText1: try text(count: Int(byte()))
-        case .text4, .bytesAsText4: try text(count: count(bytes: 4))
-        case .text8: try text(count: count(bytes: 8))
+        case .text1: try text(take(Int(byte())))
+        case .text4: try text(take(count(bytes: 4)))
+        case .text8: try text(take(count(bytes: 8)))
+        case .bytesAsText1: try text(take(Int(byte())), hasSurrogates: false)
+        case .bytesAsText4: try text(take(count(bytes: 4)), hasSurrogates: false)
         case .stringLine:
             let line = try line()
             guard line.count >= 2, let quote = bytes[line].first, quote == bytes[line].last, [34, 39].contains(quote)
             else { throw .other("a string is not between quotes") }
-            try text(line: line.dropFirst().dropLast())
+            guard !bytes[line].contains(UInt8(ascii: "\\")) else { throw .other("a string has escapes") }
+            try text(line.dropFirst().dropLast(), hasSurrogates: false)
         case .textLine: try text(line: line())
-        case .bytes1: try bytes(count: Int(byte()))
-        case .bytes4: try bytes(count: count(bytes: 4))
-        case .bytes8, .byteArray8: try bytes(count: count(bytes: 8))
+        case .bytes1: try push(graph.bytes(take(Int(byte()))))
+        case .bytes4: try push(graph.bytes(take(count(bytes: 4))))
+        case .bytes8: try push(graph.bytes(take(count(bytes: 8))))
+        case .byteArray8: try push(graph.byteArray(take(count(bytes: 8))))
 
         case .emptyTuple: try push(graph.tuple([]))
         case .tuple1: try tuple(count: 1)
@@ -144,7 +156,7 @@ struct PickleMachine {
         case .put: try memoize(index(line()))
         case .put1: try memoize(Int(byte()))
         case .put4: try memoize(count(bytes: 4))
-        case .memoize: try memoize(memo.count)
+        case .memoize: try memoize(memoCount)
         case .get: try recall(index(line()))
         case .get1: try recall(Int(byte()))
         case .get4: try recall(count(bytes: 4))
@@ -160,25 +172,26 @@ struct PickleMachine {
         case .reduce, .newObject:
             let (arguments, callable) = try (pop(), pop())
             guard case .tuple = graph.content(arguments) else { throw .other("a call's arguments are no tuple") }
-            try push(graph.object(callable, arguments))
+            try push(graph.object(callable, arguments, operation == .reduce ? .call : .new))
         case .newObjectWithKeywords:
             let (keywords, arguments, callable) = try (pop(), pop(), pop())
             guard case .tuple = graph.content(arguments), case .dictionary = graph.content(keywords) else {
                 throw .other("a call's arguments are no tuple and dictionary")
             }
-            try push(graph.object(callable, graph.tuple([arguments, keywords])))
+            try push(graph.object(callable, arguments, keywords: keywords))
         case .instance:
             let (module, name) = try (line(), line())
+            guard bytes[module.lowerBound..<name.upperBound].allSatisfy({ $0 < 0x80 }) else {
+                throw .other("the name of a class is not ASCII")
+            }
             try tuple(count: stack.count - popMark())
-            let arguments = try pop()
-            try push(graph.object(global(module, name), arguments))
+            try instance(of: global(module, name))
         case .object:
             let mark = try popMark()
             guard mark < stack.count else { throw .other("an object has no class") }
             let callable = stack.remove(at: mark)
             try tuple(count: stack.count - mark)
-            let arguments = try pop()
-            try push(graph.object(callable, arguments))
+            try instance(of: callable)
         case .build:
             let state = try pop()
             try graph.setState(state, of: top())
@@ -280,10 +293,15 @@ extension PickleMachine {
             guard items.count.isMultiple(of: 2) else { throw .other("a key has no value") }
             try push(graph.dictionary())
             try graph.append(items, to: top(), .pairs)
-        default:
-            try push(graph.set())
-            try graph.append(items, to: top(), .members)
+        default: try push(graph.frozenSet(items))
         }
+    }
+
+    /// What `callable` gives for the arguments on the stack; without any, Python makes an instance without initialising it.
+    private mutating func instance(of callable: PickleValue) throws(PickleFailure) {
+        let arguments = try pop()
+        let isEmpty = graph.elements(arguments)?.isEmpty ?? true
+        try push(graph.object(callable, arguments, isEmpty ? .new : .call))
     }
 
     private mutating func append(_ count: Int, _ operation: PickleGraph.Appending) throws(PickleFailure) {
@@ -302,7 +320,9 @@ extension PickleMachine {
             try graph.spend(missing * MemoryLayout<PickleValue>.stride)
             memo.append(contentsOf: repeatElement(.absent, count: missing))
         }
-        memo[index] = try top()
+        let value = try top()
+        if memo[index] == .absent { memoCount += 1 }
+        memo[index] = value
     }
 
     private mutating func recall(_ index: Int) throws(PickleFailure) {
@@ -312,24 +332,31 @@ extension PickleMachine {
         try push(memo[index])
     }
 
-    private mutating func text(count: Int) throws(PickleFailure) {
-        try push(graph.text(take(count)))
+    private mutating func text(_ range: Range<Int>, hasSurrogates: Bool = true) throws(PickleFailure) {
+        guard bytes[range].isUTF8 || hasSurrogates && bytes[range].isUTF8WithSurrogates else {
+            throw .other("a text is not UTF-8")
+        }
+        try push(graph.text(range))
     }
 
-    /// A line of text; one with escapes is kept as a value, but is no name.
+    /// A line in Latin-1 with escapes by `\u` and `\U`; where it is not plain ASCII it is kept as a value, but is no name.
     private mutating func text(line: Range<Int>) throws(PickleFailure) {
-        try push(bytes[line].contains(UInt8(ascii: "\\")) ? graph.bytes() : graph.text(line))
-    }
-
-    private mutating func bytes(count: Int) throws(PickleFailure) {
-        _ = try take(count)
-        try push(graph.bytes())
+        guard bytes[line].hasWholeEscapes else { throw .other("a text has an escape that is not whole") }
+        let isPlain = bytes[line].allSatisfy { $0 < 0x80 && $0 != UInt8(ascii: "\\") }
+        try push(isPlain ? graph.text(line) : graph.undecodedText())
     }
 
     /// A little-endian integer in two's complement.
     private mutating func long(count: Int) throws(PickleFailure) {
         let range = try take(count)
-        guard count <= 8 else { return try push(graph.number()) }
+        var count = count
+        // Bytes that only repeat the sign.
+        while count > 8 {
+            let (last, before) = (bytes[range.lowerBound + count - 1], bytes[range.lowerBound + count - 2])
+            guard last == (before < 0x80 ? 0 : 0xFF) else { break }
+            count -= 1
+        }
+        guard count <= 8 else { return try push(graph.longInteger(range.prefix(count))) }
         let unused = 64 - 8 * count
         let value = Int64(bitPattern: bytes.bits(at: range.lowerBound, count: count) << unused) >> unused
         try push(graph.integer(Int(value)))
@@ -337,15 +364,16 @@ extension PickleMachine {
 
     /// An integer as decimal text; `00` and `01` are how protocol 0 writes truth values.
     private mutating func decimal(_ line: Range<Int>, isLong: Bool) throws(PickleFailure) {
-        var text = String(decoding: bytes[line], as: UTF8.self)
-        if !isLong, text == "00" || text == "01" { return try push(text == "01" ? .true : .false) }
-        if isLong, text.hasSuffix("L") { text.removeLast() }
-        if let value = Int(text) { return try push(graph.integer(value)) }
-        let digits = text.hasPrefix("-") ? text.dropFirst() : text[...]
-        guard !digits.isEmpty, digits.utf8.allSatisfy({ $0 &- UInt8(ascii: "0") < 10 }) else {
-            throw .other("an integer of the pickle is not decimal")
+        let text = bytes[line]
+        if !isLong, text.elementsEqual("00".utf8) { return try push(.false) }
+        if !isLong, text.elementsEqual("01".utf8) { return try push(.true) }
+        let digits = isLong && text.last == UInt8(ascii: "L") ? text.dropLast() : text
+        guard digits.isInteger else { throw .other("an integer of the pickle is not decimal") }
+        if let value = Int(String(decoding: digits, as: UTF8.self)) {
+            try push(graph.integer(value))
+        } else {
+            try push(graph.longInteger(nil))
         }
-        try push(graph.number())
     }
 
     private func index(_ line: Range<Int>) throws(PickleFailure) -> Int {
@@ -361,7 +389,7 @@ extension PickleMachine {
                 throw .other("the name of a global is longer than \(Self.nameLimit) bytes")
             }
             guard !part.isEmpty, bytes[part].allSatisfy({ $0 > 0x20 && $0 != 0x7F }),
-                String(validating: bytes[part], as: UTF8.self) != nil
+                bytes[part].isUTF8
             else { throw .other("the name of a global is no name") }
         }
         return try graph.global(module: module, name: name)

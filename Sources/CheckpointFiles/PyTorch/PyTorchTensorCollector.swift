@@ -231,7 +231,7 @@ struct PyTorchTensorCollector {
         guard object.state == .absent, graph.next(&cursor) == nil else {
             throw malformed("something is put into a tensor after it was made", tensor: name)
         }
-        return (pickle.recipe(object.callable), Array((graph.elements(object.arguments) ?? []).prefix(10)))
+        return (pickle.recipe(of: object), Array((graph.elements(object.arguments) ?? []).prefix(10)))
     }
 
     /// Finds out what one of torch's functions makes of its arguments.
@@ -347,12 +347,11 @@ struct PyTorchTensorCollector {
     /// What a tensor's metadata says of the signs of its elements.
     ///
     /// The metadata may belong to any number of tensors, and is read for each of them: it must be short.
-    private mutating func signs(
+    private func signs(
         _ metadata: PickleValue?, _ name: [UInt8]
     ) throws(CheckpointError) -> (isConjugated: Bool, isNegated: Bool) {
         var signs = (isConjugated: false, isNegated: false)
         guard let metadata, case .dictionary = graph.content(metadata) else { return signs }
-        var keys: [ArraySlice<UInt8>] = []
         var cursor = graph.cursor(at: metadata)
         while let (key, value) = graph.next(&cursor) {
             guard cursor.count <= Self.metadataLimit else {
@@ -360,11 +359,6 @@ struct PyTorchTensorCollector {
             }
             guard let range = key.flatMap(graph.textRange) else { continue }
             let key = graph.pickle[range]
-            try budget.spend(work: range.count * (keys.count + 1))
-            guard !keys.contains(where: { $0.elementsEqual(key) }) else {
-                throw malformed("a tensor's metadata has the key \"\(excerpt(key))\" twice", tensor: name)
-            }
-            keys.append(key)
             let isConjugation = key.elementsEqual("conj".utf8)
             guard isConjugation || key.elementsEqual("neg".utf8) else { continue }
             // Python would take anything for one of the two.
@@ -380,7 +374,7 @@ struct PyTorchTensorCollector {
     /// The integers of a tuple, or of a `torch.Size` of one; nil where there are others, or too many.
     private func integers(_ value: PickleValue) -> [Int]? {
         var value = value
-        if case .object(let object) = graph.content(value), case .size = pickle.recipe(object.callable),
+        if case .object(let object) = graph.content(value), case .size = pickle.recipe(of: object),
             let inner = graph.elements(object.arguments)?.first
         {
             value = inner

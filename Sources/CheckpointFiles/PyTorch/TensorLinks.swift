@@ -77,7 +77,7 @@ struct TensorLinks {
         let arguments = graph.elements(object.arguments) ?? []
         if pickle.isTensor(value) {
             visit.cursor = PickleGraph.Cursor()
-            switch pickle.recipe(object.callable) {
+            switch pickle.recipe(of: object) {
             case .subclass, .parameter:
                 if arguments.count > 3 { visit.parts = [(.nothing, arguments[arguments.startIndex + 3], true)] }
             default: break
@@ -130,7 +130,7 @@ struct TensorLinks {
             guard let (step, value, isState) = nextPart(&visits[last]) else {
                 let visit = visits.removeLast()
                 guard open.count > visit.firstLink || pickle.isTensor(visit.value) else { continue }
-                try checkKeys(visit.value, open[visit.firstLink...], &budget)
+                try checkKeys(open[visit.firstLink...])
                 states[visit.number] = .leading
                 if open.count > visit.firstLink {
                     try budget.spend(memory: PickleBudget.dictionaryEntry(UInt32.self, Range<UInt32>.self))
@@ -163,28 +163,8 @@ struct TensorLinks {
         budget.free(memory: 2 * links.count * MemoryLayout<Link>.stride)
     }
 
-    /// Checks that no key of a container that leads to tensors stands in it twice, and that keys are text that can be printed.
-    private func checkKeys(
-        _ value: PickleValue, _ links: ArraySlice<Link>, _ budget: inout PickleBudget
-    ) throws(CheckpointError) {
-        var cursor = graph.cursor(at: value)
-        var keys: [PickleValue] = []
-        let before = budget.memory
-        while let (key, _) = graph.next(&cursor) {
-            // Longer ones are no names, as is found below.
-            guard let key, let range = graph.textRange(key), range.count <= limits.nameBytes else { continue }
-            try budget.spend(work: range.count)
-            try budget.spend(of: PickleValue.self)
-            keys.append(key)
-        }
-        try budget.spend(memory: NameTable.byteCount(capacity: keys.count))
-        var table = NameTable(capacity: keys.count)
-        for id in keys.indices
-        where table.insert(UInt32(id), text: graph.pickle, range: { graph.textRange(keys[Int($0)]) ?? 0..<0 }) != nil {
-            let range = graph.textRange(keys[id]) ?? 0..<0
-            throw pickle.malformed("a dictionary has the key \"\(excerpt(graph.pickle[range]))\" twice")
-        }
-        budget.free(memory: before - budget.memory)
+    /// Checks that the keys that lead to tensors are text that can be printed.
+    private func checkKeys(_ links: ArraySlice<Link>) throws(CheckpointError) {
         for link in links {
             guard case .key(let key) = link.step, let range = graph.textRange(key) else { continue }
             guard range.count <= limits.nameBytes else {

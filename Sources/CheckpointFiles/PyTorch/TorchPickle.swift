@@ -55,12 +55,17 @@ struct TorchPickle {
         if case .global(let number) = graph.content(callable) { recipes[number] } else { .none }
     }
 
+    /// What an object is made by.
+    func recipe(of object: PickleGraph.Object) -> TorchRecipe {
+        object.making == .call ? recipe(object.callable) : .none
+    }
+
     /// Whether a value stands for a tensor, or for what only tensors are made of.
     func isTensor(_ value: PickleValue) -> Bool {
         switch graph.content(value) {
         case .persistent: return true
         case .object(let object):
-            switch recipe(object.callable) {
+            switch recipe(of: object) {
             case .none, .size: return false
             default: return true
             }
