@@ -6,7 +6,7 @@ extension DistillationReport {
     /// All that is said beside the log of a run.
     public var pages: [DistillationPage: String] { [.curve: curve.svg, .report: html] }
 
-    /// The loss of each step, and what was seen on held-out tokens.
+    /// The loss of each step, and what was found on held-out tokens.
     private var curve: SVGChart {
         // Of many steps, means of some that follow one another.
         let count = log.steps.count + 1
@@ -21,11 +21,13 @@ extension DistillationReport {
                 })
         ]
         var paths: [ByteString] = []
-        for look in log.looks where !paths.contains(ByteString(look.path)) { paths.append(ByteString(look.path)) }
+        for evaluation in log.evaluations where !paths.contains(ByteString(evaluation.path)) {
+            paths.append(ByteString(evaluation.path))
+        }
         for path in paths {
             var values = [Double?](repeating: nil, count: (count + together - 1) / together)
-            for look in log.looks where ByteString(look.path) == path {
-                values[look.step / together] = look.figures.divergence
+            for evaluation in log.evaluations where ByteString(evaluation.path) == path {
+                values[evaluation.step / together] = evaluation.figures.divergence
             }
             series.append(.init(name: "KL, \(path.text.split(separator: "/").last ?? "")", values: values))
         }
@@ -40,7 +42,7 @@ extension DistillationReport {
         var body = ["<h1>\(headlines[0].escapedXML)</h1>"]
         body += (headlines.dropFirst() + [settingsText]).map { "<p>\($0.escapedXML)</p>" }
         body.append(curve.svg)
-        for (titles, rows) in [(lossTitles, lossRows), (Self.lookTitles, lookRows)] where !rows.isEmpty {
+        for (titles, rows) in [(lossTitles, lossRows), (Self.evaluationTitles, evaluationRows)] where !rows.isEmpty {
             let lines = rows.map { "<tr>" + $0.map { "<td>\($0.escapedXML)</td>" }.joined() + "</tr>" }
             body.append("<table><tr>\(titles.map { "<th>\($0)</th>" }.joined())</tr>\(lines.joined())</table>")
         }

@@ -3,7 +3,7 @@ public import CheckpointJSON
 import ModelFamilies
 import RWKVInference
 public import RWKVDistillation
-public import RWKVNumerics
+import RWKVNumerics
 
 /// What `distill` says.
 public struct DistillationReport: Sendable {
@@ -20,16 +20,12 @@ public struct DistillationReport: Sendable {
     /// A report on a run.
     ///
     /// - Parameters:
-    ///   - distillation: what it does.
-    ///   - log: what it did.
+    ///   - run: what it does, and did so far.
     ///   - teacher: where the teacher is.
     ///   - student: where the student was.
-    ///   - output: where it goes.
     ///   - warnings: of what was read.
-    public init(
-        _ distillation: Distillation<Float>, _ log: DistillationLog, teacher: String, student: String, output: String,
-        warnings: [CheckpointWarning]
-    ) {
+    public init(_ run: DistillationRun, teacher: String, student: String, warnings: [CheckpointWarning]) {
+        let distillation = run.distillation
         variant = distillation.student.model.description.name
         stage = if case .alignment = distillation.settings.stage { 1 } else { 2 }
         let own = distillation.settings
@@ -37,15 +33,15 @@ public struct DistillationReport: Sendable {
         settingsText = own.text
         let parameters = distillation.student.parameters
         trained = (parameters.count, parameters.reduce(0) { $0 + $1.values.count })
-        paths = (teacher, student, output)
-        self.log = log
-        self.warnings = warnings
+        paths = (teacher, student, run.path)
+        log = run.log
+        self.warnings = warnings + run.warnings
     }
 
     private var seconds: Double { log.steps.reduce(0) { $0 + $1.seconds } }
     private var tokens: Int { log.steps.last?.tokens ?? 0 }
     private var tokensPerSecond: Double? { seconds > 0 ? Double(tokens) / seconds : nil }
-    private var steps: (first: Distillation<Float>.Step, last: Distillation<Float>.Step)? {
+    private var steps: (first: DistillationStep, last: DistillationStep)? {
         guard let first = log.steps.first, let last = log.steps.last else { return nil }
         return (first.figures, last.figures)
     }
@@ -87,6 +83,12 @@ public struct DistillationReport: Sendable {
         json.value(seconds)
         json.key("tokens_per_second")
         json.value(tokensPerSecond)
+        if let arithmetic = log.arithmetic {
+            json.key("arithmetic")
+            json.beginObject(onOneLine: true)
+            arithmetic.write(to: &json)
+            json.end()
+        }
         json.key("loss")
         json.beginObject(onOneLine: true)
         json.key("first")
@@ -116,9 +118,9 @@ public struct DistillationReport: Sendable {
         json.end()
         json.key("held_out")
         json.beginArray()
-        for look in log.looks {
+        for evaluation in log.evaluations {
             json.beginObject(onOneLine: true)
-            look.write(to: &json)
+            evaluation.write(to: &json)
             json.end()
         }
         json.end()
@@ -132,7 +134,7 @@ public struct DistillationReport: Sendable {
     /// - Throws: what the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
         for line in headlines { output.write(line + "\n") }
-        for (titles, rows) in [(lossTitles, lossRows), (Self.lookTitles, lookRows)] where !rows.isEmpty {
+        for (titles, rows) in [(lossTitles, lossRows), (Self.evaluationTitles, evaluationRows)] where !rows.isEmpty {
             output.write("\n")
             var table = TextTable(titles.enumerated().map { ($1, $0 == 0 ? .left : .right) })
             for cell in rows.joined() { table.append(cell) }
@@ -149,7 +151,8 @@ public struct DistillationReport: Sendable {
             "trained \(countText(trained.tensors, "tensor")) of \(countText(trained.parameters, "parameter"))",
         ]
         if let tokensPerSecond {
-            lines[1] += ", \(formatted(seconds, "%.1f")) s, \(countText(Int(tokensPerSecond))) tokens/s"
+            lines[1] +=
+                ", \(formatted(seconds, "%.1f")) s, \(countText(Int(exactly: tokensPerSecond.rounded(.down)) ?? .max)) tokens/s"
         }
         if log.skipped > 0 {
             lines.append("\(countText(log.skipped, "step")) skipped, as gradients were not finite")
@@ -161,8 +164,8 @@ public struct DistillationReport: Sendable {
     var lossTitles: [String] {
         ["", "first", "last"] + (steps?.last.layers.isEmpty == false ? ["cosine", "scale"] : [])
     }
-    /// Columns of ``lookRows``.
-    static let lookTitles = ["held out", "step", "KL", "top-1", "recall"]
+    /// Columns of ``evaluationRows``.
+    static let evaluationTitles = ["held out", "step", "KL", "top-1", "recall"]
 
     /// The loss, and how layers do.
     var lossRows: [[String]] {
@@ -177,13 +180,13 @@ public struct DistillationReport: Sendable {
         return [loss + lossTitles.dropFirst(loss.count).map { _ in "" }] + layers
     }
 
-    /// What was seen on held-out tokens.
-    var lookRows: [[String]] {
-        log.looks.map { look in
+    /// What was found on held-out tokens.
+    var evaluationRows: [[String]] {
+        log.evaluations.map { evaluation in
             [
-                look.path.printable(), countText(look.step), shortText(look.figures.divergence),
-                formatted(look.figures.agreement, "%.3f"),
-                look.figures.recall.accuracy.map { formatted($0, "%.3f") } ?? "-",
+                evaluation.path.printable(), countText(evaluation.step), shortText(evaluation.figures.divergence),
+                formatted(evaluation.figures.agreement, "%.3f"),
+                evaluation.figures.recall.accuracy.map { formatted($0, "%.3f") } ?? "-",
             ]
         }
     }

@@ -7,7 +7,7 @@ public import RWKVNumerics
 /// Stage 1: each time mixing of a student learns to give what its teacher's attention gives for the same input.
 ///
 /// Layers see the teacher's residual stream, so that none learns from another's errors, and all learn in one pass.
-public struct Alignment: Sendable {
+public struct Alignment: Sendable, Hashable {
     /// How far apart outputs are.
     public var loss = AlignmentLoss.relativeL2
     /// Whether gradients pass through the first keys and values.

@@ -1,4 +1,5 @@
 public import CheckpointFiles
+import Glibc
 public import ModelFamilies
 public import RWKVInference
 public import RWKVNumerics
@@ -8,76 +9,20 @@ public import RWKVNumerics
 ///     var distillation = try Distillation(teacher, student, description, tokens, settings)
 ///     while !distillation.isDone { print(try distillation.next(kernels).loss) }
 ///
-/// Copies share their weights: one alone may go on.
+/// Copies share their weights: one alone may go on. ``DistillationRun`` takes it to its end, evaluates it, saves and resumes it.
 public struct Distillation<Element: Real> {
-    /// What a run does.
-    public struct Settings: Sendable {
-        /// What is learnt.
-        public var stage: Stage
-        /// How many steps there are.
-        public var steps: Int
-        /// Sequences of a step, or of the parts whose gradients it adds up.
-        public var batch = 8
-        /// Tokens of a sequence.
-        public var context = 512
-        /// Parts of a step, which are computed one behind the other.
-        public var accumulate = 1
-        /// Over the run.
-        public var learningRate: LearningRate
-        /// The largest norm of all gradients together.
-        public var clip = 1.0
-        /// Of the order of sequences.
-        public var seed: UInt64 = 1
-        /// What is trained.
-        public var rules = TrainingRules([.init(TrainingRules.Preset.mixers.rawValue, Training())])
-        /// What is trained in the place of projections; nil for themselves.
-        public var adapters: TrainedAdapters?
-
-        /// Tokens of a step.
-        public var tokens: Int { batch * context * accumulate }
-
-        /// A run of so many steps.
-        public init(_ stage: Stage, steps: Int, learningRate: LearningRate) {
-            (self.stage, self.steps, self.learningRate) = (stage, steps, learningRate)
-        }
-    }
-
-    /// What is learnt.
-    public enum Stage: Sendable {
-        /// What single layers give.
-        case alignment(Alignment)
-        /// Logits; each of the temperatures holds for as many steps.
-        case divergence(LogitDivergence, temperatures: [Double])
-
-    }
-
-    /// What a step was.
-    public struct Step: Sendable, Hashable {
-        /// Its number, from 1 on.
-        public let number: Int
-        /// The loss in front of it.
-        public let loss: Double
-        /// How layers did, in an alignment.
-        public let layers: [Alignment.LayerFigures]
-        /// The learning rate.
-        public let rate: Double
-        /// Of all gradients, before they were clipped; where it is not finite, no weight changed.
-        public let gradientNorm: Double
-    }
-
     /// Steps in succession whose gradients may be of no use.
     private static var patience: Int { 8 }
 
     /// What it does.
-    public let settings: Settings
+    public let settings: DistillationSettings
     /// The student.
     public private(set) var student: TrainedModel<Element>
     /// Steps that were done.
     public private(set) var step = 0
-    var optimiser: AdamW<Element>
-    /// What tells its teacher and its tokens from others.
-    let inputs: String
-    private let teacher: Model<Element>
+    private(set) var optimiser: AdamW<Element>
+    let teacher: Model<Element>
+    let tokens: TokenSequences
     private var order: TrainingOrder
     private var failures = 0
 
@@ -89,19 +34,19 @@ public struct Distillation<Element: Real> {
     ///   - description: what the student was found to be.
     ///   - tokens: what they are run on.
     ///   - settings: what is done.
-    /// - Throws: ``CheckpointError``: `unsupported` where the student is none of this teacher, or cannot be trained, `malformed` where
-    ///   tokens are too few or not the teacher's; as models do.
+    /// - Throws: ``CheckpointError``: `unsupported` where the student is none of this teacher, or cannot be trained, or not with these
+    ///   settings, `malformed` where tokens are too few or not the teacher's; as models do.
     public init(
         _ teacher: Model<Element>, _ checkpoint: Checkpoint, _ description: ModelDescription, _ tokens: TokenSequences,
-        _ settings: Settings
+        _ settings: DistillationSettings
     ) throws(CheckpointError) {
+        try settings.check(path: checkpoint.path)
         try description.checkTraining(by: teacher.description, path: checkpoint.path)
         try tokens.check(vocabulary: teacher.vocabulary)
         let isAlignment = if case .alignment = settings.stage { true } else { false }
         let trained = try settings.rules.trained(in: checkpoint, description, within: isAlignment ? .rwkv : nil)
         self.settings = settings
-        self.teacher = teacher
-        inputs = "\(teacher.checkpoint.outlineHash) \(tokens.hash)"
+        (self.teacher, self.tokens) = (teacher, tokens)
         order = try TrainingOrder(tokens, length: settings.context, seed: settings.seed)
         // The same bytes mean another matrix where a layout has it transposed.
         let isAlike = teacher.description.layout?.name == description.layout?.name
@@ -149,7 +94,7 @@ public struct Distillation<Element: Real> {
     /// - Throws: ``CheckpointError``: `notFinite` where many steps in succession were of no use, `cancelled`; as models do.
     public mutating func next(
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
-    ) throws(CheckpointError) -> Step {
+    ) throws(CheckpointError) -> DistillationStep {
         var loss = 0.0
         var layers: [[Alignment.LayerFigures]] = []
         for _ in 0..<settings.accumulate {
@@ -187,16 +132,17 @@ public struct Distillation<Element: Real> {
         try student.model.checkFiles()
         try student.update(kernels)
         step += 1
-        return Step(
+        return DistillationStep(
             number: step, loss: loss / Double(settings.accumulate), layers: Self.means(layers), rate: rate,
             gradientNorm: norm)
     }
 
-    /// Passes over steps that were done before, and takes in what became of the weights.
-    mutating func skip(to done: Int, _ kernels: Kernels<Element>) throws(CheckpointError) {
+    /// Passes over steps that were done before, some of which changed weights, and takes in what became of the weights.
+    mutating func skip(to done: Int, updates: Int, _ kernels: Kernels<Element>) throws(CheckpointError) {
         try student.update(kernels)
         order.skip((done - step) * settings.batch * settings.accumulate)
         step = done
+        optimiser.steps = updates
     }
 
     private static func means(_ parts: [[Alignment.LayerFigures]]) -> [Alignment.LayerFigures] {
@@ -212,23 +158,22 @@ public struct Distillation<Element: Real> {
     }
 }
 
-extension Checkpoint {
-    /// Of names, types, sizes and places of all tensors.
-    fileprivate var outlineHash: String {
-        let lines = tensors.map { "\($0.name) \($0.dtype.rawValue) \($0.shape) \($0.file) \($0.byteRange)" }
-        return sha256(of: Array(lines.joined(separator: "\n").utf8))
-    }
+/// What a step was.
+public struct DistillationStep: Sendable, Hashable {
+    /// Its number, from 1 on.
+    public let number: Int
+    /// The loss before it.
+    public let loss: Double
+    /// How layers did, in an alignment.
+    public let layers: [Alignment.LayerFigures]
+    /// The learning rate.
+    public let rate: Double
+    /// Of all gradients, before they were clipped; where it is not finite, no weight changed.
+    public let gradientNorm: Double
 }
 
-extension TokenSequences {
-    fileprivate var hash: String {
-        var bytes: [UInt8] = []
-        for sequence in sequences {
-            ([sequence.count] + sequence).withUnsafeBytes { bytes.append(contentsOf: $0) }
-        }
-        return sha256(of: bytes)
-    }
-}
+/// How many bytes of memory the machine has.
+package func physicalMemory() -> Int { sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) }
 
 extension ModelDescription {
     /// Throws where there are no gradients of this model, or it is of another teacher.

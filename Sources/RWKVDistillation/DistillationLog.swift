@@ -1,38 +1,43 @@
 public import CheckpointFiles
 package import CheckpointJSON
-public import RWKVNumerics
 
-/// What happened in a run; as a file a line of JSON for each step, and for each look at held-out tokens (schemas/distill-log.schema.json).
+/// What happened in a run; as a file a line of JSON for each step, for each evaluation on held-out tokens, and for the arithmetic at the
+/// start and wherever it changed (schemas/distill-log.schema.json).
 public struct DistillationLog: Sendable, Hashable {
     /// A step.
     public struct Step: Sendable, Hashable {
         /// What it was.
-        public let figures: Distillation<Float>.Step
+        public let figures: DistillationStep
         /// Tokens up to and with it.
         public let tokens: Int
         /// By the clock that it took.
         public let seconds: Double
     }
 
-    /// A look at held-out tokens.
-    public struct Look: Sendable, Hashable {
-        /// Behind which step.
+    /// An evaluation on held-out tokens.
+    public struct Evaluation: Sendable, Hashable {
+        /// After which step.
         public let step: Int
         /// Of the tokens.
         public let path: String
-        /// What was seen.
+        /// What was found.
         public let figures: HeldOut
     }
 
     /// In their order.
     public private(set) var steps: [Step] = []
     /// In their order.
-    public private(set) var looks: [Look] = []
+    public private(set) var evaluations: [Evaluation] = []
+    /// What the last steps were computed with; nil where a log does not say.
+    public private(set) var arithmetic: Arithmetic?
     /// All of it as a file.
     public private(set) var bytes: [UInt8] = []
 
     /// Steps at which no weight changed, as gradients were not finite.
     public private(set) var skipped = 0
+
+    /// Those of some hundred thousand steps of a large model.
+    private static let maximumBytes = 1 << 30
 
     /// A log that nothing was written to.
     public init() {}
@@ -42,6 +47,11 @@ public struct DistillationLog: Sendable, Hashable {
     /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` where a line is none of a log.
     public init(contentsOf path: String) throws(CheckpointError) {
         let file = try FileSource(path: path)
+        guard file.count <= Self.maximumBytes else {
+            throw CheckpointError(
+                .malformed, path: path, "it is too long for the log of a run",
+                expected: "\(Self.maximumBytes) bytes at the most", found: "\(file.count)")
+        }
         bytes = try file.bytes(0..<file.count)
         var start = 0
         while let end = bytes[start...].firstIndex(of: UInt8(ascii: "\n")) {
@@ -50,8 +60,12 @@ public struct DistillationLog: Sendable, Hashable {
             if let step = line.flatMap(Step.init), step.figures.number == steps.count + 1 {
                 steps.append(step)
                 skipped += step.figures.gradientNorm.isFinite ? 0 : 1
-            } else if let look = line.flatMap(Look.init), look.step == steps.count {
-                looks.append(look)
+            } else if let evaluation = line.flatMap(Evaluation.init), evaluation.step == steps.count {
+                evaluations.append(evaluation)
+            } else if let object = line?["arithmetic"], let own = Arithmetic(object),
+                line?["step"]?.integer == steps.count
+            {
+                arithmetic = own
             } else {
                 throw CheckpointError(.malformed, path: path, "a line is none of a run's log", offset: start)
             }
@@ -68,36 +82,49 @@ public struct DistillationLog: Sendable, Hashable {
     ///   - step: what it was.
     ///   - tokens: that each step has.
     ///   - seconds: by the clock that it took.
-    /// - Throws: nothing that can happen to memory.
-    public mutating func add(_ step: Distillation<Float>.Step, tokens: Int, seconds: Double) throws {
+    public mutating func add(_ step: DistillationStep, tokens: Int, seconds: Double) {
         let entry = Step(figures: step, tokens: step.number * tokens, seconds: seconds)
         steps.append(entry)
         skipped += step.gradientNorm.isFinite ? 0 : 1
         let skipped = skipped
-        try add { entry.write(to: &$0, skipped: skipped) }
+        add { entry.write(to: &$0, skipped: skipped) }
     }
 
-    /// Adds a look at held-out tokens.
+    /// Adds an evaluation of the student as it is after the steps so far.
     ///
     /// - Parameters:
-    ///   - heldOut: what was seen.
-    ///   - step: behind which step.
+    ///   - figures: what was found.
     ///   - path: of the tokens.
-    /// - Throws: nothing that can happen to memory.
-    public mutating func add(_ heldOut: HeldOut, behind step: Int, path: String) throws {
-        let look = Look(step: step, path: path, figures: heldOut)
-        looks.append(look)
-        try add { look.write(to: &$0) }
+    public mutating func add(_ figures: HeldOut, path: String) {
+        let evaluation = Evaluation(step: steps.count, path: path, figures: figures)
+        evaluations.append(evaluation)
+        add { evaluation.write(to: &$0) }
     }
 
-    private mutating func add(_ members: (inout JSONWriter) -> Void) throws {
-        bytes += try ByteOutput.bytes { output in
-            var json = JSONWriter(output)
-            json.beginObject(onOneLine: true)
-            members(&json)
+    /// Adds what the next steps are computed with.
+    public mutating func add(_ arithmetic: Arithmetic) {
+        self.arithmetic = arithmetic
+        let step = steps.count
+        add { json in
+            json.key("step")
+            json.value(step)
+            json.key("arithmetic")
+            json.beginObject()
+            arithmetic.write(to: &json)
             json.end()
-            try json.finish()
         }
+    }
+
+    private mutating func add(_ members: (inout JSONWriter) -> Void) {
+        // Memory takes what it is given.
+        bytes +=
+            (try? ByteOutput.bytes { output in
+                var json = JSONWriter(output)
+                json.beginObject(onOneLine: true)
+                members(&json)
+                json.end()
+                try json.finish()
+            }) ?? []
     }
 }
 
@@ -141,7 +168,7 @@ extension DistillationLog.Step {
     fileprivate init?(_ line: JSONValue) {
         guard let number = line["step"]?.integer, let loss = line["loss"]?.figure,
             let rate = line["learning_rate"]?.figure, let norm = line["gradient_norm"]?.figure,
-            let tokens = line["tokens"]?.integer, let seconds = line["seconds"]?.double,
+            let tokens = line["tokens"]?.integer, tokens > 0, let seconds = line["seconds"]?.double, seconds >= 0,
             let members = line["layers"]?.array
         else { return nil }
         let layers = members.compactMap { layer -> Alignment.LayerFigures? in
@@ -158,7 +185,7 @@ extension DistillationLog.Step {
     }
 }
 
-extension DistillationLog.Look {
+extension DistillationLog.Evaluation {
     /// Writes the members of an object.
     package func write(to json: inout JSONWriter) {
         json.key("step")

@@ -3,7 +3,7 @@ public import RWKVInference
 public import RWKVNumerics
 
 /// The divergence of a student's logits from its teacher's: stage 2.
-public struct LogitDivergence: Sendable {
+public struct LogitDivergence: Sendable, Hashable {
     /// What logits are divided by.
     public var temperature = 1.0
     /// Whose logits are.

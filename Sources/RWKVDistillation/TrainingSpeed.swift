@@ -32,9 +32,9 @@ extension SpeedMeasurements {
         var peaks = MachinePeaks()
         var measurements: [SpeedMeasurement] = []
         for stage in [
-            Distillation<Float>.Stage.alignment(Alignment()), .divergence(LogitDivergence(), temperatures: [1]),
+            DistillationSettings.Stage.alignment(Alignment()), .divergence(LogitDivergence(), temperatures: [1]),
         ] {
-            var settings = Distillation<Float>.Settings(stage, steps: runs + 1, learningRate: LearningRate(1e-6))
+            var settings = DistillationSettings(stage, steps: runs + 1, learningRate: LearningRate(1e-6))
             (settings.batch, settings.context) = size
             var distillation = try Distillation(teacher, checkpoint, description, tokens, settings)
             try distillation.checkMemory(atMost: memory)
@@ -65,11 +65,11 @@ extension SpeedMeasurements {
     }
 }
 
-extension Distillation.Stage {
+extension DistillationSettings.Stage {
     /// Operations for each token, of products and recurrences: gradients of a product are as many for what goes in, which single mixers
     /// and the lowest layer need not pass on, and for weights that are trained.
     fileprivate func operations(
-        _ teacher: Model<Element>, _ student: Model<Element>, context: Int
+        _ teacher: Model<Float>, _ student: Model<Float>, context: Int
     ) -> Double {
         let theirs = teacher.layers.flatMap(\.matrices).operations + teacher.mixingOperations(context)
         let first = student.layers.flatMap(\.mixerMatrices.ofInput).operations

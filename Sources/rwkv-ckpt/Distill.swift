@@ -20,7 +20,8 @@ struct Distill: ReportingCommand {
             logits learn to be its teacher's. The output is a model directory with log.jsonl, a line of JSON for each step, curve.svg \
             and report.html; what was trained is F32. An adapter is in its directory adapter, which convert merges.
 
-            Stopped by a signal, a run saves what it has; with --resume and the same options it goes on, and ends with the same bytes.
+            Stopped by a signal, a run saves what it has; with --resume and the same options it goes on, and ends with the same bytes. \
+            With another instruction set or another library for matrix products it goes on as well, and warns that bytes will differ.
 
             --train is a list of rules, the last one that speaks of a weight holding: mixers, rwkv, attention, projections, mlp, norms, \
             or a pattern of tensors' names; -RULE freezes, RULE=2 trains at twice the rate, RULE=1/0.1 with a weight decay of 0.1.
@@ -168,7 +169,7 @@ struct Distill: ReportingCommand {
             atMost: 1 << 20)
     }
 
-    private func settings(_ tokens: TokenSequences) throws -> Distillation<Float>.Settings {
+    private func settings(_ tokens: TokenSequences) throws -> DistillationSettings {
         var rate = LearningRate(learningRate ?? (stage == 1 ? 2e-3 : 3e-4), final: finalLearningRate)
         (rate.schedule, rate.warmUp) = (schedule, warmup)
         var alignment = Alignment()
@@ -176,7 +177,7 @@ struct Distill: ReportingCommand {
         var divergence = LogitDivergence()
         divergence.passesFirstValues = firstValues == .joined
         (divergence.divides, divergence.crossEntropyWeight) = (temperatureTarget, ceWeight)
-        var settings = Distillation<Float>.Settings(
+        var settings = DistillationSettings(
             stage == 1 ? .alignment(alignment) : .divergence(divergence, temperatures: temperature.values),
             steps: steps, learningRate: rate)
         (settings.batch, settings.accumulate, settings.clip, settings.seed) = (batch, accumulate, clip, seed)
@@ -189,7 +190,7 @@ struct Distill: ReportingCommand {
     }
 
     func report() throws {
-        var warnings: [CheckpointWarning] = []
+        var warnings = run.warnings
         let teacher = try model.model(
             Checkpoint.open(self.teacher, temporaryDirectory: temporaryDirectory()), isReference: true,
             warnings: &warnings)
@@ -197,68 +198,31 @@ struct Distill: ReportingCommand {
         let description = try model.model(checkpoint, warnings: &warnings).description
         if !json { warnings.forEach(printWarning) }
         let tokens = try TokenSequences(contentsOf: tokensFile)
-        let heldOut = try evalTokens.map { try TokenSequences(contentsOf: $0) }
-        for tokens in heldOut { try tokens.check(vocabulary: teacher.vocabulary) }
-        var distillation = try Distillation(teacher, checkpoint, description, tokens, settings(tokens))
-        try distillation.checkMemory(atMost: physicalMemory())
-        var isOurs = resume || force
-        try distillation.checkPlace(output, replaces: isOurs)
-        var log = DistillationLog()
-        func report() -> DistillationReport {
-            DistillationReport(
-                distillation, log, teacher: self.teacher, student: student, output: output, warnings: warnings)
+        let evaluationTokens = try evalTokens.map { try TokenSequences(contentsOf: $0) }
+        func makeReport(_ run: DistillationRun) -> DistillationReport {
+            DistillationReport(run, teacher: self.teacher, student: student, warnings: warnings)
         }
+        var options = DistillationRun.Options()
+        (options.evaluationTokens, options.checkpointInterval) = (evaluationTokens, checkpointEvery)
+        (options.configuration, options.resumes, options.replaces) = (model.config, resume, force)
+        options.pages = { makeReport($0).pages }
+        var distillationRun = try DistillationRun(
+            Distillation(teacher, checkpoint, description, tokens, settings(tokens)), in: output, options)
+        let stepTokens = distillationRun.distillation.settings.tokens
         let bar = ProgressBar { countText($0) + " tokens" }
         let progress = WorkProgress()
         try interruptible(progress) {
             defer { bar.clear() }
-            let kernels = try run.loaded()
-            if resume { log = try distillation.resume(from: output, kernels) }
-            func save(isComplete: Bool = true) throws(CheckpointError) {
-                try distillation.save(
-                    to: output, log: log, pages: report().pages, configuration: model.config, replaces: isOurs,
-                    isComplete: isComplete)
-                isOurs = true
-            }
-            // What was trained is kept, whatever comes between.
-            func saved(_ isSaved: (CheckpointError) -> Bool, _ work: () throws -> Void) throws {
-                do { try work() } catch let error as CheckpointError where isSaved(error) && distillation.step > 0 {
-                    try save(isComplete: false)
-                    throw error
-                }
-            }
-            func look() throws {
-                try saved({ _ in true }) {
-                    // What was seen before the last look was broken off is known.
-                    for tokens in heldOut
-                    where !log.looks.contains(where: { ($0.step, $0.path) == (distillation.step, tokens.path) }) {
-                        let seen = try HeldOut(
-                            teacher, distillation.student.model, tokens, kernels, progress: progress)
-                        try log.add(seen, behind: distillation.step, path: tokens.path)
-                    }
-                }
-            }
-            if !resume { try look() }
-            let clock = ContinuousClock()
-            while !distillation.isDone {
-                try saved({ $0.category == .cancelled }) {
-                    let start = clock.now
-                    let step = try distillation.next(kernels, progress: progress)
-                    try log.add(
-                        step, tokens: distillation.settings.tokens, seconds: (clock.now - start) / .seconds(1))
+            try distillationRun.finish(run.loaded(), progress: progress) { event in
+                switch event {
+                case .step(let step):
                     bar.show(
-                        step.number * distillation.settings.tokens, of: steps * distillation.settings.tokens,
-                        note: "loss \(shortText(step.loss))")
-                }
-                if let checkpointEvery, distillation.step % checkpointEvery == 0, !distillation.isDone {
-                    try look()
-                    try save()
+                        step.number * stepTokens, of: steps * stepTokens, note: "loss \(shortText(step.loss))")
+                case .warning(let warning): if !json { printWarning(warning) }
                 }
             }
-            try look()
-            try save()
         }
-        let report = report()
+        let report = makeReport(distillationRun)
         try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
     }
 }

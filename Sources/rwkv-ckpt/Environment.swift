@@ -38,9 +38,6 @@ func peakMemory() -> Int {
     line("VmHWM", of: "/proc/self/status").flatMap { Int($0.prefix { $0.isNumber }) }.map { $0 * 1024 } ?? 0
 }
 
-/// How much memory the machine has.
-func physicalMemory() -> Int { sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) }
-
 /// What stands behind a name and a colon in a file of such lines.
 private func line(_ name: String, of path: String) -> String? {
     guard let file = fopen(path, "r") else { return nil }

@@ -22,6 +22,8 @@ import Testing
         let loss: Loss
         let layers: [Layer]
         let held_out: [HeldOut]
+        let arithmetic: [String: String]
+        let warnings: [[String: String]]
     }
 
     private static let teacher = Repository.fixture("planted-teacher")
@@ -64,7 +66,9 @@ import Testing
             let lines = try log.split(separator: "\n").map {
                 try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
             }
-            #expect(lines.compactMap { $0["loss"] as? Double }.count == 12 && lines.count == 14)
+            #expect(lines.compactMap { $0["loss"] as? Double }.count == 12 && lines.count == 15)
+            #expect(lines[0]["arithmetic"] as? [String: String] == alignment.arithmetic)
+            #expect(alignment.arithmetic.keys.sorted() == ["instruction_set", "kernels", "product"])
 
             let second = try distill(
                 "--stage", "2", "--steps", "3", "--train", "mixers,-projections,*.w0=2", "-o", "distilled", "--json",
@@ -129,20 +133,20 @@ import Testing
     @Test(arguments: ["lora:4", "dora:4", "bone:16"]) func adaptersAreMergedByConvert(_ adapter: String) throws {
         try withStudent { directory in
             let options = ["--eval-tokens", Self.tokens, "--json"]
-            func looks(_ arguments: [String]) throws -> [Document.HeldOut] {
+            func evaluations(_ arguments: [String]) throws -> [Document.HeldOut] {
                 let output = try CommandLineTool.run(
                     ["distill", Self.teacher] + arguments + ["--tokens-file", Self.tokens, "--context", "48"] + options,
                     in: directory)
                 try #require(output.status == 0, "\(output.err)")
                 return try JSONDecoder().decode(Document.self, from: Data(output.out.utf8)).held_out
             }
-            let trained = try looks([
+            let trained = try evaluations([
                 "student", "--stage", "2", "--steps", "3", "--train-adapter", adapter, "-o", "run",
             ])
             let merged = try CommandLineTool.run(
                 ["convert", "run", "--adapter", "run/adapter", "-o", "merged"], in: directory)
             try #require(merged.status == 0, "\(merged.err)")
-            let again = try looks(["merged", "--stage", "2", "--steps", "1", "-o", "again"])
+            let again = try evaluations(["merged", "--stage", "2", "--steps", "1", "-o", "again"])
             #expect(trained.map(\.step) == [0, 3])
             #expect(abs(again[0].kl - trained[1].kl) < 1e-5 * trained[1].kl)
             #expect(abs(trained[0].kl - trained[1].kl) > 1e-2 * trained[1].kl)
@@ -153,9 +157,9 @@ import Testing
         }
     }
 
-    @Test func whatWasTrainedIsKeptWhereItCannotBeLookedAt() throws {
+    @Test func whatWasTrainedIsKeptWhereItCannotBeEvaluated() throws {
         try withStudent { directory in
-            // The first look is at a student that is not yet ruined.
+            // The first evaluation is of a student that is not yet ruined.
             let output = try distill(
                 "--stage", "1", "--steps", "2", "--learning-rate", "1e8", "--warmup", "0", "--eval-tokens",
                 Self.tokens, "-o", "ruined", in: directory)
@@ -165,10 +169,17 @@ import Testing
             let again = try distill(
                 "--stage", "1", "--steps", "2", "-o", "ruined", in: directory)
             #expect(again.status == 73 && again.err.contains("--resume"), "\(again.err)")
+            // A rate beyond all numbers is written as well as others.
+            let fast = log.replacing(#/"seconds": [^,]*/#, with: #""seconds": 1e-300"#)
+            try Data(fast.utf8).write(to: directory.appending(path: "ruined/log.jsonl"))
+            let resumed = try distill(
+                "--stage", "1", "--steps", "2", "--learning-rate", "1e8", "--warmup", "0", "--eval-tokens",
+                Self.tokens, "-o", "ruined", "--resume", in: directory)
+            #expect(resumed.status == 65 && resumed.err.contains("not finite"), "\(resumed.err)")
         }
     }
 
-    @Test func looksThatWereBrokenOffAreMadeUpFor() throws {
+    @Test func evaluationsThatWereInterruptedAreMadeUpFor() throws {
         try withStudent { directory in
             var options = [
                 "distill", Self.teacher, "student", "--tokens-file", Self.tokens, "--context", "48", "--batch", "1",
@@ -179,7 +190,7 @@ import Testing
                 try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: Self.tokens)
                 options += ["--eval-tokens", link]
             }
-            // There is a state from the first checkpoint on, and then soon the last look, for more than a second.
+            // There is a state from the first checkpoint on, and then soon the last evaluation, for more than a second.
             let state = directory.appending(path: "run/training.safetensors")
             for seconds in [0.02, 0.4] {
                 let stopped = try CommandLineTool.run(
@@ -193,6 +204,41 @@ import Testing
                 #expect(!FileManager.default.fileExists(atPath: state.path))
                 try FileManager.default.removeItem(at: directory.appending(path: "run"))
             }
+        }
+    }
+
+    @Test func resumesWithOtherArithmeticAndNoOtherTeacher() throws {
+        try withStudent { directory in
+            let retrained = directory.appending(path: "retrained")
+            try FileManager.default.copyItem(atPath: Self.teacher, toPath: retrained.path)
+            let weights = retrained.appending(path: "model.safetensors")
+            var bytes = try Data(contentsOf: weights)
+            bytes[bytes.count - 1] ^= 1
+            try bytes.write(to: weights)
+            func run(_ teacher: String, _ more: String..., signal: (Int32, CommandLineTool.Moment)? = nil) throws
+                -> CommandLineTool.Output
+            {
+                try CommandLineTool.run(
+                    [
+                        "distill", teacher, "student", "--tokens-file", Self.tokens, "--context", "48", "--stage", "1",
+                        "--steps", "40", "--checkpoint-every", "1", "-o", "cut",
+                    ] + more, in: directory, signal: signal)
+            }
+            let state = directory.appending(path: "cut/training.safetensors")
+            #expect(try run(Self.teacher, signal: (SIGINT, .appearance(of: state))).status == 130)
+            let other = try run("retrained", "--resume")
+            #expect(other.status == 65 && other.err.contains("retrained: the run was started with another teacher"))
+            let twice = editHeader(ofSafetensors: Array(try Data(contentsOf: state))) { text in
+                text = text.replacing(
+                    #""__metadata__":{"#, with: "\"__metadata__\":{\"caf\u{E9}\":\"\",\"cafe\u{301}\":\"\",")
+            }
+            try Data(twice).write(to: state)
+            let resumed = try run(Self.teacher, "--resume", "--isa", "baseline", "--json")
+            try #require(resumed.status == 0, "\(resumed.err)")
+            let document = try JSONDecoder().decode(Document.self, from: Data(resumed.out.utf8))
+            #expect(document.arithmetic["instruction_set"] == "baseline")
+            #expect(
+                document.warnings.count == 1 && document.warnings[0]["message"]?.contains("bytes will differ") == true)
         }
     }
 

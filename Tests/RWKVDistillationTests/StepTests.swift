@@ -14,113 +14,11 @@ import Testing
 
 /// The first steps of runs, beside those that an independent implementation made in float64.
 struct StepTests {
-    struct Case: Decodable, Sendable, CustomTestStringConvertible {
-        struct Step: Decodable {
-            let loss: Double
-            let layers: [Double]?
-            let learning_rate: Double
-            let gradient_norm: Double
-        }
+    typealias Case = DistillationCase
 
-        let name: String
-        let target: String
-        let kept: String
-        let options: [String: Option]
-        let steps: [Step]
-        var testDescription: String { name }
-
-        func text(_ option: String) -> String? { options[option]?.text }
-        func number(_ option: String) -> Double? { text(option).flatMap { Double($0) } }
-    }
-
-    /// A number or a text.
-    struct Option: Decodable {
-        let text: String
-
-        init(from decoder: any Decoder) throws {
-            let container = try decoder.singleValueContainer()
-            text = try (try? container.decode(String.self)) ?? "\(container.decode(Double.self))"
-        }
-    }
-
-    static let cases = (try? Repository.json("distillation/steps.json", as: [Case].self)) ?? []
+    static let cases = DistillationCase.all
 
     @Test func casesAreThere() { #expect(Self.cases.count == 19) }
-
-    private func settings<Element: Real>(_ fixture: Case, _: Element.Type) throws -> Distillation<Element>.Settings {
-        func integer(_ option: String) -> Int { Int(fixture.number(option) ?? 1) }
-        let isJoined = fixture.text("first-values") == "joined"
-        let stage: Distillation<Element>.Stage
-        if integer("stage") == 1 {
-            var alignment = Alignment()
-            alignment.passesFirstValues = isJoined
-            if let loss = fixture.text("layer-loss") { alignment.loss = try #require(AlignmentLoss(rawValue: loss)) }
-            stage = .alignment(alignment)
-        } else {
-            var divergence = LogitDivergence()
-            divergence.passesFirstValues = isJoined
-            divergence.crossEntropyWeight = fixture.number("ce-weight") ?? 0
-            divergence.divides = fixture.text("temperature-target") == "teacher" ? .teacher : .both
-            let temperatures = (fixture.text("temperature") ?? "1").split(separator: ",").compactMap { Double($0) }
-            stage = .divergence(divergence, temperatures: temperatures)
-        }
-        var rate = LearningRate(try #require(fixture.number("rate")))
-        rate.warmUp = integer("warm-up")
-        if let schedule = fixture.text("schedule") {
-            rate.schedule = try #require(LearningRate.Schedule(rawValue: schedule))
-        }
-        var settings = Distillation<Element>.Settings(stage, steps: integer("steps"), learningRate: rate)
-        (settings.batch, settings.context) = (integer("batch"), integer("context"))
-        (settings.accumulate, settings.seed) = (integer("accumulate"), UInt64(integer("seed")))
-        if let scale = fixture.text("rate-scale")?.split(separator: "=") {
-            var training = Training()
-            training.weightDecay = try #require(fixture.number("weight-decay"))
-            settings.rules = TrainingRules([.init("mixers", training)])
-            training.rateScale = try #require(Double(scale[1]))
-            settings.rules.rules.append(.init("*.\(scale[0])", training))
-        }
-        if let parts = fixture.text("train-adapter")?.split(separator: ":"), let kind = parts.first {
-            settings.adapters = TrainedAdapters(
-                try #require(Adapter.Kind(rawValue: String(kind))), rank: try #require(Int(parts[1])),
-                seed: settings.seed)
-        }
-        return settings
-    }
-
-    private func described(_ checkpoint: Checkpoint) throws -> ModelDescription {
-        let configuration = try #require(try ModelConfiguration(beside: checkpoint))
-        guard
-            case .model(let description)? = try ModelRecognition.recognize(checkpoint, configuration: configuration)
-        else { throw CheckpointError(.unsupported, path: checkpoint.path, "not recognised") }
-        return description
-    }
-
-    /// Hands on a run of a student that is made for it.
-    private func distilling<Element: Real>(
-        _ fixture: Case, as _: Element.Type, _ body: (inout Distillation<Element>) throws -> Void
-    ) throws {
-        let teacher = try Checkpoint.open(Repository.fixture("planted-teacher"))
-        let description = try described(teacher)
-        let target = try #require(ArchitectureRegistry.target(named: fixture.target))
-        let kept = Set(fixture.kept.split(separator: ",").compactMap { Int($0) })
-        var plan = try #require(
-            LayerPlan(of: description, target: target, LayerSelection(kept, reason: "test"), seed: 1))
-        if kept.contains(0) { plan.switches.firstValues = .layer0 }
-        try withTemporaryDirectory { directory in
-            let path = directory.appending(path: "student").path(percentEncoded: false)
-            let source = ConversionInput(
-                teacher, model: description, configuration: try ModelConfiguration(beside: teacher))
-            let options = ConversionOptions(to: .directory(path: path, shardByteCount: 1 << 30))
-            _ = try Conversion(of: source, plan: plan, options: options)
-                .write(replaces: false, threads: 2, planHash: nil, version: "test")
-            let student = try Checkpoint.open(path)
-            let tokens = try TokenSequences(contentsOf: Repository.fixture("distillation/tokens.npy"))
-            var distillation = try Distillation(
-                Model<Element>(teacher, description), student, described(student), tokens,
-                settings(fixture, Element.self))
-            try body(&distillation)
-        }
-    }
 
     /// How far losses, rates and norms are off, relatively.
     private func error<Element: Real>(_ fixture: Case, as type: Element.Type) throws -> Double {
@@ -129,7 +27,7 @@ struct StepTests {
         func compare(_ found: Double, _ expected: Double) {
             worst = max(worst, abs(found - expected) / abs(expected))
         }
-        try distilling(fixture, as: type) { distillation in
+        try fixture.distilling(as: type) { distillation in
             for expected in fixture.steps {
                 let step = try distillation.next(kernels)
                 compare(step.loss, expected.loss)
@@ -154,7 +52,7 @@ struct StepTests {
     func stopped() throws {
         let kernels = try #require(Kernels<Float>(.fast, threads: 1))
         for name in ["alignment", "divergence"] {
-            try distilling(try #require(Self.cases.first { $0.name == name }), as: Float.self) { distillation in
+            try Case.named(name).distilling(as: Float.self) { distillation in
                 let error = #expect(throws: CheckpointError.self) { try distillation.checkMemory(atMost: 1_000_000) }
                 #expect(error?.category == .unsupported)
                 try distillation.checkMemory(atMost: 40_000_000)
@@ -172,11 +70,11 @@ struct StepTests {
 
     @Test("threads do not show")
     func threads() throws {
-        let fixture = try #require(Self.cases.first { $0.name == "divergence beside attention" })
+        let fixture = try Case.named("divergence beside attention")
         let weights = try [1, 2].map { threads in
             let kernels = try #require(Kernels<Float>(.fast, threads: threads))
             var weights: [[Float]] = []
-            try distilling(fixture, as: Float.self) { distillation in
+            try fixture.distilling(as: Float.self) { distillation in
                 while !distillation.isDone { _ = try distillation.next(kernels) }
                 weights = distillation.student.parameters.map(\.values.array)
             }
@@ -185,63 +83,16 @@ struct StepTests {
         #expect(weights[0] == weights[1])
     }
 
-    @Test(
-        "a run that was stopped and resumed is one that was not",
-        arguments: ["alignment", "divergence, joined, accumulated", "alignment with DoRA", "divergence with Bone"])
-    func resumed(_ name: String) throws {
-        let fixture = try #require(Self.cases.first { $0.name == name })
-        let kernels = try #require(Kernels<Float>(.fast, threads: 2))
-        try withTemporaryDirectory { directory in
-            let place = directory.appending(path: "run").path(percentEncoded: false)
-            func saved() throws -> [Data] {
-                let names = fixture.text("train-adapter") == nil ? [] : ["adapter/adapter_model.safetensors"]
-                return try (["model.safetensors"] + names).map {
-                    try Data(contentsOf: directory.appending(path: "run/\($0)"))
-                }
-            }
-            var whole: [Data]?
-            var log = DistillationLog()
-            try distilling(fixture, as: Float.self) { distillation in
-                for _ in 0..<2 { try log.add(distillation.next(kernels), tokens: 192, seconds: 0.25) }
-                let teacher = try Checkpoint.open(Repository.fixture("planted-teacher"))
-                let tokens = try TokenSequences(contentsOf: Repository.fixture("distillation/tokens.npy"))
-                let model = try Model<Float>(teacher, described(teacher))
-                try log.add(
-                    HeldOut(model, distillation.student.model, tokens, kernels), behind: 2, path: "tokens.npy")
-                try distillation.save(to: place, log: log, replaces: false)
-                let state = directory.appending(path: "run/training.safetensors").path(percentEncoded: false)
-                #expect(FileManager.default.fileExists(atPath: state))
-                let student = try Checkpoint.open(place)
-                var other = try Distillation<Float>(
-                    model, student, described(student), tokens, settings(fixture, Float.self))
-                #expect(try other.resume(from: place, kernels) == log)
-                let fewer = try TokenSequences(Array(tokens.sequences.dropLast()), path: "fewer")
-                var foreign = try Distillation<Float>(
-                    model, student, described(student), fewer, settings(fixture, Float.self))
-                let error = #expect(throws: CheckpointError.self) { try foreign.resume(from: place, kernels) }
-                #expect(error?.reason.contains("other tokens") == true)
-                for _ in 2..<5 { #expect(try other.next(kernels) == distillation.next(kernels)) }
-                try other.save(to: place, log: log, replaces: true)
-                let resumed = try saved()
-                #expect(!FileManager.default.fileExists(atPath: state))
-                try distillation.save(to: place, log: log, replaces: true)
-                whole = try saved()
-                #expect(resumed == whole)
-            }
-            #expect(whole != nil)
-        }
-    }
-
     @Test("adapters that are merged are what was trained", arguments: cases.filter { $0.text("train-adapter") != nil })
     func merged(_ fixture: Case) throws {
         let kernels = try #require(Kernels<Float>(.fast, threads: 2))
-        try distilling(fixture, as: Float.self) { distillation in
-            let steps = try (0..<5).map { _ in try distillation.next(kernels) }
-            #expect(steps[4].loss < steps[0].loss)
+        try fixture.distilling(as: Float.self) { distillation in
             try withTemporaryDirectory { directory in
                 let run = directory.appending(path: "run").path(percentEncoded: false)
                 let whole = directory.appending(path: "whole").path(percentEncoded: false)
-                try distillation.save(to: run, log: DistillationLog(), replaces: false)
+                var training = try DistillationRun(distillation, in: run)
+                try training.finish(kernels)
+                #expect(training.log.steps[4].figures.loss < training.log.steps[0].figures.loss)
                 let base = try Checkpoint.open(run)
                 let source = ConversionInput(
                     base, model: try described(base), configuration: try ModelConfiguration(beside: base))
@@ -253,8 +104,8 @@ struct StepTests {
                 func verdict(of checkpoint: Checkpoint) throws -> Verification.Verdict {
                     try Verification(
                         of: Model<Float>(checkpoint, described(checkpoint)),
-                        against: .model(distillation.student.model),
-                        on: .seeded(vocabulary: distillation.student.model.vocabulary), kernels
+                        against: .model(training.distillation.student.model),
+                        on: .seeded(vocabulary: training.distillation.student.model.vocabulary), kernels
                     ).verdict
                 }
                 #expect(try verdict(of: merged) == .match)
@@ -273,8 +124,8 @@ struct StepTests {
         let kernels = try #require(Kernels<Float>(.fast, threads: 2))
         let teacher = try Checkpoint.open(Repository.fixture("planted-teacher"))
         let tokens = try TokenSequences(contentsOf: Repository.fixture("distillation/tokens.npy"))
-        let fixture = try #require(Self.cases.first { $0.name == "alignment" })
-        try distilling(fixture, as: Float.self) { distillation in
+        let fixture = try Case.named("alignment")
+        try fixture.distilling(as: Float.self) { distillation in
             let found = try HeldOut(
                 Model(teacher, described(teacher)), distillation.student.model, tokens, kernels)
             #expect(found.tokenCount == expected.tokens && found.recall.count == expected.queries)
@@ -318,17 +169,19 @@ struct StepTests {
         arguments: [
             (#""step": 1,"#, #""step": 2,"#), (#""step": 2, "path""#, #""step": 5000, "path""#),
             (#""index": 0"#, #""index": -3"#), (#""index": 0"#, #""index": 99999999999999"#), ("}\n", "}"),
-            (#""loss""#, #""lost""#),
+            (#""loss""#, #""lost""#), (#""seconds": 0.25"#, #""seconds": -1"#), (#""tokens": 384"#, #""tokens": 0"#),
+            (#""product""#, #""producer""#), (#""step": 0"#, #""step": 1"#),
         ])
     func damagedLogs(_ old: String, _ new: String) throws {
-        let fixture = try #require(Self.cases.first { $0.name == "alignment" })
+        let fixture = try Case.named("alignment")
         let kernels = try #require(Kernels<Float>(.fast, threads: 1))
-        try distilling(fixture, as: Float.self) { distillation in
+        try fixture.distilling(as: Float.self) { distillation in
             var log = DistillationLog()
+            log.add(Arithmetic(kernels))
             for _ in 0..<2 { try log.add(distillation.next(kernels), tokens: 192, seconds: 0.25) }
             let seen = HeldOut(
                 tokenCount: 1, divergence: 1, agreement: 1, recall: .init(count: 0, teacher: 0, student: 0, both: 0))
-            try log.add(seen, behind: 2, path: "tokens.npy")
+            log.add(seen, path: "tokens.npy")
             try withTemporaryDirectory { directory in
                 let file = directory.appending(path: "log.jsonl")
                 try Data(log.bytes).write(to: file)
@@ -352,23 +205,6 @@ struct StepTests {
             _ = taken.next(count)
             skipped.skip(count)
             #expect(taken.next(4) == skipped.next(4))
-        }
-    }
-
-    @Test("runs of other settings are not resumed")
-    func otherSettings() throws {
-        let fixture = try #require(Self.cases.first { $0.name == "alignment" })
-        let kernels = try #require(Kernels<Float>(.fast, threads: 2))
-        try withTemporaryDirectory { directory in
-            let place = directory.appending(path: "run").path(percentEncoded: false)
-            try distilling(fixture, as: Float.self) { distillation in
-                _ = try distillation.next(kernels)
-                try distillation.save(to: place, log: DistillationLog(), replaces: false)
-            }
-            let other = try #require(Self.cases.first { $0.name == "alignment, joined" })
-            try distilling(other, as: Float.self) { distillation in
-                #expect(throws: CheckpointError.self) { try distillation.resume(from: place, kernels) }
-            }
         }
     }
 }

@@ -47,6 +47,15 @@ package func writeFloats(_ tensors: [(name: String, shape: [Int], values: [Float
         tensors.map { ($0.name, .f32, $0.shape, $0.values.withUnsafeBytes { Data($0) }) }, to: url)
 }
 
+/// A safetensors file with another header.
+package func editHeader(ofSafetensors bytes: [UInt8], _ change: (inout String) throws -> Void) rethrows -> [UInt8] {
+    let end = 8 + (0..<8).reduce(0) { $0 | Int(bytes[$1]) << (8 * $1) }
+    var text = String(decoding: bytes[8..<end], as: UTF8.self)
+    try change(&text)
+    let count = text.utf8.count
+    return (0..<8).map { UInt8(count >> (8 * $0) & 0xFF) } + Array(text.utf8) + bytes[end...]
+}
+
 /// A model directory of floats, to be changed and written elsewhere.
 package struct EditableModel {
     package private(set) var names: [String] = []

@@ -1,0 +1,50 @@
+package import CheckpointJSON
+public import RWKVNumerics
+
+/// What the bytes of a result depend on beside its inputs: not on the number of threads.
+public struct Arithmetic: Sendable, Hashable {
+    /// The table of kernels.
+    public let kernels: String
+    /// What its own kernels are compiled for.
+    public let instructionSet: String
+    /// What computes matrix products.
+    public let product: String
+
+    /// That of a machine's kernels.
+    public init<Element: Real>(_ kernels: Kernels<Element>) {
+        self.init(
+            kernels: kernels.table.rawValue, instructionSet: kernels.instructionSet.rawValue,
+            product: kernels.product.description)
+    }
+
+    init(kernels: String, instructionSet: String, product: String) {
+        (self.kernels, self.instructionSet, self.product) = (kernels, instructionSet, product)
+    }
+
+    /// Whether both give the same bytes: strict kernels do on any machine.
+    func givesSameBytes(as other: Arithmetic) -> Bool {
+        self == other || [kernels, other.kernels].allSatisfy { $0 == KernelTable.strict.rawValue }
+    }
+
+    /// `fast kernels, avx2, OpenBLAS 0.3.21 Haswell`.
+    var text: String { "\(kernels) kernels, \(instructionSet), \(product)" }
+}
+
+extension Arithmetic {
+    /// Writes the members of an object.
+    package func write(to json: inout JSONWriter) {
+        json.key("kernels")
+        json.value(kernels)
+        json.key("instruction_set")
+        json.value(instructionSet)
+        json.key("product")
+        json.value(product)
+    }
+
+    init?(_ object: JSONValue) {
+        guard let kernels = object["kernels"]?.string, let set = object["instruction_set"]?.string,
+            let product = object["product"]?.string
+        else { return nil }
+        self.init(kernels: kernels, instructionSet: set, product: product)
+    }
+}
