@@ -11,6 +11,11 @@ extension PickleGraph {
         case tooLong
     }
 
+    /// What a value costs beside its bytes, of which a step hashes one.
+    private static let stepsPerValue = 8
+    /// What a byte of the pickle pays for.
+    private static let stepsPerByte = 20
+
     /// The most values of a tuple that is a key, with those of the tuples in it.
     private static let tupleLimit = 1000
 
@@ -23,10 +28,10 @@ extension PickleGraph {
 
     /// Checks that all keys of dictionaries and members of sets can be that, and that no two of one container are equal.
     ///
-    /// Python keeps the value of the last of equal keys, and writes no pickle that has such. The check takes at most twenty steps for each
-    /// byte of the pickle, however often the pickle refers to the same key.
+    /// Python keeps the value of the last of equal keys, and writes no pickle that has such. The check takes a bounded number of steps
+    /// for each byte of the pickle, however often the pickle refers to the same key.
     func checkKeys() throws(PickleFailure) {
-        var steps = 20 * pickle.count
+        var steps = Self.stepsPerByte * pickle.count
         var hashes: [Int] = []
         for index in 0..<nodeCount {
             let container = value(numbered: index)
@@ -83,7 +88,7 @@ extension PickleGraph {
         var count = 0
         while let value = stack.popLast() {
             count += 1
-            steps -= 1
+            steps -= Self.stepsPerValue
             switch content(value) {
             case .none: hasher.combine(0)
             // Numbers are equal whatever their type.
