@@ -32,6 +32,7 @@ struct OpenBLAS: Sendable {
     /// - Parameters:
     ///   - instructionSet: what products are to use.
     ///   - isLimit: whether they may use nothing beyond it: OPENBLAS_CORETYPE cannot choose a core with wider vectors.
+    /// - Returns: the library, or why it is not used.
     static func running(
         _ instructionSet: InstructionSet, isLimit: Bool
     ) -> Result<OpenBLAS, Failure> {
@@ -118,8 +119,12 @@ struct OpenBLAS: Sendable {
             ProductCheck(rows: 23, columns: 37, inner: 41), ProductCheck(rows: 101, columns: 107, inner: 389),
         ] {
             let mistake =
-                check.mistake { found.multiply($0, $1, $2, into: $3 as UnsafeMutablePointer<Float>, stride: $4, adds: $5) }
-                ?? check.mistake { found.multiply($0, $1, $2, into: $3 as UnsafeMutablePointer<Double>, stride: $4, adds: $5) }
+                check.mistake {
+                    found.multiply($0, $1, $2, into: $3 as UnsafeMutablePointer<Float>, stride: $4, adds: $5)
+                }
+                ?? check.mistake {
+                    found.multiply($0, $1, $2, into: $3 as UnsafeMutablePointer<Double>, stride: $4, adds: $5)
+                }
             if let mistake { return .failure(.wrongProducts(version: version, core: running, product: mistake)) }
         }
         return .success(found)

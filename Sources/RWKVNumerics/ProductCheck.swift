@@ -13,7 +13,7 @@ struct ProductCheck {
     /// What products are added to, in rows with unused elements after them.
     private let y: Matrix<Double>
     private let product: Matrix<Double>
-    /// |a| |b|
+    /// What |a| |b| gives.
     private let magnitudes: Matrix<Double>
 
     init(rows: Int, columns: Int, inner: Int) {
@@ -59,14 +59,20 @@ struct ProductCheck {
     ) -> Bool {
         let found = Matrix(y.array.map { Element($0) }, columns: y.columns)
         // What is not to be added to is not read.
-        if !adds { for row in 0..<size.rows { for column in 0..<size.columns { found.elements[row * y.columns + column] = .nan } } }
+        if !adds {
+            for row in 0..<size.rows {
+                for column in 0..<size.columns { found.elements[row * y.columns + column] = .nan }
+            }
+        }
         multiply(
             size, Factor(a.elements, stride: a.columns, isTransposed: isATransposed),
             Factor(b.elements, stride: b.columns, isTransposed: isBTransposed), found.elements, found.columns, adds)
         let limit = 8 * Double(size.inner) * Double(Element.ulpOfOne) / 2
         for row in 0..<size.rows {
             for column in 0..<y.columns {
-                let (number, before) = (Double(found.elements[row * y.columns + column]), y.elements[row * y.columns + column])
+                let (number, before) = (
+                    Double(found.elements[row * y.columns + column]), y.elements[row * y.columns + column]
+                )
                 guard column < size.columns else {
                     if number != before { return false }
                     continue

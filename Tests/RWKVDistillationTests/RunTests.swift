@@ -180,7 +180,9 @@ struct RunTests {
                 }
             }
             #expect(warned.count == 1)
-            for name in [kernels.product.description, other.product] { #expect(warned.first?.message.contains(name) == true) }
+            for name in [kernels.product.description, other.product] {
+                #expect(warned.first?.message.contains(name) == true)
+            }
             let log = String(decoding: try contents(place)["log.jsonl"] ?? Data(), as: UTF8.self)
             #expect(log.contains(#"{"step": 2, "arithmetic": {"kernels": "fast", "#))
             var run = try resumed(fixture, in: place)
