@@ -249,7 +249,7 @@ import Testing
                 (["--stage", "1", "--steps", "2", "--train", "no such*"], 65, "no weight that can be trained"),
                 (["--stage", "1", "--steps", "2", "--train", "rwkv,mlp"], 65, "stage 1 trains time mixing alone"),
                 (["--stage", "1", "--steps", "2", "--train=-rwkv"], 65, "all that could be trained is frozen"),
-                (["--stage", "1", "--steps", "2", "--batch", "4096", "--context", "4096"], 64, "at most 1,048,576"),
+                (["--stage", "1", "--steps", "2", "--batch", "4096", "--context", "4096"], 64, "at most 1048576"),
                 (["--stage", "2", "--steps", "20", "--learning-rate", "1e30", "--warmup", "0"], 65, "not finite"),
                 (["--stage", "1", "--steps", "2", "--train-adapter", "lora:65"], 65, "an adapter of rank 65"),
                 (["--stage", "1", "--steps", "2", "--train-adapter", "bone:24"], 65, "an adapter of rank 24"),
@@ -258,8 +258,8 @@ import Testing
                     "no projection"
                 ),
                 (["--stage", "1", "--steps", "2", "--train-adapter", "lora:0"], 64, "--train-adapter"),
-                (["--stage", "3", "--steps", "2"], 64, "--stage is 1 or 2"),
-                (["--stage", "1", "--steps", "0"], 64, "positive"),
+                (["--stage", "3", "--steps", "2"], 64, "--stage must be between 1 and 2, not 3"),
+                (["--stage", "1", "--steps", "0"], 64, "--steps must be between 1 and"),
             ] {
                 let output = try CommandLineTool.run(
                     ["distill", Self.teacher, "student", "--tokens-file", Self.tokens, "-o", "out"] + options,
