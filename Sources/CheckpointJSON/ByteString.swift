@@ -40,21 +40,32 @@ extension ByteString: Comparable {
     public static func < (a: ByteString, b: ByteString) -> Bool { a.text.utf8.lexicographicallyPrecedes(b.text.utf8) }
 }
 
-extension StringProtocol where SubSequence == Substring {
+// Told by bytes, not by characters: an accent after a dot makes one character of both.
+extension Substring {
     /// The text without the bytes of `prefix`; nil where it does not begin with them.
-    ///
-    /// Told by bytes, not by characters: an accent after a dot makes one character of both.
     package func dropping(prefix: String) -> Substring? {
         utf8.starts(with: prefix.utf8) ? self[utf8.index(startIndex, offsetBy: prefix.utf8.count)...] : nil
     }
 
     /// The text without the bytes of `suffix`; nil where it does not end with them.
     package func dropping(suffix: String) -> Substring? {
-        let count = utf8.count - suffix.utf8.count
-        guard count >= 0 else { return nil }
-        let end = utf8.index(startIndex, offsetBy: count)
-        return utf8[end...].elementsEqual(suffix.utf8) ? self[..<end] : nil
+        var end = endIndex
+        // From the last byte on: most texts differ in it.
+        for byte in suffix.utf8.reversed() {
+            guard end > startIndex else { return nil }
+            utf8.formIndex(before: &end)
+            guard utf8[end] == byte else { return nil }
+        }
+        return self[..<end]
     }
+}
+
+extension String {
+    /// The text without the bytes of `prefix`; nil where it does not begin with them.
+    package func dropping(prefix: String) -> Substring? { self[...].dropping(prefix: prefix) }
+
+    /// The text without the bytes of `suffix`; nil where it does not end with them.
+    package func dropping(suffix: String) -> Substring? { self[...].dropping(suffix: suffix) }
 }
 
 extension ByteString: ExpressibleByStringLiteral, CustomStringConvertible {

@@ -82,7 +82,7 @@ import Testing
     }
 
     @Test(arguments: [
-        ("FAULT=1", "Float 101 x 389 x 107"), ("FAULT=2", "Double 23 x 41 x 37, b transposed"),
+        ("FAULT=1", "Float 41 x 389 x 67"), ("FAULT=2", "Double 23 x 41 x 37, b transposed"),
     ])
     func wrongProductsAreNotUsed(_ fault: String, _ product: String) throws {
         try withStub(fault) { environment in
