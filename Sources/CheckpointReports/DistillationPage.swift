@@ -40,7 +40,7 @@ extension DistillationReport {
     /// The report as one page that needs no other file.
     private var html: String {
         var body = ["<h1>\(headlines[0].escapedXML)</h1>"]
-        body += (headlines.dropFirst() + [settingsText]).map { "<p>\($0.escapedXML)</p>" }
+        body += (headlines.dropFirst() + [settingsText] + log.arithmetics.map(\.text)).map { "<p>\($0.escapedXML)</p>" }
         body.append(curve.svg)
         for (titles, rows) in [(lossTitles, lossRows), (Self.evaluationTitles, evaluationRows)] where !rows.isEmpty {
             let lines = rows.map { "<tr>" + $0.map { "<td>\($0.escapedXML)</td>" }.joined() + "</tr>" }

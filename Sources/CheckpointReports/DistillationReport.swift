@@ -83,7 +83,7 @@ public struct DistillationReport: Sendable {
         json.value(seconds)
         json.key("tokens_per_second")
         json.value(tokensPerSecond)
-        if let arithmetic = log.arithmetic {
+        if let arithmetic = log.arithmetics.last {
             json.key("arithmetic")
             json.beginObject(onOneLine: true)
             arithmetic.write(to: &json)

@@ -57,7 +57,10 @@ extension LayerPlanError: CustomStringConvertible {
             "the required layers \(layer) and \(next) are closer than the minimum gap of \(gap)"
         case .gap(let gap): "the minimum gap must be at least 1, not \(gap)"
         case .count(let count, let allowed, let layerCount):
-            "the conditions allow \(allowed.lowerBound) to \(allowed.upperBound) of the \(layerCount) layers to stay attention, not \(count) (layer 0 only where it is required)"
+            "the conditions allow "
+                + (allowed.count == 1
+                    ? "exactly \(allowed.lowerBound)" : "\(allowed.lowerBound) to \(allowed.upperBound)")
+                + " attention layers out of \(layerCount), not \(count) (layer 0 only where it is required)"
         case .budget(let bytes, let context, let smallest, let count):
             (count == 0
                 ? "the RWKV state alone (\(smallest) bytes)"

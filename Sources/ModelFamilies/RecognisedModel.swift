@@ -153,13 +153,13 @@ public struct RecognisedModel: Sendable {
             switch recognition {
             case .other(let family, let variant, _):
                 throw CheckpointError(
-                    .unsupported, path: path, "it is of a family that is known by name alone: \(variant ?? family)")
+                    .unsupported, path: path, "the family \(variant ?? family) is recognised but not supported")
             case .undecided(let candidates, _):
                 throw CheckpointError(
                     .unsupported, path: path,
                     "it is one of \(candidates.joined(separator: ", ")), and its tensors cannot tell", advice: advice)
             case .model, nil:
-                throw CheckpointError(.unsupported, path: path, "it is no model of a known family", advice: advice)
+                throw CheckpointError(.unsupported, path: path, "the model is not of a known family", advice: advice)
             }
         }
     }

@@ -27,7 +27,7 @@ public struct Arithmetic: Sendable, Hashable {
     }
 
     /// `fast kernels, avx2, OpenBLAS 0.3.21 Haswell`.
-    var text: String { "\(kernels) kernels, \(instructionSet), \(product)" }
+    package var text: String { "\(kernels) kernels, \(instructionSet), \(product)" }
 }
 
 extension Arithmetic {

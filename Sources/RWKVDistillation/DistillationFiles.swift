@@ -111,7 +111,10 @@ extension DistillationRun {
                 (DistillationState.momentName(2, parameter.name), parameter.shape, moments.second),
             ]
         }
-        let metadata = DistillationState.metadata(of: distillation, inputs, student: digest)
+        let digests = moments.map { name, shape, values in
+            values.digest(name, shape)
+        }
+        let metadata = DistillationState.metadata(of: distillation, inputs, student: digest, moments: digests)
         _ = try write(moments, to: Self.stateName, metadata: metadata, into: directory)
     }
 
@@ -187,6 +190,17 @@ extension DistillationRun {
             throw CheckpointError(
                 .unsupported, path: path, "the student is not the one that was saved with the state of the run")
         }
+        var digests: [TensorDigest] = []
+        for (parameter, moments) in zip(student.parameters, distillation.optimiser.moments) {
+            for (number, moment) in [(1, moments.first), (2, moments.second)] {
+                let name = DistillationState.momentName(number, parameter.name)
+                try moment.read(name, parameter.shape, of: file)
+                digests.append(moment.digest(name, parameter.shape))
+            }
+        }
+        guard DistillationState.digest(of: digests, updates: state.updates) == state.moments else {
+            throw CheckpointError(.malformed, path: file.path, "the state of the run is damaged")
+        }
         log = try DistillationLog(contentsOf: path + "/" + Self.logName)
         guard log.steps.count == state.step,
             log.steps.allSatisfy({ $0.tokens == $0.figures.number * distillation.settings.tokens })
@@ -195,13 +209,12 @@ extension DistillationRun {
                 .malformed, path: path + "/" + Self.logName, "it is not the log of these steps",
                 expected: "\(state.step)", found: "\(log.steps.count)")
         }
-        for (parameter, moments) in zip(student.parameters, distillation.optimiser.moments) {
-            for (number, moment) in [(1, moments.first), (2, moments.second)] {
-                try moment.read(DistillationState.momentName(number, parameter.name), parameter.shape, of: file)
-            }
-            if parameter.isOfAdapter, let adapter {
-                try parameter.values.read(parameter.name, parameter.shape, of: adapter)
-            }
+        guard !log.arithmetics.isEmpty else {
+            throw CheckpointError(
+                .malformed, path: path + "/" + Self.logName, "the log does not say what its steps were computed with")
+        }
+        for parameter in student.parameters where parameter.isOfAdapter {
+            if let adapter { try parameter.values.read(parameter.name, parameter.shape, of: adapter) }
         }
         try distillation.skip(to: state.step, updates: state.updates, kernels)
     }
@@ -216,10 +229,15 @@ public enum DistillationPage: String, Sendable, CaseIterable {
 }
 
 extension Matrix<Float> {
+    fileprivate func digest(_ name: String, _ shape: [Int]) -> TensorDigest {
+        TensorDigest(
+            name: name, dtype: .f32, shape: shape, sha256: withNumbers { sha256(of: UnsafeRawBufferPointer($0)) })
+    }
+
     fileprivate func read(_ name: String, _ shape: [Int], of checkpoint: Checkpoint) throws(CheckpointError) {
         guard let tensor = checkpoint.tensor(named: name), tensor.dtype == .f32, tensor.shape == shape else {
             throw CheckpointError(
-                .malformed, path: checkpoint.path, "it is not the state of such a run", tensor: name)
+                .malformed, path: checkpoint.path, "the state of the run is damaged", tensor: name)
         }
         var numbers = [Float](repeating: 0, count: tensor.elementCount)
         var span = numbers.mutableSpan

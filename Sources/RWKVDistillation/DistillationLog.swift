@@ -28,8 +28,8 @@ public struct DistillationLog: Sendable, Hashable {
     public private(set) var steps: [Step] = []
     /// In their order.
     public private(set) var evaluations: [Evaluation] = []
-    /// What the last steps were computed with; nil where a log does not say.
-    public private(set) var arithmetic: Arithmetic?
+    /// What steps were computed with, in order; the last one holds.
+    public private(set) var arithmetics: [Arithmetic] = []
     /// All of it as a file.
     public private(set) var bytes: [UInt8] = []
 
@@ -65,9 +65,10 @@ public struct DistillationLog: Sendable, Hashable {
             } else if let object = line?["arithmetic"], let own = Arithmetic(object),
                 line?["step"]?.integer == steps.count
             {
-                arithmetic = own
+                arithmetics.append(own)
             } else {
-                throw CheckpointError(.malformed, path: path, "a line is none of a run's log", offset: start)
+                throw CheckpointError(
+                    .malformed, path: path, "a line is not an entry of a distillation log", offset: start)
             }
             start = end + 1
         }
@@ -103,7 +104,7 @@ public struct DistillationLog: Sendable, Hashable {
 
     /// Adds what the next steps are computed with.
     public mutating func add(_ arithmetic: Arithmetic) {
-        self.arithmetic = arithmetic
+        arithmetics.append(arithmetic)
         let step = steps.count
         add { json in
             json.key("step")

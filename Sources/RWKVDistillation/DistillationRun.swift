@@ -113,18 +113,17 @@ public struct DistillationRun {
         try save(inputs)
     }
 
-    /// Takes down what the next steps are computed with.
+    /// Records what the next steps are computed with, and warns where earlier ones were computed with something else.
     private mutating func note(_ arithmetic: Arithmetic, _ notify: (Event) -> Void) {
-        if let earlier = log.arithmetic {
-            guard !earlier.givesSameBytes(as: arithmetic) else { return }
+        if let other = log.arithmetics.first(where: { !$0.givesSameBytes(as: arithmetic) }) {
             let warning = CheckpointWarning(
                 path: path,
-                "the run was computed with \(earlier.text), and is resumed with \(arithmetic.text): its bytes will differ from those of a run that was not interrupted"
+                "the run was computed with \(other.text), and is resumed with \(arithmetic.text): its bytes will differ from those of a run that was not interrupted"
             )
             warnings.append(warning)
             notify(.warning(warning))
         }
-        log.add(arithmetic)
+        if !(log.arithmetics.last?.givesSameBytes(as: arithmetic) ?? false) { log.add(arithmetic) }
     }
 
     /// Evaluates the student on all tokens on which it was not yet evaluated as it is.

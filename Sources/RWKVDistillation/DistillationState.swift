@@ -10,26 +10,38 @@ struct DistillationState {
     let updates: Int
     /// The digest of the student that was saved with it.
     let student: String
+    /// The digest of the optimiser's moments.
+    let moments: String
+
+    /// The format of a state, written with it.
+    private static let format = "2"
 
     private static let settingsPrefix = "settings."
     private static let (teacherKey, tokensKey, studentKey): (ByteString, ByteString, ByteString) = (
         "teacher", "tokens", "student"
     )
     private static let (stepKey, updatesKey): (ByteString, ByteString) = ("step", "updates")
+    private static let (formatKey, momentsKey): (ByteString, ByteString) = ("format", "moments")
 
     /// The name of a tensor: a moment of a weight's gradients.
     static func momentName(_ number: Int, _ name: String) -> String { "moment\(number).\(name)" }
 
     /// What is written of a run.
     static func metadata(
-        of distillation: Distillation<Float>, _ inputs: InputDigests, student: String
+        of distillation: Distillation<Float>, _ inputs: InputDigests, student: String, moments: [TensorDigest]
     ) -> [ByteString: String] {
         var metadata = [
             teacherKey: inputs.teacher, tokensKey: inputs.tokens, studentKey: student,
-            stepKey: "\(distillation.step)", updatesKey: "\(distillation.optimiser.steps)",
+            stepKey: "\(distillation.step)", updatesKey: "\(distillation.optimiser.steps)", formatKey: format,
+            momentsKey: digest(of: moments, updates: distillation.optimiser.steps),
         ]
         for (name, value) in distillation.settings.members { metadata[ByteString(settingsPrefix + name)] = value }
         return metadata
+    }
+
+    /// The digest of the optimiser's moments after so many updates.
+    static func digest(of moments: [TensorDigest], updates: Int) -> String {
+        sha256(of: Array((moments.map { hexadecimal($0.sha256) } + ["\(updates)"]).joined(separator: " ").utf8))
     }
 
     /// Reads what was written of a run.
@@ -41,6 +53,12 @@ struct DistillationState {
     /// - Throws: ``CheckpointError``: `unsupported` where the state is that of another run, or `malformed`.
     init(_ file: Checkpoint, of distillation: Distillation<Float>, _ inputs: InputDigests) throws(CheckpointError) {
         let metadata = file.metadata
+        guard metadata[Self.formatKey] == Self.format else {
+            throw CheckpointError(
+                .malformed, path: file.path, "it is not the state of a run, or another version of this tool wrote it",
+                expected: "format \(Self.format)", found: metadata[Self.formatKey].map { "format \($0)" },
+                advice: "start another run, with the model in this directory as STUDENT")
+        }
         try Self.check(file, distillation.settings)
         guard metadata[Self.teacherKey] == inputs.teacher else {
             throw CheckpointError(
@@ -53,21 +71,16 @@ struct DistillationState {
         }
         guard let step = metadata[Self.stepKey].flatMap({ Int($0) }), 0...distillation.settings.steps ~= step,
             let updates = metadata[Self.updatesKey].flatMap({ Int($0) }), 0...step ~= updates,
-            let student = metadata[Self.studentKey],
+            let student = metadata[Self.studentKey], let moments = metadata[Self.momentsKey],
             file.tensorCount == 2 * distillation.student.parameters.count
-        else { throw CheckpointError(.malformed, path: file.path, "it is not the state of such a run") }
-        (self.step, self.updates, self.student) = (step, updates, student)
+        else { throw CheckpointError(.malformed, path: file.path, "the state of the run is damaged") }
+        (self.step, self.updates, self.student, self.moments) = (step, updates, student, moments)
     }
 
     /// Throws where the run was started with other settings, and says which.
     private static func check(_ file: Checkpoint, _ settings: DistillationSettings) throws(CheckpointError) {
         let saved = file.metadata.sorted { $0.key < $1.key }.compactMap { key, value in
             key.text.dropping(prefix: settingsPrefix).map { Member(name: ByteString($0), value: ByteString(value)) }
-        }
-        guard !saved.isEmpty else {
-            throw CheckpointError(
-                .malformed, path: file.path, "it is not the state of a run, or that of another version of this tool",
-                advice: "start the run anew with --force")
         }
         let own = settings.members.map { Member(name: ByteString($0.name), value: ByteString($0.value)) }
         let (expected, found) = (saved.filter { !own.contains($0) }, own.filter { !saved.contains($0) })

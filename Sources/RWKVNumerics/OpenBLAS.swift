@@ -15,8 +15,14 @@ struct OpenBLAS: Sendable {
     enum Failure: Error, Equatable {
         /// It is not installed, or cannot be loaded; what the loader says.
         case cannotLoad(String)
-        /// Its version is older than 0.3, or unknown.
+        /// Its version is older than 0.3.
         case tooOld(version: String)
+        /// It does not say its version as OpenBLAS does.
+        case unknownVersion
+        /// It lacks a function.
+        case lacks(version: String, function: String)
+        /// Its kernels use instructions that the processor does not have.
+        case cannotRun(version: String, running: String)
         /// Its kernels are for older processors than those that it was asked for.
         case lowerCore(version: String, running: String, wanted: String)
         /// Its kernels use instructions beyond the instruction set that products are limited to.
@@ -41,10 +47,7 @@ struct OpenBLAS: Sendable {
             let loaded = process ?? load(wanted)
             process = loaded
             return loaded.flatMap { library in
-                if library.core.vectors < wanted.vectors {
-                    return .failure(
-                        .lowerCore(version: library.version, running: library.core.name, wanted: wanted.name))
-                }
+                if let failure = library.compared(with: wanted) { return .failure(failure) }
                 if isLimit, library.core.vectors > instructionSet.vectors {
                     return .failure(
                         .exceedsLimit(version: library.version, running: library.core.name, limit: instructionSet))
@@ -54,7 +57,12 @@ struct OpenBLAS: Sendable {
         }
     }
 
-    /// y = a b, or that is added to y: [rows, inner] and [inner, columns] to [rows, columns]; `stride` is between rows of y.
+    private func compared(with wanted: OpenBLASCore) -> Failure? {
+        core.vectors < wanted.vectors
+            ? .lowerCore(version: version, running: core.name, wanted: wanted.name) : nil
+    }
+
+    /// y = a b, or y += a b if `adds`: [rows, inner] and [inner, columns] to [rows, columns]; `stride` is between rows of y.
     func multiply<Element: Real>(
         _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
         into y: UnsafeMutablePointer<Element>, stride: Int, adds: Bool = false
@@ -102,21 +110,32 @@ struct OpenBLAS: Sendable {
             return String(cString: text)
         }
         // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..."
-        let version = text("openblas_get_config")?.split(separator: " ").dropFirst().first.map(String.init)
-        let numbers = (version ?? "").split(separator: ".").map { Int($0) ?? 0 }
-        guard let version, numbers.count >= 2, numbers[0] > 0 || numbers[1] >= 3,
-            let running = text("openblas_get_corename"), let single = dlsym(library, "cblas_sgemm"),
-            let double = dlsym(library, "cblas_dgemm")
-        else { return .failure(.tooOld(version: version ?? "unknown")) }
+        let words = text("openblas_get_config")?.split(separator: " ") ?? []
+        let numbers = words.count < 2 ? [] : words[1].split(separator: ".").map { UInt($0) }
+        guard numbers.count >= 2, let major = numbers[0], let minor = numbers[1] else {
+            return .failure(.unknownVersion)
+        }
+        let version = String(words[1])
+        guard major > 0 || minor >= 3 else { return .failure(.tooOld(version: version)) }
+        guard let running = text("openblas_get_corename") else {
+            return .failure(.lacks(version: version, function: "openblas_get_corename"))
+        }
+        guard let single = dlsym(library, "cblas_sgemm"), let double = dlsym(library, "cblas_dgemm") else {
+            return .failure(.lacks(version: version, function: "cblas_sgemm or cblas_dgemm"))
+        }
         guard let core = OpenBLASCore(named: running) else {
             return .failure(.lowerCore(version: version, running: running, wanted: wanted.name))
         }
         let found = OpenBLAS(
             version: version, core: core, single: unsafeBitCast(single, to: SinglePrecision.self),
             double: unsafeBitCast(double, to: DoublePrecision.self))
-        // Products of up to 100 x 100 x 100 take other kernels than larger ones; neither of these is a multiple of any kernel's tile.
+        // Before any of its kernels runs.
+        if let failure = found.compared(with: wanted) { return .failure(failure) }
+        guard core.isSupported else { return .failure(.cannotRun(version: version, running: running)) }
+        // Products of up to 100 x 100 x 100 take other kernels than larger ones. Neither of these is a multiple of any kernel's tile, and
+        // the inner size of the second is more than any kernel takes at once.
         for check in [
-            ProductCheck(rows: 23, columns: 37, inner: 41), ProductCheck(rows: 41, columns: 67, inner: 389),
+            ProductCheck(rows: 23, columns: 37, inner: 41), ProductCheck(rows: 29, columns: 33, inner: 1101),
         ] {
             let mistake =
                 check.mistake {
@@ -153,10 +172,14 @@ extension OpenBLAS.Failure: CustomStringConvertible {
         switch self {
         case .cannotLoad(let reason): "OpenBLAS cannot be loaded (\(reason))"
         case .tooOld(let version): "OpenBLAS \(version) is too old; 0.3 or later is needed"
+        case .unknownVersion: "the version of OpenBLAS is not known"
+        case .lacks(let version, let function): "OpenBLAS \(version) lacks \(function)"
+        case .cannotRun(let version, let running):
+            "OpenBLAS \(version) runs its \(running) kernels, which this processor cannot run"
         case .lowerCore(let version, let running, let wanted):
             "OpenBLAS \(version) runs its \(running) kernels instead of \(wanted)"
         case .exceedsLimit(let version, let running, let limit):
-            "OpenBLAS \(version) runs its \(running) kernels, which are not limited to \(limit.rawValue)"
+            "OpenBLAS \(version) runs its \(running) kernels, which go beyond --isa \(limit.rawValue)"
         case .wrongProducts(let version, let core, let product):
             "OpenBLAS \(version) computes wrong products with its \(core) kernels (\(product))"
         }

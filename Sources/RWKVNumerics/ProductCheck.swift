@@ -58,7 +58,7 @@ struct ProductCheck {
         _ isBTransposed: Bool, adds: Bool
     ) -> Bool {
         let found = Matrix(y.array.map { Element($0) }, columns: y.columns)
-        // What is not to be added to is not read.
+        // Without `adds`, y must not be read.
         if !adds {
             for row in 0..<size.rows {
                 for column in 0..<size.columns { found.elements[row * y.columns + column] = .nan }
@@ -87,15 +87,21 @@ struct ProductCheck {
         return true
     }
 
-    /// A factor as it is, and transposed.
+    /// A factor as it is, and transposed, in rows that end in what no product may read.
     private func factors<Element: Real>(
         _ factor: Matrix<Double>, _: Element.Type
     ) -> [(isTransposed: Bool, Matrix<Element>)] {
-        let numbers = factor.array.map { Element($0) }
-        let transposed = (0..<factor.columns).flatMap { column in
-            (0..<factor.rows).map { numbers[$0 * factor.columns + column] }
+        let (numbers, columns) = (factor.array.map { Element($0) }, factor.columns)
+        func rows(_ count: Int, of width: Int, _ number: (Int, Int) -> Element) -> Matrix<Element> {
+            let padded = (0..<count).flatMap { row in
+                (0..<width).map { number(row, $0) } + [.nan, .nan]
+            }
+            return Matrix(padded, columns: width + 2)
         }
-        return [(false, Matrix(numbers, columns: factor.columns)), (true, Matrix(transposed, columns: factor.rows))]
+        return [
+            (false, rows(factor.rows, of: columns) { numbers[$0 * columns + $1] }),
+            (true, rows(columns, of: factor.rows) { numbers[$1 * columns + $0] }),
+        ]
     }
 
     private static func absolute(_ matrix: Matrix<Double>) -> Matrix<Double> {

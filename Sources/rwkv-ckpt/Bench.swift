@@ -274,7 +274,7 @@ private func withModel(
 ) throws -> SpeedReport {
     let isModel = try path.map { try ModelConfiguration(alone: $0) == nil } ?? false
     guard isModel || path == nil || model.config == nil else {
-        throw ValidationError("Give one config.json: by --config, or alone.")
+        throw ValidationError("Give the config.json as the argument or with --config, not both.")
     }
     let stop = WorkProgress()
     return try interruptible(stop) {

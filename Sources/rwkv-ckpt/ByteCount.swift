@@ -14,6 +14,7 @@ struct ByteCount: ExpressibleByArgument {
         guard let number = Double(digits), let unit = units[String(argument.dropFirst(digits.count))],
             number * unit < 0x1p62
         else { return nil }
-        count = Int(number * unit)
+        // Whole numbers exactly, also those that a Double rounds.
+        count = Int(digits).map { $0 * Int(unit) } ?? Int(number * unit)
     }
 }

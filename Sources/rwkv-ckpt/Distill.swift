@@ -104,7 +104,7 @@ struct Distill: ReportingCommand {
     var temperatureTarget = LogitDivergence.Divided.both
 
     @Option(
-        help: ArgumentHelp("How much of the next tokens' cross entropy is added in stage 2, 0 or more.", valueName: "W")
+        help: ArgumentHelp("The weight of next-token cross entropy in stage 2, 0 or greater.", valueName: "W")
     )
     var ceWeight = 0.0
 

@@ -18,7 +18,7 @@ func check(_ option: String, _ value: Int?, in range: PartialRangeFrom<Int>) thr
 func check(_ option: String, isPositive value: Double?, orZero: Bool = false) throws {
     guard let value, !(value.isFinite && (value > 0 || orZero && value == 0)) else { return }
     throw ValidationError(
-        "\(option) must be a finite number \(orZero ? "that is not negative" : "above 0"), not \(value).")
+        "\(option) must be a finite number, \(orZero ? "0 or greater" : "above 0"), not \(value).")
 }
 
 /// Refuses several options that together ask for too much.
@@ -31,6 +31,6 @@ func check(_ option: String, isPositive value: Double?, orZero: Bool = false) th
 /// - Throws: `ValidationError`.
 func check(_ options: [(name: String, value: Int)], total: Int, _ what: String, atMost limit: Int) throws {
     guard total > limit else { return }
-    let given = options.map { "\($0.name) \($0.value)" }.joined(separator: ", ")
-    throw ValidationError("\(given) make \(total) \(what), and at most \(limit) are allowed.")
+    let given = options.map { "\($0.name) \($0.value)" }.joined(separator: " and ")
+    throw ValidationError("\(given) make \(total) \(what); at most \(limit) are allowed.")
 }

@@ -43,7 +43,7 @@ struct Plan: ReportingCommand {
 
     @Option(
         help: ArgumentHelp(
-            "As many layers as fit into so much memory with --context, the state of the others counted: 512MiB, 2GB.",
+            "As many attention layers as fit into this much memory at --context, with the state of the other layers: 512MiB, 2GB.",
             valueName: "BYTES"))
     var kvCache: ByteCount?
 
@@ -67,7 +67,7 @@ struct Plan: ReportingCommand {
     @Option(help: ArgumentHelp("Layers that must stay attention.", valueName: "LAYERS"))
     var require: LayerList?
 
-    @Option(help: ArgumentHelp("Layers that must not.", valueName: "LAYERS"))
+    @Option(help: ArgumentHelp("Layers that must not stay attention.", valueName: "LAYERS"))
     var forbid: LayerList?
 
     @Option(help: ArgumentHelp("The least distance between two layers that stay attention, 1 or more.", valueName: "N"))

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CheckpointJSON
 import RWKVNumerics
 
 @main
@@ -37,6 +38,6 @@ struct RWKVCkpt: ParsableCommand {
             case .baseline: "baseline"
             }
         let product = kernels.map { [$0.product.description, $0.openBLASFailure].compactMap(\.self) } ?? []
-        return "\(version) (\(instructionSet))\nmatrix products: \(product.joined(separator: "; "))"
+        return "\(version) (\(instructionSet))\nmatrix products: \(product.joined(separator: "; ").printable())"
     }
 }

@@ -82,7 +82,7 @@ import Testing
     }
 
     @Test(arguments: [
-        ("FAULT=1", "Float 41 x 389 x 67"), ("FAULT=2", "Double 23 x 41 x 37, b transposed"),
+        ("FAULT=1", "Float 29 x 1101 x 33"), ("FAULT=2", "Double 23 x 41 x 37, b transposed"),
     ])
     func wrongProductsAreNotUsed(_ fault: String, _ product: String) throws {
         try withStub(fault) { environment in
@@ -92,12 +92,33 @@ import Testing
         }
     }
 
+    /// Products in rows that are longer than a factor's are the ones of attention.
+    @Test func productsThatIgnoreStridesAreNotUsed() throws {
+        try withStub("FAULT=3") { environment in
+            #expect(try product(environment).contains("computes wrong products"))
+        }
+    }
+
+    /// A library that was built for another processor: its kernels are not even tried.
+    @Test func kernelsThatCannotRunAreNotTried() throws {
+        try withStub("CORE=\"Opteron\"", "FAULT=4") { environment in
+            let product = try product(environment.merging(["OPENBLAS_CORETYPE": "Prescott"]) { $1 })
+            // A processor with 3DNow! tries them.
+            #expect(product.hasSuffix("; OpenBLAS 0.3.21 runs its Opteron kernels, which this processor cannot run"))
+        }
+    }
+
     @Test func oldLibraryIsNotUsed() throws {
         try withStub(version: "0.2.20") { environment in
             try expectOwnProducts(environment, warning: "OpenBLAS 0.2.20 is too old; 0.3 or later is needed")
         }
         try withStub("LACKS_CORENAME") { environment in
-            try expectOwnProducts(environment, warning: "OpenBLAS 0.3.21 is too old; 0.3 or later is needed")
+            try expectOwnProducts(environment, warning: "OpenBLAS 0.3.21 lacks openblas_get_corename")
+        }
+        for version in ["", "-1.3", "next"] {
+            try withStub(version: version) { environment in
+                #expect(try product(environment).hasSuffix("; the version of OpenBLAS is not known"))
+            }
         }
     }
 

@@ -136,7 +136,8 @@ import Testing
 
     @Test(arguments: [
         ("fixtures/models/quantised-gptq", "quantised by gptq"), ("fixtures/models/hxa079", "is not a transformer"),
-        ("fixtures/models/rwkv7.pth", "is not a transformer"), ("fixtures/diff/a.pth", "no model of a known family"),
+        ("fixtures/models/rwkv7.pth", "is not a transformer"),
+        ("fixtures/diff/a.pth", "the model is not of a known family"),
         ("fixtures/malformed/gap", "there is a gap"),
     ])
     func refusesTeachersWithTheReason(path: String, problem: String) throws {

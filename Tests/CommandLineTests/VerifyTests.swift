@@ -221,7 +221,7 @@ import Testing
                 (["logits", "missing"], 65, "model.layers.3.mlp.up_proj.weight is missing"),
                 (["logits", "contradicting"], 65, "width is 64"),
                 (["logits", "broken"], 65, "model.layers.3.mlp.up_proj.weight"),
-                (["logits", "fixtures/logits/cxa079/reference.safetensors"], 65, "known by name alone"),
+                (["logits", "fixtures/logits/cxa079/reference.safetensors"], 65, "recognised but not supported"),
                 (["logits", "fixtures/models/cxa079.pth"], 65, "rope_theta"),
                 (["logits", "fixtures/models/quantised-fp8"], 65, "quantised"),
             ]

@@ -9,7 +9,7 @@
 #define CORE getenv("OPENBLAS_CORETYPE")
 #endif
 // 1: the last number of each product of more than 1,000,000 multiplications is wrong. 2: of each product in doubles whose b is
-// transposed.
+// transposed. 3: of each product of rows that are longer than the factors'. 4: it runs what the processor does not have.
 #ifndef FAULT
 #define FAULT 0
 #endif
@@ -24,6 +24,8 @@ const char *openblas_get_corename(void) { return CORE; }
         int order, int a_order, int b_order, int m, int n, int k, REAL alpha, const REAL *a, int lda, const REAL *b, int ldb, \
         REAL beta, REAL *c, int ldc) {                                                                       \
         (void)order;                                                                                         \
+        if (FAULT == 4) __builtin_trap();                                                                    \
+        if (FAULT == 3) lda = a_order == 111 ? k : m, ldb = b_order == 111 ? n : k;                           \
         for (int i = 0; i < m; i++)                                                                          \
             for (int j = 0; j < n; j++) {                                                                    \
                 REAL sum = 0;                                                                                \
