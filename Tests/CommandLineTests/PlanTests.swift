@@ -102,11 +102,11 @@ import Testing
         (64, ["--target", "hxa079", "--keep-gqa", "3", "--min-gap", "2"], "lists are taken as they are"),
         (64, ["--target", "hxa079", "--published", "qwen3-8b"], "has 36 layers, the teacher has 44"),
         (64, ["--target", "hxa079", "--published", "nobody"], "no published model nobody"),
-        (64, ["--target", "hxa079", "--gqa-layers", "45"], "0 to 43 of the 44 layers"),
+        (64, ["--target", "hxa079", "--gqa-layers", "45"], "0 to 43 attention layers out of 44"),
         (64, ["--target", "hxa079", "--gqa-layers", "44"], "not 44 (layer 0"),
         (64, ["--target", "hxa079", "--gqa-layers", "9223372036854775807"], "not 9223372036854775807"),
-        (64, ["--target", "hxa079", "--gqa-layers", "23", "--min-gap", "2"], "0 to 22 of the 44 layers"),
-        (64, ["--target", "hxa079", "--gqa-layers", "1", "--require", "3,4"], "2 to 43 of the 44 layers"),
+        (64, ["--target", "hxa079", "--gqa-layers", "23", "--min-gap", "2"], "0 to 22 attention layers out of 44"),
+        (64, ["--target", "hxa079", "--gqa-layers", "1", "--require", "3,4"], "2 to 43 attention layers out of 44"),
         (
             64, ["--target", "hxa079", "--gqa-layers", "2", "--require", "3", "--forbid", "3"],
             "layer 3 is both required and forbidden"

@@ -91,7 +91,7 @@ import Testing
         (distill, ["--learning-rate=many"], "above 0"),
         (distill, ["--final-learning-rate=many"], "above 0"),
         (distill, ["--clip=many"], "above 0"),
-        (distill, ["--ce-weight=many"], "0 or more"),
+        (distill, ["--ce-weight=many"], "0 or greater"),
         (distill, ["--seed=-1"], "0 or greater"),
         (distill, ["--temperature=2,0"], "above 0"),
         (distill, ["--train-adapter=lora:0"], "1 to 65536"),

@@ -276,7 +276,8 @@ struct RunTests {
             cases.append((Self.stateName, twice, false))
             for (key, values) in [
                 ("step", ["", "-1", "3", "1e0", "99999999999999999999", "0x2", "two"]),
-                ("updates", ["-1", "3", "9223372036854775807"]), ("settings.steps", ["9223372036854775807"]),
+                ("updates", ["-1", "0", "3", "9223372036854775807"]), ("format", ["", "1"]), ("moments", [""]),
+                ("settings.steps", ["9223372036854775807"]),
                 ("student", ["", "0"]), ("teacher", [""]), ("tokens", [""]), ("settings.loss", ["\u{301}"]),
             ] {
                 for value in values { cases.append((Self.stateName, try state { $0[key] = value }, true)) }
@@ -289,10 +290,12 @@ struct RunTests {
                     cases.append((name, Array(bytes.prefix(length)), true))
                 }
             }
-            // Moments that are no numbers spoil weights, which is noticed.
-            var ruined = contents[Self.stateName] ?? []
-            for place in ruined.indices.suffix(4096) { ruined[place] = 0xFF }
-            cases.append((Self.stateName, ruined, true))
+            // A single bit of a moment, and a log that does not say what its steps were computed with.
+            var flipped = contents[Self.stateName] ?? []
+            flipped[flipped.count - 100] ^= 1
+            cases.append((Self.stateName, flipped, true))
+            let steps = (contents["log.jsonl"] ?? []).drop { $0 != UInt8(ascii: "\n") }.dropFirst()
+            cases.append(("log.jsonl", Array(steps), true))
             for (number, (name, bytes, isRefused)) in cases.enumerated() {
                 for (name, bytes) in contents { try Data(bytes).write(to: place.appending(path: name)) }
                 try Data(bytes).write(to: place.appending(path: name))
