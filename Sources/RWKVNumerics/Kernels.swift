@@ -61,7 +61,7 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
         }
     }
 
-    /// y = a b, or that is added to y: [rows, inner] and [inner, columns] to [rows, columns]; `stride` is between rows of y.
+    /// y = a b, or y += a b if `adds`: [rows, inner] and [inner, columns] to [rows, columns]; `stride` is between rows of y.
     func multiply(
         _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
         into y: UnsafeMutablePointer<Element>, stride: Int, adds: Bool = false

@@ -2,7 +2,7 @@ import CRWKVKernels
 import Glibc
 import Synchronization
 
-/// The OpenBLAS of this process: matrix products, one thread each.
+/// OpenBLAS as this process has loaded it; each product runs on the thread that asks for it.
 struct OpenBLAS: Sendable {
     /// As in "0.3.21".
     let version: String

@@ -34,8 +34,10 @@ struct ProductCheck {
         magnitudes = Self.product(Self.absolute(a), Self.absolute(b))
     }
 
-    /// Whether `multiply` gives the product within 8 K u |a| |b|, K being the inner size and u half a unit in the last place of 1, with
-    /// either factor transposed or not, added to what is there or not, and changes nothing else.
+    /// Runs `multiply` with each factor as it is and transposed, and with and without adding.
+    ///
+    /// Each number must be within 8 K u |a| |b| of the product, where K is the inner size and u is 2^-24 for floats and 2^-53 for doubles.
+    /// Nothing between the rows may be read or changed.
     ///
     /// - Parameter multiply: what is checked.
     /// - Returns: the first product that is wrong, in words; nil if all are right.

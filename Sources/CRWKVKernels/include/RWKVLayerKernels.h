@@ -40,7 +40,7 @@ typedef struct {
         rwkv_element element, const void *weight, size_t stride, size_t inputs, size_t outputs, const void *x, size_t rows,
         void *y, size_t y_stride);
 
-    // y[row][column] = sum over inner of a[row][inner] b[inner][column], or that is added to y. Strides between rows, columns and inner
+    // y[row][column] = sum over inner of a[row][inner] b[inner][column], or y += that if `adds`. Strides between rows, columns and inner
     // elements are given, so either factor may be transposed. Scratch: RWKV_MULTIPLY_SCRATCH numbers.
     void (*multiply)(
         size_t rows, size_t columns, size_t inner, const void *a, size_t a_row, size_t a_inner, const void *b, size_t b_inner,
