@@ -1,3 +1,5 @@
+import CheckpointJSON
+
 @testable import CheckpointFiles
 
 /// What our reader takes a pickle for, in the form of fixtures/make_pickle_programs.py.
@@ -43,10 +45,10 @@ struct PickleMeaning {
     /// Whether it is what CPython says.
     func agrees(with expected: String) -> Bool {
         let parts = text.split(separator: "text ?", omittingEmptySubsequences: false)
-        guard var rest = expected.dropping(String(parts[0])) else { return false }
+        guard var rest = expected.dropping(prefix: String(parts[0])) else { return false }
         for part in parts.dropFirst() {
-            guard let quoted = rest.dropping("text \""), let end = quoted.firstIndex(of: "\""),
-                let next = String(quoted[quoted.index(after: end)...]).dropping(String(part))
+            guard let quoted = rest.dropping(prefix: "text \""), let end = quoted.firstIndex(of: "\""),
+                let next = quoted[quoted.index(after: end)...].dropping(prefix: String(part))
             else { return false }
             rest = next
         }
@@ -147,6 +149,17 @@ struct PickleMeaning {
         }
     }
 
+    /// Calls whose arguments are compared as they were at the call.
+    private func copiesArguments(_ callable: PickleValue) -> Bool {
+        guard case .global(let number) = graph.content(callable) else { return false }
+        let name = graph.name(ofGlobal: number)
+        return name == "collections.OrderedDict" || name.hasPrefix("torch.")
+    }
+
+    private func isDictionary(_ value: PickleValue) -> Bool {
+        if case .dictionary = graph.content(value) { true } else { false }
+    }
+
     private mutating func copies(_ tuple: some Collection<PickleValue>) -> String {
         "tuple(\(tuple.map { copy($0) }.joined(separator: " ")))"
     }
@@ -160,13 +173,18 @@ struct PickleMeaning {
         }
         var text = object.making == .call ? "call " : "new "
         text += reference(object.callable) + " "
-        text += copies(graph.elements(arguments) ?? [])
+        let elements = graph.elements(arguments) ?? []
+        text +=
+            copiesArguments(object.callable)
+            ? copies(elements) : "tuple(\(elements.map { reference($0) }.joined(separator: " ")))"
         if let keywords, !items(of: keywords).isEmpty { text += " " + parts(of: keywords) }
         if object.state != .absent {
-            if let parts = graph.elements(object.state), parts.count == 2, parts.contains(where: isCopied) {
+            if let parts = graph.elements(object.state), parts.count == 2, parts.contains(where: isDictionary),
+                parts.allSatisfy({ $0 == .none || isDictionary($0) })
+            {
                 text += " state " + copies(parts)
             } else {
-                text += " state " + copy(object.state)
+                text += " state " + (isDictionary(object.state) ? copy(object.state) : reference(object.state))
             }
         }
         let items = items(of: value)

@@ -114,4 +114,102 @@ import Testing
         }
         #expect(error?.problem.contains("twice") == true, "\(String(describing: error))")
     }
+
+    /// A key costs the same however often the pickle refers to it.
+    @Test(arguments: [("}(", "N", "u"), ("\u{8F}(", "", "\u{90}")]) func takesKeysThatManyContainersShare(
+        begin: String, value: String, end: String
+    ) throws {
+        let bytes = { (text: String) in text.unicodeScalars.map { UInt8($0.value) } }
+        var pickle = bytes("](")
+        for container in 0..<100 {
+            pickle += bytes(begin)
+            for number in 0..<200 {
+                if container == 0 {
+                    pickle += bytes("X\u{64}\0\0\0" + String(repeating: "k", count: 97) + "\(100 + number)q")
+                } else {
+                    pickle += bytes("h")
+                }
+                pickle += [UInt8(number)] + bytes(value)
+            }
+            pickle += bytes(end)
+        }
+        _ = try Self.run(pickle + bytes("e."))
+    }
+
+    @Test(arguments: [
+        ("a tuple of 2000 values", "7d28" + String(repeating: "4b01", count: 2000) + "744e732e"),
+        ("a tuple of itself twice, 1000 deep", "7d29" + String(repeating: "3286", count: 1000) + "4e732e"),
+        ("a frozen set beside a text", "8f28 284b0191 580100000061 902e"),
+        ("two frozen sets", "8f28 284b0191 284b0291 902e"),
+        ("1e30 beside 2.0", "8f28 4746293e5939a08cea 474000000000000000 902e"),
+        ("two NaNs", "8f28 477ff8000000000000 477ff8000000000000 902e"),
+        ("2^100 beside 2^99", "8f28 8a0d00000000000000000000000010 8a0d00000000000000000000000008 902e"),
+        ("2^100 beside 1e30", "8f28 8a0d00000000000000000000000010 4746293e5939a08cea 902e"),
+        ("-2^100 as an integer beside 2^100 as a float", "8f28 8a0d000000000000000000000000f0 474630000000000000 902e"),
+        ("a decimal long integer beside 1", "8f28 4c313030303030303030303030303030303030303030304c0a 4b01 902e"),
+        ("a text in Latin-1 beside 1", "8f28 56e90a 4b01 902e"),
+        ("a tuple with a text in Latin-1 beside a text", "8f28 56e90a85 580100000061 902e"),
+    ]) func takesKeysThatDiffer(title: String, pickle: String) throws {
+        _ = try Self.run([UInt8](hexadecimal: pickle.filter { $0 != " " }))
+    }
+
+    @Test(arguments: [
+        ("a frozen set in another order", "8f28 284b014b0291 284b024b0191 902e", "twice"),
+        ("a NaN of the memo", "8f28 477ff80000000000007100 6800 902e", "twice"),
+        ("2^100 as an integer and a float", "8f28 8a0d00000000000000000000000010 474630000000000000 902e", "twice"),
+        ("-2^100 as an integer and a float", "8f28 8a0d000000000000000000000000f0 47c630000000000000 902e", "twice"),
+        ("2^64 - 2^11 as an integer and a float", "8f28 8a0900f8ffffffffffff00 4743efffffffffffff 902e", "twice"),
+        (
+            "two decimal long integers",
+            "8f28 4c313030303030303030303030303030303030303030304c0a 4c323030303030303030303030303030303030303030304c0a 902e",
+            "cannot tell"
+        ),
+        ("a text in Latin-1 beside a text", "8f28 56e90a 580100000061 902e", "cannot tell"),
+        ("tuples of these", "8f28 56e90a85 58010000006185 902e", "cannot tell"),
+    ]) func refusesKeysThatMayBeEqual(title: String, pickle: String, words: String) {
+        let error = #expect(throws: MalformedInput.self) {
+            try Self.run([UInt8](hexadecimal: pickle.filter { $0 != " " }))
+        }
+        #expect(error?.problem.contains(words) == true, "\(title): \(String(describing: error))")
+    }
+
+    @Test(arguments: [
+        "argparse.Namespace", "types.SimpleNamespace", "collections.ChainMap", "numpy.core.multiarray._reconstruct",
+        "numpy._core.multiarray._reconstruct",
+    ]) func refusesResultsWithoutHashAsKeys(name: String) throws {
+        let point = try #require(name.lastIndex(of: "."))
+        let global = "c\(name[..<point])\n\(name[name.index(after: point)...])\n"
+        let error = #expect(throws: MalformedInput.self) { try Self.run(Array("}\(global))RNs.".utf8)) }
+        #expect(error?.problem.contains("not hashable") == true, "\(String(describing: error))")
+    }
+
+    /// What is passed by reference may change later, as it does in a list with an object that is made from the list.
+    @Test(arguments: [
+        ("keywords of two objects", "7d58010000006b4b0173 7100 30 28 63610a420a 29 6800 92 63610a420a 29 6800 92 742e"),
+        ("a list that a call takes", "5d 7100 28 63610a420a 6800 85 52 652e"),
+        ("a list in a state", "5d 7100 28 63610a420a 29 81 6800 4b01 86 62 652e"),
+        ("a list that is a state", "5d 7100 28 63610a420a 29 81 6800 62 652e"),
+        ("a dictionary in a state that is no pair of attributes", "7d 7100 4b01 63610a420a 29 81 6800 4b01 86 62 732e"),
+        ("a keyword in Latin-1", "63610a420a 29 7d 56e90a 4b01 73 92 2e"),
+    ]) func takesContainersThatChangeByReference(title: String, pickle: String) throws {
+        _ = try Self.run([UInt8](hexadecimal: pickle.filter { $0 != " " }))
+    }
+
+    @Test(arguments: [
+        (
+            "a list that an OrderedDict takes",
+            "5d 7100 28 63636f6c6c656374696f6e730a4f726465726564446963740a 6800 85 52 652e"
+        ),
+        ("a list that a function of torch takes", "5d 7100 28 63746f7263682e610a420a 6800 85 52 652e"),
+        ("attributes", "7d 7100 4b01 63610a420a 29 81 6800 62 732e"),
+        ("attributes and slots", "7d 7100 4b01 63610a420a 29 81 4e 6800 86 62 732e"),
+        ("keywords", "7d 7100 580100000061 63610a420a 29 6800 92 732e"),
+    ]) func refusesChangesOfWhatWasCopied(title: String, pickle: String) {
+        let error = #expect(throws: MalformedInput.self) {
+            try Self.run([UInt8](hexadecimal: pickle.filter { $0 != " " }))
+        }
+        #expect(
+            error?.problem == "the pickle changes a container after passing it to a call or an object",
+            "\(title): \(String(describing: error))")
+    }
 }

@@ -23,14 +23,14 @@ public struct PickleGlobal: Sendable, Hashable {
 
     init(module: String, name: String) {
         self.name = module + "." + name
-        let isKnown = Self.known[module]?.contains(name) ?? false
+        let isKnown = Self.known[ByteString(module)]?.contains(ByteString(name)) ?? false
         kind = isKnown ? .known : Self.isDangerous(module, name) ? .dangerous : .unknown
     }
 
     // MARK: The lists
 
     /// By module.
-    private static let known: [String: Set<String>] = [
+    private static let known: [ByteString: Set<ByteString>] = [
         "torch._utils": [
             "_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter",
             "_rebuild_parameter_with_state", "_rebuild_qtensor", "_rebuild_sparse_tensor",
@@ -56,13 +56,13 @@ public struct PickleGlobal: Sendable, Hashable {
         "numpy.core.multiarray": ["scalar", "_reconstruct"], "numpy._core.multiarray": ["scalar", "_reconstruct"],
     ]
 
-    private static let plainTypes: Set<String> = [
+    private static let plainTypes: Set<ByteString> = [
         "set", "frozenset", "dict", "list", "tuple", "object", "int", "long", "float", "str", "unicode", "bytes",
         "bytearray", "complex", "bool", "slice", "range", "xrange", "NoneType",
     ]
 
     /// Modules whose functions run programs or code, reach files, memory or the network, or load further pickles; with all below them.
-    private static let dangerousModules: Set<String> = [
+    private static let dangerousModules: Set<ByteString> = [
         // Programs, files, memory.
         "os", "posix", "nt", "ntpath", "posixpath", "subprocess", "_posixsubprocess", "_winapi", "winreg", "sys",
         "shutil",
@@ -104,32 +104,43 @@ public struct PickleGlobal: Sendable, Hashable {
     ]
 
     /// Plain data in modules that are not.
-    private static let harmless: Set<String> = [
+    private static let harmless: Set<ByteString> = [
         "types.SimpleNamespace", "types.MappingProxyType", "uuid.UUID", "uuid.SafeUUID", "io.BytesIO", "_io.BytesIO",
         "io.StringIO", "_io.StringIO", "signal.Signals", "operator.itemgetter", "operator.or_",
     ]
 
     /// Names that lead from anything to anything, in Python's builtins or on the way through another name.
-    private static let dangerousNames: Set<String> = [
+    private static let dangerousNames: Set<ByteString> = [
         "eval", "exec", "execfile", "compile", "open", "file", "input", "raw_input", "breakpoint", "getattr", "setattr",
         "delattr", "globals", "locals", "vars", "apply", "reduce", "system", "popen", "spawn", "load", "loads", "run",
     ]
 
     private static func isDangerous(_ module: String, _ name: String) -> Bool {
         let full = module + "." + name
-        if harmless.contains(full) { return false }
-        let steps = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+        if harmless.contains(ByteString(full)) { return false }
+        let steps = parts(of: name)
         // From a class to its methods and on: what plain data lives in modules that also hold functions over files.
-        if steps.count > 1, known[module] != nil || steps.contains(where: { $0.hasPrefix("__") }) { return true }
-        if name.hasPrefix("__"), name.hasSuffix("__") { return true }
-        if ["builtins", "__builtin__", "__main__"].contains(module) || steps.count > 1,
+        if steps.count > 1,
+            known[ByteString(module)] != nil || steps.contains(where: { $0.text.dropping(prefix: "__") != nil })
+        {
+            return true
+        }
+        if name.dropping(prefix: "__") != nil, name.dropping(suffix: "__") != nil { return true }
+        if (["builtins", "__builtin__", "__main__"] as [ByteString]).contains(ByteString(module)) || steps.count > 1,
             steps.contains(where: { dangerousNames.contains($0) || dangerousModules.contains($0) })
         {
             return true
         }
         // No entry of the list has more parts.
-        let path = full.split(separator: ".", maxSplits: 5, omittingEmptySubsequences: false)
-        return path.indices.contains { dangerousModules.contains(path[...$0].joined(separator: ".")) }
+        let path = parts(of: full, maxSplits: 5)
+        return path.indices.contains {
+            dangerousModules.contains(ByteString(path[...$0].map(\.text).joined(separator: ".")))
+        }
+    }
+
+    private static func parts(of name: String, maxSplits: Int = .max) -> [ByteString] {
+        name.utf8.split(separator: UInt8(ascii: "."), maxSplits: maxSplits, omittingEmptySubsequences: false)
+            .map { ByteString(Substring($0)) }
     }
 }
 
@@ -194,7 +205,7 @@ struct PickleNames {
 /// Torch's names for the types of elements.
 enum TorchTypes {
     /// Classes of typed storages, and the types of their elements.
-    static let storages: [String: DType] = [
+    static let storages: [ByteString: DType] = [
         "DoubleStorage": .f64, "FloatStorage": .f32, "HalfStorage": .f16, "BFloat16Storage": .bf16, "ByteStorage": .u8,
         "CharStorage": .i8, "ShortStorage": .i16, "IntStorage": .i32, "LongStorage": .i64, "BoolStorage": .bool,
         "ComplexFloatStorage": .c64, "ComplexDoubleStorage": .c128, "QInt8Storage": .qi8, "QUInt8Storage": .qu8,
@@ -202,10 +213,10 @@ enum TorchTypes {
     ]
 
     /// Classes of storages whose elements share bytes, which are what is counted.
-    static let packedStorages: Set<String> = ["QUInt4x2Storage", "QUInt2x4Storage"]
+    static let packedStorages: Set<ByteString> = ["QUInt4x2Storage", "QUInt2x4Storage"]
 
     /// `torch.float32` and its like, without the module.
-    static let dtypes: [String: DType] = [
+    static let dtypes: [ByteString: DType] = [
         "float64": .f64, "float32": .f32, "float16": .f16, "bfloat16": .bf16, "uint8": .u8, "int8": .i8, "int16": .i16,
         "int32": .i32, "int64": .i64, "bool": .bool, "uint16": .u16, "uint32": .u32, "uint64": .u64, "complex32": .c32,
         "bcomplex32": .bc32, "complex64": .c64, "complex128": .c128, "float8_e4m3fn": .f8E4M3, "float8_e5m2": .f8E5M2,
@@ -214,10 +225,10 @@ enum TorchTypes {
     ]
 
     /// The class of typed storages for a type, where torch has one.
-    static let storageNames = Dictionary(uniqueKeysWithValues: storages.map { ($1, $0) })
+    static let storageNames = Dictionary(uniqueKeysWithValues: storages.map { ($1, $0.text) })
 
     /// How torch calls a type, without the module.
-    static let names = Dictionary(uniqueKeysWithValues: dtypes.map { ($1, $0) })
+    static let names = Dictionary(uniqueKeysWithValues: dtypes.map { ($1, $0.text) })
 }
 
 extension DType {

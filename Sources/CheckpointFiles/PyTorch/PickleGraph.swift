@@ -82,6 +82,45 @@ struct PickleGraph: Sendable {
         var name: Range<Int>
     }
 
+    /// What is known of the calls of a global.
+    private struct Calls: OptionSet {
+        var rawValue: UInt32
+
+        /// They may copy the contents of containers that they are passed.
+        static let copy = Calls(rawValue: 1)
+        /// They give what is not hashable.
+        static let makeUnhashable = Calls(rawValue: 2)
+
+        private static let containers: Set<ByteString> = [
+            "collections.OrderedDict", "collections.defaultdict", "collections.Counter", "collections.deque",
+            "builtins.list", "builtins.dict", "builtins.set", "builtins.bytearray",
+            "__builtin__.list", "__builtin__.dict", "__builtin__.set", "__builtin__.bytearray",
+        ]
+        private static let immutable: Set<ByteString> = [
+            "builtins.tuple", "builtins.frozenset", "__builtin__.tuple", "__builtin__.frozenset",
+        ]
+        private static let otherUnhashable: Set<ByteString> = [
+            "argparse.Namespace", "types.SimpleNamespace", "collections.ChainMap",
+            "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct",
+        ]
+
+        init(rawValue: UInt32) { self.rawValue = rawValue }
+
+        init(of global: String) {
+            let name = ByteString(global)
+            self =
+                if Self.containers.contains(name) {
+                    [.copy, .makeUnhashable]
+                } else if Self.immutable.contains(name) || global.dropping(prefix: "torch.") != nil {
+                    .copy
+                } else if Self.otherUnhashable.contains(name) {
+                    .makeUnhashable
+                } else {
+                    []
+                }
+        }
+    }
+
     private enum Kind: UInt8 {
         case integer, longInteger, float, text, undecodedText, bytes, byteArray, tuple, list, dictionary, set, frozenSet
         case global, object, persistent
@@ -90,8 +129,10 @@ struct PickleGraph: Sendable {
     /// What `a` and `b` mean depends on the kind: the halves of a number, a start and a count, a number in one of the tables.
     private struct Node {
         var kind: Kind
-        /// Whether a call or an object took a container, or the parts of a tuple, as they are now.
+        /// Whether a call or an object may have copied a container, or the parts of a tuple.
         var isSealed = false
+        /// Whether a dictionary was keywords before, so that its keys are strings.
+        var isKeywords = false
         var a: UInt32
         var b: UInt32
 
@@ -140,7 +181,7 @@ struct PickleGraph: Sendable {
     /// What it takes in memory, beside the bytes of ``pickle``.
     var byteCount: Int { limit - budget }
 
-    /// What it may still take.
+    /// The bytes left in the budget.
     var availableBytes: Int { budget }
 
     // MARK: Reading
@@ -255,6 +296,14 @@ struct PickleGraph: Sendable {
         text(globals[number].module) + "." + text(globals[number].name)
     }
 
+    /// Whether calls of `callable` give what is known not to be hashable.
+    func makesUnhashable(_ callable: PickleValue) -> Bool { calls(of: callable).contains(.makeUnhashable) }
+
+    private func calls(of callable: PickleValue) -> Calls {
+        guard let index = callable.node, nodes[index].kind == .global else { return [] }
+        return Calls(rawValue: nodes[index].b)
+    }
+
     /// How many values there are that are not their own reference.
     var nodeCount: Int { nodes.count }
 
@@ -313,7 +362,7 @@ struct PickleGraph: Sendable {
     mutating func global(module: Range<Int>, name: Range<Int>) throws(PickleFailure) -> PickleValue {
         try spend(MemoryLayout<Global>.stride)
         globals.append(Global(module: module, name: name))
-        return try add(.global, UInt32(globals.count - 1))
+        return try add(.global, UInt32(globals.count - 1), Calls(of: self.name(ofGlobal: globals.count - 1)).rawValue)
     }
 
     /// Records a call; `arguments` is a tuple.
@@ -322,9 +371,9 @@ struct PickleGraph: Sendable {
     ) throws(PickleFailure) -> PickleValue {
         switch content(callable) {
         case .global, .object, .persistent: break
-        default: throw .other("the pickle calls what is not a function or class")
+        default: throw .other("the pickle calls something that is neither a function nor a class")
         }
-        sealParts(of: arguments)
+        if calls(of: callable).contains(.copy) { sealParts(of: arguments) }
         try spend(MemoryLayout<Object>.stride)
         objects.append(Object(making: making, callable: callable, arguments: arguments))
         return try add(.object, UInt32(objects.count - 1))
@@ -334,18 +383,22 @@ struct PickleGraph: Sendable {
     mutating func object(
         _ callable: PickleValue, _ arguments: PickleValue, keywords: PickleValue
     ) throws(PickleFailure) -> PickleValue {
-        sealParts(of: arguments)
-        guard let index = keywords.node, !nodes[index].isSealed else {
-            throw .other("the pickle uses a dictionary of keywords for something else before")
-        }
-        var cursor = cursor(at: keywords)
-        while let key = next(&cursor)?.key {
-            guard textRange(key) != nil else { throw .other("a keyword is no text") }
+        if calls(of: callable).contains(.copy) { sealParts(of: arguments) }
+        if let index = keywords.node, !nodes[index].isKeywords {
+            var cursor = cursor(at: keywords)
+            while let key = next(&cursor)?.key {
+                switch content(key) {
+                case .text, .undecodedText: break
+                default: throw .other("a keyword is not a string")
+                }
+            }
+            nodes[index].isKeywords = true
+            nodes[index].isSealed = true
         }
         return try object(callable, tuple([arguments, keywords]), .newWithKeywords)
     }
 
-    /// Lets nobody change the containers that a call takes: it may keep their contents, and not them.
+    /// Freezes the containers passed to a call, which may copy them rather than keep them.
     private mutating func sealParts(of tuple: PickleValue) {
         // A tuple may be the arguments of any number of calls, and is gone through for the first.
         guard let index = tuple.node, nodes[index].kind == .tuple, !nodes[index].isSealed else { return }
@@ -364,7 +417,7 @@ struct PickleGraph: Sendable {
     ) throws(PickleFailure) {
         guard let index = target.node else { throw .unfit }
         guard !nodes[index].isSealed else {
-            throw .other("the pickle changes a container that a call or an object took before")
+            throw .other("the pickle changes a container after passing it to a call or an object")
         }
         switch (nodes[index].kind, operation) {
         case (.list, .elements), (.dictionary, .pairs), (.set, .members):
@@ -397,9 +450,15 @@ struct PickleGraph: Sendable {
             throw .unfit
         }
         objects[Int(nodes[index].a)].state = state
-        // Attributes are copied, as a rule; a pair is of attributes and slots.
-        seal(state)
-        if let parts = elements(state), parts.count == 2 { sealParts(of: state) }
+        // Attributes are copied, as a rule; a pair may be of attributes and slots.
+        if areAttributes(state) { seal(state) }
+        if let parts = elements(state), parts.count == 2, parts.allSatisfy({ $0 == .none || areAttributes($0) }) {
+            sealParts(of: state)
+        }
+    }
+
+    private func areAttributes(_ value: PickleValue) -> Bool {
+        if case .dictionary = content(value) { true } else { false }
     }
 
     private mutating func append(

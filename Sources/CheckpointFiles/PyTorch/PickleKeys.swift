@@ -1,134 +1,136 @@
 import CheckpointJSON
 
 extension PickleGraph {
-    /// What equality with other keys means for a key.
-    private enum Key {
-        /// Keys are equal where these are.
-        case hash(Int)
-        /// It can be a key, but whether another is equal is not known.
-        case incomparable
-        case unhashable
-        case tooLong
-    }
+    // Two hashes that no value has.
+    /// The value cannot be a key.
+    private static let unhashable = Int.min
+    /// The value can be a key, but which others of its family are equal is not known.
+    private static let incomparable = Int.min + 1
 
-    /// What a value costs beside its bytes, of which a step hashes one.
-    private static let stepsPerValue = 8
-    /// What a byte of the pickle pays for.
-    private static let stepsPerByte = 20
-
-    /// The most values of a tuple that is a key, with those of the tuples in it.
-    private static let tupleLimit = 1000
-
-    /// Calls of these give what is not hashable.
-    private static let unhashable: Set<String> = [
-        "collections.OrderedDict", "collections.defaultdict", "collections.Counter", "collections.deque",
-        "builtins.list", "builtins.dict", "builtins.set", "builtins.bytearray",
-        "__builtin__.list", "__builtin__.dict", "__builtin__.set", "__builtin__.bytearray",
-    ]
-
-    /// Checks that all keys of dictionaries and members of sets can be that, and that no two of one container are equal.
+    /// Checks that all dictionary keys and set members are hashable and distinct.
     ///
-    /// Python keeps the value of the last of equal keys, and writes no pickle that has such. The check takes a bounded number of steps
-    /// for each byte of the pickle, however often the pickle refers to the same key.
+    /// Python keeps the value of the last of equal keys, and writes no pickle that has such. Each value is hashed once, however
+    /// often the pickle refers to it.
     func checkKeys() throws(PickleFailure) {
-        var steps = Self.stepsPerByte * pickle.count
+        let bytesPerHash = MemoryLayout<Int>.stride
+        guard nodeCount * bytesPerHash <= availableBytes else { throw .outOfMemory }
+        /// By the numbers of the values.
+        var known: [Int] = []
+        known.reserveCapacity(nodeCount)
+        for number in 0..<nodeCount { known.append(hash(value(numbered: number), known)) }
         var hashes: [Int] = []
-        for index in 0..<nodeCount {
-            let container = value(numbered: index)
+        for number in 0..<nodeCount {
+            let container = value(numbered: number)
             var cursor = keyCursor(at: container)
             hashes.removeAll(keepingCapacity: true)
-            var count = 0
-            var isComparable = true
+            // By family: how many keys there are, and 1 where one of them is incomparable.
+            var (counts, isIncomparable) = (SIMD4<Int>(), SIMD4<Int>())
             while let (key, value) = next(&cursor) {
-                count += 1
-                switch self.key(key ?? value, &steps) {
-                case .hash(let hash): hashes.append(hash)
-                case .incomparable: isComparable = false
-                case .unhashable: throw .other("a key of a dictionary, or a member of a set, is not hashable")
-                case .tooLong:
-                    throw .other(
-                        "a key of a dictionary, or a member of a set, is a tuple of too many values",
-                        expected: "\(Self.tupleLimit) values at most")
+                let hash = hash(key ?? value, known)
+                guard hash != Self.unhashable else {
+                    throw .other("a key of a dictionary, or a member of a set, is not hashable")
                 }
+                if let family = family(key ?? value) {
+                    counts[family] += 1
+                    if hash == Self.incomparable { isIncomparable[family] = 1 }
+                }
+                guard hash != Self.incomparable else { continue }
+                hashes.append(hash)
                 // A growing array takes twice its elements.
-                guard steps >= 0, hashes.count * 2 * MemoryLayout<Int>.stride <= availableBytes else {
-                    throw .outOfMemory
-                }
+                guard (nodeCount + hashes.count * 2) * bytesPerHash <= availableBytes else { throw .outOfMemory }
             }
-            guard count > 1 else { continue }
-            guard isComparable else {
-                throw .other("a key cannot be compared with the others of its container")
+            guard (counts &* isIncomparable).max() <= 1 else {
+                throw .other("cannot tell whether two keys of a dictionary or set are equal")
             }
+            guard hashes.count > 1 else { continue }
             hashes.sort()
             for (hash, next) in zip(hashes, hashes.dropFirst()) where hash == next {
-                throw .other(twice(hash, in: container))
+                throw .other(twice(hash, in: container, known))
             }
         }
     }
 
     /// Says which key a container has twice.
-    private func twice(_ hash: Int, in container: PickleValue) -> String {
+    private func twice(_ repeated: Int, in container: PickleValue, _ known: [Int]) -> String {
         var cursor = keyCursor(at: container)
-        var steps = Int.max
         while let (key, value) = next(&cursor) {
-            if let range = textRange(key ?? value), case .hash(let other) = self.key(key ?? value, &steps),
-                other == hash
-            {
+            if let range = textRange(key ?? value), hash(key ?? value, known) == repeated {
                 return "a dictionary or set has the key \"\(excerpt(pickle[range]))\" twice"
             }
         }
         return "a dictionary or set has a key twice"
     }
 
-    /// What a value is as a key.
-    private func key(_ value: PickleValue, _ steps: inout Int) -> Key {
+    /// The number of the values that an incomparable value may be equal to; nil for values that are never equal to such.
+    private func family(_ value: PickleValue) -> Int? {
+        switch content(value) {
+        case .text, .undecodedText: 0
+        case .longInteger: 1
+        case .float(let float): float.longInteger == nil ? nil : 1
+        case .tuple: 2
+        case .frozenSet: 3
+        default: nil
+        }
+    }
+
+    /// A hash that only equal keys share; `known` has those of the values before this one, of which its parts are.
+    private func hash(_ value: PickleValue, _ known: [Int]) -> Int {
+        if let number = number(of: value), number < known.count { return known[number] }
+        var hasher = Hasher()
+        switch content(value) {
+        case .none: hasher.combine(0)
+        // Numbers are equal whatever their type.
+        case .bool(let bool): combine(bool ? 1 : 0, &hasher)
+        case .integer(let integer): combine(integer, &hasher)
+        case .float(let float):
+            if let integer = Int(exactly: float) {
+                combine(integer, &hasher)
+            } else if let integer = float.longInteger {
+                combine(8, integer[...], &hasher)
+            } else if float.isNaN {
+                // Equal to nothing but the same object.
+                hasher.combine(6)
+                hasher.combine(value)
+            } else {
+                hasher.combine(2)
+                hasher.combine(float)
+            }
+        case .text(let range): combine(3, pickle[range], &hasher)
+        case .bytes(let range): combine(4, pickle[range], &hasher)
+        case .global(let number):
+            combine(5, pickle[globals[number].module], &hasher)
+            combine(5, pickle[globals[number].name], &hasher)
+        case .object(let object):
+            guard !makesUnhashable(object.callable) else { return Self.unhashable }
+            hasher.combine(6)
+            hasher.combine(value)
+        case .persistent:
+            hasher.combine(6)
+            hasher.combine(value)
+        case .tuple: return hash(ofParts: value, isOrdered: true, known)
+        case .frozenSet: return hash(ofParts: value, isOrdered: false, known)
+        case .longInteger(let range?): combine(8, pickle[range], &hasher)
+        case .longInteger(nil), .undecodedText: return Self.incomparable
+        case .byteArray, .list, .dictionary, .set: return Self.unhashable
+        }
+        return hasher.finalize()
+    }
+
+    private func hash(ofParts value: PickleValue, isOrdered: Bool, _ known: [Int]) -> Int {
         var hasher = Hasher()
         var isComparable = true
-        var stack = [value]
-        var count = 0
-        while let value = stack.popLast() {
-            count += 1
-            steps -= Self.stepsPerValue
-            switch content(value) {
-            case .none: hasher.combine(0)
-            // Numbers are equal whatever their type.
-            case .bool(let bool): combine(bool ? 1 : 0, &hasher)
-            case .integer(let integer): combine(integer, &hasher)
-            case .float(let float):
-                if let integer = Int(exactly: float) {
-                    combine(integer, &hasher)
-                } else if float.magnitude >= 0x1p63, float.isFinite {
-                    isComparable = false
-                } else {
-                    hasher.combine(2)
-                    hasher.combine(float)
-                }
-            case .text(let range): combine(3, range, &hasher, &steps)
-            case .bytes(let range): combine(4, range, &hasher, &steps)
-            case .global(let number):
-                combine(5, globals[number].module, &hasher, &steps)
-                combine(5, globals[number].name, &hasher, &steps)
-            case .object(let object):
-                if case .global(let number) = content(object.callable), Self.unhashable.contains(name(ofGlobal: number))
-                {
-                    return .unhashable
-                }
-                hasher.combine(6)
-                hasher.combine(value)
-            case .persistent:
-                hasher.combine(6)
-                hasher.combine(value)
-            case .tuple(let elements):
-                guard count + stack.count + elements.count <= Self.tupleLimit else { return .tooLong }
-                hasher.combine(7)
-                hasher.combine(elements.count)
-                stack += elements
-            case .longInteger(let range?): combine(8, range, &hasher, &steps)
-            case .longInteger(nil), .undecodedText, .frozenSet: isComparable = false
-            case .byteArray, .list, .dictionary, .set: return .unhashable
-            }
+        var sum = 0
+        var cursor = cursor(at: value)
+        while let part = next(&cursor)?.value {
+            let hash = hash(part, known)
+            guard hash != Self.unhashable else { return hash }
+            isComparable = isComparable && hash != Self.incomparable
+            if isOrdered { hasher.combine(hash) } else { sum &+= hash }
         }
-        return isComparable ? .hash(hasher.finalize()) : .incomparable
+        hasher.combine(isOrdered ? 7 : 9)
+        hasher.combine(sum)
+        hasher.combine(cursor.count)
+        return isComparable ? hasher.finalize() : Self.incomparable
     }
 
     private func combine(_ integer: Int, _ hasher: inout Hasher) {
@@ -136,11 +138,24 @@ extension PickleGraph {
         hasher.combine(integer)
     }
 
-    private func combine(_ kind: Int, _ range: Range<Int>, _ hasher: inout Hasher, _ steps: inout Int) {
-        steps -= range.count
-        guard steps >= 0 else { return }
+    private func combine(_ kind: Int, _ bytes: ArraySlice<UInt8>, _ hasher: inout Hasher) {
         hasher.combine(kind)
-        hasher.combine(range.count)
-        pickle[range].withUnsafeBytes { hasher.combine(bytes: $0) }
+        hasher.combine(bytes.count)
+        bytes.withUnsafeBytes { hasher.combine(bytes: $0) }
+    }
+}
+
+extension Double {
+    /// The shortest little-endian two's complement of an integer of more than 64 bits; nil for everything else.
+    fileprivate var longInteger: [UInt8]? {
+        guard isFinite, magnitude >= 0x1p63, self != -0x1p63 else { return nil }
+        let shift = Int(exponent) - 52
+        let significand = Int64(significandBitPattern | 1 << 52)
+        let high = (sign == .minus ? -significand : significand) << (shift % 8)
+        var bytes = Array(repeating: 0 as UInt8, count: shift / 8)
+        for byte in 0..<8 { bytes.append(UInt8(truncatingIfNeeded: high >> (8 * byte))) }
+        // Bytes that only repeat the sign.
+        while bytes[bytes.count - 1] == (bytes[bytes.count - 2] < 0x80 ? 0 : 0xFF) { bytes.removeLast() }
+        return bytes
     }
 }

@@ -28,7 +28,7 @@ struct PickleMachine {
     /// The height of the stack at each mark.
     private var marks: [Int] = []
     private var memo: [PickleValue] = []
-    /// How many entries of ``memo`` are there, which is the number that a value gets without asking for one.
+    /// The number of occupied memo slots: the index that MEMOIZE uses next.
     private var memoCount = 0
     private var operations = 0
     private var frameEnd = 0
@@ -108,7 +108,7 @@ struct PickleMachine {
         case .integerLine, .longLine: try decimal(line(), isLong: operation == .longLine)
         case .floatLine:
             guard let value = try bytes[line()].floatingPoint else {
-                throw .other("a floating-point number of the pickle is not decimal")
+                throw .other("a floating-point number is malformed or out of range")
             }
             try push(graph.float(value))
 
@@ -341,7 +341,7 @@ extension PickleMachine {
 
     /// A line in Latin-1 with escapes by `\u` and `\U`; where it is not plain ASCII it is kept as a value, but is no name.
     private mutating func text(line: Range<Int>) throws(PickleFailure) {
-        guard bytes[line].hasWholeEscapes else { throw .other("a text has an escape that is not whole") }
+        guard bytes[line].hasWholeEscapes else { throw .other("a string has an incomplete escape sequence") }
         let isPlain = bytes[line].allSatisfy { $0 < 0x80 && $0 != UInt8(ascii: "\\") }
         try push(isPlain ? graph.text(line) : graph.undecodedText())
     }

@@ -1,3 +1,5 @@
+import CheckpointJSON
+
 /// The storages that a pickle speaks of: bytes elsewhere in the file, of which tensors are made.
 struct PyTorchStorages {
     /// What a storage's class says of its elements.
@@ -103,11 +105,13 @@ struct PyTorchStorages {
     /// What a storage's class says of its elements, and their size in bytes where that is known.
     private func storageType(_ value: PickleValue) throws(CheckpointError) -> (elements: Elements, size: Int?) {
         let className = pickle.globalName(value) ?? "nothing"
-        if className == "torch.storage.UntypedStorage" || className == "torch.UntypedStorage" { return (.any, 1) }
-        let name = className.dropping("torch.cuda.") ?? className.dropping("torch.") ?? ""
+        if (["torch.storage.UntypedStorage", "torch.UntypedStorage"] as [ByteString]).contains(ByteString(className)) {
+            return (.any, 1)
+        }
+        let name = ByteString(className.dropping(prefix: "torch.cuda.") ?? className.dropping(prefix: "torch.") ?? "")
         if let type = TorchTypes.storages[name] { return (.known(type), type.bitWidth / 8) }
         if TorchTypes.packedStorages.contains(name) { return (.unknown, 1) }
-        guard name.hasSuffix("Storage"), !name.contains(".") else {
+        guard name.text.dropping(suffix: "Storage") != nil, !name.text.utf8.contains(UInt8(ascii: ".")) else {
             throw pickle.malformed("a storage is of an unknown class", found: className)
         }
         return (.unknown, nil)

@@ -1,3 +1,5 @@
+import CheckpointJSON
+
 /// Finds tensors in what a pickle describes, and holds each against its storage.
 struct PyTorchTensorCollector {
     /// What a value is that stands for a tensor, found out once however many names lead to it.
@@ -18,6 +20,10 @@ struct PyTorchTensorCollector {
     private static let metadataLimit = 16
     /// How deep parameters may be nested, which torch does not do: each level is walked for every tensor above it.
     private static let parameterLimit = 8
+
+    private static let plainClasses: Set<ByteString> = [
+        "torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer",
+    ]
 
     private let pickle: TorchPickle
     private let graph: PickleGraph
@@ -211,7 +217,7 @@ struct PyTorchTensorCollector {
         default: break
         }
         let kind = try find(made, Array(inner.prefix(10)), name)
-        if ["torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"].contains(className) {
+        if Self.plainClasses.contains(ByteString(className)) {
             return kind
         }
         return switch kind {
@@ -246,7 +252,7 @@ struct PyTorchTensorCollector {
             var dtype: DType?
             if version == 3 {
                 let typeName = pickle.globalName(arguments[6])
-                dtype = typeName?.dropping("torch.").flatMap { TorchTypes.dtypes[$0] }
+                dtype = typeName?.dropping(prefix: "torch.").flatMap { TorchTypes.dtypes[ByteString($0)] }
                 if dtype == nil { return .other("tensor of type \(typeName ?? "unknown")") }
             }
             if try isUnreadable(arguments) { return .other("tensor of an unknown type") }

@@ -41,7 +41,7 @@ private struct PyTorchArchive {
     private let directory: ZipDirectory
 
     /// Small records beside the storages that torch writes.
-    private static let knownRecords: Set<String> = [
+    private static let knownRecords: Set<ByteString> = [
         "data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id",
     ]
 
@@ -83,7 +83,7 @@ private struct PyTorchArchive {
             )
         }
         let unknown = directory.records.map(directory.name).filter { name in
-            !name.hasPrefix("data/") && !Self.knownRecords.contains(name)
+            name.dropping(prefix: "data/") == nil && !Self.knownRecords.contains(ByteString(name))
         }
         if let first = unknown.first {
             warnings.append(

@@ -1,3 +1,5 @@
+import CheckpointJSON
+
 /// What torch's own functions make of their arguments.
 enum TorchRecipe {
     case tensor(version: Int)
@@ -15,7 +17,7 @@ enum TorchRecipe {
     /// None of torch's that makes a tensor.
     case none
 
-    private static let byName: [String: TorchRecipe] = [
+    private static let byName: [ByteString: TorchRecipe] = [
         "torch._utils._rebuild_tensor": .tensor(version: 1), "torch._utils._rebuild_tensor_v2": .tensor(version: 2),
         "torch._utils._rebuild_tensor_v3": .tensor(version: 3), "torch._utils._rebuild_parameter": .parameter,
         "torch._utils._rebuild_parameter_with_state": .parameter,
@@ -27,8 +29,10 @@ enum TorchRecipe {
     ]
 
     init(_ globalName: String) {
-        let isUnknown = ["torch._utils._rebuild", "torch._tensor._rebuild"].contains { globalName.hasPrefix($0) }
-        self = Self.byName[globalName] ?? (isUnknown ? .unknownTensor : .none)
+        let isUnknown = ["torch._utils._rebuild", "torch._tensor._rebuild"].contains {
+            globalName.dropping(prefix: $0) != nil
+        }
+        self = Self.byName[ByteString(globalName)] ?? (isUnknown ? .unknownTensor : .none)
     }
 }
 
@@ -94,12 +98,5 @@ struct TorchPickle {
     ) -> CheckpointError {
         CheckpointError(
             .malformed, path: path, problem, tensor: tensor.map { excerpt($0) }, expected: expected, found: found)
-    }
-}
-
-extension String {
-    /// The rest behind `prefix`; nil where the text does not begin with it.
-    func dropping(_ prefix: String) -> String? {
-        hasPrefix(prefix) ? String(dropFirst(prefix.count)) : nil
     }
 }
