@@ -23,7 +23,7 @@ struct ShardIndex: Sendable {
     /// The files named, in the order in which they are named first, relative to the index's directory.
     let files: [String]
     /// The sum of all tensors' bytes that the index claims, where it claims one.
-    let totalSize: Int?
+    let totalSize: UInt64?
 
     private let text: [UInt8]
     private let entries: [Entry]
@@ -71,7 +71,7 @@ struct ShardIndex: Sendable {
 private struct ShardIndexParser {
     private(set) var entries: [ShardIndex.Entry] = []
     private(set) var files: [String] = []
-    private(set) var totalSize: Int?
+    private(set) var totalSize: UInt64?
 
     private let limits: ReadLimits
     private var fileIndices: [ByteString: UInt32] = [:]
@@ -85,14 +85,11 @@ private struct ShardIndexParser {
 
     mutating func parse(_ text: Span<UInt8>) throws(MalformedInput) {
         var scanner = JSONScanner(text)
-        var hasWeightMap = false
+        var keys: Set<ByteString> = []
         var more = try scanner.openObject()
         while more {
-            let start = scanner.position
-            let key = try scanner.key()
+            let key = try Self.key(&scanner, after: &keys)
             if scanner.matches(key, "weight_map") {
-                guard !hasWeightMap else { throw MalformedInput("weight_map appears twice", at: start) }
-                hasWeightMap = true
                 try parseWeightMap(&scanner)
             } else if scanner.matches(key, "metadata"), scanner.peek() == UInt8(ascii: "{") {
                 try parseMetadata(&scanner)
@@ -102,9 +99,21 @@ private struct ShardIndexParser {
             more = try scanner.continueObject()
         }
         try scanner.end()
-        guard hasWeightMap else {
+        guard keys.contains("weight_map") else {
             throw MalformedInput("the JSON document has no weight_map, so it is not the index of a checkpoint", at: 0)
         }
+    }
+
+    /// The next key of an object, which is none of its `keys` so far.
+    private static func key(
+        _ scanner: inout JSONScanner, after keys: inout Set<ByteString>
+    ) throws(MalformedInput) -> JSONString {
+        let start = scanner.position
+        let key = try scanner.key()
+        guard keys.insert(ByteString(String(decoding: scanner.text(of: key), as: UTF8.self))).inserted else {
+            throw MalformedInput("\(scanner.excerpt(of: key)) appears twice", at: start)
+        }
+        return key
     }
 
     /// Puts the decoded form of escaped names in place of the text.
@@ -115,14 +124,13 @@ private struct ShardIndexParser {
     }
 
     private mutating func parseMetadata(_ scanner: inout JSONScanner) throws(MalformedInput) {
+        var keys: Set<ByteString> = []
         var more = try scanner.openObject()
         while more {
-            let key = try scanner.key()
+            let key = try Self.key(&scanner, after: &keys)
             // Some writers give the size as a float; what is no plain integer is passed over.
             var ahead = scanner
-            if scanner.matches(key, "total_size"), let size = try? ahead.unsignedInteger() {
-                totalSize = Int(exactly: size)
-            }
+            if scanner.matches(key, "total_size") { totalSize = try? ahead.unsignedInteger() }
             try scanner.skipValue()
             more = try scanner.continueObject()
         }

@@ -58,6 +58,29 @@ import Testing
         }
     }
 
+    @Test func readsEveryMemberOfAnIndexOnce() throws {
+        try withTemporaryDirectory { directory in
+            try file().write(to: directory.appending(path: "part.safetensors"))
+            let index = directory.appending(path: "model.safetensors.index.json")
+            let path = index.path(percentEncoded: false)
+            func write(_ members: String) throws {
+                try Data(#"{"weight_map":{"t0":"part.safetensors"},\#(members)}"#.utf8).write(to: index)
+            }
+            for (members, offset) in [
+                (#""weight_map":{}"#, 40), (#""metadata":{},"metadata":{}"#, 54), (#""x":1,"\u0078":2"#, 46),
+                (#""metadata":{"total_size":1,"total_size":2}"#, 67), (#""metadata":{"x":1,"x":1}"#, 58),
+            ] {
+                try write(members)
+                let found = try error(opening: path)
+                #expect(found.problem.hasSuffix(" appears twice") && found.offset == offset, "\(found)")
+            }
+            for (size, count) in [("1", 0), ("1.0", 0), ("2", 1), ("18446744073709551615", 1)] {
+                try write(#""metadata":{"total_size":\#(size)}"#)
+                #expect(try Checkpoint.open(path).warnings.count == count, "\(size)")
+            }
+        }
+    }
+
     @Test func saysWhatADirectoryHoldsInstead() throws {
         try withTemporaryDirectory { directory in
             try file().write(to: directory.appending(path: "rwkv.safetensors"))
