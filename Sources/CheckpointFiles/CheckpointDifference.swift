@@ -70,7 +70,7 @@ public struct CheckpointDifference: Sendable {
         }
         let uncompared = names.filter { name in
             guard let x = others.0[name], x == others.1[name] else { return false }
-            return !x.isListed || x.kind.hasPrefix("quantised")
+            return !x.isListed || x.kind.dropping(prefix: "quantised") != nil
         }
         (differingOthers, uncomparedOthers) = (differing.map(\.text), uncompared.map(\.text))
         for position in a.tensors.indices {

@@ -50,4 +50,9 @@ public struct OtherTensor: Sendable, Equatable {
     public let kind: String
     /// Whether it is listed among the tensors all the same, because its elements can be read.
     public let isListed: Bool
+
+    /// Whether all is the same, texts by their bytes.
+    public static func == (a: OtherTensor, b: OtherTensor) -> Bool {
+        a.isListed == b.isListed && ByteString(a.name) == ByteString(b.name) && ByteString(a.kind) == ByteString(b.kind)
+    }
 }

@@ -145,10 +145,13 @@ import Testing
     }
 
     /// A legacy file of sparse tensors with these names, and of classes with these.
-    private func legacyFile(tensors: [String], classes: [String]) -> [UInt8] {
+    private func legacyFile(tensors: [String], tensorClass: String? = nil, classes: [String]) -> [UInt8] {
         func text(_ text: String) -> [UInt8] { [0x58, UInt8(text.utf8.count), 0, 0, 0] + text.utf8 }
         var members: [UInt8] = []
-        for name in tensors { members += text(name) + "ctorch._utils\n_rebuild_sparse_tensor\n)R".utf8 }
+        let sparse = "ctorch._utils\n_rebuild_sparse_tensor\n"
+        let made =
+            tensorClass.map { "ctorch._tensor\n_rebuild_from_type_v2\n(\(sparse)cmodels\n\($0)\n)}tR" } ?? sparse + ")R"
+        for name in tensors { members += text(name) + made.utf8 }
         for (number, name) in classes.enumerated() { members += text("class \(number)") + "cmodels\n\(name)\n".utf8 }
         let start: [UInt8] = [0x80, 2]
         let magic: [UInt8] = [0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19, 0x2E]
@@ -166,6 +169,11 @@ import Testing
                 try Data(legacyFile(tensors: tensors, classes: classes)).write(to: path)
                 return try Checkpoint.open(path.path(percentEncoded: false))
             }
+            func classed(_ name: String) throws -> Checkpoint {
+                let path = directory.appending(path: "class\(name.utf8.count)")
+                try Data(legacyFile(tensors: ["x"], tensorClass: name, classes: [])).write(to: path)
+                return try Checkpoint.open(path.path(percentEncoded: false))
+            }
             let both = try checkpoint([nfc, nfd], [nfc, nfd])
             let globals = both.globals.map { Array($0.name.utf8) }
             #expect(
@@ -176,6 +184,9 @@ import Testing
             #expect(same.isEmpty && same.uncomparedOthers.map { Array($0.utf8) } == [nfd, nfc].map { Array($0.utf8) })
             let other = CheckpointDifference(from: try checkpoint([nfc], []), to: try checkpoint([nfd], []))
             #expect(other.differingOthers.map { Array($0.utf8) } == [nfd, nfc].map { Array($0.utf8) })
+            let (a, b) = try (classed(nfc), classed(nfd))
+            #expect(CheckpointDifference(from: a, to: b).differingOthers == ["x"])
+            #expect(CheckpointDifference(from: a, to: a).differingOthers.isEmpty)
         }
     }
 }
