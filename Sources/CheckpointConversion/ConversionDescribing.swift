@@ -56,7 +56,10 @@ extension Conversion {
         let noted = Set(source.checkpoint.notedNames.map { ByteString($0.name) })
         let said = source.checkpoint.metadata.filter { !noted.contains($0.key) }
         let metadata = keepsNames && options.destination.isOfSafetensors ? said : [:]
-        omittedMetadata = said.keys.filter { metadata[$0] == nil && $0 != "format" }.sorted()
+        // "pt" is what a writer of safetensors says of its own.
+        omittedMetadata = said.filter { key, value in
+            metadata[key] == nil && !(key == "format" && ByteString(value) == "pt")
+        }.keys.sorted()
         switch options.destination {
         case .file(let path, let container, _):
             outline = try CheckpointOutline(

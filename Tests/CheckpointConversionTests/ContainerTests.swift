@@ -187,6 +187,21 @@ import Testing
         }
     }
 
+    /// What a file of safetensors says of its own need not be said; what another program said does.
+    @Test(arguments: [("pt", []), ("flax", ["format"])] as [(String, [ByteString])])
+    func tellWhichFormatIsOmitted(format: String, omitted: [ByteString]) throws {
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "x.safetensors")
+            try writeSafetensors(
+                header:
+                    #"{"__metadata__":{"format":"\#(format)"},"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#,
+                data: Data([1]), to: path)
+            let source = try input(path.path(percentEncoded: false))
+            let conversion = try Conversion(of: source, options: .file(directory.appending(path: "x.pth"), .pyTorch))
+            #expect(conversion.omittedMetadata == omitted)
+        }
+    }
+
     /// Names of one storage that differ by normalisation alone are noted one by one.
     @Test func noteTiedNamesThatDifferByNormalisationAlone() throws {
         let (nfc, nfd) = ("caf\u{E9}", "cafe\u{301}")
