@@ -34,7 +34,8 @@ struct AdapterChanges {
             var weight = split.map { $0.module + ".weight" } ?? name[...]
             // peft's wrappers around the model, and around what it changes.
             weight = weight.dropping(prefix: "base_model.model.") ?? weight
-            let plain = String(weight.replacing(".base_layer.", with: "."))
+            let bytes = Array(weight.utf8).replacing(".base_layer.".utf8, with: ".".utf8)
+            let plain = String(decoding: bytes, as: UTF8.self)
             guard let target = source.position(ofTensor: plain) else {
                 if mayBeUnused(name) { continue }
                 throw CheckpointError(
@@ -59,7 +60,7 @@ struct AdapterChanges {
                 guard replacements.updateValue(tensor, forKey: target) == nil else {
                     throw CheckpointError(.malformed, path: adapter.path, "it replaces a tensor twice", tensor: name)
                 }
-                if weight.contains(".base_layer.") { baseLayers.insert(target) }
+                if weight.utf8.contains(".base_layer.".utf8) { baseLayers.insert(target) }
             }
         }
         if modules.isEmpty, replacements.isEmpty {
@@ -112,7 +113,7 @@ struct AdapterChanges {
             return WeightMerge(formula: formula, first: first, second: nil, magnitude: nil)
         }
         guard let down = infos[.down], let up = infos[.up], let first = input(.down), let second = input(.up) else {
-            throw error("A or B is missing", infos.values.min { $0.name < $1.name })
+            throw error("A or B is missing", infos.values.min { ByteString($0.name) < ByteString($1.name) })
         }
         guard down.shape.count == 2, down.shape[1] == columns, 1...min(rows, columns) ~= down.shape[0] else {
             throw error("A has not the weight's columns", down, expected: "[rank, \(columns)]")
@@ -191,7 +192,7 @@ private struct PEFTConfiguration {
 
     /// The one beside an adapter; nil for adapters that are not peft's.
     init?(_ adapter: Checkpoint) throws(CheckpointError) {
-        guard adapter.tensors.contains(where: { $0.name.hasPrefix("base_model.") }) else { return nil }
+        guard adapter.tensors.contains(where: { $0.name.dropping(prefix: "base_model.") != nil }) else { return nil }
         guard let file = try ModelConfiguration(beside: adapter, named: "adapter_config.json") else {
             throw CheckpointError(
                 .unsupported, path: adapter.path, "there is no adapter_config.json beside peft's adapter",
@@ -206,14 +207,14 @@ private struct PEFTConfiguration {
         (usesMagnitudes, isRankStabilised) = (flags[0].bool == true, flags[1].bool == true)
         let type = root["peft_type"]?.string ?? ""
         guard ["LORA", "BONE", "MISS"].contains(type) else {
-            throw CheckpointError(.unsupported, path: path, "adapters of this kind are not merged", found: type)
+            throw CheckpointError(.unsupported, path: path, "adapters of this kind are not merged", found: type.text)
         }
         // Others begin by taking a part out of the base, which is then not the one that is given.
-        let beginnings = ["gaussian", "eva", "orthogonal", "bat", "mini"]
+        let beginnings: [ByteString] = ["gaussian", "eva", "orthogonal", "bat", "mini"]
         for key in ["init_lora_weights", "init_weights"] {
             if let value = root[key]?.string, !beginnings.contains(value) {
                 throw CheckpointError(
-                    .unsupported, path: path, "its base was changed when it began (\(key))", found: value,
+                    .unsupported, path: path, "its base was changed when it began (\(key))", found: value.text,
                     advice: "have peft save it for the base as it was")
             }
         }

@@ -30,11 +30,11 @@ extension Conversion {
         json.key("tool")
         json.value("rwkv-ckpt \(version)")
         json.key("plan_sha256")
-        json.value(planHash.map { .string($0) } ?? .null)
+        json.value(planHash.map { .string(ByteString($0)) } ?? .null)
         json.key("model")
-        json.value((model?.variant ?? model?.architecture.family).map { .string($0) } ?? .null)
+        json.value((model?.variant ?? model?.architecture.family).map { .string(ByteString($0)) } ?? .null)
         json.key("layout")
-        json.value(layout.map { .string($0.name) } ?? .null)
+        json.value(layout.map { .string(ByteString($0.name)) } ?? .null)
         json.key("files")
         json.beginArray(onOneLine: true)
         for name in fileNames { json.value(name) }
@@ -176,7 +176,7 @@ extension Conversion {
         json.key("file")
         json.value(outline.fileNames[outline.file(ofTensor: number)])
         json.key("sha256")
-        json.value(hash.map { .string(hexadecimal($0)) } ?? .null)
+        json.value(hash.map { .string(ByteString(hexadecimal($0))) } ?? .null)
         if let other = tensor.output.sharedWith {
             json.key("shared_with")
             json.value(tensors[other].output.name)

@@ -25,7 +25,7 @@ extension ConversionBuilder {
         }
         if let dtype = mostCommonDType {
             let key: ByteString = members["dtype"] == nil ? "torch_dtype" : "dtype"
-            members[key] = .string(dtype)
+            members[key] = .string(ByteString(dtype))
         }
         return ByteOutput.bytes { output in
             var json = JSONWriter(output)
@@ -80,8 +80,8 @@ extension ModelDescription {
                 members[ByteString(key)] = try size(dimension, path: path)
             }
         }
-        members["rwkv_architecture"] = .string(variant ?? "")
-        if let name = architecture.transformersClass { members["architectures"] = .array([.string(name)]) }
+        members["rwkv_architecture"] = .string(ByteString(variant ?? ""))
+        if let name = architecture.transformersClass { members["architectures"] = .array([.string(ByteString(name))]) }
         members["num_hidden_layers"] = .integer(layers.count)
         let attention = layers.indices.filter { layers[$0] != .rwkv7 }
         members["transformer_layers"] = .array(attention.map { .integer($0) })
@@ -124,7 +124,7 @@ extension LayerPlan.Switches {
     var configuration: [ByteString: JSONValue] {
         [
             "rwkv_rope_scaling": .string(usesTeachersScaling ? "teacher" : "none"),
-            "first_values": .string(firstValues.rawValue),
+            "first_values": .string(ByteString(firstValues.rawValue)),
         ]
     }
 }

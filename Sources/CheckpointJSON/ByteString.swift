@@ -40,6 +40,14 @@ extension ByteString: Comparable {
     public static func < (a: ByteString, b: ByteString) -> Bool { a.text.utf8.lexicographicallyPrecedes(b.text.utf8) }
 }
 
+extension CaseIterable where Self: RawRepresentable<String> {
+    /// The case whose raw value has these bytes; `init(rawValue:)` compares as Swift strings do.
+    package init?(_ text: ByteString) {
+        guard let value = Self.allCases.first(where: { ByteString($0.rawValue) == text }) else { return nil }
+        self = value
+    }
+}
+
 // Told by bytes, not by characters: an accent after a dot makes one character of both.
 extension Substring {
     /// The text without the bytes of `prefix`; nil where it does not begin with them.

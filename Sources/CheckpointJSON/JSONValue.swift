@@ -13,7 +13,7 @@ public enum JSONValue: Sendable, Hashable {
     /// Any other number.
     case number(Double)
     /// A string.
-    case string(String)
+    case string(ByteString)
     /// An array.
     case array([JSONValue])
     /// An object; no key is there twice.
@@ -67,7 +67,8 @@ public enum JSONValue: Sendable, Hashable {
                 let name = try text(key)
                 guard keys[keys.count - 1].insert(name).inserted else {
                     throw MalformedInput(
-                        "an object has the key \"\(name.text.prefix(200))\" twice", at: key.range.lowerBound)
+                        "an object has the key \"\(String(name.text.unicodeScalars.prefix(200)))\" twice",
+                        at: key.range.lowerBound)
                 }
             case .string(let string): if string.hasEscapes { _ = try text(string) }
             }
@@ -86,7 +87,7 @@ public enum JSONValue: Sendable, Hashable {
         case json_type_string:
             let bytes = UnsafeRawBufferPointer(
                 start: json_object_get_string(object), count: Int(json_object_get_string_len(object)))
-            self = .string(String(decoding: bytes, as: UTF8.self))
+            self = .string(ByteString(String(decoding: bytes, as: UTF8.self)))
         case json_type_array:
             self = .array(
                 (0..<json_object_array_length(object)).map { JSONValue(json_object_array_get_idx(object, $0)) })
@@ -130,7 +131,7 @@ public enum JSONValue: Sendable, Hashable {
     }
 
     /// The text that this is.
-    public var string: String? {
+    public var string: ByteString? {
         if case .string(let value) = self { value } else { nil }
     }
 

@@ -84,7 +84,7 @@ public struct JSONWriter {
         case .bool(let truth): self.value(truth)
         case .integer(let number): self.value(number)
         case .number(let number): self.value(number)
-        case .string(let text): self.value(text)
+        case .string(let text): self.value(text.text)
         case .array(let elements):
             beginArray()
             for element in elements { self.value(element) }

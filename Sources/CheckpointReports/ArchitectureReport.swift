@@ -74,7 +74,7 @@ struct ArchitectureReport {
             json.key("theta")
             json.value(rotary.theta)
             json.key("type")
-            json.value(rotary.type)
+            json.value(rotary.type.text)
             json.key("parameters")
             json.beginObject()
             for (name, value) in rotary.parameters.sorted(by: { $0.key < $1.key }) {
@@ -186,7 +186,7 @@ struct ArchitectureReport {
             let factor = rotary.parameters["factor"].map { " × \(valueText($0))" } ?? ""
             constants.append(
                 "rope \(valueText(rotary.theta))"
-                    + (rotary.type == "default" ? "" : " \(rotary.type.printable(limit: 40))\(factor)"))
+                    + (rotary.type == "default" ? "" : " \(rotary.type.text.printable(limit: 40))\(factor)"))
         }
         if model.hasTiedHead { constants.append("tied head") }
         if let quantisation = model.quantisation {

@@ -118,7 +118,7 @@ public struct VerificationReport: Sendable {
             json.null()
         }
         json.key("failure")
-        json.value(verification.failure.map { .string($0.description) } ?? .null)
+        json.value(verification.failure.map { .string(ByteString($0.description)) } ?? .null)
         json.write(warnings)
         json.end()
         try json.finish()

@@ -128,14 +128,14 @@ extension LayerPlan {
     /// - Throws: ``CheckpointError`` of category `malformed` with what is wrong, or as reading the file throws.
     public init(contentsOf path: String, teacher: ModelDescription) throws(CheckpointError) {
         let fields = PlanFields(path: path, root: try JSONValue(contentsOf: path))
-        guard try fields.text("schema") == Self.schema else {
+        guard try fields.text("schema") == ByteString(Self.schema) else {
             throw fields.error("it is no plan, or one of another version", "schema", expected: "\"\(Self.schema)\"")
         }
-        guard let target = ArchitectureRegistry.target(named: try fields.text("target")) else {
+        guard let target = ArchitectureRegistry.target(named: try fields.text("target").text) else {
             throw fields.error(
                 "the target is unknown", "target", expected: ArchitectureRegistry.targetNames.joined(separator: ", "))
         }
-        guard try fields.text("teacher", "identity") == teacher.identity else {
+        guard try fields.text("teacher", "identity") == ByteString(teacher.identity) else {
             throw fields.error(
                 "the plan was made for another teacher", "teacher", "identity", expected: teacher.identity)
         }
@@ -153,7 +153,7 @@ extension LayerPlan {
             throw fields.error("a layer that stays is of another kind than the teacher's", "layers")
         }
         for (keys, expected) in [
-            (["target"], JSONValue.string(plan.target)),
+            (["target"], JSONValue.string(ByteString(plan.target))),
             (["switches", "rwkv_rope"], .bool(plan.switches.turnsTimeMixing)),
             (["switches", "head_norm"], .bool(plan.switches.normsHeads)),
             (["switches", "tied_head"], .bool(plan.switches.tiesHead)),
@@ -207,7 +207,7 @@ private struct PlanFields {
         }
     }
 
-    func text(_ keys: String...) throws(CheckpointError) -> String { try read(keys, "text") { $0.string } }
+    func text(_ keys: String...) throws(CheckpointError) -> ByteString { try read(keys, "text") { $0.string } }
 
     func integer(_ keys: String...) throws(CheckpointError) -> Int { try read(keys, "an integer") { $0.integer } }
 
@@ -216,14 +216,14 @@ private struct PlanFields {
         var layers: [LayerPlan.Layer] = []
         for (position, element) in elements.enumerated() {
             guard let index = element["index"]?.integer, let reason = element["reason"]?.string,
-                let kind = element["kind"]?.string.flatMap({ LayerKind(rawValue: $0) })
+                let kind = element["kind"]?.string.flatMap({ LayerKind($0) })
             else { throw error("layer \(position) has not an index, a kind and a reason", "layers") }
             guard index == position, index < count else {
                 throw CheckpointError(
                     .malformed, path: path, "a layer is out of its place, or out of the teacher's range",
                     expected: position < count ? "\(position)" : "\(count) layers", found: "layer \(index)")
             }
-            layers.append(LayerPlan.Layer(kind: kind, reason: reason))
+            layers.append(LayerPlan.Layer(kind: kind, reason: reason.text))
         }
         guard layers.count == count else {
             throw CheckpointError(
@@ -255,7 +255,7 @@ private struct PlanFields {
             firstValues: try read(
                 ["switches", "first_values"],
                 ModelDescription.FirstValues.allCases.map(\.rawValue).joined(separator: " or ")
-            ) { $0.string.flatMap { ModelDescription.FirstValues(rawValue: $0) } },
+            ) { $0.string.flatMap { ModelDescription.FirstValues($0) } },
             normsHeads: try truth("head_norm"), tiesHead: try truth("tied_head"))
     }
 
@@ -266,11 +266,11 @@ private struct PlanFields {
         }
         var initialisers: [TensorRole: Initialiser] = [:]
         for (name, member) in members.sorted(by: { $0.key < $1.key }).map({ ($0.key.text, $0.value) }) {
-            guard let role = TensorRole(rawValue: name), known[role] != nil else {
+            guard let role = TensorRole(ByteString(name)), known[role] != nil else {
                 throw error("no such tensor needs to be initialised", "initialisers", name)
             }
             initialisers[role] = try read(["initialisers", name], "an initialiser") { _ in
-                Initialiser(name: member["kind"]?.string ?? "", value: member["value"]?.double)
+                Initialiser(name: member["kind"]?.string?.text ?? "", value: member["value"]?.double)
             }
         }
         let missing = known.keys.filter { initialisers[$0] == nil }

@@ -1,5 +1,5 @@
 public import CheckpointFiles
-import CheckpointJSON
+package import CheckpointJSON
 
 /// An adapter: small tensors that are merged into a model's linear weights.
 public struct Adapter: Sendable, Hashable {
@@ -66,6 +66,12 @@ public struct Adapter: Sendable, Hashable {
         return nil
     }
 
+    /// The last part of a module's name: `q_proj`.
+    package static func lastPart(ofModule module: Substring) -> ByteString {
+        let dot = module.utf8.lastIndex(of: UInt8(ascii: "."))
+        return ByteString(module[(dot.map { module.utf8.index(after: $0) } ?? module.startIndex)...])
+    }
+
     /// The name of a part: peft's, and of bones RWKVInside's.
     public static func name(of part: Part, module: some StringProtocol) -> String {
         switch part {
@@ -104,7 +110,7 @@ public struct Adapter: Sendable, Hashable {
         kind = hasBone ? .bone : hasMagnitude ? .dora : .lora
         writer = isPEFT ? .peft : .rwkvInside
         self.ranks = ranks.sorted()
-        targets = Set(modules.map { ByteString($0.text.split(separator: ".").last ?? "") }).sorted().map(\.text)
+        targets = Set(modules.map { Self.lastPart(ofModule: $0.text[...]) }).sorted().map(\.text)
         moduleCount = modules.count
         alpha = try ModelConfiguration(beside: checkpoint, named: "adapter_config.json")?.root["lora_alpha"]?.double
     }

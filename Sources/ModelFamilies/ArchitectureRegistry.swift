@@ -1,3 +1,5 @@
+import CheckpointJSON
+
 /// The architectures that are known.
 public enum ArchitectureRegistry {
     /// All of them; a new one is added here, and nowhere else.
@@ -5,7 +7,7 @@ public enum ArchitectureRegistry {
 
     /// The architecture that a plan can aim at under this name.
     public static func target(named name: String) -> Architecture? {
-        standard.first { $0.conversion != nil && $0.variants.contains(name) }
+        standard.first { $0.conversion != nil && $0.variants.contains { ByteString($0) == ByteString(name) } }
     }
 
     /// The names of all targets.

@@ -41,7 +41,12 @@ public struct ModelConfiguration: Sendable {
     }
 
     /// What the model is called: `rwkv_architecture` of students, else `model_type`.
-    public var name: String? { root["rwkv_architecture"]?.string ?? modelType }
+    public var name: ByteString? { root["rwkv_architecture"]?.string ?? modelType }
+
+    /// Whether it calls the model one of an architecture.
+    func names(_ architecture: Architecture) -> Bool {
+        architecture.configurationNames.contains { name == ByteString($0) }
+    }
 
     /// What it says of the model's name, in words.
     var evidence: String {
@@ -50,7 +55,7 @@ public struct ModelConfiguration: Sendable {
     }
 
     /// Hugging Face's `model_type`.
-    public var modelType: String? { root["model_type"]?.string }
+    public var modelType: ByteString? { root["model_type"]?.string }
 
     func malformed(_ key: String, expected: String) -> CheckpointError {
         CheckpointError(
@@ -75,9 +80,9 @@ public struct ModelConfiguration: Sendable {
     }
 
     /// One of some words; nil where the key is missing or null.
-    func choice(_ key: String, of words: [String]) throws(CheckpointError) -> String? {
+    func choice(_ key: String, of words: [String]) throws(CheckpointError) -> ByteString? {
         guard let value = root[key], value != .null else { return nil }
-        guard let word = value.string, words.contains(word) else {
+        guard let word = value.string, words.contains(where: { word == ByteString($0) }) else {
             throw malformed(key, expected: words.joined(separator: " or "))
         }
         return word
@@ -106,7 +111,7 @@ public struct ModelConfiguration: Sendable {
             refuse("use_sliding_window") { $0 == .bool(true) }
             refuse("layer_types") { $0.array?.contains { $0 != .string("full_attention") } ?? true }
             if let rotary, !RotaryEmbedding.knownTypes.contains(rotary.type) {
-                found.append(("rope_type", rotary.type))
+                found.append(("rope_type", rotary.type.text))
             }
             if let part = rotary?.parameters["partial_rotary_factor"] {
                 found.append(("partial_rotary_factor", "\(part)"))

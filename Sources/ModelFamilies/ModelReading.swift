@@ -146,7 +146,7 @@ private struct ModelReading {
     /// The configuration, unless it is a student's teacher's.
     private var ownConfiguration: ModelConfiguration? {
         configuration.flatMap { configuration in
-            configuration.name.map { architecture.configurationNames.contains($0) } ?? true ? configuration : nil
+            configuration.name == nil || configuration.names(architecture) ? configuration : nil
         }
     }
 
@@ -192,7 +192,7 @@ private struct ModelReading {
             rotary = try RotaryEmbedding(configuration, assumedTheta: architecture.assumedTheta)
             let firsts = ModelDescription.FirstValues.allCases.map(\.rawValue)
             let first = try configuration.choice("first_values", of: firsts)
-            firstValues = first.flatMap { ModelDescription.FirstValues(rawValue: $0) } ?? firstValues
+            firstValues = first.flatMap { ModelDescription.FirstValues($0) } ?? firstValues
             stretchesTimeMixing = try configuration.choice("rwkv_rope_scaling", of: ["teacher", "none"]) != "none"
         }
         let root = configuration?.root

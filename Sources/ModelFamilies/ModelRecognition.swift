@@ -28,12 +28,12 @@ public enum ModelRecognition: Sendable {
                 .unsupported, path: checkpoint?.path ?? configuration?.path ?? "", "the variant is not described",
                 found: variant)
         }
-        let configured = configuration?.name.flatMap { name in
-            architectures.first { $0.configurationNames.contains(name) }
-        }
+        let configured = configuration.flatMap { configuration in architectures.first { configuration.names($0) } }
         guard let checkpoint else {
             guard let configuration, let name = configuration.name else { return nil }
-            guard let configured else { return .other(family: name, variant: nil, evidence: [configuration.evidence]) }
+            guard let configured else {
+                return .other(family: name.text, variant: nil, evidence: [configuration.evidence])
+            }
             return .model(
                 try ModelDescription(
                     configured.resolved(by: configuration), nil, configured.layouts[0], configuration,
@@ -112,12 +112,15 @@ public enum ModelRecognition: Sendable {
         if let (other, names) = OtherFamily.find(patterns) {
             let evidence = evidence + ["tensors: " + names.joined(separator: ", ")]
             // hxa07b is cxa07b where layers stay attention.
-            let named = configuration?.root["rwkv_architecture"]?.string.map { $0.replacing("hxa", with: "cxa") }
-            let variants = other.variants.filter { $0 == named }.isEmpty ? other.variants : [named ?? ""]
+            let named = configuration?.root["rwkv_architecture"]?.string
+            let variant = other.variants.first {
+                named == ByteString($0) || named == ByteString($0.replacing("cxa", with: "hxa"))
+            }
+            let variants = variant.map { [$0] } ?? other.variants
             if variants.count > 1 { return .undecided(candidates: variants, evidence: evidence) }
             return .other(family: other.family, variant: variants.first, evidence: evidence)
         }
-        return configuration?.name.map { .other(family: $0, variant: nil, evidence: evidence) }
+        return configuration?.name.map { .other(family: $0.text, variant: nil, evidence: evidence) }
     }
 }
 

@@ -21,7 +21,7 @@ public struct Quantisation: Sendable, Hashable {
 
     static func find(_ patterns: some Collection<NamePattern>, _ configuration: ModelConfiguration?) -> Quantisation? {
         if let method = configuration?.root["quantization_config"]?["quant_method"]?.string {
-            return Quantisation(method: method, evidence: "config.json: quantization_config")
+            return Quantisation(method: method.text, evidence: "config.json: quantization_config")
         }
         let methods = [
             ("gptq", [".g_idx"]), ("awq", [".qweight"]), ("fp8", [".weight_scale_inv", ".weight_scale"]),

@@ -6,14 +6,14 @@ public struct RotaryEmbedding: Sendable, Hashable {
     /// The base of the wavelengths.
     public let theta: Double
     /// `default`, `linear`, `llama3`, `yarn`, ...: how wavelengths are stretched.
-    public let type: String
+    public let type: ByteString
     /// The numbers that the type goes by: `factor`, ...
     public let parameters: [ByteString: Double]
     /// Those that it has for each wavelength: `long_factor`, ...
     public let lists: [ByteString: [Double]]
 
     /// Those that can be computed.
-    public static let knownTypes: Set<String> = ["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
+    public static let knownTypes: Set<ByteString> = ["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
 
     /// The rotation without anything stretched.
     public var plain: RotaryEmbedding { RotaryEmbedding(theta: theta) }
@@ -104,7 +104,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
         self.lists = lists
     }
 
-    private static let requiredParameters: [String: [ByteString]] = [
+    private static let requiredParameters: [ByteString: [ByteString]] = [
         "linear": ["factor"], "yarn": ["factor", "original_max_position_embeddings"],
         "dynamic": ["factor", "max_position_embeddings"],
         "longrope": ["max_position_embeddings", "original_max_position_embeddings"],

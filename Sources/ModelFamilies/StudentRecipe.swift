@@ -1,3 +1,4 @@
+import CheckpointJSON
 import Glibc
 
 /// How a teacher's layers are turned into time mixing of an architecture: new ranks, and what new tensors begin with.
@@ -69,9 +70,9 @@ public enum Initialiser: Sendable, Hashable {
             value.map { .constant($0) }, value.map { .orthogonal(gain: $0) }, .decayRamp, .decayRampWithHeads,
             .iclrRamp,
         ]
-        guard let initialiser = all.compactMap({ $0 }).first(where: { $0.name == name }), value?.isFinite ?? true else {
-            return nil
-        }
+        guard let initialiser = all.compactMap({ $0 }).first(where: { ByteString($0.name) == ByteString(name) }),
+            value?.isFinite ?? true
+        else { return nil }
         self = initialiser
     }
 }

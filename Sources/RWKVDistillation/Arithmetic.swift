@@ -1,29 +1,29 @@
-package import CheckpointJSON
+public import CheckpointJSON
 public import RWKVNumerics
 
 /// What the bytes of a result depend on beside its inputs: not on the number of threads.
 public struct Arithmetic: Sendable, Hashable {
     /// The table of kernels.
-    public let kernels: String
+    public let kernels: ByteString
     /// What its own kernels are compiled for.
-    public let instructionSet: String
+    public let instructionSet: ByteString
     /// What computes matrix products.
-    public let product: String
+    public let product: ByteString
 
     /// That of a machine's kernels.
     public init<Element: Real>(_ kernels: Kernels<Element>) {
         self.init(
-            kernels: kernels.table.rawValue, instructionSet: kernels.instructionSet.rawValue,
-            product: kernels.product.description)
+            kernels: ByteString(kernels.table.rawValue), instructionSet: ByteString(kernels.instructionSet.rawValue),
+            product: ByteString(kernels.product.description))
     }
 
-    init(kernels: String, instructionSet: String, product: String) {
+    init(kernels: ByteString, instructionSet: ByteString, product: ByteString) {
         (self.kernels, self.instructionSet, self.product) = (kernels, instructionSet, product)
     }
 
     /// Whether both give the same bytes: strict kernels do on any machine.
     func givesSameBytes(as other: Arithmetic) -> Bool {
-        self == other || [kernels, other.kernels].allSatisfy { $0 == KernelTable.strict.rawValue }
+        self == other || [kernels, other.kernels].allSatisfy { $0 == ByteString(KernelTable.strict.rawValue) }
     }
 
     /// `fast kernels, avx2, OpenBLAS 0.3.21 Haswell`.
@@ -34,11 +34,11 @@ extension Arithmetic {
     /// Writes the members of an object.
     package func write(to json: inout JSONWriter) {
         json.key("kernels")
-        json.value(kernels)
+        json.value(kernels.text)
         json.key("instruction_set")
-        json.value(instructionSet)
+        json.value(instructionSet.text)
         json.key("product")
-        json.value(product)
+        json.value(product.text)
     }
 
     init?(_ object: JSONValue) {

@@ -223,7 +223,7 @@ extension DistillationLog.Evaluation {
         figures = HeldOut(
             tokenCount: tokens, divergence: divergence, agreement: agreement,
             recall: .init(count: queries, teacher: teacher, student: student, both: both))
-        (self.step, self.path) = (step, path)
+        (self.step, self.path) = (step, path.text)
     }
 }
 

@@ -29,7 +29,9 @@ public struct TrainedAdapters: Sendable, Hashable {
         .valueWeight, .outputWeight,
     ]
 
-    private static func module(of tensor: TensorInfo) -> Substring { tensor.name.dropLast(".weight".count) }
+    private static func module(of tensor: TensorInfo) -> Substring {
+        tensor.name.dropping(suffix: ".weight") ?? tensor.name[...]
+    }
 
     /// The name of a part of what changes a tensor.
     static func name(of part: Adapter.Part, _ tensor: TensorInfo) -> String {
@@ -85,7 +87,7 @@ extension TrainedAdapters {
         guard kind != .bone else { return nil }
         let modules = Set(
             parameters.filter(\.isOfAdapter).compactMap { parameter in
-                Adapter.split(parameter.name)?.module.split(separator: ".").last.map(String.init)
+                Adapter.split(parameter.name).map { Adapter.lastPart(ofModule: $0.module) }
             })
         return try? ByteOutput.bytes { output in
             var json = JSONWriter(output)
@@ -100,7 +102,7 @@ extension TrainedAdapters {
             json.value(kind == .dora)
             json.key("target_modules")
             json.beginArray(onOneLine: true)
-            for module in modules.sorted() { json.value(module) }
+            for module in modules.sorted() { json.value(module.text) }
             json.end()
             json.end()
             try json.finish()

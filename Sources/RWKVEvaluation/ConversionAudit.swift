@@ -33,8 +33,8 @@ public struct ConversionAudit: Sendable, Hashable {
     ) throws(CheckpointError) {
         for path in Conversion.manifests(beside: checkpoint) {
             let document = try JSONValue(contentsOf: path)
-            let files = Set(document["files"]?.array?.compactMap { $0.string.map { ByteString($0) } } ?? [])
-            let isOfConversion = document["schema"]?.string == Conversion.schema
+            let files = Set(document["files"]?.array?.compactMap(\.string) ?? [])
+            let isOfConversion = document["schema"]?.string == ByteString(Conversion.schema)
             guard
                 !isOfConversion
                     || checkpoint.files.allSatisfy({ files.contains(ByteString(Conversion.name(of: $0.path))) })
@@ -92,8 +92,8 @@ private struct Account {
             switch fate {
             case "copied", "transformed":
                 let outputs = entry["outputs"]?.array?.compactMap(\.string) ?? []
-                isExplained = !outputs.isEmpty && outputs.allSatisfy { madeByName[ByteString($0)] != nil }
-            case "dropped": isExplained = entry["reason"]?.string?.isEmpty == false
+                isExplained = !outputs.isEmpty && outputs.allSatisfy { madeByName[$0] != nil }
+            case "dropped": isExplained = ![nil, ""].contains(entry["reason"]?.string)
             case "tied": isExplained = known.contains([input, entry.name("with")])
             default: isExplained = false
             }
@@ -105,7 +105,7 @@ private struct Account {
         let output = totals?["output"]
         compare("tensors", output?["tensors"], made.count)
         for origin in ["copied", "transformed", "initialised"] {
-            compare("\(origin) tensors", output?[origin], made.count { $0["origin"]?.string == origin })
+            compare("\(origin) tensors", output?[origin], made.count { $0["origin"]?.string == ByteString(origin) })
         }
         let bytes = made.filter { $0["shared_with"] == nil }.reduce(0) { sum, entry in
             sum.addingReportingOverflow(entry["bytes"]?.integer ?? 0).partialValue
@@ -122,12 +122,14 @@ private struct Account {
             if !isExplained { problems.append("\(entry.text) has no origin that explains it") }
         }
         for part in Conversion.Part.allCases {
-            let own = inputs.filter { $0["input"]?.string == part.rawValue }
+            let own = inputs.filter { $0["input"]?.string == ByteString(part.rawValue) }
             let said = totals?["inputs"]?[part.rawValue]
             if said == nil, own.isEmpty { continue }
             compare("the \(part.rawValue)'s tensors", said?["tensors"], own.count)
             for fate in ["copied", "transformed", "tied", "dropped"] {
-                compare("the \(part.rawValue)'s \(fate) tensors", said?[fate], own.count { $0["fate"]?.string == fate })
+                compare(
+                    "the \(part.rawValue)'s \(fate) tensors", said?[fate],
+                    own.count { $0["fate"]?.string == ByteString(fate) })
             }
         }
     }
@@ -140,7 +142,7 @@ private struct Account {
 
     /// Every tensor that was made is there, as it was made, and no other.
     mutating func checkTensors(of checkpoint: Checkpoint, _ progress: WorkProgress) throws(CheckpointError) {
-        var expected: [(info: TensorInfo, hash: String)] = []
+        var expected: [(info: TensorInfo, hash: ByteString)] = []
         var seen: Set<ByteString> = []
         for entry in made {
             guard seen.insert(entry.name("name")).inserted else {
@@ -149,12 +151,14 @@ private struct Account {
             }
             guard let info = checkpoint.tensor(named: entry.text) else {
                 // Of tensors with the same bytes a file may hold one.
-                let other = entry["shared_with"]?.string.flatMap { madeByName[ByteString($0)] }
-                if other == nil || other?["sha256"] != entry["sha256"] { problems.append("\(entry.text) is not there") }
+                let other = entry["shared_with"]?.string.flatMap { madeByName[$0] }
+                let hash = entry["sha256"]?.string
+                let isHeld = other.map { $0["sha256"]?.string == hash && checkpoint.tensor(named: $0.text) != nil }
+                if hash == nil || isHeld != true { problems.append("\(entry.text) is not there") }
                 continue
             }
             let shape = entry["shape"]?.array ?? [.null]
-            if info.dtype.rawValue != entry["dtype"]?.string || info.byteCount != entry["bytes"]?.integer
+            if ByteString(info.dtype.rawValue) != entry["dtype"]?.string || info.byteCount != entry["bytes"]?.integer
                 || info.shape.map({ .integer($0) }) != shape
             {
                 problems.append("\(entry.text) has another type or shape than it was made with")
@@ -177,14 +181,16 @@ private struct Account {
     mutating func checkSource(_ reference: Checkpoint, _ progress: WorkProgress) throws(CheckpointError) {
         let names = Set(reference.tensors.map { ByteString($0.name) })
         let parts = Conversion.Part.allCases.map { part in
-            (part, Set(inputs.filter { $0["input"]?.string == part.rawValue }.map { $0.name("name") }))
+            (part, Set(inputs.filter { $0["input"]?.string == ByteString(part.rawValue) }.map { $0.name("name") }))
         }
         guard let (part, own) = parts.max(by: { $0.1.intersection(names).count < $1.1.intersection(names).count }),
             2 * own.intersection(names).count > max(own.count, names.count)
         else { return }
-        let copied = made.filter { $0["origin"]?.string == "copied" && $0["input"]?.string == part.rawValue }
+        let copied = made.filter {
+            $0["origin"]?.string == "copied" && $0["input"]?.string == ByteString(part.rawValue)
+        }
         let pairs = copied.compactMap { entry in
-            reference.tensor(named: entry["from"]?.string ?? "").map { (entry, $0) }
+            reference.tensor(named: entry.name("from").text).map { (entry, $0) }
         }
         let hashes = try hashes(of: pairs.map(\.1), in: reference, progress)
         let differing = zip(pairs, hashes).filter { pair, hash in hash != pair.0["sha256"]?.string }
@@ -204,15 +210,15 @@ private struct Account {
 
     private func hashes(
         of tensors: [TensorInfo], in checkpoint: Checkpoint, _ progress: WorkProgress
-    ) throws(CheckpointError) -> [String?] {
+    ) throws(CheckpointError) -> [ByteString?] {
         try checkpoint.scan(tensors, statistics: false, sha256: true, threads: threads, progress: progress)
-            .map { $0.sha256.map { hexadecimal($0) } }
+            .map { $0.sha256.map { ByteString(hexadecimal($0)) } }
     }
 }
 
 extension JSONValue {
-    fileprivate var text: String { self["name"]?.string ?? "" }
+    fileprivate var text: String { name("name").text }
 
     /// The name that a member gives.
-    fileprivate func name(_ key: String) -> ByteString { ByteString(self[key]?.string ?? "") }
+    fileprivate func name(_ key: String) -> ByteString { self[key]?.string ?? "" }
 }

@@ -43,7 +43,7 @@ public struct RecordedLogits: Sendable {
                 expected: "floating-point [\(count), \(length), V]", found: "\(tensor.dtype.rawValue) \(tensor.shape)")
         }
         vocabulary = tensor.shape[2]
-        weights = checkpoint.metadata[Self.weightsKey].flatMap { DType(rawValue: $0) }
+        weights = checkpoint.metadata[Self.weightsKey].flatMap { DType(ByteString($0)) }
     }
 
     /// The logits of one token, as doubles.

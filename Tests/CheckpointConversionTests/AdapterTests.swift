@@ -41,6 +41,33 @@ import Testing
         }
     }
 
+    /// Names are split at bytes: a mark after a dot does not hide the dot.
+    @Test func haveNamesThatAreBytes() throws {
+        try withTemporaryDirectory { directory in
+            func write(_ names: String..., to file: String) throws -> String {
+                let path = directory.appending(path: file)
+                let entries = names.enumerated().map {
+                    #""\#($1)":{"dtype":"F32","shape":[1,1],"data_offsets":[\#(4 * $0),\#(4 * $0 + 4)]}"#
+                }
+                try writeSafetensors(
+                    header: "{\(entries.joined(separator: ","))}", data: Data(count: 4 * names.count), to: path)
+                return path.path(percentEncoded: false)
+            }
+            try Data(#"{"peft_type": "LORA", "lora_alpha": 1}"#.utf8)
+                .write(to: directory.appending(path: "adapter_config.json"))
+            let adapter = try Checkpoint.open(
+                write(
+                    "base_model.model.x.base_layer.\u{301}y", "base_model.model.a.\u{301}b.lora_A.weight",
+                    "base_model.model.a.\u{301}b.lora_B.weight", to: "adapter.safetensors"))
+            #expect(try Adapter(adapter)?.targets == ["\u{301}b"])
+            let source = try input(write("x.\u{301}y", "a.\u{301}b.weight", to: "base.safetensors"))
+            let made = try Conversion(
+                of: source, adapter: adapter, options: .file(directory.appending(path: "made"), .safetensors)
+            ).run()
+            #expect(made.tensorCount == 2)
+        }
+    }
+
     /// The same weights whatever their names, and in a student as in its teacher.
     @Test func areMergedInOtherLayoutsAndIntoStudents() throws {
         let adapter = try Checkpoint.open(Repository.fixture("conversions/rwkvinside-adapter/adapter.pt"))

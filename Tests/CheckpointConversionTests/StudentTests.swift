@@ -51,7 +51,7 @@ import Testing
         let configuration = try #require(try ModelConfiguration(beside: student))
         let root = configuration.root
         let variant = expected.attention.isEmpty ? expected.target : expected.target.replacing("cxa079", with: "hxa079")
-        #expect(root["rwkv_architecture"] == .string(variant) && root["model_type"] == nil)
+        #expect(root["rwkv_architecture"] == .string(ByteString(variant)) && root["model_type"] == nil)
         #expect(root["transformer_layers"]?.array == expected.attention.map { .integer($0) })
         let count = try #require(root["num_hidden_layers"]?.integer)
         let others = (0..<count).filter { !expected.attention.contains($0) }

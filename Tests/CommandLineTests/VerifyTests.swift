@@ -189,6 +189,34 @@ import Testing
         }
     }
 
+    /// Names that share with each other alone, and so with nothing in the file.
+    @Test(arguments: [true, false]) func auditsWhatIsSharedWithNothing(hasHash: Bool) throws {
+        try withTemporaryDirectory { directory in
+            let model = "fixtures/models/rwkv7.pth"
+            try make("convert", model, "-o", "copy", in: directory)
+            let path = directory.appending(path: "copy/conversion.json")
+            var manifest = try #require(
+                try JSONSerialization.jsonObject(with: Data(contentsOf: path)) as? [String: Any])
+            var tensors = try #require(manifest["tensors"] as? [[String: Any]])
+            for (name, other) in [("ghost.a", "ghost.b"), ("ghost.b", "ghost.a")] {
+                var ghost = tensors[0]
+                ghost.merge(["name": name, "shared_with": other]) { $1 }
+                if !hasHash { ghost["sha256"] = nil }
+                tensors.append(ghost)
+            }
+            manifest["tensors"] = tensors
+            var totals = try #require(manifest["totals"] as? [String: Any])
+            var output = try #require(totals["output"] as? [String: Any])
+            for key in ["tensors", "copied"] { output[key] = try #require(output[key] as? Int) + 2 }
+            totals["output"] = output
+            manifest["totals"] = totals
+            try JSONSerialization.data(withJSONObject: manifest).write(to: path)
+            let problems = try verify(model, "copy", in: directory).document.audit?.problems
+            #expect(
+                problems?.filter { $0.hasSuffix("is not there") } == ["ghost.a is not there", "ghost.b is not there"])
+        }
+    }
+
     @Test func endsBadInputInOneLine() throws {
         try withTemporaryDirectory { directory in
             var missing = try EditableModel(fixture: "logits/qwen3")

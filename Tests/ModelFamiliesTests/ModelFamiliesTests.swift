@@ -81,7 +81,7 @@ private let dimensions: [String: Dimension] = [
         let found = try description(model, configuration: configuration)
         try check(found, model, unknown: [])
         #expect(found.epsilon == model.epsilon)
-        #expect(found.rotary?.theta == model.rope?.rope_theta && found.rotary?.type == model.rope?.rope_type)
+        #expect(found.rotary?.theta == model.rope?.rope_theta && found.rotary?.type.text == model.rope?.rope_type)
         #expect(found.rotary?.parameters["factor"] == model.rope?.factor)
         #expect(found.unknown.isEmpty, "\(found.unknown)")
         #expect(found.parameterCounts?.values.reduce(0, +) == model.parameters)
@@ -103,7 +103,7 @@ private let dimensions: [String: Dimension] = [
         let configuration = try ModelConfiguration(path: Repository.fixture("models/\(name)/config-4.51.json"))
         let found = try description(model, configuration: configuration)
         try check(found, model, unknown: [])
-        #expect(found.rotary?.theta == model.rope?.rope_theta && found.rotary?.type == model.rope?.rope_type)
+        #expect(found.rotary?.theta == model.rope?.rope_theta && found.rotary?.type.text == model.rope?.rope_type)
         #expect(found.rotary?.parameters["factor"] == model.rope?.factor)
     }
 

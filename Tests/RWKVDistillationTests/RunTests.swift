@@ -165,7 +165,8 @@ struct RunTests {
         try withInterrupted(fixture) { place, _ in
             let kernels = try self.kernels()
             let other = Arithmetic(
-                kernels: "fast", instructionSet: kernels.instructionSet.rawValue, product: "a library of 1979")
+                kernels: "fast", instructionSet: ByteString(kernels.instructionSet.rawValue),
+                product: "a library of 1979")
             var warned: [CheckpointWarning] = []
             for number in [3, 4] {
                 var run = try resumed(fixture, in: place)
@@ -181,7 +182,7 @@ struct RunTests {
             }
             // Once for each time that it is resumed: the steps before stay what they were.
             #expect(warned.count == 2 && Set(warned.map(\.message)).count == 1)
-            for name in [kernels.product.description, other.product] {
+            for name in [kernels.product.description, other.product.text] {
                 #expect(warned.first?.message.contains(name) == true)
             }
             let log = String(decoding: try contents(place)["log.jsonl"] ?? Data(), as: UTF8.self)

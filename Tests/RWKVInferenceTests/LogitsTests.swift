@@ -19,11 +19,11 @@ struct LogitsCase: CustomTestStringConvertible, Sendable {
             fatalError("fixtures/logits/index.json cannot be read")
         }
         return index.map { entry in
-            let directory = "logits/\(entry["model"]?.string ?? "")/"
+            let directory = "logits/\(entry["model"]?.string?.text ?? "")/"
             return LogitsCase(
-                name: entry["name"]?.string ?? "", model: directory + (entry["file"]?.string ?? ""),
-                configuration: entry["config"]?.string.map { directory + $0 },
-                reference: directory + (entry["reference"]?.string ?? ""))
+                name: entry["name"]?.string?.text ?? "", model: directory + (entry["file"]?.string?.text ?? ""),
+                configuration: entry["config"]?.string.map { directory + $0.text },
+                reference: directory + (entry["reference"]?.string?.text ?? ""))
         }
     }()
 

@@ -59,5 +59,5 @@ struct NumpyArray {
 }
 
 extension String {
-    fileprivate var trimmed: String { String(prefix { $0 != "\n" }.prefix(200)) }
+    fileprivate var trimmed: String { String(unicodeScalars.prefix { $0 != "\n" }.prefix(200)) }
 }
