@@ -12,6 +12,11 @@ extension PickleGraph {
     /// Python keeps the value of the last of equal keys, and writes no pickle that has such. Each value is hashed once, however
     /// often the pickle refers to it.
     func checkKeys() throws(PickleFailure) {
+        let hasKeys = (0..<nodeCount).contains { number in
+            var cursor = keyCursor(at: value(numbered: number))
+            return next(&cursor) != nil
+        }
+        guard hasKeys else { return }
         let bytesPerHash = MemoryLayout<Int>.stride
         guard nodeCount * bytesPerHash <= availableBytes else { throw .outOfMemory }
         /// By the numbers of the values.
