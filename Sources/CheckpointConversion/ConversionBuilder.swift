@@ -13,7 +13,7 @@ struct ConversionBuilder {
 
     private(set) var tensors: [Conversion.Tensor] = []
     private var users: [Conversion.InputTensor: [Int]] = [:]
-    /// The names of what is made.
+    /// The names of the tensors that the conversion writes.
     private var names: Set<ByteString> = []
     /// Of tensors that are the same elements of one storage, the one that stands for all.
     private var representatives: [Conversion.InputTensor: Conversion.InputTensor] = [:]

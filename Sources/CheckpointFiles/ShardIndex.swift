@@ -104,7 +104,7 @@ private struct ShardIndexParser {
         }
     }
 
-    /// The next key of an object, which is none of its `keys` so far.
+    /// The next key of an object, which must not be in `keys` yet.
     private static func key(
         _ scanner: inout JSONScanner, after keys: inout Set<ByteString>
     ) throws(MalformedInput) -> JSONString {

@@ -30,7 +30,7 @@ public struct ModelConfiguration: Sendable {
         }
     }
 
-    /// A config.json that stands for a model; nil where the file at `path` is something else: a checkpoint, a shard index.
+    /// A config.json that describes a model without weights; nil if the file at `path` is a checkpoint or a shard index.
     ///
     /// - Throws: ``CheckpointError``: `malformed` where the file is JSON, but neither an index nor a config.json; `notFound` or
     ///   `inputOutput`.

@@ -34,7 +34,7 @@ public struct Distillation<Element: Real> {
     ///   - description: what the student was found to be.
     ///   - tokens: what they are run on.
     ///   - settings: what is done.
-    /// - Throws: ``CheckpointError``: `unsupported` where the student is none of this teacher, or cannot be trained, or not with these
+    /// - Throws: ``CheckpointError``: `unsupported` where the student is not one of this teacher, or cannot be trained, or not with these
     ///   settings, `malformed` where tokens are too few or not the teacher's; as models do.
     public init(
         _ teacher: Model<Element>, _ checkpoint: Checkpoint, _ description: ModelDescription, _ tokens: TokenSequences,

@@ -32,7 +32,7 @@ extension Kernels {
         multiply(x, weight, into: y, adds: true)
     }
 
-    /// x W, piece by piece; in blocks it can be added to what is there.
+    /// y = x W, tile by tile; the blocked product can also add it to y.
     @specialized(where Element == Float)
     private func multiply(_ x: Matrix<Element>, _ weight: StoredMatrix, into y: Matrix<Element>, adds: Bool = false) {
         // Each piece of a matrix that comes from memory begins with waiting; sums do not show how many there are.

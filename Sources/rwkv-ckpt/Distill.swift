@@ -126,7 +126,7 @@ struct Distill: ReportingCommand {
     var evalTokens: [String] = []
 
     @Option(
-        help: ArgumentHelp("Save, and look at what is held out, each so many steps: 1 to 1073741824.", valueName: "N"))
+        help: ArgumentHelp("Evaluate and save every N steps: 1 to 1073741824.", valueName: "N"))
     var checkpointEvery: Int?
 
     @Flag(help: "Go on with what -o holds of a run with the same options; STUDENT is not read again.")

@@ -2,7 +2,7 @@ import CRWKVKernels
 package import CheckpointFiles
 package import Foundation
 
-/// Writes a safetensors file of a header as it is to be, and the data behind it.
+/// Writes a safetensors file with this header, valid or not, and the data after it.
 package func writeSafetensors(header: String, data: Data = Data(), to url: URL) throws {
     try (withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) } + Data(header.utf8) + data)
         .write(to: url)

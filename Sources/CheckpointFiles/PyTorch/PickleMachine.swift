@@ -339,7 +339,9 @@ extension PickleMachine {
         try push(graph.text(range))
     }
 
-    /// A line in Latin-1 with escapes by `\u` and `\U`; where it is not plain ASCII it is kept as a value, but is no name.
+    /// A Latin-1 line with `\u` and `\U` escapes.
+    ///
+    /// Unless it is plain ASCII it is kept as a value and cannot be a name.
     private mutating func text(line: Range<Int>) throws(PickleFailure) {
         guard bytes[line].hasWholeEscapes else { throw .other("a string has an incomplete escape sequence") }
         let isPlain = bytes[line].allSatisfy { $0 < 0x80 && $0 != UInt8(ascii: "\\") }
