@@ -226,7 +226,7 @@ extension ConversionBuilder {
         }
         let attention = Set(plan.attentionLayers)
         if let layer = student.layers.indices.first(where: {
-            student.layers[$0] != .rwkv7 && !attention.contains($0)
+            student.layers[$0].hasCache && !attention.contains($0)
         }) {
             throw error(
                 .malformed, "layer \(layer) is attention, and the plan has time mixing there",

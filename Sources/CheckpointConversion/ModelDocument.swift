@@ -83,9 +83,9 @@ extension ModelDescription {
         members["rwkv_architecture"] = .string(ByteString(variant ?? ""))
         if let name = architecture.transformersClass { members["architectures"] = .array([.string(ByteString(name))]) }
         members["num_hidden_layers"] = .integer(layers.count)
-        let attention = layers.indices.filter { layers[$0] != .rwkv7 }
+        let attention = layers.indices.filter { layers[$0].hasCache }
         members["transformer_layers"] = .array(attention.map { .integer($0) })
-        members["rwkv_layers"] = .array(layers.indices.filter { layers[$0] == .rwkv7 }.map { .integer($0) })
+        members["rwkv_layers"] = .array(layers.indices.filter { layers[$0].carriesState }.map { .integer($0) })
         members["tie_word_embeddings"] = .bool(hasTiedHead)
         members["attention_bias"] = .bool(
             !optionalRoles.isDisjoint(with: [.queryBias, .receptanceBias]))

@@ -93,7 +93,7 @@ public struct LayerPlan: Sendable, Hashable {
     public let studentMemory: Memory
 
     /// Layers that stay attention.
-    public var attentionLayers: [Int] { layers.indices.filter { layers[$0].kind != .rwkv7 } }
+    public var attentionLayers: [Int] { layers.indices.filter { layers[$0].kind.hasCache } }
 
     /// Plans a conversion; nil where the target is none, or sizes of the teacher are not known.
     ///
@@ -120,7 +120,7 @@ public struct LayerPlan: Sendable, Hashable {
         self.teacher = Teacher(family: teacher.architecture.family, identity: teacher.identity)
         let first = student.layerOfFirstValues
         layers = student.layers.enumerated().map { index, kind in
-            if kind != .rwkv7 { return Layer(kind: kind, reason: selection.reasons[index] ?? "chosen") }
+            if kind.hasCache { return Layer(kind: kind, reason: selection.reasons[index] ?? "chosen") }
             return Layer(kind: kind, reason: index == first ? "gives first values" : "not chosen")
         }
         switches = Switches(

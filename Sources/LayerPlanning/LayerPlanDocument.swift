@@ -62,7 +62,7 @@ extension LayerPlan {
         json.end()
         json.key("initialisers")
         json.beginObject()
-        for role in TensorRole.allCases {
+        for role in TensorRole.all {
             guard let initialiser = initialisers[role] else { continue }
             json.key(text: role.rawValue)
             json.beginObject(onOneLine: true)
@@ -140,7 +140,7 @@ extension LayerPlan {
                 "the plan was made for another teacher", "teacher", "identity", expected: teacher.identity)
         }
         let layers = try fields.layers(count: teacher.layers.count)
-        let attention = layers.indices.filter { layers[$0].kind != .rwkv7 }
+        let attention = layers.indices.filter { layers[$0].kind.hasCache }
         let switches = try fields.switches()
         guard
             var plan = LayerPlan(

@@ -8,14 +8,6 @@ public struct Architecture: Sendable {
         case layer = "layernorm"
     }
 
-    /// What follows the mixer in each layer.
-    public enum FeedForward: String, Sendable {
-        /// down(silu(gate x) * up x)
-        case swiGLU = "swiglu"
-        /// RWKV-7's: value(relu(key(x + (previous - x) x_k))^2)
-        case channelMix = "channel_mix"
-    }
-
     /// Hugging Face's model_type where one exists.
     public let family: String
     /// The name that reports and targets use where all layers are of the main kind; nil for teachers.
@@ -29,7 +21,7 @@ public struct Architecture: Sendable {
     /// Whether the embedding has a norm of its own.
     public var hasEmbeddingNorm = false
     /// What follows the mixer in each layer.
-    public let feedForward: FeedForward
+    public let feedForward: FeedForwardSpec
     /// Its softmax attention; nil where it has none.
     public var attention: Attention?
     /// Its time mixing; nil where it has none.
@@ -82,10 +74,7 @@ public struct Architecture: Sendable {
     func layerRoles(_ kind: LayerKind) -> RoleSet {
         var roles = RoleSet([.mixerNormWeight, .feedForwardNormWeight])
         roles.add([.mixerNormBias, .feedForwardNormBias], norm == .layer ? .always : .never)
-        switch feedForward {
-        case .swiGLU: roles.add([.feedForwardGate, .feedForwardUp, .feedForwardDown], .always)
-        case .channelMix: roles.add([.channelMixShift, .channelMixKey, .channelMixValue], .always)
-        }
+        roles.add(feedForward.roles)
         switch kind {
         case .gqa, .mha: if let attention { roles.add(attention.roles) }
         case .rwkv7: if let timeMix { roles.add(timeMix.roles) }
@@ -117,7 +106,7 @@ public struct Architecture: Sendable {
 
     /// The name of a model with layers of these kinds.
     func variant(of layers: [LayerKind]) -> String? {
-        layers.contains { $0 != .rwkv7 } ? hybridVariant ?? variant : variant
+        layers.contains(where: \.hasCache) ? hybridVariant ?? variant : variant
     }
 }
 
@@ -130,7 +119,18 @@ public enum LayerKind: String, Sendable, CaseIterable {
     /// The recurrence of RWKV-7.
     case rwkv7
 
-    /// As it is drawn in a strip of layers.
+    /// Whether it keeps the keys and values of earlier tokens.
+    public var hasCache: Bool {
+        switch self {
+        case .gqa, .mha: true
+        case .rwkv7: false
+        }
+    }
+
+    /// Whether it carries a state of fixed size from token to token.
+    public var carriesState: Bool { !hasCache }
+
+    /// The letter that a strip of layers shows for it.
     public var letter: Character {
         switch self {
         case .gqa: "G"

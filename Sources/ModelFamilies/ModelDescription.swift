@@ -61,7 +61,7 @@ public struct ModelDescription: Sendable {
         case layer0 = "layer_0"
 
         /// The layer that gives them, of layers of these kinds.
-        func layer(of kinds: [LayerKind]) -> Int? { self == .layer0 ? 0 : kinds.firstIndex(of: .rwkv7) }
+        func layer(of kinds: [LayerKind]) -> Int? { self == .layer0 ? 0 : kinds.firstIndex(where: \.carriesState) }
     }
 
     /// A tensor that a model of this description has.
@@ -79,7 +79,7 @@ public struct ModelDescription: Sendable {
         var tensors: [ExpectedTensor] = []
         func add(_ roles: RoleSet, layer: Int?) {
             let present = roles.required.union(roles.optional.intersection(optionalRoles))
-            for role in TensorRole.allCases where present.contains(role) && role.isOfLayer == (layer != nil) {
+            for role in TensorRole.all where present.contains(role) && role.isOfLayer == (layer != nil) {
                 tensors.append(ExpectedTensor(role: role, layer: layer, shape: dimensions.shape(role.shape)))
             }
         }
@@ -113,14 +113,14 @@ public struct ModelDescription: Sendable {
 
     /// Bytes of bf16 keys and values that a token adds to the cache; nil where a size is not known.
     public var cacheBytesPerToken: Int? {
-        let count = layers.count { $0 != .rwkv7 }
+        let count = layers.count(where: \.hasCache)
         guard count > 0 else { return 0 }
         return dimensions[.keyValueWidth].map { $0.multiplied(clamped: 4 * count) }
     }
 
     /// Bytes of fp32 state that the recurrent layers keep, whatever the context; nil where a size is not known.
     public var stateBytes: Int? {
-        let count = layers.count { $0 == .rwkv7 }
+        let count = layers.count(where: \.carriesState)
         guard count > 0 else { return 0 }
         guard let size = Self.stateSize(architecture, dimensions) else { return nil }
         return size.multiplied(clamped: 4 * count)

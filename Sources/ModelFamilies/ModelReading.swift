@@ -323,7 +323,7 @@ private struct ModelReading {
     }
 
     private mutating func check(_ index: TensorIndex, _ roles: RoleSet, layer: Int?, _ isAnyOf: Set<TensorRole>) {
-        for role in TensorRole.allCases where roles.all.contains(role) {
+        for role in TensorRole.all where roles.all.contains(role) {
             guard let name = layout.name(of: role, layer: layer) else { continue }
             guard let found = places[Place(role: role, layer: layer)] else {
                 let isResidual = architecture.timeMix?.residualRoles.contains(role) == true
@@ -358,7 +358,7 @@ private struct ModelReading {
 
     /// Whether anything is turned by position.
     private var isTurned: Bool {
-        architecture.timeMix?.rotary == .teacher || (layers.contains { $0 != .rwkv7 } && turnsAttention)
+        architecture.timeMix?.rotary == .teacher || (layers.contains(where: \.hasCache) && turnsAttention)
     }
 
     /// What is not known of what the equations need.

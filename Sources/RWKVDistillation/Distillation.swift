@@ -181,7 +181,7 @@ extension ModelDescription {
         func no(_ reason: String, expected: String? = nil, found: String? = nil) -> CheckpointError {
             CheckpointError(.unsupported, path: path, reason, expected: expected, found: found)
         }
-        guard let timeMix = architecture.timeMix, layers.contains(.rwkv7) else {
+        guard let timeMix = architecture.timeMix, layers.contains(where: \.carriesState) else {
             throw no("the student has no layer of RWKV")
         }
         // What a token sees of the one before would come from another sequence.

@@ -49,8 +49,8 @@ public struct TrainingRules: Sendable, Hashable {
         func contains(_ place: TensorPlace, _ kind: LayerKind) -> Bool {
             switch self {
             case .mixers: place.role.part == .mixer && !Self.norms.contains(place, kind)
-            case .rwkv: kind == .rwkv7 && Self.mixers.contains(place, kind)
-            case .attention: kind != .rwkv7 && Self.mixers.contains(place, kind)
+            case .rwkv: kind.carriesState && Self.mixers.contains(place, kind)
+            case .attention: kind.hasCache && Self.mixers.contains(place, kind)
             case .projections:
                 [
                     .receptanceWeight, .receptanceBias, .timeMixKeyWeight, .timeMixKeyBias, .timeMixValueWeight,
@@ -112,7 +112,7 @@ extension ModelDescription {
     /// Whether a weight has an influence that gradients are made of.
     fileprivate func canTrain(_ place: TensorPlace) -> Bool {
         guard let layer = place.layer, let timeMix = architecture.timeMix else { return false }
-        guard layers[layer] == .rwkv7 else { return true }
+        guard layers[layer].carriesState else { return true }
         return !(layer == layerOfFirstValues && timeMix.residualRoles.contains(place.role))
             && place.role != .architectureRecord && place.role != .headSizeRecord
     }

@@ -245,7 +245,7 @@ extension VerificationReference {
             }
         }
         compare("epsilon") { ("\($0.epsilon ?? 0)", $0.epsilon) }
-        let kinds = { (model: ModelDescription) in Set(model.layers.map { $0 == .rwkv7 }) }
+        let kinds = { (model: ModelDescription) in Set(model.layers.map(\.carriesState)) }
         let shared = kinds(reference).intersection(kinds(candidate))
         if shared.contains(false) { compareRotation("rotation of attention") { $0.turnsAttention ? $0.rotary : nil } }
         guard shared.contains(true) else { return differences }
@@ -254,7 +254,7 @@ extension VerificationReference {
             return model.stretchesTimeMixing ? model.rotary : model.rotary?.plain
         }
         // Where layer 0 mixes time, it is the first.
-        if reference.layers.first != .rwkv7 || candidate.layers.first != .rwkv7 {
+        if reference.layers.first?.carriesState != true || candidate.layers.first?.carriesState != true {
             compare("first values") { ($0.firstValues.rawValue, $0.firstValues) }
         }
         if reference.architecture.timeMix?.outputNorm == .groupNorm {

@@ -64,7 +64,7 @@ public struct Model<Element: Real>: Sendable {
             length: length, sequences: sequences,
             layers: description.layers.map { kind in
                 var layer = layer
-                if kind == .rwkv7 { layer.matrices = Array(repeating: 0, count: sequences * heads * size * size) }
+                if kind.carriesState { layer.matrices = Array(repeating: 0, count: sequences * heads * size * size) }
                 return layer
             })
     }
@@ -161,7 +161,7 @@ public struct Model<Element: Real>: Sendable {
             Rotation(
                 RotaryFrequencies(rotary, headSize: size, length: length), positions: positions, sequences: sequences)
         }
-        let hasAttention = description.layers.contains { $0 != .rwkv7 }
+        let hasAttention = description.layers.contains(where: \.hasCache)
         let turnsTimeMixing = description.architecture.timeMix?.rotary == .teacher
         return .init(
             attention: hasAttention && description.turnsAttention ? rotation(rotary) : nil,

@@ -217,7 +217,7 @@ struct RoleType: ExpressibleByArgument {
     init?(argument: String) {
         let parts = argument.split(separator: "=", omittingEmptySubsequences: false)
         guard parts.count == 2, let type = FloatType(rawValue: String(parts[1])) else { return nil }
-        roles = TensorRole.allCases.filter { $0.rawValue == parts[0] || $0.rawValue.hasPrefix(parts[0] + ".") }
+        roles = TensorRole.all.filter { $0.rawValue == parts[0] || $0.rawValue.hasPrefix(parts[0] + ".") }
         self.type = type
         if roles.isEmpty { return nil }
     }

@@ -274,7 +274,7 @@ import Testing
         try withTemporaryDirectory { directory in
             let options = ConversionOptions.directory(directory.appending(path: "x")).with {
                 $0.dtype = .f16
-                for role in TensorRole.allCases where role.rawValue.hasPrefix("decay.") { $0.roleDTypes[role] = .f32 }
+                for role in TensorRole.all where role.rawValue.hasPrefix("decay.") { $0.roleDTypes[role] = .f32 }
                 $0.roleDTypes[.head] = .some(nil)
             }
             let source = try input("models/hxa079")

@@ -104,7 +104,7 @@ extension Model {
         )
         return description.layers.reduce(0.0) { sum, kind in
             // Each token sees half of the prompt, on average.
-            sum + heads * size * (kind == .rwkv7 ? recurrence * size : 4 * (Double(past) + Double(tokens + 1) / 2))
+            sum + heads * size * (kind.carriesState ? recurrence * size : 4 * (Double(past) + Double(tokens + 1) / 2))
         }
     }
 }

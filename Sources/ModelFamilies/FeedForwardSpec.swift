@@ -1,0 +1,33 @@
+/// What follows the mixer in each layer.
+public enum FeedForwardSpec: String, Sendable {
+    /// down(silu(gate x) * up x)
+    case swiGLU = "swiglu"
+    /// RWKV-7's: value(relu(key(x + (previous - x) x_k))^2)
+    case channelMix = "channel_mix"
+
+    package var roles: RoleSet {
+        switch self {
+        case .swiGLU: RoleSet([.feedForwardGate, .feedForwardUp, .feedForwardDown])
+        case .channelMix: RoleSet([.channelMixShift, .channelMixKey, .channelMixValue])
+        }
+    }
+
+    static let allRoles: [TensorRole] = [
+        .feedForwardGate, .feedForwardUp, .feedForwardDown, .channelMixShift, .channelMixKey, .channelMixValue,
+    ]
+}
+
+extension TensorRole {
+    /// Gate projection: [F, C].
+    public static let feedForwardGate = TensorRole("feed_forward.gate", [.feedForwardWidth, .width], .mlp)
+    /// Up projection: [F, C].
+    public static let feedForwardUp = TensorRole("feed_forward.up", [.feedForwardWidth, .width], .mlp)
+    /// Down projection: [C, F].
+    public static let feedForwardDown = TensorRole("feed_forward.down", [.width, .feedForwardWidth], .mlp)
+    /// How much of the previous token the channel mixing takes (x_k): [C].
+    public static let channelMixShift = TensorRole("channel_mix.shift", [.width], .mlp)
+    /// Key of channel mixing: [F, C].
+    public static let channelMixKey = TensorRole("channel_mix.key", [.feedForwardWidth, .width], .mlp)
+    /// Value of channel mixing: [C, F].
+    public static let channelMixValue = TensorRole("channel_mix.value", [.width, .feedForwardWidth], .mlp)
+}
