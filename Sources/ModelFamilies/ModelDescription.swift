@@ -53,6 +53,13 @@ public struct ModelDescription: Sendable {
     /// The layer that gives the first values and keys, and mixes none in.
     package var layerOfFirstValues: Int? { firstValues.layer(of: layers) }
 
+    /// How positions turn the queries and keys of a layer, or its receptance and keys; nil for not at all.
+    public func rotation(ofLayer layer: Int) -> RotaryEmbedding? {
+        if layers[layer].hasCache { return turnsAttention ? rotary : nil }
+        guard architecture.timeMix?.rotary == .teacher else { return nil }
+        return stretchesTimeMixing ? rotary : rotary?.plain
+    }
+
     /// Where the values and keys come from that later layers mix in.
     public enum FirstValues: String, Sendable, CaseIterable {
         /// The first layer of time mixing, wherever it is.

@@ -38,7 +38,7 @@ public struct TensorRole: Sendable {
     public static let all =
         [
             embedding, embeddingNormWeight, embeddingNormBias, finalNormWeight, finalNormBias, head, mixerNormWeight,
-            mixerNormBias, feedForwardNormWeight, feedForwardNormBias,
+            mixerNormBias, mixerPostNormWeight, feedForwardNormWeight, feedForwardNormBias, feedForwardPostNormWeight,
         ] + Attention.allRoles + TimeMix7.allRoles + FeedForwardSpec.allRoles
 
     /// The role that documents write so; nil where there is none.
@@ -76,6 +76,10 @@ extension TensorRole {
     public static let mixerNormWeight = TensorRole("mixer_norm.weight", [.width], .mixer)
     /// Bias of the norm before attention or time mixing: [C].
     public static let mixerNormBias = TensorRole("mixer_norm.bias", [.width], .mixer)
+    /// Weight of the norm of what attention or time mixing gives: [C].
+    public static let mixerPostNormWeight = TensorRole("mixer_post_norm.weight", [.width], .mixer)
+    /// Weight of the norm of what the feed-forward block gives: [C].
+    public static let feedForwardPostNormWeight = TensorRole("feed_forward_post_norm.weight", [.width], .mlp)
     /// Weight of the norm before the feed-forward block: [C].
     public static let feedForwardNormWeight = TensorRole("feed_forward_norm.weight", [.width], .mlp)
     /// Bias of the norm before the feed-forward block: [C].

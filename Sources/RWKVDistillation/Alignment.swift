@@ -63,7 +63,7 @@ public struct Alignment: Sendable, Hashable {
         if givesFirst {
             var state = start.layers[0]
             _ = student.model.layers[0].mix(
-                pairs.removeFirst().input, &state, first: &first, rotations: rotations, kernels)
+                pairs.removeFirst().input, &state, first: &first, rotation: rotations[0], kernels)
         }
         var firstGradients: FirstGradients<Element>?
         var kept: (gradient: Matrix<Element>, trace: Layer<Element>.Trace)?
@@ -72,7 +72,7 @@ public struct Alignment: Sendable, Hashable {
             try progress.check(teacher.checkpoint.path)
             var state = start.layers[layer]
             let (output, trace) = student.model.layers[layer].tracedMixer(
-                pair.input, &state, first: &first, rotations: rotations, kernels)
+                pair.input, &state, first: &first, rotation: rotations[layer], kernels)
             // The loss of all is the mean over layers.
             figures.append(
                 loss.figures(
@@ -99,22 +99,17 @@ public struct Alignment: Sendable, Hashable {
         _ progress: WorkProgress
     ) throws(CheckpointError) -> [(input: Matrix<Element>, output: Matrix<Element>)] {
         let h = try teacher.embedded(tokens, sequences: sequences, kernels)
-        let length = tokens.count / sequences
-        let rotations = teacher.rotations(0..<length, length: length, sequences: sequences)
-        var state = teacher.start(length: length, sequences: sequences)
-        var first = teacher.firstValues
+        var state = teacher.start(length: tokens.count / sequences, sequences: sequences)
+        var pass = try LayerPass(teacher, h, taking: &state, kernels, progress: progress)
         var pairs: [(input: Matrix<Element>, output: Matrix<Element>)] = []
-        for layer in 0...(layers.last ?? 0) {
-            try progress.check(teacher.checkpoint.path)
-            let input = teacher.layers[layer].mixerInput(h, kernels)
-            let output = teacher.layers[layer].mix(
-                input, &state.layers[layer], first: &first, rotations: rotations, kernels)
-            try teacher.check(output, layer: layer, kernels)
-            if layers.contains(layer) { pairs.append((input, output)) }
-            guard layer != layers.last else { break }
-            kernels.add(output, to: h)
-            kernels.add(teacher.layers[layer].fed(h, &state.layers[layer], kernels), to: h)
-            try teacher.check(h, layer: layer, kernels)
+        while try pass.next() {
+            let input = pass.mixerInput()
+            let output = pass.mix(input)
+            try teacher.check(output, layer: pass.number, kernels)
+            if layers.contains(pass.number) { pairs.append((input, output)) }
+            guard pass.number < layers.last ?? 0 else { break }
+            pass.add(pass.layer.mixerOutput(output, kernels))
+            pass.add(pass.fed())
         }
         return pairs
     }

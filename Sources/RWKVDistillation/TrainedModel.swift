@@ -141,19 +141,13 @@ public struct TrainedModel<Element: Real> {
     public func run(
         _ tokens: [Int], sequences: Int, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> Run {
-        var h = try model.embedded(tokens, sequences: sequences, kernels)
-        let length = tokens.count / sequences
-        let rotations = model.rotations(0..<length, length: length, sequences: sequences)
-        var state = model.start(length: length, sequences: sequences)
-        var first = model.firstValues
+        let h = try model.embedded(tokens, sequences: sequences, kernels)
+        var state = model.start(length: tokens.count / sequences, sequences: sequences)
+        // Gradients that are not finite are their reader's affair.
+        var pass = try LayerPass(model, h, taking: &state, kernels, checksNumbers: false, progress: progress)
         var traces: [Layer<Element>.Trace] = []
-        for (number, layer) in model.layers.enumerated() {
-            try progress.check(model.checkpoint.path)
-            let trace: Layer<Element>.Trace
-            (h, trace) = layer.traced(h, &state.layers[number], first: &first, rotations: rotations, kernels)
-            traces.append(trace)
-        }
-        return Run(hidden: h, traces: traces, first: first)
+        while try pass.next() { traces.append(pass.traced()) }
+        return Run(hidden: pass.stream, traces: traces, first: pass.first)
     }
 
     /// Adds the gradients of all weights that change.

@@ -83,7 +83,7 @@ struct ModelComparison {
         var reference: Model<Float>.State
         var own: Model<Float>.State
         /// Of the candidate on the reference's residual stream.
-        var guided: [LayerState<Float>]
+        var guided: Model<Float>.State
     }
 
     /// Holds the candidate against a model: logits, and where both have the same layers, these.
@@ -96,7 +96,7 @@ struct ModelComparison {
         for (number, sequence) in tokens.sequences.enumerated() {
             var states = States(
                 reference: reference.start(length: sequence.count), own: candidate.start(length: sequence.count),
-                guided: candidate.start(length: sequence.count).layers)
+                guided: candidate.start(length: sequence.count))
             var last: (Int, Int) = (0, 0)
             for part in sequence.count.parts(of: tokensTogether) {
                 let ids = Array(sequence[part])
@@ -138,40 +138,30 @@ struct ModelComparison {
         _ tokens: [Int], _ reference: Model<Float>, _ states: inout States, _ layers: inout [LayerComparison],
         _ embedding: inout StreamComparison
     ) throws -> (Matrix<Float>, Matrix<Float>) {
-        let theirs = try reference.embedded(tokens, kernels)
-        let own = try candidate.embedded(tokens, kernels)
-        embedding.add(theirs, own)
-        let positions = states.own.position..<states.own.position + tokens.count
-        let rotations = (
-            reference: reference.rotations(positions, length: states.reference.length),
-            own: candidate.rotations(positions, length: states.own.length)
-        )
-        var first = (reference: reference.firstValues, own: candidate.firstValues, guided: candidate.firstValues)
-        for number in candidate.layers.indices {
-            let (layer, other) = (candidate.layers[number], reference.layers[number])
-            let mixed = other.mixed(
-                theirs, &states.reference.layers[number], first: &first.reference, rotations: rotations.reference,
-                kernels)
-            let guided = layer.mixed(
-                theirs, &states.guided[number], first: &first.guided, rotations: rotations.own, kernels)
-            layers[number].mixer.add(mixed, guided)
-            kernels.add(
-                layer.mixed(
-                    own, &states.own.layers[number], first: &first.own, rotations: rotations.own, kernels), to: own)
-            kernels.add(mixed, to: theirs)
+        var theirs = try LayerPass(
+            reference, try reference.embedded(tokens, kernels), taking: &states.reference, kernels)
+        var own = try LayerPass(
+            candidate, try candidate.embedded(tokens, kernels), taking: &states.own, kernels, progress: progress)
+        var guided = try LayerPass(
+            candidate, theirs.stream, taking: &states.guided, kernels, checksNumbers: false)
+        embedding.add(theirs.stream, own.stream)
+        while try theirs.next(), try own.next(), try guided.next() {
+            let mixed = theirs.mixed()
+            layers[own.number].mixer.add(mixed, guided.mixed())
+            own.add(own.mixed())
+            theirs.add(mixed)
 
-            let fed = other.fed(theirs, &states.reference.layers[number], kernels)
-            layers[number].mlp.add(fed, layer.fed(theirs, &states.guided[number], kernels))
-            kernels.add(layer.fed(own, &states.own.layers[number], kernels), to: own)
-            kernels.add(fed, to: theirs)
-            try reference.check(theirs, layer: number, kernels)
-            try candidate.check(own, layer: number, kernels)
-            try progress.check(candidate.checkpoint.path)
-            layers[number].stream.add(theirs, own)
+            let fed = theirs.fed()
+            layers[own.number].mlp.add(fed, guided.fed())
+            own.add(own.fed())
+            theirs.add(fed)
+            layers[own.number].stream.add(theirs.stream, own.stream)
         }
-        states.reference.advance(by: tokens.count)
-        states.own.advance(by: tokens.count)
-        return (theirs, own)
+        let streams = (theirs.stream, own.stream)
+        theirs.finish(&states.reference)
+        own.finish(&states.own)
+        guided.finish(&states.guided)
+        return streams
     }
 
     /// Lets both go on from the first sequence's end, each by its own most likely tokens, until they part.

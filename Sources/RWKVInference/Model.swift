@@ -28,6 +28,9 @@ public struct Model<Element: Real>: Sendable {
     /// [V, C]; the embedding itself where it is tied.
     public let head: StoredMatrix
     let reader: WeightReader<Element>
+    /// The rotations that layers turn tokens by, and which of them each layer has.
+    let rotaries: [RotaryEmbedding]
+    let rotaryOfLayers: [Int?]
     private var memory: TensorMemory { reader.memory }
 
     /// What a model remembers of the tokens before: copied, it is saved; put back, restored.
@@ -36,13 +39,11 @@ public struct Model<Element: Real>: Sendable {
         public internal(set) var position = 0
         /// How many tokens the sequence was said to have, by which some rotations decide.
         public let length: Int
-        /// How many sequences there are, one behind the other and of the same length; several come all at once.
+        /// How many sequences there are, one after the other and of the same length; several come all at once.
         public let sequences: Int
         /// Layer by layer.
         public var layers: [LayerState<Element>]
 
-        /// Notes that tokens went through all layers.
-        public mutating func advance(by count: Int) { position += count }
     }
 
     /// The state at the start of a sequence.
@@ -69,13 +70,13 @@ public struct Model<Element: Real>: Sendable {
             })
     }
 
-    /// The residual stream behind all layers.
+    /// The residual stream after all layers.
     ///
     /// - Parameters:
-    ///   - tokens: those that follow what the state has seen, one sequence behind the other; at least one.
+    ///   - tokens: those that follow what the state has seen, one sequence after the other; at least one.
     ///   - state: what was before; carried on, and of no use any more where this throws.
     ///   - kernels: what it is computed with.
-    ///   - progress: can stop the work behind any layer.
+    ///   - progress: can stop the work after any layer.
     /// - Returns: [tokens, C].
     /// - Throws: ``CheckpointError``: `malformed` for tokens that there are not, and sequences of different lengths, `unsupported` for
     ///   several sequences of a model that mixes neighbouring tokens, `notFinite`, `inputOutput` where a file became shorter, or
@@ -90,23 +91,17 @@ public struct Model<Element: Real>: Sendable {
                 "several sequences cannot be continued: their tokens come all at once")
         }
         let h = try embedded(tokens, sequences: state.sequences, kernels)
-        let count = tokens.count / state.sequences
-        let rotations = rotations(
-            state.position..<state.position + count, length: state.length, sequences: state.sequences)
-        var first = firstValues
-        for (number, layer) in layers.enumerated() {
-            kernels.add(
-                layer.mixed(h, &state.layers[number], first: &first, rotations: rotations, kernels), to: h)
-            kernels.add(layer.fed(h, &state.layers[number], kernels), to: h)
-            try check(h, layer: number, kernels)
-            try progress.check(checkpoint.path)
+        var pass = try LayerPass(self, h, taking: &state, kernels, progress: progress)
+        while try pass.next() {
+            pass.add(pass.mixed())
+            pass.add(pass.fed())
         }
         try memory.check()
-        state.advance(by: count)
+        pass.finish(&state)
         return h
     }
 
-    /// The residual stream in front of the layers.
+    /// The residual stream before the layers.
     ///
     /// - Parameters:
     ///   - tokens: at least one.
@@ -146,26 +141,22 @@ public struct Model<Element: Real>: Sendable {
         description.firstValues == .layer0 ? .wanted : .ofTimeMixing
     }
 
-    /// How tokens at these positions are turned.
+    /// How each layer turns tokens at these positions; nil for layers that do not.
     ///
     /// - Parameters:
     ///   - positions: of the tokens.
     ///   - length: of the whole sequence.
-    ///   - sequences: how many there are, one behind the other, of tokens at these positions.
-    /// - Returns: for each kind of layer.
-    public func rotations(_ positions: Range<Int>, length: Int, sequences: Int = 1) -> Layer<Element>.Rotations {
-        guard let rotary = description.rotary, let size = description.dimensions[.headSize] else {
-            return .init(attention: nil, timeMixing: nil)
+    ///   - sequences: how many there are, one after the other, of tokens at these positions.
+    /// - Returns: by layer; layers that turn alike share one.
+    public func rotations(
+        _ positions: Range<Int>, length: Int, sequences: Int = 1
+    ) -> [Rotation<Element>?] {
+        guard let size = description.dimensions[.headSize] else { return layers.map { _ in nil } }
+        let made = rotaries.map {
+            Rotation<Element>(
+                RotaryFrequencies($0, headSize: size, length: length), positions: positions, sequences: sequences)
         }
-        func rotation(_ rotary: RotaryEmbedding) -> Rotation<Element> {
-            Rotation(
-                RotaryFrequencies(rotary, headSize: size, length: length), positions: positions, sequences: sequences)
-        }
-        let hasAttention = description.layers.contains(where: \.hasCache)
-        let turnsTimeMixing = description.architecture.timeMix?.rotary == .teacher
-        return .init(
-            attention: hasAttention && description.turnsAttention ? rotation(rotary) : nil,
-            timeMixing: turnsTimeMixing ? rotation(description.stretchesTimeMixing ? rotary : rotary.plain) : nil)
+        return rotaryOfLayers.map { number in number.map { made[$0] } }
     }
 
     /// Logits: the head's product with what the final norm makes of the residual stream.

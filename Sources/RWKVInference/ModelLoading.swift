@@ -29,6 +29,11 @@ extension Model {
         for layer in description.layers.indices { layers.append(try reader.layer(layer)) }
         self.layers = layers
         self.reader = reader
+        let rotations = description.layers.indices.map { description.rotation(ofLayer: $0) }
+        var rotaries: [RotaryEmbedding] = []
+        for case let rotation? in rotations where !rotaries.contains(rotation) { rotaries.append(rotation) }
+        self.rotaries = rotaries
+        rotaryOfLayers = rotations.map { rotation in rotation.flatMap { rotaries.firstIndex(of: $0) } }
     }
 
     /// The model of a checkpoint that was recognised, ready to run.
@@ -202,8 +207,9 @@ struct WeightReader<Element: Real>: Sendable {
                     value: try linear(.channelMixValue, nil, layer))
             }
         return Layer(
-            mixerNorm: try norm(.mixerNormWeight, .mixerNormBias, layer), mixer: mixer,
-            feedForwardNorm: try norm(.feedForwardNormWeight, .feedForwardNormBias, layer), feedForward: feedForward)
+            mixerNorms: BranchNorms(before: try norm(.mixerNormWeight, .mixerNormBias, layer)), mixer: mixer,
+            feedForwardNorms: BranchNorms(before: try norm(.feedForwardNormWeight, .feedForwardNormBias, layer)),
+            feedForward: feedForward)
     }
 
     private func size(_ dimension: Dimension) throws(CheckpointError) -> Int {

@@ -1,7 +1,25 @@
 import ModelFamilies
 public import RWKVNumerics
 
-/// h + mixer(norm(h)), and then h + feedForward(norm(h)).
+/// The norms around a block of a layer, which adds after(block(before(h))) to the residual stream h.
+public struct BranchNorms<Element: Real>: Sendable {
+    /// Norms what the block sees; nil where it sees the residual stream itself.
+    public let before: Norm<Element>?
+    /// Norms what the block gives; nil where that is added as it is.
+    public let after: Norm<Element>?
+
+    /// Norms of a branch.
+    public init(before: Norm<Element>?, after: Norm<Element>? = nil) {
+        self.before = before
+        self.after = after
+    }
+
+    func input(_ h: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> { before?(h, kernels) ?? h }
+
+    func output(_ y: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> { after?(y, kernels) ?? y }
+}
+
+/// Two branches that add to the residual stream: a mixer of tokens, and then a feed-forward block.
 public struct Layer<Element: Real>: Sendable {
     /// What mixes tokens.
     public enum Mixer: Sendable {
@@ -9,33 +27,20 @@ public struct Layer<Element: Real>: Sendable {
         case wkv7(TimeMix<Element>)
     }
 
-    /// How tokens are turned, by the kind of layer; nil for not at all.
-    public struct Rotations {
-        /// In attention.
-        public let attention: Rotation<Element>?
-        /// In time mixing.
-        public let timeMixing: Rotation<Element>?
-
-        /// Rotations of the same tokens.
-        public init(attention: Rotation<Element>?, timeMixing: Rotation<Element>?) {
-            self.attention = attention
-            self.timeMixing = timeMixing
-        }
-    }
-
-    let mixerNorm: Norm<Element>
+    let mixerNorms: BranchNorms<Element>
     let mixer: Mixer
-    let feedForwardNorm: Norm<Element>
-    /// What follows.
+    let feedForwardNorms: BranchNorms<Element>
+    /// The feed-forward block.
     public let feedForward: FeedForward<Element>
 
     /// A layer of parts that go together.
     public init(
-        mixerNorm: Norm<Element>, mixer: Mixer, feedForwardNorm: Norm<Element>, feedForward: FeedForward<Element>
+        mixerNorms: BranchNorms<Element>, mixer: Mixer, feedForwardNorms: BranchNorms<Element>,
+        feedForward: FeedForward<Element>
     ) {
-        self.mixerNorm = mixerNorm
+        self.mixerNorms = mixerNorms
         self.mixer = mixer
-        self.feedForwardNorm = feedForwardNorm
+        self.feedForwardNorms = feedForwardNorms
         self.feedForward = feedForward
     }
 
@@ -58,13 +63,25 @@ public struct Layer<Element: Real>: Sendable {
         }
 
         let mixer: Mixer
-        /// What was normed: nil where the mixer ran by itself.
-        let blocks: (h: Matrix<Element>, mixed: Matrix<Element>, feedForward: FeedForward<Element>.Trace)?
+        /// What was normed; nil where the mixer ran by itself.
+        let normed: Normed?
+        let feedForward: FeedForward<Element>.Trace?
+
+        /// The residual stream before each branch, and what its block gave where that was normed.
+        struct Normed {
+            let h, mixed: Matrix<Element>
+            let mixerOutput, feedForwardOutput: Matrix<Element>?
+        }
     }
 
     /// What the mixer sees of the residual stream: [tokens, C] to the same.
     public func mixerInput(_ h: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
-        mixerNorm(h, kernels)
+        mixerNorms.input(h, kernels)
+    }
+
+    /// What the mixer adds to the residual stream, by what it makes of its input: [tokens, C] to the same.
+    public func mixerOutput(_ y: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
+        mixerNorms.output(y, kernels)
     }
 
     /// What the mixer makes of its input.
@@ -73,17 +90,17 @@ public struct Layer<Element: Real>: Sendable {
     ///   - x: [tokens, C], normed.
     ///   - state: of the layer; carried on.
     ///   - first: the first layer's keys and values.
-    ///   - rotations: of these tokens.
+    ///   - rotation: of these tokens in this layer; nil for none.
     ///   - kernels: what it is computed with.
     /// - Returns: [tokens, C].
     public func mix(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
-        rotations: Rotations, _ kernels: Kernels<Element>
+        rotation: Rotation<Element>?, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
         switch mixer {
         case .attention(let attention):
-            attention(x, &state, first: &first, rotation: rotations.attention, kernels)
-        case .wkv7(let timeMix): timeMix(x, &state, first: &first, rotation: rotations.timeMixing, kernels)
+            attention(x, &state, first: &first, rotation: rotation, kernels)
+        case .wkv7(let timeMix): timeMix(x, &state, first: &first, rotation: rotation, kernels)
         }
     }
 
@@ -93,21 +110,21 @@ public struct Layer<Element: Real>: Sendable {
     ///   - h: the residual stream, [tokens, C].
     ///   - state: of the layer; carried on.
     ///   - first: the first layer's keys and values.
-    ///   - rotations: of these tokens.
+    ///   - rotation: of these tokens in this layer; nil for none.
     ///   - kernels: what it is computed with.
     /// - Returns: [tokens, C].
     @specialized(where Element == Float)
     public func mixed(
         _ h: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
-        rotations: Rotations, _ kernels: Kernels<Element>
+        rotation: Rotation<Element>?, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
-        mix(mixerInput(h, kernels), &state, first: &first, rotations: rotations, kernels)
+        mixerOutput(mix(mixerInput(h, kernels), &state, first: &first, rotation: rotation, kernels), kernels)
     }
 
     /// What the feed-forward part adds to the residual stream.
     ///
     /// - Parameters:
-    ///   - h: the residual stream behind the mixer, [tokens, C].
+    ///   - h: the residual stream after the mixer, [tokens, C].
     ///   - state: of the layer; carried on.
     ///   - kernels: what it is computed with.
     /// - Returns: [tokens, C].
@@ -115,7 +132,7 @@ public struct Layer<Element: Real>: Sendable {
     public func fed(
         _ h: Matrix<Element>, _ state: inout LayerState<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
-        feedForward(feedForwardNorm(h, kernels), &state, kernels)
+        feedForwardNorms.output(feedForward(feedForwardNorms.input(h, kernels), &state, kernels), kernels)
     }
 
     // MARK: Training
@@ -123,27 +140,27 @@ public struct Layer<Element: Real>: Sendable {
     /// What the mixer makes of whole sequences of normed input, and what gradients need.
     ///
     /// - Parameters:
-    ///   - x: [tokens, C], sequences one behind the other.
+    ///   - x: [tokens, C], sequences one after the other.
     ///   - state: at their start.
     ///   - first: the first layer's keys and values.
-    ///   - rotations: of these tokens.
+    ///   - rotation: of these tokens in this layer; nil for none.
     ///   - kernels: what it is computed with.
     /// - Returns: [tokens, C], and the trace.
     public func tracedMixer(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
-        rotations: Rotations, _ kernels: Kernels<Element>
+        rotation: Rotation<Element>?, _ kernels: Kernels<Element>
     ) -> (Matrix<Element>, Trace) {
         switch mixer {
         case .attention(let attention):
-            let (y, trace) = attention.traced(x, &state, first: &first, rotation: rotations.attention, kernels)
-            return (y, Trace(mixer: .attention(trace), blocks: nil))
+            let (y, trace) = attention.traced(x, &state, first: &first, rotation: rotation, kernels)
+            return (y, Trace(mixer: .attention(trace), normed: nil, feedForward: nil))
         case .wkv7(let timeMix):
-            let (y, trace) = timeMix.traced(x, &state, first: &first, rotation: rotations.timeMixing, kernels)
-            return (y, Trace(mixer: .wkv7(trace), blocks: nil))
+            let (y, trace) = timeMix.traced(x, &state, first: &first, rotation: rotation, kernels)
+            return (y, Trace(mixer: .wkv7(trace), normed: nil, feedForward: nil))
         }
     }
 
-    /// Adds the gradient of ``tracedMixer(_:_:first:rotations:_:)``'s input by that of what came out.
+    /// Adds the gradient of ``tracedMixer(_:_:first:rotation:_:)``'s input by that of what came out.
     ///
     /// - Parameters:
     ///   - dy: [tokens, C].
@@ -168,45 +185,74 @@ public struct Layer<Element: Real>: Sendable {
     /// The layer over whole sequences, and what gradients need.
     ///
     /// - Parameters:
-    ///   - h: the residual stream, [tokens, C], sequences one behind the other, which the trace keeps.
+    ///   - h: the residual stream, [tokens, C], sequences one after the other, which the trace keeps.
     ///   - state: at their start.
     ///   - first: the first layer's keys and values.
-    ///   - rotations: of these tokens.
+    ///   - rotation: of these tokens in this layer; nil for none.
     ///   - kernels: what it is computed with.
-    /// - Returns: the residual stream behind the layer, and the trace.
+    /// - Returns: the residual stream after the layer, and the trace.
     public func traced(
         _ h: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
-        rotations: Rotations, _ kernels: Kernels<Element>
+        rotation: Rotation<Element>?, _ kernels: Kernels<Element>
     ) -> (Matrix<Element>, Trace) {
-        let (mixed, trace) = tracedMixer(mixerInput(h, kernels), &state, first: &first, rotations: rotations, kernels)
+        let (y, trace) = tracedMixer(mixerInput(h, kernels), &state, first: &first, rotation: rotation, kernels)
+        let mixed = mixerOutput(y, kernels)
         kernels.add(h, to: mixed)
-        let (fed, feedForwardTrace) = feedForward.traced(feedForwardNorm(mixed, kernels), kernels)
+        let (z, feedForwardTrace) = feedForward.traced(feedForwardNorms.input(mixed, kernels), kernels)
+        let fed = feedForwardNorms.output(z, kernels)
         kernels.add(mixed, to: fed)
-        return (fed, Trace(mixer: trace.mixer, blocks: (h, mixed, feedForwardTrace)))
+        let normed = Trace.Normed(
+            h: h, mixed: mixed, mixerOutput: mixerNorms.after.map { _ in y },
+            feedForwardOutput: feedForwardNorms.after.map { _ in z })
+        return (fed, Trace(mixer: trace.mixer, normed: normed, feedForward: feedForwardTrace))
     }
 
-    /// Takes the gradient of the residual stream from behind the layer to what is in front of it, in place.
+    /// Takes the gradient of the residual stream after the layer to that before it, in place.
     ///
     /// - Parameters:
     ///   - dh: [tokens, C].
-    ///   - trace: of ``traced(_:_:first:rotations:_:)``, which serves once.
+    ///   - trace: of ``traced(_:_:first:rotation:_:)``, which serves once.
     ///   - first: gradients of the first keys and values; nil where none pass.
     ///   - gradients: of the weights, to which theirs are added.
-    ///   - isLast: whether nothing in front of the layer changes, so that what `dh` becomes is of no use.
+    ///   - isLast: whether nothing before the layer changes, so that what `dh` becomes is of no use.
     ///   - kernels: what it is computed with.
     public func backward(
         inPlace dh: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?,
         _ gradients: WeightGradients<Element>, isLast: Bool, _ kernels: Kernels<Element>
     ) {
-        guard let blocks = trace.blocks else { preconditionFailure("the trace of a mixer alone") }
-        let dfed = feedForward.backward(dh, blocks.feedForward, gradients, kernels)
+        guard let normed = trace.normed, let feedForwardTrace = trace.feedForward else {
+            preconditionFailure("the trace of a mixer alone")
+        }
+        let dz = feedForwardNorms.outputBackward(
+            dh, normed.feedForwardOutput, .feedForwardPostNormWeight, gradients, kernels)
+        let dfed = feedForward.backward(dz, feedForwardTrace, gradients, kernels)
         kernels.add(
-            feedForwardNorm.backward(dfed, blocks.mixed, .feedForwardNormWeight, gradients, kernels), to: dh)
+            feedForwardNorms.inputBackward(dfed, normed.mixed, .feedForwardNormWeight, gradients, kernels), to: dh)
+        let dy = mixerNorms.outputBackward(dh, normed.mixerOutput, .mixerPostNormWeight, gradients, kernels)
         if isLast, gradients[.mixerNormWeight] == nil {
-            return mixerBackward(dh, trace, first: first, gradients, kernels)
+            return mixerBackward(dy, trace, first: first, gradients, kernels)
         }
         let dmixed = Matrix<Element>(zeros: dh.rows, columns: dh.columns)
-        mixerBackward(dh, trace, first: first, gradients, addingTo: dmixed, kernels)
-        kernels.add(mixerNorm.backward(dmixed, blocks.h, .mixerNormWeight, gradients, kernels), to: dh)
+        mixerBackward(dy, trace, first: first, gradients, addingTo: dmixed, kernels)
+        kernels.add(mixerNorms.inputBackward(dmixed, normed.h, .mixerNormWeight, gradients, kernels), to: dh)
+    }
+}
+
+extension BranchNorms {
+    /// The gradient of what the block gave, by that of what was added.
+    fileprivate func outputBackward(
+        _ dy: Matrix<Element>, _ y: Matrix<Element>?, _ role: TensorRole, _ gradients: WeightGradients<Element>,
+        _ kernels: Kernels<Element>
+    ) -> Matrix<Element> {
+        guard let after, let y else { return dy }
+        return after.backward(dy, y, role, gradients, kernels)
+    }
+
+    /// The gradient of the residual stream, by that of what the block saw.
+    fileprivate func inputBackward(
+        _ dx: Matrix<Element>, _ h: Matrix<Element>, _ role: TensorRole, _ gradients: WeightGradients<Element>,
+        _ kernels: Kernels<Element>
+    ) -> Matrix<Element> {
+        before?.backward(dx, h, role, gradients, kernels) ?? dx
     }
 }

@@ -112,7 +112,8 @@ struct AutogradTests {
             var first = FirstValues.known(keys: keys, values: values)
             var state = model.model.start(length: 24, sequences: 3).layers[layer]
             let (y, trace) = model.model.layers[layer].tracedMixer(
-                x, &state, first: &first, rotations: model.model.rotations(0..<24, length: 24, sequences: 3), kernels)
+                x, &state, first: &first, rotation: model.model.rotations(0..<24, length: 24, sequences: 3)[layer],
+                kernels)
             let found = loss.figures(ofLayer: layer, inPlace: y, target, lastNorm: 1, kernels).loss
             let expected = try #require((try recorded.numbers(prefix + "loss") as [Double]).first)
             #expect(abs(found - expected) < 1e-6 * expected)
