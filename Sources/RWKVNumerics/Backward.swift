@@ -3,7 +3,6 @@ import CRWKVKernels
 // Gradients of what the other files compute: `dy` stands for dL/dy. Sums over tokens are in one order for any number of threads.
 extension Kernels {
     private static var gradientTile: Int { 128 }
-    private static var queriesTogether: Int { 64 }
 
     /// Adds a weight's gradient dy^T x, in the order in which the weight stands.
     ///
@@ -105,69 +104,6 @@ extension Kernels {
                 dx.elements + start * dx.columns)
         }
         return dx
-    }
-
-    /// Of ``attention(_:keys:values:heads:keyValueHeads:sequences:)`` over whole sequences.
-    ///
-    /// - Parameters:
-    ///   - dy: [tokens, heads N], of sequences one behind the other.
-    ///   - queries: [tokens, heads N].
-    ///   - keys: [tokens, key-value heads N].
-    ///   - values: the same of values.
-    ///   - heads: how many heads of queries there are.
-    ///   - keyValueHeads: how many of keys and values.
-    ///   - sequences: how many there are.
-    /// - Returns: the gradients of queries, keys and values.
-    public func attentionBackward(
-        _ dy: Matrix<Element>, queries: Matrix<Element>, keys: Matrix<Element>, values: Matrix<Element>, heads: Int,
-        keyValueHeads: Int, sequences: Int
-    ) -> (queries: Matrix<Element>, keys: Matrix<Element>, values: Matrix<Element>) {
-        let (length, size, group) = (dy.rows / sequences, dy.columns / heads, heads / keyValueHeads)
-        let (wide, narrow) = (queries.columns, keys.columns)
-        let scale = 1 / Double(size).squareRoot()
-        let dq = Matrix<Element>(rows: queries.rows, columns: wide)
-        let (dk, dv) = (
-            Matrix<Element>(zeros: keys.rows, columns: narrow), Matrix<Element>(zeros: keys.rows, columns: narrow)
-        )
-        // Heads of queries add to those that they share: one thread's work.
-        forEach(sequences * keyValueHeads) { piece in
-            let (sequence, shared) = (piece / keyValueHeads, piece % keyValueHeads)
-            let own = sequence * length * narrow + shared * size
-            let together = min(Self.queriesTogether, length)
-            withUnsafeTemporaryAllocation(of: Element.self, capacity: 2 * together * length) { room in
-                guard let weights = room.baseAddress else { return }
-                let changes = weights + together * length
-                for head in shared * group..<(shared + 1) * group {
-                    for rows in length.parts(of: together) {
-                        let place = (sequence * length + rows.lowerBound) * wide + head * size
-                        let seen = rows.upperBound
-                        let square = (rows.count, seen, size)
-                        multiply(
-                            square, Factor(queries.elements + place, stride: wide),
-                            Factor(keys.elements + own, stride: narrow, isTransposed: true), into: weights, stride: seen
-                        )
-                        functions.causal_softmax(rows.count, seen, rows.lowerBound, scale, weights)
-                        multiply(
-                            (seen, size, rows.count), Factor(weights, stride: seen, isTransposed: true),
-                            Factor(dy.elements + place, stride: wide), into: dv.elements + own, stride: narrow,
-                            adds: true)
-                        multiply(
-                            square, Factor(dy.elements + place, stride: wide),
-                            Factor(values.elements + own, stride: narrow, isTransposed: true), into: changes,
-                            stride: seen)
-                        functions.softmax_backward(weights, rows.count, seen, scale, changes)
-                        multiply(
-                            (rows.count, size, seen), Factor(changes, stride: seen),
-                            Factor(keys.elements + own, stride: narrow), into: dq.elements + place, stride: wide)
-                        multiply(
-                            (seen, size, rows.count), Factor(changes, stride: seen, isTransposed: true),
-                            Factor(queries.elements + place, stride: wide), into: dk.elements + own, stride: narrow,
-                            adds: true)
-                    }
-                }
-            }
-        }
-        return (dq, dk, dv)
     }
 
     // MARK: Time mixing
