@@ -79,6 +79,11 @@ extension Kernels {
         onto(dy, y) { functions.tanh_backward($0, $2, $1) }
     }
 
+    /// Of ``softcap(inPlace:cap:)``, in the place of `dy`; `y` is what it gave.
+    public func softcapBackward(inPlace dy: Matrix<Element>, _ y: Matrix<Element>, cap: Double) {
+        onto(dy, y) { functions.softcap_backward($0, $2, 1, cap, $1) }
+    }
+
     /// Of ``swiGLU(up:gate:)``: the gradients of `up` and `gate` take their places.
     ///
     /// - Parameters:

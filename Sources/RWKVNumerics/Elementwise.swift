@@ -56,6 +56,19 @@ extension Kernels {
     @specialized(where Element == Float)
     public func tanh(inPlace x: Matrix<Element>) { inPlace(x) { functions.tanh($1, $0) } }
 
+    /// Multiplies x by `factor`, in place.
+    @specialized(where Element == Float)
+    public func scale(inPlace x: Matrix<Element>, by factor: Double) {
+        inPlace(x) { functions.scale($1, factor, $0) }
+    }
+
+    /// Limits x to numbers between -cap and cap: cap tanh(x / cap), in place.
+    @specialized(where Element == Float)
+    public func softcap(inPlace x: Matrix<Element>, cap: Double) {
+        precondition(cap > 0, "a cap above zero")
+        inPlace(x) { functions.softcap($1, 1, cap, $0) }
+    }
+
     /// max(x, 0)^2, in place.
     @specialized(where Element == Float)
     public func reluSquared(inPlace x: Matrix<Element>) { inPlace(x) { functions.relu_squared($1, $0) } }

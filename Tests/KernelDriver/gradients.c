@@ -20,6 +20,7 @@
 // What may be missing is there with an odd number of rows.
 GRADIENT(sigmoid_backward, (x[0], count, y[0]))
 GRADIENT(tanh_backward, (x[0], count, y[0]))
+GRADIENT(softcap_backward, (x[0], count, 0.5, 10, y[0]))
 GRADIENT(swiglu_backward, (x[0], count, y[0], y[1]))
 GRADIENT(rms_norm_backward, (x[0], x[1], rows, width, f, 9, y[0], rows % 2 ? y[1] : NULL))
 GRADIENT(softmax_backward, (x[0], rows, width, 0.5, y[0]))

@@ -58,6 +58,10 @@ typedef struct {
 
     void (*sigmoid)(size_t count, void *x);
     void (*tanh)(size_t count, void *x);
+    // x factor
+    void (*scale)(size_t count, double factor, void *x);
+    // cap tanh(scale x / cap)
+    void (*softcap)(size_t count, double scale, double cap, void *x);
     // y += x
     void (*add)(const void *x, size_t count, void *y);
     // y[row] += x
@@ -125,6 +129,8 @@ typedef struct {
     // dx, which holds dy, of y = sigmoid(x), and of y = tanh(x)
     void (*sigmoid_backward)(const void *y, size_t count, void *dx);
     void (*tanh_backward)(const void *y, size_t count, void *dx);
+    // dx, which holds dy, of y = cap tanh(scale x / cap)
+    void (*softcap_backward)(const void *y, size_t count, double scale, double cap, void *dx);
     // of silu(gate) up; the gradients of both take their places
     void (*swiglu_backward)(const void *dy, size_t count, void *up, void *gate);
     // of repeat_heads

@@ -25,6 +25,13 @@ ALWAYS_INLINE void NAME(tanh_backward)(const REAL *y, size_t count, REAL *dx) {
     for (size_t i = 0; i < count; i++) dx[i] *= 1 - y[i] * y[i];
 }
 
+ALWAYS_INLINE void NAME(softcap_backward)(const REAL *y, size_t count, double scale, double cap, REAL *dx) {
+    for (size_t i = 0; i < count; i++) {
+        const REAL t = y[i] / (REAL)cap;
+        dx[i] *= (1 - t * t) * (REAL)scale;
+    }
+}
+
 ALWAYS_INLINE void NAME(swiglu_backward)(const REAL *dy, size_t count, REAL *up, REAL *gate) {
     for (size_t i = 0; i < count; i++) {
         const REAL s = NAME(logistic)(gate[i]), silu = gate[i] * s;

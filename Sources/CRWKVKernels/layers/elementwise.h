@@ -8,6 +8,15 @@ ALWAYS_INLINE void NAME(tanh)(size_t count, REAL *x) {
     for (size_t i = 0; i < count; i++) x[i] = NAME(hyperbolic_tangent)(x[i]);
 }
 
+ALWAYS_INLINE void NAME(scale)(size_t count, double factor, REAL *x) {
+    for (size_t i = 0; i < count; i++) x[i] *= (REAL)factor;
+}
+
+ALWAYS_INLINE void NAME(softcap)(size_t count, double scale, double cap, REAL *x) {
+    const REAL share = (REAL)(scale / cap);
+    for (size_t i = 0; i < count; i++) x[i] = (REAL)cap * NAME(hyperbolic_tangent)(x[i] * share);
+}
+
 ALWAYS_INLINE void NAME(add)(const REAL *x, size_t count, REAL *y) {
     for (size_t i = 0; i < count; i++) y[i] += x[i];
 }

@@ -28,6 +28,8 @@
        (x, rows, width, weight, bias, epsilon, y))                                                           \
     DO(sigmoid, (size_t count, void *x), (count, x))                                                         \
     DO(tanh, (size_t count, void *x), (count, x))                                                            \
+    DO(scale, (size_t count, double factor, void *x), (count, factor, x))                                    \
+    DO(softcap, (size_t count, double scale, double cap, void *x), (count, scale, cap, x))                   \
     DO(add, (const void *x, size_t count, void *y), (x, count, y))                                           \
     DO(add_to_rows, (const void *x, size_t rows, size_t width, void *y), (x, rows, width, y))                \
     DO(swiglu, (const void *up, size_t count, void *gate), (up, count, gate))                                \
@@ -56,6 +58,7 @@
                            void *dweight), (x, dy, rows, width, weight, epsilon, dx, dweight))               \
     DO(sigmoid_backward, (const void *y, size_t count, void *dx), (y, count, dx))                            \
     DO(tanh_backward, (const void *y, size_t count, void *dx), (y, count, dx))                               \
+    DO(softcap_backward, (const void *y, size_t count, double scale, double cap, void *dx), (y, count, scale, cap, dx)) \
     DO(swiglu_backward, (const void *dy, size_t count, void *up, void *gate), (dy, count, up, gate))         \
     DO(sum_heads, (const void *dy, size_t rows, size_t heads, size_t size, size_t times, void *dx), (dy, rows, heads, size, times, dx)) \
     DO(causal_softmax, (size_t rows, size_t columns, size_t past, double scale, void *scores), (rows, columns, past, scale, scores)) \
