@@ -49,7 +49,7 @@ int main(int argc, char **argv) {
     KERNEL("rms_norm", "number", COUNT, k->rms_norm(x, ROWS, WIDTH, a, 1e-6, y))
     KERNEL("swiglu", "number", COUNT, k->swiglu(a, COUNT, x))
     // Scores of 512 keys for 64 queries.
-    KERNEL("softmax_block", "score", 64.0 * 512, k->softmax_block(64, 512, 512, 0.1, x, a, b, SIZE, y, WIDTH))
+    KERNEL("softmax_block", "score", 64.0 * 512, k->softmax_block(64, 512, 512, 1024, 0.1, x, a, b, SIZE, y, WIDTH))
     if (count == 0) return 64;
     printf("%.0f %s\n", count, unit);
     return 0;

@@ -32,6 +32,10 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         ([query, key, value].map(\.weight), [output.weight])
     }
 
+    private func parameters(size: Int) -> AttentionParameters {
+        AttentionParameters(heads: heads, keyValueHeads: keyValueHeads, scale: 1 / Double(size).squareRoot())
+    }
+
     /// What gradients need.
     struct Trace {
         let x, query, key, turnedQuery, turnedKey, value, y: Matrix<Element>
@@ -68,8 +72,7 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         state.keys.append(k)
         state.values.append(value)
         let y = kernels.attention(
-            q, keys: state.keys, values: state.values, heads: heads, keyValueHeads: keyValueHeads,
-            sequences: state.sequences)
+            q, keys: state.keys, values: state.values, parameters(size: size), sequences: state.sequences)
         return (
             output(y, kernels),
             Trace(
@@ -84,14 +87,14 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
     ) {
         let dheads = output.backward(dy, trace.y, (.outputWeight, .outputBias), gradients, kernels)
+        let size = dheads.columns / heads
         var (dq, dk, dv) = kernels.attentionBackward(
-            dheads, queries: trace.turnedQuery, keys: trace.turnedKey, values: trace.value, heads: heads,
-            keyValueHeads: keyValueHeads, sequences: trace.sequences)
+            dheads, queries: trace.turnedQuery, keys: trace.turnedKey, values: trace.value, parameters(size: size),
+            sequences: trace.sequences)
         if trace.givesFirst, let first {
             kernels.add(first.keys, to: dk)
             kernels.add(first.values, to: dv)
         }
-        let size = dq.columns / heads
         trace.rotation?.backward(inPlace: dq, size: size, kernels)
         trace.rotation?.backward(inPlace: dk, size: size, kernels)
         if let headNorms {

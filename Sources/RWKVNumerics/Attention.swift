@@ -1,5 +1,39 @@
 import CRWKVKernels
 
+/// How attention divides channels into heads, and what becomes of the scores of queries and keys.
+public struct AttentionParameters: Sendable, Hashable {
+    /// Heads of queries.
+    public let heads: Int
+    /// Heads of keys and values; each serves `heads / keyValueHeads` neighbouring heads of queries.
+    public let keyValueHeads: Int
+    /// What scores are multiplied by; 1 / sqrt(N) in most models.
+    public let scale: Double
+    /// How many keys a query sees, that of its own token included; nil for all.
+    public let window: Int?
+    /// The limit of scaled scores, which become softcap tanh(score / softcap); nil for none.
+    public let softcap: Double?
+
+    /// Parameters of one layer's attention.
+    ///
+    /// - Parameters:
+    ///   - heads: heads of queries.
+    ///   - keyValueHeads: heads of keys and values.
+    ///   - scale: what scores are multiplied by.
+    ///   - window: the query at position q sees keys at positions k > q - window; 1 or more, or nil for all.
+    ///   - softcap: the limit of scores; above zero, or nil for none.
+    public init(heads: Int, keyValueHeads: Int, scale: Double, window: Int? = nil, softcap: Double? = nil) {
+        precondition(window ?? 1 >= 1 && softcap ?? 1 > 0, "a window and a cap above zero")
+        self.heads = heads
+        self.keyValueHeads = keyValueHeads
+        self.scale = scale
+        self.window = window
+        self.softcap = softcap
+    }
+
+    /// What the softmax multiplies scores by: softcap has scaled them already.
+    fileprivate var softmaxScale: Double { softcap == nil ? scale : 1 }
+}
+
 // Causal softmax attention, and its gradients.
 extension Kernels {
     /// Rows of queries that are computed together.
@@ -7,29 +41,29 @@ extension Kernels {
     /// Keys that they are scored with at once: with their scores they fit into a second-level cache.
     private static var keyTile: Int { 512 }
 
-    /// Causal softmax attention: softmax(q k^T / sqrt(N)) v, for each head, where several heads of queries share one of keys and
-    /// values, neighbours the same.
+    /// Causal softmax attention: softmax(scale q k^T) v for each head, over the keys that each query sees.
     ///
     /// - Parameters:
-    ///   - queries: [tokens, heads N]; of several sequences, one behind the other, of the same length.
-    ///   - keys: of all tokens so far of a sequence, those of its queries last: [past + tokens, key-value heads N].
+    ///   - queries: [tokens, heads N]; of several sequences, one after the other, of the same length.
+    ///   - keys: [past + tokens, key-value heads N] for each sequence, those of its queries last; earlier ones that no query sees
+    ///     may be missing.
     ///   - values: the same of values.
-    ///   - heads: how many heads of queries there are.
-    ///   - keyValueHeads: how many of keys and values.
+    ///   - parameters: heads, scale, window and cap.
     ///   - sequences: how many there are.
     /// - Returns: [tokens, heads N].
     @specialized(where Element == Float)
     public func attention(
-        _ queries: Matrix<Element>, keys: [Element], values: [Element], heads: Int, keyValueHeads: Int,
+        _ queries: Matrix<Element>, keys: [Element], values: [Element], _ parameters: AttentionParameters,
         sequences: Int = 1
     ) -> Matrix<Element> {
         let y = Matrix<Element>(rows: queries.rows, columns: queries.columns)
+        let (heads, keyValueHeads) = (parameters.heads, parameters.keyValueHeads)
         let size = queries.columns / heads
         let stride = keyValueHeads * size
         let (length, known) = (queries.rows / sequences, keys.count / stride / sequences)
-        let past = known - length
+        precondition(known >= length && values.count == keys.count, "matrices of other sizes")
+        let (past, window) = (known - length, min(parameters.window ?? known, known))
         let blocks = (length + Self.queryTile - 1) / Self.queryTile
-        let scale = 1 / Double(size).squareRoot()
         keys.withUnsafeBufferPointer { keys in
             values.withUnsafeBufferPointer { values in
                 guard let keys = keys.baseAddress, let values = values.baseAddress else { return }
@@ -37,23 +71,26 @@ extension Kernels {
                     let (sequence, head, block) = (piece / blocks / heads, piece / blocks % heads, piece % blocks)
                     let start = block * Self.queryTile
                     let rows = min(Self.queryTile, length - start)
-                    let shared = sequence * known * stride + head / (heads / keyValueHeads) * size
+                    // No row of the tile sees a key before this one.
+                    let first = max(0, past + start + 1 - window)
+                    let before = past + start - first
+                    let shared = (sequence * known + first) * stride + head / (heads / keyValueHeads) * size
                     let place = (sequence * length + start) * queries.columns + head * size
                     let (q, k, v, target) = (
                         queries.elements + place, keys + shared, values + shared, y.elements + place
                     )
-                    let seen = past + start + rows
                     if !multipliesInBlocks(rows: rows) {
+                        let seen = min(window, before + rows)
                         withUnsafeTemporaryAllocation(of: Element.self, capacity: seen) { scores in
                             functions.attend(
-                                q, queries.columns, rows, k, v, stride, past + start, size, scale, scores.baseAddress,
-                                target, y.columns)
+                                q, queries.columns, rows, k, v, stride, before, window, size, parameters.scale,
+                                parameters.softcap ?? 0, scores.baseAddress, target, y.columns)
                         }
                         return
                     }
                     attend(
-                        (rows, seen, size), q, stride: queries.columns, keys: k, values: v, stride: stride,
-                        past: past + start, scale, into: target, stride: y.columns)
+                        (rows, before + rows, size), q, stride: queries.columns, keys: k, values: v, stride: stride,
+                        past: before, window: window, parameters, into: target, stride: y.columns)
                 }
             }
         }
@@ -63,8 +100,8 @@ extension Kernels {
     /// Attention of one head for some queries, a block of keys after the other: all scores of a long sequence are never there at once.
     private func attend(
         _ size: (rows: Int, seen: Int, channels: Int), _ queries: UnsafePointer<Element>, stride queryStride: Int,
-        keys: UnsafePointer<Element>, values: UnsafePointer<Element>, stride: Int, past: Int, _ scale: Double,
-        into y: UnsafeMutablePointer<Element>, stride yStride: Int
+        keys: UnsafePointer<Element>, values: UnsafePointer<Element>, stride: Int, past: Int, window: Int,
+        _ parameters: AttentionParameters, into y: UnsafeMutablePointer<Element>, stride yStride: Int
     ) {
         let (rows, tile) = (size.rows, min(Self.keyTile, size.seen))
         withUnsafeTemporaryAllocation(of: Element.self, capacity: rows * (tile + 2)) { room in
@@ -78,9 +115,12 @@ extension Kernels {
                     (rows, block.count, size.channels), Factor(queries, stride: queryStride),
                     Factor(keys + block.lowerBound * stride, stride: stride, isTransposed: true), into: scores,
                     stride: block.count)
+                if let cap = parameters.softcap {
+                    functions.softcap(rows * block.count, parameters.scale, cap, scores)
+                }
                 functions.softmax_block(
-                    rows, block.count, past + 1 - block.lowerBound, scale, scores, largest, sums, size.channels, y,
-                    yStride)
+                    rows, block.count, past + 1 - block.lowerBound, window, parameters.softmaxScale, scores, largest,
+                    sums, size.channels, y, yStride)
                 multiply(
                     (rows, size.channels, block.count), Factor(scores, stride: block.count),
                     Factor(values + block.lowerBound * stride, stride: stride), into: y, stride: yStride, adds: true)
@@ -89,24 +129,25 @@ extension Kernels {
         }
     }
 
-    /// Of ``attention(_:keys:values:heads:keyValueHeads:sequences:)`` over whole sequences.
+    /// Of ``attention(_:keys:values:_:sequences:)`` over whole sequences.
     ///
     /// - Parameters:
-    ///   - dy: [tokens, heads N], of sequences one behind the other.
+    ///   - dy: [tokens, heads N], of sequences one after the other.
     ///   - queries: [tokens, heads N].
     ///   - keys: [tokens, key-value heads N].
     ///   - values: the same of values.
-    ///   - heads: how many heads of queries there are.
-    ///   - keyValueHeads: how many of keys and values.
+    ///   - parameters: those that attention had.
     ///   - sequences: how many there are.
     /// - Returns: the gradients of queries, keys and values.
     public func attentionBackward(
-        _ dy: Matrix<Element>, queries: Matrix<Element>, keys: Matrix<Element>, values: Matrix<Element>, heads: Int,
-        keyValueHeads: Int, sequences: Int
+        _ dy: Matrix<Element>, queries: Matrix<Element>, keys: Matrix<Element>, values: Matrix<Element>,
+        _ parameters: AttentionParameters, sequences: Int
     ) -> (queries: Matrix<Element>, keys: Matrix<Element>, values: Matrix<Element>) {
-        let (length, size, group) = (dy.rows / sequences, dy.columns / heads, heads / keyValueHeads)
+        let keyValueHeads = parameters.keyValueHeads
+        let (length, size) = (dy.rows / sequences, dy.columns / parameters.heads)
+        let group = parameters.heads / keyValueHeads
         let (wide, narrow) = (queries.columns, keys.columns)
-        let scale = 1 / Double(size).squareRoot()
+        let window = min(parameters.window ?? length, length)
         let dq = Matrix<Element>(rows: queries.rows, columns: wide)
         let (dk, dv) = (
             Matrix<Element>(zeros: keys.rows, columns: narrow), Matrix<Element>(zeros: keys.rows, columns: narrow)
@@ -114,21 +155,30 @@ extension Kernels {
         // Heads of queries add to those that they share: one thread's work.
         forEach(sequences * keyValueHeads) { piece in
             let (sequence, shared) = (piece / keyValueHeads, piece % keyValueHeads)
-            let own = sequence * length * narrow + shared * size
             let together = min(Self.queryTile, length)
-            withUnsafeTemporaryAllocation(of: Element.self, capacity: 2 * together * length) { room in
+            let most = together * min(length, window + together - 1)
+            let capacity = (parameters.softcap == nil ? 2 : 3) * most
+            withUnsafeTemporaryAllocation(of: Element.self, capacity: capacity) { room in
                 guard let weights = room.baseAddress else { return }
-                let changes = weights + together * length
+                let (changes, capped) = (weights + most, weights + 2 * most)
                 for head in shared * group..<(shared + 1) * group {
                     for rows in length.parts(of: together) {
                         let place = (sequence * length + rows.lowerBound) * wide + head * size
-                        let seen = rows.upperBound
+                        // No row of the tile sees a key before this one.
+                        let first = max(0, rows.lowerBound + 1 - window)
+                        let own = (sequence * length + first) * narrow + shared * size
+                        let seen = rows.upperBound - first
                         let square = (rows.count, seen, size)
                         multiply(
                             square, Factor(queries.elements + place, stride: wide),
                             Factor(keys.elements + own, stride: narrow, isTransposed: true), into: weights, stride: seen
                         )
-                        functions.causal_softmax(rows.count, seen, rows.lowerBound, scale, weights)
+                        if let cap = parameters.softcap {
+                            functions.softcap(rows.count * seen, parameters.scale, cap, weights)
+                            capped.update(from: weights, count: rows.count * seen)
+                        }
+                        functions.causal_softmax(
+                            rows.count, seen, rows.lowerBound - first, window, parameters.softmaxScale, weights)
                         multiply(
                             (seen, size, rows.count), Factor(weights, stride: seen, isTransposed: true),
                             Factor(dy.elements + place, stride: wide), into: dv.elements + own, stride: narrow,
@@ -137,7 +187,10 @@ extension Kernels {
                             square, Factor(dy.elements + place, stride: wide),
                             Factor(values.elements + own, stride: narrow, isTransposed: true), into: changes,
                             stride: seen)
-                        functions.softmax_backward(weights, rows.count, seen, scale, changes)
+                        functions.softmax_backward(weights, rows.count, seen, parameters.softmaxScale, changes)
+                        if let cap = parameters.softcap {
+                            functions.softcap_backward(capped, rows.count * seen, parameters.scale, cap, changes)
+                        }
                         multiply(
                             (rows.count, size, seen), Factor(changes, stride: seen),
                             Factor(keys.elements + own, stride: narrow), into: dq.elements + place, stride: wide)

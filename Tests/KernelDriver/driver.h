@@ -33,6 +33,7 @@ typedef struct {
 
 static const size_t WIDTHS[] = {1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 96, 100, 128, 129, 0}, ROWS[] = {1, 2, 3, 4, 9, 0};
 static const size_t COLUMNS[] = {1, 17, 100, 255, 256, 257, 600}, HEADS[] = {1, 3}, PADDINGS[] = {0, 1, 5};
+static const size_t WINDOWS[] = {1, 2, 7, 64, 1000};
 
 // Those that models are of come first. What is infinite, or the largest integer.
 enum { MODEL_ELEMENTS = 4 };

@@ -61,7 +61,7 @@ void check_sum_heads(run *run) {
 void check_causal_softmax(run *run) {
     const size_t past = PICK(WIDTHS), rows = PICK(ROWS), columns = past + rows + PICK(PADDINGS);
     void *scores = RESULT(rows * columns, -9, 9);
-    run->layers->causal_softmax(rows, columns, past, 0.5, scores);
+    run->layers->causal_softmax(rows, columns, past, PICK(WINDOWS), 0.5, scores);
     expect_one(run, rows, columns, 1);
 }
 

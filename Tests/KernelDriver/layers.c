@@ -60,8 +60,8 @@ void check_softmax_block(run *run) {
     const size_t columns = PICK(WIDTHS), rows = PICK(ROWS), size = PICK(WIDTHS), y_stride = size + PICK(PADDINGS);
     void *scores = RESULT(rows * columns, -9, 9), *y = RESULT(span(rows, y_stride, size), -9, 9);
     void *largest = RESULT(rows, -9, 9), *sums = RESULT(rows, 0, 9);
-    const ptrdiff_t seen = (ptrdiff_t)pick(run, NULL, 9) - 4;
-    run->layers->softmax_block(rows, columns, seen, 0.5, scores, largest, sums, size, y, y_stride);
+    const ptrdiff_t seen = (ptrdiff_t)pick(run, NULL, 40) - 4;
+    run->layers->softmax_block(rows, columns, seen, PICK(WINDOWS), 0.5, scores, largest, sums, size, y, y_stride);
 }
 
 void check_divide_rows(run *run) {
@@ -106,10 +106,13 @@ void check_product_of_columns(run *run) {
 void check_attend(run *run) {
     const size_t size = PICK(WIDTHS), rows = PICK(ROWS), past = PICK(WIDTHS), all = past + rows;
     const size_t query_stride = size + PICK(PADDINGS), stride = size + PICK(PADDINGS), y_stride = size + PICK(PADDINGS);
+    const size_t window = PICK(WINDOWS);
+    const double cap = pick(run, NULL, 2) ? 3 : 0;
     const void *queries = INPUT(span(rows, query_stride, size), -1, 1);
     const void *keys = INPUT(span(all, stride, size), -1, 1), *values = INPUT(span(all, stride, size), -1, 1);
-    void *scores = SCRATCH(all), *y = RESULT(span(rows, y_stride, size), -1, 1);
-    run->layers->attend(queries, query_stride, rows, keys, values, stride, past, size, 0.2, scores, y, y_stride);
+    void *scores = SCRATCH(all < window ? all : window), *y = RESULT(span(rows, y_stride, size), -1, 1);
+    run->layers->attend(
+        queries, query_stride, rows, keys, values, stride, past, window, size, 0.2, cap, scores, y, y_stride);
 }
 
 void check_wkv7(run *run) {

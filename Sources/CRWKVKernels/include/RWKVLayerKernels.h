@@ -80,16 +80,17 @@ typedef struct {
         const void *cosines, const void *sines, size_t half, size_t rows, size_t heads, size_t size, void *x);
     // each head as often as `times` says
     void (*repeat_heads)(const void *x, size_t rows, size_t heads, size_t size, size_t times, void *y);
-    // causal softmax attention of one head: row r sees the first `past + r + 1` of keys and values; scores: room for past + rows
+    // causal softmax attention of one head: of the first `past + r + 1` keys and values, row r sees the last `window`, 1 or more.
+    // Scores are multiplied by scale, or go through softcap if cap is above 0. Scores: room for as many as the last row sees.
     void (*attend)(
         const void *queries, size_t query_stride, size_t rows, const void *keys, const void *values, size_t stride, size_t past,
-        size_t size, double scale, void *scores, void *y, size_t y_stride);
-    // attention a block of keys at a time: scores of `columns` keys, of which row r sees the first `seen + r`, become their exponentials
-    // over the largest so far, and zero; with a larger one, sums and rows of y, `size` of each `y_stride`, shrink; sums grow by the
-    // exponentials. In the beginning largest is -infinity, sums and y are zero.
+        size_t window, size_t size, double scale, double cap, void *scores, void *y, size_t y_stride);
+    // attention a block of keys at a time: of the first `seen + r` of `columns` keys, row r sees the last `window`. Their scores
+    // become exponentials over the largest so far, the others zero; with a larger one, sums and rows of y, `size` of each
+    // `y_stride`, shrink; sums grow by the exponentials. In the beginning largest is -infinity, sums and y are zero.
     void (*softmax_block)(
-        size_t rows, size_t columns, ptrdiff_t seen, double scale, void *scores, void *largest, void *sums, size_t size, void *y,
-        size_t y_stride);
+        size_t rows, size_t columns, ptrdiff_t seen, size_t window, double scale, void *scores, void *largest, void *sums,
+        size_t size, void *y, size_t y_stride);
     // y[row] /= sums[row]
     void (*divide_rows)(const void *sums, size_t rows, size_t size, void *y, size_t y_stride);
 
@@ -135,8 +136,8 @@ typedef struct {
     void (*swiglu_backward)(const void *dy, size_t count, void *up, void *gate);
     // of repeat_heads
     void (*sum_heads)(const void *dy, size_t rows, size_t heads, size_t size, size_t times, void *dx);
-    // the first `past + r + 1` scores of row r, times scale, become their softmax, the others zero
-    void (*causal_softmax)(size_t rows, size_t columns, size_t past, double scale, void *scores);
+    // of the first `past + r + 1` scores of row r the last `window`, 1 or more, times scale, become their softmax, the others zero
+    void (*causal_softmax)(size_t rows, size_t columns, size_t past, size_t window, double scale, void *scores);
     // dx, which holds dy, of y = softmax(scale x)
     void (*softmax_backward)(const void *y, size_t rows, size_t columns, double scale, void *dx);
     // of decay with p in front of base and w, omega behind it: dp takes the place of dw

@@ -48,12 +48,14 @@ ALWAYS_INLINE void NAME(sum_heads)(const REAL *dy, size_t rows, size_t heads, si
     }
 }
 
-ALWAYS_INLINE void NAME(causal_softmax)(size_t rows, size_t columns, size_t past, double scale, REAL *scores) {
+ALWAYS_INLINE void NAME(causal_softmax)(size_t rows, size_t columns, size_t past, size_t window, double scale, REAL *scores) {
     for (size_t row = 0; row < rows; row++, scores += columns) {
-        const size_t count = past + row + 1;
-        const REAL sum = NAME(exponentials)(scores, count, (REAL)scale);
-        for (size_t i = 0; i < count; i++) scores[i] /= sum;
-        for (size_t i = count; i < columns; i++) scores[i] = 0;
+        const size_t end = past + row + 1, start = end > window ? end - window : 0, count = end - start;
+        REAL *seen = scores + start;
+        const REAL sum = NAME(exponentials)(seen, count, (REAL)scale);
+        for (size_t i = 0; i < count; i++) seen[i] /= sum;
+        for (size_t i = 0; i < start; i++) scores[i] = 0;
+        for (size_t i = end; i < columns; i++) scores[i] = 0;
     }
 }
 

@@ -38,10 +38,11 @@
        (cosines, sines, half, rows, heads, size, x))                                                         \
     DO(repeat_heads, (const void *x, size_t rows, size_t heads, size_t size, size_t times, void *y), (x, rows, heads, size, times, y)) \
     DO(attend, (const void *queries, size_t query_stride, size_t rows, const void *keys, const void *values, size_t stride, \
-                size_t past, size_t size, double scale, void *scores, void *y, size_t y_stride),             \
-       (queries, query_stride, rows, keys, values, stride, past, size, scale, scores, y, y_stride))          \
-    DO(softmax_block, (size_t rows, size_t columns, ptrdiff_t seen, double scale, void *scores, void *largest, void *sums, size_t size, \
-                       void *y, size_t y_stride), (rows, columns, seen, scale, scores, largest, sums, size, y, y_stride)) \
+                size_t past, size_t window, size_t size, double scale, double cap, void *scores, void *y, size_t y_stride), \
+       (queries, query_stride, rows, keys, values, stride, past, window, size, scale, cap, scores, y, y_stride)) \
+    DO(softmax_block, (size_t rows, size_t columns, ptrdiff_t seen, size_t window, double scale, void *scores, void *largest, \
+                       void *sums, size_t size, void *y, size_t y_stride),                                   \
+       (rows, columns, seen, window, scale, scores, largest, sums, size, y, y_stride))                       \
     DO(divide_rows, (const void *sums, size_t rows, size_t size, void *y, size_t y_stride), (sums, rows, size, y, y_stride)) \
     DO(token_shifts, (const void *x, const void *previous, const void *const *shares, size_t count, size_t rows, size_t width, \
                       void *const *ys), (x, previous, shares, count, rows, width, ys))                       \
@@ -61,7 +62,8 @@
     DO(softcap_backward, (const void *y, size_t count, double scale, double cap, void *dx), (y, count, scale, cap, dx)) \
     DO(swiglu_backward, (const void *dy, size_t count, void *up, void *gate), (dy, count, up, gate))         \
     DO(sum_heads, (const void *dy, size_t rows, size_t heads, size_t size, size_t times, void *dx), (dy, rows, heads, size, times, dx)) \
-    DO(causal_softmax, (size_t rows, size_t columns, size_t past, double scale, void *scores), (rows, columns, past, scale, scores)) \
+    DO(causal_softmax, (size_t rows, size_t columns, size_t past, size_t window, double scale, void *scores), \
+       (rows, columns, past, window, scale, scores))                                                         \
     DO(softmax_backward, (const void *y, size_t rows, size_t columns, double scale, void *dx), (y, rows, columns, scale, dx)) \
     DO(decay_backward, (const void *base, const void *p, const void *w, const void *domega, size_t rows, size_t width, void *dw), \
        (base, p, w, domega, rows, width, dw))                                                                \

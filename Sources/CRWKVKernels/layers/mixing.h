@@ -26,33 +26,40 @@ ALWAYS_INLINE REAL NAME(exponentials)(REAL *scores, size_t count, REAL scale) {
 
 ALWAYS_INLINE void NAME(attend)(
     const REAL *queries, size_t query_stride, size_t rows, const REAL *keys, const REAL *values, size_t stride, size_t past,
-    size_t size, double scale, REAL *scores, REAL *y, size_t y_stride) {
+    size_t window, size_t size, double scale, double cap, REAL *scores, REAL *y, size_t y_stride) {
     for (size_t row = 0; row < rows; row++, queries += query_stride, y += y_stride) {
-        const size_t count = past + row + 1;
-        for (size_t i = 0; i < count; i++) scores[i] = NAME(dot)(queries, keys + i * stride, size);
-        const REAL sum = NAME(exponentials)(scores, count, (REAL)scale);
+        const size_t end = past + row + 1, start = end > window ? end - window : 0, count = end - start;
+        // All sums begin with the first key that the row sees, so those before it change no bit.
+        const REAL *seen_keys = keys + start * stride, *seen_values = values + start * stride;
+        for (size_t i = 0; i < count; i++) scores[i] = NAME(dot)(queries, seen_keys + i * stride, size);
+        if (cap > 0) NAME(softcap)(count, scale, cap, scores);
+        const REAL sum = NAME(exponentials)(scores, count, cap > 0 ? 1 : (REAL)scale);
         for (size_t channel = 0; channel < size; channel++) y[channel] = 0;
         for (size_t i = 0; i < count; i++)
-            for (size_t channel = 0; channel < size; channel++) y[channel] += scores[i] * values[i * stride + channel];
+            for (size_t channel = 0; channel < size; channel++) y[channel] += scores[i] * seen_values[i * stride + channel];
         for (size_t channel = 0; channel < size; channel++) y[channel] /= sum;
     }
 }
 
 ALWAYS_INLINE void NAME(softmax_block)(
-    size_t rows, size_t columns, ptrdiff_t seen, double scale, REAL *scores, REAL *largest, REAL *sums, size_t size, REAL *y,
-    size_t y_stride) {
+    size_t rows, size_t columns, ptrdiff_t seen, size_t window, double scale, REAL *scores, REAL *largest, REAL *sums, size_t size,
+    REAL *y, size_t y_stride) {
     for (size_t row = 0; row < rows; row++, seen++, scores += columns, y += y_stride) {
-        const size_t count = seen < 0 ? 0 : (size_t)seen < columns ? (size_t)seen : columns;
-        for (size_t i = count; i < columns; i++) scores[i] = 0;
-        if (count == 0) continue;
+        const size_t known = seen < 0 ? 0 : (size_t)seen, end = known < columns ? known : columns;
+        const size_t start = known > window ? known - window : 0;
+        for (size_t i = 0; i < start && i < columns; i++) scores[i] = 0;
+        for (size_t i = end; i < columns; i++) scores[i] = 0;
+        if (start >= end) continue;
+        REAL *own = scores + start;
+        const size_t count = end - start;
         REAL most = largest[row];
-        for (size_t i = 0; i < count; i++) most = scores[i] > most ? scores[i] : most;
+        for (size_t i = 0; i < count; i++) most = own[i] > most ? own[i] : most;
         // Where all are -infinity so far, later ones may not be.
         const REAL base = most == -(REAL)__builtin_inf() ? 0 : most;
         const REAL factor = NAME(exponential)((largest[row] - base) * (REAL)scale);
-        for (size_t i = 0; i < count; i++) scores[i] = NAME(exponential)((scores[i] - base) * (REAL)scale);
+        for (size_t i = 0; i < count; i++) own[i] = NAME(exponential)((own[i] - base) * (REAL)scale);
         largest[row] = most;
-        sums[row] = sums[row] * factor + NAME(sum)(scores, count);
+        sums[row] = sums[row] * factor + NAME(sum)(own, count);
         for (size_t channel = 0; channel < size; channel++) y[channel] *= factor;
     }
 }
