@@ -89,13 +89,29 @@ extension Kernels {
     /// - Parameters:
     ///   - dy: [tokens, F].
     ///   - up: as it was.
-    ///   - gate: as it was in front.
+    ///   - gate: as it was before.
     public func swiGLUBackward(_ dy: Matrix<Element>, up: Matrix<Element>, gate: Matrix<Element>) {
+        inPlace(dy, up, gate) { functions.swiglu_backward($0, $3, $1, $2) }
+    }
+
+    /// Of ``geGLU(up:gate:)``: the gradients of `up` and `gate` take their places.
+    ///
+    /// - Parameters:
+    ///   - dy: [tokens, F].
+    ///   - up: as it was.
+    ///   - gate: as it was before.
+    public func geGLUBackward(_ dy: Matrix<Element>, up: Matrix<Element>, gate: Matrix<Element>) {
+        inPlace(dy, up, gate) { functions.geglu_backward($0, $3, $1, $2) }
+    }
+
+    private func inPlace(
+        _ dy: Matrix<Element>, _ up: Matrix<Element>, _ gate: Matrix<Element>,
+        _ kernel: (UnsafePointer<Element>, UnsafeMutablePointer<Element>, UnsafeMutablePointer<Element>, Int) -> Void
+    ) {
         precondition(up.count == dy.count && gate.count == dy.count, "matrices of other sizes")
         overRows(of: dy) { start, count in
             let offset = start * dy.columns
-            functions.swiglu_backward(
-                dy.elements + offset, count * dy.columns, up.elements + offset, gate.elements + offset)
+            kernel(dy.elements + offset, up.elements + offset, gate.elements + offset, count * dy.columns)
         }
     }
 

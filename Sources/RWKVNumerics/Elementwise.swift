@@ -85,6 +85,11 @@ extension Kernels {
     @specialized(where Element == Float)
     public func swiGLU(up: Matrix<Element>, gate: Matrix<Element>) { onto(gate, up) { functions.swiglu($0, $2, $1) } }
 
+    /// gelu(gate) up, in the place of gate: gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
+    /// (transformers, `gelu_pytorch_tanh`.)
+    @specialized(where Element == Float)
+    public func geGLU(up: Matrix<Element>, gate: Matrix<Element>) { onto(gate, up) { functions.geglu($0, $2, $1) } }
+
     func onto(
         _ y: Matrix<Element>, _ x: Matrix<Element>,
         _ kernel: (UnsafePointer<Element>, UnsafeMutablePointer<Element>, Int) -> Void

@@ -68,6 +68,8 @@ typedef struct {
     void (*add_to_rows)(const void *x, size_t rows, size_t width, void *y);
     // y = silu(gate) up, in the place of gate
     void (*swiglu)(const void *up, size_t count, void *gate);
+    // y = gelu_tanh(gate) up, in the place of gate: gelu_tanh(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+    void (*geglu)(const void *up, size_t count, void *gate);
     // max(x, 0)^2
     void (*relu_squared)(size_t count, void *x);
     // 1 where all are finite
@@ -132,8 +134,9 @@ typedef struct {
     void (*tanh_backward)(const void *y, size_t count, void *dx);
     // dx, which holds dy, of y = cap tanh(scale x / cap)
     void (*softcap_backward)(const void *y, size_t count, double scale, double cap, void *dx);
-    // of silu(gate) up; the gradients of both take their places
+    // of silu(gate) up, and of gelu_tanh(gate) up; the gradients of both factors take their places
     void (*swiglu_backward)(const void *dy, size_t count, void *up, void *gate);
+    void (*geglu_backward)(const void *dy, size_t count, void *up, void *gate);
     // of repeat_heads
     void (*sum_heads)(const void *dy, size_t rows, size_t heads, size_t size, size_t times, void *dx);
     // of the first `past + r + 1` scores of row r the last `window`, 1 or more, times scale, become their softmax, the others zero

@@ -40,6 +40,15 @@ ALWAYS_INLINE void NAME(swiglu_backward)(const REAL *dy, size_t count, REAL *up,
     }
 }
 
+ALWAYS_INLINE void NAME(geglu_backward)(const REAL *dy, size_t count, REAL *up, REAL *gate) {
+    for (size_t i = 0; i < count; i++) {
+        const REAL x = gate[i], s = NAME(logistic)(NAME(gelu_argument)(x)), gelu = x * s;
+        const REAL slope = (REAL)1.5957691216057308 * (1 + (REAL)0.134145 * x * x);
+        gate[i] = dy[i] * up[i] * (s + gelu * (1 - s) * slope);
+        up[i] = dy[i] * gelu;
+    }
+}
+
 ALWAYS_INLINE void NAME(sum_heads)(const REAL *dy, size_t rows, size_t heads, size_t size, size_t times, REAL *dx) {
     for (size_t head = 0; head < rows * heads; head++, dx += size) {
         for (size_t i = 0; i < size; i++) dx[i] = 0;

@@ -54,6 +54,11 @@ ALWAYS_INLINE REAL NAME(exponential)(REAL x) {
 
 ALWAYS_INLINE REAL NAME(logistic)(REAL x) { return 1 / (1 + NAME(exponential)(-x)); }
 
+// sqrt(2 / pi) (x + 0.044715 x^3) times 2: as 1 + tanh(u) is 2 logistic(2 u), gelu_tanh(x) is x logistic of this.
+ALWAYS_INLINE REAL NAME(gelu_argument)(REAL x) {
+    return (REAL)1.5957691216057308 * (x + (REAL)0.044715 * x * x * x);
+}
+
 // With m = exp(-2 |x|) - 1, of which no bits are lost near zero: -m / (2 + m).
 ALWAYS_INLINE REAL NAME(hyperbolic_tangent)(REAL x) {
     const REAL size = x < 0 ? -x : x;

@@ -30,6 +30,10 @@ ALWAYS_INLINE void NAME(swiglu)(const REAL *up, size_t count, REAL *gate) {
     for (size_t i = 0; i < count; i++) gate[i] = gate[i] * NAME(logistic)(gate[i]) * up[i];
 }
 
+ALWAYS_INLINE void NAME(geglu)(const REAL *up, size_t count, REAL *gate) {
+    for (size_t i = 0; i < count; i++) gate[i] = gate[i] * NAME(logistic)(NAME(gelu_argument)(gate[i])) * up[i];
+}
+
 ALWAYS_INLINE void NAME(relu_squared)(size_t count, REAL *x) {
     for (size_t i = 0; i < count; i++) {
         const REAL positive = x[i] < 0 ? 0 : x[i];

@@ -33,6 +33,7 @@
     DO(add, (const void *x, size_t count, void *y), (x, count, y))                                           \
     DO(add_to_rows, (const void *x, size_t rows, size_t width, void *y), (x, rows, width, y))                \
     DO(swiglu, (const void *up, size_t count, void *gate), (up, count, gate))                                \
+    DO(geglu, (const void *up, size_t count, void *gate), (up, count, gate))                                 \
     DO(relu_squared, (size_t count, void *x), (count, x))                                                    \
     DO(rotate, (const void *cosines, const void *sines, size_t half, size_t rows, size_t heads, size_t size, void *x), \
        (cosines, sines, half, rows, heads, size, x))                                                         \
@@ -61,6 +62,7 @@
     DO(tanh_backward, (const void *y, size_t count, void *dx), (y, count, dx))                               \
     DO(softcap_backward, (const void *y, size_t count, double scale, double cap, void *dx), (y, count, scale, cap, dx)) \
     DO(swiglu_backward, (const void *dy, size_t count, void *up, void *gate), (dy, count, up, gate))         \
+    DO(geglu_backward, (const void *dy, size_t count, void *up, void *gate), (dy, count, up, gate))          \
     DO(sum_heads, (const void *dy, size_t rows, size_t heads, size_t size, size_t times, void *dx), (dy, rows, heads, size, times, dx)) \
     DO(causal_softmax, (size_t rows, size_t columns, size_t past, size_t window, double scale, void *scores), \
        (rows, columns, past, window, scale, scores))                                                         \
