@@ -114,22 +114,25 @@ extension Kernels {
     @specialized(where Element == Float)
     public func areFinite(_ x: Matrix<Element>) -> Bool { functions.all_finite(x.elements, x.count) != 0 }
 
-    /// Turns the first channels of each head by each token's angles, channel i with channel i + R/2, in place.
+    /// Turns the first R channels of each head by each token's angles, in place: channel i with channel i + R/2, or neighbours.
     ///
     /// - Parameters:
     ///   - x: [tokens, heads size].
     ///   - size: channels of a head.
     ///   - cosines: [tokens, R/2].
     ///   - sines: the same of sines.
+    ///   - isInterleaved: whether channels 2i and 2i + 1 are a pair.
     @specialized(where Element == Float)
-    public func rotate(_ x: Matrix<Element>, size: Int, cosines: Matrix<Element>, sines: Matrix<Element>) {
+    public func rotate(
+        _ x: Matrix<Element>, size: Int, cosines: Matrix<Element>, sines: Matrix<Element>, isInterleaved: Bool = false
+    ) {
         let half = cosines.columns
         precondition(
             2 * half <= size && cosines.rows == x.rows && sines.count == cosines.count, "angles of other tokens")
         overRows(of: x) { start, count in
             functions.rotate(
                 cosines.elements + start * half, sines.elements + start * half, half, count, x.columns / size, size,
-                x.elements + start * x.columns)
+                isInterleaved ? 1 : 0, x.elements + start * x.columns)
         }
     }
 

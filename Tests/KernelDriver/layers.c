@@ -31,7 +31,7 @@ ROWWISE(add_to_rows, (f, rows, width, x))
 ROWWISE(swiglu, (a, count, x))
 ROWWISE(geglu, (a, count, x))
 ROWWISE(relu_squared, (count, x))
-ROWWISE(rotate, (s, t, size / 2, rows, heads, size, x))
+ROWWISE(rotate, (s, t, size / 2, rows, heads, size, rows % 2, x))
 ROWWISE(repeat_heads, (f, 1, heads, size, rows, x))
 // What may be missing is there with an odd number of rows.
 ROWWISE(decay, (rows % 2 ? f : NULL, rows, width, x, rows % 2 ? z : NULL))

@@ -77,9 +77,10 @@ typedef struct {
 
     // MARK: Attention
 
-    // turns the first `2 * half` channels of each head, i with i + half, by an angle of each row: cosines and sines are [rows, half]
+    // turns the first `2 * half` channels of each head, i with i + half, or 2 i with 2 i + 1 if interleaved, by an angle of each row:
+    // cosines and sines are [rows, half]
     void (*rotate)(
-        const void *cosines, const void *sines, size_t half, size_t rows, size_t heads, size_t size, void *x);
+        const void *cosines, const void *sines, size_t half, size_t rows, size_t heads, size_t size, int is_interleaved, void *x);
     // each head as often as `times` says
     void (*repeat_heads)(const void *x, size_t rows, size_t heads, size_t size, size_t times, void *y);
     // causal softmax attention of one head: of the first `past + r + 1` keys and values, row r sees the last `window`, 1 or more.

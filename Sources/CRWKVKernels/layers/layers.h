@@ -35,8 +35,8 @@
     DO(swiglu, (const void *up, size_t count, void *gate), (up, count, gate))                                \
     DO(geglu, (const void *up, size_t count, void *gate), (up, count, gate))                                 \
     DO(relu_squared, (size_t count, void *x), (count, x))                                                    \
-    DO(rotate, (const void *cosines, const void *sines, size_t half, size_t rows, size_t heads, size_t size, void *x), \
-       (cosines, sines, half, rows, heads, size, x))                                                         \
+    DO(rotate, (const void *cosines, const void *sines, size_t half, size_t rows, size_t heads, size_t size, int is_interleaved, \
+                void *x), (cosines, sines, half, rows, heads, size, is_interleaved, x))                      \
     DO(repeat_heads, (const void *x, size_t rows, size_t heads, size_t size, size_t times, void *y), (x, rows, heads, size, times, y)) \
     DO(attend, (const void *queries, size_t query_stride, size_t rows, const void *keys, const void *values, size_t stride, \
                 size_t past, size_t window, size_t size, double scale, double cap, void *scores, void *y, size_t y_stride), \

@@ -1,14 +1,24 @@
 // What mixes tokens, but for the recurrence of RWKV-7.
 
-ALWAYS_INLINE void NAME(rotate)(
-    const REAL *cosines, const REAL *sines, size_t half, size_t rows, size_t heads, size_t size, REAL *x) {
+// Pair i is channel `step * i` and the one `apart` from it.
+ALWAYS_INLINE void NAME(rotate_pairs)(
+    const REAL *cosines, const REAL *sines, size_t half, size_t rows, size_t heads, size_t size, const size_t step, size_t apart,
+    REAL *x) {
     for (size_t row = 0; row < rows; row++, cosines += half, sines += half)
         for (size_t head = 0; head < heads; head++, x += size)
             for (size_t i = 0; i < half; i++) {
-                const REAL a = x[i], b = x[i + half];
-                x[i] = a * cosines[i] - b * sines[i];
-                x[i + half] = b * cosines[i] + a * sines[i];
+                const REAL a = x[step * i], b = x[step * i + apart];
+                x[step * i] = a * cosines[i] - b * sines[i];
+                x[step * i + apart] = b * cosines[i] + a * sines[i];
             }
+}
+
+ALWAYS_INLINE void NAME(rotate)(
+    const REAL *cosines, const REAL *sines, size_t half, size_t rows, size_t heads, size_t size, int is_interleaved, REAL *x) {
+    if (is_interleaved)
+        NAME(rotate_pairs)(cosines, sines, half, rows, heads, size, 2, 1, x);
+    else
+        NAME(rotate_pairs)(cosines, sines, half, rows, heads, size, 1, half, x);
 }
 
 ALWAYS_INLINE void NAME(repeat_heads)(const REAL *x, size_t rows, size_t heads, size_t size, size_t times, REAL *y) {
