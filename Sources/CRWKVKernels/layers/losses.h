@@ -1,11 +1,5 @@
 // Losses with their gradients, and the step that follows.
 
-ALWAYS_INLINE REAL NAME(largest)(const REAL *x, size_t count) {
-    REAL largest = x[0];
-    for (size_t i = 1; i < count; i++) largest = x[i] > largest ? x[i] : largest;
-    return largest;
-}
-
 // The sum of exp((x - largest) scale).
 ALWAYS_INLINE REAL NAME(sum_of_exponentials)(const REAL *x, size_t count, REAL largest, REAL scale) {
     NAME(lanes) sums = {0};
@@ -24,7 +18,8 @@ ALWAYS_INLINE void NAME(divergence)(
     REAL *gradient, double *losses) {
     const REAL wide = (REAL)target_scale, own = (REAL)scale;
     for (size_t row = 0; row < rows; row++, target += count, logits += count, gradient += count) {
-        const REAL target_largest = NAME(largest)(target, count), largest = NAME(largest)(logits, count);
+        const REAL target_largest = NAME(largest)(target, count, target[0]);
+        const REAL largest = NAME(largest)(logits, count, logits[0]);
         const REAL target_sum = NAME(sum_of_exponentials)(target, count, target_largest, wide);
         const REAL sum = NAME(sum_of_exponentials)(logits, count, largest, own);
         // Sums of some thousands of parts: of one part each they would lose bits.
@@ -50,7 +45,8 @@ ALWAYS_INLINE void NAME(cross_entropy)(
     for (size_t row = 0; row < rows; row++, logits += count, gradient += count) {
         losses[row] = 0;
         if (next[row] < 0) continue;
-        const REAL largest = NAME(largest)(logits, count), sum = NAME(sum_of_exponentials)(logits, count, largest, 1);
+        const REAL largest = NAME(largest)(logits, count, logits[0]);
+        const REAL sum = NAME(sum_of_exponentials)(logits, count, largest, 1);
         losses[row] = rwkv_log((double)sum) - (double)(logits[next[row]] - largest);
         for (size_t i = 0; i < count; i++) gradient[i] += NAME(exponential)(logits[i] - largest) / sum * (REAL)factor;
         gradient[next[row]] -= (REAL)factor;

@@ -28,8 +28,7 @@ ALWAYS_INLINE void NAME(repeat_heads)(const REAL *x, size_t rows, size_t heads, 
 
 // Softmax of scaled scores; gives what their exponentials, which they become, are to be divided by.
 ALWAYS_INLINE REAL NAME(exponentials)(REAL *scores, size_t count, REAL scale) {
-    REAL largest = scores[0];
-    for (size_t i = 1; i < count; i++) largest = scores[i] > largest ? scores[i] : largest;
+    const REAL largest = NAME(largest)(scores, count, scores[0]);
     for (size_t i = 0; i < count; i++) scores[i] = NAME(exponential)((scores[i] - largest) * scale);
     return NAME(sum)(scores, count);
 }
@@ -62,8 +61,7 @@ ALWAYS_INLINE void NAME(softmax_block)(
         if (start >= end) continue;
         REAL *own = scores + start;
         const size_t count = end - start;
-        REAL most = largest[row];
-        for (size_t i = 0; i < count; i++) most = own[i] > most ? own[i] : most;
+        const REAL most = NAME(largest)(own, count, largest[row]);
         // Where all are -infinity so far, later ones may not be.
         const REAL base = most == -(REAL)__builtin_inf() ? 0 : most;
         const REAL factor = NAME(exponential)((largest[row] - base) * (REAL)scale);

@@ -46,5 +46,19 @@ ALWAYS_INLINE REAL NAME(sum)(const REAL *x, size_t count) {
     return NAME(total)(sums);
 }
 
+// The largest of `start` and `count` numbers.
+ALWAYS_INLINE REAL NAME(largest)(const REAL *x, size_t count, REAL start) {
+    REAL lanes[LANES];
+    for (int lane = 0; lane < LANES; lane++) lanes[lane] = start;
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int lane = 0; lane < LANES; lane++) lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
+    for (; i < count; i++) lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int lane = 0; lane < width; lane++)
+            lanes[lane] = lanes[lane + width] > lanes[lane] ? lanes[lane + width] : lanes[lane];
+    return lanes[0];
+}
+
 // Square roots are rounded exactly everywhere. C's own sets errno, and would keep loops from being vectors.
 ALWAYS_INLINE REAL NAME(root)(REAL x) { return __builtin_elementwise_sqrt(x); }
