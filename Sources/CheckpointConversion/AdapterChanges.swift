@@ -176,7 +176,7 @@ extension ConversionInput {
             // What is stored the other way round there is another matrix.
             for place in layout.places(ofTensor: name)
             where layout.isTransposed(place.role) == model.layout?.isTransposed(place.role) {
-                if let position = model.positions[place] { return position }
+                if let binding = model.bindings[place], binding.rows == nil { return binding.position }
             }
         }
         return nil

@@ -29,8 +29,12 @@ public struct Conversion: Sendable {
 
     /// What is done to a tensor on its way, besides a cast.
     public struct Steps: Sendable {
+        /// The rows that are taken; nil for all.
+        public var rows: Range<Int>?
         /// Whether rows become columns.
         public var isTransposed = false
+        /// What is added to all elements, in fp32, before they are multiplied.
+        public var offset = 0.0
         /// What all elements are multiplied with, in fp32.
         public var factor = 1.0
         /// An adapter that is merged into it, in fp32.
@@ -38,6 +42,11 @@ public struct Conversion: Sendable {
 
         /// Nothing.
         public init() {}
+
+        /// Whether elements change beyond the type that they have.
+        var areComputed: Bool { offset != 0 || factor != 1 || merge != nil }
+        /// Whether the tensor is taken as it is.
+        var isPlain: Bool { rows == nil && !isTransposed && !areComputed }
     }
 
     /// Where a tensor comes from.
@@ -92,7 +101,7 @@ public struct Conversion: Sendable {
     /// Whether the bytes of a tensor are those of the one it comes from.
     public func isCopied(_ tensor: Tensor) -> Bool {
         guard case .tensor(let input, let steps) = tensor.origin, let info = info(input) else { return false }
-        return !steps.isTransposed && steps.factor == 1 && steps.merge == nil && info.dtype == tensor.output.dtype
+        return steps.isPlain && info.dtype == tensor.output.dtype
     }
 }
 

@@ -17,8 +17,8 @@ struct ConversionBuilder {
     private var names: Set<ByteString> = []
     /// Of tensors that are the same elements of one storage, the one that stands for all.
     private var representatives: [Conversion.InputTensor: Conversion.InputTensor] = [:]
-    /// What tensors are for.
-    private(set) var places: [Conversion.InputTensor: TensorPlace] = [:]
+    /// What tensors are for: several places where they hold the rows of several roles.
+    private(set) var places: [Conversion.InputTensor: [TensorPlace]] = [:]
     /// What was made first of a tensor without changes, by its type.
     private var plain: [Plain: Int] = [:]
 
@@ -36,10 +36,10 @@ struct ConversionBuilder {
         self.layout = layout
         self.options = options
         for (part, input) in inputs {
-            for (place, position) in input.model?.positions ?? [:] {
-                places[Conversion.InputTensor(part: part, position: position)] = place
+            for (place, binding) in input.model?.bindings ?? [:] {
+                places[Conversion.InputTensor(part: part, position: binding.position), default: []].append(place)
             }
-            let embedding = input.model?.positions[TensorPlace(role: .embedding)]
+            let embedding = input.model?.bindings[TensorPlace(role: .embedding)]?.position
             for group in input.checkpoint.tiedPositions {
                 let first = embedding.flatMap { group.contains($0) ? $0 : nil } ?? group[0]
                 for position in group {
@@ -88,16 +88,19 @@ struct ConversionBuilder {
             if let replacement = changes.replacements[input.position] {
                 from = replacement
             }
-            if steps.merge != nil, steps.isTransposed {
+            if steps.merge != nil, steps.isTransposed || steps.rows != nil {
                 throw error(
-                    .unsupported, in: .adapter, "it changes a matrix that the layout stores the other way round",
+                    .unsupported, in: .adapter,
+                    steps.isTransposed
+                        ? "it changes a matrix that the layout stores the other way round"
+                        : "it changes a matrix that is divided by rows",
                     tensor: inputs[.source]?.checkpoint.tensors[input.position].name,
                     advice: "merge it first, and convert what comes out")
             }
         }
         guard let info = inputs[from.part]?.checkpoint.tensors[from.position] else { return }
-        let dtype = try dtype(of: info.dtype, place, name: name, isComputed: steps.factor != 1 || steps.merge != nil)
-        let isPlain = !steps.isTransposed && steps.factor == 1 && steps.merge == nil
+        let dtype = try dtype(of: info.dtype, place, name: name, isComputed: steps.areComputed)
+        let isPlain = steps.isPlain
         let key = Plain(tensor: from, dtype: dtype)
         let shared = isPlain && sharesTied ? plain[key] : nil
         try append(name, dtype, shape, sharedWith: shared, origin: .tensor(from, steps))

@@ -92,7 +92,7 @@ extension ConversionBuilder {
         let first = inputs.filter { representative(of: $0) == $0 }
         for input in first + inputs.filter({ representative(of: $0) != $0 }) {
             let info = all[input.position]
-            let place = places[input]
+            let place = places[input]?.first
             try add(
                 input, name: info.name, place: place, shape: info.shape, sharesTied: !(isUntied && place?.role == .head)
             )
@@ -143,12 +143,13 @@ extension ConversionBuilder {
         } else {
             target = source
         }
-        target = target.stored(in: layout, hasTiedHead: isTied)
-        guard target.architecture.layouts.contains(where: { $0.name == layout.name }) else {
+        // Each family has names of its own in it.
+        guard let layout = target.architecture.layouts.first(where: { $0.name == layout.name }) else {
             throw error(
                 .unsupported, "\(target.variant ?? target.architecture.family) has no such layout",
                 expected: target.architecture.layouts.map(\.name).joined(separator: ", "), found: layout.name)
         }
+        target = target.stored(in: layout, hasTiedHead: isTied)
         for tensor in target.tensors { try add(tensor, of: target, layout, plan) }
         let fates = try fates { reason($0, $1, target, plan) }
         return (target, fates)
@@ -226,7 +227,7 @@ extension ConversionBuilder {
         }
         let attention = Set(plan.attentionLayers)
         if let layer = student.layers.indices.first(where: {
-            student.layers[$0].hasCache && !attention.contains($0)
+            student.layers[$0].kind.hasCache && !attention.contains($0)
         }) {
             throw error(
                 .malformed, "layer \(layer) is attention, and the plan has time mixing there",
@@ -267,8 +268,8 @@ extension ConversionBuilder {
     }
 
     private func tensor(_ part: Conversion.Part, _ role: TensorRole, layer: Int? = nil) -> Conversion.InputTensor? {
-        inputs[part]?.model?.positions[TensorPlace(role: role, layer: layer)].map {
-            Conversion.InputTensor(part: part, position: $0)
+        inputs[part]?.model?.bindings[TensorPlace(role: role, layer: layer)].map {
+            Conversion.InputTensor(part: part, position: $0.position)
         }
     }
 
@@ -277,24 +278,37 @@ extension ConversionBuilder {
         return try first.hasSameBytes(first.tensors[a.position], as: second.tensors[b.position], of: second)
     }
 
-    /// Where a tensor of what is made comes from, and what it is multiplied with.
-    private func origin(
-        of place: TensorPlace, _ target: ModelDescription, _ plan: LayerPlan?
-    ) -> (tensor: Conversion.InputTensor, factor: Double)? {
-        func find(_ part: Conversion.Part, _ role: TensorRole) -> Conversion.InputTensor? {
-            tensor(part, role, layer: place.layer)
+    /// Where a tensor of what is made comes from.
+    private struct Source {
+        let tensor: Conversion.InputTensor
+        /// What it is for there.
+        let role: TensorRole
+        var offset = 0.0
+        var factor = 1.0
+    }
+
+    private func source(of place: TensorPlace, _ target: ModelDescription, _ plan: LayerPlan?) -> Source? {
+        func find(_ part: Conversion.Part, _ role: TensorRole) -> Source? {
+            tensor(part, role, layer: place.layer).map { Source(tensor: $0, role: role) }
         }
         let isOfAttention = target.architecture.attention?.roles.all.contains(place.role) == true
-        if plan != nil, inputs[.teacher] != nil, isOfAttention { return find(.teacher, place.role).map { ($0, 1) } }
-        if let own = find(.source, place.role) { return (own, 1) }
-        if let plan, inputs[.teacher] == nil, let role = place.role.counterpart, let own = find(.source, role) {
-            return (own, plan.projectionFactors.factor(of: place.role))
+        if plan != nil, inputs[.teacher] != nil, isOfAttention { return find(.teacher, place.role) }
+        if let own = find(.source, place.role) { return own }
+        if let plan, inputs[.teacher] == nil, let role = place.role.counterpart, var own = find(.source, role) {
+            own.factor = plan.projectionFactors.factor(of: place.role)
+            if let model = inputs[.source]?.model, let layer = place.layer {
+                // Heads of time mixing are normed by w, and know no scale of queries.
+                if TensorRole.headNorms.contains(role), model.architecture.norm == .rmsOfOnePlus { own.offset = 1 }
+                if place.role.takesQueryScale(hasNorm: target.optionalRoles.contains(.receptanceNorm)) {
+                    own.factor *= model.queryFactor(ofLayer: layer)
+                }
+            }
+            return own
         }
-        if plan == nil, let own = find(.teacher, place.role) { return (own, 1) }
+        if plan == nil, let own = find(.teacher, place.role) { return own }
         guard place.role == .head else { return nil }
         // Not the trained embedding: the teacher's was its head.
-        let embedding = (plan == nil ? find(.teacher, .embedding) : nil) ?? find(.source, .embedding)
-        return embedding.map { ($0, 1) }
+        return (plan == nil ? find(.teacher, .embedding) : nil) ?? find(.source, .embedding)
     }
 
     private mutating func add(
@@ -302,21 +316,37 @@ extension ConversionBuilder {
         _ plan: LayerPlan?
     ) throws(CheckpointError) {
         let place = TensorPlace(role: tensor.role, layer: tensor.layer)
+        // What holds the rows of several roles is made with the first of them.
+        let fusion = layout.fusion(of: tensor.role) ?? [tensor.role]
+        guard fusion.first == tensor.role else { return }
         guard let name = layout.name(of: tensor.role, layer: tensor.layer) else {
             throw error(.unsupported, "the layout \(layout.name) has no name for \(tensor.role.rawValue)")
         }
-        if let (origin, factor) = origin(of: place, target, plan), let input = inputs[origin.part] {
+        if let source = source(of: place, target, plan), let input = inputs[source.tensor.part] {
+            let origin = source.tensor
             let info = input.checkpoint.tensors[origin.position]
-            let sizes = input.sizes(info, of: tensor.role)
-            guard let sizes, tensor.shape == nil || sizes == tensor.shape || tensor.role.shape.isEmpty else {
+            var steps = Conversion.Steps()
+            steps.offset = source.offset
+            steps.factor = source.factor
+            let own = input.model?.layout?.fusion(of: source.role) ?? [source.role]
+            if own.count > 1, fusion.count == 1 {
+                steps.rows = input.model?.bindings[TensorPlace(role: source.role, layer: tensor.layer)]?.rows
+            }
+            guard own == fusion || fusion.count == 1 else {
+                throw error(
+                    .unsupported, in: origin.part,
+                    "the layout \(layout.name) has in one tensor what are several here (\(name))", tensor: info.name)
+            }
+            var sizes = input.sizes(info, of: source.role)
+            if let rows = steps.rows { sizes?[0] = rows.count }
+            let expected = fusion.count > 1 ? target.dimensions.shape(of: fusion) : tensor.shape
+            guard let sizes, expected == nil || sizes == expected || tensor.role.shape.isEmpty else {
                 throw error(
                     .malformed, in: origin.part, "a tensor has other sizes than what is made needs (\(name))",
-                    tensor: info.name, expected: tensor.shape.map { "\($0)" }, found: "\(sizes ?? info.shape)")
+                    tensor: info.name, expected: expected.map { "\($0)" }, found: "\(sizes ?? info.shape)")
             }
-            var steps = Conversion.Steps()
-            steps.factor = factor
             steps.isTransposed =
-                input.model?.layout?.isTransposed(tensor.role) != layout.isTransposed(tensor.role)
+                input.model?.layout?.isTransposed(source.role) != layout.isTransposed(tensor.role)
             let shape = tensor.role.shape.isEmpty ? info.shape : layout.stored(sizes, of: tensor.role)
             return try add(
                 origin, name: name, place: place, shape: shape, steps,
@@ -349,7 +379,7 @@ extension ConversionBuilder {
     ) -> String? {
         guard let model = inputs[tensor.part]?.model else { return nil }
         if model.layout?.isStray(info.name) == true { return "a copy that nothing uses" }
-        guard let place = places[tensor] else { return nil }
+        guard let place = places[tensor]?.first else { return nil }
         switch tensor.part {
         case .teacher: return plan == nil ? "the trained one is taken" : "the student's is taken"
         case .adapter: return nil

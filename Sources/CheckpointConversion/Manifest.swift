@@ -207,8 +207,10 @@ extension Conversion {
     /// What is done to a tensor, a word or two each.
     public func words(for steps: Steps, from: DType?, to: DType) -> [String] {
         var words: [String] = []
+        if let rows = steps.rows { words.append("rows \(rows.lowerBound) to \(rows.upperBound - 1)") }
         if steps.isTransposed { words.append("transposed") }
         if let merge = steps.merge { words.append("\(merge.name) merged") }
+        if steps.offset != 0 { words.append("plus \(steps.offset)") }
         if steps.factor != 1 { words.append("times \(steps.factor)") }
         if let from, from != to { words.append("\(from.rawValue) to \(to.rawValue)") }
         return words

@@ -65,15 +65,21 @@ extension ModelDescription {
                 .unsupported, path: path, "its config.json needs what is not known: \(unknown)",
                 advice: "a config.json that says so is given by --config")
         }
+        if needsBody { members["teacher_model_type"] = architecture.body.map { .string(ByteString($0)) } }
         // As it was written, numbers and all.
         var scaling: [ByteString: JSONValue] = [:]
         for key: ByteString in ["rope_parameters", "rope_scaling"] {
             if case .object(let object) = members[key] { scaling.merge(object) { $1 } }
         }
         scaling["rope_theta"] = nil
-        // What the teacher is called would have it loaded as one, and its rotation stands below.
-        for key: ByteString in ["model_type", "architectures", "auto_map", "layer_types", "rope_parameters"] {
-            members[key] = nil
+        // What the teacher is called would have it loaded as one, and its rotation is written below.
+        for key: ByteString in ["model_type", "architectures", "auto_map"] { members[key] = nil }
+        if !needsBody {
+            for key: ByteString in ["layer_types", "rope_parameters"] { members[key] = nil }
+            // What no layer has any more, such as a window.
+            let document = ModelConfiguration(path: path, root: .object(members))
+            let plain = ArchitectureRegistry.target(named: variant ?? "") ?? architecture
+            for (key, _) in document.undescribed(in: plain, nil) { members[ByteString(key)] = nil }
         }
         for (dimension, key) in architecture.dimensionKeys {
             if architecture.timeMix?.ranks.contains(dimension) ?? true || !Dimension.ranks.contains(dimension) {
@@ -83,9 +89,9 @@ extension ModelDescription {
         members["rwkv_architecture"] = .string(ByteString(variant ?? ""))
         if let name = architecture.transformersClass { members["architectures"] = .array([.string(ByteString(name))]) }
         members["num_hidden_layers"] = .integer(layers.count)
-        let attention = layers.indices.filter { layers[$0].hasCache }
+        let attention = layers.indices.filter { layers[$0].kind.hasCache }
         members["transformer_layers"] = .array(attention.map { .integer($0) })
-        members["rwkv_layers"] = .array(layers.indices.filter { layers[$0].carriesState }.map { .integer($0) })
+        members["rwkv_layers"] = .array(layers.indices.filter { layers[$0].kind.carriesState }.map { .integer($0) })
         members["tie_word_embeddings"] = .bool(hasTiedHead)
         members["attention_bias"] = .bool(
             !optionalRoles.isDisjoint(with: [.queryBias, .receptanceBias]))
@@ -94,7 +100,8 @@ extension ModelDescription {
         members["nope_in_transformer"] = .bool(!turnsAttention)
         members["nope_in_rwkv"] = .bool(architecture.timeMix?.rotary != .teacher)
         members[ByteString(architecture.epsilonKey)] = epsilon.map { .number($0) }
-        if let rotary {
+        // A body of its own kind is read by its own keys.
+        if let rotary, !needsBody {
             members["rope_theta"] = .number(rotary.theta)
             members["rope_scaling"] = rotary.type == "default" ? .null : .object(scaling)
         }

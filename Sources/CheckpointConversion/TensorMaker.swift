@@ -41,6 +41,13 @@ final class TensorMaker {
         case .tensor(let input, let steps):
             guard let checkpoint = conversion.inputs[input.part]?.checkpoint else { break }
             var info = checkpoint.tensors[input.position]
+            if let rows = steps.rows {
+                guard let part = info.rows(rows) else {
+                    throw CheckpointError(
+                        .unsupported, path: checkpoint.path, "the matrix cannot be divided by rows", tensor: info.name)
+                }
+                info = part
+            }
             if steps.isTransposed {
                 guard let transposed = info.transposed else {
                     throw CheckpointError(
@@ -50,10 +57,10 @@ final class TensorMaker {
             }
             if let merge = steps.merge, let adapter = conversion.inputs[.adapter]?.checkpoint {
                 try mergeRows(tensor, info, of: checkpoint, merge, adapter, factor: steps.factor, &output)
-            } else if steps.factor == 1, info.dtype == tensor.output.dtype {
+            } else if !steps.areComputed, info.dtype == tensor.output.dtype {
                 try copy(info, of: checkpoint, &output)
             } else {
-                try cast(tensor, info, of: checkpoint, factor: steps.factor, &output)
+                try cast(tensor, info, of: checkpoint, steps, &output)
             }
         }
         return output.finish()
@@ -92,18 +99,21 @@ final class TensorMaker {
     }
 
     private func cast(
-        _ tensor: Conversion.Tensor, _ info: TensorInfo, of checkpoint: Checkpoint, factor: Double,
+        _ tensor: Conversion.Tensor, _ info: TensorInfo, of checkpoint: Checkpoint, _ steps: Conversion.Steps,
         _ output: inout TensorOutput
     ) throws(CheckpointError) {
         var input = TensorInput(info, of: checkpoint)
         for start in stride(from: 0, to: info.elementCount, by: pieceSize) {
             let count = min(pieceSize, info.elementCount - start)
             let bytes = try read(count * info.dtype.bitWidth / 8, from: &input)
-            if factor == 1 {
+            if !steps.areComputed {
                 try write(bytes, info.dtype, tensor, count: count, &output)
             } else {
                 let notFinite = try loadFloats(bytes, info, tensor, count: count)
-                for index in 0..<count { floats[index] *= Float(factor) }
+                if steps.offset != 0 {
+                    for index in 0..<count { floats[index] += Float(steps.offset) }
+                }
+                for index in 0..<count { floats[index] *= Float(steps.factor) }
                 try write(floats: count, notFinite, tensor, &output)
             }
         }

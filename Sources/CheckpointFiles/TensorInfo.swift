@@ -40,6 +40,26 @@ public struct TensorInfo: Sendable {
         return TensorInfo(name: name, dtype: dtype, shape: view.shape, file: file, view: view, storage: storage)
     }
 
+    /// Some rows of the matrix; nil where it is no matrix of whole bytes, or has no such rows.
+    public func rows(_ rows: Range<Int>) -> TensorInfo? {
+        guard shape.count == 2, dtype.bitWidth % 8 == 0, rows.lowerBound >= 0, rows.upperBound <= shape[0] else {
+            return nil
+        }
+        let size = dtype.bitWidth / 8
+        guard view != nil || storage != nil else {
+            let start = byteRange.lowerBound + rows.lowerBound * shape[1] * size
+            return TensorInfo(
+                name: name, dtype: dtype, shape: [rows.count, shape[1]], file: file,
+                byteRange: start..<start + rows.count * shape[1] * size)
+        }
+        var view =
+            self.view
+            ?? StridedView(shape: shape, strides: [shape[1], 1], elementSize: size, start: byteRange.lowerBound)
+        view.shape[0] = rows.count
+        view.start += rows.lowerBound * view.strides[0] * size
+        return TensorInfo(name: name, dtype: dtype, shape: view.shape, file: file, view: view, storage: storage)
+    }
+
     init(name: String, dtype: DType, shape: [Int], file: Int, byteRange: Range<Int>) {
         self.name = name
         self.dtype = dtype

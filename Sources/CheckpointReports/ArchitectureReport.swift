@@ -42,12 +42,16 @@ struct ArchitectureReport {
         json.value(orNull: model.layout?.name)
         json.key("layers")
         json.beginArray()
-        for (index, kind) in model.layers.enumerated() {
+        for (index, layer) in model.layers.enumerated() {
             json.beginObject(onOneLine: true)
             json.key("index")
             json.value(index)
             json.key("kind")
-            json.value(kind.rawValue)
+            json.value(layer.kind.rawValue)
+            if let window = layer.attention?.window {
+                json.key("window")
+                json.value(window)
+            }
             json.end()
         }
         json.end()
@@ -166,7 +170,7 @@ struct ArchitectureReport {
         output.write(
             "architecture: \(names.joined(separator: ", ")) (\(model.evidence.joined(separator: "; ").printable(limit: 500)))\n"
         )
-        output.write("  layers      \(model.layers.strip)  \(model.layers.counts)\n")
+        output.write("  layers      \(model.kinds.strip)  \(model.kinds.counts)\n")
         func sizes(_ dimensions: [Dimension]) -> String {
             dimensions.compactMap { dimension in
                 model.dimensions[dimension].map { "\(dimension.title) \(countText($0))" }
@@ -179,7 +183,7 @@ struct ArchitectureReport {
                 "  ranks       \(model.dimensions.ranks.map { "\($0.name) \($0.size)" }.joined(separator: ", "))\n")
         }
         var constants = [
-            (model.architecture.norm == .rms ? "RMSNorm" : "LayerNorm")
+            model.architecture.norm.title
                 + (model.epsilon.map { " \(valueText($0))" } ?? "")
         ]
         if let rotary = model.rotary {
@@ -206,6 +210,16 @@ struct ArchitectureReport {
         }
         if model.findingCount > 20 {
             output.write("  … \(countText(model.findingCount - 20)) more findings (--json has them)\n")
+        }
+    }
+}
+
+extension Architecture.Norm {
+    fileprivate var title: String {
+        switch self {
+        case .rms: "RMSNorm"
+        case .rmsOfOnePlus: "RMSNorm by 1 + w"
+        case .layer: "LayerNorm"
         }
     }
 }

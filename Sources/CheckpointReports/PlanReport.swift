@@ -24,6 +24,7 @@ public struct PlanReport: Sendable {
             "\(path.printable()): \(plan.teacher.family) to \(plan.target), \(countText(kinds.count, "layer"))\n\n")
         output.write("  \(kinds.strip)  \(kinds.counts)\n\n")
         writeLayers(to: &output)
+        writeDropped(to: &output)
         writeCosts(to: &output)
         writeChart(to: &output)
         writeChoices(to: &output)
@@ -43,6 +44,16 @@ public struct PlanReport: Sendable {
             table.write(to: &output)
             output.write("\n")
         }
+    }
+
+    private func writeDropped(to output: inout ByteOutput) {
+        guard !plan.dropped.isEmpty else { return }
+        output.write("time mixing drops\n")
+        for feature in plan.dropped {
+            let layers = feature.layers.map(String.init).joined(separator: ", ")
+            output.write("  \(feature.outcome) (layer \(layers.printable(limit: 200)))\n")
+        }
+        output.write("\n")
     }
 
     private func writeCosts(to output: inout ByteOutput) {

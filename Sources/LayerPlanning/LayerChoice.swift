@@ -94,14 +94,22 @@ extension LayerSelection {
             try self.init(count, of: layerCount, conditions, allowed)
         case .budget(let bytes, let context, let conditions):
             let allowed = try conditions.counts(of: layerCount)
-            guard let memory = LayerMemory(of: teacher, target: target) else { throw .unknownSizes }
-            // At short contexts a cache may take less than a state, so that more attention takes less memory.
-            guard let count = allowed.last(where: { memory.fits(attention: $0, into: bytes, context: context) }) else {
-                let sizes = allowed.map { (count: $0, bytes: memory.bytes(attention: $0, context: context)) }
-                let smallest = sizes.min { $0.bytes < $1.bytes } ?? (0, 0)
-                throw .budget(bytes, context: context, smallest: smallest.bytes, attentionLayers: smallest.count)
+            guard let memory = LayerMemory(of: teacher, target: target, context: context) else { throw .unknownSizes }
+            // At short contexts a cache may take less than a state, so that more attention takes less memory, and of layers with
+            // windows it matters which are chosen.
+            var smallest: (bytes: Int, count: Int)?
+            for count in allowed.reversed() {
+                let least = memory.leastBytes(attentionCount: count)
+                if least < smallest?.bytes ?? .max { smallest = (least, count) }
+                guard memory.fits(least, into: bytes) else { continue }
+                let selection = try LayerSelection(count, of: layerCount, conditions, allowed)
+                if memory.fits(memory.bytes(attention: selection.layers), into: bytes) {
+                    self = selection
+                    return
+                }
             }
-            try self.init(count, of: layerCount, conditions, allowed)
+            throw .budget(
+                bytes, context: context, smallest: smallest?.bytes ?? 0, attentionLayers: smallest?.count ?? 0)
         }
     }
 
@@ -117,32 +125,36 @@ extension LayerSelection {
     }
 }
 
-/// What the layers of a student take in memory, by how many of them are attention.
+/// What the layers of a student take in memory at a context.
 private struct LayerMemory {
-    private let layerCount: Int
-    /// Of a layer of attention.
-    private let cacheBytesPerToken: Int
-    /// Of any other layer.
+    /// Of each layer where it stays attention.
+    private let cacheBytes: [Int]
+    /// Of a layer that mixes time.
     private let stateBytes: Int
 
-    init?(of teacher: ModelDescription, target: Architecture) {
-        layerCount = teacher.layers.count
-        guard layerCount > 0, let cache = teacher.cacheBytesPerToken,
+    init?(of teacher: ModelDescription, target: Architecture, context: Int) {
+        guard !teacher.layers.isEmpty, let cache = teacher.cacheBytesOfLayer,
             let state = teacher.student(target, attention: [], turnsAttention: false)?.stateBytes
         else { return nil }
-        cacheBytesPerToken = cache / layerCount
-        stateBytes = state / layerCount
+        cacheBytes = teacher.layers.map { cache.multiplied(clamped: min(context, $0.attention?.window ?? context)) }
+        stateBytes = state / teacher.layers.count
     }
 
-    func bytes(attention count: Int, context: Int) -> Int {
-        LayerPlan.Memory(
-            cacheBytesPerToken: cacheBytesPerToken.multiplied(clamped: count),
-            stateBytes: stateBytes.multiplied(clamped: layerCount - count)
-        ).bytes(context: context)
+    /// What no choice of so many layers goes below.
+    func leastBytes(attentionCount count: Int) -> Int {
+        cacheBytes.sorted().prefix(count).reduce(stateBytes.multiplied(clamped: cacheBytes.count - count)) {
+            $0.adding(clamped: $1)
+        }
     }
 
-    func fits(attention count: Int, into bytes: Int, context: Int) -> Bool {
+    func fits(_ size: Int, into bytes: Int) -> Bool {
         // What overflows fits nowhere.
-        self.bytes(attention: count, context: context) <= min(bytes, .max - 1)
+        size <= min(bytes, .max - 1)
+    }
+
+    func bytes(attention: [Int]) -> Int {
+        attention.reduce(stateBytes.multiplied(clamped: cacheBytes.count - attention.count)) {
+            $0.adding(clamped: cacheBytes[$1])
+        }
     }
 }

@@ -56,14 +56,18 @@ public struct LayerPlan: Sendable, Hashable {
 
     /// What a model takes beside its weights.
     public struct Memory: Sendable, Hashable {
-        /// Bytes of bf16 keys and values a token.
+        /// Bytes of bf16 keys and values a token, windows left aside, which stop growing.
         public let cacheBytesPerToken: Int
+        /// Bytes of bf16 keys and values a token of all layers with a window, by the number of tokens in it.
+        let cacheBytesByWindow: [Int: Int]
         /// Bytes of fp32 state, whatever the context.
         public let stateBytes: Int
 
         /// Bytes at a context.
         public func bytes(context: Int) -> Int {
-            cacheBytesPerToken.multiplied(clamped: context).adding(clamped: stateBytes)
+            cacheBytesByWindow.reduce(cacheBytesPerToken.multiplied(clamped: context).adding(clamped: stateBytes)) {
+                $0.adding(clamped: $1.value.multiplied(clamped: min($1.key, context)))
+            }
         }
     }
 
@@ -92,6 +96,9 @@ public struct LayerPlan: Sendable, Hashable {
     /// Memory beside the weights after.
     public let studentMemory: Memory
 
+    /// What layers of time mixing do not keep of their teacher's attention.
+    public let dropped: [DroppedFeature]
+
     /// Layers that stay attention.
     public var attentionLayers: [Int] { layers.indices.filter { layers[$0].kind.hasCache } }
 
@@ -119,7 +126,7 @@ public struct LayerPlan: Sendable, Hashable {
         self.target = student.variant ?? ""
         self.teacher = Teacher(family: teacher.architecture.family, identity: teacher.identity)
         let first = student.layerOfFirstValues
-        layers = student.layers.enumerated().map { index, kind in
+        layers = student.kinds.enumerated().map { index, kind in
             if kind.hasCache { return Layer(kind: kind, reason: selection.reasons[index] ?? "chosen") }
             return Layer(kind: kind, reason: index == first ? "gives first values" : "not chosen")
         }
@@ -143,6 +150,15 @@ public struct LayerPlan: Sendable, Hashable {
         projectionFactors = ProjectionFactors()
         teacherParameterCount = teacherCount
         studentParameterCount = studentCount
+        dropped = DroppedFeature.all(
+            of: teacher, in: student.layers.indices.filter { student.layers[$0].kind.carriesState })
+        if student.optionalRoles.contains(.receptanceNorm), !given.contains(.queryNorm) {
+            // All layers have one scale.
+            let factor = teacher.layers.indices.first.map { teacher.queryFactor(ofLayer: $0) } ?? 1
+            if case .constant(let value)? = initialisers[.receptanceNorm] {
+                initialisers[.receptanceNorm] = .constant(value * factor)
+            }
+        }
         self.teacherMemory = teacherMemory
         self.studentMemory = studentMemory
     }
@@ -174,6 +190,6 @@ extension LayerPlan {
 extension LayerPlan.Memory {
     init?(_ model: ModelDescription) {
         guard let cache = model.cacheBytesPerToken, let state = model.stateBytes else { return nil }
-        self.init(cacheBytesPerToken: cache, stateBytes: state)
+        self.init(cacheBytesPerToken: cache, cacheBytesByWindow: model.cacheBytesByWindow, stateBytes: state)
     }
 }

@@ -87,6 +87,23 @@ extension LayerPlan {
             json.value(factor)
         }
         json.end()
+        if !dropped.isEmpty {
+            json.key("dropped")
+            json.beginArray()
+            for feature in dropped {
+                json.beginObject(onOneLine: true)
+                json.key("kind")
+                json.value(feature.kind.rawValue)
+                json.key("value")
+                json.value(feature.value)
+                json.key("layers")
+                json.beginArray()
+                for layer in feature.layers { json.value(layer) }
+                json.end()
+                json.end()
+            }
+            json.end()
+        }
         json.key("parameter_count")
         json.beginObject(onOneLine: true)
         json.key("teacher")

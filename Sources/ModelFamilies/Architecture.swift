@@ -1,9 +1,14 @@
+import CheckpointFiles
+import CheckpointJSON
+
 /// What is known of a family of models: data, and all of it in one file of Families.
 public struct Architecture: Sendable {
     /// How the residual stream is normed.
     public enum Norm: String, Sendable {
         /// x / sqrt(mean(x^2) + epsilon) * weight
         case rms = "rmsnorm"
+        /// x / sqrt(mean(x^2) + epsilon) * (1 + weight), of heads too
+        case rmsOfOnePlus = "rmsnorm1p"
         /// LayerNorm with a bias.
         case layer = "layernorm"
     }
@@ -17,29 +22,50 @@ public struct Architecture: Sendable {
     /// What config.json calls it: `model_type`, or `rwkv_architecture` of students.
     public let configurationNames: Set<String>
     /// How the residual stream is normed.
-    public let norm: Norm
+    public internal(set) var norm: Norm
     /// Whether the embedding has a norm of its own.
     public var hasEmbeddingNorm = false
+    /// Whether embedding rows are multiplied by sqrt(C), rounded to the type that they are stored in.
+    public internal(set) var scalesEmbedding = false
+    /// The key of the cap on logits, which become cap tanh(logit / cap), and the cap where the key is missing.
+    var logitSoftcap: (key: String, assumed: Double?)?
+    /// The norms of the mixer.
+    var mixerNorms = LayerSpec.NormPlacement.before
     /// What follows the mixer in each layer.
-    public let feedForward: FeedForwardSpec
+    public internal(set) var feedForward: FeedForwardSpec
+    /// The norms of what follows.
+    var feedForwardNorms = LayerSpec.NormPlacement.before
     /// Its softmax attention; nil where it has none.
-    public var attention: Attention?
+    public internal(set) var attention: Attention?
     /// Its time mixing; nil where it has none.
-    public var timeMix: TimeMix7?
+    public internal(set) var timeMix: TimeMix7?
+    /// What a configuration says of one layer, by its index, beyond what all have in common.
+    var refine: @Sendable (_ layer: inout LayerSpec, _ index: Int, ModelConfiguration) throws(CheckpointError) -> Void =
+        { (_, _, _) throws(CheckpointError) in }
     /// The layouts in which it is found; the first is the one of its config.json.
-    public let layouts: [TensorLayout]
+    public internal(set) var layouts: [TensorLayout]
     /// Where config.json keeps sizes.
     public var dimensionKeys: [Dimension: String] = Architecture.huggingFaceKeys
     /// Where config.json keeps the epsilon of the norms.
-    public var epsilonKey = "rms_norm_eps"
+    public internal(set) var epsilonKey = "rms_norm_eps"
+    /// Where config.json keeps the activation of the feed-forward block.
+    var activationKey = "hidden_act"
+    /// The keys of config.json, beside those above, that it reads.
+    var keys: Set<String> = []
     /// That epsilon where it is always the same.
     public var fixedEpsilon: Double?
     /// What transformers assumes where its config.json does not say.
-    public var assumedEpsilon: Double?
+    public internal(set) var assumedEpsilon: Double?
     /// What transformers assumes where its config.json does not say.
-    public var assumedTheta: Double?
+    public internal(set) var assumedTheta: Double?
+    /// The part of each head that is turned, where its config.json does not say.
+    var assumedRotaryPart = 1.0
+    /// Whether channels 2i and 2i + 1 of a head are turned together, not i and i + R/2.
+    var turnsNeighbours = false
     /// What transformers assumes where its config.json does not say.
-    public var assumedSizes: [Dimension: Int] = [:]
+    public internal(set) var assumedSizes: [Dimension: Int] = [:]
+    /// What transformers assumes of `tie_word_embeddings` where its config.json does not say.
+    var assumesTiedHead = false
     /// Sizes that are always the same as another.
     public var equalities: [Dimension: Dimension] = [:]
     /// Families that are not described, whose tensors would be the same.
@@ -52,6 +78,8 @@ public struct Architecture: Sendable {
     public var transformersClass: String?
     /// Whether a student of some target can be made of it.
     public var isTeacher = false
+    /// The family of the teacher whose body a student has; nil for teachers, and where only the shape of Llama's is known.
+    public internal(set) var body: String?
 
     /// The names of the keys that transformers uses for decoders.
     public static let huggingFaceKeys: [Dimension: String] = [
@@ -70,17 +98,19 @@ public struct Architecture: Sendable {
         return roles
     }
 
-    /// The roles of a layer of a kind.
-    func layerRoles(_ kind: LayerKind) -> RoleSet {
-        var roles = RoleSet([.mixerNormWeight, .feedForwardNormWeight])
-        roles.add([.mixerNormBias, .feedForwardNormBias], norm == .layer ? .always : .never)
-        roles.add(feedForward.roles)
-        switch kind {
-        case .gqa, .mha: if let attention { roles.add(attention.roles) }
-        case .rwkv7: if let timeMix { roles.add(timeMix.roles) }
+    /// A layer of a kind that it has, as far as no configuration says more; nil for other kinds.
+    func layer(_ kind: LayerKind) -> LayerSpec? {
+        let mixer: LayerSpec.Mixer? =
+            kind.hasCache ? attention.map { .attention($0) } : timeMix.map { .timeMix($0) }
+        return mixer.map {
+            LayerSpec(
+                kind: kind, mixer: $0, mixerNorms: mixerNorms, feedForward: feedForward,
+                feedForwardNorms: feedForwardNorms)
         }
-        return roles
     }
+
+    /// The roles of a layer of a kind.
+    func layerRoles(_ kind: LayerKind) -> RoleSet { layer(kind)?.roles(norm: norm) ?? RoleSet([]) }
 
     /// The kinds of layers that it can have; the first is that of layers about which nothing else is known.
     var kinds: [LayerKind] { (timeMix == nil ? [] : [.rwkv7]) + (attention == nil ? [] : [.gqa]) }
@@ -99,14 +129,45 @@ public struct Architecture: Sendable {
     /// The same with the choices made that a configuration makes.
     func resolved(by configuration: ModelConfiguration?) -> Architecture {
         var architecture = self
+        for case .configured(let key, _)? in [attention?.inputBias, attention?.outputBias] {
+            architecture.keys.insert(key)
+        }
         architecture.attention?.inputBias = attention?.inputBias.resolved(by: configuration) ?? .never
         architecture.attention?.outputBias = attention?.outputBias.resolved(by: configuration) ?? .never
+        if case .gated = feedForward, let activation = configuration?.root[activationKey]?.string,
+            let known = FeedForwardSpec.Activation.allCases.first(where: { ByteString($0.rawValue) == activation })
+        {
+            architecture.feedForward = .gated(known)
+        }
         return architecture
     }
 
     /// The name of a model with layers of these kinds.
     func variant(of layers: [LayerKind]) -> String? {
         layers.contains(where: \.hasCache) ? hybridVariant ?? variant : variant
+    }
+
+    /// Whether all but its mixers is its teacher's.
+    package var hasTeachersBody: Bool { timeMix != nil && layouts[0].name == TensorLayout.huggingFace.name }
+
+    /// This student's time mixing in the body of a teacher: its norms, feed-forward blocks, ends and attention.
+    func over(_ teacher: Architecture) -> Architecture {
+        var student = self
+        student.norm = teacher.norm
+        student.scalesEmbedding = teacher.scalesEmbedding
+        student.logitSoftcap = teacher.logitSoftcap
+        student.mixerNorms = teacher.mixerNorms
+        student.feedForward = teacher.feedForward
+        student.feedForwardNorms = teacher.feedForwardNorms
+        student.refine = teacher.refine
+        student.epsilonKey = teacher.epsilonKey
+        student.activationKey = teacher.activationKey
+        student.keys.formUnion(teacher.keys)
+        student.assumedRotaryPart = teacher.assumedRotaryPart
+        student.turnsNeighbours = teacher.turnsNeighbours
+        student.layouts = layouts.compactMap { $0.withBody(of: teacher.layouts[0]) }
+        student.body = teacher.family
+        return student
     }
 }
 

@@ -3,7 +3,15 @@ import CheckpointJSON
 /// The architectures that are known.
 public enum ArchitectureRegistry {
     /// All of them; a new one is added here, and nowhere else.
-    public static let standard: [Architecture] = [.llama, .qwen2, .qwen3, .rwkv7, .cxa076, .cxa076r, .cxa079]
+    public static let standard: [Architecture] = [
+        .llama,
+        .qwen2,
+        .qwen3,
+        .rwkv7,
+        .cxa076,
+        .cxa076r,
+        .cxa079,
+    ]
 
     /// The architecture that a plan can aim at under this name.
     public static func target(named name: String) -> Architecture? {

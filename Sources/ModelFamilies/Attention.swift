@@ -2,10 +2,16 @@
 public struct Attention: Sendable, Hashable {
     /// Biases of queries, keys and values.
     public var inputBias = Presence.never
-    /// A bias behind the heads.
+    /// A bias of the output projection.
     public var outputBias = Presence.never
-    /// RMSNorm of each head of queries and keys, in front of the rotation.
+    /// RMSNorm of each head of queries and keys, before the rotation.
     public var headNorm = Presence.never
+    /// What scores are multiplied by; nil for 1 / sqrt(N).
+    public internal(set) var scale: Double?
+    /// How many tokens a query sees, itself among them; nil for all before it.
+    public internal(set) var window: Int?
+    /// Scores become cap tanh(score / cap) before the softmax; nil for no cap.
+    public internal(set) var softcap: Double?
 
     package var roles: RoleSet {
         var roles = RoleSet([.queryWeight, .keyWeight, .valueWeight, .outputWeight])

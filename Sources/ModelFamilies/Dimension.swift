@@ -1,3 +1,5 @@
+import CheckpointFiles
+
 /// What a size of a tensor stands for.
 public enum Dimension: String, Sendable, CaseIterable {
     /// Tokens (V).
@@ -76,6 +78,14 @@ public struct Dimensions: Sendable, Hashable {
     public func shape(_ dimensions: [Dimension]) -> [Int]? {
         let sizes = dimensions.compactMap { values[$0] }
         return sizes.count == dimensions.count ? sizes : nil
+    }
+
+    /// The sizes of a tensor that holds the rows of some roles; nil where one of them is not known.
+    package func shape(of roles: [TensorRole]) -> [Int]? {
+        let shapes = roles.compactMap { shape($0.shape) }
+        guard shapes.count == roles.count, var shape = shapes.first, !shape.isEmpty else { return shapes.first }
+        shape[0] = shapes.reduce(0) { $0.adding(clamped: $1[0]) }
+        return shape
     }
 
     /// Adds what follows: A = H N, Hk N.

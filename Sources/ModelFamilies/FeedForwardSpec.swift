@@ -1,13 +1,20 @@
 /// What follows the mixer in each layer.
-public enum FeedForwardSpec: String, Sendable {
-    /// down(silu(gate x) * up x)
-    case swiGLU = "swiglu"
+public enum FeedForwardSpec: Sendable, Hashable {
+    /// down(f(gate x) * up x)
+    case gated(Activation)
     /// RWKV-7's: value(relu(key(x + (previous - x) x_k))^2)
-    case channelMix = "channel_mix"
+    case channelMix
+
+    /// The f of a gated block; the raw values are transformers' names.
+    public enum Activation: String, Sendable, CaseIterable {
+        case silu
+        /// GELU by tanh: x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+        case geluTanh = "gelu_pytorch_tanh"
+    }
 
     package var roles: RoleSet {
         switch self {
-        case .swiGLU: RoleSet([.feedForwardGate, .feedForwardUp, .feedForwardDown])
+        case .gated: RoleSet([.feedForwardGate, .feedForwardUp, .feedForwardDown])
         case .channelMix: RoleSet([.channelMixShift, .channelMixKey, .channelMixValue])
         }
     }

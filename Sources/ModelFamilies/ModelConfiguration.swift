@@ -5,7 +5,7 @@ public import CheckpointJSON
 public struct ModelConfiguration: Sendable {
     /// The file that it was read from.
     public let path: String
-    /// All of it.
+    /// All of it, or of `text_config` where the model is of text and images.
     public let root: JSONValue
 
     /// Reads a config.json.
@@ -13,10 +13,17 @@ public struct ModelConfiguration: Sendable {
     /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed`.
     public init(path: String) throws(CheckpointError) {
         self.path = path
-        root = try JSONValue(contentsOf: path)
+        let root = try JSONValue(contentsOf: path)
         guard case .object = root else {
             throw CheckpointError(.malformed, path: path, "a config.json is an object", found: root.description)
         }
+        self.root = Self.ofText(root)
+    }
+
+    /// A configuration that is in no file.
+    package init(path: String, root: JSONValue) {
+        self.path = path
+        self.root = root
     }
 
     /// The config.json that stands beside a checkpoint's files; nil where there is none.
@@ -46,6 +53,12 @@ public struct ModelConfiguration: Sendable {
     /// Whether it calls the model one of an architecture.
     func names(_ architecture: Architecture) -> Bool {
         architecture.configurationNames.contains { name == ByteString($0) }
+    }
+
+    /// Whether the body of a student is that of a teacher: by `teacher_model_type`, or because it is the teacher's own.
+    func namesBody(_ teacher: Architecture) -> Bool {
+        let name = root["teacher_model_type"]?.string ?? (root["rwkv_architecture"] == nil ? modelType : nil)
+        return teacher.isTeacher && teacher.configurationNames.contains { name == ByteString($0) }
     }
 
     /// What it says of the model's name, in words.
@@ -79,6 +92,20 @@ public struct ModelConfiguration: Sendable {
         return number
     }
 
+    /// A count, which may be zero.
+    func count(_ key: String, assumed: Int) throws(CheckpointError) -> Int {
+        guard let value = root[key], value != .null else { return assumed }
+        guard let count = value.integer, 0...Dimension.plausible.upperBound ~= count else {
+            throw malformed(key, expected: "0 or more")
+        }
+        return count
+    }
+
+    /// A cap; nil where the key is null.
+    func cap(_ key: String, assumed: Double?) throws(CheckpointError) -> Double? {
+        root[key] == nil ? assumed : try positive(key)
+    }
+
     /// One of some words; nil where the key is missing or null.
     func choice(_ key: String, of words: [String]) throws(CheckpointError) -> ByteString? {
         guard let value = root[key], value != .null else { return nil }
@@ -99,31 +126,52 @@ public struct ModelConfiguration: Sendable {
         return layers == [-1] ? [] : Set(layers)
     }
 
-    /// Keys with values that change the equations to what is not described.
-    func undescribed(
-        in architecture: Architecture, _ rotary: RotaryEmbedding?
-    ) -> [(key: String, value: String)] {
-        var found: [(key: String, value: String)] = []
-        func refuse(_ key: String, if isOdd: (JSONValue) -> Bool) {
-            if let value = root[key], value != .null, isOdd(value) { found.append((key, value.description)) }
+    /// Whether a layer sees a window of tokens alone, as `layer_types` says.
+    ///
+    /// - Parameters:
+    ///   - layer: its number.
+    ///   - otherwise: the answer where the key is missing or null.
+    /// - Returns: true where it has a window.
+    /// - Throws: ``CheckpointError`` of category `malformed` where it speaks of another number of layers, or of other kinds.
+    func isWindowed(layer: Int, otherwise: Bool) throws(CheckpointError) -> Bool {
+        guard let value = root["layer_types"], value != .null else { return otherwise }
+        let kinds = value.array?.map(\.string) ?? []
+        let count = try size("num_hidden_layers") ?? kinds.count
+        guard !kinds.isEmpty, kinds.count == count else {
+            throw malformed("layer_types", expected: "a kind for each of \(count) layers")
         }
-        if architecture.attention != nil {
-            refuse("use_sliding_window") { $0 == .bool(true) }
-            refuse("layer_types") { $0.array?.contains { $0 != .string("full_attention") } ?? true }
-            if let rotary, !RotaryEmbedding.knownTypes.contains(rotary.type) {
-                found.append(("rope_type", rotary.type.text))
-            }
-            if let part = rotary?.parameters["partial_rotary_factor"] {
-                found.append(("partial_rotary_factor", "\(part)"))
-            }
+        // A part of a model may have layers that are counted on.
+        guard kinds.indices.contains(layer) else { return false }
+        switch kinds[layer] {
+        case "full_attention", "attention": return false
+        case "sliding_attention": return true
+        default: throw malformed("layer_types", expected: "full_attention or sliding_attention")
         }
-        if architecture.timeMix?.rotary == .teacher { refuse("nope_in_rwkv") { $0 == .bool(true) } }
-        if architecture.feedForward == .swiGLU {
-            refuse("hidden_act") { $0 != .string("silu") }
-            refuse("mlp_bias") { $0 == .bool(true) }
+    }
+
+    /// How many tokens a query sees in layers with a window.
+    ///
+    /// - Parameter assumed: where the key is missing.
+    /// - Returns: 1 or more.
+    /// - Throws: ``CheckpointError`` of category `malformed` where it is no number of tokens, or missing.
+    func window(assumed: Int? = nil) throws(CheckpointError) -> Int {
+        guard let window = try root["sliding_window"] == nil ? assumed : size("sliding_window") else {
+            throw malformed("sliding_window", expected: "a number of tokens, as layers have a window")
         }
-        if architecture.feedForward == .channelMix { refuse("hidden_act") { $0 != .string("sqrelu") } }
-        return found
+        return window
+    }
+
+    /// The same configuration for the text model, where it is that of a model of text and images.
+    private static func ofText(_ root: JSONValue) -> JSONValue {
+        guard case .object(let whole) = root, case .object(var text)? = root["text_config"] else { return root }
+        // Whether the head is tied says the whole alone (transformers, models/gemma3).
+        text["tie_word_embeddings"] = nil
+        for key: ByteString in [
+            "tie_word_embeddings", "dtype", "torch_dtype", "quantization_config", "transformers_version",
+        ] {
+            if let value = whole[key] { text[key] = value }
+        }
+        return .object(text)
     }
 
     /// The sizes that the file gives to an architecture, and those that transformers would assume.
@@ -138,7 +186,7 @@ public struct ModelConfiguration: Sendable {
                 guard width % heads == 0 else {
                     throw CheckpointError(
                         .malformed, path: path,
-                        "the width is no multiple of the number of heads, and there is no head_dim",
+                        "the width is not a multiple of the number of heads, and there is no head_dim",
                         found: "\(width) and \(heads)")
                 }
                 sizes[.headSize] = width / heads

@@ -11,7 +11,9 @@ public struct ModelDescription: Sendable {
     /// Its sizes.
     public let dimensions: Dimensions
     /// Front to back.
-    public internal(set) var layers: [LayerKind]
+    public internal(set) var layers: [LayerSpec]
+    /// What documents call its layers.
+    public var kinds: [LayerKind] { layers.map(\.kind) }
     /// Of the norms; nil where no config.json says.
     public let epsilon: Double?
     /// nil where no config.json says, or nothing is turned.
@@ -28,8 +30,10 @@ public struct ModelDescription: Sendable {
     public internal(set) var optionalRoles: Set<TensorRole>
     /// Whether the first time mixing has residuals, which nothing uses.
     public internal(set) var storesUnusedResiduals: Bool
-    /// The positions in the checkpoint of the tensors that have roles.
-    public let positions: [TensorPlace: Int]
+    /// The cap on logits, which become cap tanh(logit / cap); nil for none.
+    public let logitSoftcap: Double?
+    /// Where the checkpoint has what each role needs.
+    public let bindings: [TensorPlace: TensorBinding]
     /// How its weights are quantised; nil where they are not.
     public let quantisation: Quantisation?
     /// Where tensors, configuration and architecture do not go together.
@@ -40,7 +44,7 @@ public struct ModelDescription: Sendable {
     public let unknown: [String]
 
     /// The name of a kind of student or RWKV; nil for transformers.
-    public var variant: String? { architecture.variant(of: layers) }
+    public var variant: String? { architecture.variant(of: kinds) }
 
     /// Of the norm over the heads' output; nil where sizes or constants are not known.
     public var groupNormEpsilon: Double? {
@@ -51,14 +55,7 @@ public struct ModelDescription: Sendable {
     }
 
     /// The layer that gives the first values and keys, and mixes none in.
-    package var layerOfFirstValues: Int? { firstValues.layer(of: layers) }
-
-    /// How positions turn the queries and keys of a layer, or its receptance and keys; nil for not at all.
-    public func rotation(ofLayer layer: Int) -> RotaryEmbedding? {
-        if layers[layer].hasCache { return turnsAttention ? rotary : nil }
-        guard architecture.timeMix?.rotary == .teacher else { return nil }
-        return stretchesTimeMixing ? rotary : rotary?.plain
-    }
+    package var layerOfFirstValues: Int? { firstValues.layer(of: kinds) }
 
     /// Where the values and keys come from that later layers mix in.
     public enum FirstValues: String, Sendable, CaseIterable {
@@ -94,8 +91,8 @@ public struct ModelDescription: Sendable {
         if !hasTiedHead { model.add([.head], .always) }
         add(model, layer: nil)
         let first = layerOfFirstValues
-        for (layer, kind) in layers.enumerated() {
-            var roles = architecture.layerRoles(kind)
+        for (layer, spec) in layers.enumerated() {
+            var roles = spec.roles(norm: architecture.norm)
             if layer == first, !storesUnusedResiduals { roles.makeOptional(architecture.timeMix?.residualRoles ?? []) }
             add(roles, layer: layer)
         }
@@ -118,16 +115,27 @@ public struct ModelDescription: Sendable {
     /// How many parameters all parts have; nil where a size is not known.
     public var parameterCount: Int? { parameterCounts?.values.reduce(0) { $0.adding(clamped: $1) } }
 
-    /// Bytes of bf16 keys and values that a token adds to the cache; nil where a size is not known.
+    /// Bytes of bf16 keys and values that a token adds to the cache at any context, windows left aside, which stop growing; nil where a
+    /// size is not known.
     public var cacheBytesPerToken: Int? {
-        let count = layers.count(where: \.hasCache)
+        let count = layers.count { $0.kind.hasCache && $0.attention?.window == nil }
         guard count > 0 else { return 0 }
-        return dimensions[.keyValueWidth].map { $0.multiplied(clamped: 4 * count) }
+        return cacheBytesOfLayer.map { $0.multiplied(clamped: count) }
     }
+
+    /// Bytes of bf16 keys and values that a token adds to the caches of layers with a window, by the number of tokens in it.
+    public var cacheBytesByWindow: [Int: Int] {
+        layers.compactMap(\.attention?.window).reduce(into: [:]) { bytes, window in
+            bytes[window] = (cacheBytesOfLayer ?? 0).adding(clamped: bytes[window] ?? 0)
+        }
+    }
+
+    /// Bytes of bf16 keys and values that a token adds to the cache of one layer; nil where a size is not known.
+    package var cacheBytesOfLayer: Int? { dimensions[.keyValueWidth].map { $0.multiplied(clamped: 4) } }
 
     /// Bytes of fp32 state that the recurrent layers keep, whatever the context; nil where a size is not known.
     public var stateBytes: Int? {
-        let count = layers.count(where: \.carriesState)
+        let count = layers.count(where: \.kind.carriesState)
         guard count > 0 else { return 0 }
         guard let size = Self.stateSize(architecture, dimensions) else { return nil }
         return size.multiplied(clamped: 4 * count)
@@ -153,6 +161,8 @@ public struct ModelFinding: Sendable, Hashable {
         case missing
         /// A tensor is there that the architecture has not.
         case unexpected
+        /// A tensor is there that is another model's, beside the text model.
+        case otherModel = "other_model"
         /// A tensor has other sizes than its role.
         case shape
         /// Two sources say different things.
@@ -183,5 +193,19 @@ public struct TensorPlace: Sendable, Hashable {
     public init(role: TensorRole, layer: Int? = nil) {
         self.role = role
         self.layer = layer
+    }
+}
+
+/// Where a checkpoint has what a role needs.
+public struct TensorBinding: Sendable, Hashable {
+    /// The tensor's position in the checkpoint.
+    public let position: Int
+    /// The rows of it; nil for all.
+    public let rows: Range<Int>?
+
+    /// A binding.
+    package init(position: Int, rows: Range<Int>? = nil) {
+        self.position = position
+        self.rows = rows
     }
 }

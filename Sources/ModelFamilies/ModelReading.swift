@@ -32,7 +32,8 @@ extension ModelDescription {
         hasTiedHead = reading.hasTiedHead
         optionalRoles = reading.optionalRoles
         storesUnusedResiduals = reading.storesUnusedResiduals
-        positions = reading.positions
+        logitSoftcap = reading.logitSoftcap
+        bindings = reading.bindings
         quantisation = reading.quantisation
         findings = reading.findings
         findingCount = reading.findingCount
@@ -49,7 +50,8 @@ private struct ModelReading {
     private let configuration: ModelConfiguration?
 
     private(set) var dimensions = Dimensions()
-    private(set) var layers: [LayerKind] = []
+    private(set) var layers: [LayerSpec] = []
+    private(set) var logitSoftcap: Double?
     private(set) var epsilon: Double?
     private(set) var rotary: RotaryEmbedding?
     private(set) var turnsAttention = true
@@ -66,7 +68,12 @@ private struct ModelReading {
     /// Positions of tensors; nil for weights of which there are quantised parts alone.
     private var places: [Place: Int?] = [:]
     /// Where the tensors are that have roles.
-    var positions: [TensorPlace: Int] { places.compactMapValues { $0 } }
+    var bindings: [TensorPlace: TensorBinding] {
+        places.reduce(into: [:]) { bindings, entry in
+            guard let position = entry.value else { return }
+            bindings[entry.key] = TensorBinding(position: position, rows: layout.rows(of: entry.key.role, dimensions))
+        }
+    }
     /// Layers of which neither receptance nor queries are there.
     private var undecidedLayers: [Int] = []
 
@@ -99,12 +106,20 @@ private struct ModelReading {
         let strays = Set(layout.strays.map { NamePattern($0) })
         let quantised = Set(index.occurrences.keys.compactMap(Quantisation.weight))
         var votes: [Dimension: [Int: Int]] = [:]
+        func vote(_ role: TensorRole, _ sizes: [Int]) {
+            for (dimension, size) in zip(role.shape, sizes) where Dimension.plausible ~= size {
+                votes[dimension, default: [:]][size, default: 0] += 1
+            }
+        }
+        // Of tensors that hold several roles.
+        var heights: [[TensorRole]: [Int: Int]] = [:]
         var adapterCount = 0
         for (pattern, occurrences) in index.occurrences.sorted(by: { $0.key.bytes < $1.key.bytes }) {
             let mark = Quantisation.weight(of: pattern)
             let roles = layout.roles(of: mark ?? pattern)
             for occurrence in occurrences {
-                guard let place = place(roles, occurrence.number) else {
+                let found = self.places(roles, occurrence.number)
+                guard let place = found.first else {
                     if Adapter.isPart(pattern) { adapterCount += 1 }
                     guard !strays.contains(pattern), !Adapter.isPart(pattern) else { continue }
                     let name = index.tensor(occurrence).name
@@ -112,10 +127,11 @@ private struct ModelReading {
                     continue
                 }
                 if mark != nil || quantised.contains(pattern) {
-                    places[place] = places[place] ?? .some(nil)
+                    for place in found { places[place] = places[place] ?? .some(nil) }
                     continue
                 }
                 let tensor = index.tensor(occurrence)
+                for place in found.dropFirst() { places[place] = occurrence.position }
                 if let earlier = places.updateValue(occurrence.position, forKey: place), let earlier {
                     add(
                         .unexpected, tensor.name,
@@ -125,11 +141,23 @@ private struct ModelReading {
                     quantisation = Quantisation(
                         method: tensor.dtype.rawValue, evidence: "\(tensor.name) is of that dtype, without a scale")
                 }
-                guard let sizes = layout.sizes(ofStored: tensor.shape, place.role) else { continue }
-                for (dimension, size) in zip(place.role.shape, sizes) where Dimension.plausible ~= size {
-                    votes[dimension, default: [:]][size, default: 0] += 1
+                guard var sizes = layout.sizes(ofStored: tensor.shape, place.role) else { continue }
+                if found.count > 1, let rows = sizes.first {
+                    heights[found.map(\.role), default: [:]][rows, default: 0] += 1
+                    // Of roles of the same height each has its share.
+                    guard Set(found.map(\.role.shape)).count == 1, rows % found.count == 0 else {
+                        sizes[0] = 0
+                        vote(place.role, sizes)
+                        continue
+                    }
+                    sizes[0] = rows / found.count
                 }
+                vote(place.role, sizes)
             }
+        }
+        for position in index.others {
+            let name = index.checkpoint.tensors[position].name
+            add(.otherModel, name, "\(name) is not a tensor of the text model")
         }
         if adapterCount > 0 {
             add(.undescribed, nil, "\(adapterCount) tensors of an adapter are not merged into the weights")
@@ -139,6 +167,9 @@ private struct ModelReading {
             guard let found = votes[dimension] else { continue }
             let most = found.max { ($0.value, $1.key) < ($1.value, $0.key) }
             if dimensions[dimension] == nil { dimensions[dimension] = most?.key }
+        }
+        for (roles, votes) in heights {
+            solve(roles, height: votes.max { ($0.value, $1.key) < ($1.value, $0.key) }?.key)
         }
         fillEqualities()
     }
@@ -150,12 +181,27 @@ private struct ModelReading {
         }
     }
 
-    private var title: String { architecture.variant(of: layers) ?? architecture.family }
+    private var title: String { architecture.variant(of: layers.map(\.kind)) ?? architecture.family }
+
+    /// Finds the one height that is not known of several roles whose rows make up a tensor.
+    private mutating func solve(_ roles: [TensorRole], height: Int?) {
+        let unknown = Set(roles.map { $0.shape[0] }.filter { dimensions[$0] == nil })
+        guard let height, unknown.count == 1, let dimension = unknown.first else { return }
+        let times = roles.count { $0.shape[0] == dimension }
+        let rest = roles.reduce(height) { $0 - (dimensions[$1.shape[0]] ?? 0) }
+        if rest > 0, rest % times == 0 { dimensions[dimension] = rest / times }
+    }
 
     private mutating func findLayers(_ index: TensorIndex) {
         let kinds = index.layerKinds(in: layout)
         undecidedLayers = kinds.indices.filter { kinds[$0] == nil }
-        layers = kinds.map { $0 ?? kindOfFrozenLayers ?? architecture.kinds[0] }
+        layers = kinds.map { layer($0 ?? kindOfFrozenLayers ?? architecture.kinds[0]) }
+    }
+
+    /// A layer of a kind that the architecture has.
+    private func layer(_ kind: LayerKind) -> LayerSpec {
+        guard let layer = architecture.layer(kind) else { preconditionFailure("a kind of layer that it does not have") }
+        return layer
     }
 
     /// What layers are of which a file that holds what was trained alone has no mixer: the teacher's attention.
@@ -163,18 +209,18 @@ private struct ModelReading {
         layout.omitsFrozen && architecture.attention != nil ? .gqa : nil
     }
 
-    /// Which of a pattern's roles a tensor has, by the kind of its layer.
-    private func place(_ roles: [TensorRole], _ number: Int?) -> Place? {
+    /// Which of a pattern's roles a tensor has, by the kind of its layer: one, or all of those that it holds rows of.
+    private func places(_ roles: [TensorRole], _ number: Int?) -> [Place] {
         for role in roles {
             if role.isOfLayer {
                 guard let number, layers.indices.contains(number),
-                    architecture.layerRoles(layers[number]).all.contains(role)
+                    layers[number].roles(norm: architecture.norm).all.contains(role)
                 else { continue }
-                return Place(role: role, layer: number)
+                return (layout.fusion(of: role) ?? [role]).map { Place(role: $0, layer: number) }
             }
-            if number ?? 0 == 0, architecture.modelRoles.all.contains(role) { return Place(role: role) }
+            if number ?? 0 == 0, architecture.modelRoles.all.contains(role) { return [Place(role: role)] }
         }
-        return nil
+        return []
     }
 
     private mutating func fillEqualities() {
@@ -189,7 +235,10 @@ private struct ModelReading {
         epsilon = architecture.fixedEpsilon
         if let configuration {
             epsilon = try configuration.positive(architecture.epsilonKey) ?? epsilon ?? architecture.assumedEpsilon
-            rotary = try RotaryEmbedding(configuration, assumedTheta: architecture.assumedTheta)
+            rotary = try RotaryEmbedding(configuration, of: architecture)
+            if let softcap = architecture.logitSoftcap {
+                logitSoftcap = try configuration.cap(softcap.key, assumed: softcap.assumed)
+            }
             let firsts = ModelDescription.FirstValues.allCases.map(\.rawValue)
             let first = try configuration.choice("first_values", of: firsts)
             firstValues = first.flatMap { ModelDescription.FirstValues($0) } ?? firstValues
@@ -202,7 +251,8 @@ private struct ModelReading {
         // A teacher's tie is not its student's, and of a part of a model the head may be in another.
         let says = ownConfiguration?.root["tie_word_embeddings"]?.bool
         let isWhole = places[Place(role: .embedding)] != nil && places[Place(role: .finalNormWeight)] != nil
-        hasTiedHead = says ?? (hasTensors && isWhole && places[Place(role: .head)] == nil)
+        hasTiedHead =
+            says ?? (hasTensors ? isWhole && places[Place(role: .head)] == nil : architecture.assumesTiedHead)
         guard let configuration else { return decideAttention() }
 
         let path = configuration.path
@@ -210,9 +260,9 @@ private struct ModelReading {
             guard count <= TensorIndex.layerLimit else {
                 throw configuration.malformed("num_hidden_layers", expected: "\(TensorIndex.layerLimit) at the most")
             }
-            if !hasTensors { layers = Array(repeating: architecture.kinds[0], count: count) }
+            if !hasTensors { layers = Array(repeating: layer(architecture.kinds[0]), count: count) }
             if let kind = kindOfFrozenLayers {
-                while layers.count < count { layers.append(kind) }
+                while layers.count < count { layers.append(layer(kind)) }
             }
             if count != layers.count {
                 add(
@@ -237,6 +287,11 @@ private struct ModelReading {
         }
         fillEqualities()
         try readKinds(configuration, hasTensors: hasTensors)
+        for index in layers.indices {
+            layers[index].rotation = rotary
+            try architecture.refine(&layers[index], index, configuration)
+            layers[index].rotation = rotation(of: layers[index])
+        }
         for (key, what) in configuration.undescribed(in: architecture, rotary) {
             add(.undescribed, nil, "\(path) has it that \(key) is \(what), which \(title) is not described with")
         }
@@ -252,10 +307,11 @@ private struct ModelReading {
         }
         decideAttention()
         if let size = dimensions[.headSize] {
-            for (_, list) in rotary?.lists ?? [:] where list.count != size / 2 {
+            let turned = Int(Double(size) * (rotary?.parameters["partial_rotary_factor"] ?? 1))
+            for (_, list) in rotary?.lists ?? [:] where list.count != turned / 2 {
                 add(
                     .contradiction, nil,
-                    "\(path) has \(list.count) factors of wavelengths, where heads of \(size) have \(size / 2)")
+                    "\(path) has \(list.count) factors of wavelengths, where heads of \(size) have \(turned / 2)")
             }
             if isTurned, size % 2 != 0 {
                 add(.undescribed, nil, "heads of \(size) channels cannot be turned in pairs")
@@ -278,11 +334,11 @@ private struct ModelReading {
         for layer in layers.indices {
             let kind = attention.contains(layer) ? LayerKind.gqa : .rwkv7
             if !hasTensors || undecidedLayers.contains(layer) {
-                layers[layer] = kind
-            } else if layers[layer] != kind {
+                layers[layer] = self.layer(kind)
+            } else if layers[layer].kind != kind {
                 add(
                     .contradiction, nil,
-                    "\(configuration.path) has layer \(layer) \(kind == .gqa ? "" : "not ")among transformer_layers, its tensors are of \(layers[layer].rawValue)"
+                    "\(configuration.path) has layer \(layer) \(kind.hasCache ? "" : "not ")among transformer_layers, its tensors are of \(layers[layer].kind.rawValue)"
                 )
             }
         }
@@ -291,8 +347,14 @@ private struct ModelReading {
     /// Tells attention with keys for every head from that with grouped queries.
     private mutating func decideAttention() {
         if let all = dimensions[.attentionWidth], all == dimensions[.keyValueWidth] {
-            layers = layers.map { $0 == .gqa ? .mha : $0 }
+            for index in layers.indices where layers[index].kind == .gqa { layers[index].kind = .mha }
         }
+    }
+
+    /// How positions turn a layer, of what its family says: nothing where its mixer has no rotation.
+    private func rotation(of layer: LayerSpec) -> RotaryEmbedding? {
+        guard let timeMix = layer.timeMix else { return turnsAttention ? layer.rotation : nil }
+        return timeMix.rotation(from: layer.rotation, isStretched: stretchesTimeMixing)
     }
 
     // MARK: Checks
@@ -300,12 +362,12 @@ private struct ModelReading {
     /// Holds every tensor against what the architecture has.
     mutating func check(_ index: TensorIndex) {
         let isAnyOf = places.keys.reduce(into: Set<TensorRole>()) { $0.insert($1.role) }
-        let first = firstValues.layer(of: layers)
+        let first = firstValues.layer(of: layers.map(\.kind))
         var model = architecture.modelRoles
         if !hasTiedHead { model.add([.head], .always) }
         check(index, model, layer: nil, isAnyOf)
-        for (layer, kind) in layers.enumerated() {
-            var roles = architecture.layerRoles(kind)
+        for (layer, spec) in layers.enumerated() {
+            var roles = spec.roles(norm: architecture.norm)
             optionalRoles.formUnion(roles.optional.intersection(isAnyOf))
             if layer == first, let timeMix = architecture.timeMix {
                 roles.makeOptional(timeMix.residualRoles)
@@ -336,12 +398,16 @@ private struct ModelReading {
             }
             guard let position = found else { continue }
             let tensor = index.checkpoint.tensors[position]
-            guard let expected = dimensions.shape(role.shape) else {
+            // The sizes of what it holds rows of are checked with the first.
+            let fusion = layout.fusion(of: role) ?? [role]
+            guard fusion.first == role else { continue }
+            guard let expected = dimensions.shape(of: fusion) else {
                 // Of the sizes of heads others may speak.
                 if !tensor.shape.allSatisfy({ Dimension.plausible ~= $0 }) {
                     add(.shape, tensor.name, "\(tensor.name) is \(tensor.shape), which no model's is")
                 } else if quantisation == nil {
-                    let unknown = role.shape.filter { dimensions[$0] == nil }.map(\.title).joined(separator: ", ")
+                    let unknown = fusion.flatMap(\.shape).filter { dimensions[$0] == nil }.map(\.title).joined(
+                        separator: ", ")
                     add(.shape, tensor.name, "\(tensor.name) is \(tensor.shape), and \(unknown) is not known")
                 }
                 continue
@@ -358,7 +424,7 @@ private struct ModelReading {
 
     /// Whether anything is turned by position.
     private var isTurned: Bool {
-        architecture.timeMix?.rotary == .teacher || (layers.contains(where: \.hasCache) && turnsAttention)
+        architecture.timeMix?.rotary == .teacher || (layers.contains(where: \.kind.hasCache) && turnsAttention)
     }
 
     /// What is not known of what the equations need.

@@ -28,6 +28,8 @@ public enum ModelRecognition: Sendable {
                 .unsupported, path: checkpoint?.path ?? configuration?.path ?? "", "the variant is not described",
                 found: variant)
         }
+        let body = configuration.flatMap { configuration in architectures.first { configuration.namesBody($0) } }
+        let architectures = architectures.map { $0.hasTeachersBody ? body.map($0.over) ?? $0 : $0 }
         let configured = configuration.flatMap { configuration in architectures.first { configuration.names($0) } }
         guard let checkpoint else {
             guard let configuration, let name = configuration.name else { return nil }
@@ -40,30 +42,34 @@ public enum ModelRecognition: Sendable {
                     evidence: [configuration.evidence]))
         }
         var layouts: [TensorLayout] = []
-        for layout in architectures.flatMap(\.layouts) where !layouts.contains(where: { $0.name == layout.name }) {
+        for layout in architectures.flatMap(\.layouts)
+        where !layouts.contains(where: { $0.name == layout.name && $0.names == layout.names }) {
             layouts.append(layout)
         }
         let sample = TensorIndex.sample(checkpoint)
         let evidence = configuration.map { $0.name == nil ? [] : [$0.evidence] } ?? []
-        guard let index = TensorIndex(checkpoint, sample: sample, layouts: layouts),
-            let layout = layouts.map({ ($0, index.count(in: $0)) }).max(by: { $0.1 < $1.1 })?.0
+        guard let index = TensorIndex(checkpoint, layouts: layouts),
+            let name = layouts.map({ ($0.name, index.count(in: $0)) }).max(by: { $0.1 < $1.1 })?.0
         else { return other(sample, configuration, evidence) }
 
-        let kinds = index.layerKinds(in: layout)
-        let fits = architectures.filter { $0.layouts.contains { $0.name == layout.name } }.map { architecture in
+        let fits = architectures.compactMap { architecture in
+            guard let layout = architecture.layouts.first(where: { $0.name == name }) else { return Fit?.none }
             // A student that keeps all of its teacher's attention is known by its name alone.
             let isNamed =
                 configuration?.root["rwkv_architecture"] != nil && configured?.name == architecture.name
-            return Fit(architecture.resolved(by: configuration), index, layout, kinds, mayMixNothing: isNamed)
+            return Fit(architecture.resolved(by: configuration), index, layout, mayMixNothing: isNamed)
         }
         func describe(_ fit: Fit, _ findings: [ModelFinding] = []) throws(CheckpointError) -> ModelRecognition {
             .model(
                 try ModelDescription(
-                    fit.architecture, index, layout, configuration,
-                    evidence: evidence + [fit.evidence(among: fits)], findings: findings))
+                    fit.architecture, index, fit.layout, configuration,
+                    evidence: evidence + [fit.evidence(among: fits)] + (index.prefixes.evidence.map { [$0] } ?? []),
+                    findings: findings))
         }
         let exact = fits.filter { fit in
-            let isNamed = fit.architecture.variants.contains { $0 == variant || $0 == configured?.variant }
+            let isNamed =
+                fit.architecture.variants.contains { $0 == variant || $0 == configured?.variant }
+                || fit.architecture.name == configured?.name
             return fit.mismatches.isEmpty && (fit.architecture.twins.isEmpty || isNamed)
         }
         if let variant {
@@ -80,11 +86,17 @@ public enum ModelRecognition: Sendable {
         {
             return try describe(fit)
         }
+        // Transformers look alike: there their name decides.
+        if let configured, configured.isTeacher,
+            let fit = exact.first(where: { $0.architecture.name == configured.name })
+        {
+            return try describe(fit)
+        }
         guard exact.count <= 1 else {
             return .undecided(candidates: exact.map(\.architecture.name), evidence: evidence)
         }
         if let fit = exact.first {
-            // Time mixing shows in tensors, and a config.json may be its teacher's. Transformers look alike: there it decides.
+            // Time mixing shows in tensors, and a config.json may be its teacher's.
             if fit.architecture.timeMix != nil,
                 configuration?.root["rwkv_architecture"] == nil || configured?.variant == fit.architecture.variant
             {
@@ -128,15 +140,17 @@ public enum ModelRecognition: Sendable {
 /// many say nothing about the family.
 private struct Fit {
     let architecture: Architecture
+    let layout: TensorLayout
     /// What does not go with it, a clause each.
     let mismatches: [String]
     private let found: [TensorRole: NamePattern]
 
     init(
-        _ architecture: Architecture, _ index: TensorIndex, _ layout: TensorLayout, _ kinds: [LayerKind?],
-        mayMixNothing: Bool
+        _ architecture: Architecture, _ index: TensorIndex, _ layout: TensorLayout, mayMixNothing: Bool
     ) {
         self.architecture = architecture
+        self.layout = layout
+        let kinds = index.layerKinds(in: layout)
         var counts = kinds.reduce(into: [LayerKind?: Int]()) { $0[$1, default: 0] += 1 }
         // Layers of which too much is missing to know their kind speak for none.
         counts[nil] = kinds.count
@@ -157,7 +171,7 @@ private struct Fit {
                     $0.formUnion(architecture.layerRoles($1).all)
                 }
                 if let role = roles.first(where: { allowed.contains($0) }) {
-                    found[role] = pattern
+                    for role in layout.fusion(of: role) ?? [role] { found[role] = pattern }
                 } else if weight == nil, !strays.contains(pattern), !Adapter.isPart(pattern),
                     roles.allSatisfy(\.isOfLayer)
                 {
@@ -169,12 +183,12 @@ private struct Fit {
         if layout.omitsFrozen { required.subtract([.finalNormWeight]) }
         for kind in Set(kinds.compactMap { $0 }) {
             if layout.omitsFrozen {
-                required.formUnion(kind == .rwkv7 ? architecture.timeMix?.trainedRoles ?? [] : [])
+                required.formUnion(kind.carriesState ? architecture.timeMix?.trainedRoles ?? [] : [])
             } else {
                 required.formUnion(architecture.layerRoles(kind).required)
             }
         }
-        if architecture.timeMix != nil, !kinds.contains(.rwkv7), !mayMixNothing {
+        if architecture.timeMix != nil, !kinds.contains(where: { $0?.carriesState == true }), !mayMixNothing {
             mismatches.append("no layer mixes time")
         }
         for role in required where found[role] == nil {

@@ -48,9 +48,6 @@ struct OtherFamily: Sendable {
         OtherFamily(
             family: "cxa", variants: ["cxa07a"], has: [[".receptance.weight"], [".w0"]], lacks: [".v1", ".r_k"]),
 
-        OtherFamily(family: "phi3", variants: [], has: [[".self_attn.qkv_proj.weight"]]),
-        OtherFamily(family: "gemma", variants: [], has: [[".pre_feedforward_layernorm.weight"]]),
-        OtherFamily(family: "glm4", variants: [], has: [[".post_self_attn_layernorm.weight"]]),
         OtherFamily(family: "mixture of experts", variants: [], has: [[".mlp.gate.weight", ".mlp.router.weight"]]),
     ]
 

@@ -4,15 +4,15 @@ import CheckpointJSON
 public enum Presence: Sendable, Hashable {
     case never
     case always
-    /// Where config.json's `key` says so, else not.
-    case configured(key: String)
+    /// Where config.json's `key` says so, or does not say and it is assumed.
+    case configured(key: String, assumed: Bool = false)
     /// In some models; the tensors tell.
     case sometimes
 
     /// What a configuration leaves of the choice.
     func resolved(by configuration: ModelConfiguration?) -> Presence {
-        guard case .configured(let key) = self else { return self }
-        return configuration?.root[key]?.bool == true ? .always : .never
+        guard case .configured(let key, let assumed) = self else { return self }
+        return configuration?.root[key]?.bool ?? assumed ? .always : .never
     }
 }
 

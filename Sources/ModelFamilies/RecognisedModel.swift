@@ -81,7 +81,7 @@ public struct RecognisedModel: Sendable {
         self.checkpoint = checkpoint
         self.configuration = configuration
         self.recognition = recognition
-        self.warnings = warnings
+        self.warnings = warnings + Self.warnings(of: configuration, recognition)
         self.impossible = impossible
     }
 
@@ -113,8 +113,22 @@ public struct RecognisedModel: Sendable {
         checkpoint = nil
         self.configuration = configuration
         recognition = try ModelRecognition.recognize(nil, configuration: configuration, variant: variant)
-        warnings = []
+        warnings = Self.warnings(of: configuration, recognition)
         impossible = nil
+    }
+
+    /// Keys of which nothing is known: equations might depend on them.
+    private static func warnings(
+        of configuration: ModelConfiguration?, _ recognition: ModelRecognition?
+    ) -> [CheckpointWarning] {
+        guard case .model(let model)? = recognition, let configuration else { return [] }
+        let unknown = configuration.unknownKeys(in: model.architecture)
+        guard !unknown.isEmpty else { return [] }
+        let names = unknown.prefix(8).joined(separator: ", ") + (unknown.count > 8 ? ", ..." : "")
+        return [
+            CheckpointWarning(
+                path: configuration.path, "has keys that are not known, and may change equations: \(names)")
+        ]
     }
 
     private static func unused(_ error: CheckpointError) -> CheckpointWarning {

@@ -12,55 +12,96 @@ public struct RotaryEmbedding: Sendable, Hashable {
     /// Those that it has for each wavelength: `long_factor`, ...
     public let lists: [ByteString: [Double]]
 
+    /// Whether channels 2i and 2i + 1 of a head are turned together, not i and i + R/2.
+    public let turnsNeighbours: Bool
+
     /// Those that can be computed.
     public static let knownTypes: Set<ByteString> = ["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
 
     /// The rotation without anything stretched.
-    public var plain: RotaryEmbedding { RotaryEmbedding(theta: theta) }
+    public var plain: RotaryEmbedding {
+        let part = parameters["partial_rotary_factor"].map { ["partial_rotary_factor" as ByteString: $0] }
+        return RotaryEmbedding(
+            theta: theta, type: "default", parameters: part ?? [:], lists: [:], turnsNeighbours: turnsNeighbours)
+    }
+
+    /// The rotation as time mixing has it: where neighbours are turned, all channels of a head, i with i + N/2.
+    ///
+    /// The published classes of such students do not know any other (RWKVInside, rwkv_inside/TimeMixer.py).
+    public var ofTimeMixing: RotaryEmbedding {
+        guard turnsNeighbours else { return self }
+        var parameters = parameters
+        parameters["partial_rotary_factor"] = nil
+        return RotaryEmbedding(theta: theta, type: type, parameters: parameters, lists: lists, turnsNeighbours: false)
+    }
+
+    private init(
+        theta: Double, type: ByteString, parameters: [ByteString: Double], lists: [ByteString: [Double]],
+        turnsNeighbours: Bool
+    ) {
+        (self.theta, self.type, self.parameters, self.lists) = (theta, type, parameters, lists)
+        self.turnsNeighbours = turnsNeighbours
+    }
 
     /// All of it, in one line.
     package var text: String {
         let numbers = parameters.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
         let lists = lists.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
-        return "\(theta) \(type)\(numbers)\(lists)"
+        return "\(theta) \(type)\(numbers)\(lists)\(turnsNeighbours ? " of neighbours" : "")"
     }
 
     /// Wavelengths by theta alone.
     public init(theta: Double) {
-        (self.theta, type, parameters, lists) = (theta, "default", [:], [:])
+        self.init(theta: theta, type: "default", parameters: [:], lists: [:], turnsNeighbours: false)
     }
 
     /// The rotation that a configuration speaks of; nil where it gives none.
     ///
     /// - Parameters:
     ///   - configuration: in whatever form.
-    ///   - assumedTheta: the base where it gives none.
+    ///   - architecture: what its family assumes where it says nothing.
+    ///   - layerType: the kind of layers that it is of, where those have rotations of their own.
+    ///   - thetaKey: where older files keep the base.
+    ///   - assumedTheta: the base where nothing says it; nil for what the family assumes.
     /// - Throws: ``CheckpointError`` of category `malformed`.
-    package init?(_ configuration: ModelConfiguration, assumedTheta: Double?) throws(CheckpointError) {
+    package init?(
+        _ configuration: ModelConfiguration, of architecture: Architecture, layerType: String = "full_attention",
+        thetaKey: String = "rope_theta", assumedTheta: Double? = nil
+    ) throws(CheckpointError) {
         let root = configuration.root
         // transformers 5 keeps all in rope_parameters, those before it theta apart from rope_scaling, which still counts.
         var members: [ByteString: JSONValue] = [:]
         for key in ["rope_parameters", "rope_scaling"] {
             switch root[key] ?? .null {
             case .null: break
-            case .object(let object): members.merge(object) { $1 }
+            case .object(let object):
+                // Of a kind of layers that older files do not scale, theta alone counts.
+                if case .object(let own)? = object[ByteString(layerType)] {
+                    members.merge(own) { $1 }
+                } else if layerType == "full_attention" {
+                    members.merge(object) { $1 }
+                }
             default: throw configuration.malformed(key, expected: "an object")
             }
         }
-        let theta = [members["rope_theta"], root["rope_theta"]].compactMap { $0 == .null ? nil : $0 }.first
-        guard let theta = theta ?? assumedTheta.map({ .number($0) }) else { return nil }
+        let theta = [members["rope_theta"], root[thetaKey]].compactMap { $0 == .null ? nil : $0 }.first
+        guard let theta = theta ?? (assumedTheta ?? architecture.assumedTheta).map({ .number($0) }) else { return nil }
         guard let theta = theta.double, theta > 0, theta.isFinite else {
-            throw configuration.malformed("rope_theta", expected: "a number above zero")
+            throw configuration.malformed(thetaKey, expected: "a number above zero")
         }
         self.theta = theta
+        turnsNeighbours = architecture.turnsNeighbours
         let type = members["rope_type"] ?? members["type"] ?? .string("default")
-        guard let name = type.string else { throw configuration.malformed("rope_type", expected: "text") }
+        guard var name = type.string else { throw configuration.malformed("rope_type", expected: "text") }
+        // As the first files of Phi-3 call it.
+        if name == "su" { name = "longrope" }
         self.type = name
         var parameters = members.compactMapValues { $0.double ?? $0.bool.map { $0 ? 1 : 0 } }
         parameters["rope_theta"] = nil
         // As Python has it, null is no truth.
         if members["truncate"] == .null { parameters["truncate"] = 0 }
-        let part = members["partial_rotary_factor"] ?? root["partial_rotary_factor"] ?? .null
+        let said = [members["partial_rotary_factor"], root["partial_rotary_factor"]].compactMap { $0 }.first ?? .null
+        let part = said == .null && architecture.assumedRotaryPart != 1 ? .number(architecture.assumedRotaryPart) : said
         if part != .null, !((part.double ?? 0) > 0 && (part.double ?? 0) <= 1) {
             throw configuration.malformed("partial_rotary_factor", expected: "a number above zero, and 1 at the most")
         }

@@ -9,31 +9,50 @@ struct TensorIndex {
     }
 
     let checkpoint: Checkpoint
+    /// What names begin with that has nothing to do with the model.
+    let prefixes: NamePrefixes
     let occurrences: [NamePattern: [Occurrence]]
+    /// Positions of tensors of another model, beside the text model.
+    let others: [Int]
 
     /// More patterns than any model has layers of different kinds; beyond, names have no order that could be found.
     private static let patternLimit = 20_000
     /// The patterns of some names: the first ones, and as many from all over.
     static func sample(_ checkpoint: Checkpoint) -> Set<NamePattern> {
-        let tensors = checkpoint.tensors
-        let count = 128
-        let step = max(1, tensors.count / count)
-        let positions = Set(0..<min(count, tensors.count)).union(stride(from: 0, to: tensors.count, by: step))
-        return Set(positions.map { NamePattern(tensors[$0].name) })
+        Set(samplePositions(checkpoint).map { NamePattern(checkpoint.tensors[$0].name) })
     }
 
-    /// Puts the tensors in order; nil where no layout knows any of `sample`.
-    init?(_ checkpoint: Checkpoint, sample: Set<NamePattern>, layouts: [TensorLayout]) {
+    private static func samplePositions(_ checkpoint: Checkpoint) -> Set<Int> {
+        let (tensors, count) = (checkpoint.tensors, 128)
+        let step = max(1, tensors.count / count)
+        return Set(0..<min(count, tensors.count)).union(stride(from: 0, to: tensors.count, by: step))
+    }
+
+    /// Puts the tensors in order; nil where no layout knows any of a sample.
+    init?(_ checkpoint: Checkpoint, layouts: [TensorLayout]) {
         self.checkpoint = checkpoint
         let tensors = checkpoint.tensors
-        guard sample.contains(where: { name in layouts.contains { !$0.roles(of: name).isEmpty } }) else { return nil }
+        func isKnown(_ pattern: NamePattern) -> Bool { layouts.contains { !$0.roles(of: pattern).isEmpty } }
+        let prefixes = NamePrefixes(checkpoint, isKnown: isKnown)
+        self.prefixes = prefixes
+        guard
+            Self.samplePositions(checkpoint).contains(where: { position in
+                prefixes.strip(tensors[position].name).map { isKnown(NamePattern($0)) } == true
+            })
+        else { return nil }
         var occurrences: [NamePattern: [Occurrence]] = [:]
+        var others: [Int] = []
         for position in tensors.indices {
-            let (pattern, number) = NamePattern.split(tensors[position].name)
+            guard let name = prefixes.strip(tensors[position].name) else {
+                others.append(position)
+                continue
+            }
+            let (pattern, number) = NamePattern.split(name)
             occurrences[pattern, default: []].append(Occurrence(number: number, position: position))
             guard occurrences.count <= Self.patternLimit else { return nil }
         }
         self.occurrences = occurrences
+        self.others = others
     }
 
     /// More layers than any model has.

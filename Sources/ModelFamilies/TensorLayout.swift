@@ -16,6 +16,8 @@ public struct TensorLayout: Sendable {
     public let name: String
     /// The name of each role's tensor, `#` for the number of the layer.
     public let names: [TensorRole: String]
+    /// Roles whose matrices are the rows of one tensor, in their order.
+    public let fused: [[TensorRole]]
     /// The roles that are not stored as their shape says.
     public let transforms: [TensorRole: Transform]
     /// Names that stand in such files beside the model, `#` for a number.
@@ -34,11 +36,13 @@ public struct TensorLayout: Sendable {
 
     /// A layout in which every role has the name given.
     public init(
-        _ name: String, names: [TensorRole: String], transforms: [TensorRole: Transform] = [:], strays: [String] = [],
-        omitsFrozen: Bool = false, separatesHead: Bool = false, holdsUnusedResiduals: Bool = true
+        _ name: String, names: [TensorRole: String], fused: [[TensorRole]] = [],
+        transforms: [TensorRole: Transform] = [:], strays: [String] = [], omitsFrozen: Bool = false,
+        separatesHead: Bool = false, holdsUnusedResiduals: Bool = true
     ) {
         self.name = name
         self.names = names
+        self.fused = fused
         self.transforms = transforms
         self.strays = strays
         self.omitsFrozen = omitsFrozen
@@ -46,6 +50,40 @@ public struct TensorLayout: Sendable {
         self.holdsUnusedResiduals = holdsUnusedResiduals
         roles = Dictionary(
             names.map { (NamePattern($0.value), [$0.key]) }, uniquingKeysWith: +)
+    }
+
+    /// This layout with other names for some roles, and with tensors that hold several.
+    func naming(_ other: [TensorRole: String], fused: [[TensorRole]] = []) -> TensorLayout {
+        TensorLayout(
+            name, names: names.merging(other) { $1 }, fused: fused, transforms: transforms, strays: strays,
+            omitsFrozen: omitsFrozen, separatesHead: separatesHead, holdsUnusedResiduals: holdsUnusedResiduals)
+    }
+
+    /// This layout of a student with what its teacher's layout calls all but attention; nil where it has no names for that.
+    func withBody(of teacher: TensorLayout) -> TensorLayout? {
+        let mixers = Set(Attention.allRoles + TimeMix7.allRoles)
+        let body = teacher.names.filter { !mixers.contains($0.key) && $0.value != Self.huggingFace.names[$0.key] }
+        guard !body.isEmpty, let root = bodyRoot else { return body.isEmpty ? self : nil }
+        return naming(
+            body.mapValues { root + $0 }, fused: teacher.fused.filter { $0.allSatisfy { !mixers.contains($0) } })
+    }
+
+    /// What it puts before the names that transformers gives a body; nil where it has names of its own.
+    private var bodyRoot: String? {
+        guard let name = names[.embedding], let end = Self.huggingFace.names[.embedding] else { return nil }
+        return name.dropping(suffix: end).map { String($0) }
+    }
+
+    /// The roles that are rows of the same tensor as a role, itself among them, in their order; nil where it has one of its own.
+    package func fusion(of role: TensorRole) -> [TensorRole]? { fused.first { $0.contains(role) } }
+
+    /// The rows of its tensor that a role has; nil for all of them, or where a size is not known.
+    public func rows(of role: TensorRole, _ dimensions: Dimensions) -> Range<Int>? {
+        guard let fusion = fusion(of: role), let place = fusion.firstIndex(of: role),
+            let heights = dimensions.shape(fusion.map { $0.shape[0] })
+        else { return nil }
+        let start = heights[..<place].reduce(0) { $0.adding(clamped: $1) }
+        return start..<start.adding(clamped: heights[place])
     }
 
     /// What a tensor of this name can be; which, the kind of its layer says.

@@ -80,6 +80,18 @@ public struct TimeMix7: Sendable, Hashable {
         Set(roles.all.flatMap(\.shape)).intersection(Dimension.ranks)
     }
 
+    /// How positions turn receptance and key, where they turn the teacher's queries and keys so; nil for not at all.
+    ///
+    /// - Parameters:
+    ///   - teacher: the rotation of the teacher's layer.
+    ///   - isStretched: whether its wavelengths are stretched too.
+    /// - Returns: the rotation of a layer of time mixing.
+    func rotation(from teacher: RotaryEmbedding?, isStretched: Bool) -> RotaryEmbedding? {
+        guard rotary == .teacher else { return nil }
+        let own = teacher?.ofTimeMixing
+        return isStretched ? own : own?.plain
+    }
+
     var roles: RoleSet {
         var roles = RoleSet([
             .receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight, .decayBase, .decayDown,
@@ -202,6 +214,14 @@ extension TensorRole {
     public static let architectureRecord = TensorRole("architecture_record", [], .mixer)
     /// A scalar that RWKVInside leaves in a layer; not to be relied on.
     public static let headSizeRecord = TensorRole("head_size_record", [], .mixer)
+
+    /// RMSNorms of heads of queries and keys.
+    package static let headNorms: Set<TensorRole> = [.queryNorm, .keyNorm]
+
+    /// Whether the scale of queries is folded into it: into the norm of receptance where there is one, else into the projection.
+    package func takesQueryScale(hasNorm: Bool) -> Bool {
+        hasNorm ? self == .receptanceNorm : self == .receptanceWeight || self == .receptanceBias
+    }
 
     /// What becomes of it when attention is turned into time mixing, and the other way round; nil where it is neither's counterpart.
     public var counterpart: TensorRole? { Self.counterparts[self] }

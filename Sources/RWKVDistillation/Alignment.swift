@@ -48,7 +48,7 @@ public struct Alignment: Sendable, Hashable {
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> [LayerFigures] {
         let aligned = student.model.description.layers.indices.filter {
-            student.model.description.layers[$0].carriesState
+            student.model.description.layers[$0].kind.carriesState
         }
         // Attention in the first layer may give what time mixing mixes in.
         let givesFirst = student.model.description.firstValues == .layer0 && aligned.first != 0

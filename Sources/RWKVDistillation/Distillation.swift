@@ -181,14 +181,14 @@ extension ModelDescription {
         func no(_ reason: String, expected: String? = nil, found: String? = nil) -> CheckpointError {
             CheckpointError(.unsupported, path: path, reason, expected: expected, found: found)
         }
-        guard let timeMix = architecture.timeMix, layers.contains(where: \.carriesState) else {
+        guard let timeMix = architecture.timeMix, layers.contains(where: \.kind.carriesState) else {
             throw no("the student has no layer of RWKV")
         }
         // What a token sees of the one before would come from another sequence.
         guard !teacher.architecture.mixesNeighbours else {
             throw no("teachers of this kind do not teach", found: teacher.variant ?? teacher.architecture.family)
         }
-        guard architecture.norm == .rms, architecture.feedForward == .swiGLU, !architecture.hasEmbeddingNorm,
+        guard architecture.hasTeachersBody, !architecture.mixesNeighbours,
             timeMix.tokenShift == .none, timeMix.removalKey == .key, timeMix.keyScale == .oneMinusOmega,
             timeMix.outputNorm == .headScale
         else {

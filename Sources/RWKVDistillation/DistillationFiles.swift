@@ -69,9 +69,11 @@ extension DistillationRun {
     private func writeModel(into directory: borrowing UnfinishedDirectory) throws(CheckpointError) -> [TensorDigest] {
         let model = student.model
         let source = model.checkpoint
-        var trained: [Int: Matrix<Float>] = [:]
+        // Parts of a tensor are trained together, and come in the order of their rows.
+        var trained: [Int: [Matrix<Float>]] = [:]
         for parameter in student.parameters where !parameter.isOfAdapter {
-            if let position = model.description.positions[parameter.place] { trained[position] = parameter.values }
+            guard let binding = model.description.bindings[parameter.place] else { continue }
+            trained[binding.position, default: []].append(parameter.values)
         }
         var tensors: [OutputTensor] = []
         for (position, tensor) in source.tensors.enumerated() {
@@ -79,7 +81,10 @@ extension DistillationRun {
         }
         return try write(tensors, to: Self.modelName, metadata: ["format": "pt"], into: directory) {
             (position, output) throws(CheckpointError) in
-            if let values = trained[position] { return try output.append(values) }
+            if let parts = trained[position] {
+                for values in parts { try output.append(values) }
+                return
+            }
             let tensor = source.tensors[position]
             for part in tensor.byteCount.parts(of: 1 << 22) {
                 let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: part.count, alignment: 64)

@@ -70,7 +70,7 @@ extension ModelDescription {
         }
         let flags = [turnsAttention, stretchesTimeMixing, hasTiedHead]
         return
-            "\(architecture.family) \(sizes) \(layers.map(\.rawValue)) \(epsilon ?? 0) \(rotary?.text ?? "") \(flags) "
+            "\(architecture.family) \(sizes) \(kinds.map(\.rawValue)) \(epsilon ?? 0) \(rotary?.text ?? "") \(flags) "
             + firstValues.rawValue
     }
 }

@@ -92,7 +92,7 @@ public struct LogitDivergence: Sendable, Hashable {
                     logits: logits, next: Array(next[rows]), factor: crossEntropyFactor, addingTo: dlogits)
                 loss += losses.reduce(0, +) * crossEntropyFactor
             }
-            gradient.replaceRows(from: rows.lowerBound, by: model.logitsBackward(dlogits, part, kernels))
+            gradient.replaceRows(from: rows.lowerBound, by: model.logitsBackward(dlogits, logits, part, kernels))
         }
         return (loss, gradient)
     }

@@ -14,7 +14,7 @@ public struct TrainedModel<Element: Real> {
     public struct Parameter {
         /// The weight.
         public let place: TensorPlace
-        /// The name of its tensor: in the checkpoint, or in an adapter.
+        /// The name of its tensor in the checkpoint, with its rows where it is not all of it, or in an adapter.
         public let name: String
         /// The tensor's sizes.
         public let shape: [Int]
@@ -66,16 +66,18 @@ public struct TrainedModel<Element: Real> {
         by adapters: TrainedAdapters? = nil, sharing teacher: Model<Element>? = nil
     ) throws(CheckpointError) {
         let frozen = try Model<Element>(checkpoint, description)
-        let places = description.positions.sorted { $0.value < $1.value }.map(\.key)
+        let places = description.bindings.sorted {
+            ($0.value.position, $0.value.rows?.lowerBound ?? 0) < ($1.value.position, $1.value.rows?.lowerBound ?? 0)
+        }.map(\.key)
         var parameters: [Parameter] = []
         var adapted: [AdaptedWeight] = []
         var weights: [TensorPlace: StoredMatrix] = [:]
         var gradients = description.layers.map { _ in WeightGradients<Element>() }
         for place in places {
-            guard let position = description.positions[place] else { continue }
-            let tensor = checkpoint.tensors[position]
+            guard let binding = description.bindings[place] else { continue }
+            let tensor = checkpoint.tensors[binding.position]
             guard let training = trained[place], let layer = place.layer else {
-                weights[place] = try teacher?.matrix(place, sameAs: tensor, of: checkpoint)
+                weights[place] = try teacher?.matrix(place, sameAs: tensor, rows: binding.rows, of: checkpoint)
                 continue
             }
             let columns = tensor.shape.count == 2 ? tensor.shape[1] : tensor.elementCount
@@ -86,8 +88,9 @@ public struct TrainedModel<Element: Real> {
                 weights[place] = frozen.stored(values, place)
                 parameters.append(
                     Parameter(
-                        place: place, name: tensor.name, shape: tensor.shape, isOfAdapter: false, values: values,
-                        gradient: gradient, training: training))
+                        place: place, name: tensor.name + (binding.rows.map { "[\($0)]" } ?? ""),
+                        shape: binding.rows.map { [$0.count, columns] } ?? tensor.shape, isOfAdapter: false,
+                        values: values, gradient: gradient, training: training))
                 continue
             }
             let weight = values.copy()

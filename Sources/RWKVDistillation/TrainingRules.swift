@@ -43,7 +43,7 @@ public struct TrainingRules: Sendable, Hashable {
         case projections
         /// The feed-forward parts.
         case mlp
-        /// The norms in front of the parts of layers.
+        /// The norms around the blocks of layers.
         case norms
 
         func contains(_ place: TensorPlace, _ kind: LayerKind) -> Bool {
@@ -57,7 +57,10 @@ public struct TrainingRules: Sendable, Hashable {
                     .timeMixValueBias,
                 ].contains(place.role)
             case .mlp: place.role.part == .mlp && !Self.norms.contains(place, kind)
-            case .norms: [.mixerNormWeight, .feedForwardNormWeight].contains(place.role)
+            case .norms:
+                [
+                    .mixerNormWeight, .mixerPostNormWeight, .feedForwardNormWeight, .feedForwardPostNormWeight,
+                ].contains(place.role)
             }
         }
     }
@@ -76,19 +79,19 @@ public struct TrainingRules: Sendable, Hashable {
     public func trained(
         in checkpoint: Checkpoint, _ description: ModelDescription, within scope: Preset? = nil
     ) throws(CheckpointError) -> [TensorPlace: Training] {
-        let places = description.positions.filter { place, _ in
+        let places = description.bindings.filter { place, _ in
             description.canTrain(place)
-                && place.layer.map { scope?.contains(place, description.layers[$0]) ?? true } == true
+                && place.layer.map { scope?.contains(place, description.kinds[$0]) ?? true } == true
         }
         var trained: [TensorPlace: Training] = [:]
         for rule in rules {
             let preset = Preset(rawValue: rule.pattern)
             var isUsed = false
-            for (place, position) in places {
+            for (place, binding) in places {
                 guard let layer = place.layer else { continue }
                 let speaks =
-                    preset?.contains(place, description.layers[layer])
-                    ?? matches(checkpoint.tensors[position].name, glob: rule.pattern)
+                    preset?.contains(place, description.kinds[layer])
+                    ?? matches(checkpoint.tensors[binding.position].name, glob: rule.pattern)
                 guard speaks else { continue }
                 isUsed = true
                 trained[place] = rule.training
@@ -112,7 +115,7 @@ extension ModelDescription {
     /// Whether a weight has an influence that gradients are made of.
     fileprivate func canTrain(_ place: TensorPlace) -> Bool {
         guard let layer = place.layer, let timeMix = architecture.timeMix else { return false }
-        guard layers[layer].carriesState else { return true }
+        guard layers[layer].kind.carriesState else { return true }
         return !(layer == layerOfFirstValues && timeMix.residualRoles.contains(place.role))
             && place.role != .architectureRecord && place.role != .headSizeRecord
     }

@@ -125,7 +125,7 @@ struct ModelComparison {
         guard hasSameLayers else { return }
         let agreements = layers.enumerated().map { number, layer in
             Verification.LayerAgreement(
-                kinds: (reference.description.layers[number], candidate.description.layers[number]),
+                kinds: (reference.description.kinds[number], candidate.description.kinds[number]),
                 relativeError: layer.stream.relativeError, cosine: layer.stream.cosine,
                 mixerError: layer.mixer.relativeError, mlpError: layer.mlp.relativeError)
         }

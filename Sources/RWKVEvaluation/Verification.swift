@@ -211,11 +211,13 @@ extension VerificationReference {
     fileprivate func path(to candidate: Model<Float>) -> PrecisionPath {
         switch self {
         case .model(let model):
-            let own = model.description.positions
+            let own = model.description.bindings
             // Weights that only one of them has were not rounded on the way.
-            return candidate.description.positions.reduce(.fp32) { path, entry in
-                guard let position = own[entry.key] ?? own[entry.key.counterpart] else { return path }
-                let (a, b) = (model.checkpoint.tensors[position], candidate.checkpoint.tensors[entry.value])
+            return candidate.description.bindings.reduce(.fp32) { path, entry in
+                guard let binding = own[entry.key] ?? own[entry.key.counterpart] else { return path }
+                let (a, b) = (
+                    model.checkpoint.tensors[binding.position], candidate.checkpoint.tensors[entry.value.position]
+                )
                 return max(path, .from(a.dtype, to: b.dtype))
             }
         case .recorded(let logits):
@@ -245,16 +247,20 @@ extension VerificationReference {
             }
         }
         compare("epsilon") { ("\($0.epsilon ?? 0)", $0.epsilon) }
-        let kinds = { (model: ModelDescription) in Set(model.layers.map(\.carriesState)) }
+        let kinds = { (model: ModelDescription) in Set(model.kinds.map(\.carriesState)) }
         let shared = kinds(reference).intersection(kinds(candidate))
-        if shared.contains(false) { compareRotation("rotation of attention") { $0.turnsAttention ? $0.rotary : nil } }
+        if shared.contains(false) {
+            compareRotation("rotation of attention") { model in
+                model.layers.first { $0.kind.hasCache && $0.attention?.window == nil }?.rotation
+                    ?? model.layers.first(where: \.kind.hasCache)?.rotation
+            }
+        }
         guard shared.contains(true) else { return differences }
         compareRotation("rotation of time mixing") { model in
-            guard model.architecture.timeMix?.rotary == .teacher else { return nil }
-            return model.stretchesTimeMixing ? model.rotary : model.rotary?.plain
+            model.layers.first(where: \.kind.carriesState)?.rotation
         }
         // Where layer 0 mixes time, it is the first.
-        if reference.layers.first?.carriesState != true || candidate.layers.first?.carriesState != true {
+        if reference.kinds.first?.carriesState != true || candidate.kinds.first?.carriesState != true {
             compare("first values") { ($0.firstValues.rawValue, $0.firstValues) }
         }
         if reference.architecture.timeMix?.outputNorm == .groupNorm {

@@ -23,6 +23,8 @@ public struct Model<Element: Real>: Sendable {
 
     /// [V, C], of which each token reads a row.
     let embedding: StoredMatrix
+    /// What embedding rows are multiplied by; nil for one.
+    let embeddingScale: Double?
     let embeddingNorm: Norm<Element>?
     let finalNorm: Norm<Element>
     /// [V, C]; the embedding itself where it is tied.
@@ -63,7 +65,7 @@ public struct Model<Element: Real>: Sendable {
         let size = sizes[.headSize] ?? 0
         return State(
             length: length, sequences: sequences,
-            layers: description.layers.map { kind in
+            layers: description.kinds.map { kind in
                 var layer = layer
                 if kind.carriesState { layer.matrices = Array(repeating: 0, count: sequences * heads * size * size) }
                 return layer
@@ -131,6 +133,7 @@ public struct Model<Element: Real>: Sendable {
                 found: "\(token)")
         }
         var h = kernels.gather(embedding, rows: tokens)
+        if let embeddingScale { kernels.scale(inPlace: h, by: embeddingScale) }
         if let embeddingNorm { h = embeddingNorm(h, kernels) }
         try check(h, layer: nil, kernels)
         return h
@@ -178,7 +181,9 @@ public struct Model<Element: Real>: Sendable {
 
     /// The same where numbers need not be finite.
     package func uncheckedLogits(_ hidden: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
-        kernels.product(finalNorm(hidden, kernels), head)
+        let logits = kernels.product(finalNorm(hidden, kernels), head)
+        if let cap = description.logitSoftcap { kernels.softcap(inPlace: logits, cap: cap) }
+        return logits
     }
 
     /// Throws where a file became shorter under it: ``CheckpointError`` of category `inputOutput`.
@@ -187,14 +192,16 @@ public struct Model<Element: Real>: Sendable {
     /// The gradient of ``logits(_:_:)``' input by that of what came out.
     ///
     /// - Parameters:
-    ///   - dlogits: [tokens, V].
+    ///   - dlogits: [tokens, V]; used up.
+    ///   - logits: what came out, [tokens, V].
     ///   - hidden: [tokens, C], behind all layers.
     ///   - kernels: what it is computed with.
     /// - Returns: [tokens, C].
     public func logitsBackward(
-        _ dlogits: Matrix<Element>, _ hidden: Matrix<Element>, _ kernels: Kernels<Element>
+        _ dlogits: Matrix<Element>, _ logits: Matrix<Element>, _ hidden: Matrix<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
-        finalNorm.backward(kernels.product(dlogits, head.transposed), hidden, .finalNormWeight, [:], kernels)
+        if let cap = description.logitSoftcap { kernels.softcapBackward(inPlace: dlogits, logits, cap: cap) }
+        return finalNorm.backward(kernels.product(dlogits, head.transposed), hidden, .finalNormWeight, [:], kernels)
     }
 
     /// A layer's weight in the model's own numbers, as it stands in its checkpoint.
@@ -211,14 +218,16 @@ public struct Model<Element: Real>: Sendable {
     /// - Parameters:
     ///   - place: of a matrix in both.
     ///   - tensor: of the other checkpoint.
+    ///   - rows: the rows of it that the matrix is; nil for all.
     ///   - other: that checkpoint.
     /// - Returns: the model's own.
     /// - Throws: ``CheckpointError``, as when models are loaded.
     package func matrix(
-        _ place: TensorPlace, sameAs tensor: TensorInfo, of other: Checkpoint
+        _ place: TensorPlace, sameAs tensor: TensorInfo, rows: Range<Int>?, of other: Checkpoint
     ) throws(CheckpointError) -> StoredMatrix? {
-        guard let position = description.positions[place], tensor.shape.count == 2, place.role != .bonus,
-            try checkpoint.hasSameBytes(checkpoint.tensors[position], as: tensor, of: other)
+        guard let binding = description.bindings[place], tensor.shape.count == 2, place.role != .bonus,
+            binding.rows == rows,
+            try checkpoint.hasSameBytes(checkpoint.tensors[binding.position], as: tensor, of: other)
         else { return nil }
         return try reader.matrix(place.role, place.layer)
     }
@@ -240,7 +249,8 @@ public struct Model<Element: Real>: Sendable {
     ) throws(CheckpointError) {
         guard !kernels.areFinite(x) else { return }
         try memory.check()
-        let own = description.positions.filter { $0.key.layer == layer }.map { checkpoint.tensors[$0.value] }
+        let positions = Set(description.bindings.filter { $0.key.layer == layer }.map(\.value.position))
+        let own = positions.map { checkpoint.tensors[$0] }
             .sorted { $0.byteRange.lowerBound < $1.byteRange.lowerBound }
         for (tensor, scan) in zip(
             own, try checkpoint.scan(own, statistics: true, sha256: false, threads: kernels.threads))

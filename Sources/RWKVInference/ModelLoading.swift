@@ -21,6 +21,7 @@ extension Model {
         self.description = description
         embedding = try reader.matrix(.embedding)
         head = try reader.isHeadTied ? embedding : reader.matrix(.head)
+        embeddingScale = try reader.embeddingScale()
         embeddingNorm =
             description.architecture.hasEmbeddingNorm
             ? try reader.norm(.embeddingNormWeight, .embeddingNormBias) : nil
@@ -29,7 +30,7 @@ extension Model {
         for layer in description.layers.indices { layers.append(try reader.layer(layer)) }
         self.layers = layers
         self.reader = reader
-        let rotations = description.layers.indices.map { description.rotation(ofLayer: $0) }
+        let rotations = description.layers.map(\.rotation)
         var rotaries: [RotaryEmbedding] = []
         for case let rotation? in rotations where !rotaries.contains(rotation) { rotaries.append(rotation) }
         self.rotaries = rotaries
@@ -98,10 +99,29 @@ struct WeightReader<Element: Real>: Sendable {
         memory = TensorMemory(checkpoint)
     }
 
+    /// What embedding rows are multiplied by: sqrt(C), rounded to the type that they are stored in; nil for one.
+    func embeddingScale() throws(CheckpointError) -> Double? {
+        guard description.architecture.scalesEmbedding, let tensor = tensor(.embedding, nil),
+            let width = description.dimensions[.width]
+        else { return nil }
+        // transformers keeps it in float32 before that.
+        var (scale, stored) = (Float(width).squareRoot(), UInt64(0))
+        if let element = tensor.dtype.kernelElement {
+            let kernels = rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE).pointee
+            _ = kernels.cast(RWKV_ELEMENT_F32, &scale, element, &stored, 1, 0)
+            _ = kernels.cast(element, &stored, RWKV_ELEMENT_F32, &scale, 1, 0)
+        }
+        return Double(scale)
+    }
+
     func replaces(_ layer: Int) -> Bool { weights.keys.contains { $0.layer == layer } }
 
     private func tensor(_ role: TensorRole, _ layer: Int?) -> TensorInfo? {
-        description.positions[TensorPlace(role: role, layer: layer)].map { checkpoint.tensors[$0] }
+        binding(role, layer).map { checkpoint.tensors[$0.position] }
+    }
+
+    private func binding(_ role: TensorRole, _ layer: Int?) -> TensorBinding? {
+        description.bindings[TensorPlace(role: role, layer: layer)]
     }
 
     /// Whether the embedding is the head: where there is no other, or a config.json says so and they are the same.
@@ -134,15 +154,21 @@ struct WeightReader<Element: Real>: Sendable {
                 tensor: tensor.name, found: "\(tensor.dtype.rawValue) \(tensor.shape)")
         }
         let bytes = try memory.bytes(of: tensor)
+        let rows = binding(role, layer)?.rows ?? 0..<tensor.shape[0]
+        guard rows.upperBound <= tensor.shape[0] else { throw missing(role, layer) }
+        let start = bytes.start + rows.lowerBound * tensor.shape[1] * tensor.dtype.bitWidth / 8
         // Low-rank matrices are [inputs, outputs], all others [outputs, inputs].
         return StoredMatrix(
-            bytes.start, element, shape: (tensor.shape[0], tensor.shape[1]),
-            isByInput: isByInput(role), owner: bytes.owner)
+            start, element, shape: (rows.count, tensor.shape[1]), isByInput: isByInput(role), owner: bytes.owner)
     }
 
     func isByInput(_ role: TensorRole) -> Bool { role.isByInput != layout.isTransposed(role) }
 
-    func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] { try vector(place.role, place.layer) }
+    /// All numbers of a weight, row by row as it is stored.
+    func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] {
+        if binding(place.role, place.layer)?.rows != nil { return try matrix(place.role, place.layer).numbers() }
+        return try vector(place.role, place.layer)
+    }
 
     private func optionalVector(_ role: TensorRole, _ layer: Int?) throws(CheckpointError) -> [Element]? {
         if let own = weights[TensorPlace(role: role, layer: layer)] { return own.numbers() }
@@ -159,11 +185,23 @@ struct WeightReader<Element: Real>: Sendable {
         return vector
     }
 
-    func norm(_ weight: TensorRole, _ bias: TensorRole, _ layer: Int? = nil) throws(CheckpointError) -> Norm<Element> {
+    func norm(_ weight: TensorRole, _ bias: TensorRole?, _ layer: Int? = nil) throws(CheckpointError) -> Norm<Element> {
         switch description.architecture.norm {
-        case .rms: .rms(weight: try vector(weight, layer), epsilon: epsilon)
-        case .layer: .layer(weight: try vector(weight, layer), bias: try vector(bias, layer), epsilon: epsilon)
+        case .rms: return .rms(weight: try vector(weight, layer), epsilon: epsilon)
+        case .rmsOfOnePlus: return .rms(weight: try vector(weight, layer).map { 1 + $0 }, epsilon: epsilon)
+        case .layer:
+            guard let bias else { throw missing(weight, layer) }
+            return .layer(weight: try vector(weight, layer), bias: try vector(bias, layer), epsilon: epsilon)
         }
+    }
+
+    private func norms(
+        _ placement: LayerSpec.NormPlacement, _ before: TensorRole, _ bias: TensorRole, _ after: TensorRole,
+        _ layer: Int
+    ) throws(CheckpointError) -> BranchNorms<Element> {
+        BranchNorms(
+            before: placement.isBefore ? try norm(before, bias, layer) : nil,
+            after: placement.isAfter ? try norm(after, nil, layer) : nil)
     }
 
     private func linear(
@@ -183,32 +221,39 @@ struct WeightReader<Element: Real>: Sendable {
     }
 
     private func headNorms(
-        _ query: TensorRole, _ key: TensorRole, _ layer: Int
+        _ query: TensorRole, _ key: TensorRole, plus offset: Element = 0, _ layer: Int
     ) throws(CheckpointError) -> HeadNorms<Element>? {
         if tensor(query, layer) == nil, tensor(key, layer) == nil { return nil }
-        return HeadNorms(query: try vector(query, layer), key: try vector(key, layer), epsilon: epsilon)
+        func weights(_ role: TensorRole) throws(CheckpointError) -> [Element] {
+            let weights = try vector(role, layer)
+            return offset == 0 ? weights : weights.map { offset + $0 }
+        }
+        return HeadNorms(query: try weights(query), key: try weights(key), epsilon: epsilon)
     }
 
     func layer(_ layer: Int) throws(CheckpointError) -> Layer<Element> {
+        let spec = description.layers[layer]
         let mixer: Layer<Element>.Mixer =
-            switch description.layers[layer] {
-            case .gqa, .mha: .attention(try attention(layer))
-            case .rwkv7: .wkv7(try timeMix(layer))
+            switch spec.mixer {
+            case .attention(let attention): .attention(try self.attention(attention, layer))
+            case .timeMix(let stages): .wkv7(try timeMix(stages, layer))
             }
         let feedForward: FeedForward<Element> =
-            switch description.architecture.feedForward {
-            case .swiGLU:
-                .swiGLU(
-                    gate: try linear(.feedForwardGate, nil, layer), up: try linear(.feedForwardUp, nil, layer),
-                    down: try linear(.feedForwardDown, nil, layer))
+            switch spec.feedForward {
+            case .gated(let activation):
+                .gated(
+                    activation, gate: try linear(.feedForwardGate, nil, layer),
+                    up: try linear(.feedForwardUp, nil, layer), down: try linear(.feedForwardDown, nil, layer))
             case .channelMix:
                 .channelMix(
                     share: try vector(.channelMixShift, layer), key: try linear(.channelMixKey, nil, layer),
                     value: try linear(.channelMixValue, nil, layer))
             }
         return Layer(
-            mixerNorms: BranchNorms(before: try norm(.mixerNormWeight, .mixerNormBias, layer)), mixer: mixer,
-            feedForwardNorms: BranchNorms(before: try norm(.feedForwardNormWeight, .feedForwardNormBias, layer)),
+            mixerNorms: try norms(spec.mixerNorms, .mixerNormWeight, .mixerNormBias, .mixerPostNormWeight, layer),
+            mixer: mixer,
+            feedForwardNorms: try norms(
+                spec.feedForwardNorms, .feedForwardNormWeight, .feedForwardNormBias, .feedForwardPostNormWeight, layer),
             feedForward: feedForward)
     }
 
@@ -223,16 +268,19 @@ struct WeightReader<Element: Real>: Sendable {
         return value
     }
 
-    private func attention(_ layer: Int) throws(CheckpointError) -> SoftmaxAttention<Element> {
-        SoftmaxAttention(
-            heads: try size(.heads), keyValueHeads: try size(.keyValueHeads),
+    private func attention(_ spec: Attention, _ layer: Int) throws(CheckpointError) -> SoftmaxAttention<Element> {
+        let size = try size(.headSize)
+        return SoftmaxAttention(
+            AttentionParameters(
+                heads: try self.size(.heads), keyValueHeads: try self.size(.keyValueHeads),
+                scale: spec.scale ?? 1 / Double(size).squareRoot(), window: spec.window, softcap: spec.softcap),
             query: try linear(.queryWeight, .queryBias, layer), key: try linear(.keyWeight, .keyBias, layer),
             value: try linear(.valueWeight, .valueBias, layer), output: try linear(.outputWeight, .outputBias, layer),
-            headNorms: try headNorms(.queryNorm, .keyNorm, layer))
+            headNorms: try headNorms(
+                .queryNorm, .keyNorm, plus: description.architecture.norm == .rmsOfOnePlus ? 1 : 0, layer))
     }
 
-    private func timeMix(_ layer: Int) throws(CheckpointError) -> TimeMix<Element> {
-        guard let stages = description.architecture.timeMix else { throw missing(.receptanceWeight, layer) }
+    private func timeMix(_ stages: TimeMix7, _ layer: Int) throws(CheckpointError) -> TimeMix<Element> {
         let tokenShift: TokenShift<Element> =
             switch stages.tokenShift {
             case .none: .none

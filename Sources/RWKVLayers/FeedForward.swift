@@ -1,17 +1,17 @@
-import ModelFamilies
+public import ModelFamilies
 public import RWKVNumerics
 
 /// What follows the mixer in each layer.
 public enum FeedForward<Element: Real>: Sendable {
-    /// down(silu(gate x) up x)
-    case swiGLU(gate: Linear<Element>, up: Linear<Element>, down: Linear<Element>)
+    /// down(f(gate x) up x)
+    case gated(FeedForwardSpec.Activation, gate: Linear<Element>, up: Linear<Element>, down: Linear<Element>)
     /// value(relu(key(x + (previous - x) share))^2) (RWKV-LM, RWKV-v7.)
     case channelMix(share: [Element], key: Linear<Element>, value: Linear<Element>)
 
     /// The weight matrices.
     public var matrices: [StoredMatrix] {
         switch self {
-        case .swiGLU(let gate, let up, let down): [gate, up, down].map(\.weight)
+        case .gated(_, let gate, let up, let down): [gate, up, down].map(\.weight)
         case .channelMix(_, let key, let value): [key, value].map(\.weight)
         }
     }
@@ -26,9 +26,9 @@ public enum FeedForward<Element: Real>: Sendable {
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
         switch self {
-        case .swiGLU(let gate, let up, let down):
+        case .gated(let activation, let gate, let up, let down):
             let inner = gate(x, kernels)
-            kernels.swiGLU(up: up(x, kernels), gate: inner)
+            activation.apply(up: up(x, kernels), gate: inner, kernels)
             return down(inner, kernels)
         case .channelMix(let share, let key, let value):
             let shifted = kernels.shifted(x, previous: state.feedForwardShift, shares: [share])[0]
@@ -41,10 +41,10 @@ public enum FeedForward<Element: Real>: Sendable {
 
     /// [tokens, C], normed, to the same, and what gradients need.
     func traced(_ x: Matrix<Element>, _ kernels: Kernels<Element>) -> (Matrix<Element>, Trace) {
-        guard case .swiGLU(let gateLinear, let upLinear, let down) = self else { Self.hasNone() }
+        guard case .gated(let activation, let gateLinear, let upLinear, let down) = self else { Self.hasNone() }
         let (gate, up) = (gateLinear(x, kernels), upLinear(x, kernels))
         let inner = gate.copy()
-        kernels.swiGLU(up: up, gate: inner)
+        activation.apply(up: up, gate: inner, kernels)
         return (down(inner, kernels), Trace(x: x, gate: gate, up: up, inner: inner))
     }
 
@@ -52,13 +52,33 @@ public enum FeedForward<Element: Real>: Sendable {
     func backward(
         _ dy: Matrix<Element>, _ trace: Trace, _ gradients: WeightGradients<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
-        guard case .swiGLU(let gate, let up, let down) = self else { Self.hasNone() }
+        guard case .gated(let activation, let gate, let up, let down) = self else { Self.hasNone() }
         let dinner = down.backward(dy, trace.inner, (.feedForwardDown, nil), gradients, kernels)
-        kernels.swiGLUBackward(dinner, up: trace.up, gate: trace.gate)
+        activation.backward(dinner, up: trace.up, gate: trace.gate, kernels)
         let dx = gate.backward(trace.gate, trace.x, (.feedForwardGate, nil), gradients, kernels)
         up.backward(trace.up, trace.x, (.feedForwardUp, nil), gradients, addingTo: dx, kernels)
         return dx
     }
 
     private static func hasNone() -> Never { preconditionFailure("channel mixing, which no student has") }
+}
+
+extension FeedForwardSpec.Activation {
+    /// f(gate) up, in the place of gate.
+    fileprivate func apply<Element: Real>(up: Matrix<Element>, gate: Matrix<Element>, _ kernels: Kernels<Element>) {
+        switch self {
+        case .silu: kernels.swiGLU(up: up, gate: gate)
+        case .geluTanh: kernels.geGLU(up: up, gate: gate)
+        }
+    }
+
+    /// The gradients of `up` and `gate` take their places.
+    fileprivate func backward<Element: Real>(
+        _ dy: Matrix<Element>, up: Matrix<Element>, gate: Matrix<Element>, _ kernels: Kernels<Element>
+    ) {
+        switch self {
+        case .silu: kernels.swiGLUBackward(dy, up: up, gate: gate)
+        case .geluTanh: kernels.geGLUBackward(dy, up: up, gate: gate)
+        }
+    }
 }

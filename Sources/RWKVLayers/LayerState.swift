@@ -17,6 +17,14 @@ public struct LayerState<Element: Real>: Sendable, Equatable {
 
     /// The start of a sequence.
     public init() {}
+
+    /// Forgets the keys and values of all but the last tokens.
+    mutating func keepLast(_ tokens: Int, columns: Int) {
+        let excess = keys.count - tokens * columns
+        guard excess > 0 else { return }
+        keys.removeFirst(excess)
+        values.removeFirst(excess)
+    }
 }
 
 /// The keys and values of the first layer, which later ones mix in: of the same tokens, so that none are carried on.

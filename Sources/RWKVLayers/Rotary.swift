@@ -2,10 +2,11 @@ import CheckpointJSON
 public import ModelFamilies
 public import RWKVNumerics
 
-/// Cosines and sines for the tokens at hand: those by which channels i and i + R/2 of each head are turned.
+/// Cosines and sines for the tokens at hand, by which pairs of the first R channels of each head are turned.
 public struct Rotation<Element: Real> {
     let cosines: Matrix<Element>
     let sines: Matrix<Element>
+    private let isInterleaved: Bool
 
     /// The rotation of tokens that stand one behind the other.
     ///
@@ -24,6 +25,7 @@ public struct Rotation<Element: Real> {
                 sines.append(Element(sine * frequencies.factor))
             }
         }
+        isInterleaved = frequencies.isInterleaved
         func all(_ numbers: [Element]) -> Matrix<Element> {
             let one = Matrix(numbers, columns: frequencies.inverse.count)
             let all = Matrix<Element>(rows: sequences * one.rows, columns: one.columns)
@@ -35,13 +37,15 @@ public struct Rotation<Element: Real> {
 
     /// Turns each head of `size` channels, in place.
     func apply(to x: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) {
-        kernels.rotate(x, size: size, cosines: cosines, sines: sines)
+        kernels.rotate(x, size: size, cosines: cosines, sines: sines, isInterleaved: isInterleaved)
     }
 
     /// Turns back what is the gradient of turned heads, in place.
     @specialized(where Element == Float)
     func backward(inPlace dx: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) {
-        kernels.rotate(dx, size: size, cosines: cosines, sines: Matrix(sines.array.map { -$0 }, columns: sines.columns))
+        kernels.rotate(
+            dx, size: size, cosines: cosines, sines: Matrix(sines.array.map { -$0 }, columns: sines.columns),
+            isInterleaved: isInterleaved)
     }
 }
 
@@ -52,6 +56,8 @@ public struct RotaryFrequencies: Sendable, Hashable {
     public let inverse: [Float]
     /// What cosines and sines are multiplied with.
     public let factor: Double
+    /// Whether channels 2i and 2i + 1 of a head are turned together, not i and i + R/2.
+    public let isInterleaved: Bool
 
     /// The frequencies of a model's rotation.
     ///
@@ -60,6 +66,7 @@ public struct RotaryFrequencies: Sendable, Hashable {
     ///   - headSize: channels of a head, of which R are turned.
     ///   - length: how many tokens the sequence will have, by which `dynamic` and `longrope` decide.
     public init(_ rotary: RotaryEmbedding, headSize: Int, length: Int) {
+        isInterleaved = rotary.turnsNeighbours
         let parameter = { rotary.parameters[$0] ?? 1 }
         let width = Int(Double(headSize) * parameter("partial_rotary_factor"))
         var theta = rotary.theta

@@ -1,26 +1,23 @@
 import ModelFamilies
 public import RWKVNumerics
 
-/// softmax(q k^T / sqrt(N)) v over all tokens so far, several heads of queries sharing one of keys and values.
+/// softmax(scale q k^T) v over the tokens that each query sees, several heads of queries sharing one of keys and values.
 public struct SoftmaxAttention<Element: Real>: Sendable {
-    /// Heads of queries.
-    let heads: Int
-    /// Heads of keys and values.
-    let keyValueHeads: Int
+    /// Heads, scale, window and cap.
+    let parameters: AttentionParameters
     let query: Linear<Element>
     let key: Linear<Element>
     let value: Linear<Element>
     let output: Linear<Element>
-    /// In front of the rotation; nil for none.
+    /// Before the rotation; nil for none.
     let headNorms: HeadNorms<Element>?
 
     /// Attention of projections that go together.
     public init(
-        heads: Int, keyValueHeads: Int, query: Linear<Element>, key: Linear<Element>, value: Linear<Element>,
+        _ parameters: AttentionParameters, query: Linear<Element>, key: Linear<Element>, value: Linear<Element>,
         output: Linear<Element>, headNorms: HeadNorms<Element>?
     ) {
-        self.heads = heads
-        self.keyValueHeads = keyValueHeads
+        self.parameters = parameters
         self.query = query
         self.key = key
         self.value = value
@@ -30,10 +27,6 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
 
     var matrices: (ofInput: [StoredMatrix], others: [StoredMatrix]) {
         ([query, key, value].map(\.weight), [output.weight])
-    }
-
-    private func parameters(size: Int) -> AttentionParameters {
-        AttentionParameters(heads: heads, keyValueHeads: keyValueHeads, scale: 1 / Double(size).squareRoot())
     }
 
     /// What gradients need.
@@ -64,7 +57,7 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
     ) -> (Matrix<Element>, Trace) {
         let (query, key, value) = (query(x, kernels), key(x, kernels), value(x, kernels))
         let (q, k) = headNorms?(query, key, kernels) ?? (query, key)
-        let size = q.columns / heads
+        let size = q.columns / parameters.heads
         rotation?.apply(to: q, size: size, kernels)
         rotation?.apply(to: k, size: size, kernels)
         var givesFirst = false
@@ -72,7 +65,11 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         state.keys.append(k)
         state.values.append(value)
         let y = kernels.attention(
-            q, keys: state.keys, values: state.values, parameters(size: size), sequences: state.sequences)
+            q, keys: state.keys, values: state.values, parameters, sequences: state.sequences)
+        // Several sequences are never continued.
+        if let window = parameters.window, state.sequences == 1 {
+            state.keepLast(window, columns: parameters.keyValueHeads * size)
+        }
         return (
             output(y, kernels),
             Trace(
@@ -87,9 +84,9 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
     ) {
         let dheads = output.backward(dy, trace.y, (.outputWeight, .outputBias), gradients, kernels)
-        let size = dheads.columns / heads
+        let size = dheads.columns / parameters.heads
         var (dq, dk, dv) = kernels.attentionBackward(
-            dheads, queries: trace.turnedQuery, keys: trace.turnedKey, values: trace.value, parameters(size: size),
+            dheads, queries: trace.turnedQuery, keys: trace.turnedKey, values: trace.value, parameters,
             sequences: trace.sequences)
         if trace.givesFirst, let first {
             kernels.add(first.keys, to: dk)

@@ -132,7 +132,7 @@ import Testing
                     hybrid, configuration: ModelConfiguration(beside: hybrid))
             else { throw CheckpointError(.malformed, path: "", "not recognised") }
             #expect(
-                model.variant == "hxa079" && model.layers == [.gqa, .rwkv7, .gqa, .rwkv7] && model.findings.isEmpty)
+                model.variant == "hxa079" && model.kinds == [.gqa, .rwkv7, .gqa, .rwkv7] && model.findings.isEmpty)
 
             // Where a layer is attention already, its teacher's is taken all the same.
             let trained = directory.appending(path: "trained")

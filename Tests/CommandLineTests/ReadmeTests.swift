@@ -59,7 +59,7 @@ import Testing
         let registry = try String(
             contentsOf: Repository.root.appending(path: "Sources/ModelFamilies/ArchitectureRegistry.swift"),
             encoding: .utf8)
-        let line = try #require(registry.split(separator: "\n").first { $0.contains("let standard") })
-        #expect(readme.contains("+" + line + "\n"))
+        #expect(registry.contains("\n        .qwen2,\n        .qwen3,\n"))
+        #expect(readme.contains("\n         .qwen2,\n+        .qwen3,\n"))
     }
 }

@@ -62,7 +62,7 @@ private let dimensions: [String: Dimension] = [
         #expect(found.architecture.family == model.family)
         #expect(found.variant == model.variant)
         #expect(found.layout?.name == model.layout)
-        #expect(found.layers.map(\.rawValue) == model.kinds)
+        #expect(found.kinds.map(\.rawValue) == model.kinds)
         for (name, size) in model.dimensions.merging(model.ranks ?? [:], uniquingKeysWith: { $1 }) {
             let dimension = try #require(dimensions[name])
             #expect(found.dimensions[dimension] == (unknown.contains(dimension) ? nil : size), "\(name)")

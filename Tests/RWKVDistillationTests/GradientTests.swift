@@ -20,7 +20,7 @@ private func student<Element: Real>(
         throw CheckpointError(.unsupported, path: path, "not recognised")
     }
     return try TrainedModel(
-        checkpoint, description, training: description.positions.mapValues { _ in Training() }, by: adapters)
+        checkpoint, description, training: description.bindings.mapValues { _ in Training() }, by: adapters)
 }
 
 private func kernels<Element: Real>(_ table: KernelTable = .fast, threads: Int = 2) throws -> Kernels<Element> {

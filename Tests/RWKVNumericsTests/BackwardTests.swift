@@ -44,35 +44,39 @@ struct BackwardTests {
         #expect(largestDifference(bias.array, sums) < 1e-12)
     }
 
-    @Test("gradients of attention are its slopes", arguments: tables)
-    func attention(_ table: KernelTable) throws {
+    @Test("gradients of activations are their slopes", arguments: tables)
+    func activations(_ table: KernelTable) throws {
         let kernels = try kernels(table)
-        let (sequences, length, heads, shared, size) = (2, 150, 4, 2, 8)
-        let queries = matrix(sequences * length, heads * size, seed: 1)
-        let (keys, values) = (
-            matrix(sequences * length, shared * size, seed: 2), matrix(sequences * length, shared * size, seed: 3)
-        )
-        let dy = matrix(sequences * length, heads * size, seed: 4)
-        func loss() -> Double {
-            let y = kernels.attention(
-                queries, keys: keys.array, values: values.array, heads: heads, keyValueHeads: shared,
-                sequences: sequences)
-            return zip(y.array, dy.array).reduce(0) { $0 + $1.0 * $1.1 }
+        let (rows, width, step) = (311, 130, 1e-6)
+        func numbers(_ seed: UInt64) -> [Double] { matrix(rows, width, seed: seed).array.map { 4 * $0 } }
+        let (x, up, dy) = (numbers(1), numbers(2), matrix(rows, width, seed: 3))
+        func all(_ numbers: [Double]) -> Matrix<Double> { Matrix(numbers, columns: width) }
+        func check(_ what: String, _ gradient: Matrix<Double>, _ x: [Double], _ value: (Matrix<Double>) -> [Double]) {
+            let (above, below) = (value(all(x.map { $0 + step })), value(all(x.map { $0 - step })))
+            let slopes = zip(zip(above, below), dy.array).map { ($0.0 - $0.1) / (2 * step) * $1 }
+            #expect(largestDifference(gradient.array, slopes) < 1e-8, "\(what)")
         }
-        let gradients = kernels.attentionBackward(
-            dy, queries: queries, keys: keys, values: values, heads: heads, keyValueHeads: shared, sequences: sequences)
-        for (x, dx) in [(queries, gradients.queries), (keys, gradients.keys), (values, gradients.values)] {
-            let before = x.array
-            let direction = matrix(x.rows, x.columns, seed: 9).array
-            func moved(_ step: Double) -> Double {
-                x.replaceRows(from: 0, by: Matrix(zip(before, direction).map { $0 + step * $1 }, columns: x.columns))
-                return loss()
+        func capped(_ x: Matrix<Double>) -> Matrix<Double> {
+            kernels.softcap(inPlace: x, cap: 3)
+            return x
+        }
+        let dcapped = dy.copy()
+        kernels.softcapBackward(inPlace: dcapped, capped(all(x)), cap: 3)
+        check("softcap", dcapped, x) { capped($0).array }
+        for (what, forward, backward) in [
+            ("swiGLU", kernels.swiGLU, kernels.swiGLUBackward), ("geGLU", kernels.geGLU, kernels.geGLUBackward),
+        ] {
+            let (dup, dgate) = (all(up), all(x))
+            backward(dy, dup, dgate)
+            check(what, dgate, x) { gate in
+                forward(all(up), gate)
+                return gate.array
             }
-            let difference = (moved(1e-5) - moved(-1e-5)) / 2e-5
-            _ = moved(0)
-            let slope = zip(dx.array, direction).reduce(0) { $0 + $1.0 * $1.1 }
-            let norm = dx.array.reduce(0) { $0 + $1 * $1 }.squareRoot()
-            #expect(abs(difference - slope) < 1e-7 * norm)
+            check(what + ", up", dup, up) { up in
+                let gate = all(x)
+                forward(up, gate)
+                return gate.array
+            }
         }
     }
 

@@ -115,23 +115,30 @@ struct KernelTests {
             },
         ]
         for operation in operations { #expect(!kernels.areFinite(operation(nan))) }
-        for inPlace in [kernels.sigmoid, kernels.tanh, kernels.reluSquared] {
+        for inPlace in [kernels.sigmoid, kernels.tanh, kernels.reluSquared, { kernels.softcap(inPlace: $0, cap: 3) }] {
             let x = nan.copy()
             inPlace(x)
             #expect(x.array[0].isNaN)
         }
-        let gate = nan.copy()
-        kernels.swiGLU(up: plain, gate: gate)
-        #expect(gate.array[0].isNaN)
+        for gated in [kernels.swiGLU, kernels.geGLU] {
+            let gate = nan.copy()
+            gated(plain, gate)
+            #expect(gate.array[0].isNaN)
+        }
         // Whatever overflows in the first block of keys, those of the next are seen.
         var keys = [Float](repeating: 1, count: 520 * 4)
         for place in 0..<515 * 4 { keys[place] = -3e38 }
         let queries = Matrix<Float>(Array(repeating: 1e20, count: 20 * 4), columns: 4)
-        let late = kernels.attention(
-            queries, keys: keys, values: keys.map { _ in 1 }, heads: 1, keyValueHeads: 1)
+        let one = AttentionParameters(heads: 1, keyValueHeads: 1, scale: 0.5)
+        let late = kernels.attention(queries, keys: keys, values: keys.map { _ in 1 }, one)
         if table == .fast { #expect(late.row(19) == [1, 1, 1, 1]) }
-        let attended = kernels.attention(plain, keys: nan.array, values: plain.array, heads: 1, keyValueHeads: 1)
-        #expect(!kernels.areFinite(attended))
+        for cap in [nil, 3.0] {
+            let parameters = AttentionParameters(heads: 1, keyValueHeads: 1, scale: 0.5, softcap: cap)
+            #expect(!kernels.areFinite(kernels.attention(plain, keys: nan.array, values: plain.array, parameters)))
+            let many = Matrix<Float>(Array(repeating: .nan, count: queries.count), columns: 4)
+            let attended = kernels.attention(many, keys: keys, values: keys.map { _ in 1 }, parameters)
+            #expect(attended.array.allSatisfy { $0.isNaN })
+        }
     }
 
     @Test("norms", arguments: tables)
@@ -167,45 +174,6 @@ struct KernelTests {
         }
     }
 
-    @Test("attention over blocks of queries, with what came before", arguments: tables)
-    func attention(_ table: KernelTable, _ set: InstructionSet) throws {
-        guard let kernels = kernels(table, set) else { return }
-        for (tokens, past, size) in [
-            (1, 0, 16), (1, 9, 5), (9, 0, 8), (70, 3, 16), (130, 0, 12), (9, 1030, 8), (70, 480, 16),
-        ] {
-            let (heads, shared) = (4, 2)
-            var noise = Noise(state: UInt64(tokens))
-            let q = noise.numbers(tokens * heads * size, scale: 2)
-            let (k, v) = (
-                noise.numbers((past + tokens) * shared * size, scale: 2), noise.numbers((past + tokens) * shared * size)
-            )
-            var expected: [Double] = []
-            for token in 0..<tokens {
-                for head in 0..<heads {
-                    let own = head / (heads / shared)
-                    let scores = (0...past + token).map { other in
-                        (0..<size).reduce(0.0) { sum, channel in
-                            sum + q[(token * heads + head) * size + channel]
-                                * k[(other * shared + own) * size + channel]
-                        } / Double(size).squareRoot()
-                    }
-                    let weights = scores.map { exponential($0 - (scores.max() ?? 0)) }
-                    let total = weights.reduce(0, +)
-                    for channel in 0..<size {
-                        expected.append(
-                            weights.enumerated().reduce(0) {
-                                $0 + $1.element / total * v[($1.offset * shared + own) * size + channel]
-                            })
-                    }
-                }
-            }
-            let found = kernels.attention(
-                matrix(q, columns: heads * size), keys: k.map { Float($0) }, values: v.map { Float($0) }, heads: heads,
-                keyValueHeads: shared)
-            #expect(near(found.array, expected), "\(tokens) tokens after \(past)")
-        }
-    }
-
     @Test("doubles to the edges of the exponential", arguments: InstructionSet.allCases)
     func doubles(_ set: InstructionSet) throws {
         guard let kernels = Kernels<Double>(.fast, instructionSet: set, threads: 1) else { return }
@@ -235,6 +203,7 @@ struct KernelTests {
             (0..<rows * columns).map { value($0, $0 % columns) }
         }
         func sigmoid(_ x: Double) -> Double { 1 / (1 + exponential(-x)) }
+        func tanh(_ x: Double) -> Double { 2 * sigmoid(2 * x) - 1 }
         func check(_ what: String, _ found: Matrix<Float>, _ value: (Int, Int) -> Double) {
             #expect(near(found.array, each(value)), "\(what)")
         }
@@ -247,6 +216,18 @@ struct KernelTests {
         sum = Y()
         kernels.swiGLU(up: X, gate: sum)
         check("swiGLU", sum) { at, _ in y[at] * sigmoid(y[at]) * x[at] }
+        sum = Y()
+        kernels.geGLU(up: X, gate: sum)
+        check("geGLU", sum) { at, _ in
+            let z = y[at]
+            return z / 2 * (1 + tanh((2 / Double.pi).squareRoot() * (z + 0.044715 * z * z * z))) * x[at]
+        }
+        sum = Y()
+        kernels.softcap(inPlace: sum, cap: 1.5)
+        check("softcap", sum) { at, _ in 1.5 * tanh(y[at] / 1.5) }
+        sum = Y()
+        kernels.scale(inPlace: sum, by: 1.7)
+        check("scale", sum) { at, _ in 1.7 * y[at] }
         sum = Y()
         kernels.reluSquared(inPlace: sum)
         check("relu squared", sum) { at, _ in max(y[at], 0) * max(y[at], 0) }
@@ -271,6 +252,48 @@ struct KernelTests {
                 return x[at] * cosines[i] + x[at - half] * sines[i]
             default: return x[at]
             }
+        }
+        let neighbours = X.copy()
+        kernels.rotate(
+            neighbours, size: size, cosines: matrix(cosines, columns: half), sines: matrix(sines, columns: half),
+            isInterleaved: true)
+        check("rotation of neighbours", neighbours) { at, column in
+            let (channel, row) = (column % size, at / columns)
+            let i = row * half + channel / 2
+            if channel >= 2 * half { return x[at] }
+            return channel % 2 == 0
+                ? x[at] * cosines[i] - x[at + 1] * sines[i] : x[at] * cosines[i] + x[at - 1] * sines[i]
+        }
+    }
+
+    @Test("strict element by element: the same bits on every instruction set, for any number of threads")
+    func bits() throws {
+        func results(_ set: InstructionSet, threads: Int) -> [[Float]]? {
+            guard let kernels = Kernels<Float>(.strict, instructionSet: set, threads: threads) else { return nil }
+            let (rows, columns) = (311, 130)
+            var noise = Noise(state: 3)
+            let numbers = (0..<4).map { _ in noise.numbers(rows * columns, scale: 20) }
+            let (x, y, up, gate) = (
+                matrix(numbers[0], columns: columns), matrix(numbers[1], columns: columns),
+                matrix(numbers[2], columns: columns), matrix(numbers[3], columns: columns)
+            )
+            let turned = y.copy()
+            kernels.rotate(
+                turned, size: 10, cosines: x.columns(0..<5), sines: x.columns(5..<10), isInterleaved: true)
+            let capped = y.copy()
+            kernels.softcap(inPlace: capped, cap: 7)
+            let slopes = x.copy()
+            kernels.softcapBackward(inPlace: slopes, capped, cap: 7)
+            let gated = gate.copy()
+            kernels.geGLU(up: up, gate: gated)
+            kernels.geGLUBackward(x, up: up, gate: gate)
+            let scaled = y.copy()
+            kernels.scale(inPlace: scaled, by: 0.3)
+            return [turned, capped, slopes, gated, up, gate, scaled].map(\.array)
+        }
+        let expected = try #require(results(.baseline, threads: 1))
+        for set in InstructionSet.allCases {
+            for threads in [1, 2] { #expect(results(set, threads: threads) ?? expected == expected) }
         }
     }
 

@@ -6,7 +6,7 @@ extension Architecture {
         variant: "cxa076",
         configurationNames: ["cxa076"],
         norm: .rms,
-        feedForward: .swiGLU,
+        feedForward: .gated(.silu),
         attention: Attention(inputBias: .sometimes, outputBias: .sometimes, headNorm: .sometimes),
         timeMix: TimeMix7(
             tokenShift: .none,

@@ -8,7 +8,7 @@ extension Architecture {
         hybridVariant: "hxa079",
         configurationNames: ["cxa079", "hxa079"],
         norm: .rms,
-        feedForward: .swiGLU,
+        feedForward: .gated(.silu),
         attention: Attention(inputBias: .sometimes, outputBias: .sometimes, headNorm: .sometimes),
         timeMix: TimeMix7(
             tokenShift: .none,

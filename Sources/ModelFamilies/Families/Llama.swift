@@ -4,7 +4,7 @@ extension Architecture {
         family: "llama",
         configurationNames: ["llama"],
         norm: .rms,
-        feedForward: .swiGLU,
+        feedForward: .gated(.silu),
         attention: Attention(
             inputBias: .configured(key: "attention_bias"), outputBias: .configured(key: "attention_bias")),
         layouts: [.huggingFace],

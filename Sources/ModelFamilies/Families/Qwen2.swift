@@ -1,13 +1,33 @@
+import CheckpointFiles
+import CheckpointJSON
+
 extension Architecture {
-    /// Qwen2 and Qwen2.5, whose biases stand in no config.json. (transformers, models/qwen2.)
+    /// Qwen2 and Qwen2.5, whose biases no config.json mentions. (transformers, models/qwen2.)
     public static let qwen2 = Architecture(
         family: "qwen2",
         configurationNames: ["qwen2"],
         norm: .rms,
-        feedForward: .swiGLU,
+        feedForward: .gated(.silu),
         attention: Attention(inputBias: .always),
+        refine: qwenWindows,
         layouts: [.huggingFace],
+        keys: qwenWindowKeys,
         assumedEpsilon: 1e-6,
         assumedTheta: 10000,
         isTeacher: true)
+
+    static let qwenWindowKeys: Set<String> = [
+        "use_sliding_window", "sliding_window", "max_window_layers", "layer_types",
+    ]
+
+    /// Windows where `use_sliding_window` says so: in the layers of `layer_types`, else from `max_window_layers` on.
+    @Sendable
+    static func qwenWindows(
+        _ layer: inout LayerSpec, _ index: Int, _ configuration: ModelConfiguration
+    ) throws(CheckpointError) {
+        guard configuration.root["use_sliding_window"]?.bool == true else { return }
+        let first = try configuration.count("max_window_layers", assumed: 28)
+        let isWindowed = try configuration.isWindowed(layer: index, otherwise: index >= first)
+        layer.attention?.window = isWindowed ? try configuration.window(assumed: 4096) : nil
+    }
 }

@@ -27,6 +27,7 @@ extension Architecture {
             .valueResidualRank: "v_low_rank_dim", .gateRank: "gate_low_rank_dim",
         ],
         epsilonKey: "norm_eps",
+        keys: ["norm_first", "norm_bias", "fuse_norm", "num_heads", "hidden_ratio", "value_dim"],
         fixedEpsilon: 1e-5,
         equalities: [.attentionWidth: .width, .keyValueWidth: .width, .valueResidualWidth: .width])
 }

@@ -102,7 +102,7 @@ extension Model {
         let (heads, size) = (
             Double(description.dimensions[.heads] ?? 0), Double(description.dimensions[.headSize] ?? 0)
         )
-        return description.layers.reduce(0.0) { sum, kind in
+        return description.kinds.reduce(0.0) { sum, kind in
             // Each token sees half of the prompt, on average.
             sum + heads * size * (kind.carriesState ? recurrence * size : 4 * (Double(past) + Double(tokens + 1) / 2))
         }

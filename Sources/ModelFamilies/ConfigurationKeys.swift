@@ -1,0 +1,162 @@
+import CheckpointJSON
+
+// Every key of a config.json is one of four: understood by the family, known to be harmless, known to change an equation of some family,
+// or unknown. (transformers 5.24, configuration_utils.py and the configuration of each family.)
+
+extension Architecture {
+    /// The keys of config.json that a model of this family is read by.
+    var understoodKeys: Set<ByteString> {
+        var named = keys.union(dimensionKeys.values).union([epsilonKey, activationKey])
+        if let key = logitSoftcap?.key { named.insert(key) }
+        for presence in [attention?.inputBias, attention?.outputBias] {
+            if case .configured(let key, _)? = presence { named.insert(key) }
+        }
+        var understood: Set<ByteString> = [
+            "model_type", "num_hidden_layers", "tie_word_embeddings", "quantization_config", "text_config",
+            "max_position_embeddings",
+        ]
+        understood.formUnion(named.map { ByteString($0) })
+        if attention != nil || hasTeachersBody {
+            understood.formUnion([
+                "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor",
+                "original_max_position_embeddings",
+            ])
+        }
+        if hasTeachersBody {
+            understood.formUnion([
+                "rwkv_architecture", "teacher_model_type", "transformer_layers", "rwkv_layers", "first_values",
+                "rwkv_rope_scaling", "nope_in_transformer", "nope_in_rwkv", "enable_qk_norm", "attention_bias",
+                "attention_output_bias",
+            ])
+        }
+        return understood
+    }
+}
+
+extension ModelConfiguration {
+    /// Keys of tokens, generation, training, types and the library's own accounts.
+    static let harmlessKeys: Set<ByteString> = [
+        // Tokens.
+        "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "boi_token_id",
+        "eoi_token_id", "image_token_id", "boi_token_index", "eoi_token_index", "image_token_index",
+        "mm_tokens_per_image", "tokenizer_class", "vision_config",
+        // Generation and output.
+        "assistant_confidence_threshold", "assistant_lookbehind", "bad_words_ids", "begin_suppress_tokens",
+        "cache_implementation", "compile_config", "diversity_penalty", "do_sample", "early_stopping",
+        "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "epsilon_cutoff", "eta_cutoff",
+        "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id",
+        "keys_to_ignore_at_inference", "length_penalty", "max_length", "min_length", "no_repeat_ngram_size",
+        "num_assistant_tokens", "num_assistant_tokens_schedule", "num_beam_groups", "num_beams",
+        "num_return_sequences", "output_attentions", "output_hidden_states", "output_scores",
+        "remove_invalid_values", "repetition_penalty", "return_dict", "return_dict_in_generate", "suppress_tokens",
+        "target_lookbehind", "temperature", "tie_last_hidden_states", "top_k", "top_p", "typical_p", "use_cache",
+        "use_return_dict",
+        // Training and initialisation.
+        "attention_dropout", "classifier_dropout", "embd_pdrop", "fuse_cross_entropy", "fuse_linear_cross_entropy",
+        "gradient_checkpointing", "hidden_dropout", "init_std", "initializer_factor", "initializer_range",
+        "resid_pdrop", "use_l2warp",
+        // Types.
+        "dtype", "torch_dtype", "use_bfloat16",
+        // Classification.
+        "finetuning_task", "id2label", "label2id", "num_labels", "problem_type", "task_specific_params",
+        "token_classification_bias",
+        // Accounts.
+        "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_commit_hash",
+        "_name_or_path", "_sliding_window_pattern", "allow_global_per_layer_attribute_access", "architectures",
+        "attn_implementation", "attn_mode", "attribute_map", "auto_map", "base_config_key", "base_model_ep_plan",
+        "base_model_fsdp_plan", "base_model_pp_plan", "base_model_tp_plan", "default_rope_type", "default_theta",
+        "distributed_config", "experts_implementation", "extra_config_files", "extra_files", "fusion_config",
+        "ignore_keys_at_rope_validation", "is_heterogeneous", "name_or_path", "per_layer_attributes",
+        "serialize_explicit_per_layer_config", "sub_configs", "sub_configs_defaults", "tf_legacy_loss", "torchscript",
+        "transformers_version", "xla_device",
+        // In the base class, and read by no decoder here.
+        "attention_chunk_size", "chain_hidden_post_norm", "chunk_size_feed_forward", "is_decoder",
+        "is_encoder_decoder", "kv_sharing_modes", "logits_mup_width_multiplier", "mtp_hidden_states_first",
+        "number_of_conv_states", "pretraining_tp", "unpadded_vocab_size",
+    ]
+
+    /// Keys that change equations, beside those that some family understands.
+    static let otherEquationKeys: Set<ByteString> = [
+        "add_cross_attention", "alibi", "attention_multiplier", "attention_out_bias", "attn", "clip_qkv",
+        "embedding_multiplier", "first_k_dense_replace", "full_attn_mod", "interpolate_factor", "is_causal",
+        "kv_lora_rank", "lm_head_bias", "logit_scale", "logits_scaling", "mlp_bias", "mlp_only_layers",
+        "moe_intermediate_size", "n_routed_experts", "no_rope_layer_interval", "no_rope_layers", "num_experts",
+        "num_experts_per_tok", "num_local_experts", "parallel_attn", "per_layer_config", "pruned_heads", "q_lora_rank",
+        "qk_norm", "residual_multiplier", "tie_encoder_decoder", "transformers_weights",
+        "use_bidirectional_attention", "use_mrope", "use_parallel_residual", "use_qk_norm",
+    ]
+
+    /// What a key of config.json is to a family.
+    enum KeyKind: Hashable {
+        case understood
+        case harmless
+        /// To some family; here only values that leave equations alone are taken.
+        case changesEquations
+        case unknown
+    }
+
+    /// What a key is to an architecture, among all that are known.
+    static func kind(
+        of key: ByteString, in architecture: Architecture,
+        among architectures: [Architecture] = ArchitectureRegistry.standard
+    ) -> KeyKind {
+        if architecture.understoodKeys.contains(key) { return .understood }
+        if harmlessKeys.contains(key) { return .harmless }
+        let isOfAny = otherEquationKeys.contains(key) || architectures.contains { $0.understoodKeys.contains(key) }
+        return isOfAny ? .changesEquations : .unknown
+    }
+
+    /// Keys of which nothing is known, in order.
+    func unknownKeys(in architecture: Architecture) -> [String] {
+        members.map(\.key).filter { Self.kind(of: $0, in: architecture) == .unknown }.map(\.text)
+    }
+
+    private var members: [(key: ByteString, value: JSONValue)] {
+        guard case .object(let members) = root else { return [] }
+        return members.sorted { $0.key < $1.key }
+    }
+
+    /// Keys with values that change the equations to what is not described.
+    package func undescribed(
+        in architecture: Architecture, _ rotary: RotaryEmbedding?
+    ) -> [(key: String, value: String)] {
+        var found: [(key: String, value: String)] = []
+        for (key, value) in members where Self.kind(of: key, in: architecture) == .changesEquations {
+            if !leavesEquationsAlone(key, value) { found.append((key.text, value.description)) }
+        }
+        func refuse(_ key: String, unless isKnown: (JSONValue) -> Bool) {
+            if let value = root[key], value != .null, !isKnown(value) { found.append((key, value.description)) }
+        }
+        if let rotary, !RotaryEmbedding.knownTypes.contains(rotary.type) {
+            found.append(("rope_type", rotary.type.text))
+        }
+        refuse("teacher_model_type") { _ in architecture.body != nil }
+        if architecture.timeMix?.rotary == .teacher { refuse("nope_in_rwkv") { $0 != .bool(true) } }
+        switch architecture.feedForward {
+        case .gated:
+            refuse(architecture.activationKey) { value in
+                FeedForwardSpec.Activation.allCases.contains { .string(ByteString($0.rawValue)) == value }
+            }
+        case .channelMix: refuse("hidden_act") { $0 == .string("sqrelu") }
+        }
+        return found
+    }
+
+    /// Whether a key that changes equations has a value with which it does not.
+    private func leavesEquationsAlone(_ key: ByteString, _ value: JSONValue) -> Bool {
+        switch key {
+        // null makes attention bidirectional in transformers.
+        case "is_causal": value == .bool(true)
+        case "layer_types":
+            value == .null
+                || value.array?.allSatisfy { $0 == .string("full_attention") || $0 == .string("attention") } == true
+        case "sliding_window" where value != .null:
+            // No window that is shorter than what it was made for.
+            root["use_sliding_window"] == .bool(false)
+                || (value.integer ?? 0) >= (root["max_position_embeddings"]?.integer ?? .max)
+        case "max_window_layers": root["use_sliding_window"]?.bool != true
+        default:
+            [.null, .bool(false), .integer(1), .number(1), .string("default"), .array([]), .object([:])].contains(value)
+        }
+    }
+}
