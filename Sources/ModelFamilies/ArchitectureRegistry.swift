@@ -5,8 +5,12 @@ public enum ArchitectureRegistry {
     /// All of them; a new one is added here, and nowhere else.
     public static let standard: [Architecture] = [
         .llama,
+        .mistral,
         .qwen2,
         .qwen3,
+        .phi3,
+        .gemma2,
+        .gemma3,
         .rwkv7,
         .cxa076,
         .cxa076r,

@@ -251,6 +251,10 @@ import Testing
             )
             return
         }
+        // What Llama has, Mistral has too.
+        let mistral = try model(
+            try recognize(try tensors("llama"), configuration: #"{"model_type": "mistral", "rope_theta": 1e4}"#))
+        #expect(mistral.architecture.family == "mistral")
         #expect(try recognize([("weight", [2]), ("model.layers.0.x", [3])]) == nil)
     }
 

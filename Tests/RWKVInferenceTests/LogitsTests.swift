@@ -14,18 +14,20 @@ struct LogitsCase: CustomTestStringConvertible, Sendable {
     let reference: String
     var testDescription: String { name }
 
-    static let all: [LogitsCase] = {
-        guard let index = try? JSONValue(contentsOf: Repository.fixture("logits/index.json")).array else {
-            fatalError("fixtures/logits/index.json cannot be read")
+    static let all = index("logits") + index("decoders").filter { $0.name != "glm4" }
+
+    static func index(_ root: String) -> [LogitsCase] {
+        guard let index = try? JSONValue(contentsOf: Repository.fixture("\(root)/index.json")).array else {
+            fatalError("fixtures/\(root)/index.json cannot be read")
         }
         return index.map { entry in
-            let directory = "logits/\(entry["model"]?.string?.text ?? "")/"
+            let directory = "\(root)/\(entry["model"]?.string?.text ?? "")/"
             return LogitsCase(
                 name: entry["name"]?.string?.text ?? "", model: directory + (entry["file"]?.string?.text ?? ""),
                 configuration: entry["config"]?.string.map { directory + $0.text },
                 reference: directory + (entry["reference"]?.string?.text ?? ""))
         }
-    }()
+    }
 
     func load<Element: Real>(as type: Element.Type) throws -> Model<Element> {
         let checkpoint = try Checkpoint.open(Repository.fixture(model))

@@ -1,0 +1,41 @@
+import CheckpointFiles
+
+extension Architecture {
+    /// Gemma 2: norms (1 + w) on both sides of each block, windows in even layers, caps on scores and logits. (transformers,
+    /// models/gemma2.)
+    public static let gemma2 = Architecture(
+        family: "gemma2",
+        configurationNames: ["gemma2"],
+        norm: .rmsOfOnePlus,
+        scalesEmbedding: true,
+        logitSoftcap: (key: "final_logit_softcapping", assumed: 30),
+        mixerNorms: .both,
+        feedForward: .gated(.geluTanh),
+        feedForwardNorms: .both,
+        attention: Attention(
+            inputBias: .configured(key: "attention_bias"), outputBias: .configured(key: "attention_bias")),
+        refine: { (layer, index, configuration) throws(CheckpointError) in
+            let isWindowed = try configuration.isWindowed(layer: index, otherwise: index % 2 == 0)
+            layer.attention?.window = isWindowed ? try configuration.window(assumed: 4096) : nil
+            layer.attention?.scale = 1 / (try configuration.positive("query_pre_attn_scalar") ?? 256).squareRoot()
+            layer.attention?.softcap = try configuration.cap("attn_logit_softcapping", assumed: 50)
+        },
+        layouts: [.huggingFace.naming(gemmaNorms)],
+        activationKey: "hidden_activation",
+        // Its config.json has hidden_act too, which nothing reads.
+        keys: ["sliding_window", "layer_types", "query_pre_attn_scalar", "attn_logit_softcapping", "hidden_act"],
+        assumedEpsilon: 1e-6,
+        assumedTheta: 10000,
+        assumedSizes: [
+            .vocabulary: 256_000, .width: 2304, .heads: 8, .keyValueHeads: 4, .headSize: 256, .feedForwardWidth: 9216,
+        ],
+        assumesTiedHead: true,
+        isTeacher: true)
+
+    /// The names of norms that Gemma has and Llama has not, or has elsewhere.
+    static let gemmaNorms: [TensorRole: String] = [
+        .mixerPostNormWeight: "model.layers.#.post_attention_layernorm.weight",
+        .feedForwardNormWeight: "model.layers.#.pre_feedforward_layernorm.weight",
+        .feedForwardPostNormWeight: "model.layers.#.post_feedforward_layernorm.weight",
+    ]
+}

@@ -1,0 +1,23 @@
+import CheckpointFiles
+
+extension Architecture {
+    /// Mistral and Ministral: Llama's tensors, and windows in all layers or in those of `layer_types`. (transformers, models/mistral and
+    /// models/ministral.)
+    public static let mistral = Architecture(
+        family: "mistral",
+        configurationNames: ["mistral", "ministral"],
+        norm: .rms,
+        feedForward: .gated(.silu),
+        attention: Attention(),
+        refine: { (layer, index, configuration) throws(CheckpointError) in
+            let hasWindow = try configuration.size("sliding_window") != nil
+            let isWindowed = try configuration.isWindowed(layer: index, otherwise: hasWindow)
+            layer.attention?.window = isWindowed ? try configuration.window() : nil
+        },
+        layouts: [.huggingFace],
+        keys: ["sliding_window", "layer_types"],
+        assumedEpsilon: 1e-6,
+        assumedTheta: 10000,
+        twins: ["llama"],
+        isTeacher: true)
+}

@@ -1,0 +1,29 @@
+import CheckpointFiles
+
+extension Architecture {
+    /// Phi-3, Phi-3.5 and Phi-4: one tensor for queries, keys and values, and one for gate and up. (transformers, models/phi3.)
+    public static let phi3 = Architecture(
+        family: "phi3",
+        configurationNames: ["phi3"],
+        norm: .rms,
+        feedForward: .gated(.silu),
+        attention: Attention(),
+        refine: { (layer, _, configuration) throws(CheckpointError) in
+            layer.attention?.window = try configuration.size("sliding_window")
+        },
+        layouts: [
+            .huggingFace.naming(
+                [
+                    .queryWeight: "model.layers.#.self_attn.qkv_proj.weight",
+                    .keyWeight: "model.layers.#.self_attn.qkv_proj.weight",
+                    .valueWeight: "model.layers.#.self_attn.qkv_proj.weight",
+                    .feedForwardGate: "model.layers.#.mlp.gate_up_proj.weight",
+                    .feedForwardUp: "model.layers.#.mlp.gate_up_proj.weight",
+                ],
+                fused: [[.queryWeight, .keyWeight, .valueWeight], [.feedForwardGate, .feedForwardUp]])
+        ],
+        keys: ["sliding_window"],
+        assumedEpsilon: 1e-5,
+        assumedTheta: 10000,
+        isTeacher: true)
+}

@@ -1,0 +1,119 @@
+import CheckpointFiles
+import CheckpointJSON
+import Foundation
+import TestSupport
+import Testing
+
+@testable import ModelFamilies
+
+/// The keys of a config.json, and what is refused of their values.
+@Suite struct ConfigurationTests {
+    private struct Keys: Decodable {
+        struct Class: Decodable {
+            let model_type: String
+            let keys: [String]
+        }
+        let classes: [String: Class]
+        let generation, shared: [String]
+    }
+
+    /// Every key of transformers' configuration classes is understood, harmless, or known to change equations, and only one of these.
+    @Test func everyKeyIsOfOneKind() throws {
+        let all = try Repository.json("configuration-keys.json", as: Keys.self)
+        #expect(all.classes.count >= 11)
+        let understoodByAny = ArchitectureRegistry.standard.reduce(into: Set<ByteString>()) {
+            $0.formUnion($1.understoodKeys)
+        }
+        #expect(understoodByAny.intersection(ModelConfiguration.harmlessKeys).isEmpty)
+        #expect(ModelConfiguration.otherEquationKeys.intersection(ModelConfiguration.harmlessKeys).isEmpty)
+        #expect(ModelConfiguration.otherEquationKeys.intersection(understoodByAny).isEmpty)
+        for (name, own) in all.classes where name != "Glm4Config" {
+            // The wrapper of a family has its keys beside those of the text model.
+            let architecture = try #require(
+                ArchitectureRegistry.standard.first { $0.configurationNames.contains(own.model_type) }, "\(name)")
+            for key in own.keys + all.generation + all.shared {
+                #expect(ModelConfiguration.kind(of: ByteString(key), in: architecture) != .unknown, "\(name) \(key)")
+            }
+        }
+    }
+
+    private func configuration(_ text: String) throws -> ModelConfiguration {
+        try withTemporaryDirectory { directory in
+            let file = directory.appending(path: "config.json")
+            try text.write(to: file, atomically: false, encoding: .utf8)
+            return try ModelConfiguration(path: file.path)
+        }
+    }
+
+    private func describe(_ keys: String, of type: String) throws -> ModelDescription {
+        let sizes = #""vocab_size": 64, "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "#
+        let text = #"{"model_type": "\#(type)", \#(sizes)"intermediate_size": 40, "num_hidden_layers": 4, \#(keys)}"#
+        guard
+            case .model(let model) = try ModelRecognition.recognize(nil, configuration: try configuration(text))
+        else { throw CheckpointError(.unsupported, path: type, "not recognised") }
+        return model
+    }
+
+    private func findings(_ keys: String, of type: String = "llama") throws -> [String] {
+        try describe(keys, of: type).findings.map(\.message)
+    }
+
+    @Test func keysThatChangeEquationsAreRefusedByNameAndValue() throws {
+        let theta = #""rope_theta": 1e4"#
+        #expect(try findings(theta).isEmpty)
+        for (key, value) in [
+            ("sliding_window", "8"), ("attn_logit_softcapping", "50"), ("query_pre_attn_scalar", "3"),
+            ("is_causal", "false"),
+            ("is_causal", "null"), ("embedding_multiplier", "12"), ("mlp_bias", "true"), ("hidden_act", #""gelu""#),
+            ("layer_types", #"["sliding_attention"]"#), ("num_experts", "8"), ("use_sliding_window", "true"),
+        ] {
+            let found = try findings(#"\#(theta), "\#(key)": \#(value)"#)
+            #expect(
+                found.count == 1 && found[0].contains(key) && (value.hasPrefix("[") || found[0].contains(value)),
+                "\(key) \(found)")
+        }
+        for keys in [
+            #""sliding_window": null"#, #""sliding_window": 4096, "use_sliding_window": false"#,
+            #""sliding_window": 4096, "max_position_embeddings": 4096"#, #""mlp_bias": false"#, #""is_causal": true"#,
+            #""layer_types": ["full_attention"]"#, #""embedding_multiplier": 1.0"#, #""logit_scale": 1"#,
+            #""use_cache": true, "surprise": 7"#,
+        ] { #expect(try findings("\(theta), \(keys)").isEmpty, "\(keys)") }
+        let unknown = try RecognisedModel(
+            try configuration(#"{"model_type": "llama", "num_hidden_layers": 1, "surprise": 7, "use_cache": true}"#))
+        #expect(unknown.warnings.map(\.message).contains { $0.contains("surprise") && !$0.contains("use_cache") })
+    }
+
+    @Test func configurationsThatContradictThemselvesAreRefused() throws {
+        for (type, keys) in [
+            ("mistral", #""sliding_window": 0"#), ("gemma2", #""sliding_window": 0"#),
+            ("gemma3_text", #""layer_types": ["full_attention"]"#),
+            ("mistral", #""sliding_window": 8, "layer_types": ["full_attention", "windowed", "x", "y"]"#),
+            ("mistral", #""layer_types": ["sliding_attention", "full_attention", "full_attention", "full_attention"]"#),
+            ("phi3", #""partial_rotary_factor": 1.5"#),
+            ("gemma2", #""query_pre_attn_scalar": 0"#), ("gemma2", #""attn_logit_softcapping": -1"#),
+            ("gemma3_text", #""sliding_window_pattern": 0"#),
+        ] {
+            let error = #expect(throws: CheckpointError.self, "\(type) \(keys)") { try describe(keys, of: type) }
+            #expect(error?.category == .malformed)
+        }
+    }
+
+    @Test func windowsAreReadInEverySpelling() throws {
+        func windows(_ keys: String, of type: String) throws -> [Int?] {
+            try describe(keys, of: type).layers.map { $0.attention?.window }
+        }
+        let types = #""layer_types": ["full_attention", "sliding_attention", "full_attention", "sliding_attention"]"#
+        #expect(try windows(#""sliding_window": 8"#, of: "mistral") == [8, 8, 8, 8])
+        #expect(try windows(#""sliding_window": null"#, of: "mistral") == [nil, nil, nil, nil])
+        #expect(try windows(#""sliding_window": 8, \#(types)"#, of: "ministral") == [nil, 8, nil, 8])
+        #expect(try windows(#""sliding_window": 8"#, of: "phi3") == [8, 8, 8, 8])
+        #expect(try windows(#""sliding_window": 8"#, of: "gemma2") == [8, nil, 8, nil])
+        #expect(
+            try windows(#""sliding_window": 8, "sliding_window_pattern": 2"#, of: "gemma3_text") == [8, nil, 8, nil])
+        #expect(try windows(#""use_cache": true"#, of: "gemma3_text").first == 4096)
+        #expect(
+            try windows(#""use_sliding_window": true, "sliding_window": 8, "max_window_layers": 3"#, of: "qwen2")
+                == [nil, nil, nil, 8])
+        #expect(try windows(#""use_sliding_window": false, "sliding_window": 8"#, of: "qwen3") == [nil, nil, nil, nil])
+    }
+}
