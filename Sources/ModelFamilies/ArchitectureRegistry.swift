@@ -11,6 +11,7 @@ public enum ArchitectureRegistry {
         .phi3,
         .gemma2,
         .gemma3,
+        .glm4,
         .rwkv7,
         .cxa076,
         .cxa076r,

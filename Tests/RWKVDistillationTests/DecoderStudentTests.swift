@@ -12,7 +12,7 @@ import Testing
 
 /// Students of every kind of teacher.
 struct DecoderStudentTests {
-    static let teachers = ["mistral", "phi3", "phi4", "phi4-mini", "gemma2", "gemma3", "gemma3-wrapped"]
+    static let teachers = ["mistral", "phi3", "phi4", "phi4-mini", "gemma2", "gemma3", "gemma3-wrapped", "glm4"]
     static let targets = ["cxa076", "hxa079"]
 
     private func recognise(_ path: String) throws -> RecognisedModel {

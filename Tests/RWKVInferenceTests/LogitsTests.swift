@@ -14,7 +14,7 @@ struct LogitsCase: CustomTestStringConvertible, Sendable {
     let reference: String
     var testDescription: String { name }
 
-    static let all = index("logits") + index("decoders").filter { $0.name != "glm4" }
+    static let all = index("logits") + index("decoders")
 
     static func index(_ root: String) -> [LogitsCase] {
         guard let index = try? JSONValue(contentsOf: Repository.fixture("\(root)/index.json")).array else {

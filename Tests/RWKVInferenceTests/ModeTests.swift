@@ -78,7 +78,7 @@ struct ModeTests {
         for (root, expected) in [
             ("logits", "9fa852d60128bdd3966f9e9470609044709bec1c41c4ed983f82b0ac598a8bcc"),
             (
-                "decoders", "51e5b43abcb4997f428d8bbaf91a7253b926182c4a024d632bb135b75e4c0a02"
+                "decoders", "47ac14c7698e23c53ec5e0615cf97c687a8d0fb64e434f1d65385131b53d7a4e"
             ),
         ] {
             let found = try digest(of: LogitsCase.all.filter { $0.model.hasPrefix(root) })

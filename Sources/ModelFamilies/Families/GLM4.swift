@@ -1,0 +1,27 @@
+extension Architecture {
+    /// GLM-4-0414: norms after the blocks too, and half of each head turned, neighbour by neighbour. (transformers, models/glm4.)
+    public static let glm4 = Architecture(
+        family: "glm4",
+        configurationNames: ["glm4"],
+        norm: .rms,
+        mixerNorms: .both,
+        feedForward: .gated(.silu),
+        feedForwardNorms: .both,
+        attention: Attention(inputBias: .configured(key: "attention_bias", assumed: true)),
+        layouts: [
+            .huggingFace.naming(
+                [
+                    .mixerPostNormWeight: "model.layers.#.post_self_attn_layernorm.weight",
+                    .feedForwardPostNormWeight: "model.layers.#.post_mlp_layernorm.weight",
+                    .feedForwardGate: "model.layers.#.mlp.gate_up_proj.weight",
+                    .feedForwardUp: "model.layers.#.mlp.gate_up_proj.weight",
+                ],
+                fused: [[.feedForwardGate, .feedForwardUp]])
+        ],
+        assumedEpsilon: 1.5625e-7,
+        assumedTheta: 10000,
+        assumedRotaryPart: 0.5,
+        turnsNeighbours: true,
+        assumedSizes: [.headSize: 128],
+        isTeacher: true)
+}
