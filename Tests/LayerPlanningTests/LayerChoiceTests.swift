@@ -79,6 +79,30 @@ import Testing
         }
     }
 
+    /// Layers 2 and 5 of 6 see all tokens, the others the last 8.
+    @Test func countsWhatWindowsKeep() throws {
+        let path = Repository.fixture("decoders/gemma3")
+        let teacher = try RecognisedModel(path: path, temporaryDirectory: NSTemporaryDirectory()).description
+        let layer = 2 * 8 * 2 * 2  // Keys and values of two heads of 8 channels, in bf16.
+        #expect(teacher.cacheBytesPerToken == 2 * layer && teacher.cacheBytesByWindow == [8: 4 * layer])
+        let plan = try LayerPlan(of: teacher, target: .cxa079, .listed([1, 2]), seed: 0)
+        #expect(plan.studentMemory.cacheBytesPerToken == layer)
+        let state = 4 * (4 * 8 * 8 * 4)
+        #expect(plan.studentMemory.stateBytes == state)
+        #expect(plan.studentMemory.bytes(context: 5) == state + 10 * layer)
+        #expect(plan.studentMemory.bytes(context: 100) == state + (100 + 8) * layer)
+        // By number alone: at this context layers with a window are cheap, and whether three fit depends on which they are.
+        var conditions = LayerConditions()
+        (conditions.required, conditions.forbidden) = ([0, 1, 3], [4])
+        let least = 3 * (4 * 8 * 8 * 4) + 3 * 8 * layer
+        let choice = LayerChoice.budget(least, context: 1000, conditions)
+        #expect(try LayerPlan(of: teacher, target: .cxa079, choice, seed: 0).attentionLayers == [0, 1, 3])
+        conditions.required = [0, 1, 2]
+        #expect(throws: LayerPlanError.self) {
+            try LayerPlan(of: teacher, target: .cxa079, .budget(least, context: 1000, conditions), seed: 0)
+        }
+    }
+
     @Test func saysWhyThereIsNoPlan() throws {
         let model = try teacher()
         func error(_ choice: LayerChoice, seed: Int = 0) -> LayerPlanError? {
