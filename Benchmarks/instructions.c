@@ -48,8 +48,19 @@ int main(int argc, char **argv) {
     KERNEL("layer_norm", "number", COUNT, k->layer_norm(x, ROWS, WIDTH, a, b, 1e-5, y))
     KERNEL("rms_norm", "number", COUNT, k->rms_norm(x, ROWS, WIDTH, a, 1e-6, y))
     KERNEL("swiglu", "number", COUNT, k->swiglu(a, COUNT, x))
-    // Scores of 512 keys for 64 queries.
+    KERNEL("swiglu_backward", "number", COUNT, k->swiglu_backward(a, COUNT, x, y))
+    KERNEL("geglu", "number", COUNT, k->geglu(a, COUNT, x))
+    KERNEL("geglu_backward", "number", COUNT, k->geglu_backward(a, COUNT, x, y))
+    KERNEL("softcap", "number", COUNT, k->softcap(COUNT, 0.1, 30, x))
+    KERNEL("softcap_backward", "number", COUNT, k->softcap_backward(a, COUNT, 0.1, 30, x))
+    KERNEL("scale", "number", COUNT, k->scale(COUNT, 0.9, x))
+    KERNEL("rotate", "number", COUNT, k->rotate(a, b, SIZE / 2, ROWS, WIDTH / SIZE, SIZE, 0, x))
+    KERNEL("rotate interleaved", "number", COUNT, k->rotate(a, b, SIZE / 2, ROWS, WIDTH / SIZE, SIZE, 1, x))
+    // Scores of 512 keys for 64 queries, or for 4.
     KERNEL("softmax_block", "score", 64.0 * 512, k->softmax_block(64, 512, 512, 1024, 0.1, x, a, b, SIZE, y, WIDTH))
+    KERNEL("attend", "score", 4.0 * 512, k->attend(a, WIDTH, 4, b, c, WIDTH, 508, 512, SIZE, 0.1, 0, scratch, y, WIDTH))
+    KERNEL("causal_softmax", "score", 64.0 * 512, k->causal_softmax(64, 512, 448, 512, 0.1, x))
+    KERNEL("softmax_backward", "score", 64.0 * 512, k->softmax_backward(a, 64, 512, 0.1, x))
     if (count == 0) return 64;
     printf("%.0f %s\n", count, unit);
     return 0;

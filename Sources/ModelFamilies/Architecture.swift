@@ -100,11 +100,9 @@ public struct Architecture: Sendable {
 
     /// A layer of a kind that it has, as far as no configuration says more; nil for other kinds.
     func layer(_ kind: LayerKind) -> LayerSpec? {
-        let mixer: LayerSpec.Mixer? =
-            kind.hasCache ? attention.map { .attention($0) } : timeMix.map { .timeMix($0) }
-        return mixer.map {
+        mixers.first { $0.kind == kind }.map {
             LayerSpec(
-                kind: kind, mixer: $0, mixerNorms: mixerNorms, feedForward: feedForward,
+                mixer: $0, mixerNorms: mixerNorms, feedForward: feedForward,
                 feedForwardNorms: feedForwardNorms)
         }
     }
@@ -113,7 +111,11 @@ public struct Architecture: Sendable {
     func layerRoles(_ kind: LayerKind) -> RoleSet { layer(kind)?.roles(norm: norm) ?? RoleSet([]) }
 
     /// The kinds of layers that it can have; the first is that of layers about which nothing else is known.
-    var kinds: [LayerKind] { (timeMix == nil ? [] : [.rwkv7]) + (attention == nil ? [] : [.gqa]) }
+    var kinds: [LayerKind] { mixers.map(\.kind) }
+
+    private var mixers: [LayerSpec.Mixer] {
+        [timeMix.map { .timeMix($0) }, attention.map { .attention($0) }].compactMap { $0 }
+    }
 
     /// Whether a layer mixes each token with the one before it: by a token shift, or in channel mixing.
     package var mixesNeighbours: Bool {

@@ -6,6 +6,8 @@ public struct Attention: Sendable, Hashable {
     public var outputBias = Presence.never
     /// RMSNorm of each head of queries and keys, before the rotation.
     public var headNorm = Presence.never
+    /// Whether each head of queries has keys and values of its own.
+    var hasKeysForEveryHead = false
     /// What scores are multiplied by; nil for 1 / sqrt(N).
     public internal(set) var scale: Double?
     /// How many tokens a query sees, itself among them; nil for all before it.

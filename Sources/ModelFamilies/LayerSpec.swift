@@ -4,6 +4,14 @@ public struct LayerSpec: Sendable, Hashable {
     public enum Mixer: Sendable, Hashable {
         case attention(Attention)
         case timeMix(TimeMix7)
+
+        /// What documents call a layer of it.
+        var kind: LayerKind {
+            switch self {
+            case .attention(let attention): attention.hasKeysForEveryHead ? .mha : .gqa
+            case .timeMix: .rwkv7
+            }
+        }
     }
 
     /// Which norms a block has: of what it sees, of what it gives before that is added, or of both.
@@ -18,8 +26,6 @@ public struct LayerSpec: Sendable, Hashable {
         package var isAfter: Bool { self != .before }
     }
 
-    /// What documents call it.
-    public internal(set) var kind: LayerKind
     /// What mixes tokens.
     public internal(set) var mixer: Mixer
     /// The norms of the mixer.
@@ -30,6 +36,9 @@ public struct LayerSpec: Sendable, Hashable {
     public internal(set) var feedForwardNorms: NormPlacement
     /// How positions turn queries and keys, or receptance and keys; nil for not at all, or where that is not known.
     public internal(set) var rotation: RotaryEmbedding?
+
+    /// What documents call it.
+    public var kind: LayerKind { mixer.kind }
 
     /// Its softmax attention; nil where it mixes time.
     ///

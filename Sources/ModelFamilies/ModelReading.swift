@@ -206,7 +206,7 @@ private struct ModelReading {
 
     /// What layers are of which a file that holds what was trained alone has no mixer: the teacher's attention.
     private var kindOfFrozenLayers: LayerKind? {
-        layout.omitsFrozen && architecture.attention != nil ? .gqa : nil
+        layout.omitsFrozen ? architecture.kinds.first(where: \.hasCache) : nil
     }
 
     /// Which of a pattern's roles a tensor has, by the kind of its layer: one, or all of those that it holds rows of.
@@ -332,7 +332,7 @@ private struct ModelReading {
             let attention = try configuration.layers("transformer_layers", count: count)
         else { return }
         for layer in layers.indices {
-            let kind = attention.contains(layer) ? LayerKind.gqa : .rwkv7
+            let kind = architecture.kinds.first { $0.hasCache == attention.contains(layer) } ?? layers[layer].kind
             if !hasTensors || undecidedLayers.contains(layer) {
                 layers[layer] = self.layer(kind)
             } else if layers[layer].kind != kind {
@@ -347,7 +347,9 @@ private struct ModelReading {
     /// Tells attention with keys for every head from that with grouped queries.
     private mutating func decideAttention() {
         if let all = dimensions[.attentionWidth], all == dimensions[.keyValueWidth] {
-            for index in layers.indices where layers[index].kind == .gqa { layers[index].kind = .mha }
+            for index in layers.indices where layers[index].kind.hasCache {
+                layers[index].attention?.hasKeysForEveryHead = true
+            }
         }
     }
 

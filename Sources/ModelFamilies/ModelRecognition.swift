@@ -208,8 +208,10 @@ private struct Fit {
         }
         let telling = lacking.max { ($0.value.count, $1.key.rawValue) < ($1.value.count, $0.key.rawValue) }
         if let telling, let pattern = found[telling.key], !telling.value.isEmpty {
-            return
-                "tensors: \(pattern.text), which \(telling.value.joined(separator: ", ")) \(telling.value.count == 1 ? "has" : "have") not"
+            let (names, count) = (telling.value, telling.value.count)
+            let others =
+                count > 3 ? "\(names[0]), \(names[1]) and \(count - 2) others" : names.joined(separator: ", ")
+            return "tensors: \(pattern.text), which \(others) \(count == 1 ? "has" : "have") not"
         }
         let alike = architecture.lookAlikes.joined(separator: ", ")
         return (mismatches.isEmpty ? "tensors: all that it has and nothing else" : "tensors: nearest to it")

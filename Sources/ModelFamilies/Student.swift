@@ -201,7 +201,6 @@ extension LayerSpec {
             layer.attention?.headNorm = target.attention?.headNorm ?? .sometimes
             return layer
         }
-        layer.kind = .rwkv7
         layer.mixer = .timeMix(timeMix)
         layer.rotation = timeMix.rotation(from: rotation, isStretched: stretchesTimeMixing)
         return layer

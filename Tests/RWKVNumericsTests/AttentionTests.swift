@@ -124,10 +124,8 @@ struct AttentionTests {
                 let firstSeen = max(0, part.lowerBound + 1 - (parameters.window ?? tokens))
                 for kernels in tables {
                     for first in Set([0, firstSeen]) {
-                        let found = inputs.attention(kernels, part, first: first, parameters)
-                        #expect(
-                            found.array == expected,
-                            "\(part) from \(first) on, \(kernels.instructionSet), \(parameters)")
+                        let isSame = inputs.attention(kernels, part, first: first, parameters).array == expected
+                        #expect(isSame, "\(part), keys from \(first) on, \(kernels.instructionSet), \(parameters)")
                     }
                 }
             }

@@ -293,7 +293,10 @@ struct KernelTests {
         }
         let expected = try #require(results(.baseline, threads: 1))
         for set in InstructionSet.allCases {
-            for threads in [1, 2] { #expect(results(set, threads: threads) ?? expected == expected) }
+            for threads in [1, 2] {
+                let areSame = results(set, threads: threads) ?? expected == expected
+                #expect(areSame, "\(set), \(threads) threads")
+            }
         }
     }
 

@@ -25,9 +25,12 @@ extension Architecture {
     static func qwenWindows(
         _ layer: inout LayerSpec, _ index: Int, _ configuration: ModelConfiguration
     ) throws(CheckpointError) {
-        guard configuration.root["use_sliding_window"]?.bool == true else { return }
+        let isOn = configuration.root["use_sliding_window"]?.bool == true
         let first = try configuration.count("max_window_layers", assumed: 28)
-        let isWindowed = try configuration.isWindowed(layer: index, otherwise: index >= first)
+        let isWindowed = try configuration.isWindowed(layer: index, otherwise: isOn && index >= first)
+        guard isOn || !isWindowed else {
+            throw configuration.malformed("layer_types", expected: "full attention, as use_sliding_window is not true")
+        }
         layer.attention?.window = isWindowed ? try configuration.window(assumed: 4096) : nil
     }
 }
