@@ -1,3 +1,4 @@
+import CheckpointFiles
 import CheckpointJSON
 import ModelFamilies
 
@@ -192,13 +193,22 @@ struct ArchitectureReport {
                 "rope \(valueText(rotary.theta))"
                     + (rotary.type == "default" ? "" : " \(rotary.type.text.printable(limit: 40))\(factor)"))
         }
+        for (window, count) in model.windows.sorted(by: { $0.key < $1.key }) {
+            constants.append("window \(countText(window)) in \(countText(count, "layer"))")
+        }
+        if let cap = model.logitSoftcap { constants.append("logit cap \(valueText(cap))") }
         if model.hasTiedHead { constants.append("tied head") }
         if let quantisation = model.quantisation {
             constants.append("quantised by \(quantisation.method.printable(limit: 40))")
         }
         output.write("  constants   \(constants.joined(separator: ", "))\n")
         if let cache = model.cacheBytesPerToken, let state = model.stateBytes {
-            output.write("  memory      \(byteText(cache)) of bf16 cache a token, \(byteText(state)) of fp32 state\n")
+            let windows = model.cacheBytesByWindow.reduce(0) {
+                $0.adding(clamped: $1.key.multiplied(clamped: $1.value))
+            }
+            let bounded = windows > 0 ? "\(byteText(windows)) in windows, " : ""
+            output.write(
+                "  memory      \(byteText(cache)) of bf16 cache a token, \(bounded)\(byteText(state)) of fp32 state\n")
         }
         if let counts = model.parameterCounts {
             let parts = TensorRole.Part.allCases.map { "\($0.rawValue) \(countText(counts[$0] ?? 0))" }
@@ -211,6 +221,13 @@ struct ArchitectureReport {
         if model.findingCount > 20 {
             output.write("  … \(countText(model.findingCount - 20)) more findings (--json has them)\n")
         }
+    }
+}
+
+extension ModelDescription {
+    /// How many layers have a window, by the number of tokens in it.
+    fileprivate var windows: [Int: Int] {
+        layers.compactMap(\.attention?.window).reduce(into: [:]) { $0[$1, default: 0] += 1 }
     }
 }
 

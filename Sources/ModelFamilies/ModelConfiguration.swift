@@ -103,7 +103,9 @@ public struct ModelConfiguration: Sendable {
 
     /// A cap; nil where the key is null.
     func cap(_ key: String, assumed: Double?) throws(CheckpointError) -> Double? {
-        root[key] == nil ? assumed : try positive(key)
+        guard root[key] != nil, let cap = try positive(key) else { return root[key] == nil ? assumed : nil }
+        guard cap <= Double(Float.greatestFiniteMagnitude) else { throw malformed(key, expected: "a number in float32") }
+        return cap
     }
 
     /// One of some words; nil where the key is missing or null.

@@ -68,15 +68,20 @@ public struct Distillation<Element: Real> {
         let width = sizes[.width] ?? 0
         let (heads, size) = (sizes[.heads] ?? 0, sizes[.headSize] ?? 0)
         // Of each mixer its input, what is between its stages, and states every 16 tokens; of one at a time the gradients of that.
-        let mixer = width + heads * size * (28 + size / 16)
-        let gradients = 24 * heads * size
+        let attention = heads.multiplied(clamped: size)
+        let mixer = attention.multiplied(clamped: 28 + size / 16).adding(clamped: width)
         let layers = student.model.layers.count
-        let numbers =
+        let ofLayers =
             switch settings.stage {
-            case .alignment: layers * 2 * width + mixer + gradients
-            case .divergence: layers * (mixer + 3 * width + 3 * (sizes[.feedForwardWidth] ?? 0)) + gradients
+            case .alignment: width.multiplied(clamped: 2 * layers).adding(clamped: mixer)
+            case .divergence:
+                (sizes[.feedForwardWidth] ?? 0).adding(clamped: width).multiplied(clamped: 3).adding(clamped: mixer)
+                    .multiplied(clamped: layers)
             }
-        let bytes = settings.batch * settings.context * numbers * MemoryLayout<Element>.size
+        let numbers = ofLayers.adding(clamped: attention.multiplied(clamped: 24))
+        let bytes = [settings.batch, settings.context, MemoryLayout<Element>.size].reduce(numbers) {
+            $0.multiplied(clamped: $1)
+        }
         guard bytes > limit else { return }
         throw CheckpointError(
             .unsupported, path: student.model.checkpoint.path,

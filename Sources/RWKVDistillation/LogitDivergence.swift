@@ -40,6 +40,11 @@ public struct LogitDivergence: Sendable, Hashable {
         _ student: TrainedModel<Element>, _ teacher: Model<Element>, _ tokens: [Int], sequences: Int,
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> Double {
+        guard sequences > 0, tokens.count % sequences == 0 else {
+            throw CheckpointError(
+                .malformed, path: teacher.checkpoint.path, "tokens cannot be divided into sequences of the same length",
+                expected: "a multiple of \(sequences)", found: "\(tokens.count)")
+        }
         let length = tokens.count / sequences
         var state = teacher.start(length: length, sequences: sequences)
         let theirs = try teacher.hidden(tokens, &state, kernels, progress: progress)

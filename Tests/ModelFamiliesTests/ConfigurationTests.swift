@@ -91,6 +91,7 @@ import Testing
             ("mistral", #""layer_types": ["sliding_attention", "full_attention", "full_attention", "full_attention"]"#),
             ("phi3", #""partial_rotary_factor": 1.5"#), ("glm4", #""partial_rotary_factor": 0"#),
             ("gemma2", #""query_pre_attn_scalar": 0"#), ("gemma2", #""attn_logit_softcapping": -1"#),
+            ("gemma2", #""final_logit_softcapping": 1e300"#),
             ("gemma3_text", #""sliding_window_pattern": 0"#),
         ] {
             let error = #expect(throws: CheckpointError.self, "\(type) \(keys)") { try describe(keys, of: type) }
@@ -115,5 +116,29 @@ import Testing
             try windows(#""use_sliding_window": true, "sliding_window": 8, "max_window_layers": 3"#, of: "qwen2")
                 == [nil, nil, nil, 8])
         #expect(try windows(#""use_sliding_window": false, "sliding_window": 8"#, of: "qwen3") == [nil, nil, nil, nil])
+    }
+
+    @Test func tensorsWhoseRowsDoNotDivideAreRefused() throws {
+        let fixture = try Checkpoint.open(Repository.fixture("decoders/phi3"))
+        for (name, rows) in [("qkv_proj", 63), ("qkv_proj", 65), ("gate_up_proj", 81), ("gate_up_proj", 40)] {
+            for layers in [0..<1, 0..<3] {
+                try withTemporaryDirectory { directory in
+                    let file = directory.appending(path: "model.safetensors")
+                    let tensors = fixture.tensors.map { tensor in
+                        let isChanged =
+                            layers.contains { tensor.name.contains("layers.\($0).") } && tensor.name.contains(name)
+                        return (tensor.name, isChanged ? [rows, tensor.shape[1]] : tensor.shape)
+                    }
+                    try writeSafetensors(tensors, to: file)
+                    try FileManager.default.copyItem(
+                        atPath: Repository.fixture("decoders/phi3/config.json"),
+                        toPath: directory.appending(path: "config.json").path)
+                    let checkpoint = try Checkpoint.open(file.path(percentEncoded: false))
+                    let model = try #require(try RecognisedModel(checkpoint).knownDescription)
+                    let obstacle = try #require(model.obstacle, "\(name) \(rows)")
+                    #expect(model.runningObstacle != nil && !obstacle.contains("\n"))
+                }
+            }
+        }
     }
 }
