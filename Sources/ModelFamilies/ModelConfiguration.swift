@@ -103,8 +103,11 @@ public struct ModelConfiguration: Sendable {
 
     /// A cap; nil where the key is null.
     func cap(_ key: String, assumed: Double?) throws(CheckpointError) -> Double? {
-        guard root[key] != nil, let cap = try positive(key) else { return root[key] == nil ? assumed : nil }
-        guard cap <= Double(Float.greatestFiniteMagnitude) else { throw malformed(key, expected: "a number in float32") }
+        guard root[key] != nil else { return assumed }
+        guard let cap = try positive(key) else { return nil }
+        guard cap <= Double(Float.greatestFiniteMagnitude) else {
+            throw malformed(key, expected: "a number in the range of float32")
+        }
         return cap
     }
 

@@ -22,12 +22,19 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
     static let teacher = Repository.fixture("planted-teacher")
     static let tokens = Repository.fixture("distillation/tokens.npy")
     static let all = (try? Repository.json("distillation/steps.json", as: [DistillationCase].self)) ?? []
+    /// Those of teachers that are not of Llama's shape.
+    static let ofDecoders =
+        (try? Repository.json("distillation/decoder-steps.json", as: [DistillationCase].self)) ?? []
 
     static func named(_ name: String) throws -> DistillationCase { try #require(all.first { $0.name == name }) }
 
     let name: String
+    /// The directory below fixtures/decoders; nil for the planted teacher.
+    let teacher: String?
     let target: String
     let kept: String
+    /// Whether attention that stays is turned; nil for what its target has.
+    let gqa_rope: Bool?
     let options: [String: Option]
     let steps: [Step]
     var testDescription: String { name }
@@ -77,6 +84,7 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
             training.rateScale = try #require(Double(scale[1]))
             settings.rules.rules.append(.init("*.\(scale[0])", training))
         }
+        if let rule = text("train") { settings.rules = TrainingRules([.init(rule, Training())]) }
         if let parts = text("train-adapter")?.split(separator: ":"), let kind = parts.first {
             settings.adapters = TrainedAdapters(
                 try #require(Adapter.Kind(rawValue: String(kind))), rank: try #require(Int(parts[1])),
@@ -87,12 +95,14 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
 
     /// Makes its student in a directory.
     func student(in directory: URL) throws -> Checkpoint {
-        let teacher = try Checkpoint.open(Self.teacher)
+        let teacher = try Checkpoint.open(teacherPath)
         let description = try described(teacher)
         let target = try #require(ArchitectureRegistry.target(named: target))
         let kept = Set(kept.split(separator: ",").compactMap { Int($0) })
         var plan = try #require(
-            LayerPlan(of: description, target: target, LayerSelection(kept, reason: "test"), seed: 1))
+            LayerPlan(
+                of: description, target: target, LayerSelection(kept, reason: "test"), turnsAttention: gqa_rope, seed: 1
+            ))
         if kept.contains(0) { plan.switches.firstValues = .layer0 }
         let path = directory.appending(path: "student").path(percentEncoded: false)
         let source = ConversionInput(
@@ -105,13 +115,19 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
 
     /// A run of a student.
     func distillation<Element: Real>(
-        of student: Checkpoint, teacher: String = Self.teacher, tokens: TokenSequences? = nil,
+        of student: Checkpoint, teacher: String? = nil, tokens: TokenSequences? = nil,
         _ settings: DistillationSettings? = nil
     ) throws -> Distillation<Element> {
-        let teacher = try Checkpoint.open(teacher)
+        let teacher = try Checkpoint.open(teacher ?? teacherPath)
         return try Distillation(
             Model(teacher, described(teacher)), student, described(student),
-            tokens ?? TokenSequences(contentsOf: Self.tokens), settings ?? self.settings())
+            tokens ?? TokenSequences(contentsOf: tokensPath), settings ?? self.settings())
+    }
+
+    private var teacherPath: String { teacher.map { Repository.fixture("decoders/\($0)") } ?? Self.teacher }
+
+    private var tokensPath: String {
+        teacher == nil ? Self.tokens : Repository.fixture("distillation/decoder-tokens.npy")
     }
 
     /// Hands on a run of a student that is made for it.

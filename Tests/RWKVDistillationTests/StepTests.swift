@@ -48,6 +48,13 @@ struct StepTests {
         #expect(try error(fixture, as: Float.self) < 1e-4)
     }
 
+    @Test("steps of students with other bodies are an independent implementation's", arguments: Case.ofDecoders)
+    func stepsOfDecoders(_ fixture: Case) throws {
+        #expect(Case.ofDecoders.count == 11)
+        #expect(try error(fixture, as: Double.self) < 1e-7)
+        #expect(try error(fixture, as: Float.self) < 1e-4)
+    }
+
     @Test("a run that is stopped is as it was in front of the step, and what takes too much memory does not begin")
     func stopped() throws {
         let kernels = try #require(Kernels<Float>(.fast, threads: 1))

@@ -14,7 +14,7 @@ struct LogitsCase: CustomTestStringConvertible, Sendable {
     let reference: String
     var testDescription: String { name }
 
-    static let all = index("logits") + index("decoders")
+    static let all = index("logits") + index("decoders") + index("decoder-students")
 
     static func index(_ root: String) -> [LogitsCase] {
         guard let index = try? JSONValue(contentsOf: Repository.fixture("\(root)/index.json")).array else {
