@@ -174,7 +174,10 @@ extension ConversionBuilder {
     /// The student that a plan makes of a transformer.
     private func student(of source: ModelDescription, _ plan: LayerPlan) throws(CheckpointError) -> ModelDescription {
         if let obstacle = source.obstacle(options.mayBeUnused) {
-            throw error(.unsupported, "it cannot be converted faithfully: \(obstacle)")
+            let isLarger = source.findings.contains { $0.kind == .otherModel }
+            throw error(
+                .unsupported, "it cannot be converted faithfully: \(obstacle)",
+                advice: isLarger ? "--allow-unused 'GLOB' leaves out the tensors of another model" : nil)
         }
         guard let architecture = ArchitectureRegistry.target(named: plan.target),
             let student = source.student(

@@ -18,7 +18,8 @@ extension ConversionBuilder {
         } else if let model, layout?.name == TensorLayout.huggingFace.name, model.architecture.timeMix != nil {
             try model.describe(in: &members, plan, path: options.destination.path)
         } else if let own {
-            // It says what it said, but for types.
+            // It says what it said, but for types: all of it, where it is that of a larger model.
+            if case .object(let whole) = own.whole { members = whole }
             if options.dtype == nil, options.roleDTypes.isEmpty { return try document(own.path) }
         } else {
             return nil
@@ -79,7 +80,7 @@ extension ModelDescription {
             // What no layer has any more, such as a window.
             let document = ModelConfiguration(path: path, root: .object(members))
             let plain = ArchitectureRegistry.target(named: variant ?? "") ?? architecture
-            for (key, _) in document.undescribed(in: plain, nil) { members[ByteString(key)] = nil }
+            for (key, _) in document.undescribed(in: plain, []) { members[ByteString(key)] = nil }
         }
         for (dimension, key) in architecture.dimensionKeys {
             if architecture.timeMix?.ranks.contains(dimension) ?? true || !Dimension.ranks.contains(dimension) {
@@ -100,7 +101,10 @@ extension ModelDescription {
         members["nope_in_transformer"] = .bool(!turnsAttention)
         members["nope_in_rwkv"] = .bool(architecture.timeMix?.rotary != .teacher)
         members[ByteString(architecture.epsilonKey)] = epsilon.map { .number($0) }
-        // A body of its own kind is read by its own keys.
+        // A body of its own kind is read by its own keys, or by what its family assumes.
+        if let rotary, needsBody, members["rope_theta"] == nil, members["rope_parameters"] == nil {
+            members["rope_theta"] = .number(rotary.theta)
+        }
         if let rotary, !needsBody {
             members["rope_theta"] = .number(rotary.theta)
             members["rope_scaling"] = rotary.type == "default" ? .null : .object(scaling)

@@ -166,6 +166,9 @@ public struct Architecture: Sendable {
         student.activationKey = teacher.activationKey
         student.keys.formUnion(teacher.keys)
         student.assumedRotaryPart = teacher.assumedRotaryPart
+        student.assumedTheta = teacher.assumedTheta
+        student.assumedEpsilon = teacher.assumedEpsilon
+        student.assumedSizes = teacher.assumedSizes
         student.turnsNeighbours = teacher.turnsNeighbours
         student.layouts = layouts.compactMap { $0.withBody(of: teacher.layouts[0]) }
         student.body = teacher.family

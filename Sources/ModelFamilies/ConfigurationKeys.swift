@@ -118,7 +118,7 @@ extension ModelConfiguration {
 
     /// Keys with values that change the equations to what is not described.
     package func undescribed(
-        in architecture: Architecture, _ rotary: RotaryEmbedding?
+        in architecture: Architecture, _ rotations: Set<RotaryEmbedding>
     ) -> [(key: String, value: String)] {
         var found: [(key: String, value: String)] = []
         for (key, value) in members where Self.kind(of: key, in: architecture) == .changesEquations {
@@ -127,8 +127,8 @@ extension ModelConfiguration {
         func refuse(_ key: String, unless isKnown: (JSONValue) -> Bool) {
             if let value = root[key], value != .null, !isKnown(value) { found.append((key, value.description)) }
         }
-        if let rotary, !RotaryEmbedding.knownTypes.contains(rotary.type) {
-            found.append(("rope_type", rotary.type.text))
+        for type in Set(rotations.map(\.type)).subtracting(RotaryEmbedding.knownTypes).sorted() {
+            found.append(("rope_type", type.text))
         }
         refuse("teacher_model_type") { _ in architecture.body != nil }
         if architecture.timeMix?.rotary == .teacher { refuse("nope_in_rwkv") { $0 != .bool(true) } }

@@ -5,6 +5,8 @@ public import CheckpointJSON
 public struct ModelConfiguration: Sendable {
     /// The file that it was read from.
     public let path: String
+    /// All of it.
+    package let whole: JSONValue
     /// All of it, or of `text_config` where the model is of text and images.
     public let root: JSONValue
 
@@ -17,6 +19,7 @@ public struct ModelConfiguration: Sendable {
         guard case .object = root else {
             throw CheckpointError(.malformed, path: path, "a config.json is an object", found: root.description)
         }
+        whole = root
         self.root = Self.ofText(root)
     }
 
@@ -24,6 +27,7 @@ public struct ModelConfiguration: Sendable {
     package init(path: String, root: JSONValue) {
         self.path = path
         self.root = root
+        whole = root
     }
 
     /// The config.json that stands beside a checkpoint's files; nil where there is none.
@@ -169,7 +173,7 @@ public struct ModelConfiguration: Sendable {
     /// The same configuration for the text model, where it is that of a model of text and images.
     private static func ofText(_ root: JSONValue) -> JSONValue {
         guard case .object(let whole) = root, case .object(var text)? = root["text_config"] else { return root }
-        // Whether the head is tied says the whole alone (transformers, models/gemma3).
+        // transformers reads whether the head is tied from the whole model's configuration (models/gemma3).
         text["tie_word_embeddings"] = nil
         for key: ByteString in [
             "tie_word_embeddings", "dtype", "torch_dtype", "quantization_config", "transformers_version",

@@ -131,12 +131,13 @@ private struct ModelReading {
                     continue
                 }
                 let tensor = index.tensor(occurrence)
-                for place in found.dropFirst() { places[place] = occurrence.position }
-                if let earlier = places.updateValue(occurrence.position, forKey: place), let earlier {
+                if let earlier = places[place] ?? nil {
                     add(
                         .unexpected, tensor.name,
                         "\(tensor.name) is what \(index.checkpoint.tensors[earlier].name) is too")
+                    continue
                 }
+                for place in found { places[place] = occurrence.position }
                 if quantisation == nil, ![.f64, .f32, .f16, .bf16].contains(tensor.dtype) {
                     quantisation = Quantisation(
                         method: tensor.dtype.rawValue, evidence: "\(tensor.name) is of that dtype, without a scale")
@@ -193,7 +194,10 @@ private struct ModelReading {
     }
 
     private mutating func findLayers(_ index: TensorIndex) {
-        let kinds = index.layerKinds(in: layout)
+        // Of another kind than the family has, a layer's tensors are unexpected.
+        let kinds = index.layerKinds(in: layout).map { kind in
+            kind.flatMap { architecture.kinds.contains($0) ? $0 : nil }
+        }
         undecidedLayers = kinds.indices.filter { kinds[$0] == nil }
         layers = kinds.map { layer($0 ?? kindOfFrozenLayers ?? architecture.kinds[0]) }
     }
@@ -292,7 +296,9 @@ private struct ModelReading {
             try architecture.refine(&layers[index], index, configuration)
             layers[index].rotation = rotation(of: layers[index])
         }
-        for (key, what) in configuration.undescribed(in: architecture, rotary) {
+        for (key, what) in configuration.undescribed(
+            in: architecture, Set(layers.compactMap(\.rotation)).union(rotary.map { [$0] } ?? []))
+        {
             add(.undescribed, nil, "\(path) has it that \(key) is \(what), which \(title) is not described with")
         }
         if !hasTensors {
@@ -307,14 +313,16 @@ private struct ModelReading {
         }
         decideAttention()
         if let size = dimensions[.headSize] {
-            let turned = Int(Double(size) * (rotary?.parameters["partial_rotary_factor"] ?? 1))
-            for (_, list) in rotary?.lists ?? [:] where list.count != turned / 2 {
-                add(
-                    .contradiction, nil,
-                    "\(path) has \(list.count) factors of wavelengths, where heads of \(size) have \(turned / 2)")
-            }
-            if isTurned, size % 2 != 0 {
-                add(.undescribed, nil, "heads of \(size) channels cannot be turned in pairs")
+            for rotation in Set(layers.compactMap(\.rotation)) {
+                let turned = Int(Double(size) * (rotation.parameters["partial_rotary_factor"] ?? 1))
+                for (_, list) in rotation.lists where list.count != turned / 2 {
+                    add(
+                        .contradiction, nil,
+                        "\(path) has \(list.count) factors of wavelengths, where heads of \(size) have \(turned / 2)")
+                }
+                if turned % 2 != 0 || turned < 2 {
+                    add(.undescribed, nil, "\(turned) channels of heads of \(size) cannot be turned in pairs")
+                }
             }
         }
         if let heads = dimensions[.heads], let others = dimensions[.keyValueHeads], others > 0, heads % others != 0 {

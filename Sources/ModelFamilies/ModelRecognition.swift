@@ -211,7 +211,7 @@ private struct Fit {
             let (names, count) = (telling.value, telling.value.count)
             let others =
                 count > 3 ? "\(names[0]), \(names[1]) and \(count - 2) others" : names.joined(separator: ", ")
-            return "tensors: \(pattern.text), which \(others) \(count == 1 ? "has" : "have") not"
+            return "tensors: \(pattern.text), which \(others) \(count == 1 ? "does" : "do") not have"
         }
         let alike = architecture.lookAlikes.joined(separator: ", ")
         return (mismatches.isEmpty ? "tensors: all that it has and nothing else" : "tensors: nearest to it")

@@ -15,25 +15,38 @@ struct NamePrefixes {
         ("model.language_model.model.", "model."), ("model.language_model.", "model."), ("language_model.", ""),
     ]
 
-    /// The prefixes of a checkpoint's names; a name is known by a layout where `isKnown` says so.
-    init(_ checkpoint: Checkpoint, isKnown: (NamePattern) -> Bool) {
+    /// More than anybody wraps a model in.
+    private static let wrapperLimit = 8
+
+    /// The prefixes of a checkpoint's names.
+    ///
+    /// - Parameters:
+    ///   - checkpoint: whose names they are.
+    ///   - sample: the positions of some of its tensors.
+    ///   - isKnown: whether a layout knows a name.
+    init(_ checkpoint: Checkpoint, sample: Set<Int>, isKnown: (NamePattern) -> Bool) {
         let tensors = checkpoint.tensors
-        var common = ""
-        while let wrapper = Self.wrappers.first(where: { wrapper in
-            let prefix = common + wrapper
-            return !tensors.isEmpty && tensors.allSatisfy { $0.name.utf8.starts(with: prefix.utf8) }
-        }) { common += wrapper }
+        var (common, count) = ("", 0)
+        while count < Self.wrapperLimit,
+            let wrapper = Self.wrappers.first(where: { wrapper in
+                let prefix = common + wrapper
+                return !tensors.isEmpty && tensors.allSatisfy { $0.name.utf8.starts(with: prefix.utf8) }
+            })
+        {
+            common += wrapper
+            count += 1
+        }
         self.common = common
         text = Self.textModels.first { prefix, own in
             let whole = common + prefix
-            return tensors.contains { tensor in
-                guard let rest = tensor.name.dropping(prefix: whole) else { return false }
+            return sample.contains { position in
+                guard let rest = tensors[position].name.dropping(prefix: whole) else { return false }
                 return isKnown(NamePattern(own + rest))
             }
         }
     }
 
-    /// What stands before names, in words; nil where nothing does.
+    /// What names begin with, in words; nil for nothing.
     var evidence: String? {
         let prefix = common + (text?.prefix ?? "")
         return prefix.isEmpty ? nil : "names begin with \(prefix)"
@@ -45,7 +58,7 @@ struct NamePrefixes {
         let own = name.dropping(prefix: common) ?? name[...]
         guard let text else { return String(own) }
         if let rest = own.dropping(prefix: text.prefix) { return text.own + rest }
-        // The head stands beside the text model.
+        // The head's name has no such prefix.
         return own.utf8.elementsEqual("lm_head.weight".utf8) ? String(own) : nil
     }
 }

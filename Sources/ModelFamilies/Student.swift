@@ -167,7 +167,7 @@ extension ModelDescription {
     }
 
     /// What its equations have that Llama's have not, a line each: windows, scales, caps, activations, rotations of single layers.
-    var traits: [String] {
+    package var traits: [String] {
         var traits: [String] = []
         if let logitSoftcap { traits.append("logit softcap \(logitSoftcap)") }
         for (index, layer) in layers.enumerated() {

@@ -33,10 +33,11 @@ struct TensorIndex {
         self.checkpoint = checkpoint
         let tensors = checkpoint.tensors
         func isKnown(_ pattern: NamePattern) -> Bool { layouts.contains { !$0.roles(of: pattern).isEmpty } }
-        let prefixes = NamePrefixes(checkpoint, isKnown: isKnown)
+        let sample = Self.samplePositions(checkpoint)
+        let prefixes = NamePrefixes(checkpoint, sample: sample, isKnown: isKnown)
         self.prefixes = prefixes
         guard
-            Self.samplePositions(checkpoint).contains(where: { position in
+            sample.contains(where: { position in
                 prefixes.strip(tensors[position].name).map { isKnown(NamePattern($0)) } == true
             })
         else { return nil }

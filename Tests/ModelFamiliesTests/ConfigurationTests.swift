@@ -88,7 +88,6 @@ import Testing
             ("mistral", #""sliding_window": 0"#), ("gemma2", #""sliding_window": 0"#),
             ("gemma3_text", #""layer_types": ["full_attention"]"#),
             ("mistral", #""sliding_window": 8, "layer_types": ["full_attention", "windowed", "x", "y"]"#),
-            ("mistral", #""layer_types": ["sliding_attention", "full_attention", "full_attention", "full_attention"]"#),
             ("phi3", #""partial_rotary_factor": 1.5"#), ("glm4", #""partial_rotary_factor": 0"#),
             ("gemma2", #""query_pre_attn_scalar": 0"#), ("gemma2", #""attn_logit_softcapping": -1"#),
             ("gemma2", #""final_logit_softcapping": 1e300"#),
@@ -99,6 +98,22 @@ import Testing
         }
     }
 
+    /// Of layers with a window too, which have a rotation of their own.
+    @Test func rotationsThatCannotBeComputedAreRefused() throws {
+        func rope(_ sliding: String) -> String {
+            #""max_position_embeddings": 64, "head_dim": 8, "rope_parameters": {"full_attention": {"rope_theta": 1e6, "rope_type": "default"}, "#
+                + #""sliding_attention": {"rope_theta": 1e4, \#(sliding)}}"#
+        }
+        #expect(try findings(rope(#""rope_type": "default""#), of: "gemma3_text").isEmpty)
+        #expect(try findings(rope(#""rope_type": "weird""#), of: "gemma3_text").contains { $0.contains("weird") })
+        let lists = #""rope_type": "longrope", "short_factor": [1], "long_factor": [1, 2, 3], "factor": 2"#
+        #expect(try findings(rope(lists), of: "gemma3_text").contains { $0.contains("factors of wavelengths") })
+        for part in ["0.01", "0.19", "1e-300"] {
+            let found = try findings(#""head_dim": 16, "partial_rotary_factor": \#(part)"#, of: "glm4")
+            #expect(found.contains { $0.contains("turned in pairs") }, "\(part)")
+        }
+    }
+
     @Test func windowsAreReadInEverySpelling() throws {
         func windows(_ keys: String, of type: String) throws -> [Int?] {
             try describe(keys, of: type).layers.map { $0.attention?.window }
@@ -106,6 +121,7 @@ import Testing
         let types = #""layer_types": ["full_attention", "sliding_attention", "full_attention", "sliding_attention"]"#
         #expect(try windows(#""sliding_window": 8"#, of: "mistral") == [8, 8, 8, 8])
         #expect(try windows(#""sliding_window": null"#, of: "mistral") == [nil, nil, nil, nil])
+        #expect(try windows(#""use_cache": true"#, of: "mistral") == [4096, 4096, 4096, 4096])
         #expect(try windows(#""sliding_window": 8, \#(types)"#, of: "ministral") == [nil, 8, nil, 8])
         #expect(try windows(#""sliding_window": 8"#, of: "phi3") == [8, 8, 8, 8])
         #expect(try windows(#""sliding_window": 8"#, of: "gemma2") == [8, nil, 8, nil])

@@ -103,6 +103,15 @@ import Testing
         #expect(found.architecture.family == "llama" && found.findings.isEmpty)
     }
 
+    @Test func findsTensorsOfAKindOfLayerThatTheFamilyLacks() throws {
+        let found = try model(
+            try recognize(
+                try tensors("llama") + [("model.layers.0.self_attn.receptance.weight", [48, 48])],
+                configuration: String(contentsOfFile: Repository.fixture("models/llama/config.json"), encoding: .utf8)))
+        #expect(found.findings.map(\.tensor).contains("model.layers.0.self_attn.receptance.weight"))
+        #expect(found.obstacle != nil)
+    }
+
     @Test func findsTheSameTensorTwice() throws {
         let found = try model(try recognize(try tensors("qwen3") + [("model.layers.01.mlp.up_proj.weight", [64, 32])]))
         #expect(found.findings.map(\.tensor) == ["model.layers.01.mlp.up_proj.weight"])

@@ -12,7 +12,9 @@ import Testing
 
 /// Students of every kind of teacher.
 struct DecoderStudentTests {
-    static let teachers = ["mistral", "phi3", "phi4", "phi4-mini", "gemma2", "gemma3", "gemma3-wrapped", "glm4"]
+    static let teachers = [
+        "mistral", "phi3", "phi4", "phi4-mini", "gemma2", "gemma3", "gemma3-wrapped", "gemma3-wrapped-old", "glm4",
+    ]
     static let targets = ["cxa076", "hxa079"]
 
     private func recognise(_ path: String) throws -> RecognisedModel {

@@ -22,6 +22,6 @@ extension Architecture {
         assumedTheta: 10000,
         assumedRotaryPart: 0.5,
         turnsNeighbours: true,
-        assumedSizes: [.headSize: 128],
+        assumedSizes: [.keyValueHeads: 2, .headSize: 128],
         isTeacher: true)
 }

@@ -1,4 +1,5 @@
 import CheckpointFiles
+import CheckpointJSON
 
 extension Architecture {
     /// Mistral and Ministral: Llama's tensors, and windows in all layers or in those of `layer_types`. (transformers, models/mistral and
@@ -10,14 +11,15 @@ extension Architecture {
         feedForward: .gated(.silu),
         attention: Attention(),
         refine: { (layer, index, configuration) throws(CheckpointError) in
-            let hasWindow = try configuration.size("sliding_window") != nil
+            let hasWindow = configuration.root["sliding_window"] != .null
             let isWindowed = try configuration.isWindowed(layer: index, otherwise: hasWindow)
-            layer.attention?.window = isWindowed ? try configuration.window() : nil
+            layer.attention?.window = isWindowed ? try configuration.window(assumed: 4096) : nil
         },
         layouts: [.huggingFace],
         keys: ["sliding_window", "layer_types"],
         assumedEpsilon: 1e-6,
         assumedTheta: 10000,
+        assumedSizes: [.heads: 32, .keyValueHeads: 8],
         twins: ["llama"],
         isTeacher: true)
 }
