@@ -321,7 +321,7 @@ private struct ModelReading {
                         "\(path) has \(list.count) factors of wavelengths, where heads of \(size) have \(turned / 2)")
                 }
                 if turned % 2 != 0 || turned < 2 {
-                    add(.undescribed, nil, "\(turned) channels of heads of \(size) cannot be turned in pairs")
+                    add(.undescribed, nil, "\(turned) channels cannot be turned in pairs, of heads of \(size)")
                 }
             }
         }
