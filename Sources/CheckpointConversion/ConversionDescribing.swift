@@ -281,7 +281,7 @@ extension ConversionBuilder {
         return try first.hasSameBytes(first.tensors[a.position], as: second.tensors[b.position], of: second)
     }
 
-    /// Where a tensor of what is made comes from.
+    /// The input tensor that an output tensor is made of, and what is done to its elements.
     private struct Source {
         let tensor: Conversion.InputTensor
         /// What it is for there.

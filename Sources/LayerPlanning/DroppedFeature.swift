@@ -9,7 +9,7 @@ public struct DroppedFeature: Sendable, Hashable {
         case window
         /// A cap on scores; time mixing has none.
         case softcap
-        /// The scale of scores, which receptance is multiplied by instead.
+        /// The scale s of scores; receptance, or its norm, is multiplied by s sqrt(N) instead.
         case queryScale = "query_scale"
         /// Rotation of neighbouring channels, which becomes half-split over the whole head.
         case interleavedRotation = "interleaved_rotation"
@@ -27,7 +27,7 @@ public struct DroppedFeature: Sendable, Hashable {
         switch kind {
         case .window: "a window of \(Int(value)) tokens: time mixing sees all that came before"
         case .softcap: "a cap of \(value) on scores: time mixing has none"
-        case .queryScale: "a scale of \(value) on scores: receptance is multiplied by it"
+        case .queryScale: "a scale of \(value) on scores: folded into receptance"
         case .interleavedRotation:
             "rotation of neighbouring channels in \(value) of each head: half-split over the whole head"
         }

@@ -131,9 +131,7 @@ public struct Architecture: Sendable {
     /// The same with the choices made that a configuration makes.
     func resolved(by configuration: ModelConfiguration?) -> Architecture {
         var architecture = self
-        for case .configured(let key, _)? in [attention?.inputBias, attention?.outputBias] {
-            architecture.keys.insert(key)
-        }
+        architecture.keys.formUnion(biasKeys)
         architecture.attention?.inputBias = attention?.inputBias.resolved(by: configuration) ?? .never
         architecture.attention?.outputBias = attention?.outputBias.resolved(by: configuration) ?? .never
         if case .gated = feedForward, let activation = configuration?.root[activationKey]?.string,
@@ -142,6 +140,13 @@ public struct Architecture: Sendable {
             architecture.feedForward = .gated(known)
         }
         return architecture
+    }
+
+    /// The keys of config.json that say whether attention has biases.
+    var biasKeys: Set<String> {
+        [attention?.inputBias, attention?.outputBias].reduce(into: []) { keys, presence in
+            if case .configured(let key, _)? = presence { keys.insert(key) }
+        }
     }
 
     /// The name of a model with layers of these kinds.

@@ -6,11 +6,8 @@ import CheckpointJSON
 extension Architecture {
     /// The keys of config.json that a model of this family is read by.
     var understoodKeys: Set<ByteString> {
-        var named = keys.union(dimensionKeys.values).union([epsilonKey, activationKey])
+        var named = keys.union(biasKeys).union(dimensionKeys.values).union([epsilonKey, activationKey])
         if let key = logitSoftcap?.key { named.insert(key) }
-        for presence in [attention?.inputBias, attention?.outputBias] {
-            if case .configured(let key, _)? = presence { named.insert(key) }
-        }
         var understood: Set<ByteString> = [
             "model_type", "num_hidden_layers", "tie_word_embeddings", "quantization_config", "text_config",
             "max_position_embeddings",

@@ -149,7 +149,7 @@ public struct ModelConfiguration: Sendable {
         guard !kinds.isEmpty, kinds.count == count else {
             throw malformed("layer_types", expected: "a kind for each of \(count) layers")
         }
-        // A part of a model may have layers that are counted on.
+        // A checkpoint may have more layers than its configuration says.
         guard kinds.indices.contains(layer) else { return false }
         switch kinds[layer] {
         case "full_attention", "attention": return false
@@ -162,7 +162,7 @@ public struct ModelConfiguration: Sendable {
     ///
     /// - Parameter assumed: where the key is missing.
     /// - Returns: 1 or more.
-    /// - Throws: ``CheckpointError`` of category `malformed` where it is no number of tokens, or missing.
+    /// - Throws: ``CheckpointError`` of category `malformed` where it is missing, or not a number of tokens.
     func window(assumed: Int? = nil) throws(CheckpointError) -> Int {
         guard let window = try root["sliding_window"] == nil ? assumed : size("sliding_window") else {
             throw malformed("sliding_window", expected: "a number of tokens, as layers have a window")

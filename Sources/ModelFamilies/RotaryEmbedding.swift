@@ -75,7 +75,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
             switch root[key] ?? .null {
             case .null: break
             case .object(let object):
-                // Of a kind of layers that older files do not scale, theta alone counts.
+                // Older files scale layers of full attention alone.
                 if case .object(let own)? = object[ByteString(layerType)] {
                     members.merge(own) { $1 }
                 } else if layerType == "full_attention" {

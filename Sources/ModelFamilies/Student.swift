@@ -96,7 +96,7 @@ extension ModelDescription {
 
     /// Why no student can be planned of this model; nil where one can.
     ///
-    /// Tensors of another model beside the text model are in nobody's way before they are to be converted.
+    /// Tensors of another model beside the text model do not matter before the conversion itself.
     public var obstacle: String? { teachingObstacle { $0.kind == .otherModel } }
 
     /// Why no student can be made of this model; nil where one can.

@@ -23,7 +23,7 @@ public struct TimeMix7: Sendable, Hashable {
     public enum ValueResidual: String, Sendable {
         /// Before keys and values are repeated for their group of heads: v2 is [D, Hk N].
         case beforeRepeat
-        /// Behind it: v2 is [D, A].
+        /// After keys and values are repeated: v2 is [D, A].
         case afterRepeat
     }
 
@@ -42,7 +42,7 @@ public struct TimeMix7: Sendable, Hashable {
         case oneMinusOmega
     }
 
-    /// What is done to the heads' output in front of bonus and gate.
+    /// What is done to the heads' output before the bonus and the gate.
     public enum OutputNorm: String, Sendable {
         /// GroupNorm over each head.
         case groupNorm
@@ -56,7 +56,7 @@ public struct TimeMix7: Sendable, Hashable {
     public var inputBias = Presence.sometimes
     /// A bias of the output: as the teacher's.
     public var outputBias = Presence.sometimes
-    /// RMSNorm of each head of receptance and key, in front of the rotation.
+    /// RMSNorm of each head of receptance and key, before the rotation.
     public var headNorm: Presence
     /// How receptance and key are turned.
     public var rotary: Rotary

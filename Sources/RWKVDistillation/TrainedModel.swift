@@ -46,7 +46,7 @@ public struct TrainedModel<Element: Real> {
 
     /// What a run leaves for gradients.
     public struct Run {
-        /// The residual stream behind all layers: [tokens, C].
+        /// The residual stream after all layers: [tokens, C].
         public let hidden: Matrix<Element>
         fileprivate let traces: [Layer<Element>.Trace]
         fileprivate let first: FirstValues<Element>

@@ -32,7 +32,7 @@ extension Architecture {
         assumesTiedHead: true,
         isTeacher: true)
 
-    /// The names of norms that Gemma has and Llama has not, or has elsewhere.
+    /// The names of norms that Llama lacks or has in other places.
     static let gemmaNorms: [TensorRole: String] = [
         .mixerPostNormWeight: "model.layers.#.post_attention_layernorm.weight",
         .feedForwardNormWeight: "model.layers.#.pre_feedforward_layernorm.weight",
