@@ -301,7 +301,7 @@ extension ConversionBuilder {
             own.factor = plan.projectionFactors.factor(of: place.role)
             if let model = inputs[.source]?.model, let layer = place.layer {
                 // Heads of time mixing are normed by w, and know no scale of queries.
-                if TensorRole.headNorms.contains(role), model.architecture.norm == .rmsOfOnePlus { own.offset = 1 }
+                if TensorRole.headNorms.contains(role), model.architecture.body.norm == .rmsOfOnePlus { own.offset = 1 }
                 if place.role.takesQueryScale(hasNorm: target.optionalRoles.contains(.receptanceNorm)) {
                     own.factor *= model.queryFactor(ofLayer: layer)
                 }

@@ -66,7 +66,7 @@ extension ModelDescription {
                 .unsupported, path: path, "its config.json needs what is not known: \(unknown)",
                 advice: "a config.json that says so is given by --config")
         }
-        if needsBody { members["teacher_model_type"] = architecture.body.map { .string(ByteString($0)) } }
+        if needsBody { members["teacher_model_type"] = architecture.teacherFamily.map { .string(ByteString($0)) } }
         // As it was written, numbers and all.
         var scaling: [ByteString: JSONValue] = [:]
         for key: ByteString in ["rope_parameters", "rope_scaling"] {
@@ -100,7 +100,7 @@ extension ModelDescription {
         members["enable_qk_norm"] = .bool(optionalRoles.contains(.receptanceNorm))
         members["nope_in_transformer"] = .bool(!turnsAttention)
         members["nope_in_rwkv"] = .bool(architecture.timeMix?.rotary != .teacher)
-        members[ByteString(architecture.epsilonKey)] = epsilon.map { .number($0) }
+        members[ByteString(architecture.body.epsilonKey)] = epsilon.map { .number($0) }
         // A body of its own kind is read by its own keys, or by what its family assumes.
         if let rotary, needsBody, members["rope_theta"] == nil, members["rope_parameters"] == nil {
             members["rope_theta"] = .number(rotary.theta)

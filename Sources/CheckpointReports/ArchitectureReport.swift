@@ -98,7 +98,7 @@ struct ArchitectureReport {
         json.key("norm")
         json.beginObject(onOneLine: true)
         json.key("kind")
-        json.value(model.architecture.norm.rawValue)
+        json.value(model.architecture.body.norm.rawValue)
         json.key("epsilon")
         json.value(model.epsilon)
         json.end()
@@ -184,7 +184,7 @@ struct ArchitectureReport {
                 "  ranks       \(model.dimensions.ranks.map { "\($0.name) \($0.size)" }.joined(separator: ", "))\n")
         }
         var constants = [
-            model.architecture.norm.title
+            model.architecture.body.norm.title
                 + (model.epsilon.map { " \(valueText($0))" } ?? "")
         ]
         if let rotary = model.rotary {
@@ -231,7 +231,7 @@ extension ModelDescription {
     }
 }
 
-extension Architecture.Norm {
+extension DecoderBody.Norm {
     fileprivate var title: String {
         switch self {
         case .rms: "RMSNorm"

@@ -3,16 +3,6 @@ import CheckpointJSON
 
 /// What is known of a family of models: data, and all of it in one file of Families.
 public struct Architecture: Sendable {
-    /// How the residual stream is normed.
-    public enum Norm: String, Sendable {
-        /// x / sqrt(mean(x^2) + epsilon) * weight
-        case rms = "rmsnorm"
-        /// x / sqrt(mean(x^2) + epsilon) * (1 + weight), of heads too
-        case rmsOfOnePlus = "rmsnorm1p"
-        /// LayerNorm with a bias.
-        case layer = "layernorm"
-    }
-
     /// Hugging Face's model_type where one exists.
     public let family: String
     /// The name that reports and targets use where all layers are of the main kind; nil for teachers.
@@ -21,49 +11,16 @@ public struct Architecture: Sendable {
     public var hybridVariant: String?
     /// What config.json calls it: `model_type`, or `rwkv_architecture` of students.
     public let configurationNames: Set<String>
-    /// How the residual stream is normed.
-    public internal(set) var norm: Norm
-    /// Whether the embedding has a norm of its own.
-    public var hasEmbeddingNorm = false
-    /// Whether embedding rows are multiplied by sqrt(C), rounded to the type that they are stored in.
-    public internal(set) var scalesEmbedding = false
-    /// The key of the cap on logits, which become cap tanh(logit / cap), and the cap where the key is missing.
-    var logitSoftcap: (key: String, assumed: Double?)?
-    /// The norms of the mixer.
-    var mixerNorms = LayerSpec.NormPlacement.before
-    /// What follows the mixer in each layer.
-    public internal(set) var feedForward: FeedForwardSpec
-    /// The norms of what follows.
-    var feedForwardNorms = LayerSpec.NormPlacement.before
+    /// All but its mixers.
+    public internal(set) var body: DecoderBody
     /// Its softmax attention; nil where it has none.
     public internal(set) var attention: Attention?
     /// Its time mixing; nil where it has none.
     public internal(set) var timeMix: TimeMix7?
-    /// What a configuration says of one layer, by its index, beyond what all have in common.
-    var refine: @Sendable (_ layer: inout LayerSpec, _ index: Int, ModelConfiguration) throws(CheckpointError) -> Void =
-        { (_, _, _) throws(CheckpointError) in }
     /// The layouts in which it is found; the first is the one of its config.json.
     public internal(set) var layouts: [TensorLayout]
     /// Where config.json keeps sizes.
     public var dimensionKeys: [Dimension: String] = Architecture.huggingFaceKeys
-    /// Where config.json keeps the epsilon of the norms.
-    public internal(set) var epsilonKey = "rms_norm_eps"
-    /// Where config.json keeps the activation of the feed-forward block.
-    var activationKey = "hidden_act"
-    /// The keys of config.json, beside those above, that it reads.
-    var keys: Set<String> = []
-    /// That epsilon where it is always the same.
-    public var fixedEpsilon: Double?
-    /// What transformers assumes where its config.json does not say.
-    public internal(set) var assumedEpsilon: Double?
-    /// What transformers assumes where its config.json does not say.
-    public internal(set) var assumedTheta: Double?
-    /// The part of each head that is turned, where its config.json does not say.
-    var assumedRotaryPart = 1.0
-    /// Whether channels 2i and 2i + 1 of a head are turned together, not i and i + R/2.
-    var turnsNeighbours = false
-    /// What transformers assumes where its config.json does not say.
-    public internal(set) var assumedSizes: [Dimension: Int] = [:]
     /// What transformers assumes of `tie_word_embeddings` where its config.json does not say.
     var assumesTiedHead = false
     /// Sizes that are always the same as another.
@@ -79,7 +36,7 @@ public struct Architecture: Sendable {
     /// Whether a student of some target can be made of it.
     public var isTeacher = false
     /// The family of the teacher whose body a student has; nil for teachers, and where only the shape of Llama's is known.
-    public internal(set) var body: String?
+    public internal(set) var teacherFamily: String?
 
     /// The names of the keys that transformers uses for decoders.
     public static let huggingFaceKeys: [Dimension: String] = [
@@ -93,8 +50,8 @@ public struct Architecture: Sendable {
     var modelRoles: RoleSet {
         var roles = RoleSet([.embedding, .finalNormWeight])
         roles.add([.head], .sometimes)
-        roles.add([.finalNormBias], norm == .layer ? .always : .never)
-        roles.add([.embeddingNormWeight, .embeddingNormBias], hasEmbeddingNorm ? .always : .never)
+        roles.add([.finalNormBias], body.norm == .layer ? .always : .never)
+        roles.add([.embeddingNormWeight, .embeddingNormBias], body.hasEmbeddingNorm ? .always : .never)
         return roles
     }
 
@@ -102,13 +59,13 @@ public struct Architecture: Sendable {
     func layer(_ kind: LayerKind) -> LayerSpec? {
         mixers.first { $0.kind == kind }.map {
             LayerSpec(
-                mixer: $0, mixerNorms: mixerNorms, feedForward: feedForward,
-                feedForwardNorms: feedForwardNorms)
+                mixer: $0, mixerNorms: body.mixerNorms, feedForward: body.feedForward,
+                feedForwardNorms: body.feedForwardNorms)
         }
     }
 
     /// The roles of a layer of a kind.
-    func layerRoles(_ kind: LayerKind) -> RoleSet { layer(kind)?.roles(norm: norm) ?? RoleSet([]) }
+    func layerRoles(_ kind: LayerKind) -> RoleSet { layer(kind)?.roles(norm: body.norm) ?? RoleSet([]) }
 
     /// The kinds of layers that it can have; the first is that of layers about which nothing else is known.
     var kinds: [LayerKind] { mixers.map(\.kind) }
@@ -119,7 +76,7 @@ public struct Architecture: Sendable {
 
     /// Whether a layer mixes each token with the one before it: by a token shift, or in channel mixing.
     package var mixesNeighbours: Bool {
-        feedForward == .channelMix || timeMix.map { $0.tokenShift == .lerp } == true
+        body.feedForward == .channelMix || timeMix.map { $0.tokenShift == .lerp } == true
     }
 
     /// What it is called where one name is enough.
@@ -131,13 +88,13 @@ public struct Architecture: Sendable {
     /// The same with the choices made that a configuration makes.
     func resolved(by configuration: ModelConfiguration?) -> Architecture {
         var architecture = self
-        architecture.keys.formUnion(biasKeys)
+        architecture.body.keys.formUnion(biasKeys)
         architecture.attention?.inputBias = attention?.inputBias.resolved(by: configuration) ?? .never
         architecture.attention?.outputBias = attention?.outputBias.resolved(by: configuration) ?? .never
-        if case .gated = feedForward, let activation = configuration?.root[activationKey]?.string,
+        if case .gated = body.feedForward, let activation = configuration?.root[body.activationKey]?.string,
             let known = FeedForwardSpec.Activation.allCases.first(where: { ByteString($0.rawValue) == activation })
         {
-            architecture.feedForward = .gated(known)
+            architecture.body.feedForward = .gated(known)
         }
         return architecture
     }
@@ -160,23 +117,9 @@ public struct Architecture: Sendable {
     /// This student's time mixing in the body of a teacher: its norms, feed-forward blocks, ends and attention.
     func over(_ teacher: Architecture) -> Architecture {
         var student = self
-        student.norm = teacher.norm
-        student.scalesEmbedding = teacher.scalesEmbedding
-        student.logitSoftcap = teacher.logitSoftcap
-        student.mixerNorms = teacher.mixerNorms
-        student.feedForward = teacher.feedForward
-        student.feedForwardNorms = teacher.feedForwardNorms
-        student.refine = teacher.refine
-        student.epsilonKey = teacher.epsilonKey
-        student.activationKey = teacher.activationKey
-        student.keys.formUnion(teacher.keys)
-        student.assumedRotaryPart = teacher.assumedRotaryPart
-        student.assumedTheta = teacher.assumedTheta
-        student.assumedEpsilon = teacher.assumedEpsilon
-        student.assumedSizes = teacher.assumedSizes
-        student.turnsNeighbours = teacher.turnsNeighbours
+        student.body = teacher.body
         student.layouts = layouts.compactMap { $0.withBody(of: teacher.layouts[0]) }
-        student.body = teacher.family
+        student.teacherFamily = teacher.family
         return student
     }
 }

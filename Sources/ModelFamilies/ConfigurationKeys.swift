@@ -6,8 +6,8 @@ import CheckpointJSON
 extension Architecture {
     /// The keys of config.json that a model of this family is read by.
     var understoodKeys: Set<ByteString> {
-        var named = keys.union(biasKeys).union(dimensionKeys.values).union([epsilonKey, activationKey])
-        if let key = logitSoftcap?.key { named.insert(key) }
+        var named = body.keys.union(biasKeys).union(dimensionKeys.values).union([body.epsilonKey, body.activationKey])
+        if let key = body.logitSoftcap?.key { named.insert(key) }
         var understood: Set<ByteString> = [
             "model_type", "num_hidden_layers", "tie_word_embeddings", "quantization_config", "text_config",
             "max_position_embeddings",
@@ -127,11 +127,11 @@ extension ModelConfiguration {
         for type in Set(rotations.map(\.type)).subtracting(RotaryEmbedding.knownTypes).sorted() {
             found.append(("rope_type", type.text))
         }
-        refuse("teacher_model_type") { _ in architecture.body != nil }
+        refuse("teacher_model_type") { _ in architecture.teacherFamily != nil }
         if architecture.timeMix?.rotary == .teacher { refuse("nope_in_rwkv") { $0 != .bool(true) } }
-        switch architecture.feedForward {
+        switch architecture.body.feedForward {
         case .gated:
-            refuse(architecture.activationKey) { value in
+            refuse(architecture.body.activationKey) { value in
                 FeedForwardSpec.Activation.allCases.contains { .string(ByteString($0.rawValue)) == value }
             }
         case .channelMix: refuse("hidden_act") { $0 == .string("sqrelu") }

@@ -52,7 +52,7 @@ public struct LayerSpec: Sendable, Hashable {
     public var timeMix: TimeMix7? { if case .timeMix(let timeMix) = mixer { timeMix } else { nil } }
 
     /// The roles of its tensors.
-    func roles(norm: Architecture.Norm) -> RoleSet {
+    func roles(norm: DecoderBody.Norm) -> RoleSet {
         var roles = RoleSet([])
         let norms: [(NormPlacement, before: Set<TensorRole>, biases: Set<TensorRole>, after: TensorRole)] = [
             (mixerNorms, [.mixerNormWeight], [.mixerNormBias], .mixerPostNormWeight),

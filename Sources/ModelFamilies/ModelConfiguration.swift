@@ -188,7 +188,7 @@ public struct ModelConfiguration: Sendable {
         var sizes: [Dimension: Int] = [:]
         for (dimension, key) in architecture.dimensionKeys { sizes[dimension] = try size(key) }
         for (dimension, other) in architecture.equalities { sizes[dimension] = sizes[dimension] ?? sizes[other] }
-        sizes.merge(architecture.assumedSizes) { said, _ in said }
+        sizes.merge(architecture.body.assumedSizes) { said, _ in said }
         if architecture.attention != nil {
             sizes[.keyValueHeads] = sizes[.keyValueHeads] ?? sizes[.heads]
             if sizes[.headSize] == nil, let width = sizes[.width], let heads = sizes[.heads] {

@@ -92,7 +92,7 @@ public struct ModelDescription: Sendable {
         add(model, layer: nil)
         let first = layerOfFirstValues
         for (layer, spec) in layers.enumerated() {
-            var roles = spec.roles(norm: architecture.norm)
+            var roles = spec.roles(norm: architecture.body.norm)
             if layer == first, !storesUnusedResiduals { roles.makeOptional(architecture.timeMix?.residualRoles ?? []) }
             add(roles, layer: layer)
         }
@@ -147,7 +147,7 @@ public struct ModelDescription: Sendable {
             return nil
         }
         let shifts =
-            (architecture.timeMix?.tokenShift == .lerp ? 1 : 0) + (architecture.feedForward == .channelMix ? 1 : 0)
+            (architecture.timeMix?.tokenShift == .lerp ? 1 : 0) + (architecture.body.feedForward == .channelMix ? 1 : 0)
         return heads.multiplied(clamped: size).multiplied(clamped: size).adding(
             clamped: width.multiplied(clamped: shifts))
     }

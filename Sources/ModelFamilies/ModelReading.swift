@@ -218,7 +218,7 @@ private struct ModelReading {
         for role in roles {
             if role.isOfLayer {
                 guard let number, layers.indices.contains(number),
-                    layers[number].roles(norm: architecture.norm).all.contains(role)
+                    layers[number].roles(norm: architecture.body.norm).all.contains(role)
                 else { continue }
                 return (layout.fusion(of: role) ?? [role]).map { Place(role: $0, layer: number) }
             }
@@ -236,11 +236,12 @@ private struct ModelReading {
     // MARK: Configuration
 
     mutating func readConfiguration(hasTensors: Bool) throws(CheckpointError) {
-        epsilon = architecture.fixedEpsilon
+        epsilon = architecture.body.fixedEpsilon
         if let configuration {
-            epsilon = try configuration.positive(architecture.epsilonKey) ?? epsilon ?? architecture.assumedEpsilon
-            rotary = try RotaryEmbedding(configuration, of: architecture)
-            if let softcap = architecture.logitSoftcap {
+            epsilon =
+                try configuration.positive(architecture.body.epsilonKey) ?? epsilon ?? architecture.body.assumedEpsilon
+            rotary = try RotaryEmbedding(configuration, of: architecture.body)
+            if let softcap = architecture.body.logitSoftcap {
                 logitSoftcap = try configuration.cap(softcap.key, assumed: softcap.assumed)
             }
             let firsts = ModelDescription.FirstValues.allCases.map(\.rawValue)
@@ -293,7 +294,7 @@ private struct ModelReading {
         try readKinds(configuration, hasTensors: hasTensors)
         for index in layers.indices {
             layers[index].rotation = rotary
-            try architecture.refine(&layers[index], index, configuration)
+            try architecture.body.refine(&layers[index], index, configuration)
             layers[index].rotation = rotation(of: layers[index])
         }
         for (key, what) in configuration.undescribed(
@@ -377,7 +378,7 @@ private struct ModelReading {
         if !hasTiedHead { model.add([.head], .always) }
         check(index, model, layer: nil, isAnyOf)
         for (layer, spec) in layers.enumerated() {
-            var roles = spec.roles(norm: architecture.norm)
+            var roles = spec.roles(norm: architecture.body.norm)
             optionalRoles.formUnion(roles.optional.intersection(isAnyOf))
             if layer == first, let timeMix = architecture.timeMix {
                 roles.makeOptional(timeMix.residualRoles)
@@ -440,7 +441,7 @@ private struct ModelReading {
     /// What is not known of what the equations need.
     var unknown: [String] {
         var unknown: [String] = []
-        if epsilon == nil { unknown.append(architecture.epsilonKey) }
+        if epsilon == nil { unknown.append(architecture.body.epsilonKey) }
         if isTurned, rotary == nil { unknown.append("rope_theta") }
         let dimensions = Dimension.allCases.filter { dimension in
             switch dimension {

@@ -59,13 +59,13 @@ public struct RotaryEmbedding: Sendable, Hashable {
     ///
     /// - Parameters:
     ///   - configuration: in whatever form.
-    ///   - architecture: what its family assumes where it says nothing.
+    ///   - body: what its family assumes where it says nothing.
     ///   - layerType: the kind of layers that it is of, where those have rotations of their own.
     ///   - thetaKey: where older files keep the base.
     ///   - assumedTheta: the base where nothing says it; nil for what the family assumes.
     /// - Throws: ``CheckpointError`` of category `malformed`.
     package init?(
-        _ configuration: ModelConfiguration, of architecture: Architecture, layerType: String = "full_attention",
+        _ configuration: ModelConfiguration, of body: DecoderBody, layerType: String = "full_attention",
         thetaKey: String = "rope_theta", assumedTheta: Double? = nil
     ) throws(CheckpointError) {
         let root = configuration.root
@@ -85,12 +85,12 @@ public struct RotaryEmbedding: Sendable, Hashable {
             }
         }
         let theta = [members["rope_theta"], root[thetaKey]].compactMap { $0 == .null ? nil : $0 }.first
-        guard let theta = theta ?? (assumedTheta ?? architecture.assumedTheta).map({ .number($0) }) else { return nil }
+        guard let theta = theta ?? (assumedTheta ?? body.assumedTheta).map({ .number($0) }) else { return nil }
         guard let theta = theta.double, theta > 0, theta.isFinite else {
             throw configuration.malformed(thetaKey, expected: "a number above zero")
         }
         self.theta = theta
-        turnsNeighbours = architecture.turnsNeighbours
+        turnsNeighbours = body.turnsNeighbours
         let type = members["rope_type"] ?? members["type"] ?? .string("default")
         guard var name = type.string else { throw configuration.malformed("rope_type", expected: "text") }
         // As the first files of Phi-3 call it.
@@ -101,7 +101,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
         // As Python has it, null is no truth.
         if members["truncate"] == .null { parameters["truncate"] = 0 }
         let said = [members["partial_rotary_factor"], root["partial_rotary_factor"]].compactMap { $0 }.first ?? .null
-        let part = said == .null && architecture.assumedRotaryPart != 1 ? .number(architecture.assumedRotaryPart) : said
+        let part = said == .null && body.assumedRotaryPart != 1 ? .number(body.assumedRotaryPart) : said
         if part != .null, !((part.double ?? 0) > 0 && (part.double ?? 0) <= 1) {
             throw configuration.malformed("partial_rotary_factor", expected: "a number above zero, and 1 at the most")
         }

@@ -149,9 +149,10 @@ extension ModelDescription {
 extension ModelDescription {
     /// Whether a student's body is of another kind than Llama's, so that its config.json must name its teacher's family.
     package var needsBody: Bool {
-        architecture.body != nil
-            && (architecture.norm != .rms || architecture.scalesEmbedding || architecture.mixerNorms != .before
-                || architecture.feedForwardNorms != .before
+        architecture.teacherFamily != nil
+            && (architecture.body.norm != .rms || architecture.body.scalesEmbedding
+                || architecture.body.mixerNorms != .before
+                || architecture.body.feedForwardNorms != .before
                 || architecture.layouts[0].names != TensorLayout.huggingFace.names
                 || rotary?.parameters["partial_rotary_factor"] != nil || !traits.isEmpty)
     }

@@ -68,7 +68,7 @@ extension ModelDescription {
         let sizes = Dimension.allCases.compactMap { dimension in
             dimensions[dimension].map { "\(dimension.rawValue) \($0)" }
         }
-        let equations = ([architecture.body ?? ""] + traits).joined(separator: " ")
+        let equations = ([architecture.teacherFamily ?? ""] + traits).joined(separator: " ")
         let flags = [turnsAttention, stretchesTimeMixing, hasTiedHead]
         return
             "\(architecture.family) \(sizes) \(kinds.map(\.rawValue)) \(epsilon ?? 0) \(rotary?.text ?? "") \(equations) \(flags) "

@@ -23,7 +23,7 @@ extension Model {
         head = try reader.isHeadTied ? embedding : reader.matrix(.head)
         embeddingScale = try reader.embeddingScale()
         embeddingNorm =
-            description.architecture.hasEmbeddingNorm
+            description.architecture.body.hasEmbeddingNorm
             ? try reader.norm(.embeddingNormWeight, .embeddingNormBias) : nil
         finalNorm = try reader.norm(.finalNormWeight, .finalNormBias)
         var layers: [Layer<Element>] = []
@@ -101,7 +101,7 @@ struct WeightReader<Element: Real>: Sendable {
 
     /// What embedding rows are multiplied by: sqrt(C), rounded to the type that they are stored in; nil for one.
     func embeddingScale() throws(CheckpointError) -> Double? {
-        guard description.architecture.scalesEmbedding, let tensor = tensor(.embedding, nil),
+        guard description.architecture.body.scalesEmbedding, let tensor = tensor(.embedding, nil),
             let width = description.dimensions[.width]
         else { return nil }
         // transformers keeps it in float32 before that.
@@ -186,7 +186,7 @@ struct WeightReader<Element: Real>: Sendable {
     }
 
     func norm(_ weight: TensorRole, _ bias: TensorRole?, _ layer: Int? = nil) throws(CheckpointError) -> Norm<Element> {
-        switch description.architecture.norm {
+        switch description.architecture.body.norm {
         case .rms: return .rms(weight: try vector(weight, layer), epsilon: epsilon)
         case .rmsOfOnePlus: return .rms(weight: try vector(weight, layer).map { 1 + $0 }, epsilon: epsilon)
         case .layer:
@@ -277,7 +277,7 @@ struct WeightReader<Element: Real>: Sendable {
             query: try linear(.queryWeight, .queryBias, layer), key: try linear(.keyWeight, .keyBias, layer),
             value: try linear(.valueWeight, .valueBias, layer), output: try linear(.outputWeight, .outputBias, layer),
             headNorms: try headNorms(
-                .queryNorm, .keyNorm, plus: description.architecture.norm == .rmsOfOnePlus ? 1 : 0, layer))
+                .queryNorm, .keyNorm, plus: description.architecture.body.norm == .rmsOfOnePlus ? 1 : 0, layer))
     }
 
     private func timeMix(_ stages: TimeMix7, _ layer: Int) throws(CheckpointError) -> TimeMix<Element> {

@@ -20,7 +20,7 @@ struct RotaryTests {
                 to: file, atomically: false, encoding: .utf8)
             return try ModelConfiguration(path: file.path)
         }
-        let rotary = try #require(try RotaryEmbedding(configuration, of: .llama))
+        let rotary = try #require(try RotaryEmbedding(configuration, of: Architecture.llama.body))
         let frequencies = RotaryFrequencies(rotary, headSize: shape[2], length: shape[0])
         #expect(frequencies.inverse.count == 6 && frequencies.factor == 1)
         let kernels = try #require(Kernels<Double>(.strict, threads: 1))

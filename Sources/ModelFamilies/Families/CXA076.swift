@@ -5,8 +5,9 @@ extension Architecture {
         family: "cxa",
         variant: "cxa076",
         configurationNames: ["cxa076"],
-        norm: .rms,
-        feedForward: .gated(.silu),
+        body: DecoderBody(
+            norm: .rms,
+            feedForward: .gated(.silu)),
         attention: Attention(inputBias: .sometimes, outputBias: .sometimes, headNorm: .sometimes),
         timeMix: TimeMix7(
             tokenShift: .none,
@@ -45,8 +46,7 @@ extension Architecture {
             family: cxa076.family,
             variant: "cxa076r",
             configurationNames: ["cxa076r"],
-            norm: cxa076.norm,
-            feedForward: cxa076.feedForward,
+            body: cxa076.body,
             timeMix: timeMix,
             layouts: cxa076.layouts,
             equalities: cxa076.equalities,

@@ -7,8 +7,9 @@ extension Architecture {
         variant: "cxa079",
         hybridVariant: "hxa079",
         configurationNames: ["cxa079", "hxa079"],
-        norm: .rms,
-        feedForward: .gated(.silu),
+        body: DecoderBody(
+            norm: .rms,
+            feedForward: .gated(.silu)),
         attention: Attention(inputBias: .sometimes, outputBias: .sometimes, headNorm: .sometimes),
         timeMix: TimeMix7(
             tokenShift: .none,

@@ -3,10 +3,16 @@ extension Architecture {
     public static let glm4 = Architecture(
         family: "glm4",
         configurationNames: ["glm4"],
-        norm: .rms,
-        mixerNorms: .both,
-        feedForward: .gated(.silu),
-        feedForwardNorms: .both,
+        body: DecoderBody(
+            norm: .rms,
+            mixerNorms: .both,
+            feedForward: .gated(.silu),
+            feedForwardNorms: .both,
+            assumedEpsilon: 1.5625e-7,
+            assumedTheta: 10000,
+            assumedRotaryPart: 0.5,
+            turnsNeighbours: true,
+            assumedSizes: [.keyValueHeads: 2, .headSize: 128]),
         attention: Attention(inputBias: .configured(key: "attention_bias", assumed: true)),
         layouts: [
             .huggingFace.naming(
@@ -18,10 +24,5 @@ extension Architecture {
                 ],
                 fused: [[.feedForwardGate, .feedForwardUp]])
         ],
-        assumedEpsilon: 1.5625e-7,
-        assumedTheta: 10000,
-        assumedRotaryPart: 0.5,
-        turnsNeighbours: true,
-        assumedSizes: [.keyValueHeads: 2, .headSize: 128],
         isTeacher: true)
 }

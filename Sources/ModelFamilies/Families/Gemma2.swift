@@ -6,29 +6,31 @@ extension Architecture {
     public static let gemma2 = Architecture(
         family: "gemma2",
         configurationNames: ["gemma2"],
-        norm: .rmsOfOnePlus,
-        scalesEmbedding: true,
-        logitSoftcap: (key: "final_logit_softcapping", assumed: 30),
-        mixerNorms: .both,
-        feedForward: .gated(.geluTanh),
-        feedForwardNorms: .both,
+        body: DecoderBody(
+            norm: .rmsOfOnePlus,
+            scalesEmbedding: true,
+            logitSoftcap: (key: "final_logit_softcapping", assumed: 30),
+            mixerNorms: .both,
+            feedForward: .gated(.geluTanh),
+            feedForwardNorms: .both,
+            refine: { (layer, index, configuration) throws(CheckpointError) in
+                let isWindowed = try configuration.isWindowed(layer: index, otherwise: index % 2 == 0)
+                layer.attention?.window = isWindowed ? try configuration.window(assumed: 4096) : nil
+                layer.attention?.scale = 1 / (try configuration.positive("query_pre_attn_scalar") ?? 256).squareRoot()
+                layer.attention?.softcap = try configuration.cap("attn_logit_softcapping", assumed: 50)
+            },
+            activationKey: "hidden_activation",
+            // Its config.json has hidden_act too, which nothing reads.
+            keys: ["sliding_window", "layer_types", "query_pre_attn_scalar", "attn_logit_softcapping", "hidden_act"],
+            assumedEpsilon: 1e-6,
+            assumedTheta: 10000,
+            assumedSizes: [
+                .vocabulary: 256_000, .width: 2304, .heads: 8, .keyValueHeads: 4, .headSize: 256,
+                .feedForwardWidth: 9216,
+            ]),
         attention: Attention(
             inputBias: .configured(key: "attention_bias"), outputBias: .configured(key: "attention_bias")),
-        refine: { (layer, index, configuration) throws(CheckpointError) in
-            let isWindowed = try configuration.isWindowed(layer: index, otherwise: index % 2 == 0)
-            layer.attention?.window = isWindowed ? try configuration.window(assumed: 4096) : nil
-            layer.attention?.scale = 1 / (try configuration.positive("query_pre_attn_scalar") ?? 256).squareRoot()
-            layer.attention?.softcap = try configuration.cap("attn_logit_softcapping", assumed: 50)
-        },
         layouts: [.huggingFace.naming(gemmaNorms)],
-        activationKey: "hidden_activation",
-        // Its config.json has hidden_act too, which nothing reads.
-        keys: ["sliding_window", "layer_types", "query_pre_attn_scalar", "attn_logit_softcapping", "hidden_act"],
-        assumedEpsilon: 1e-6,
-        assumedTheta: 10000,
-        assumedSizes: [
-            .vocabulary: 256_000, .width: 2304, .heads: 8, .keyValueHeads: 4, .headSize: 256, .feedForwardWidth: 9216,
-        ],
         assumesTiedHead: true,
         isTeacher: true)
 

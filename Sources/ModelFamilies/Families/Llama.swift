@@ -3,13 +3,14 @@ extension Architecture {
     public static let llama = Architecture(
         family: "llama",
         configurationNames: ["llama"],
-        norm: .rms,
-        feedForward: .gated(.silu),
+        body: DecoderBody(
+            norm: .rms,
+            feedForward: .gated(.silu),
+            assumedEpsilon: 1e-6,
+            assumedTheta: 10000),
         attention: Attention(
             inputBias: .configured(key: "attention_bias"), outputBias: .configured(key: "attention_bias")),
         layouts: [.huggingFace],
-        assumedEpsilon: 1e-6,
-        assumedTheta: 10000,
         lookAlikes: ["mistral", "gemma"],
         isTeacher: true)
 }

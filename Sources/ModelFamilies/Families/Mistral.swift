@@ -7,19 +7,20 @@ extension Architecture {
     public static let mistral = Architecture(
         family: "mistral",
         configurationNames: ["mistral", "ministral"],
-        norm: .rms,
-        feedForward: .gated(.silu),
+        body: DecoderBody(
+            norm: .rms,
+            feedForward: .gated(.silu),
+            refine: { (layer, index, configuration) throws(CheckpointError) in
+                let hasWindow = configuration.root["sliding_window"] != .null
+                let isWindowed = try configuration.isWindowed(layer: index, otherwise: hasWindow)
+                layer.attention?.window = isWindowed ? try configuration.window(assumed: 4096) : nil
+            },
+            keys: ["sliding_window", "layer_types"],
+            assumedEpsilon: 1e-6,
+            assumedTheta: 10000,
+            assumedSizes: [.heads: 32, .keyValueHeads: 8]),
         attention: Attention(),
-        refine: { (layer, index, configuration) throws(CheckpointError) in
-            let hasWindow = configuration.root["sliding_window"] != .null
-            let isWindowed = try configuration.isWindowed(layer: index, otherwise: hasWindow)
-            layer.attention?.window = isWindowed ? try configuration.window(assumed: 4096) : nil
-        },
         layouts: [.huggingFace],
-        keys: ["sliding_window", "layer_types"],
-        assumedEpsilon: 1e-6,
-        assumedTheta: 10000,
-        assumedSizes: [.heads: 32, .keyValueHeads: 8],
         twins: ["llama"],
         isTeacher: true)
 }

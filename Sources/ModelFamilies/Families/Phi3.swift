@@ -5,12 +5,16 @@ extension Architecture {
     public static let phi3 = Architecture(
         family: "phi3",
         configurationNames: ["phi3"],
-        norm: .rms,
-        feedForward: .gated(.silu),
+        body: DecoderBody(
+            norm: .rms,
+            feedForward: .gated(.silu),
+            refine: { (layer, _, configuration) throws(CheckpointError) in
+                layer.attention?.window = try configuration.size("sliding_window")
+            },
+            keys: ["sliding_window"],
+            assumedEpsilon: 1e-5,
+            assumedTheta: 10000),
         attention: Attention(),
-        refine: { (layer, _, configuration) throws(CheckpointError) in
-            layer.attention?.window = try configuration.size("sliding_window")
-        },
         layouts: [
             .huggingFace.naming(
                 [
@@ -22,8 +26,5 @@ extension Architecture {
                 ],
                 fused: [[.queryWeight, .keyWeight, .valueWeight], [.feedForwardGate, .feedForwardUp]])
         ],
-        keys: ["sliding_window"],
-        assumedEpsilon: 1e-5,
-        assumedTheta: 10000,
         isTeacher: true)
 }

@@ -6,14 +6,15 @@ extension Architecture {
     public static let qwen2 = Architecture(
         family: "qwen2",
         configurationNames: ["qwen2"],
-        norm: .rms,
-        feedForward: .gated(.silu),
+        body: DecoderBody(
+            norm: .rms,
+            feedForward: .gated(.silu),
+            refine: qwenWindows,
+            keys: qwenWindowKeys,
+            assumedEpsilon: 1e-6,
+            assumedTheta: 10000),
         attention: Attention(inputBias: .always),
-        refine: qwenWindows,
         layouts: [.huggingFace],
-        keys: qwenWindowKeys,
-        assumedEpsilon: 1e-6,
-        assumedTheta: 10000,
         isTeacher: true)
 
     static let qwenWindowKeys: Set<String> = [

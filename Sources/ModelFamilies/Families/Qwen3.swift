@@ -3,16 +3,17 @@ extension Architecture {
     public static let qwen3 = Architecture(
         family: "qwen3",
         configurationNames: ["qwen3"],
-        norm: .rms,
-        feedForward: .gated(.silu),
+        body: DecoderBody(
+            norm: .rms,
+            feedForward: .gated(.silu),
+            refine: qwenWindows,
+            keys: qwenWindowKeys,
+            assumedEpsilon: 1e-6,
+            assumedTheta: 10000,
+            assumedSizes: [.headSize: 128]),
         attention: Attention(
             inputBias: .configured(key: "attention_bias"), outputBias: .configured(key: "attention_bias"),
             headNorm: .always),
-        refine: qwenWindows,
         layouts: [.huggingFace],
-        keys: qwenWindowKeys,
-        assumedEpsilon: 1e-6,
-        assumedTheta: 10000,
-        assumedSizes: [.headSize: 128],
         isTeacher: true)
 }

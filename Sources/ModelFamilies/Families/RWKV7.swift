@@ -4,9 +4,13 @@ extension Architecture {
         family: "rwkv7",
         variant: "x070",
         configurationNames: ["rwkv7"],
-        norm: .layer,
-        hasEmbeddingNorm: true,
-        feedForward: .channelMix,
+        body: DecoderBody(
+            norm: .layer,
+            hasEmbeddingNorm: true,
+            feedForward: .channelMix,
+            epsilonKey: "norm_eps",
+            keys: ["norm_first", "norm_bias", "fuse_norm", "num_heads", "hidden_ratio", "value_dim"],
+            fixedEpsilon: 1e-5),
         timeMix: TimeMix7(
             tokenShift: .lerp,
             inputBias: .never,
@@ -26,8 +30,5 @@ extension Architecture {
             .feedForwardWidth: "intermediate_size", .decayRank: "decay_low_rank_dim", .iclrRank: "a_low_rank_dim",
             .valueResidualRank: "v_low_rank_dim", .gateRank: "gate_low_rank_dim",
         ],
-        epsilonKey: "norm_eps",
-        keys: ["norm_first", "norm_bias", "fuse_norm", "num_heads", "hidden_ratio", "value_dim"],
-        fixedEpsilon: 1e-5,
         equalities: [.attentionWidth: .width, .keyValueWidth: .width, .valueResidualWidth: .width])
 }
