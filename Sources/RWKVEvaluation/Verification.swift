@@ -240,24 +240,43 @@ extension VerificationReference {
             let (a, b) = (value(reference), value(candidate))
             if a.value != b.value { differences.append(.init(name: name, reference: a.text, candidate: b.text)) }
         }
-        func compareRotation(_ name: String, _ rotary: (ModelDescription) -> RotaryEmbedding?) {
-            compare(name) { model in
-                guard let rotary = rotary(model), let size = model.dimensions[.headSize] else { return ("none", 0) }
-                return ("theta \(rotary.text)", RotaryFrequencies(rotary, headSize: size, length: length))
+        /// Compares the first layers that differ.
+        func compareLayers(
+            _ name: String, _ value: (ModelDescription, LayerSpec) -> (text: String, value: AnyHashable)?
+        ) {
+            for (a, b) in zip(reference.layers, candidate.layers) {
+                guard let a = value(reference, a), let b = value(candidate, b), a.value != b.value else { continue }
+                return differences.append(.init(name: name, reference: a.text, candidate: b.text))
             }
         }
+        func rotation(_ model: ModelDescription, _ layer: LayerSpec) -> (text: String, value: AnyHashable) {
+            guard let rotation = layer.rotation, let size = model.dimensions[.headSize] else { return ("none", 0) }
+            return ("theta \(rotation.text)", RotaryFrequencies(rotation, headSize: size, length: length))
+        }
+        func number(_ value: Double?) -> (text: String, value: AnyHashable) { (value.map { "\($0)" } ?? "none", value) }
         compare("epsilon") { ("\($0.epsilon ?? 0)", $0.epsilon) }
-        let kinds = { (model: ModelDescription) in Set(model.kinds.map(\.carriesState)) }
-        let shared = kinds(reference).intersection(kinds(candidate))
-        if shared.contains(false) {
-            compareRotation("rotation of attention") { model in
-                model.layers.first { $0.kind.hasCache && $0.attention?.window == nil }?.rotation
-                    ?? model.layers.first(where: \.kind.hasCache)?.rotation
+        compare("scaled embedding") {
+            ("\($0.architecture.body.scalesEmbedding)", $0.architecture.body.scalesEmbedding)
+        }
+        compare("cap on logits") { number($0.logitSoftcap) }
+        compareLayers("activation") { _, layer in
+            guard case .gated(let activation) = layer.feedForward else { return nil }
+            return (activation.rawValue, activation)
+        }
+        compareLayers("rotation of attention") { $1.kind.hasCache ? rotation($0, $1) : nil }
+        compareLayers("window of attention") { _, layer in
+            // A window that holds the whole sequence changes nothing.
+            layer.attention.map { number($0.window.flatMap { $0 < length ? Double($0) : nil }) }
+        }
+        compareLayers("scale of attention") { model, layer in
+            layer.attention.map {
+                number($0.scale ?? model.dimensions[.headSize].map { 1 / Double($0).squareRoot() })
             }
         }
-        guard shared.contains(true) else { return differences }
-        compareRotation("rotation of time mixing") { model in
-            model.layers.first(where: \.kind.carriesState)?.rotation
+        compareLayers("cap on scores") { _, layer in layer.attention.map { number($0.softcap) } }
+        compareLayers("rotation of time mixing") { $1.kind.carriesState ? rotation($0, $1) : nil }
+        guard reference.kinds.contains(where: \.carriesState), candidate.kinds.contains(where: \.carriesState) else {
+            return differences
         }
         // Where layer 0 mixes time, it is the first.
         if reference.kinds.first?.carriesState != true || candidate.kinds.first?.carriesState != true {

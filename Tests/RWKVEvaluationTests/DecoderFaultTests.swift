@@ -15,6 +15,7 @@ struct DecoderFaultTests {
         /// The first that it touches; nil for what is in none.
         let layer: Int?
         let block: Verification.Block
+        var constants: [String] = []
         let plant: @Sendable (inout EditableModel) -> Void
         var testDescription: String { "\(model): \(name)" }
     }
@@ -48,34 +49,52 @@ struct DecoderFaultTests {
     )
 
     static let faults: [Fault] = [
-        Fault(name: "window of one more", model: "mistral", layer: 0, block: .mixer) {
+        Fault(name: "window of one more", model: "mistral", layer: 0, block: .mixer, constants: ["window of attention"])
+        {
             $0.configure("sliding_window", 9)
         },
-        Fault(name: "window of one less", model: "phi3", layer: 0, block: .mixer) { $0.configure("sliding_window", 7) },
-        Fault(name: "window forgotten", model: "phi3", layer: 0, block: .mixer) {
+        Fault(name: "window of one less", model: "phi3", layer: 0, block: .mixer, constants: ["window of attention"]) {
+            $0.configure("sliding_window", 7)
+        },
+        Fault(name: "window forgotten", model: "phi3", layer: 0, block: .mixer, constants: ["window of attention"]) {
             $0.configure("sliding_window", NSNull())
         },
-        Fault(name: "windows in the other layers", model: "gemma2", layer: 0, block: .mixer) {
+        Fault(
+            name: "windows in the other layers", model: "gemma2", layer: 0, block: .mixer,
+            constants: ["window of attention"]
+        ) {
             $0.configure(
                 "layer_types", ["full_attention", "sliding_attention", "full_attention", "sliding_attention"])
         },
-        Fault(name: "window in a layer that has none", model: "gemma3", layer: 2, block: .mixer) {
+        Fault(
+            name: "window in a layer that has none", model: "gemma3", layer: 2, block: .mixer,
+            constants: ["rotation of attention", "window of attention"]
+        ) {
             $0.configure("layer_types", Array(repeating: "sliding_attention", count: 6))
             $0.configure("rope_parameters", ["full_attention": full, "sliding_attention": sliding])
         },
-        Fault(name: "cap on scores dropped", model: "gemma2", layer: 0, block: .mixer) {
+        Fault(name: "cap on scores dropped", model: "gemma2", layer: 0, block: .mixer, constants: ["cap on scores"]) {
             $0.configure("attn_logit_softcapping", NSNull())
         },
-        Fault(name: "cap on logits dropped", model: "gemma2", layer: nil, block: .head) {
+        Fault(name: "cap on logits dropped", model: "gemma2", layer: nil, block: .head, constants: ["cap on logits"]) {
             $0.configure("final_logit_softcapping", NSNull())
         },
-        Fault(name: "scale of heads for the query scale", model: "gemma2", layer: 0, block: .mixer) {
+        Fault(
+            name: "scale of heads for the query scale", model: "gemma2", layer: 0, block: .mixer,
+            constants: ["scale of attention"]
+        ) {
             $0.configure("query_pre_attn_scalar", 8)
         },
-        Fault(name: "theta of layers with a window in the others", model: "gemma3", layer: 2, block: .mixer) {
+        Fault(
+            name: "theta of layers with a window in the others", model: "gemma3", layer: 2, block: .mixer,
+            constants: ["rotation of attention"]
+        ) {
             $0.configure("rope_parameters", ["full_attention": sliding, "sliding_attention": sliding])
         },
-        Fault(name: "theta of full layers in those with a window", model: "gemma3", layer: 0, block: .mixer) {
+        Fault(
+            name: "theta of full layers in those with a window", model: "gemma3", layer: 0, block: .mixer,
+            constants: ["rotation of attention"]
+        ) {
             $0.configure("rope_parameters", ["full_attention": full, "sliding_attention": full])
         },
         Fault(name: "1 + w forgotten before attention", model: "gemma2", layer: 1, block: .mixer) {
@@ -93,7 +112,7 @@ struct DecoderFaultTests {
         Fault(name: "1 + w forgotten after the MLP", model: "gemma3", layer: 5, block: .mlp) {
             forgetOne(&$0, "model.layers.5.post_feedforward_layernorm.weight")
         },
-        Fault(name: "SiLU for GELU", model: "gemma2", layer: 0, block: .mlp) {
+        Fault(name: "SiLU for GELU", model: "gemma2", layer: 0, block: .mlp, constants: ["activation"]) {
             $0.configure("hidden_activation", "silu")
         },
         Fault(name: "embedding scale forgotten", model: "gemma3", layer: nil, block: .embedding) {
@@ -111,7 +130,10 @@ struct DecoderFaultTests {
                 }
             }
         },
-        Fault(name: "all of each head turned", model: "phi4-mini", layer: 0, block: .mixer) { model in
+        Fault(
+            name: "all of each head turned", model: "phi4-mini", layer: 0, block: .mixer,
+            constants: ["rotation of attention"]
+        ) { model in
             model.configure("rope_parameters", ["rope_type": "default", "rope_theta": 1e4])
         },
         Fault(name: "norm after attention forgotten", model: "glm4", layer: 1, block: .mixer) {
@@ -147,5 +169,7 @@ struct DecoderFaultTests {
         let found = try verify(model)
         #expect(found.verdict == .differs)
         #expect(found.firstDivergence?.layer == fault.layer && found.firstDivergence?.block == fault.block)
+        // What a configuration states is named.
+        #expect(found.constants.map(\.name) == fault.constants)
     }
 }
