@@ -102,10 +102,19 @@ extension Model {
         let (heads, size) = (
             Double(description.dimensions[.heads] ?? 0), Double(description.dimensions[.headSize] ?? 0)
         )
-        return description.kinds.reduce(0.0) { sum, kind in
-            // Each token sees half of the prompt, on average.
-            sum + heads * size * (kind.carriesState ? recurrence * size : 4 * (Double(past) + Double(tokens + 1) / 2))
+        return description.layers.reduce(0.0) { sum, layer in
+            let each =
+                layer.kind.carriesState ? recurrence * size : 4 * tokensSeen(tokens, past, layer.attention?.window)
+            return sum + heads * size * each
         }
+    }
+
+    /// How many tokens each of some that follow `past` others sees, on average.
+    private func tokensSeen(_ tokens: Int, _ past: Int, _ window: Int?) -> Double {
+        // The first ones do not fill the window.
+        let growing = min(max((window ?? .max) - past, 0), tokens)
+        let seen = Double(growing) * (Double(past) + Double(growing + 1) / 2)
+        return (seen + Double(tokens - growing) * Double(window ?? 0)) / Double(tokens)
     }
 }
 
