@@ -180,6 +180,9 @@ extension LayerPlan {
             (["memory", "student", "kv_cache_bytes_per_token"], .integer(plan.studentMemory.cacheBytesPerToken)),
             (["memory", "student", "state_bytes"], .integer(plan.studentMemory.stateBytes)),
         ] { try fields.require(keys, expected) }
+        guard try fields.dropped() == plan.dropped else {
+            throw fields.error("it is not what the teacher has and time mixing has not", "dropped")
+        }
         plan.layers = layers
         plan.switches = switches
         plan.initialisers = try fields.initialisers(plan.initialisers)
@@ -248,6 +251,19 @@ private struct PlanFields {
                 found: "\(layers.count)")
         }
         return layers
+    }
+
+    func dropped() throws(CheckpointError) -> [DroppedFeature] {
+        guard root["dropped"] != nil else { return [] }
+        return try read(["dropped"], "features with a kind, a value and layers") { value in
+            let features = value.array?.compactMap { feature -> DroppedFeature? in
+                guard let kind = feature["kind"]?.string.flatMap({ DroppedFeature.Kind($0) }),
+                    let number = feature["value"]?.double, let layers = feature["layers"]?.array
+                else { return nil }
+                return DroppedFeature(kind: kind, value: number, layers: layers.map { $0.integer ?? -1 })
+            }
+            return features?.count == value.array?.count ? features : nil
+        }
     }
 
     func ranks(_ dimensions: Set<Dimension>) throws(CheckpointError) -> [Dimension: Int] {

@@ -91,6 +91,7 @@ import Testing
         #expect(plan.studentMemory.stateBytes == state)
         #expect(plan.studentMemory.bytes(context: 5) == state + 10 * layer)
         #expect(plan.studentMemory.bytes(context: 100) == state + (100 + 8) * layer)
+        #expect(plan.studentMemory.bytes(context: .max) == .max)
         // By number alone: at this context layers with a window are cheap, and whether three fit depends on which they are.
         var conditions = LayerConditions()
         (conditions.required, conditions.forbidden) = ([0, 1, 3], [4])

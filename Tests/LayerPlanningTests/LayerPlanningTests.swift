@@ -134,6 +134,31 @@ private func teacher(_ name: String) throws -> ModelDescription {
         #expect(planned.variant == "hxa079")
     }
 
+    @Test func readsWhatTimeMixingDrops() throws {
+        let path = Repository.fixture("decoders/gemma2")
+        let teacher = try RecognisedModel(path: path, temporaryDirectory: NSTemporaryDirectory()).description
+        let plan = try LayerPlan(of: teacher, target: .cxa079, .listed([1]), seed: 0)
+        let text = try document(plan)
+        try withTemporaryDirectory { directory in
+            let file = directory.appending(path: "plan.json")
+            func read(_ text: String) throws -> LayerPlan {
+                try Data(text.utf8).write(to: file)
+                return try LayerPlan(contentsOf: file.path(percentEncoded: false), teacher: teacher)
+            }
+            let same = try read(text)
+            #expect(same == plan && plan.dropped.count == 3)
+            for (old, new) in [
+                (#""kind": "window", "value": 8"#, #""kind": "window", "value": 9"#),
+                (#""kind": "softcap""#, #""kind": "window""#), (#""dropped": ["#, #""other": ["#),
+            ] {
+                let changed = text.replacing(old, with: new, maxReplacements: 1)
+                #expect(changed != text)
+                let error = #expect(throws: CheckpointError.self) { try read(changed) }
+                #expect(error?.description.contains("dropped") == true)
+            }
+        }
+    }
+
     @Test func readsWhatItWrites() throws {
         try withTemporaryDirectory { directory in
             let file = directory.appending(path: "plan.json")
