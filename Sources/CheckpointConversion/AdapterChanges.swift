@@ -173,10 +173,12 @@ extension ConversionInput {
         if let position = checkpoint.position(ofTensorNamed: name) { return position }
         guard let model else { return nil }
         for layout in model.architecture.layouts {
-            // What is stored the other way round there is another matrix.
+            // What is stored the other way round there, or with the rows of other roles, is another matrix.
             for place in layout.places(ofTensor: name)
-            where layout.isTransposed(place.role) == model.layout?.isTransposed(place.role) {
-                if let binding = model.bindings[place], binding.rows == nil { return binding.position }
+            where layout.isTransposed(place.role) == model.layout?.isTransposed(place.role)
+                && layout.fusion(of: place.role) == model.layout?.fusion(of: place.role)
+            {
+                if let binding = model.bindings[place] { return binding.position }
             }
         }
         return nil

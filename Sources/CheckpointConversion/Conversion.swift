@@ -134,6 +134,14 @@ public struct ConversionInput: Sendable {
         self.init(checkpoint, model: model, configuration: recognised.configuration)
     }
 
+    /// Whether names of its tensors are not those of its layout alone, because wrappers put prefixes before them.
+    var hasPrefixes: Bool {
+        guard let model, let layout = model.layout else { return false }
+        return model.bindings.contains { place, binding in
+            layout.name(of: place.role, layer: place.layer) != checkpoint.tensors[binding.position].name
+        }
+    }
+
     /// How tensors are stored, and the sizes of one by its role.
     func sizes(_ tensor: TensorInfo, of role: TensorRole) -> [Int]? {
         model?.layout?.sizes(ofStored: tensor.shape, role)

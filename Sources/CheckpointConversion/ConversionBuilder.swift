@@ -99,7 +99,9 @@ struct ConversionBuilder {
             }
         }
         guard let info = inputs[from.part]?.checkpoint.tensors[from.position] else { return }
-        let dtype = try dtype(of: info.dtype, place, name: name, isComputed: steps.areComputed)
+        // 1 + w needs more digits than w.
+        let kept = steps.offset != 0 && [.bf16, .f16].contains(info.dtype) ? .f32 : info.dtype
+        let dtype = try dtype(of: kept, place, name: name, isComputed: steps.areComputed)
         let isPlain = steps.isPlain
         let key = Plain(tensor: from, dtype: dtype)
         let shared = isPlain && sharesTied ? plain[key] : nil

@@ -32,7 +32,10 @@ extension Conversion {
         }
         let isPutTogether = plan != nil || teacher != nil
         let layout = options.layout ?? (isPutTogether ? .huggingFace : source.model?.layout)
-        let keepsNames = !isPutTogether && layout?.name == source.model?.layout?.name
+        // A layout that is asked for takes the prefixes of wrappers off.
+        let keepsNames =
+            !isPutTogether && layout?.name == source.model?.layout?.name
+            && (options.layout == nil || !source.hasPrefixes)
         var builder = ConversionBuilder(inputs, changes, layout: keepsNames ? nil : layout, options: options)
         try builder.checkHead()
         let made: (model: ModelDescription?, fates: [Part: [Fate]])

@@ -107,8 +107,11 @@ func failure(_ body: () throws -> Void) -> CheckpointError? {
 }
 
 extension Checkpoint {
-    /// Writes a safetensors file with these tensors, some left out, some with other bytes.
-    func write(to url: URL, without names: Set<String> = [], changing changed: Set<String> = []) throws {
+    /// Writes a safetensors file with these tensors, some left out, some with other bytes, and with other names.
+    func write(
+        to url: URL, without names: Set<String> = [], changing changed: Set<String> = [],
+        renaming rename: (String) -> String = { $0 }
+    ) throws {
         let kept = tensors.filter { !names.contains($0.name) }
         try writeSafetensors(
             kept.map { tensor in
@@ -118,7 +121,7 @@ extension Checkpoint {
                     try read(tensor, at: 0, into: &span)
                 }
                 if changed.contains(tensor.name) { bytes[0] ^= 1 }
-                return (tensor.name, tensor.dtype, tensor.shape, Data(bytes))
+                return (rename(tensor.name), tensor.dtype, tensor.shape, Data(bytes))
             }, to: url)
     }
 }
