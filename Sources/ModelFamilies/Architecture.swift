@@ -86,11 +86,13 @@ public struct Architecture: Sendable {
     package var variants: [String] { [variant, hybridVariant].compactMap { $0 } }
 
     /// The same with the choices made that a configuration makes.
-    func resolved(by configuration: ModelConfiguration?) -> Architecture {
+    func resolved(by configuration: ModelConfiguration?) throws(CheckpointError) -> Architecture {
         var architecture = self
         architecture.body.keys.formUnion(biasKeys)
-        architecture.attention?.inputBias = attention?.inputBias.resolved(by: configuration) ?? .never
-        architecture.attention?.outputBias = attention?.outputBias.resolved(by: configuration) ?? .never
+        if let attention {
+            architecture.attention?.inputBias = try attention.inputBias.resolved(by: configuration)
+            architecture.attention?.outputBias = try attention.outputBias.resolved(by: configuration)
+        }
         if case .gated = body.feedForward, let activation = configuration?.root[body.activationKey]?.string,
             let known = FeedForwardSpec.Activation.allCases.first(where: { ByteString($0.rawValue) == activation })
         {

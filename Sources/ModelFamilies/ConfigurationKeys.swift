@@ -70,6 +70,9 @@ extension ModelConfiguration {
         "attention_chunk_size", "chain_hidden_post_norm", "chunk_size_feed_forward", "is_decoder",
         "is_encoder_decoder", "kv_sharing_modes", "logits_mup_width_multiplier", "mtp_hidden_states_first",
         "number_of_conv_states", "pretraining_tp", "unpadded_vocab_size",
+        // In published files, and read by no decoder here: of vLLM (dual_chunk_attention_config), unsloth, and earlier classes.
+        "dual_chunk_attention_config", "is_composition", "max_sequence_length", "sliding_window_size", "unsloth_fixed",
+        "unsloth_version",
     ]
 
     /// Keys that change equations, beside those that some family understands.
@@ -151,7 +154,7 @@ extension ModelConfiguration {
             // No window that is shorter than what it was made for.
             root["use_sliding_window"] == .bool(false)
                 || (value.integer ?? 0) >= (root["max_position_embeddings"]?.integer ?? .max)
-        case "max_window_layers": root["use_sliding_window"]?.bool != true
+        case "max_window_layers": root["use_sliding_window"] != .bool(true)
         default:
             [.null, .bool(false), .integer(1), .number(1), .string("default"), .array([]), .object([:])].contains(value)
         }

@@ -74,10 +74,17 @@ public struct ModelConfiguration: Sendable {
     /// Hugging Face's `model_type`.
     public var modelType: ByteString? { root["model_type"]?.string }
 
-    func malformed(_ key: String, expected: String) -> CheckpointError {
+    func malformed(_ key: String, expected: String, found: String? = nil) -> CheckpointError {
         CheckpointError(
             .malformed, path: path, "\"\(key)\" has a value that it cannot have", expected: expected,
-            found: root[key]?.description)
+            found: found ?? root[key]?.description)
+    }
+
+    /// A truth value; nil where the key is missing or null.
+    func flag(_ key: String) throws(CheckpointError) -> Bool? {
+        guard let value = root[key], value != .null else { return nil }
+        guard let flag = value.bool else { throw malformed(key, expected: "true or false") }
+        return flag
     }
 
     /// A size; nil where the key is missing or null.
@@ -87,11 +94,11 @@ public struct ModelConfiguration: Sendable {
         return size
     }
 
-    /// A number above zero; nil where the key is missing or null.
+    /// A number above zero, also when rounded to float32; nil where the key is missing or null.
     func positive(_ key: String) throws(CheckpointError) -> Double? {
         guard let value = root[key], value != .null else { return nil }
-        guard let number = value.double, number > 0, number.isFinite else {
-            throw malformed(key, expected: "a number above zero")
+        guard let number = value.double, Float(number) > 0, Float(number).isFinite else {
+            throw malformed(key, expected: "a number above zero, in the range of float32")
         }
         return number
     }
@@ -107,12 +114,7 @@ public struct ModelConfiguration: Sendable {
 
     /// A cap; nil where the key is null.
     func cap(_ key: String, assumed: Double?) throws(CheckpointError) -> Double? {
-        guard root[key] != nil else { return assumed }
-        guard let cap = try positive(key) else { return nil }
-        guard cap <= Double(Float.greatestFiniteMagnitude) else {
-            throw malformed(key, expected: "a number in the range of float32")
-        }
-        return cap
+        root[key] == nil ? assumed : try positive(key)
     }
 
     /// One of some words; nil where the key is missing or null.
@@ -147,14 +149,19 @@ public struct ModelConfiguration: Sendable {
         let kinds = value.array?.map(\.string) ?? []
         let count = try size("num_hidden_layers") ?? kinds.count
         guard !kinds.isEmpty, kinds.count == count else {
-            throw malformed("layer_types", expected: "a kind for each of \(count) layers")
+            throw malformed(
+                "layer_types", expected: "a kind for each of \(count) layers",
+                found: value.array.map { "\($0.count) kinds" })
         }
         // A checkpoint may have more layers than its configuration says.
         guard kinds.indices.contains(layer) else { return false }
         switch kinds[layer] {
         case "full_attention", "attention": return false
         case "sliding_attention": return true
-        default: throw malformed("layer_types", expected: "full_attention or sliding_attention")
+        case let kind:
+            throw malformed(
+                "layer_types", expected: "full_attention or sliding_attention",
+                found: "\(kind.map { "\"\($0)\"" } ?? "no text") for layer \(layer)")
         }
     }
 

@@ -249,12 +249,12 @@ private struct ModelReading {
             firstValues = first.flatMap { ModelDescription.FirstValues($0) } ?? firstValues
             stretchesTimeMixing = try configuration.choice("rwkv_rope_scaling", of: ["teacher", "none"]) != "none"
         }
-        let root = configuration?.root
         quantisation = quantisation ?? Quantisation.find([NamePattern](), ownConfiguration)
         turnsAttention =
-            root?["nope_in_transformer"]?.bool.map { !$0 } ?? architecture.conversion?.turnsAttention ?? true
+            try configuration?.flag("nope_in_transformer").map { !$0 } ?? architecture.conversion?.turnsAttention
+            ?? true
         // A teacher's tie is not its student's, and of a part of a model the head may be in another.
-        let says = ownConfiguration?.root["tie_word_embeddings"]?.bool
+        let says = try ownConfiguration?.flag("tie_word_embeddings")
         let isWhole = places[Place(role: .embedding)] != nil && places[Place(role: .finalNormWeight)] != nil
         hasTiedHead =
             says ?? (hasTensors ? isWhole && places[Place(role: .head)] == nil : architecture.assumesTiedHead)
@@ -303,12 +303,12 @@ private struct ModelReading {
             add(.undescribed, nil, "\(path) has it that \(key) is \(what), which \(title) is not described with")
         }
         if !hasTensors {
-            if root?["attention_bias"]?.bool == true {
+            if try configuration.flag("attention_bias") == true {
                 optionalRoles.formUnion([
                     .queryBias, .keyBias, .valueBias, .receptanceBias, .timeMixKeyBias, .timeMixValueBias,
                 ])
             }
-            if root?["enable_qk_norm"]?.bool == true {
+            if try configuration.flag("enable_qk_norm") == true {
                 optionalRoles.formUnion([.queryNorm, .keyNorm, .receptanceNorm, .timeMixKeyNorm])
             }
         }

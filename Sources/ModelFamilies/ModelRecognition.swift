@@ -38,7 +38,7 @@ public enum ModelRecognition: Sendable {
             }
             return .model(
                 try ModelDescription(
-                    configured.resolved(by: configuration), nil, configured.layouts[0], configuration,
+                    try configured.resolved(by: configuration), nil, configured.layouts[0], configuration,
                     evidence: [configuration.evidence]))
         }
         var layouts: [TensorLayout] = []
@@ -52,12 +52,14 @@ public enum ModelRecognition: Sendable {
             let name = layouts.map({ ($0.name, index.count(in: $0)) }).max(by: { $0.1 < $1.1 })?.0
         else { return other(sample, configuration, evidence) }
 
-        let fits = architectures.compactMap { architecture in
-            guard let layout = architecture.layouts.first(where: { $0.name == name }) else { return Fit?.none }
+        var fits: [Fit] = []
+        for architecture in architectures {
+            guard let layout = architecture.layouts.first(where: { $0.name == name }) else { continue }
             // A student that keeps all of its teacher's attention is known by its name alone.
             let isNamed =
                 configuration?.root["rwkv_architecture"] != nil && configured?.name == architecture.name
-            return Fit(architecture.resolved(by: configuration), index, layout, mayMixNothing: isNamed)
+            fits.append(
+                Fit(try architecture.resolved(by: configuration), index, layout, mayMixNothing: isNamed))
         }
         func describe(_ fit: Fit, _ findings: [ModelFinding] = []) throws(CheckpointError) -> ModelRecognition {
             .model(

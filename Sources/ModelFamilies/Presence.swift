@@ -1,4 +1,4 @@
-import CheckpointJSON
+import CheckpointFiles
 
 /// Whether a model of a family has a part.
 public enum Presence: Sendable, Hashable {
@@ -10,9 +10,9 @@ public enum Presence: Sendable, Hashable {
     case sometimes
 
     /// What a configuration leaves of the choice.
-    func resolved(by configuration: ModelConfiguration?) -> Presence {
+    func resolved(by configuration: ModelConfiguration?) throws(CheckpointError) -> Presence {
         guard case .configured(let key, let assumed) = self else { return self }
-        return configuration?.root[key]?.bool ?? assumed ? .always : .never
+        return try configuration?.flag(key) ?? assumed ? .always : .never
     }
 }
 

@@ -92,9 +92,8 @@ public struct RotaryEmbedding: Sendable, Hashable {
         self.theta = theta
         turnsNeighbours = body.turnsNeighbours
         let type = members["rope_type"] ?? members["type"] ?? .string("default")
-        guard var name = type.string else { throw configuration.malformed("rope_type", expected: "text") }
-        // As the first files of Phi-3 call it.
-        if name == "su" { name = "longrope" }
+        guard let written = type.string else { throw configuration.malformed("rope_type", expected: "text") }
+        let name = body.rotaryTypeAliases[written] ?? written
         self.type = name
         var parameters = members.compactMapValues { $0.double ?? $0.bool.map { $0 ? 1 : 0 } }
         parameters["rope_theta"] = nil
@@ -113,7 +112,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
         if ["llama3", "yarn", "longrope"].contains(name) {
             parameters["original_max_position_embeddings"] =
                 try configuration.positive("original_max_position_embeddings")
-                ?? parameters["original_max_position_embeddings"] ?? maximum
+                ?? parameters["original_max_position_embeddings"] ?? body.assumedOriginalLength ?? maximum
         }
         for parameter in Self.requiredParameters[name] ?? [] {
             guard let value = parameters[parameter], value > 0, value.isFinite else {

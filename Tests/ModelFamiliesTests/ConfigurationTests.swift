@@ -91,7 +91,9 @@ import Testing
             ("phi3", #""partial_rotary_factor": 1.5"#), ("glm4", #""partial_rotary_factor": 0"#),
             ("gemma2", #""query_pre_attn_scalar": 0"#), ("gemma2", #""attn_logit_softcapping": -1"#),
             ("gemma2", #""final_logit_softcapping": 1e300"#),
-            ("gemma3_text", #""sliding_window_pattern": 0"#),
+            ("gemma3_text", #""sliding_window_pattern": 0"#), ("gemma2", #""query_pre_attn_scalar": 1e-60"#),
+            ("gemma2", #""final_logit_softcapping": 1e-60"#), ("llama", #""tie_word_embeddings": "true""#),
+            ("llama", #""rope_theta": 1e4, "attention_bias": 1"#), ("qwen2", #""use_sliding_window": "yes""#),
         ] {
             let error = #expect(throws: CheckpointError.self, "\(type) \(keys)") { try describe(keys, of: type) }
             #expect(error?.category == .malformed)
@@ -112,6 +114,18 @@ import Testing
             let found = try findings(#""head_dim": 16, "partial_rotary_factor": \#(part)"#, of: "glm4")
             #expect(found.contains { $0.contains("turned in pairs") }, "\(part)")
         }
+    }
+
+    /// As transformers reads them: the first files say "su", or "yarn", and none of the length of pretraining.
+    @Test func rotationsOfTheFirstPhi3() throws {
+        let factors = #""short_factor": [1, 1, 1, 1], "long_factor": [1, 2, 3, 4]"#
+        for type in ["su", "yarn", "longrope"] {
+            let model = try describe(
+                #""max_position_embeddings": 131072, "rope_scaling": {"type": "\#(type)", \#(factors)}"#, of: "phi3")
+            #expect(model.findings.isEmpty && model.rotary?.type == "longrope")
+            #expect(model.rotary?.parameters["original_max_position_embeddings"] == 4096)
+        }
+        #expect(try findings(#""rope_theta": 1e4, "rope_scaling": {"type": "su"}"#).contains { $0.contains("su") })
     }
 
     @Test func windowsAreReadInEverySpelling() throws {

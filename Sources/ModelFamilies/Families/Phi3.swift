@@ -1,4 +1,5 @@
 import CheckpointFiles
+import CheckpointJSON
 
 extension Architecture {
     /// Phi-3, Phi-3.5 and Phi-4: one tensor for queries, keys and values, and one for gate and up. (transformers, models/phi3.)
@@ -13,7 +14,10 @@ extension Architecture {
             },
             keys: ["sliding_window"],
             assumedEpsilon: 1e-5,
-            assumedTheta: 10000),
+            assumedTheta: 10000,
+            // The first files call it so.
+            rotaryTypeAliases: ["su": "longrope", "yarn": "longrope"],
+            assumedOriginalLength: 4096),
         attention: Attention(),
         layouts: [
             .huggingFace.naming(

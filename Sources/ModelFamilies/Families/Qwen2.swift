@@ -26,8 +26,7 @@ extension Architecture {
     static func qwenWindows(
         _ layer: inout LayerSpec, _ index: Int, _ configuration: ModelConfiguration
     ) throws(CheckpointError) {
-        let isOn =
-            configuration.root["use_sliding_window"]?.bool == true && configuration.root["sliding_window"] != .null
+        let isOn = try configuration.flag("use_sliding_window") == true && configuration.root["sliding_window"] != .null
         let first = try configuration.count("max_window_layers", assumed: 28)
         let isWindowed = try configuration.isWindowed(layer: index, otherwise: isOn && index >= first)
         guard isOn || !isWindowed else {
