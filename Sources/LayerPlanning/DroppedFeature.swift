@@ -34,7 +34,13 @@ public struct DroppedFeature: Sendable, Hashable {
     }
 
     /// What a teacher's layers lose that are turned into time mixing, each kind and value once.
-    static func all(of teacher: ModelDescription, in layers: [Int]) -> [DroppedFeature] {
+    ///
+    /// - Parameters:
+    ///   - teacher: whose layers they are.
+    ///   - layers: those that are turned.
+    ///   - rotates: whether the student's time mixing is rotated by position.
+    /// - Returns: front to back, by the first layer of each.
+    static func all(of teacher: ModelDescription, in layers: [Int], rotates: Bool) -> [DroppedFeature] {
         var all: [DroppedFeature] = []
         func add(_ kind: Kind, _ value: Double?, _ layer: Int) {
             guard let value else { return }
@@ -48,8 +54,8 @@ public struct DroppedFeature: Sendable, Hashable {
             let attention = teacher.layers[layer].attention
             add(.window, attention?.window.map { Double($0) }, layer)
             add(.softcap, attention?.softcap, layer)
-            add(.queryScale, attention?.scale, layer)
-            if let rotation = teacher.layers[layer].rotation, rotation.turnsNeighbours {
+            if teacher.queryFactor(ofLayer: layer) != 1 { add(.queryScale, attention?.scale, layer) }
+            if rotates, let rotation = teacher.layers[layer].rotation, rotation.turnsNeighbours {
                 add(.interleavedRotation, rotation.parameters["partial_rotary_factor"] ?? 1, layer)
             }
         }

@@ -97,19 +97,31 @@ extension LayerSelection {
             guard let memory = LayerMemory(of: teacher, target: target, context: context) else { throw .unknownSizes }
             // At short contexts a cache may take less than a state, so that more attention takes less memory, and of layers with
             // windows it matters which are chosen.
-            var smallest: (bytes: Int, count: Int)?
-            for count in allowed.reversed() {
-                let least = memory.leastBytes(attentionCount: count)
-                if least < smallest?.bytes ?? .max { smallest = (least, count) }
-                guard memory.fits(least, into: bytes) else { continue }
+            func select(_ count: Int) throws(LayerPlanError) -> (selection: LayerSelection, bytes: Int) {
                 let selection = try LayerSelection(count, of: layerCount, conditions, allowed)
-                if memory.fits(memory.bytes(attention: selection.layers), into: bytes) {
+                return (selection, memory.bytes(attention: selection.layers))
+            }
+            var least: [(count: Int, bytes: Int, isExact: Bool)] = []
+            for count in allowed.reversed() {
+                let bound = memory.leastBytes(attentionCount: count)
+                guard memory.fits(bound, into: bytes) else {
+                    least.append((count, bound, false))
+                    continue
+                }
+                let (selection, size) = try select(count)
+                if memory.fits(size, into: bytes) {
                     self = selection
                     return
                 }
+                least.append((count, size, true))
             }
-            throw .budget(
-                bytes, context: context, smallest: smallest?.bytes ?? 0, attentionLayers: smallest?.count ?? 0)
+            // Bounds are made exact until the smallest is.
+            while let place = least.indices.min(by: { least[$0].bytes < least[$1].bytes }) {
+                let (count, size, isExact) = least[place]
+                guard !isExact else { throw .budget(bytes, context: context, smallest: size, attentionLayers: count) }
+                least[place] = (count, try select(count).bytes, true)
+            }
+            throw .unknownSizes
         }
     }
 

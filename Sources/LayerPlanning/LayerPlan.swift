@@ -151,7 +151,8 @@ public struct LayerPlan: Sendable, Hashable {
         teacherParameterCount = teacherCount
         studentParameterCount = studentCount
         dropped = DroppedFeature.all(
-            of: teacher, in: student.layers.indices.filter { student.layers[$0].kind.carriesState })
+            of: teacher, in: student.layers.indices.filter { student.layers[$0].kind.carriesState },
+            rotates: timeMix.rotary == .teacher)
         if student.optionalRoles.contains(.receptanceNorm), !given.contains(.queryNorm) {
             // All layers have one scale.
             let factor = teacher.layers.indices.first.map { teacher.queryFactor(ofLayer: $0) } ?? 1

@@ -104,6 +104,45 @@ import Testing
         }
     }
 
+    /// By the choices that spacing makes, not by the cheapest layers.
+    @Test func namesTheSmallestStudentWithWindows() throws {
+        let path = Repository.fixture("decoders/gemma3")
+        let teacher = try RecognisedModel(path: path, temporaryDirectory: NSTemporaryDirectory()).description
+        for spacing in LayerSelection.Spacing.allCases {
+            var conditions = LayerConditions()
+            (conditions.spacing, conditions.required) = (spacing, [2])
+            let sizes = try (1...5).map { count in
+                try LayerPlan(of: teacher, target: .cxa079, .count(count, conditions), seed: 0)
+                    .studentMemory.bytes(context: 1000)
+            }
+            let smallest = try #require(sizes.min())
+            let error = #expect(throws: LayerPlanError.self) {
+                try LayerPlan(
+                    of: teacher, target: .cxa079, .budget(smallest - 1, context: 1000, conditions), seed: 0)
+            }
+            guard case .budget(_, _, smallest, _) = error else {
+                Issue.record("\(String(describing: error)), and not \(smallest)")
+                continue
+            }
+            let plan = try LayerPlan(
+                of: teacher, target: .cxa079, .budget(smallest, context: 1000, conditions), seed: 0)
+            #expect(plan.studentMemory.bytes(context: 1000) == smallest)
+        }
+    }
+
+    /// Only what is lost, and only where it is.
+    @Test func dropsWhatTimeMixingLoses() throws {
+        func dropped(_ name: String, _ target: Architecture) throws -> [DroppedFeature.Kind] {
+            let path = Repository.fixture("decoders/" + name)
+            let teacher = try RecognisedModel(path: path, temporaryDirectory: NSTemporaryDirectory()).description
+            return try LayerPlan(of: teacher, target: target, .listed([]), seed: 0).dropped.map(\.kind)
+        }
+        #expect(try dropped("glm4", .cxa079) == [.interleavedRotation])
+        #expect(try dropped("glm4", .cxa076).isEmpty)
+        #expect(try dropped("mistral", .cxa079) == [.window])
+        #expect(try dropped("gemma2", .cxa079) == [.window, .softcap, .queryScale])
+    }
+
     @Test func saysWhyThereIsNoPlan() throws {
         let model = try teacher()
         func error(_ choice: LayerChoice, seed: Int = 0) -> LayerPlanError? {
