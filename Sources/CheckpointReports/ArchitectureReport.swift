@@ -53,6 +53,18 @@ struct ArchitectureReport {
                 json.key("window")
                 json.value(window)
             }
+            if let scale = layer.attention?.scale {
+                json.key("scale")
+                json.value(scale)
+            }
+            if let softcap = layer.attention?.softcap {
+                json.key("softcap")
+                json.value(softcap)
+            }
+            if let rotation = layer.rotation, layer.kind.hasCache, rotation != model.rotary {
+                json.key("rope_theta")
+                json.value(rotation.theta)
+            }
             json.end()
         }
         json.end()
@@ -87,6 +99,10 @@ struct ArchitectureReport {
                 json.value(value)
             }
             json.end()
+            if rotary.turnsNeighbours {
+                json.key("interleaved")
+                json.value(true)
+            }
             json.key("attention")
             json.value(model.turnsAttention)
             json.key("time_mixing")
@@ -102,6 +118,10 @@ struct ArchitectureReport {
         json.key("epsilon")
         json.value(model.epsilon)
         json.end()
+        if let cap = model.logitSoftcap {
+            json.key("logit_softcap")
+            json.value(cap)
+        }
         json.key("tied_head")
         json.value(model.hasTiedHead)
         json.key("quantisation")
@@ -188,14 +208,20 @@ struct ArchitectureReport {
                 + (model.epsilon.map { " \(valueText($0))" } ?? "")
         ]
         if let rotary = model.rotary {
-            let factor = rotary.parameters["factor"].map { " × \(valueText($0))" } ?? ""
-            constants.append(
-                "rope \(valueText(rotary.theta))"
-                    + (rotary.type == "default" ? "" : " \(rotary.type.text.printable(limit: 40))\(factor)"))
+            constants.append("rope \(rotary.summary)")
         }
-        for (window, count) in model.windows.sorted(by: { $0.key < $1.key }) {
-            constants.append("window \(countText(window)) in \(countText(count, "layer"))")
+        let attention = model.layers.filter(\.kind.hasCache)
+        /// What some layers have, with how many of them do.
+        func append(_ name: String, _ value: (LayerSpec) -> String?) {
+            let counts = attention.compactMap(value).reduce(into: [String: Int]()) { $0[$1, default: 0] += 1 }
+            for (text, count) in counts.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) {
+                constants.append("\(name) \(text)\(count == attention.count ? "" : " in \(countText(count, "layer"))")")
+            }
         }
+        append("rope") { $0.rotation == model.rotary ? nil : $0.rotation?.summary }
+        append("window") { $0.attention?.window.map { countText($0) } }
+        append("query scale") { $0.attention?.scale.map { valueText($0) } }
+        append("score cap") { $0.attention?.softcap.map { valueText($0) } }
         if let cap = model.logitSoftcap { constants.append("logit cap \(valueText(cap))") }
         if model.hasTiedHead { constants.append("tied head") }
         if let quantisation = model.quantisation {
@@ -224,10 +250,15 @@ struct ArchitectureReport {
     }
 }
 
-extension ModelDescription {
-    /// How many layers have a window, by the number of tokens in it.
-    fileprivate var windows: [Int: Int] {
-        layers.compactMap(\.attention?.window).reduce(into: [:]) { $0[$1, default: 0] += 1 }
+extension RotaryEmbedding {
+    /// Theta, how wavelengths are scaled, the part of each head, and the pairing.
+    fileprivate var summary: String {
+        var words = [valueText(theta)]
+        if type != "default" { words.append(type.text.printable(limit: 40)) }
+        if let factor = parameters["factor"] { words.append("× \(valueText(factor))") }
+        if let part = parameters["partial_rotary_factor"] { words.append("of \(valueText(part)) of each head") }
+        if turnsNeighbours { words.append("interleaved") }
+        return words.joined(separator: " ")
     }
 }
 

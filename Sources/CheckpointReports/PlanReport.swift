@@ -78,7 +78,7 @@ public struct PlanReport: Sendable {
     /// Cache and state of the student beside the teacher's cache, as the context grows.
     private func writeChart(to output: inout ByteOutput) {
         let (before, after) = (plan.teacherMemory, plan.studentMemory)
-        guard before.cacheBytesPerToken > 0 else { return }
+        guard before.bytes(context: 1) > 0 else { return }
         output.write("\ncache and state by context: █ the student's, ░ the teacher's\n")
         var table = TextTable([("tokens", .right), ("teacher", .right), ("student", .right), ("", .left)])
         let width = 48
