@@ -135,7 +135,12 @@ public enum JSONValue: Sendable, Hashable {
         if case .string(let value) = self { value } else { nil }
     }
 
-    /// The elements of the array that this is.
+    /// The members of an object; nil for other values.
+    public var object: [ByteString: JSONValue]? {
+        if case .object(let members) = self { members } else { nil }
+    }
+
+    /// The elements of an array; nil for other values.
     public var array: [JSONValue]? {
         if case .array(let value) = self { value } else { nil }
     }

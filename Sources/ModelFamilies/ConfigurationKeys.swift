@@ -1,9 +1,12 @@
-import CheckpointJSON
+package import CheckpointJSON
 
 // Every key of a config.json is one of four: understood by the family, known to be harmless, known to change an equation of some family,
 // or unknown. (transformers 5.24, configuration_utils.py and the configuration of each family.)
 
 extension Architecture {
+    /// The keys of config.json that its body alone is read by.
+    package var bodyKeys: Set<ByteString> { Set(body.keys.map { ByteString($0) }) }
+
     /// The keys of config.json that a model of this family is read by.
     var understoodKeys: Set<ByteString> {
         var named = body.keys.union(biasKeys).union(dimensionKeys.values).union([body.epsilonKey, body.activationKey])
@@ -15,8 +18,7 @@ extension Architecture {
         understood.formUnion(named.map { ByteString($0) })
         if attention != nil || hasTeachersBody {
             understood.formUnion([
-                "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor",
-                "original_max_position_embeddings",
+                "rope_theta", "rope_scaling", "rope_parameters", "original_max_position_embeddings",
             ])
         }
         if hasTeachersBody {
@@ -95,20 +97,22 @@ extension ModelConfiguration {
         case unknown
     }
 
-    /// What a key is to an architecture, among all that are known.
-    static func kind(
-        of key: ByteString, in architecture: Architecture,
-        among architectures: [Architecture] = ArchitectureRegistry.standard
-    ) -> KeyKind {
-        if architecture.understoodKeys.contains(key) { return .understood }
+    /// The keys that some family understands.
+    private static let understoodByAny = ArchitectureRegistry.standard.reduce(into: Set<ByteString>()) {
+        $0.formUnion($1.understoodKeys)
+    }
+
+    /// What a key is to a family that understands some, among all families.
+    static func kind(of key: ByteString, understood: Set<ByteString>) -> KeyKind {
+        if understood.contains(key) { return .understood }
         if harmlessKeys.contains(key) { return .harmless }
-        let isOfAny = otherEquationKeys.contains(key) || architectures.contains { $0.understoodKeys.contains(key) }
-        return isOfAny ? .changesEquations : .unknown
+        return otherEquationKeys.contains(key) || understoodByAny.contains(key) ? .changesEquations : .unknown
     }
 
     /// Keys of which nothing is known, in order.
     func unknownKeys(in architecture: Architecture) -> [String] {
-        members.map(\.key).filter { Self.kind(of: $0, in: architecture) == .unknown }.map(\.text)
+        let understood = architecture.understoodKeys
+        return members.map(\.key).filter { Self.kind(of: $0, understood: understood) == .unknown }.map(\.text)
     }
 
     private var members: [(key: ByteString, value: JSONValue)] {
@@ -121,11 +125,18 @@ extension ModelConfiguration {
         in architecture: Architecture, _ rotations: Set<RotaryEmbedding>
     ) -> [(key: String, value: String)] {
         var found: [(key: String, value: String)] = []
-        for (key, value) in members where Self.kind(of: key, in: architecture) == .changesEquations {
+        let understood = architecture.understoodKeys
+        for (key, value) in members where Self.kind(of: key, understood: understood) == .changesEquations {
             if !leavesEquationsAlone(key, value) { found.append((key.text, value.description)) }
         }
         func refuse(_ key: String, unless isKnown: (JSONValue) -> Bool) {
             if let value = root[key], value != .null, !isKnown(value) { found.append((key, value.description)) }
+        }
+        let parts = rotations.compactMap { $0.parameters["partial_rotary_factor"] }
+        if let part = parts.max(), !architecture.body.keys.contains("partial_rotary_factor"),
+            root["partial_rotary_factor"] == nil
+        {
+            found.append(("partial_rotary_factor", "\(part)"))
         }
         for type in Set(rotations.map(\.type)).subtracting(RotaryEmbedding.knownTypes).sorted() {
             found.append(("rope_type", type.text))

@@ -48,6 +48,8 @@ public struct DecoderBody: Sendable {
     var assumedRotaryPart = 1.0
     /// Whether channels 2i and 2i + 1 of a head are turned together, not i and i + R/2.
     var turnsNeighbours = false
+    /// Whether layers with a window have a rotation of their own, so that `rope_parameters` has one for each kind of layer.
+    var hasRotationsByKind = false
     /// Other names of rotation types in its config.json, and what they mean there.
     var rotaryTypeAliases: [ByteString: ByteString] = [:]
     /// The length that rotations are stretched from, where its config.json does not say.

@@ -187,6 +187,9 @@ public struct ModelConfiguration: Sendable {
         ] {
             if let value = whole[key] { text[key] = value }
         }
+        for key: ByteString in ["bos_token_id", "eos_token_id", "pad_token_id"] where text[key] == nil {
+            text[key] = whole[key]
+        }
         return .object(text)
     }
 

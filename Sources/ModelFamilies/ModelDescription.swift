@@ -3,7 +3,7 @@ import CheckpointFiles
 /// What a model is: its family, the kind of every layer, every size, and the constants of its equations, as far as they are known.
 public struct ModelDescription: Sendable {
     /// What is known of its family, with the choices made that its config.json makes.
-    public let architecture: Architecture
+    public internal(set) var architecture: Architecture
     /// What made it that; a sentence each.
     public let evidence: [String]
     /// How its tensors are named; nil where there are none.

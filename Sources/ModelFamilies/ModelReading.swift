@@ -292,9 +292,14 @@ private struct ModelReading {
         }
         fillEqualities()
         try readKinds(configuration, hasTensors: hasTensors)
+        let maximumLength = try configuration.size("max_position_embeddings")
         for index in layers.indices {
             layers[index].rotation = rotary
             try architecture.body.refine(&layers[index], index, configuration)
+            // A window that no sequence fills changes nothing.
+            if let window = layers[index].attention?.window, window >= maximumLength ?? .max {
+                layers[index].attention?.window = nil
+            }
             layers[index].rotation = rotation(of: layers[index])
         }
         for (key, what) in configuration.undescribed(
@@ -314,12 +319,12 @@ private struct ModelReading {
         }
         decideAttention()
         if let size = dimensions[.headSize] {
-            for rotation in Set(layers.compactMap(\.rotation)) {
+            for rotation in Set(layers.compactMap(\.rotation)).sorted(by: { $0.text < $1.text }) {
                 let turned = Int(Double(size) * (rotation.parameters["partial_rotary_factor"] ?? 1))
-                for (_, list) in rotation.lists where list.count != turned / 2 {
+                for (key, list) in rotation.lists.sorted(by: { $0.key < $1.key }) where list.count != turned / 2 {
                     add(
                         .contradiction, nil,
-                        "\(path) has \(list.count) factors of wavelengths, where heads of \(size) have \(turned / 2)")
+                        "\(path) has \(list.count) numbers in \(key), where heads of \(size) need \(turned / 2)")
                 }
                 if turned % 2 != 0 || turned < 2 {
                     add(.undescribed, nil, "\(turned) channels cannot be turned in pairs, of heads of \(size)")
@@ -443,6 +448,7 @@ private struct ModelReading {
         var unknown: [String] = []
         if epsilon == nil { unknown.append(architecture.body.epsilonKey) }
         if isTurned, rotary == nil { unknown.append("rope_theta") }
+        if configuration == nil, architecture.body.keys.contains("sliding_window") { unknown.append("sliding_window") }
         let dimensions = Dimension.allCases.filter { dimension in
             switch dimension {
             case .heads, .keyValueHeads, .headSize: true

@@ -12,7 +12,8 @@ public enum Presence: Sendable, Hashable {
     /// What a configuration leaves of the choice.
     func resolved(by configuration: ModelConfiguration?) throws(CheckpointError) -> Presence {
         guard case .configured(let key, let assumed) = self else { return self }
-        return try configuration?.flag(key) ?? assumed ? .always : .never
+        guard let configuration else { return assumed ? .sometimes : .never }
+        return try configuration.flag(key) ?? assumed ? .always : .never
     }
 }
 

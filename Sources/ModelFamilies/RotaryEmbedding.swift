@@ -75,10 +75,17 @@ public struct RotaryEmbedding: Sendable, Hashable {
             switch root[key] ?? .null {
             case .null: break
             case .object(let object):
-                // Older files scale layers of full attention alone.
-                if case .object(let own)? = object[ByteString(layerType)] {
+                let kinds = ["full_attention", "sliding_attention"].compactMap { object[$0] }
+                guard kinds.allSatisfy({ $0 == .null || $0.object != nil }) else {
+                    throw configuration.malformed(key, expected: "an object for each kind of layer")
+                }
+                if let own = object[ByteString(layerType)]?.object {
                     members.merge(own) { $1 }
                 } else if layerType == "full_attention" {
+                    // Older files scale layers of full attention alone; newer ones have a rotation for each kind.
+                    guard !body.hasRotationsByKind || key == "rope_scaling" || !kinds.isEmpty || object.isEmpty else {
+                        throw configuration.malformed(key, expected: "full_attention and sliding_attention")
+                    }
                     members.merge(object) { $1 }
                 }
             default: throw configuration.malformed(key, expected: "an object")
@@ -111,8 +118,8 @@ public struct RotaryEmbedding: Sendable, Hashable {
         if ["dynamic", "longrope"].contains(name) { parameters["max_position_embeddings"] = maximum }
         if ["llama3", "yarn", "longrope"].contains(name) {
             parameters["original_max_position_embeddings"] =
-                try configuration.positive("original_max_position_embeddings")
-                ?? parameters["original_max_position_embeddings"] ?? body.assumedOriginalLength ?? maximum
+                try configuration.positive("original_max_position_embeddings") ?? body.assumedOriginalLength
+                ?? parameters["original_max_position_embeddings"] ?? maximum
         }
         for parameter in Self.requiredParameters[name] ?? [] {
             guard let value = parameters[parameter], value > 0, value.isFinite else {

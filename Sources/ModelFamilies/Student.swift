@@ -56,6 +56,8 @@ extension ModelDescription {
         from teacher: ModelDescription, attention: Set<Int>, turnsAttention: Bool, firstValues: FirstValues
     ) -> ModelDescription {
         var student = completed(by: teacher)
+        // Attention has what a student without any did not state, such as a window.
+        student.architecture = architecture.over(teacher.architecture)
         if let timeMix = architecture.timeMix {
             student.layers = teacher.layers.enumerated().map {
                 $1.student(

@@ -32,7 +32,8 @@ import Testing
             let architecture = try #require(
                 ArchitectureRegistry.standard.first { $0.configurationNames.contains(own.model_type) }, "\(name)")
             for key in own.keys + all.generation + all.shared {
-                #expect(ModelConfiguration.kind(of: ByteString(key), in: architecture) != .unknown, "\(name) \(key)")
+                let kind = ModelConfiguration.kind(of: ByteString(key), understood: architecture.understoodKeys)
+                #expect(kind != .unknown, "\(name) \(key)")
             }
         }
     }
@@ -66,6 +67,7 @@ import Testing
             ("is_causal", "false"),
             ("is_causal", "null"), ("embedding_multiplier", "12"), ("mlp_bias", "true"), ("hidden_act", #""gelu""#),
             ("layer_types", #"["sliding_attention"]"#), ("num_experts", "8"), ("use_sliding_window", "true"),
+            ("partial_rotary_factor", "0.5"),
         ] {
             let found = try findings(#"\#(theta), "\#(key)": \#(value)"#)
             #expect(
@@ -94,6 +96,8 @@ import Testing
             ("gemma3_text", #""sliding_window_pattern": 0"#), ("gemma2", #""query_pre_attn_scalar": 1e-60"#),
             ("gemma2", #""final_logit_softcapping": 1e-60"#), ("llama", #""tie_word_embeddings": "true""#),
             ("llama", #""rope_theta": 1e4, "attention_bias": 1"#), ("qwen2", #""use_sliding_window": "yes""#),
+            ("gemma3_text", #""rope_parameters": {"full_attention": 3, "sliding_attention": null}"#),
+            ("gemma3_text", #""rope_parameters": {"rope_type": "linear", "factor": 8, "rope_theta": 500}"#),
         ] {
             let error = #expect(throws: CheckpointError.self, "\(type) \(keys)") { try describe(keys, of: type) }
             #expect(error?.category == .malformed)
@@ -109,11 +113,20 @@ import Testing
         #expect(try findings(rope(#""rope_type": "default""#), of: "gemma3_text").isEmpty)
         #expect(try findings(rope(#""rope_type": "weird""#), of: "gemma3_text").contains { $0.contains("weird") })
         let lists = #""rope_type": "longrope", "short_factor": [1], "long_factor": [1, 2, 3], "factor": 2"#
-        #expect(try findings(rope(lists), of: "gemma3_text").contains { $0.contains("factors of wavelengths") })
+        #expect(try findings(rope(lists), of: "gemma3_text").contains { $0.contains("3 numbers in long_factor") })
         for part in ["0.01", "0.19", "1e-300"] {
             let found = try findings(#""head_dim": 16, "partial_rotary_factor": \#(part)"#, of: "glm4")
             #expect(found.contains { $0.contains("turned in pairs") }, "\(part)")
         }
+    }
+
+    /// transformers has a part in some families alone, wherever it is written.
+    @Test func partsOfHeadsAreRefusedWhereNothingReadsThem() throws {
+        let nested = #""rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}"#
+        for type in ["llama", "mistral", "gemma2", "qwen3"] {
+            #expect(try findings(nested, of: type).contains { $0.contains("partial_rotary_factor is 0.5") }, "\(type)")
+        }
+        for type in ["phi3", "glm4"] { #expect(try findings(nested, of: type).isEmpty, "\(type)") }
     }
 
     /// As transformers reads them: the first files say "su", or "yarn", and none of the length of pretraining.
@@ -135,6 +148,8 @@ import Testing
         let types = #""layer_types": ["full_attention", "sliding_attention", "full_attention", "sliding_attention"]"#
         #expect(try windows(#""sliding_window": 8"#, of: "mistral") == [8, 8, 8, 8])
         #expect(try windows(#""sliding_window": null"#, of: "mistral") == [nil, nil, nil, nil])
+        #expect(
+            try windows(#""sliding_window": 64, "max_position_embeddings": 64"#, of: "phi3") == [nil, nil, nil, nil])
         #expect(try windows(#""use_cache": true"#, of: "mistral") == [4096, 4096, 4096, 4096])
         #expect(try windows(#""sliding_window": 8, \#(types)"#, of: "ministral") == [nil, 8, nil, 8])
         #expect(try windows(#""sliding_window": 8"#, of: "phi3") == [8, 8, 8, 8])

@@ -8,6 +8,7 @@ extension Architecture {
             mixerNorms: .both,
             feedForward: .gated(.silu),
             feedForwardNorms: .both,
+            keys: ["partial_rotary_factor"],
             assumedEpsilon: 1.5625e-7,
             assumedTheta: 10000,
             assumedRotaryPart: 0.5,

@@ -32,6 +32,7 @@ extension Architecture {
             ],
             assumedEpsilon: 1e-6,
             assumedTheta: 1_000_000,
+            hasRotationsByKind: true,
             assumedSizes: [
                 .vocabulary: 262_208, .width: 2304, .heads: 8, .keyValueHeads: 4, .headSize: 256,
                 .feedForwardWidth: 9216,

@@ -12,7 +12,7 @@ extension Architecture {
             refine: { (layer, _, configuration) throws(CheckpointError) in
                 layer.attention?.window = try configuration.size("sliding_window")
             },
-            keys: ["sliding_window"],
+            keys: ["sliding_window", "partial_rotary_factor"],
             assumedEpsilon: 1e-5,
             assumedTheta: 10000,
             // The first files call it so.
