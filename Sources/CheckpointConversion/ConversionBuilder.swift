@@ -39,6 +39,11 @@ struct ConversionBuilder {
             for (place, binding) in input.model?.bindings ?? [:] {
                 places[Conversion.InputTensor(part: part, position: binding.position), default: []].append(place)
             }
+            // The first of several roles is the one that the tensor is made with.
+            for (tensor, own) in places where tensor.part == part && own.count > 1 {
+                let order = input.model?.layout?.fusion(of: own[0].role) ?? []
+                places[tensor] = order.compactMap { role in own.first { $0.role == role } }
+            }
             let embedding = input.model?.bindings[TensorPlace(role: .embedding)]?.position
             for group in input.checkpoint.tiedPositions {
                 let first = embedding.flatMap { group.contains($0) ? $0 : nil } ?? group[0]
@@ -149,7 +154,14 @@ struct ConversionBuilder {
             }
             return dtype
         }
-        let own = place.flatMap { options.roleDTypes[$0.role] }
+        guard let role = place?.role else { return options.dtype ?? dtype }
+        let roles = (layout ?? inputs[.source]?.model?.layout)?.fusion(of: role) ?? [role]
+        let asked = Set(roles.map { options.roleDTypes[$0] })
+        guard asked.count == 1, let own = asked.first else {
+            throw error(
+                .unsupported, "one tensor cannot have the types that are asked for its parts", tensor: name,
+                expected: "one type for \(roles.map(\.rawValue).joined(separator: ", "))")
+        }
         return (own ?? options.dtype) ?? dtype
     }
 

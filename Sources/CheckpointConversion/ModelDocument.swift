@@ -12,6 +12,11 @@ extension ConversionBuilder {
         let own = inputs[.source]?.configuration ?? inputs[.teacher]?.configuration
         var members: [ByteString: JSONValue] = [:]
         if case .object(let object) = own?.root { members = object }
+        // A student without attention says nothing of what its teacher's attention needs.
+        if let model, model.needsBody, plan != nil, case .object(let teachers)? = inputs[.teacher]?.configuration?.root
+        {
+            for key in model.architecture.bodyKeys where members[key] == nil { members[key] = teachers[key] }
+        }
         // Names that are kept have no layout here.
         if let model, layout?.name == TensorLayout.fla.name {
             members = try model.flaConfiguration(path: options.destination.path)

@@ -143,7 +143,7 @@ public struct Verification: Sendable {
         self.limits = limits
         judgesBlocks = overrides["block"] != nil
         let length = tokens.sequences.map(\.count).max() ?? 0
-        constants = reference.constants(beside: candidate.description, length: length)
+        constants = reference.constants(beside: candidate, length: length)
         audit = try ConversionAudit(
             of: candidate.checkpoint, reference: reference, threads: kernels.threads,
             progress: WorkProgress(partOf: progress))
@@ -232,9 +232,9 @@ extension VerificationReference {
     }
 
     /// Constants that differ between this and a candidate, where sequences have such a length.
-    fileprivate func constants(beside candidate: ModelDescription, length: Int) -> [Verification.ConstantDifference] {
-        guard case .model(let model) = self else { return [] }
-        let reference = model.description
+    fileprivate func constants(beside model: Model<Float>, length: Int) -> [Verification.ConstantDifference] {
+        guard case .model(let own) = self else { return [] }
+        let (reference, candidate) = (own.description, model.description)
         var differences: [Verification.ConstantDifference] = []
         func compare(_ name: String, _ value: (ModelDescription) -> (text: String, value: AnyHashable)) {
             let (a, b) = (value(reference), value(candidate))
@@ -255,8 +255,11 @@ extension VerificationReference {
         }
         func number(_ value: Double?) -> (text: String, value: AnyHashable) { (value.map { "\($0)" } ?? "none", value) }
         compare("epsilon") { ("\($0.epsilon ?? 0)", $0.epsilon) }
-        compare("scaled embedding") {
-            ("\($0.architecture.body.scalesEmbedding)", $0.architecture.body.scalesEmbedding)
+        // It is rounded to the type that the embedding is stored in.
+        let scales = (number(own.embeddingScale), number(model.embeddingScale))
+        if scales.0.value != scales.1.value {
+            differences.append(
+                .init(name: "scale of embedding", reference: scales.0.text, candidate: scales.1.text))
         }
         compare("cap on logits") { number($0.logitSoftcap) }
         compareLayers("activation") { _, layer in

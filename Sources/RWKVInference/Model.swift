@@ -24,7 +24,7 @@ public struct Model<Element: Real>: Sendable {
     /// [V, C], of which each token reads a row.
     let embedding: StoredMatrix
     /// What embedding rows are multiplied by; nil for one.
-    let embeddingScale: Double?
+    package let embeddingScale: Double?
     let embeddingNorm: Norm<Element>?
     let finalNorm: Norm<Element>
     /// [V, C]; the embedding itself where it is tied.

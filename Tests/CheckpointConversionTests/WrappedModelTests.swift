@@ -1,5 +1,6 @@
 import CheckpointConversion
 import CheckpointFiles
+import CheckpointJSON
 import Foundation
 import ModelFamilies
 import TestSupport
@@ -66,6 +67,24 @@ import Testing
         }
     }
 
+    /// The type of a tensor is that of all its matrices.
+    @Test func aTensorOfSeveralMatricesHasOneType() throws {
+        try withTemporaryDirectory { directory in
+            func options(_ roles: [TensorRole]) -> ConversionOptions {
+                .directory(directory.appending(path: "made\(roles.count)")).with {
+                    for role in roles { $0.roleDTypes[role] = .some(.bf16) }
+                }
+            }
+            let source = try input("decoders/phi3")
+            let refused = failure {
+                _ = try Conversion(of: source, options: options([.keyWeight]))
+            }
+            #expect(refused?.category == .unsupported && refused?.tensor?.hasSuffix("qkv_proj.weight") == true)
+            let made = try Conversion(of: source, options: options([.queryWeight, .keyWeight, .valueWeight])).run()
+            #expect(made.tensors.allSatisfy { ($0.dtype == .bf16) == $0.name.hasSuffix("qkv_proj.weight") })
+        }
+    }
+
     /// 1 + w of bf16 numbers has digits that bf16 has not.
     @Test func onePlusWKeepsItsDigits() throws {
         try withTemporaryDirectory { directory in
@@ -104,6 +123,7 @@ import Testing
                     with: Data(contentsOf: URL(filePath: configuration.path))) as? [String: Any])
             #expect((whole["dtype"] ?? whole["torch_dtype"]) as? String == "float16")
             #expect(whole["text_config"] != nil && whole["vision_config"] != nil)
+            #expect(configuration.root["eos_token_id"] != nil)
         }
     }
 }

@@ -60,6 +60,28 @@ struct DecoderStudentTests {
         }
     }
 
+    /// A student without attention says nothing of a window, and gets it back with the attention.
+    @Test("get their teacher's windows back with its attention", arguments: ["mistral", "gemma3", "phi4-mini"])
+    func restored(_ name: String) throws {
+        try withStudent(of: name, "hxa079", keeping: { _ in [] }) { teacher, student, _ in
+            let architecture = try #require(ArchitectureRegistry.target(named: "hxa079"))
+            let plan = try LayerPlan(
+                of: teacher.description, target: architecture, .listed([1]), turnsAttention: true, seed: 1)
+            try withTemporaryDirectory { directory in
+                let path = directory.appending(path: "restored").path(percentEncoded: false)
+                let conversion = try Conversion(
+                    of: ConversionInput(student), teacher: ConversionInput(teacher), plan: plan,
+                    options: ConversionOptions(to: .directory(path: path, shardByteCount: .max)))
+                _ = try conversion.write(replaces: false, threads: 1, planHash: nil, version: "test")
+                let restored = try recognise(path).description
+                #expect(restored.findings.isEmpty && restored.unknown.isEmpty, "\(restored.findings)")
+                #expect(try restored.layers[1].attention?.window == teacher.description.layers[1].attention?.window)
+                #expect(try restored.layers[1].rotation == teacher.description.layers[1].rotation)
+                #expect(restored.kinds == plan.layers.map(\.kind))
+            }
+        }
+    }
+
     @Test("are read as they were planned", arguments: teachers, targets)
     func keepSome(_ name: String, _ target: String) throws {
         for kept: Set<Int> in [[], [1]] {

@@ -169,7 +169,22 @@ struct DecoderFaultTests {
         let found = try verify(model)
         #expect(found.verdict == .differs)
         #expect(found.firstDivergence?.layer == fault.layer && found.firstDivergence?.block == fault.block)
-        // What a configuration states is named.
+        // What a configuration states is named, and nothing else.
         #expect(found.constants.map(\.name) == fault.constants)
+    }
+
+    /// As transformers has it, sqrt(C) is rounded to the type that the embedding is stored in.
+    @Test("a cast that changes the scale of an embedding is named")
+    func embeddingScale() throws {
+        let model = try EditableModel(fixture: "decoders/gemma2")
+        let kernels = try #require(Kernels<Float>(.fast, threads: 1))
+        try withTemporaryDirectory { directory in
+            let narrow = directory.appending(path: "narrow")
+            try model.write(to: narrow, as: .bf16)
+            let reference = try load(Repository.fixture("decoders/gemma2"))
+            let found = try Verification(
+                of: try load(narrow.path), against: .model(reference), on: .seeded(vocabulary: 64), kernels)
+            #expect(found.constants.map(\.name) == ["scale of embedding"])
+        }
     }
 }
