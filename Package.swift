@@ -1,7 +1,7 @@
 // swift-tools-version: 6.3
 import PackageDescription
 
-// Imports point downwards only: a target may use what stands above it in this list.
+// A target may import only targets that are above it in this list.
 
 let settings: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
@@ -39,7 +39,7 @@ let package = Package(
         .target(
             name: "CheckpointJSON",
             dependencies: ["CJSONC"],
-            // The scanner borrows the bytes it reads, which a lifetime-bound type says and the compiler checks.
+            // The scanner borrows the bytes that it reads; lifetimes let the compiler check that.
             swiftSettings: settings + [.enableExperimentalFeature("Lifetimes")]),
         .target(
             name: "CheckpointFiles",

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Times `rwkv-ckpt convert` beside `cp` with fsync and the script that people use, in one run.
+"""Times `rwkv-ckpt convert` against `cp` with fsync and a typical PyTorch script, in one run.
 
     scripts/install PREFIX && python3 -m venv VENV && VENV/bin/pip install torch numpy safetensors
     VENV/bin/python Benchmarks/bench_convert.py PREFIX/bin/rwkv-ckpt [--runs 5] [--gigabytes 3] [--directory DIR]
 
-An hxa079 student in RWKV-Infer's form: renamed to Hugging Face's safetensors, and the same with bf16 cast to f16. The script is
-torch.load, a loop over names, save_file. All begin with the file in the page cache and end with the result on the disk, A B C A B C ...
-after one round that does not count. Wants GNU time, and three times the size of disk in DIR.
+An hxa079 student in the RWKV-Infer layout is renamed to Hugging Face safetensors, and then the same with bf16 cast to
+f16. The script calls torch.load, loops over the names and calls save_file. Every command starts with the file in the
+page cache and ends with the result on disk, in the order A B C A B C ... after one uncounted round. Needs GNU time, and
+disk space for three times the model in DIR.
 """
 
 import argparse
@@ -39,7 +40,7 @@ os.fsync(file)
 
 
 def make(path, gigabytes):
-    """Random weights, the same all over: a disk does not care."""
+    """Saves random weights that repeat slices of one pool, which makes no difference to a disk."""
     width, heads, kv_heads, head, wide = 2048, 16, 8, 128, 6144
     A, K = heads * head, kv_heads * head
     ranks = {"w": (256, A), "a": (64, A), "v": (64, K), "k": (64, K), "g": (256, A)}
@@ -66,7 +67,7 @@ def make(path, gigabytes):
 
 
 def measure(command, target):
-    """Wall seconds, and peak resident MB."""
+    """Returns wall-clock seconds and peak resident memory in MB."""
     subprocess.run(["rm", "-rf", target, f"{target}.conversion.json"], check=True)
     subprocess.run(["sync"], check=True)
     with tempfile.NamedTemporaryFile("r") as report:
@@ -100,7 +101,8 @@ def main():
                 times = [r[name][0] for r in rounds]
                 ratios = [r[name][0] / r["convert"][0] for r in rounds]
                 print(f"  {name:8} {statistics.median(times):6.2f} s ({min(times):.2f}-{max(times):.2f})  {size / 1e9 / statistics.median(times):5.2f} GB/s  "
-                      f"peak {max(r[name][1] for r in rounds):7.1f} MB   convert's rate x{statistics.median(ratios):.2f} of it")
+                      f"peak {max(r[name][1] for r in rounds):7.1f} MB   "
+                      f"x{statistics.median(ratios):.2f} the time of convert")
 
 
 main()

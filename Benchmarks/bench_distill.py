@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Times steps of `rwkv-ckpt distill` beside the same steps in PyTorch, fixtures/distill_twin.py, in one run.
+"""Times steps of `rwkv-ckpt distill` against the same steps in PyTorch (fixtures/distill_twin.py), in one run.
 
     swift build -c release
     python3 -m venv VENV && VENV/bin/pip install torch transformers safetensors numpy
     VENV/bin/python Benchmarks/bench_distill.py [--tool TOOL] [--rounds 5] [--threads 1] [--mkl-avx512 LIBRARY] [--directory DIR]
 
-A random Qwen3 of four layers, 256 wide, and its hxa079 student: stages 1 and 2, steps of 4 sequences of 256 tokens. Whole processes,
-A B C A B C ...; a step is the difference between a run of many steps and one of few, so that starting is not in it: its CPU time, with two
-threads wall time, which wants the machine to itself. The twin's recurrence is in chunks, in chunks with its layers compiled (for which
-it wants a C++ compiler), or token by token, as the loop is written and as fast as we could make it; all must come to the same losses.
---mkl-avx512 has the twin's rows again with LIBRARY preloaded, of which its docstring speaks.
+A random Qwen3 of four layers, 256 wide, and its hxa079 student run stages 1 and 2, with steps of 4 sequences of 256
+tokens. Whole processes run in the order A B C A B C .... The time of a step is the difference between a run of many
+steps and one of few, which excludes start-up. It is CPU time on one thread, and wall time on more, which needs an
+otherwise idle machine. The twin computes the recurrence in chunks, in chunks with its layers compiled (which needs a
+C++ compiler), or token by token, both as the loop is usually written and as fast as we could make it. All must give the
+same losses. --mkl-avx512 repeats the twin's rows with LIBRARY preloaded; the twin's docstring says what it is.
 """
 
 import argparse
@@ -29,11 +30,11 @@ import time
 TWIN = pathlib.Path(__file__).resolve().parents[1] / "fixtures/distill_twin.py"
 BATCH, CONTEXT, FEW, MANY = 4, 256, 5, 85
 RATES = {1: 2e-3, 2: 3e-4}
-FORMS = {"chunks": ["--chunk", 32],  # Of chunks of 16, 32 and 64.
+FORMS = {"chunks": ["--chunk", 32],  # The fastest of 16, 32 and 64.
          "chunks, compiled": ["--chunk", 32, "--compile"], "loop": ["--wkv", "loop"], "best loop": ["--wkv", "best-loop"]}
 
 
-# Files. PyTorch is imported in a process of its own: no process reports a smaller peak of memory than the one that started it.
+# Files. PyTorch is imported in a child process, because no process reports a lower memory peak than its parent's.
 
 
 def make_teacher(directory):
@@ -50,7 +51,7 @@ def make_teacher(directory):
 
 
 def made(directory, tool):
-    """Where the models and tokens are, made if they are not there, and never by half."""
+    """Returns the directory of the models and tokens, which it makes if necessary, and never leaves half made."""
     path, part = directory / "distillation", directory / f"part-{os.getpid()}"
     if not path.exists():
         part.mkdir(parents=True)
@@ -58,7 +59,7 @@ def made(directory, tool):
         process.start()
         process.join()
         if process.exitcode != 0:
-            sys.exit(f"models could not be made in {directory}")
+            sys.exit(f"cannot make the models in {directory}")
         run([tool, "plan", part / "teacher", "--target", "hxa079", "--keep-gqa", "none", "--seed", 1, "-o", part / "plan.json"])
         run([tool, "convert", part / "teacher", "--plan", part / "plan.json", "-o", part / "student"])
         part.rename(path)
@@ -69,7 +70,7 @@ def made(directory, tool):
 
 
 def run(command, **environment):
-    """What it printed, and what it took."""
+    """Returns the command's output, and its CPU seconds, wall seconds and peak memory in bytes."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         start = time.perf_counter()
         environment = os.environ | {name: str(value) for name, value in environment.items()}
@@ -99,7 +100,7 @@ def twin(options, models, stage, form, library, steps):
 
 
 def measure(call):
-    """Seconds of a step, the peak of memory, and the losses of the first steps."""
+    """Returns CPU and wall seconds per step, peak memory in bytes, and the losses of the first steps."""
     (log, few), (_, many) = call(FEW), call(MANY)
     step = {clock: (many[clock] - few[clock]) / (MANY - FEW) for clock in ("cpu", "wall")}
     return step | {"peak": many["peak"], "losses": [json.loads(line)["loss"] for line in log.splitlines()]}
@@ -111,7 +112,7 @@ def compare(options, models, stage):
         for name, form in FORMS.items():
             calls[name + (", AVX-512" if library else "")] = functools.partial(twin, options, models, stage, form, library)
     for name, call in calls.items():
-        if "compiled" in name:  # What is compiled is kept.
+        if "compiled" in name:  # Fills the cache of compiled code.
             call(FEW)
     load, clock = os.getloadavg()[0], "cpu" if options.threads == 1 else "wall"
     rounds = [{name: measure(call) for name, call in calls.items()} for _ in range(options.rounds)]
@@ -119,28 +120,29 @@ def compare(options, models, stage):
     error = max(abs(x / y - 1) for name in calls for x, y in zip(rounds[0][name]["losses"], first))
     print(f"\nstage {stage}, {BATCH} x {CONTEXT} tokens, {options.threads} thread{'s' * (options.threads > 1)}: median of {options.rounds} rounds "
           f"of {MANY - FEW} steps, {clock} time; torch {importlib.metadata.version('torch')}; load {load:.2f} at the start, "
-          f"{os.getloadavg()[0]:.2f} at the end, {os.cpu_count()} processors; losses of {FEW} steps the same to {error:.0e}")
-    print(f"  {'':25} {'a step':>10} {'tokens/s':>9} {'peak':>8}   twin / ours")
+          f"{os.getloadavg()[0]:.2f} at the end, {os.cpu_count()} processors; "
+          f"losses of {FEW} steps agree to {error:.0e}")
+    print(f"  {'':25} {'per step':>10} {'tokens/s':>9} {'peak':>8}   twin / ours")
     for name in calls:
         seconds, peak = statistics.median(r[name][clock] for r in rounds), max(r[name]["peak"] for r in rounds)
         ratios = [r[name][clock] / r["ours"][clock] for r in rounds]
         print(f"  {name:25} {seconds * 1e3:7.1f} ms {BATCH * CONTEXT / seconds:9.0f} {peak / 1e6:5.0f} MB   "
               f"x{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})", flush=True)
     if error > 1e-3:
-        sys.exit("the losses are not the same")
+        sys.exit("the losses differ")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tool", default=pathlib.Path(__file__).resolve().parents[1] / ".build/release/rwkv-ckpt", type=pathlib.Path)
-    parser.add_argument("--directory", default=None, help="where the models are kept; by default a temporary one")
+    parser.add_argument("--directory", default=None, help="where to keep the models (default: a temporary directory)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--mkl-avx512", metavar="LIBRARY", type=pathlib.Path)
     options = parser.parse_args()
     options.tool = options.tool.resolve()
     if options.mkl_avx512:
-        options.mkl_avx512 = options.mkl_avx512.resolve(strict=True)  # What cannot be preloaded is passed over with a warning.
+        options.mkl_avx512 = options.mkl_avx512.resolve(strict=True)  # The loader only warns if it cannot preload.
     with contextlib.nullcontext(options.directory) if options.directory else tempfile.TemporaryDirectory() as directory:
         models = made(pathlib.Path(directory).resolve(), options.tool)
         for stage in RATES:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times a model's forward pass beside others', in one run: an RWKV-7 beside llama.cpp and its author's package, a Qwen3 beside transformers.
+"""Times forward passes in one run: RWKV-7 against llama.cpp and its author's `rwkv`, Qwen3 against transformers.
 
     swift build -c release
     python3 -m venv VENV && VENV/bin/pip install torch numpy safetensors transformers rwkv gguf
@@ -8,13 +8,14 @@
     VENV/bin/python Benchmarks/bench_forward.py --sparse [--directory DIR]
     VENV/bin/python Benchmarks/bench_forward.py --peer llama.cpp --only rwkv7-bf16 --threads 1 --directory DIR
 
-Random weights in the shapes of RWKV-7 0.1B, F32 and BF16, and of Qwen3-0.6B, F32. Measured: 512 tokens at once, logits of the last alone,
-and single tokens after a prompt of 16. Whole processes, A B C A B C ..., each warmed up inside, the times taken around the calls; the
-processes' CPU time is what to look at where others use the machine. Two threads want it to themselves: llama.cpp's wait for one another
-without giving way. Wants 5 GB of disk in DIR, which keeps the files, and 8 GB of memory.
+The weights are random, in the shapes of RWKV-7 0.1B (F32 and BF16) and Qwen3-0.6B (F32). Measures 512 tokens at once,
+with the logits of the last only, and single tokens after a prompt of 16. Whole processes run in the order A B C A B C
+...; each warms up first, and only the calls are timed. On a shared machine, look at CPU time. Two threads need an
+otherwise idle machine, because those of llama.cpp spin while they wait for one another. Needs 5 GB of disk space in
+DIR, where the files are kept, and 8 GB of memory.
 
---sparse runs one token through 20 GB of BF16 zeros that take no disk, and samples how much of the process is not the mapped file. --peer
-is the peer alone, as the rounds start it.
+--sparse runs one token through 20 GB of BF16 zeros that take no disk space, and samples how much of the process's
+memory is not the mapped file. --peer runs one peer alone, as the rounds do.
 """
 
 import argparse
@@ -30,7 +31,7 @@ import tempfile
 import time
 
 TOKENS, PROMPT, STEPS = 512, 16, 32
-MODELS = {  # The file, and whom ours is beside.
+MODELS = {  # The file, and the peers to compare with.
     "rwkv7": ("rwkv7-0.1b.pth", ["llama.cpp", "rwkv"]),
     "rwkv7-bf16": ("rwkv7-0.1b-bf16.pth", ["llama.cpp"]),
     "qwen3": ("qwen3-0.6b", ["transformers"]),
@@ -87,7 +88,7 @@ def make_bfloat16(path, source):
 
 
 def make_gguf(path, source):
-    """What llama.cpp's converter makes of an RWKV-7: of BF16, w1 and w2 are F32 like the vectors. Without a vocabulary."""
+    """Writes what llama.cpp's converter does, but no vocabulary. In BF16 models, w1 and w2 are F32 like the vectors."""
     import gguf
     import torch
 
@@ -116,7 +117,7 @@ def make_gguf(path, source):
              ".ffn.x_k": ".channel_mix_lerp_k", ".ffn.": ".channel_mix_"}
     for name, tensor in state.items():
         block, _, last = name.rpartition(".")
-        if last.startswith("x_") and block.endswith("att"):  # Six vectors in one, where the first of them stands.
+        if last.startswith("x_") and block.endswith("att"):  # Six vectors become one, in place of the first.
             if last != "x_r":
                 continue
             tensor, name = torch.stack([state[f"{block}.x_{letter}"] for letter in "rwkvag"]), f"{block}.lerp_fused"
@@ -127,14 +128,14 @@ def make_gguf(path, source):
         for ours, theirs in names.items():
             name = name.replace(ours, theirs)
         put(name, tensor)
-        if name.startswith("blk.0.time_mix_a"):  # llama.cpp wants v0, v1 and v2 of the first layer too, and never looks at them.
+        if name.startswith("blk.0.time_mix_a"):  # llama.cpp requires layer 0's v0, v1 and v2, but never reads them.
             put(name.replace("mix_a", "mix_v"), tensor)
     for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
         step()
 
 
 def make_sparse(path):
-    """Qwen3-8B with 46 layers. The header is written, the data is the hole behind it."""
+    """Writes Qwen3-8B with 46 layers: a real header, then a hole for the data."""
     layers, width, wide, heads, kv_heads, head, vocabulary = 46, 4096, 12288, 32, 8, 128, 151936
     shapes = {"model.embed_tokens.weight": [vocabulary, width], "model.norm.weight": [width], "lm_head.weight": [vocabulary, width]}
     for layer in range(layers):
@@ -161,13 +162,13 @@ def make_sparse(path):
         "attention_bias": False, "max_position_embeddings": 40960, "torch_dtype": "bfloat16"}, indent=2))
 
 
-MAKERS = {  # And the file that it is made of.
+MAKERS = {  # And the file that it is made from, if any.
     "qwen3-0.6b": (make_qwen3,), "sparse": (make_sparse,), "rwkv7-0.1b.pth": (make_rwkv7,), "rwkv7-0.1b-bf16.pth": (make_bfloat16, "rwkv7-0.1b.pth"),
     "rwkv7-0.1b.gguf": (make_gguf, "rwkv7-0.1b.pth"), "rwkv7-0.1b-bf16.gguf": (make_gguf, "rwkv7-0.1b-bf16.pth")}
 
 
 def made(directory, name):
-    """The file of that name, made if it is not there: in a process of its own, whose memory goes with it, and never by half."""
+    """Returns the file's path. Makes it if necessary, whole or not at all, in a child process that frees its memory."""
     path, part = directory / name, directory / f"part-{os.getpid()}-{name}"
     if not path.exists():
         maker, *sources = MAKERS[name]
@@ -176,7 +177,7 @@ def made(directory, name):
         process.start()
         process.join()
         if process.exitcode != 0:
-            sys.exit(f"{name} could not be made in {directory}")
+            sys.exit(f"cannot make {name} in {directory}")
         part.rename(path)
     return path
 
@@ -193,7 +194,7 @@ def clocks():
 
 
 def timed(call):
-    """What the call gives back, CPU seconds, wall seconds."""
+    """Returns the result of the call, CPU seconds and wall seconds."""
     cpu, wall = clocks()
     result = call()
     end_cpu, end_wall = clocks()
@@ -201,7 +202,7 @@ def timed(call):
 
 
 def field(pid, name):
-    """Bytes, of a line of /proc/PID/status; None when the process has gone. VmHWM and not getrusage, whose peak a child inherits."""
+    """Returns a line of /proc/PID/status in bytes; None if the process is gone. Children do not inherit VmHWM."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith(name + ":"):
@@ -209,7 +210,7 @@ def field(pid, name):
     return None
 
 
-# A peer gives its forward pass, the calls that it wants first, its vocabulary, its name and the seconds that loading took.
+# A peer returns its forward pass, the number of warm-up calls, its vocabulary size, its name and its loading time.
 
 
 def transformers_peer(path, threads):
@@ -228,7 +229,8 @@ def transformers_peer(path, threads):
 
 
 def rwkv_peer(path, threads):
-    # The package reads these when it is imported. TorchScript looks on at the first call and compiles at the second: three warm-ups.
+    # The package reads these when it is imported. TorchScript profiles the first call and compiles in the second, so
+    # three warm-up calls are needed.
     os.environ |= {"RWKV_V7_ON": "1", "RWKV_JIT_ON": "1", "RWKV_CUDA_ON": "0"}
     import importlib.metadata
     import torch
@@ -258,11 +260,11 @@ def llama_peer(path, threads):
     vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
 
     def forward(tokens, state):
-        """The state stays in the context, which goes on where it was or begins anew."""
+        """The context holds the state. It continues where it was, or starts anew if `state` is None."""
         if state is None:
             llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
-        # A batch without a say on logits has those of its last token.
-        tokens = (llama_cpp.llama_token * len(tokens))(*tokens)  # The batch points there.
+        # A batch that does not select logits computes those of its last token.
+        tokens = (llama_cpp.llama_token * len(tokens))(*tokens)  # The batch points to these.
         batch = llama_cpp.llama_batch_get_one(tokens, len(tokens))
         if llama_cpp.llama_decode(context, batch) != 0:
             sys.exit("llama_decode failed")
@@ -315,14 +317,14 @@ def output(command):
 
 
 def measure(command):
-    """The report, and under the names of TIMES its medians."""
+    """Returns the command's report, with its median times added under the names of TIMES."""
     report = output(command)
     return report | {f"{entry['name']}_{clock}": statistics.median(entry[f"{clock}_seconds"])
                      for entry in report["measurements"] for clock in ("cpu", "wall")}
 
 
 def token_bytes(tool, path):
-    """Of the weights that one token reads: all matrices but the embedding, and that too where it is the head."""
+    """Returns the bytes that one token reads: all matrices, but the embedding only if it is also the head."""
     report = output([tool, "inspect", "--json", "--tensors", path])
     unread = [] if report["architecture"]["tied_head"] else ["emb.weight", "model.embed_tokens.weight"]
     return sum(tensor["bytes"] for tensor in report["tensors"] if sum(side > 1 for side in tensor["shape"]) > 1 and tensor["name"] not in unread)
@@ -347,10 +349,12 @@ def compare(options, directory, model, threads):
     weights, load = token_bytes(options.tool, path), os.getloadavg()[0]
     rounds = [{name: measure(command) for name, command in commands.items()} for _ in range(options.rounds)]
     bandwidth = statistics.median(r[ours[0]]["peak"]["bytes_read_per_second"] for r in rounds)
-    print(f"\n{file}, {threads} thread{'s' * (threads > 1)}: median of {options.rounds} rounds, {weights / 1e6:.0f} MB of weights for a token and "
-          f"{bandwidth / 1e9:.1f} GB/s from memory; {'; '.join(rounds[0][kind]['name'] for kind in kinds)}; load {load:.2f} at the start, "
+    print(f"\n{file}, {threads} thread{'s' * (threads > 1)}: median of {options.rounds} rounds, "
+          f"{weights / 1e6:.0f} MB of weights per token, memory bandwidth {bandwidth / 1e9:.1f} GB/s; "
+          f"{'; '.join(rounds[0][kind]['name'] for kind in kinds)}; load {load:.2f} at the start, "
           f"{os.getloadavg()[0]:.2f} at the end, {os.cpu_count()} processors")
-    print(f"  {'':14} {f'{TOKENS} tokens, CPU':>26} {'wall':>26} {'one token, CPU':>18} {'wall':>12} {'of memory':>10} {'peak':>10} {'load':>8}")
+    print(f"  {'':14} {f'{TOKENS} tokens, CPU':>26} {'wall':>26} {'one token, CPU':>18} {'wall':>12} "
+          f"{'bandwidth':>10} {'peak':>10} {'load':>8}")
     clock = "token_cpu" if threads == 1 else "token_wall"
     for name in commands:
         row = {key: statistics.median(r[name][key] for r in rounds) for key in (*TIMES, "load_seconds")}
@@ -368,7 +372,7 @@ def compare(options, directory, model, threads):
     if len(kinds) > 1:
         first, second = (rounds[0][kind]["logits"] for kind in kinds)
         error = sum((x - y) ** 2 for x, y in zip(first, second)) / sum(y ** 2 for y in second)
-        print(f"  {kinds[0]}'s logits after {TOKENS} tokens are {kinds[1]}'s: NMSE {error:.1e}", flush=True)
+        print(f"  {kinds[0]}'s logits after {TOKENS} tokens compared with {kinds[1]}'s: NMSE {error:.1e}", flush=True)
 
 
 def sparse(options, directory):
@@ -385,29 +389,30 @@ def sparse(options, directory):
     if process.returncode != 0:
         sys.exit(f"{options.tool}: {process.returncode}")
     logits.unlink()
-    print(f"sparse: {size.st_size / 1e9:.2f} GB of BF16 zeros, {size.st_blocks * 512 / 1e6:.2f} MB on the disk; load {load:.2f} at the start, "
-          f"{os.getloadavg()[0]:.2f} at the end")
-    print(f"  peak of anonymous memory {peak / 1e6:.0f} MB, of mapped pages {mapped / 1e6:.0f} MB; whole process, for one token, {wall:.2f} s")
+    print(f"sparse: {size.st_size / 1e9:.2f} GB of BF16 zeros, {size.st_blocks * 512 / 1e6:.2f} MB on disk; "
+          f"load {load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end")
+    print(f"  peak anonymous memory {peak / 1e6:.0f} MB, peak mapped pages {mapped / 1e6:.0f} MB; "
+          f"whole process, for one token, {wall:.2f} s")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tool", default=pathlib.Path(__file__).resolve().parents[1] / ".build/release/rwkv-ckpt", type=pathlib.Path)
-    parser.add_argument("--directory", default=None, help="where the models are kept; by default a temporary one")
+    parser.add_argument("--directory", default=None, help="where to keep the models (default: a temporary directory)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=MODELS)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--kernels", nargs="+", default=["default"], help="ours with each of these kernels")
+    parser.add_argument("--kernels", nargs="+", default=["default"], help="run ours with each of these kernel tables")
     parser.add_argument("--sparse", action="store_true")
-    parser.add_argument("--peer", choices=PEERS, help="of the model of --only")
-    parser.add_argument("--runs", type=int, default=1, help="of a peer")
+    parser.add_argument("--peer", choices=PEERS, help="run this peer alone, on the model of --only")
+    parser.add_argument("--runs", type=int, default=1, help="measured runs, with --peer")
     options = parser.parse_args()
     options.tool = options.tool.resolve()
     if options.peer:
         if options.peer not in MODELS.get(options.only, ("", []))[1]:
-            parser.error("--peer wants a model with --only that it is measured with")
+            parser.error("--peer needs --only with a model that this peer is compared on")
     elif not options.tool.exists():
-        parser.error(f"no {options.tool}")
+        parser.error(f"there is no {options.tool}")
     with contextlib.nullcontext(options.directory) if options.directory else tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(directory).resolve()
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Times `rwkv-ckpt inspect` beside its peers, command by command, in one run.
+"""Times `rwkv-ckpt inspect` against other tools, one command after another, in one run.
 
     scripts/install PREFIX && python3 -m venv VENV && VENV/bin/pip install safetensors numpy
     VENV/bin/python Benchmarks/bench_inspect.py PREFIX/bin/rwkv-ckpt [--runs 7] [--directory DIR]
 
-Whole processes, output thrown away, A B A B ... after one of each that does not count. Quote the median of the ratios pair by pair;
-absolute times say more of the machine than of the programs. Wants GNU time, and 2.1 GB of disk in DIR (a sparse file of 40 GB takes
-none).
+Whole processes run in the order A B A B ... after one uncounted run of each, and their output is discarded. Quote the
+median of the pairwise ratios; absolute times say more about the machine than about the programs. Needs GNU time, and
+2.1 GB of disk space in DIR (a sparse file of 40 GB takes none).
 """
 
 import argparse
@@ -32,7 +32,7 @@ with safe_open(sys.argv[1], "np") as file:
 
 
 def write_checkpoint(path, tensors):
-    """`tensors`: (name, dtype, shape, bytes); the data is a hole."""
+    """Writes a header for `tensors` (name, dtype, shape, bytes), then a hole for data; returns the hole's offset."""
     header, offset = {}, 0
     for name, dtype, shape, size in tensors:
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
@@ -51,7 +51,7 @@ def experts(count):
 
 
 def fill_with_weights(path, start):
-    """Normal bf16 weights of deviation 0.02 in place of the hole."""
+    """Fills the hole with normal bf16 weights of standard deviation 0.02."""
     rng = random.Random(1)
     block = b"".join(struct.pack("<f", rng.gauss(0, 0.02))[2:] for _ in range(1 << 20))
     with open(path, "r+b") as file:
@@ -62,7 +62,7 @@ def fill_with_weights(path, start):
 
 
 def measure(command):
-    """Wall seconds, CPU seconds, peak resident MB."""
+    """Returns wall seconds, CPU seconds and peak resident memory in MB."""
     with tempfile.NamedTemporaryFile("r") as report:
         start = time.perf_counter()
         subprocess.run(

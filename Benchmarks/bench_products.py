@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Times our own blocked matrix product beside OpenBLAS, one thread, in one run: the processor's seconds, medians of both in turn.
+"""Times our own blocked matrix product against OpenBLAS on one thread: medians of CPU time, the two alternating.
 
     Benchmarks/bench_products.py [--rounds 21]
 
-Columns: rows x columns x inner elements, which factors are transposed, OpenBLAS, ours, ours as a multiple of OpenBLAS.
-Wants libopenblas0, and clang as Swift brings it.
+Columns: rows x columns x inner dimension, which factors are transposed, speed of OpenBLAS, our speed, their ratio.
+Needs libopenblas0, and the clang that comes with Swift.
 """
 
 import argparse
@@ -27,7 +27,8 @@ def main():
         for instruction_set, core in (("avx512", "SkylakeX"), ("avx2", "Haswell"), ("baseline", "Nehalem")):
             for bits in ("32", "64"):
                 if subprocess.run([program, instruction_set, core, bits, str(rounds)]).returncode == 69:
-                    print(f"this processor has no {instruction_set}")
+                    print(f"cannot run {instruction_set}: no such instructions, no libopenblas.so.0, or "
+                          "--rounds beyond 101")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Times `rwkv-ckpt inspect` on a PyTorch checkpoint of 3 GB beside torch.load(mmap=True) listing the same, in one run.
+"""Times `rwkv-ckpt inspect` against torch.load(mmap=True) listing the same 3 GB PyTorch checkpoint, in one run.
 
     scripts/install PREFIX && python3 -m venv VENV && VENV/bin/pip install torch numpy
     VENV/bin/python Benchmarks/bench_pytorch.py PREFIX/bin/rwkv-ckpt [--runs 7] [--directory DIR]
 
-Whole processes, output thrown away, A B A B ... after one of each that does not count. The second peer is the loading alone, without
-the start of Python and the import of torch, as torch's own clock has it. Wants GNU time, and 3 GB of disk in DIR.
+Whole processes run in the order A B A B ... after one uncounted run of each, and their output is discarded. The second
+comparison is with loading and listing alone, timed inside Python, without its start and the import of torch. Needs GNU
+time, and 3 GB of disk space in DIR.
 """
 
 import argparse
@@ -29,7 +30,7 @@ print(time.perf_counter() - start, file=sys.stderr)
 
 
 def measure(command):
-    """Wall seconds, peak resident MB, and what the command says on standard error."""
+    """Returns wall seconds, peak resident memory in MB, and what the command writes to standard error."""
     with tempfile.NamedTemporaryFile("r") as report:
         start = time.perf_counter()
         result = subprocess.run(
@@ -56,7 +57,7 @@ def main():
         print(f"load {os.getloadavg()[0]:.2f}, {os.cpu_count()} processors; median of {options.runs} pairs, {os.path.getsize(path) / 1e9:.2f} GB, 300 tensors")
         for title, peers in (
             ("torch.load(mmap=True), whole process", [b[0] for _, b in rows]),
-            ("torch.load(mmap=True), the call alone", [float(b[2].split()[-1]) for _, b in rows]),
+            ("torch.load(mmap=True), without start-up", [float(b[2].split()[-1]) for _, b in rows]),
         ):
             ratios = [b / a[0] for (a, _), b in zip(rows, peers)]
             print(f"{title:40} {median([a[0] for a, _ in rows]) * 1e3:8.1f} ms {median(peers) * 1e3:9.1f} ms   x{median(ratios):.1f} ({min(ratios):.1f}-{max(ratios):.1f})")

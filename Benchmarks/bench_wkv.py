@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
-"""Times RWKV-7's recurrence, WKV-7 in F32, beside ggml's operator and three forms of it in PyTorch, in one run; or it and its gradients
-beside PyTorch's autograd.
+"""Times the RWKV-7 recurrence (WKV-7) in F32 against ggml's operator and three PyTorch forms, in one run.
 
     swift build -c release
     python3 -m venv VENV && VENV/bin/pip install torch numpy
     CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" VENV/bin/pip install --no-binary llama-cpp-python llama-cpp-python
     VENV/bin/python Benchmarks/bench_wkv.py [--tool TOOL] [--rounds 5] [--runs 20] [--threads 1]
-    VENV/bin/python Benchmarks/bench_wkv.py --gradients                     # which wants transformers and safetensors as well
+    VENV/bin/python Benchmarks/bench_wkv.py --gradients                     # also needs transformers and safetensors
     VENV/bin/python Benchmarks/bench_wkv.py --peer ggml --heads 12 --head-size 64
 
-A sequence of 1024 tokens, with gradients of 512, in 12 heads of 64 and in 6 of 128. Whole processes, A B C D A B C D ..., each warmed up inside, the times taken
-around the calls: the process' CPU time. With two threads wall time, and ggml alone, whose operator has threads; they want the machine to
-themselves, as they wait for one another without giving way. The peers share their inputs and check themselves against float64
-first; ours makes inputs of the same kind. With --gradients the peers are the forms of fixtures/distill_twin.py. --peer is the peer alone, as the rounds start it.
+With --gradients, times the recurrence and its gradients against PyTorch's autograd, in the forms of
+fixtures/distill_twin.py.
+
+The input is a sequence of 1024 tokens (512 with gradients), in 12 heads of 64 and in 6 of 128. Whole processes run in
+the order A B C D A B C D ...; each warms up first, and only the calls are timed, in CPU time. Two threads are measured
+in wall time and against ggml alone, whose operator is multithreaded. They need an otherwise idle machine, because they
+spin while they wait for one another. The peers share their inputs and first check themselves against float64; ours
+makes inputs of the same kind. --peer runs one peer alone, as the rounds do.
 """
 
 import argparse
@@ -28,18 +31,22 @@ import subprocess
 import sys
 import time
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's threads go on turning after a product, which would be in the CPU time of what follows.
+# After a product, NumPy's threads spin for a while, which would count as CPU time of what follows.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy as np
 
 GRADIENTS = "--gradients" in sys.argv
 TOKENS, SHAPES = 512 if GRADIENTS else 1024, [(12, 64), (6, 128)]
-# Of one token and head, times the square of its size: S a, S w + u b + v k, S r; with gradients also states again, and 19 of gradients.
+# Operations per token and element of the state: S a, S w + u b + v k, S r. Gradients recompute the states and add 19.
 FLOP = 35 if GRADIENTS else 9
 WANTED = {"name": "wkv7_gradients" if GRADIENTS else "wkv7", "dtype": "F32"}
 
 
 def inputs(heads, size):
-    """r, w, k, v, a, b of the tokens. S takes w to its columns, then a b and v k: a is the removal key, negative, b the same times its rate."""
+    """Returns r, w, k, v, a and b of the tokens, each [tokens, heads, size], for S = S diag(w) + (S a) b^T + v k^T.
+
+    a is the negative removal key, and b is the removal key times its rate.
+    """
     random = np.random.default_rng(0)
     normal = lambda: random.standard_normal((TOKENS, heads, size))
     sigmoid = lambda x: 1 / (1 + np.exp(-x))
@@ -60,7 +67,7 @@ def reference(inputs):
     return out, state
 
 
-# Peers: each makes of the inputs a call that gives back what comes out and the last state.
+# Peers. Each returns its name and a call, which runs it on the inputs and returns the output and the last state.
 
 
 class Parameters(ctypes.Structure):
@@ -69,7 +76,7 @@ class Parameters(ctypes.Structure):
 
 def ggml_library():
     directory, pointer = importlib.util.find_spec("llama_cpp").submodule_search_locations[0], ctypes.c_void_p
-    library = ctypes.CDLL(f"{directory}/lib/libggml-cpu.so")  # libggml-base comes with it.
+    library = ctypes.CDLL(f"{directory}/lib/libggml-cpu.so")  # It loads libggml-base.
     for name, result, *arguments in [
         ("init", pointer, Parameters), ("new_tensor_3d", pointer, pointer, ctypes.c_int, *[ctypes.c_int64] * 3), ("get_data", pointer, pointer),
         ("rwkv_wkv7", pointer, *[pointer] * 8), ("new_graph", pointer, pointer), ("build_forward_expand", None, pointer, pointer),
@@ -95,7 +102,7 @@ def ggml(inputs, threads):
     for tensor, values in zip(tensors, [*inputs, state]):
         ctypes.memmove(library.ggml_get_data(tensor), values.ctypes.data, values.nbytes)
     memory = (ctypes.c_float * (inputs[0].size + state.size)).from_address(library.ggml_get_data(result))
-    memory = np.frombuffer(memory, np.float32)  # The state lies behind the output.
+    memory = np.frombuffer(memory, np.float32)  # The state follows the output.
     out, state = memory[:inputs[0].size].reshape(inputs[0].shape), memory[inputs[0].size:].reshape(state.shape)
 
     def call():
@@ -110,11 +117,11 @@ def torch_inputs(inputs):
     import torch
 
     torch.set_num_threads(1)
-    return torch, [torch.from_numpy(x).clone() for x in inputs]  # Where NumPy puts them is not aligned.
+    return torch, [torch.from_numpy(x).clone() for x in inputs]  # NumPy's memory is not aligned.
 
 
 def loop(inputs, _):
-    """Token by token, as it is written: a matrix and a vector, the decay and two outer products, a matrix and a vector."""
+    """Token by token, as the equations are written: matrix times vector, update of the state, matrix times vector."""
     torch, inputs = torch_inputs(inputs)
 
     def call():
@@ -130,14 +137,17 @@ def loop(inputs, _):
 
 
 def best_loop(inputs, _):
-    """Token by token, as fast as we could make it. The state is kept transposed: a row times a matrix is three times as fast in bmm as a matrix times a column."""
+    """Token by token, as fast as we could make it.
+
+    The state is transposed, because in bmm a row times a matrix is three times as fast as a matrix times a column.
+    """
     torch, inputs = torch_inputs(inputs)
 
     def call():
         r, w, k, v, a, b = inputs
         state, out = torch.zeros(*r.shape[1:], r.shape[2]), torch.empty_like(r)
         columns, rows = lambda x: x.unsqueeze(-1).unbind(), lambda x: x.unsqueeze(-2).unbind()
-        # u and v in one matrix of two rows, so that both outer products are one pass over the state.
+        # u and v are rows of one matrix, so that both outer products are one pass over the state.
         uv = torch.stack([torch.empty_like(v), v], -2)
         for r_t, w_t, a_t, bk_t, uv_t, out_t in zip(rows(r), columns(w), rows(a), torch.stack([b, k], -1).unbind(), uv.unbind(), rows(out)):
             uv_t[:, :1] = torch.bmm(a_t, state)
@@ -149,10 +159,11 @@ def best_loop(inputs, _):
 
 
 def chunks(inputs, _, chunk=16, group=4):
-    """Chunks of 16 are the fastest of 16, 32 and 64; four of them at once, that what they make stays in the second cache.
+    """In chunks of 16, the fastest of 16, 32 and 64; four at a time, so that intermediate results stay in the L2 cache.
 
-    With W the product of a chunk's decays up to a token, the state divided by W only gathers u (b / W) and v (k / W). So what the tokens of
-    a chunk do to one another is in the products of a W and r W with b / W and k / W below the diagonal, and u is a triangular solve.
+    Let W be the product of a chunk's decays up to a token. The state divided by W then only accumulates u (b / W) and
+    v (k / W). So the products of a W and r W with b / W and k / W, below the diagonal, are the effects of a chunk's
+    tokens on one another, and u is a triangular solve.
     """
     torch, inputs = torch_inputs(inputs)
     below = torch.cat([torch.ones(chunk, chunk).tril(-1).repeat(1, 2), torch.ones(chunk, chunk).tril().repeat(1, 2)])
@@ -182,7 +193,10 @@ def chunks(inputs, _, chunk=16, group=4):
 
 
 def autograd(inputs, form, dtype=None):
-    """The recurrence, and the gradients of all that goes in by what comes out, which the values stand for. The decay is a logarithm."""
+    """Returns a call that gives the output and the gradients of all inputs, and its name.
+
+    The values v also serve as the gradient of the output. The forms take the logarithm of the decay.
+    """
     torch, inputs = torch_inputs(inputs)
     inputs[1] = inputs[1].log()
     inputs = [x[None].to(dtype or torch.float32).requires_grad_() for x in inputs]
@@ -242,7 +256,7 @@ def peer(options):
 
 
 def measure(command, clock):
-    """The report, and the median of its seconds."""
+    """Returns the command's report, with the median of its times added as `seconds`."""
     result = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if result.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}: {result.returncode}\n{result.stderr}")
@@ -262,7 +276,7 @@ def compare(options, heads, size):
     print(f"\n{heads} heads of {size}, {TOKENS} tokens, {options.threads} thread{'s' * (options.threads > 1)}: median of {options.rounds} rounds of "
           f"{options.runs} calls, {clock} time; {versions}; load {load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end, "
           f"{os.cpu_count()} processors")
-    print(f"  {'':12} {'a call':>11} {'GFLOP/s':>9} {'tokens/s':>10}   peer / ours")
+    print(f"  {'':12} {'per call':>11} {'GFLOP/s':>9} {'tokens/s':>10}   peer / ours")
     for name in commands:
         seconds, ratios = statistics.median(r[name]["seconds"] for r in rounds), [r[name]["seconds"] / r["ours"]["seconds"] for r in rounds]
         print(f"  {name:12} {seconds * 1e3:8.3f} ms {FLOP * size**2 * heads * TOKENS / seconds / 1e9:9.1f} {TOKENS / seconds:10.0f}   "
@@ -273,16 +287,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tool", default=pathlib.Path(__file__).resolve().parents[1] / ".build/release/rwkv-ckpt", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--runs", type=int, default=20, help="calls of a process")
+    parser.add_argument("--runs", type=int, default=20, help="timed calls per process")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gradients", action="store_true")
     parser.add_argument("--peer", choices=PEERS)
-    parser.add_argument("--heads", type=int, default=12, help="of a peer")
-    parser.add_argument("--head-size", type=int, default=64, help="of a peer")
+    parser.add_argument("--heads", type=int, default=12, help="heads, with --peer")
+    parser.add_argument("--head-size", type=int, default=64, help="head size, with --peer")
     options = parser.parse_args()
     options.tool = options.tool.resolve()
     if GRADIENTS and options.threads != 1:
-        parser.error("gradients are those of one thread")
+        parser.error("--gradients needs --threads 1")
     if options.peer:
         peer(options)
     else:

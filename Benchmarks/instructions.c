@@ -1,4 +1,4 @@
-// Calls one kernel once, for Benchmarks/count_instructions: which, and of which instruction set, is said by name.
+// Calls one kernel once, for Benchmarks/count_instructions. Arguments: names of the kernel and the instruction set.
 
 #include "CRWKVKernels.h"
 
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Tokens, channels, channels of a head, and outputs of a matrix.
+// Tokens, channels, channels per head, and outputs of a matrix.
 enum { ROWS = 64, WIDTH = 768, SIZE = 64, OUTPUTS = 256, COUNT = ROWS * WIDTH };
 
 static float *numbers(float value) {
@@ -29,7 +29,7 @@ int main(int argc, char **argv) {
 #define KERNEL(NAME, UNIT, HOW_MANY, CALL) \
     if (strcmp(argv[1], NAME) == 0) { CALL; count = HOW_MANY; unit = UNIT; }
 #define WKV7(N) \
-    KERNEL("wkv7 " #N, "number of the state and token", (double)ROWS *N *N, \
+    KERNEL("wkv7 " #N, "state element and token", (double)ROWS *N *N, \
            k->wkv7(RWKV_ELEMENT_F32, a, d, b, c, e, x, ROWS, WIDTH, N, state, scratch, y))
 #define PRODUCT(NAME, ELEMENT) \
     KERNEL("product " NAME, "weight", (double)OUTPUTS *WIDTH, k->product(ELEMENT, a, WIDTH, OUTPUTS, b, 1, y, OUTPUTS))
@@ -41,21 +41,21 @@ int main(int argc, char **argv) {
     PRODUCT("F16", RWKV_ELEMENT_F16)
     KERNEL("product_of_columns F32", "weight", (double)OUTPUTS * WIDTH,
            k->product_of_columns(RWKV_ELEMENT_F32, a, OUTPUTS, WIDTH, OUTPUTS, b, 1, y, OUTPUTS))
-    KERNEL("token_shifts", "number", 6.0 * COUNT, k->token_shifts(x, a, shares, 6, ROWS, WIDTH, shifted))
-    KERNEL("decay", "number", COUNT, k->decay(a, ROWS, WIDTH, x, NULL))
-    KERNEL("keys", "number", COUNT, k->keys(a, b, c, NULL, ROWS, WIDTH / SIZE, SIZE, x, d, y))
-    KERNEL("head_outputs", "number", COUNT, k->head_outputs(a, b, c, d, a, b, 1e-3, e, ROWS, WIDTH / SIZE, SIZE, x))
-    KERNEL("layer_norm", "number", COUNT, k->layer_norm(x, ROWS, WIDTH, a, b, 1e-5, y))
-    KERNEL("rms_norm", "number", COUNT, k->rms_norm(x, ROWS, WIDTH, a, 1e-6, y))
-    KERNEL("swiglu", "number", COUNT, k->swiglu(a, COUNT, x))
-    KERNEL("swiglu_backward", "number", COUNT, k->swiglu_backward(a, COUNT, x, y))
-    KERNEL("geglu", "number", COUNT, k->geglu(a, COUNT, x))
-    KERNEL("geglu_backward", "number", COUNT, k->geglu_backward(a, COUNT, x, y))
-    KERNEL("softcap", "number", COUNT, k->softcap(COUNT, 0.1, 30, x))
-    KERNEL("softcap_backward", "number", COUNT, k->softcap_backward(a, COUNT, 0.1, 30, x))
-    KERNEL("scale", "number", COUNT, k->scale(COUNT, 0.9, x))
-    KERNEL("rotate", "number", COUNT, k->rotate(a, b, SIZE / 2, ROWS, WIDTH / SIZE, SIZE, 0, x))
-    KERNEL("rotate interleaved", "number", COUNT, k->rotate(a, b, SIZE / 2, ROWS, WIDTH / SIZE, SIZE, 1, x))
+    KERNEL("token_shifts", "element", 6.0 * COUNT, k->token_shifts(x, a, shares, 6, ROWS, WIDTH, shifted))
+    KERNEL("decay", "element", COUNT, k->decay(a, ROWS, WIDTH, x, NULL))
+    KERNEL("keys", "element", COUNT, k->keys(a, b, c, NULL, ROWS, WIDTH / SIZE, SIZE, x, d, y))
+    KERNEL("head_outputs", "element", COUNT, k->head_outputs(a, b, c, d, a, b, 1e-3, e, ROWS, WIDTH / SIZE, SIZE, x))
+    KERNEL("layer_norm", "element", COUNT, k->layer_norm(x, ROWS, WIDTH, a, b, 1e-5, y))
+    KERNEL("rms_norm", "element", COUNT, k->rms_norm(x, ROWS, WIDTH, a, 1e-6, y))
+    KERNEL("swiglu", "element", COUNT, k->swiglu(a, COUNT, x))
+    KERNEL("swiglu_backward", "element", COUNT, k->swiglu_backward(a, COUNT, x, y))
+    KERNEL("geglu", "element", COUNT, k->geglu(a, COUNT, x))
+    KERNEL("geglu_backward", "element", COUNT, k->geglu_backward(a, COUNT, x, y))
+    KERNEL("softcap", "element", COUNT, k->softcap(COUNT, 0.1, 30, x))
+    KERNEL("softcap_backward", "element", COUNT, k->softcap_backward(a, COUNT, 0.1, 30, x))
+    KERNEL("scale", "element", COUNT, k->scale(COUNT, 0.9, x))
+    KERNEL("rotate", "element", COUNT, k->rotate(a, b, SIZE / 2, ROWS, WIDTH / SIZE, SIZE, 0, x))
+    KERNEL("rotate interleaved", "element", COUNT, k->rotate(a, b, SIZE / 2, ROWS, WIDTH / SIZE, SIZE, 1, x))
     // Scores of 512 keys for 64 queries, or for 4.
     KERNEL("softmax_block", "score", 64.0 * 512, k->softmax_block(64, 512, 512, 1024, 0.1, x, a, b, SIZE, y, WIDTH))
     KERNEL("attend", "score", 4.0 * 512, k->attend(a, WIDTH, 4, b, c, WIDTH, 508, 512, SIZE, 0.1, 0, scratch, y, WIDTH))

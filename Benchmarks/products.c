@@ -1,4 +1,4 @@
-// Times our own blocked product beside OpenBLAS in one run, for Benchmarks/bench_products.py: ISA CORE BITS ROUNDS.
+// Times our own blocked product against OpenBLAS, for Benchmarks/bench_products.py. Arguments: ISA CORE BITS ROUNDS.
 
 #include "CRWKVKernels.h"
 
@@ -68,7 +68,7 @@ int main(int argc, char **argv) {
     setenv("OPENBLAS_CORETYPE", argv[2], 1);
     void *library = dlopen("libopenblas.so.0", RTLD_NOW);
     if (!kernels || !library || rounds < 1 || rounds > MOST_ROUNDS) return 69;
-    printf("%s beside OpenBLAS %s, F%s\n", argv[1], ((const char *(*)(void))dlsym(library, "openblas_get_corename"))(), argv[3]);
+    printf("%s against OpenBLAS %s, F%s\n", argv[1], ((const char *(*)(void))dlsym(library, "openblas_get_corename"))(), argv[3]);
     (is_float ? measure_float : measure_double)(kernels, library, rounds);
     return 0;
 }

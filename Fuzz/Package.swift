@@ -1,7 +1,7 @@
 // swift-tools-version: 6.3
 import PackageDescription
 
-// A package of its own, so that what fuzzing needs stays out of the tool's. Built by `run`, which knows the flags.
+// A separate package, so that the tool's package needs nothing for fuzzing. `run` builds it, with the right flags.
 
 let settings: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),

@@ -1,4 +1,4 @@
-// One pass over two tensors' values side by side.
+// Compares the values of two tensors in one pass.
 
 #include "elements.h"
 #include "kernels.h"
@@ -13,7 +13,7 @@
         for (size_t i = 0; i < count; i++) values[i] = (double)NAME##_value(elements[i]);                    \
     }
 
-// Beyond the largest finite half the bits stand for infinity or not a number.
+// Bits beyond the largest finite half encode infinity or NaN.
 ALWAYS_INLINE double any_f16_value(uint16_t bits) {
     return f16_finite(bits) ? f16_value(bits) : f16_nan(bits) ? __builtin_nan("") : bits >> 15 ? -__builtin_inf() : __builtin_inf();
 }
@@ -59,7 +59,7 @@ ALWAYS_INLINE void compare_body(const double *a, const double *b, size_t count, 
             const double x = a[start + lane], y = b[start + lane];
             const int both_finite = f64_finite(bits_of(x)) & f64_finite(bits_of(y));
             const int both_nan = (x != x) & (y != y);
-            // Adds nothing anywhere where the two cannot be subtracted.
+            // Two values that cannot be subtracted add nothing to any sum.
             const double p = both_finite ? x : 0, q = both_finite ? y : 0;
             const double difference = p - q;
             const double size = difference < 0 ? -difference : difference;

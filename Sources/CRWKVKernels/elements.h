@@ -1,4 +1,4 @@
-// Elements as they stand in a file: their values, and what kind of value it is.
+// Stored elements: their values, and whether these are finite, NaN or zero.
 
 #ifndef CRWKV_ELEMENTS_H
 #define CRWKV_ELEMENTS_H

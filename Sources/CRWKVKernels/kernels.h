@@ -1,4 +1,4 @@
-// What the kernels' files offer to the table.
+// The kernels that the source files provide to the table.
 
 #ifndef CRWKV_KERNELS_PRIVATE_H
 #define CRWKV_KERNELS_PRIVATE_H

@@ -1,4 +1,4 @@
-// The fast tables: multiplications and additions become one where the instruction set can.
+// The fast tables: a multiplication and an addition become an FMA where the instruction set has it.
 
 #include "layers/tables.h"
 

@@ -1,4 +1,4 @@
-// Vectors added and multiplied: what merging adapters and making orthogonal matrices takes.
+// Vector addition and dot products, for merging adapters and making orthogonal matrices.
 
 #include "kernels.h"
 

@@ -1,4 +1,4 @@
-// One token's logits beside another's, in doubles.
+// Compares two rows of logits for the same token, in doubles.
 
 #include <math.h>
 
@@ -15,7 +15,7 @@
 
 #define TOP 5
 
-// The places of the largest numbers; of equal ones the first.
+// The indices of the largest numbers, the largest first; of equal numbers, the first.
 ALWAYS_INLINE void find_top(const double *x, size_t count, int64_t top[TOP]) {
     for (int place = 0; place < TOP; place++) top[place] = -1;
     for (size_t i = 0; i < count; i++) {

@@ -1,14 +1,14 @@
-// What a machine can do at the most, and what loops do that nobody made fast: the two ends of a scale for kernels.
+// A machine's peak speed, and the speed of plain loops: the two ends of a scale for kernels.
 
 #include "kernels.h"
 
 #define BYTES_baseline 16
 #define BYTES_avx2 32
 #define BYTES_avx512 64
-// Sums that do not wait for each other, as many as registers hold beside the factors: more than the latency asks for.
+// Independent sums: as many as registers hold beside the factors, and more than it takes to hide the latency.
 #define SUMS 12
 
-// All of them are volatile where they would otherwise not be computed.
+// The sinks are volatile, or nothing would be computed.
 #define PEAKS(SUFFIX, TARGET)                                                                                \
     typedef float floats_##SUFFIX __attribute__((vector_size(BYTES_##SUFFIX)));                              \
     TARGET double rwkv_multiply_add_##SUFFIX(size_t rounds) {                                                \

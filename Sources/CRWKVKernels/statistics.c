@@ -1,5 +1,5 @@
-// One pass over a tensor's elements: counts of what is not an ordinary number, extremes, and the sums behind mean and
-// standard deviation, in double whatever the element.
+// One pass over a tensor's elements: counts of zeros, NaNs and infinities, extremes, and the sums for mean and standard
+// deviation, which are doubles for every type of element.
 
 #include "elements.h"
 #include "kernels.h"
@@ -11,8 +11,8 @@
 // Element i goes to lane i % LANES on every instruction set, and the lanes are folded in order.
 #define LANES 16
 
-// VALUE is the narrowest type that holds every element exactly (64-bit integers round to double); COUNT is as wide as BITS,
-// so that comparisons and counters share their lanes, and is emptied before it can overflow.
+// VALUE holds every element exactly (but 64-bit integers round to double). COUNT is as wide as BITS, so that comparisons and
+// counters share their lanes, and is emptied before it can overflow.
 #define STATISTICS(NAME, BITS, VALUE, COUNT)                                                                 \
     ALWAYS_INLINE void NAME##_statistics(const BITS *elements, size_t count, rwkv_statistics *result) {      \
         size_t first = 0;                                                                                    \
@@ -64,7 +64,7 @@
         };                                                                                                   \
     }
 
-// What is not finite stands in as the shift, which adds nothing anywhere.
+// An element that is not finite counts as the shift, which changes no sum and no extreme.
 #define STATISTICS_STEP(NAME, BITS, VALUE, ELEMENT, LANE)                                                    \
     const BITS bits = ELEMENT;                                                                               \
     const int is_finite = NAME##_finite(bits);                                                               \
@@ -111,7 +111,7 @@ ALWAYS_INLINE void statistics_body(
     }
 FOR_EACH_INSTRUCTION_SET(KERNEL)
 
-// Scalar on every instruction set: four tables, so that a run of one value does not wait on its own counter.
+// Scalar on every instruction set. Four tables, so that a run of equal bytes does not wait for its own counter.
 void rwkv_count_bytes(const uint8_t *bytes, size_t count, uint64_t counts[256]) {
     uint64_t tables[4][256] = {{0}};
     size_t i = 0;

@@ -1,4 +1,4 @@
-// What Linux offers and Swift's Glibc does not show.
+// Functions of Linux that Swift's Glibc module does not expose.
 
 #define _GNU_SOURCE
 #include "CRWKVKernels.h"
@@ -29,7 +29,7 @@ unsigned rwkv_processor_features(void) {
     unsigned features = 0;
 #if defined(__x86_64__)
     unsigned eax, ebx, ecx, edx, signature, vendor;
-    // These ask the system too whether it saves the registers.
+    // These also check that the operating system saves the registers.
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx")) features |= RWKV_FEATURE_AVX;
     if (__builtin_cpu_supports("fma4")) features |= RWKV_FEATURE_FMA4;
@@ -55,7 +55,7 @@ int rwkv_exchange_by_renames(const char *a, const char *b) {
         result = rename(a, b) == 0 && rename(aside, a) == 0 ? 0 : -1;
         if (result != 0) {
             const int error = errno;
-            rename(b, a);  // Where it was renamed.
+            rename(b, a);  // Fails harmlessly if a was not renamed.
             rename(aside, b);
             errno = error;
         }
@@ -67,7 +67,7 @@ int rwkv_exchange_by_renames(const char *a, const char *b) {
 int rwkv_rename_new(const char *path, const char *target) {
     if (renameat2(AT_FDCWD, path, AT_FDCWD, target, RENAME_NOREPLACE) == 0) return 0;
     if (errno != EINVAL && errno != ENOSYS) return -1;
-    // File systems that cannot: a link does not replace either.
+    // For file systems without RENAME_NOREPLACE: a link does not replace a file either.
     if (link(path, target) != 0) return -1;
     unlink(path);
     return 0;
@@ -75,7 +75,7 @@ int rwkv_rename_new(const char *path, const char *target) {
 
 int rwkv_reserve(int descriptor, int64_t count) {
     if (count <= 0 || fallocate(descriptor, 0, 0, count) == 0) return 0;
-    // File systems that cannot promise room will say so when they run out of it.
+    // A file system that cannot reserve space reports when it runs out of it.
     return errno == EOPNOTSUPP || errno == ENOSYS ? 0 : -1;
 }
 

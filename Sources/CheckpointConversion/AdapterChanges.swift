@@ -2,45 +2,46 @@ import CheckpointFiles
 import CheckpointJSON
 import ModelFamilies
 
-/// What an adapter changes in the tensors of a model.
+/// The changes that an adapter makes to the tensors of a model.
 struct AdapterChanges {
-    /// By the position of the weight.
+    /// The merges, by the position of the weight in the model's checkpoint.
     private(set) var merges: [Int: WeightMerge] = [:]
-    /// The adapter's own tensors that stand in for the model's, by the position of what they replace.
+    /// The adapter's tensors that replace tensors of the model, by the position of the tensor that each replaces.
     private(set) var replacements: [Int: Conversion.InputTensor] = [:]
 
     /// No changes.
     init() {}
 
-    /// Finds the weight that each of an adapter's tensors is for.
+    /// Finds the weight that each of an adapter's tensors changes.
     ///
     /// - Parameters:
-    ///   - adapter: its tensors, of peft's or of RWKVInside's form.
-    ///   - source: the model that it was trained on.
-    ///   - scale: s, where no adapter_config.json gives it.
-    ///   - mayBeUnused: whether a tensor of this name may belong to nothing.
-    /// - Throws: ``CheckpointError``: `malformed` where shapes or names do not go together, `unsupported` where a form is not known.
+    ///   - adapter: the adapter's checkpoint, in peft's or RWKVInside's format.
+    ///   - source: the model that the adapter was trained on.
+    ///   - scale: the s of W + s B A, for adapters without adapter_config.json.
+    ///   - mayBeUnused: whether an adapter's tensor of this name may be ignored if the model does not have what it changes.
+    /// - Throws: ``CheckpointError``: `malformed` if shapes or names do not match, `unsupported` if a form is not implemented.
     init(
         _ adapter: Checkpoint, on source: ConversionInput, scale: Double?, mayBeUnused: (String) -> Bool
     ) throws(CheckpointError) {
         let configuration = try PEFTConfiguration(adapter)
         let tensors = adapter.tensors
         var modules: [Int: [Adapter.Part: Int]] = [:]
-        /// Weights that peft saved with what changes them.
+        /// Weights that peft saved together with their changes.
         var baseLayers: Set<Int> = []
         for position in tensors.indices {
             let name = tensors[position].name
             let split = Adapter.split(name)
             var weight = split.map { $0.module + ".weight" } ?? name[...]
-            // peft's wrappers around the model, and around what it changes.
+            // Remove the prefixes of peft's wrappers: of the model, and of the layers that it changes.
             weight = weight.dropping(prefix: "base_model.model.") ?? weight
             let bytes = Array(weight.utf8).replacing(".base_layer.".utf8, with: ".".utf8)
             let plain = String(decoding: bytes, as: UTF8.self)
             guard let target = source.position(ofTensor: plain) else {
                 if mayBeUnused(name) { continue }
                 throw CheckpointError(
-                    .malformed, path: adapter.path, "it changes what the model does not have", tensor: name,
-                    expected: "a change to a tensor of \(source.checkpoint.path)", found: plain)
+                    .malformed, path: adapter.path, "the adapter changes a tensor that the model does not have",
+                    tensor: name,
+                    expected: "a tensor of \(source.checkpoint.path)", found: plain)
             }
             if let part = split?.part {
                 guard modules[target, default: [:]].updateValue(position, forKey: part) == nil else {
@@ -53,23 +54,25 @@ struct AdapterChanges {
                 // [1, 1, n] and [n] are the same vector.
                 guard new.shape.drop(while: { $0 == 1 }) == old.shape.drop(while: { $0 == 1 }) else {
                     throw CheckpointError(
-                        .malformed, path: adapter.path, "it replaces a tensor by one of other sizes", tensor: name,
+                        .malformed, path: adapter.path, "the adapter replaces a tensor with one of a different shape",
+                        tensor: name,
                         expected: "\(old.shape)", found: "\(new.shape)")
                 }
                 let tensor = Conversion.InputTensor(part: .adapter, position: position)
                 guard replacements.updateValue(tensor, forKey: target) == nil else {
-                    throw CheckpointError(.malformed, path: adapter.path, "it replaces a tensor twice", tensor: name)
+                    throw CheckpointError(
+                        .malformed, path: adapter.path, "the adapter replaces a tensor twice", tensor: name)
                 }
                 if weight.utf8.contains(".base_layer.".utf8) { baseLayers.insert(target) }
             }
         }
         if modules.isEmpty, replacements.isEmpty {
-            throw CheckpointError(.malformed, path: adapter.path, "it changes nothing")
+            throw CheckpointError(.malformed, path: adapter.path, "the adapter changes nothing")
         }
         for (target, parts) in modules.sorted(by: { $0.key < $1.key }) {
             if let replacement = replacements[target], !baseLayers.contains(target) {
                 throw CheckpointError(
-                    .malformed, path: adapter.path, "a weight is replaced and changed",
+                    .malformed, path: adapter.path, "a weight is both replaced and changed",
                     tensor: tensors[replacement.position].name)
             }
             merges[target] = try Self.merge(
@@ -91,36 +94,38 @@ struct AdapterChanges {
         for info in infos.values.sorted(by: { ByteString($0.name) < ByteString($1.name) })
         where info.dtype.floatElement == nil {
             throw CheckpointError(
-                .unsupported, path: adapter.path, "its values are not of a floating-point type", tensor: info.name,
+                .unsupported, path: adapter.path, "the adapter's values are not of a floating-point type",
+                tensor: info.name,
                 found: info.dtype.rawValue)
         }
         guard weight.shape.count == 2, weight.shape.allSatisfy({ $0 > 0 }), weight.shape[1] <= WeightMerge.columnLimit,
             weight.dtype.floatElement != nil
-        else { throw error("it changes what is no matrix of floating-point numbers", nil) }
+        else { throw error("the adapter changes a tensor that is not a floating-point matrix", nil) }
         let (rows, columns) = (weight.shape[0], weight.shape[1])
         for part in [Adapter.Part.down, .bone, .magnitude] {
             guard let info = infos[part], info.elementCount > WeightMerge.elementLimit else { continue }
             throw CheckpointError(
-                .unsupported, path: adapter.path, "it is larger than what is merged", tensor: info.name,
-                expected: "\(WeightMerge.elementLimit) elements at the most", found: "\(info.elementCount)")
+                .unsupported, path: adapter.path, "the tensor is too large to be merged", tensor: info.name,
+                expected: "at most \(WeightMerge.elementLimit) elements", found: "\(info.elementCount)")
         }
         func input(_ part: Adapter.Part) -> Conversion.InputTensor? {
             parts[part].map { Conversion.InputTensor(part: .adapter, position: $0) }
         }
         if let bone = infos[.bone], let first = input(.bone) {
-            guard parts.count == 1 else { throw error("a weight is changed in two ways", bone) }
+            guard parts.count == 1 else { throw error("a weight is changed by both Bone and LoRA", bone) }
             let formula = try boneFormula(bone, rows, columns, configuration, error)
             return WeightMerge(formula: formula, first: first, second: nil, magnitude: nil)
         }
         guard let down = infos[.down], let up = infos[.up], let first = input(.down), let second = input(.up) else {
-            throw error("A or B is missing", infos.values.min { ByteString($0.name) < ByteString($1.name) })
+            throw error(
+                "the LoRA matrix A or B is missing", infos.values.min { ByteString($0.name) < ByteString($1.name) })
         }
         guard down.shape.count == 2, down.shape[1] == columns, 1...min(rows, columns) ~= down.shape[0] else {
-            throw error("A has not the weight's columns", down, expected: "[rank, \(columns)]")
+            throw error("the LoRA matrix A does not have the weight's columns", down, expected: "[rank, \(columns)]")
         }
         let rank = down.shape[0]
         guard up.shape == [rows, rank] else {
-            throw error("B has not the weight's rows", up, expected: "[\(rows), \(rank)]")
+            throw error("the LoRA matrix B does not have the weight's rows", up, expected: "[\(rows), \(rank)]")
         }
         let own: Float
         if let configuration {
@@ -129,18 +134,18 @@ struct AdapterChanges {
             own = Float(scale)
         } else {
             throw CheckpointError(
-                .unsupported, path: adapter.path, "the scale of its LoRA stands nowhere", tensor: down.name,
-                advice: "give it by --adapter-scale; RWKVInside's trainer takes 0.5 if not told otherwise")
+                .unsupported, path: adapter.path, "the adapter does not record its LoRA scale", tensor: down.name,
+                advice: "set it with --adapter-scale; RWKVInside's trainer uses 0.5 by default")
         }
-        guard own.isFinite else { throw error("its scale is no number of fp32", down) }
+        guard own.isFinite else { throw error("the LoRA scale does not fit into fp32", down) }
         guard let magnitude = infos[.magnitude] else {
-            if configuration?.usesMagnitudes == true { throw error("its magnitudes are missing", down) }
+            if configuration?.usesMagnitudes == true { throw error("the DoRA magnitudes are missing", down) }
             return WeightMerge(formula: .lora(scale: own), first: first, second: second, magnitude: nil)
         }
         let isOfRows = configuration != nil
         guard magnitude.elementCount == (isOfRows ? rows : columns) else {
             throw error(
-                "there is not a magnitude for each \(isOfRows ? "row" : "column")", magnitude,
+                "there is not one DoRA magnitude for each \(isOfRows ? "row" : "column")", magnitude,
                 expected: "\(isOfRows ? rows : columns)")
         }
         return WeightMerge(
@@ -156,24 +161,24 @@ struct AdapterChanges {
             let rank = bone.shape[1]
             let blocks = configuration == nil ? columns : rows
             guard rank > 0, rows % rank == 0, columns % rank == 0, bone.shape == [blocks / rank, rank, rank] else {
-                throw error("the blocks do not make up the weight", bone, "[\(blocks) / rank, rank, rank]")
+                throw error("the Bone blocks do not cover the weight", bone, "[\(blocks) / rank, rank, rank]")
             }
             return configuration == nil ? .blocksByColumn : .blocksByRow
         }
         guard configuration != nil, bone.shape.count == 2, 1...columns ~= bone.shape[0], bone.shape[1] > 0,
             rows % bone.shape[1] == 0
-        else { throw error("the blocks do not make up the weight", bone, "[rank, \(rows)]") }
+        else { throw error("the Bone blocks do not cover the weight", bone, "[rank, \(rows)]") }
         return .blocksAdded
     }
 }
 
 extension ConversionInput {
-    /// The position of the tensor that has this name, or that has what it names in another layout of the model.
+    /// The position of the tensor that has this name, or that this name refers to in another layout of the model.
     func position(ofTensor name: String) -> Int? {
         if let position = checkpoint.position(ofTensorNamed: name) { return position }
         guard let model else { return nil }
         for layout in model.architecture.layouts {
-            // What is stored the other way round there, or with the rows of other roles, is another matrix.
+            // A matrix that is transposed there, or fused with other roles, is a different matrix.
             for place in layout.places(ofTensor: name)
             where layout.isTransposed(place.role) == model.layout?.isTransposed(place.role)
                 && layout.fusion(of: place.role) == model.layout?.fusion(of: place.role)
@@ -185,62 +190,64 @@ extension ConversionInput {
     }
 }
 
-/// An adapter_config.json of peft, as far as merging needs it.
+/// What merging needs of peft's adapter_config.json.
 private struct PEFTConfiguration {
     private let root: JSONValue
     private let path: String
     let usesMagnitudes: Bool
     private let isRankStabilised: Bool
 
-    /// The one beside an adapter; nil for adapters that are not peft's.
+    /// Reads the adapter_config.json beside an adapter; nil for adapters that peft did not write.
     init?(_ adapter: Checkpoint) throws(CheckpointError) {
         guard adapter.tensors.contains(where: { $0.name.dropping(prefix: "base_model.") != nil }) else { return nil }
         guard let file = try ModelConfiguration(beside: adapter, named: "adapter_config.json") else {
             throw CheckpointError(
                 .unsupported, path: adapter.path, "there is no adapter_config.json beside peft's adapter",
-                advice: "its scale and its form stand there")
+                advice: "it records the adapter's scale and form")
         }
         root = file.root
         path = file.path
         let flags = ["use_dora", "use_rslora"].map { file.root[$0] ?? .null }
         guard flags.allSatisfy({ $0 == .null || $0.bool != nil }) else {
-            throw CheckpointError(.malformed, path: path, "use_dora and use_rslora are true or false")
+            throw CheckpointError(.malformed, path: path, "use_dora and use_rslora must be true or false")
         }
         (usesMagnitudes, isRankStabilised) = (flags[0].bool == true, flags[1].bool == true)
         let type = root["peft_type"]?.string ?? ""
         guard ["LORA", "BONE", "MISS"].contains(type) else {
-            throw CheckpointError(.unsupported, path: path, "adapters of this kind are not merged", found: type.text)
+            throw CheckpointError(
+                .unsupported, path: path, "merging is not implemented for this type of adapter", found: type.text)
         }
-        // Others begin by taking a part out of the base, which is then not the one that is given.
+        // Other initialisations first subtract a part from the base model, which then differs from the one that is given.
         let beginnings: [ByteString] = ["gaussian", "eva", "orthogonal", "bat", "mini"]
         for key in ["init_lora_weights", "init_weights"] {
             if let value = root[key]?.string, !beginnings.contains(value) {
                 throw CheckpointError(
-                    .unsupported, path: path, "its base was changed when it began (\(key))", found: value.text,
-                    advice: "have peft save it for the base as it was")
+                    .unsupported, path: path, "the adapter's initialisation changed the base model (\(key))",
+                    found: value.text,
+                    advice: "have peft save it as an adapter of the original base model")
             }
         }
-        // What changes the formula in ways that the tensors do not show.
+        // Settings that change the formula in ways that the tensors do not show.
         for key in ["fan_in_fan_out", "layer_replication", "alora_invocation_tokens", "arrow_config", "use_bdlora"] {
             let value = root[key] ?? .null
             guard [.null, .bool(false), .array([])].contains(value) else {
                 throw CheckpointError(
-                    .unsupported, path: path, "\"\(key)\" changes how it is merged, which is not known here")
+                    .unsupported, path: path, "merging is not implemented for adapters with \"\(key)\"")
             }
         }
     }
 
-    /// s of W + s B A: alpha / r, or alpha / sqrt(r).
+    /// The s of W + s B A: alpha / r, or alpha / sqrt(r) with `use_rslora`.
     func scale(of tensor: String, rank: Int) throws(CheckpointError) -> Float {
         var alpha = root["lora_alpha"]?.double
         if case .object(let patterns) = root["alpha_pattern"] {
             let module = Adapter.split(tensor).map { String($0.module) } ?? tensor
-            // peft takes keys as regular expressions, and writes names; of several that fit, the first in the file.
+            // peft reads keys as regular expressions but writes names; if several match, it uses the first in the file.
             var found: Set<JSONValue> = []
             for (pattern, value) in patterns.sorted(by: { $0.key < $1.key }).map({ ($0.key.text, $0.value) }) {
                 guard pattern.utf8.allSatisfy({ $0 == 0x2E || $0 == 0x5F || $0.isAlphanumeric }) else {
                     throw CheckpointError(
-                        .unsupported, path: path, "a key of alpha_pattern is no name", found: pattern)
+                        .unsupported, path: path, "a key of alpha_pattern is not a plain name", found: pattern)
                 }
                 if let rest = module.dropping(suffix: pattern), rest.isEmpty || rest.utf8.last == UInt8(ascii: ".") {
                     alpha = value.double
@@ -253,14 +260,14 @@ private struct PEFTConfiguration {
             }
         }
         guard let alpha, alpha.isFinite else {
-            throw CheckpointError(.malformed, path: path, "lora_alpha is no number", tensor: tensor)
+            throw CheckpointError(.malformed, path: path, "lora_alpha is not a number", tensor: tensor)
         }
         return Float(alpha / (isRankStabilised ? Double(rank).squareRoot() : Double(rank)))
     }
 }
 
 extension UInt8 {
-    /// Whether it is a letter or a digit of ASCII.
+    /// Whether the byte is an ASCII letter or digit.
     fileprivate var isAlphanumeric: Bool {
         UInt8(ascii: "0")...UInt8(ascii: "9") ~= self || UInt8(ascii: "a")...UInt8(ascii: "z") ~= self | 0x20
     }

@@ -2,128 +2,128 @@ public import CheckpointFiles
 public import CheckpointJSON
 public import ModelFamilies
 
-/// What a conversion does, tensor by tensor: known and checked before any of it is done.
+/// A conversion, tensor by tensor, known and checked before any of it is done.
 ///
 ///     let target = ConversionOptions.Destination.directory(path: "student", shardByteCount: 5_000_000_000)
 ///     let conversion = try Conversion(of: teacher, plan: plan, options: ConversionOptions(to: target))
 ///     for tensor in conversion.tensors { print(tensor.output.name, tensor.output.shape) }
 ///     let hashes = try conversion.write(replaces: false, threads: 2, planHash: nil, version: "mine")
 public struct Conversion: Sendable {
-    /// A checkpoint that tensors are taken from, by what it is to the conversion.
+    /// An input checkpoint, by its role in the conversion.
     public enum Part: String, Sendable, CaseIterable {
-        /// What is converted.
+        /// The checkpoint that is converted.
         case source
-        /// The transformer that a student was made of.
+        /// The transformer that the student was made of.
         case teacher
-        /// Changes to weights.
+        /// An adapter that changes weights.
         case adapter
     }
 
-    /// A tensor of one of the checkpoints.
+    /// A tensor of one of the input checkpoints.
     public struct InputTensor: Sendable, Hashable {
-        /// The checkpoint.
+        /// The tensor's checkpoint.
         public let part: Part
-        /// Its position in ``Checkpoint/tensors``.
+        /// The tensor's position in ``Checkpoint/tensors``.
         public let position: Int
     }
 
-    /// What is done to a tensor on its way, besides a cast.
+    /// What is done to an input tensor, besides a cast.
     public struct Steps: Sendable {
         /// The rows that are taken; nil for all.
         public var rows: Range<Int>?
-        /// Whether rows become columns.
+        /// Whether the matrix is transposed.
         public var isTransposed = false
-        /// What is added to all elements, in fp32, before they are multiplied.
+        /// The number that is added to every element, in fp32, before the multiplication.
         public var offset = 0.0
-        /// What all elements are multiplied with, in fp32.
+        /// The number that every element is multiplied by, in fp32.
         public var factor = 1.0
-        /// An adapter that is merged into it, in fp32.
+        /// The adapter that is merged into the tensor, in fp32.
         public var merge: WeightMerge?
 
-        /// Nothing.
+        /// No steps.
         public init() {}
 
-        /// Whether elements change beyond the type that they have.
+        /// Whether elements change other than by a cast.
         var areComputed: Bool { offset != 0 || factor != 1 || merge != nil }
-        /// Whether the tensor is taken as it is.
+        /// Whether the tensor is taken as it is, except for a cast.
         var isPlain: Bool { rows == nil && !isTransposed && !areComputed }
     }
 
-    /// Where a tensor comes from.
+    /// What an output tensor is made of.
     public enum Origin: Sendable {
-        /// Another tensor.
+        /// An input tensor, by these steps.
         case tensor(InputTensor, Steps)
-        /// A formula.
+        /// The values of a formula.
         case initialised(InitialValues)
     }
 
-    /// A tensor that is made.
+    /// An output tensor.
     public struct Tensor: Sendable {
-        /// Its name, type and shape.
+        /// The tensor's name, dtype and shape.
         public let output: OutputTensor
-        /// Where it comes from.
+        /// What the tensor is made of.
         public let origin: Origin
     }
 
-    /// What becomes of a tensor of a checkpoint.
+    /// What becomes of an input tensor.
     public enum Fate: Sendable, Hashable {
-        /// These of ``tensors`` are made of it.
+        /// The output tensors at these indices are made of it.
         case used([Int])
         /// It is another name for the tensor at this position, which is used.
         case tied(Int)
-        /// It has no place in what is made.
+        /// Nothing is made of it.
         case dropped(reason: String)
     }
 
-    /// What is made.
+    /// The output tensors.
     public let tensors: [Tensor]
-    /// The checkpoints.
+    /// The input checkpoints.
     public let inputs: [Part: ConversionInput]
-    /// What becomes of every tensor of each.
+    /// What becomes of every tensor of each input checkpoint, in the order of its tensors.
     public let fates: [Part: [Fate]]
-    /// The keys of what the source says of itself and the result does not, in order: it holds for the same tensors under the same
-    /// names, and only safetensors files have a place for it.
+    /// The keys of the source's metadata that the result lacks, in order: metadata is valid only for the same tensors under the
+    /// same names, and only safetensors files can hold it.
     public let omittedMetadata: [ByteString]
     /// The files that are written.
     public let outline: CheckpointOutline
-    /// The layout of their names; nil where that is not known.
+    /// The layout of the output names; nil if it is not known.
     public let layout: TensorLayout?
-    /// What is made, where it is a model of a known family.
+    /// The resulting model; nil if its family is not known.
     public let model: ModelDescription?
-    /// How it is asked for.
+    /// The options of the conversion.
     public let options: ConversionOptions
-    /// The config.json that goes with it, where one does.
+    /// The config.json of the result; nil if it has none.
     public let configuration: [UInt8]?
 
-    /// The tensor that stands at a place of a checkpoint.
+    /// The name, dtype, shape and place of an input tensor; nil if its checkpoint is not an input.
     public func info(_ tensor: InputTensor) -> TensorInfo? { inputs[tensor.part]?.checkpoint.tensors[tensor.position] }
 
-    /// Whether the bytes of a tensor are those of the one it comes from.
+    /// Whether an output tensor has the bytes of the input tensor that it is made of.
     public func isCopied(_ tensor: Tensor) -> Bool {
         guard case .tensor(let input, let steps) = tensor.origin, let info = info(input) else { return false }
         return steps.isPlain && info.dtype == tensor.output.dtype
     }
 }
 
-/// A checkpoint, and what is known of it.
+/// An input checkpoint, and what is known about it.
 public struct ConversionInput: Sendable {
-    /// Its tensors.
+    /// The checkpoint.
     public let checkpoint: Checkpoint
-    /// What it is, where that is known.
+    /// Its model; nil if that is not known.
     public let model: ModelDescription?
-    /// Its config.json, or the one that was given for it.
+    /// Its config.json, or the one that was given for it, if any.
     public let configuration: ModelConfiguration?
 
-    /// A checkpoint, and what is known of it.
+    /// Combines a checkpoint with what is known about it.
     public init(_ checkpoint: Checkpoint, model: ModelDescription?, configuration: ModelConfiguration?) {
         self.checkpoint = checkpoint
         self.model = model
         self.configuration = configuration
     }
 
-    /// A checkpoint that was recognised.
+    /// Takes the checkpoint of a recognised model.
     ///
-    /// - Throws: ``CheckpointError``: `unsupported` for a config.json alone, `malformed` where the one beside the checkpoint has
+    /// - Throws: ``CheckpointError``: `unsupported` for a config.json alone, `malformed` if the one beside the checkpoint has
     ///   impossible values.
     public init(_ recognised: RecognisedModel) throws(CheckpointError) {
         let model = try recognised.knownDescription
@@ -134,7 +134,7 @@ public struct ConversionInput: Sendable {
         self.init(checkpoint, model: model, configuration: recognised.configuration)
     }
 
-    /// Whether names of its tensors are not those of its layout alone, because wrappers put prefixes before them.
+    /// Whether tensor names differ from those of the layout because wrappers put prefixes before them.
     var hasPrefixes: Bool {
         guard let model, let layout = model.layout else { return false }
         return model.bindings.contains { place, binding in
@@ -142,22 +142,22 @@ public struct ConversionInput: Sendable {
         }
     }
 
-    /// How tensors are stored, and the sizes of one by its role.
+    /// The sizes of a tensor in the order of its role; nil if they do not fit the role, or the layout is not known.
     func sizes(_ tensor: TensorInfo, of role: TensorRole) -> [Int]? {
         model?.layout?.sizes(ofStored: tensor.shape, role)
     }
 }
 
-/// What is asked of a conversion.
+/// The options of a conversion.
 public struct ConversionOptions: Sendable {
-    /// Where the result goes.
+    /// Where to write the result.
     public enum Destination: Sendable {
-        /// A file.
+        /// One file.
         case file(path: String, container: CheckpointOutline.Container, isCompressed: Bool)
-        /// A model directory of safetensors, in shards of at most so many bytes.
+        /// A model directory of safetensors, in shards of at most this many bytes of tensors.
         case directory(path: String, shardByteCount: Int)
 
-        /// Where it will stand.
+        /// The path of the result.
         public var path: String {
             switch self {
             case .file(let path, _, _), .directory(let path, _): path
@@ -165,20 +165,20 @@ public struct ConversionOptions: Sendable {
         }
     }
 
-    /// Where the result goes.
+    /// Where to write the result.
     public var destination: Destination
-    /// How tensors are to be named; nil: as they are, or as Hugging Face's for what is put together of several checkpoints.
+    /// The layout of names; nil keeps the source's, or takes Hugging Face's if there is a plan or a teacher.
     public var layout: TensorLayout?
-    /// The type of all floating-point tensors; nil: as they are.
+    /// The dtype of all F64, F32, F16 and BF16 tensors; nil keeps each tensor's own.
     public var dtype: DType?
-    /// The types of those of some roles; nil: as they are.
+    /// The dtypes of floating-point tensors by role, which override ``dtype``; nil keeps each tensor's own.
     public var roleDTypes: [TensorRole: DType?] = [:]
-    /// Whether what is beyond a type's largest value becomes that value, instead of an error.
+    /// Whether values beyond a dtype's largest are clamped to it, instead of being an error.
     public var saturates = false
-    /// Whether a tensor of this name may be left out though nothing is known of it.
+    /// Whether a tensor of this name may be left out even if it has no known use.
     public var mayBeUnused: @Sendable (_ name: String) -> Bool = { _ in false }
 
-    /// A conversion that keeps names and types.
+    /// Options that keep names and dtypes.
     public init(to destination: Destination) {
         self.destination = destination
     }

@@ -4,7 +4,7 @@ import CheckpointJSON
 import LayerPlanning
 import ModelFamilies
 
-/// Puts a conversion together, tensor by tensor, and keeps the accounts.
+/// Builds a conversion tensor by tensor, and accounts for every input tensor.
 struct ConversionBuilder {
     let inputs: [Conversion.Part: ConversionInput]
     let options: ConversionOptions
@@ -15,11 +15,11 @@ struct ConversionBuilder {
     private var users: [Conversion.InputTensor: [Int]] = [:]
     /// The names of the tensors that the conversion writes.
     private var names: Set<ByteString> = []
-    /// Of tensors that are the same elements of one storage, the one that stands for all.
+    /// For each tensor that shares its elements with others, the one that represents them all.
     private var representatives: [Conversion.InputTensor: Conversion.InputTensor] = [:]
-    /// What tensors are for: several places where they hold the rows of several roles.
+    /// The places in the model that each input tensor fills: several if it holds the rows of several roles.
     private(set) var places: [Conversion.InputTensor: [TensorPlace]] = [:]
-    /// What was made first of a tensor without changes, by its type.
+    /// The first output tensor that was made of an unchanged input tensor, by the output's dtype.
     private var plain: [Plain: Int] = [:]
 
     private struct Plain: Hashable {
@@ -64,23 +64,24 @@ struct ConversionBuilder {
             expected: expected, found: found, advice: advice)
     }
 
-    /// The one of several tensors of the same storage that stands for all.
+    /// The tensor that represents all tensors with the same elements as this one.
     func representative(of tensor: Conversion.InputTensor) -> Conversion.InputTensor {
         representatives[tensor] ?? tensor
     }
 
     // MARK: Tensors
 
-    /// Adds what is made of a tensor of the inputs.
+    /// Adds an output tensor that is made of an input tensor.
     ///
     /// - Parameters:
-    ///   - input: the tensor.
-    ///   - name: of what is made.
-    ///   - place: what it is for, where that is known.
-    ///   - shape: its sizes, with as many elements.
-    ///   - steps: what is done to it, besides what an adapter does.
-    ///   - sharesTied: whether names of the same storage share what is written.
-    /// - Throws: ``CheckpointError``: `malformed` where two would have one name, `unsupported` where it is not of numbers.
+    ///   - input: the input tensor.
+    ///   - name: the output tensor's name.
+    ///   - place: the output tensor's place in the model, if known.
+    ///   - shape: the output tensor's shape, with as many elements as are taken of the input.
+    ///   - steps: what is done to the input tensor, besides an adapter's changes.
+    ///   - sharesTied: whether output tensors with the same elements share their bytes.
+    /// - Throws: ``CheckpointError``: `malformed` if two output tensors would have the same name, `unsupported` if the input
+    ///   cannot be computed with.
     mutating func add(
         _ input: Conversion.InputTensor, name: String, place: TensorPlace?, shape: [Int],
         _ steps: Conversion.Steps = .init(), sharesTied: Bool
@@ -97,14 +98,14 @@ struct ConversionBuilder {
                 throw error(
                     .unsupported, in: .adapter,
                     steps.isTransposed
-                        ? "it changes a matrix that the layout stores the other way round"
-                        : "it changes a matrix that is divided by rows",
+                        ? "the adapter changes a matrix that the layout stores transposed"
+                        : "the adapter changes a matrix that is split by rows",
                     tensor: inputs[.source]?.checkpoint.tensors[input.position].name,
-                    advice: "merge it first, and convert what comes out")
+                    advice: "merge the adapter first, then convert the result")
             }
         }
         guard let info = inputs[from.part]?.checkpoint.tensors[from.position] else { return }
-        // 1 + w needs more digits than w.
+        // 1 + w needs more bits than w.
         let kept = steps.offset != 0 && [.bf16, .f16].contains(info.dtype) ? .f32 : info.dtype
         let dtype = try dtype(of: kept, place, name: name, isComputed: steps.areComputed)
         let isPlain = steps.isPlain
@@ -116,11 +117,12 @@ struct ConversionBuilder {
         for user in users { self.users[user, default: []].append(tensors.count - 1) }
     }
 
-    /// Adds a tensor that begins with a formula's values.
+    /// Adds an output tensor that a formula initialises.
     mutating func add(_ values: InitialValues, name: String, shape: [Int], dtype: DType) throws(CheckpointError) {
         guard values.isPossible else {
             throw error(
-                .unsupported, "a tensor of these sizes cannot be made orthogonal", tensor: name, found: "\(shape)")
+                .unsupported, "a tensor of this shape cannot be initialised as orthogonal", tensor: name,
+                found: "\(shape)")
         }
         let dtype = try self.dtype(of: dtype, values.place, name: name, isComputed: true)
         try append(name, dtype, shape, sharedWith: nil, origin: .initialised(values))
@@ -137,19 +139,19 @@ struct ConversionBuilder {
             throw self.error(.malformed, "the size of a tensor overflows", tensor: name, found: "\(shape)")
         }
         guard names.insert(ByteString(name)).inserted else {
-            throw error(.malformed, "two tensors would have one name", tensor: name)
+            throw error(.malformed, "two tensors would have the same name", tensor: name)
         }
         tensors.append(Conversion.Tensor(output: output, origin: origin))
     }
 
-    /// The type that a tensor is to have.
+    /// The dtype of an output tensor.
     private func dtype(
         of dtype: DType, _ place: TensorPlace?, name: String, isComputed: Bool
     ) throws(CheckpointError) -> DType {
         guard dtype.floatElement != nil else {
             guard !isComputed else {
                 throw error(
-                    .unsupported, "its values cannot be computed with: they are not of a floating-point type",
+                    .unsupported, "the tensor's values cannot be computed with: they are not of a floating-point type",
                     tensor: name, found: dtype.rawValue)
             }
             return dtype
@@ -169,9 +171,9 @@ struct ConversionBuilder {
 
     /// What becomes of every tensor of every input.
     ///
-    /// - Parameter reason: why a tensor that nothing is made of may be dropped; nil where it may not.
-    /// - Returns: by checkpoint, in the order of its tensors.
-    /// - Throws: ``CheckpointError`` of category `malformed` where there is no reason.
+    /// - Parameter reason: why a tensor that nothing is made of may be dropped; nil if it may not be.
+    /// - Returns: the fates by checkpoint, in the order of its tensors.
+    /// - Throws: ``CheckpointError`` of category `malformed` if nothing is made of a tensor that may not be dropped.
     func fates(
         _ reason: (Conversion.InputTensor, TensorInfo) -> String?
     ) throws(CheckpointError) -> [Conversion.Part: [Conversion.Fate]] {
@@ -194,7 +196,7 @@ struct ConversionBuilder {
                     let isReplaced = part == .source && changes.replacements[first.position] != nil
                     let why =
                         isReplaced
-                        ? "replaced by the adapter's"
+                        ? "replaced by the adapter's tensor"
                         : reason(tensor, info) ?? (options.mayBeUnused(info.name) ? "allowed to be unused" : nil)
                     if why == nil { unaccounted.append(info.name) }
                     own.append(.dropped(reason: why ?? ""))
@@ -207,8 +209,8 @@ struct ConversionBuilder {
                 throw error(
                     .malformed, in: part,
                     unaccounted.count == 1
-                        ? "a tensor has no place in what is made"
-                        : "\(unaccounted.count) tensors have no place in what is made", tensor: name,
+                        ? "a tensor has no place in the output"
+                        : "\(unaccounted.count) tensors have no place in the output", tensor: name,
                     advice: "--allow-unused '\(name)' leaves it out")
             }
             fates[part] = own
@@ -218,13 +220,13 @@ struct ConversionBuilder {
 }
 
 extension Checkpoint {
-    /// Groups of positions whose tensors are the same elements: of one storage, or noted as such in a safetensors file's metadata.
+    /// Groups of positions whose tensors are the same elements: of one storage, or according to a safetensors file's metadata.
     var tiedPositions: [[Int]] {
         tiedTensors.map { $0.compactMap { position(ofTensorNamed: $0) } }.filter { $0.count > 1 }
     }
 
-    /// Names that files of safetensors note for tensors that have another name there, as the format's library does where tensors share
-    /// memory; and the position of each.
+    /// Names that a safetensors file's metadata gives to tensors that have another name in the file, as the format's library does
+    /// for tensors that share memory; and the position of each tensor.
     var notedNames: [(name: String, position: Int)] {
         guard format == .safetensors else { return [] }
         return metadata.sorted { $0.key < $1.key }.compactMap { name, other in

@@ -4,21 +4,21 @@ public import LayerPlanning
 import ModelFamilies
 
 extension Conversion {
-    /// Describes a conversion.
+    /// Describes a conversion in full, without writing anything.
     ///
-    /// - With a plan: a transformer's student. With a plan and a teacher: a student whose layers get their attention back where the
-    ///   plan has it.
-    /// - With a teacher alone: a model of which a training checkpoint holds what was trained.
-    /// - Else the same model in other files, names or types.
+    /// - With a plan: makes a student of a transformer. With a plan and a teacher: gives a student its teacher's attention back
+    ///   in the layers that the plan keeps as attention.
+    /// - With a teacher alone: completes a training checkpoint, which holds only the tensors that were trained.
+    /// - Otherwise: makes the same model with other files, names or dtypes.
     ///
     /// - Parameters:
-    ///   - source: what is converted.
-    ///   - teacher: the transformer that a student was made of.
-    ///   - plan: what layers become, read for the teacher, or for the source where that is one.
+    ///   - source: the checkpoint to convert.
+    ///   - teacher: the transformer that the student was made of.
+    ///   - plan: what each layer becomes, read for the teacher, or for the source if the source is the transformer.
     ///   - adapter: changes to the source's weights.
-    ///   - adapterScale: s of W + s B A, where no adapter_config.json gives it.
-    ///   - options: what is asked of the result.
-    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` where tensors, plan and options do not go together.
+    ///   - adapterScale: the s of W + s B A, for adapters without adapter_config.json.
+    ///   - options: the destination, layout and dtypes of the result.
+    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` if tensors, plan and options do not fit together.
     public init(
         of source: ConversionInput, teacher: ConversionInput? = nil, plan: LayerPlan? = nil,
         adapter: Checkpoint? = nil, adapterScale: Double? = nil, options: ConversionOptions
@@ -32,7 +32,7 @@ extension Conversion {
         }
         let isPutTogether = plan != nil || teacher != nil
         let layout = options.layout ?? (isPutTogether ? .huggingFace : source.model?.layout)
-        // A layout that is asked for takes the prefixes of wrappers off.
+        // An explicit layout also removes the prefixes of wrappers.
         let keepsNames =
             !isPutTogether && layout?.name == source.model?.layout?.name
             && (options.layout == nil || !source.hasPrefixes)
@@ -45,8 +45,8 @@ extension Conversion {
             made = try builder.lay(out: layout, plan: plan)
         } else {
             throw builder.error(
-                .unsupported, "it is no model of a known family, whose tensors could be renamed",
-                advice: "give its config.json by --config")
+                .unsupported, "the checkpoint is not a model of a known family, so its tensors cannot be renamed",
+                advice: "give its config.json with --config")
         }
         tensors = builder.tensors
         self.inputs = inputs
@@ -55,11 +55,11 @@ extension Conversion {
         model = made.model
         self.options = options
         let outputs = builder.tensors.map(\.output)
-        // What a file says of itself holds for the same tensors alone.
+        // Metadata is valid only for the same tensors under the same names.
         let noted = Set(source.checkpoint.notedNames.map { ByteString($0.name) })
         let said = source.checkpoint.metadata.filter { !noted.contains($0.key) }
         let metadata = keepsNames && options.destination.isOfSafetensors ? said : [:]
-        // "pt" is what a writer of safetensors says of its own.
+        // Writers of safetensors add "format": "pt" themselves.
         omittedMetadata = said.filter { key, value in
             metadata[key] == nil && !(key == "format" && ByteString(value) == "pt")
         }.keys.sorted()
@@ -73,7 +73,7 @@ extension Conversion {
         configuration = try builder.configuration(of: made.model, plan: plan)
     }
 
-    /// The last part of a path.
+    /// The last component of a path.
     package static func name(of path: String) -> String {
         String(path.utf8.split(separator: UInt8(ascii: "/")).last ?? Substring(path).utf8) ?? path
     }
@@ -82,15 +82,15 @@ extension Conversion {
 extension ConversionBuilder {
     // MARK: The same names
 
-    /// Every tensor under its own name.
+    /// Adds every tensor under its own name.
     mutating func keepNames() throws(CheckpointError) -> [Conversion.Part: [Conversion.Fate]] {
         guard let source = inputs[.source] else { return [:] }
         let all = source.checkpoint.tensors
-        // A model whose head is not the embedding has both, though they be the same.
+        // A model with untied embeddings has both tensors, even if they are equal.
         let isUntied =
             source.model != nil && source.configuration?.root["tie_word_embeddings"]?.bool == false
             && options.destination.isOfSafetensors
-        // What has another name for it comes first.
+        // A tensor comes before its other names.
         let inputs = all.indices.map { Conversion.InputTensor(part: .source, position: $0) }
         let first = inputs.filter { representative(of: $0) == $0 }
         for input in first + inputs.filter({ representative(of: $0) != $0 }) {
@@ -109,18 +109,19 @@ extension ConversionBuilder {
 
     // MARK: Names by roles
 
-    /// Every tensor that a model has in a layout, from wherever it is to come.
+    /// Adds every tensor that the resulting model has in a layout, whatever it is made of.
     mutating func lay(
         out layout: TensorLayout, plan: LayerPlan?
     ) throws(CheckpointError) -> (model: ModelDescription?, fates: [Conversion.Part: [Conversion.Fate]]) {
         guard let source = inputs[.source]?.model else {
             throw error(
-                .unsupported, "it is no model of a known family, whose tensors have known roles",
-                advice: "give its config.json by --config")
+                .unsupported,
+                "the checkpoint is not a model of a known family, so the roles of its tensors are not known",
+                advice: "give its config.json with --config")
         }
         let teacher = inputs[.teacher]?.model
         if inputs[.teacher] != nil, teacher == nil {
-            throw error(.unsupported, in: .teacher, "it is no model of a known family")
+            throw error(.unsupported, in: .teacher, "the checkpoint is not a model of a known family")
         }
         for (part, model) in [(Conversion.Part.source, source), (.teacher, teacher ?? source)] {
             try check(model, part)
@@ -133,20 +134,20 @@ extension ConversionBuilder {
             target = try student(of: source, plan)
             guard isTied == plan.switches.tiesHead else {
                 throw error(
-                    .malformed, "config.json has the embedding for its head, and there is a head that differs",
-                    advice: "set tie_word_embeddings to false if the head is meant")
+                    .malformed, "config.json ties the embeddings, but the checkpoint has a head that differs",
+                    advice: "set tie_word_embeddings to false to use that head")
             }
         } else if let teacher {
             guard source.layout?.omitsFrozen == true else {
                 throw error(
-                    .unsupported, "--teacher goes with --plan, or with a training checkpoint of RWKVInside")
+                    .unsupported, "--teacher requires --plan, or a training checkpoint of RWKVInside as the source")
             }
             target = source.completed(by: teacher)
             isTied = try isTrainedHeadTied()
         } else {
             target = source
         }
-        // Each family has names of its own in it.
+        // A layout's names depend on the family.
         guard let layout = target.architecture.layouts.first(where: { $0.name == layout.name }) else {
             throw error(
                 .unsupported, "\(target.variant ?? target.architecture.family) has no such layout",
@@ -158,7 +159,7 @@ extension ConversionBuilder {
         return (target, fates)
     }
 
-    /// Refuses models that are not what their configuration says, or whose weights are not numbers.
+    /// Refuses quantised models, models that contradict their config.json, and sources that contain parts of an adapter.
     private func check(_ model: ModelDescription, _ part: Conversion.Part) throws(CheckpointError) {
         if let quantisation = model.quantisation {
             throw error(.unsupported, in: part, quantisation.obstacle)
@@ -166,8 +167,8 @@ extension ConversionBuilder {
         let tensors = inputs[part]?.checkpoint.tensors
         if part == .source, let name = tensors?.first(where: { Adapter.split($0.name) != nil })?.name {
             throw error(
-                .unsupported, "parts of an adapter are among its tensors", tensor: name,
-                advice: "give the model that it was trained on, and this by --adapter")
+                .unsupported, "the checkpoint contains parts of an adapter", tensor: name,
+                advice: "convert the model that the adapter was trained on, and give this checkpoint with --adapter")
         }
         if let finding = model.findings.first(where: { $0.kind == .contradiction }) {
             throw error(.malformed, in: part, finding.message)
@@ -179,38 +180,38 @@ extension ConversionBuilder {
         if let obstacle = source.obstacle(options.mayBeUnused) {
             let isLarger = source.findings.contains { $0.kind == .otherModel }
             throw error(
-                .unsupported, "it cannot be converted faithfully: \(obstacle)",
+                .unsupported, "the model cannot be converted faithfully: \(obstacle)",
                 advice: isLarger ? "--allow-unused 'GLOB' leaves out the tensors of another model" : nil)
         }
         guard let architecture = ArchitectureRegistry.target(named: plan.target),
             let student = source.student(
                 architecture, attention: Set(plan.attentionLayers), ranks: plan.ranks,
                 turnsAttention: plan.switches.turnsAttention, firstValues: plan.switches.firstValues)
-        else { throw error(.unsupported, "its sizes are not known") }
+        else { throw error(.unsupported, "the model's sizes are not known") }
         return student
     }
 
     private func differ(_ what: String, _ own: some Any, _ other: some Any) -> CheckpointError {
         error(
-            .malformed, "\(what) is not what it is in \(inputs[.teacher]?.checkpoint.path ?? "the teacher")",
+            .malformed, "\(what) differs from that of \(inputs[.teacher]?.checkpoint.path ?? "the teacher")",
             expected: "\(other)", found: "\(own)")
     }
 
-    /// A student with the attention of its teacher where a plan has it.
+    /// A student with its teacher's attention in the layers in which a plan has attention.
     private func restored(
         _ student: ModelDescription, _ teacher: ModelDescription, _ plan: LayerPlan
     ) throws(CheckpointError) -> ModelDescription {
         if let obstacle = teacher.obstacle(options.mayBeUnused) {
-            throw error(.unsupported, in: .teacher, "it is not a student's teacher: \(obstacle)")
+            throw error(.unsupported, in: .teacher, "the model cannot be a teacher: \(obstacle)")
         }
         guard student.architecture.variants.contains(plan.target) else {
             throw error(
-                .unsupported, "the plan is for another kind of student", expected: plan.target,
+                .unsupported, "the plan is for a different kind of student", expected: plan.target,
                 found: student.variant ?? student.architecture.family)
         }
         guard student.layers.count == plan.layers.count else {
             throw error(
-                .malformed, "the plan is for another number of layers", expected: "\(plan.layers.count)",
+                .malformed, "the plan is for a different number of layers", expected: "\(plan.layers.count)",
                 found: "\(student.layers.count)")
         }
         for dimension in Dimension.allCases
@@ -219,16 +220,16 @@ extension ConversionBuilder {
             guard own == nil || own == other else { throw differ(dimension.title, own ?? 0, other ?? 0) }
         }
         if let own = student.epsilon, let other = teacher.epsilon, own != other {
-            throw differ("the epsilon of norms", own, other)
+            throw differ("the norm epsilon", own, other)
         }
         if let own = student.rotary, let other = teacher.rotary, own != other {
-            throw differ("the rotation", "\(own.type) \(own.theta)", "\(other.type) \(other.theta)")
+            throw differ("the rotary embedding", "\(own.type) \(own.theta)", "\(other.type) \(other.theta)")
         }
         let root = inputs[.source]?.configuration?.root
         for (key, value) in plan.switches.configuration {
             guard let own = root?[key.text], own != .null, own != value else { continue }
             throw error(
-                .malformed, "the plan has it that \(key) is \(value), and the student was trained with another",
+                .malformed, "the plan sets \(key) to \(value), but the student was trained with another value",
                 found: own.description)
         }
         let attention = Set(plan.attentionLayers)
@@ -236,15 +237,15 @@ extension ConversionBuilder {
             student.layers[$0].kind.hasCache && !attention.contains($0)
         }) {
             throw error(
-                .malformed, "layer \(layer) is attention, and the plan has time mixing there",
-                advice: "only the other way round is there something to put in its place")
+                .malformed, "layer \(layer) is an attention layer, but the plan has time mixing there",
+                advice: "only time mixing can be replaced with attention")
         }
         return student.restored(
             from: teacher, attention: attention, turnsAttention: plan.switches.turnsAttention,
             firstValues: plan.switches.firstValues)
     }
 
-    /// Refuses changes to one of two tensors that are the same: which of them the model goes by then, nobody knows.
+    /// Refuses an adapter that changes tied embeddings: it would be unclear which of the two tensors the model then uses.
     func checkHead() throws(CheckpointError) {
         let both = [tensor(.source, .head), tensor(.source, .embedding)].compactMap { $0 }
         guard both.count == 2,
@@ -254,11 +255,11 @@ extension ConversionBuilder {
         else { return }
         throw error(
             .unsupported, in: .adapter,
-            "it changes the embedding or the head, which are one in \(inputs[.source]?.checkpoint.path ?? "the model")",
-            advice: "set tie_word_embeddings to false if they are to differ")
+            "the adapter changes the embedding or the head, which are tied in \(inputs[.source]?.checkpoint.path ?? "the model")",
+            advice: "set tie_word_embeddings to false if they should differ")
     }
 
-    /// Whether the embedding is the head, by storage, by name, or because the configuration says so and they are the same.
+    /// Whether the head is the embedding: both are one tensor, or the model ties them and stores no head that differs.
     private func isHeadTied(_ part: Conversion.Part) throws(CheckpointError) -> Bool {
         guard let model = inputs[part]?.model, let embedding = tensor(part, .embedding) else { return false }
         guard let head = tensor(part, .head) else { return model.hasTiedHead }
@@ -266,7 +267,8 @@ extension ConversionBuilder {
         return model.hasTiedHead ? try isSame(head, embedding) : false
     }
 
-    /// Whether the head of a model of which a part was trained is its embedding: trained, the embedding is the teacher's head no more.
+    /// Whether the head of a completed training checkpoint is its embedding: not if the teacher's head is its embedding, and
+    /// training changed the latter.
     private func isTrainedHeadTied() throws(CheckpointError) -> Bool {
         guard tensor(.source, .head) == nil, try isHeadTied(.teacher) else { return false }
         guard let trained = tensor(.source, .embedding), let own = tensor(.teacher, .embedding) else { return true }
@@ -287,7 +289,7 @@ extension ConversionBuilder {
     /// The input tensor that an output tensor is made of, and what is done to its elements.
     private struct Source {
         let tensor: Conversion.InputTensor
-        /// What it is for there.
+        /// The tensor's role in its own model.
         let role: TensorRole
         var offset = 0.0
         var factor = 1.0
@@ -303,7 +305,7 @@ extension ConversionBuilder {
         if let plan, inputs[.teacher] == nil, let role = place.role.counterpart, var own = find(.source, role) {
             own.factor = plan.projectionFactors.factor(of: place.role)
             if let model = inputs[.source]?.model, let layer = place.layer {
-                // Heads of time mixing are normed by w, and know no scale of queries.
+                // Head norms of time mixing multiply by w, not by 1 + w, and time mixing has no query scale.
                 if TensorRole.headNorms.contains(role), model.architecture.body.norm == .rmsOfOnePlus { own.offset = 1 }
                 if place.role.takesQueryScale(hasNorm: target.optionalRoles.contains(.receptanceNorm)) {
                     own.factor *= model.queryFactor(ofLayer: layer)
@@ -313,7 +315,7 @@ extension ConversionBuilder {
         }
         if plan == nil, let own = find(.teacher, place.role) { return own }
         guard place.role == .head else { return nil }
-        // Not the trained embedding: the teacher's was its head.
+        // The head of a teacher with tied embeddings is its own embedding, not the trained one.
         return (plan == nil ? find(.teacher, .embedding) : nil) ?? find(.source, .embedding)
     }
 
@@ -322,7 +324,7 @@ extension ConversionBuilder {
         _ plan: LayerPlan?
     ) throws(CheckpointError) {
         let place = TensorPlace(role: tensor.role, layer: tensor.layer)
-        // What holds the rows of several roles is made with the first of them.
+        // A tensor with the rows of several roles is made with the first of them.
         let fusion = layout.fusion(of: tensor.role) ?? [tensor.role]
         guard fusion.first == tensor.role else { return }
         guard let name = layout.name(of: tensor.role, layer: tensor.layer) else {
@@ -341,14 +343,15 @@ extension ConversionBuilder {
             guard own == fusion || fusion.count == 1 else {
                 throw error(
                     .unsupported, in: origin.part,
-                    "the layout \(layout.name) has in one tensor what are several here (\(name))", tensor: info.name)
+                    "the layout \(layout.name) stores in one tensor what are several tensors here (\(name))",
+                    tensor: info.name)
             }
             var sizes = input.sizes(info, of: source.role)
             if let rows = steps.rows { sizes?[0] = rows.count }
             let expected = fusion.count > 1 ? target.dimensions.shape(of: fusion) : tensor.shape
             guard let sizes, expected == nil || sizes == expected || tensor.role.shape.isEmpty else {
                 throw error(
-                    .malformed, in: origin.part, "a tensor has other sizes than what is made needs (\(name))",
+                    .malformed, in: origin.part, "a tensor does not have the shape that the output needs (\(name))",
                     tensor: info.name, expected: expected.map { "\($0)" }, found: "\(sizes ?? info.shape)")
             }
             steps.isTransposed =
@@ -363,10 +366,11 @@ extension ConversionBuilder {
         else {
             let known = inputs[.teacher] == nil ? "the model" : "the model and its teacher"
             throw error(
-                .malformed, "\(known) lack\(inputs[.teacher] == nil ? "s" : "") what becomes \(name)", tensor: nil,
+                .malformed, "\(known) lack\(inputs[.teacher] == nil ? "s" : "") the tensor that becomes \(name)",
+                tensor: nil,
                 expected: tensor.shape.map { "\(tensor.role.rawValue) \($0)" } ?? tensor.role.rawValue,
                 advice: inputs[.teacher] == nil && inputs[.source]?.model?.layout?.omitsFrozen == true
-                    ? "--teacher gives what was not trained" : nil)
+                    ? "--teacher provides the tensors that were not trained" : nil)
         }
         let reference =
             self.tensor(.source, .queryWeight, layer: tensor.layer) ?? self.tensor(.source, .embedding)
@@ -379,32 +383,32 @@ extension ConversionBuilder {
             dtype: reference.flatMap { inputs[.source]?.checkpoint.tensors[$0.position].dtype } ?? .bf16)
     }
 
-    /// Why a tensor that nothing is made of may be dropped; nil where it may not.
+    /// Why a tensor that nothing is made of may be dropped; nil if it may not be.
     private func reason(
         _ tensor: Conversion.InputTensor, _ info: TensorInfo, _ target: ModelDescription, _ plan: LayerPlan?
     ) -> String? {
         guard let model = inputs[tensor.part]?.model else { return nil }
-        if model.layout?.isStray(info.name) == true { return "a copy that nothing uses" }
+        if model.layout?.isStray(info.name) == true { return "an unused copy" }
         guard let place = places[tensor]?.first else { return nil }
         switch tensor.part {
-        case .teacher: return plan == nil ? "the trained one is taken" : "the student's is taken"
+        case .teacher: return plan == nil ? "the trained tensor is used" : "the student's tensor is used"
         case .adapter: return nil
         case .source: break
         }
         if target.architecture.timeMix?.residualRoles.contains(place.role) == true,
             place.layer == target.layerOfFirstValues
         {
-            return "nothing uses the residuals of the first time mixing"
+            return "the first time-mixing layer does not use residuals"
         }
-        if place.role == .head { return "the head is the embedding" }
-        if plan != nil, inputs[.teacher] != nil { return "the layer takes its teacher's attention" }
-        if plan != nil { return "\(target.variant ?? "the student") has nothing of this kind" }
+        if place.role == .head { return "the head is tied to the embedding" }
+        if plan != nil, inputs[.teacher] != nil { return "the layer uses the teacher's attention" }
+        if plan != nil { return "\(target.variant ?? "the student") has no such tensor" }
         return nil
     }
 }
 
 extension LayerPlan.ProjectionFactors {
-    /// What the projection that a role is a part of is multiplied with; norms of heads are not.
+    /// The factor of the projection that a role belongs to; 1 for all other roles, head norms among them.
     fileprivate func factor(of role: TensorRole) -> Double {
         switch role {
         case .receptanceWeight, .receptanceBias: receptance
@@ -417,7 +421,7 @@ extension LayerPlan.ProjectionFactors {
 }
 
 extension ConversionOptions.Destination {
-    /// Whether tensors of the same bytes are written one by one.
+    /// Whether the result is in safetensors files, which cannot share bytes between tensors.
     var isOfSafetensors: Bool {
         if case .file(_, .pyTorch, _) = self { false } else { true }
     }

@@ -4,20 +4,22 @@ import Dispatch
 import Synchronization
 
 extension Conversion {
-    /// Makes what was described.
+    /// Writes the output tensors, their companion files and the manifest.
     ///
-    /// The place holds what it held before until all is done, and what is made is the same whatever the number of threads. Inputs are
-    /// read once (weights whose columns an adapter scales, twice), front to back, through buffers of a few megabytes.
+    /// The destination keeps its old content until everything is written, and the result does not depend on the number of
+    /// threads. Inputs are read once (weights whose columns an adapter scales, twice), front to back, through buffers of a few
+    /// megabytes.
     ///
     /// - Parameters:
-    ///   - replaces: whether what stands there may be replaced: a file, or a directory that holds what an earlier conversion wrote.
-    ///   - threads: how many threads to use.
-    ///   - planHash: the SHA-256 of the plan's document, for the manifest.
-    ///   - version: the tool's, for the manifest.
-    ///   - progress: told of every buffer; can stop the work.
-    /// - Returns: the SHA-256 of the bytes of every tensor that was made.
-    /// - Throws: ``CheckpointError``: `inputOutput` where reading or writing fails or the disk is too small, `cannotCreate`,
-    ///   `malformed` (a wrong checksum), `unsupported` (a value that a type cannot hold) or `cancelled`.
+    ///   - replaces: whether an existing destination may be replaced: a file, or a directory that an earlier conversion wrote.
+    ///   - threads: the number of threads to use.
+    ///   - planHash: the SHA-256 of the plan document, for the manifest.
+    ///   - version: the tool's version, for the manifest.
+    ///   - progress: receives the progress after every buffer; can cancel the work.
+    /// - Returns: the SHA-256 of the bytes of every output tensor.
+    /// - Throws: ``CheckpointError``: `inputOutput` if reading or writing fails or the disk is too small, `cannotCreate`,
+    ///   `malformed` (a wrong checksum), `unsupported` (a value that a dtype cannot hold), `notFinite` (DoRA of a row of zeros)
+    ///   or `cancelled`.
     public func write(
         replaces: Bool, threads: Int, planHash: String?, version: String, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> [[UInt8]] {
@@ -30,7 +32,7 @@ extension Conversion {
             let writer = try CheckpointWriter(outline, into: file, isCompressed: isCompressed)
             let hashes = try write(with: writer, threads: threads, progress)
             try writeManifest(hashes, planHash, version, to: manifestFile.file)
-            // An older one would speak of another file.
+            // An older manifest would describe another file.
             if replaces { try removeFile(manifestPath) }
             try file.commit()
             try manifestFile.commit()
@@ -76,22 +78,22 @@ extension Conversion {
         } catch let error as CheckpointError {
             throw error
         } catch {
-            throw CheckpointError(.inputOutput, path: options.destination.path, "its manifest cannot be written")
+            throw CheckpointError(.inputOutput, path: options.destination.path, "the manifest cannot be written")
         }
     }
 
-    // MARK: What goes with a model
+    // MARK: Companion files
 
     static let manifestName = "conversion.json"
 
-    /// What makes text of tokens and the other way round, and what generation begins with.
+    /// The names of the tokenizer's files, and of the settings for generation.
     package static let companions: [String] = [
         "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
         "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja",
         "chat_template.json", "generation_config.json", "rwkv_vocab_v20230424.txt",
     ]
 
-    /// The files that are carried along: of the source where it has any, else of the teacher.
+    /// The companion files that are copied: the source's if it has any, else the teacher's.
     public var companionFiles: [String] {
         guard case .directory = options.destination else { return [] }
         for part in [Part.source, .teacher] {
@@ -105,7 +107,7 @@ extension Conversion {
         for path in companionFiles { try directory.copy(FileSource(path: path), to: Self.name(of: path)) }
     }
 
-    /// Whether a directory with these files is one that a conversion wrote, and nobody added to.
+    /// Whether a directory has a manifest, and only files that a conversion writes.
     private static func isOwn(_ names: [String]) -> Bool {
         let known = Set(companions + [manifestName, "config.json", CheckpointOutline.indexName])
         return names.contains(manifestName)
@@ -113,9 +115,9 @@ extension Conversion {
     }
 }
 
-/// The work of a conversion, done by several threads.
+/// Runs a conversion on several threads.
 private final class ConversionRun: Sendable {
-    /// How many elements, or bytes of what is copied, are taken at once: few enough to stay in a core's cache.
+    /// The number of elements that are processed at once, few enough to stay in a core's cache; copies take four bytes for each.
     private static let pieceSize = 1 << 19
 
     private struct Findings: Sendable {
@@ -127,7 +129,7 @@ private final class ConversionRun: Sendable {
     private let writer: CheckpointWriter
     private let progress: WorkProgress
     private let total: Int
-    /// The numbers of tensors that have bytes of their own, in the order in which they are made.
+    /// The indices of the tensors that have bytes of their own, in the order in which they are made.
     private let order: [Int]
     private let next = Atomic<Int>(0)
     private let findings: Mutex<Findings>
@@ -138,7 +140,7 @@ private final class ConversionRun: Sendable {
         self.progress = progress
         let tensors = conversion.tensors
         total = writer.order.reduce(0) { $0.adding(clamped: tensors[$1].output.byteCount) }
-        // Formulas first, as they take long, then tensors as they lie in their files.
+        // Initialised tensors first, as they take long, then the others in the order of their input files.
         func key(_ number: Int) -> (Int, Int, Int) {
             guard case .tensor(let input, _) = tensors[number].origin, let info = conversion.info(input) else {
                 return (0, 0, 0)
@@ -152,7 +154,7 @@ private final class ConversionRun: Sendable {
         findings = Mutex(Findings(hashes: tensors.map { _ in [] }))
     }
 
-    /// Gives the SHA-256 of every tensor.
+    /// Makes all tensors and returns the SHA-256 of each.
     func run(threads: Int) throws(CheckpointError) -> [[UInt8]] {
         let isSequential = conversion.inputs.values.contains { $0.checkpoint.files.contains { $0.source.isSequential } }
         DispatchQueue.concurrentPerform(iterations: isSequential ? 1 : min(threads, max(1, order.count))) { _ in work()

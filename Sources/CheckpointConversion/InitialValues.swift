@@ -2,37 +2,38 @@ import CRWKVKernels
 import CheckpointFiles
 public import ModelFamilies
 
-/// The values that a new tensor begins with, the same on every machine.
+/// The initial values of a new tensor, the same on every machine.
 public struct InitialValues: Sendable {
     /// The formula.
     public let initialiser: Initialiser
-    /// What the tensor is for.
+    /// The tensor's place in the model.
     let place: TensorPlace
-    /// Its sizes, as its role has them.
+    /// The tensor's shape, as its role defines it.
     let shape: [Int]
     let layerCount: Int
     let headSize: Int
-    /// What random values are drawn from: a number and a name.
+    /// The seed of random values, which also depend on `name`.
     let seed: Int
     let name: String
 
-    /// More elements than any low-rank matrix has; they are in memory all at once.
+    /// The most elements of an orthogonal tensor, more than any low-rank matrix has; they are in memory all at once.
     private static let orthogonalLimit = 1 << 24
 
     var elementCount: Int { shape.reduce(1, *) }
 
-    /// Whether there is a formula for the shape.
+    /// Whether the formula can be used for the shape.
     var isPossible: Bool {
         if case .orthogonal = initialiser { return shape.count == 2 && elementCount <= Self.orthogonalLimit }
         return true
     }
 
-    /// All values at once where they depend on one another, the shorter side's vectors one behind the other; else nil.
+    /// The values of an orthogonal tensor: min(rows, columns) consecutive vectors of the longer side's length; nil for other
+    /// formulas.
     ///
     /// - Parameters:
-    ///   - kernels: that compute.
-    ///   - check: called every now and then; can stop the work by throwing.
-    /// - Returns: what ``value(at:in:)`` takes.
+    ///   - kernels: the kernels that compute.
+    ///   - check: called every eight vectors; can stop the work by throwing.
+    /// - Returns: the vectors for ``value(at:in:)``.
     /// - Throws: what `check` throws.
     func vectors<Failure: Error>(
         _ kernels: rwkv_kernels, check: () throws(Failure) -> Void
@@ -49,20 +50,20 @@ public struct InitialValues: Sendable {
             try check()
             kernels.orthonormalise(&vectors, start, min(start + 8, count), length)
         }
-        // torch's orthogonal_, with the gain of RWKV's trainers: tall matrices are made longer.
+        // As torch's orthogonal_, with the gain of RWKV's trainers, which is larger for tall matrices.
         let scale = rows > columns ? gain * (Double(rows) / Double(columns)).squareRoot() : gain
         for index in vectors.indices { vectors[index] *= scale }
         return vectors
     }
 
-    /// The value at a place, in row-major order.
+    /// The value at a row-major index.
     func value(at place: Int, in vectors: [Double]?) -> Double {
         guard let vectors else { return value(at: place) }
         let (rows, columns) = (shape[0], shape[1])
         return rows > columns ? vectors[place % columns * rows + place / columns] : vectors[place]
     }
 
-    /// The value at a place of a vector.
+    /// The value at a channel, by a formula that needs no vectors.
     private func value(at channel: Int) -> Double {
         let count = Double(max(elementCount - 1, 1))
         let ratio = layerCount > 1 ? Double(place.layer ?? 0) / Double(layerCount - 1) : 0
@@ -79,7 +80,7 @@ public struct InitialValues: Sendable {
         }
     }
 
-    /// base ^ exponent, of a base that is not negative.
+    /// base ^ exponent, for a base that is not negative.
     private func power(_ base: Double, _ exponent: Double) -> Double {
         base == 0 ? 0 : rwkv_exp(exponent * rwkv_log(base))
     }

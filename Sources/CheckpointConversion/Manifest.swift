@@ -6,20 +6,20 @@ import ModelFamilies
 extension Conversion {
     package static let schema = "rwkv-ckpt/conversion/1"
 
-    /// The manifests that stand beside a checkpoint's files, of which one may be of the conversion that made it.
+    /// The paths of the manifests beside a checkpoint's files, one of which may be of the conversion that made the checkpoint.
     package static func manifests(beside checkpoint: Checkpoint) -> [String] {
         let names = checkpoint.files.map { name(of: $0.path) }
         return checkpoint.files(beside: (names.count == 1 ? [names[0] + "." + manifestName] : []) + [manifestName])
     }
 
-    /// Writes the accounts of a conversion as one document, described by schemas/conversion.schema.json.
+    /// Writes the conversion's manifest as one JSON document, described by schemas/conversion.schema.json.
     ///
     /// - Parameters:
-    ///   - hashes: the SHA-256 of every tensor's bytes; nil where they were not made.
-    ///   - planHash: the SHA-256 of the plan's document.
-    ///   - version: the tool's.
-    ///   - output: what takes it.
-    /// - Throws: what the output throws.
+    ///   - hashes: the SHA-256 of every output tensor's bytes; nil if they were not made.
+    ///   - planHash: the SHA-256 of the plan document; nil without a plan.
+    ///   - version: the tool's version.
+    ///   - output: receives the document.
+    /// - Throws: what `output` throws.
     public func writeManifest(
         hashes: [[UInt8]]?, planHash: String?, version: String, to output: consuming ByteOutput
     ) throws {
@@ -56,26 +56,26 @@ extension Conversion {
         try json.finish()
     }
 
-    /// The names of all files that are made, but for this document where a model is one file.
+    /// The names of all files that are written, without the manifest if the result is a single file.
     var fileNames: [String] {
         guard case .directory = options.destination else { return outline.fileNames }
         return outline.fileNames + (outline.fileNames.count > 1 ? [CheckpointOutline.indexName] : [])
             + companionFiles.map(Self.name) + (configuration == nil ? [] : ["config.json"]) + [Self.manifestName]
     }
 
-    /// How many tensors, and bytes of theirs, are made in which way.
+    /// The number of output tensors that are made in each way, and the number of their bytes.
     public struct Totals: Sendable, Hashable {
-        /// Those whose bytes are another tensor's.
+        /// Tensors whose bytes are those of an input tensor.
         public var copied = 0
-        /// Those that are computed from others.
+        /// Tensors that are made of an input tensor by any step or cast.
         public var transformed = 0
-        /// Those that begin with a formula's values.
+        /// Tensors that a formula initialises.
         public var initialised = 0
-        /// The bytes of all, those that several share once.
+        /// The bytes of all tensors; shared bytes count once.
         public var byteCount = 0
     }
 
-    /// How what is made is made.
+    /// The totals over all output tensors.
     public var totals: Totals {
         tensors.reduce(into: Totals()) { totals, tensor in
             if case .initialised = tensor.origin {
@@ -91,7 +91,7 @@ extension Conversion {
         }
     }
 
-    /// In one word, what becomes of a tensor.
+    /// The word for a fate: "copied", "transformed", "tied" or "dropped".
     public func word(for fate: Fate) -> String {
         switch fate {
         case .used(let users): users.contains { isCopied(tensors[$0]) } ? "copied" : "transformed"
@@ -204,7 +204,7 @@ extension Conversion {
         json.end()
     }
 
-    /// What is done to a tensor, a word or two each.
+    /// The steps that are applied to a tensor, including the cast, in a few words each.
     public func words(for steps: Steps, from: DType?, to: DType) -> [String] {
         var words: [String] = []
         if let rows = steps.rows { words.append("rows \(rows.lowerBound) to \(rows.upperBound - 1)") }

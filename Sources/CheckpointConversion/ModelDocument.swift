@@ -4,7 +4,7 @@ import LayerPlanning
 import ModelFamilies
 
 extension ConversionBuilder {
-    /// The config.json that goes with what is made; nil where there is none to go by.
+    /// The config.json of the result; nil for a single file, or if neither a config.json nor the layout provides one.
     func configuration(
         of model: ModelDescription?, plan: LayerPlan?
     ) throws(CheckpointError) -> [UInt8]? {
@@ -12,18 +12,18 @@ extension ConversionBuilder {
         let own = inputs[.source]?.configuration ?? inputs[.teacher]?.configuration
         var members: [ByteString: JSONValue] = [:]
         if case .object(let object) = own?.root { members = object }
-        // A student without attention says nothing of what its teacher's attention needs.
+        // The config.json of a student without attention omits what its teacher's attention needs.
         if let model, model.needsBody, plan != nil, case .object(let teachers)? = inputs[.teacher]?.configuration?.root
         {
             for key in model.architecture.bodyKeys where members[key] == nil { members[key] = teachers[key] }
         }
-        // Names that are kept have no layout here.
+        // The layout is nil if names are kept.
         if let model, layout?.name == TensorLayout.fla.name {
             members = try model.flaConfiguration(path: options.destination.path)
         } else if let model, layout?.name == TensorLayout.huggingFace.name, model.architecture.timeMix != nil {
             try model.describe(in: &members, plan, path: options.destination.path)
         } else if let own {
-            // It says what it said, but for types: all of it, where it is that of a larger model.
+            // The source's config.json with another dtype; in full if the model is a part of a larger one.
             if case .object(let whole) = own.whole { members = whole }
             if options.dtype == nil, options.roleDTypes.isEmpty { return try document(own.path) }
         } else {
@@ -40,7 +40,7 @@ extension ConversionBuilder {
         }
     }
 
-    /// torch's name for the floating-point type of most elements.
+    /// torch's name for the floating-point dtype that most elements have.
     private var mostCommonDType: String? {
         var counts: [DType: Int] = [:]
         for tensor in tensors where tensor.output.dtype.floatElement != nil {
@@ -56,33 +56,34 @@ extension ModelDescription {
     private func size(_ dimension: Dimension, path: String) throws(CheckpointError) -> JSONValue {
         guard let size = dimensions[dimension] else {
             throw CheckpointError(
-                .unsupported, path: path, "its config.json needs what is not known: \(dimension.title)",
-                advice: "a config.json that says so is given by --config")
+                .unsupported, path: path,
+                "the result's config.json needs a value that is not known: \(dimension.title)",
+                advice: "give a config.json that sets it with --config")
         }
         return .integer(size)
     }
 
-    /// Puts what a student is into the config.json of its teacher, in the words of RWKVInside's Hugging Face form.
+    /// Describes a student in the members of its teacher's config.json, with the keys of RWKVInside's Hugging Face format.
     fileprivate func describe(
         in members: inout [ByteString: JSONValue], _ plan: LayerPlan?, path: String
     ) throws(CheckpointError) {
         if let unknown = unknown.first {
             throw CheckpointError(
-                .unsupported, path: path, "its config.json needs what is not known: \(unknown)",
-                advice: "a config.json that says so is given by --config")
+                .unsupported, path: path, "the result's config.json needs a value that is not known: \(unknown)",
+                advice: "give a config.json that sets it with --config")
         }
         if needsBody { members["teacher_model_type"] = architecture.teacherFamily.map { .string(ByteString($0)) } }
-        // As it was written, numbers and all.
+        // Exactly as the teacher's config.json has it, numbers included.
         var scaling: [ByteString: JSONValue] = [:]
         for key: ByteString in ["rope_parameters", "rope_scaling"] {
             if case .object(let object) = members[key] { scaling.merge(object) { $1 } }
         }
         scaling["rope_theta"] = nil
-        // What the teacher is called would have it loaded as one, and its rotation is written below.
+        // The teacher's names would make the student load as the teacher; its RoPE is written below.
         for key: ByteString in ["model_type", "architectures", "auto_map"] { members[key] = nil }
         if !needsBody {
             for key: ByteString in ["layer_types", "rope_parameters"] { members[key] = nil }
-            // What no layer has any more, such as a window.
+            // Remove settings that no layer has any more, such as a window.
             let document = ModelConfiguration(path: path, root: .object(members))
             let plain = ArchitectureRegistry.target(named: variant ?? "") ?? architecture
             for (key, _) in document.undescribed(in: plain, []) { members[ByteString(key)] = nil }
@@ -106,7 +107,7 @@ extension ModelDescription {
         members["nope_in_transformer"] = .bool(!turnsAttention)
         members["nope_in_rwkv"] = .bool(architecture.timeMix?.rotary != .teacher)
         members[ByteString(architecture.body.epsilonKey)] = epsilon.map { .number($0) }
-        // A body of its own kind is read by its own keys, or by what its family assumes.
+        // A body that is not Llama's keeps its family's RoPE keys; theta is written only if there are none.
         if let rotary, needsBody, members["rope_theta"] == nil, members["rope_parameters"] == nil {
             members["rope_theta"] = .number(rotary.theta)
         }
@@ -117,11 +118,11 @@ extension ModelDescription {
         if let plan { members.merge(plan.switches.configuration) { $1 } }
     }
 
-    /// The config.json of flash-linear-attention's RWKV-7.
+    /// The members of flash-linear-attention's config.json for RWKV-7.
     fileprivate func flaConfiguration(path: String) throws(CheckpointError) -> [ByteString: JSONValue] {
         var members: [ByteString: JSONValue] = [
             "architectures": .array([.string("RWKV7ForCausalLM")]), "model_type": .string("rwkv7"),
-            // The fused kernels norm removal keys with another epsilon.
+            // The fused kernels normalise removal keys with another epsilon.
             "fuse_norm": .bool(false), "norm_bias": .bool(true), "norm_first": .bool(true),
             "hidden_act": .string("sqrelu"), "tie_word_embeddings": .bool(hasTiedHead),
             "num_hidden_layers": .integer(layers.count),
@@ -136,7 +137,7 @@ extension ModelDescription {
 }
 
 extension LayerPlan.Switches {
-    /// The keys of config.json for what no other key says.
+    /// The keys of config.json for switches that no other key expresses.
     var configuration: [ByteString: JSONValue] {
         [
             "rwkv_rope_scaling": .string(usesTeachersScaling ? "teacher" : "none"),

@@ -2,14 +2,14 @@ import CRWKVKernels
 import CheckpointFiles
 import Synchronization
 
-/// Makes tensors one after the other; one thread's.
+/// Makes output tensors one after the other, on one thread.
 final class TensorMaker {
     private static let turn = Mutex(())
 
     private let conversion: Conversion
     private let writer: CheckpointWriter
     private let pieceSize: Int
-    /// Told how many bytes were written; whether to go on.
+    /// Receives the number of bytes that were written; returns whether to go on.
     private let advance: (Int) -> Bool
     private let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
     private let source: UnsafeMutableRawBufferPointer
@@ -32,7 +32,7 @@ final class TensorMaker {
         floats.deallocate()
     }
 
-    /// Makes a tensor; gives the SHA-256 of its bytes.
+    /// Makes the tensor with this index; returns the SHA-256 of its bytes.
     func make(_ number: Int) throws(CheckpointError) -> [UInt8] {
         let tensor = conversion.tensors[number]
         var output = try writer.begin(number)
@@ -44,7 +44,7 @@ final class TensorMaker {
             if let rows = steps.rows {
                 guard let part = info.rows(rows) else {
                     throw CheckpointError(
-                        .unsupported, path: checkpoint.path, "the matrix cannot be divided by rows", tensor: info.name)
+                        .unsupported, path: checkpoint.path, "the matrix cannot be split by rows", tensor: info.name)
                 }
                 info = part
             }
@@ -77,7 +77,7 @@ final class TensorMaker {
         }
     }
 
-    /// The next bytes of a tensor, as they are; they hold until the next are read.
+    /// Reads the next bytes of a tensor, unchanged; they are valid until the next call.
     private func read(
         _ byteCount: Int, from input: inout TensorInput
     ) throws(CheckpointError) -> UnsafeRawBufferPointer {
@@ -120,7 +120,7 @@ final class TensorMaker {
         try input.finish()
     }
 
-    /// Puts elements into ``floats``; gives how many are not finite.
+    /// Converts elements to fp32 in ``floats``; returns how many are not finite.
     private func loadFloats(
         _ bytes: UnsafeRawBufferPointer, _ info: TensorInfo, _ tensor: Conversion.Tensor, count: Int
     ) throws(CheckpointError) -> Int {
@@ -132,7 +132,7 @@ final class TensorMaker {
 
     private func notFiniteCount(_ count: Int) -> Int { floats[..<count].reduce(0) { $0 + ($1.isFinite ? 0 : 1) } }
 
-    /// Writes the first of ``floats``, of which no more may be infinite or NaN than before they were computed with.
+    /// Writes the first elements of ``floats``; throws if more of them are infinite or NaN than before the computation.
     private func write(
         floats count: Int, _ notFinite: Int, _ tensor: Conversion.Tensor, _ output: inout TensorOutput
     ) throws(CheckpointError) {
@@ -143,13 +143,13 @@ final class TensorMaker {
     private func beyond(_ type: DType, _ tensor: Conversion.Tensor) -> CheckpointError {
         CheckpointError(
             .unsupported, path: conversion.options.destination.path,
-            "a value is beyond the largest of \(type.rawValue)",
+            "a value is out of range for \(type.rawValue)",
             tensor: tensor.output.name,
             advice: type == .f32
-                ? nil : "--saturate takes that one instead, --dtype-for another type for some roles")
+                ? nil : "--saturate clamps such values, --dtype-for chooses another dtype for some roles")
     }
 
-    /// Rounds elements to the type that they are to have, and writes them.
+    /// Rounds elements to the output tensor's dtype, and writes them.
     private func write(
         _ bytes: UnsafeRawBufferPointer, _ dtype: DType, _ tensor: Conversion.Tensor, count: Int,
         _ output: inout TensorOutput
@@ -167,7 +167,7 @@ final class TensorMaker {
     private func initialise(
         _ tensor: Conversion.Tensor, _ values: InitialValues, _ output: inout TensorOutput
     ) throws(CheckpointError) {
-        // They can be large: one at a time.
+        // The vectors can be large, so threads make them one at a time.
         let vectors = try Self.turn.withLock { _ throws(CheckpointError) in
             try values.vectors(kernels) { () throws(CheckpointError) in try check(advance(0)) }
         }
@@ -186,7 +186,7 @@ final class TensorMaker {
     ) throws(CheckpointError) {
         let (rows, columns) = (info.shape[0], info.shape[1])
         var merger = try WeightMerger(merge, of: adapter, into: info, kernels)
-        // A row of millions of columns has buffers of its own.
+        // A row that is longer than the buffers gets buffers of its own.
         let count = max(1, pieceSize / columns)
         let own = columns > pieceSize ? TensorMaker(conversion, writer, pieceSize: columns, advance: advance) : self
         for isMeasuring in merger.mustMeasure ? [true, false] : [false] {

@@ -1,9 +1,9 @@
 import CRWKVKernels
 import CheckpointFiles
 
-/// An adapter of one weight W [out, in], merged row by row in fp32.
+/// The merge of an adapter into one weight W [out, in], row by row in fp32.
 public struct WeightMerge: Sendable {
-    /// How W' is made of W; A is [r, in], B [out, r], M a length for each row or column.
+    /// The formula for the merged weight; A is [r, in], B is [out, r], M has a length for each row or column.
     enum Formula: Sendable {
         /// W + s B A
         case lora(scale: Float)
@@ -13,22 +13,23 @@ public struct WeightMerge: Sendable {
         case columnScaled(scale: Float)
         /// peft's Bone and MiSS: W[o, c] + bone[c mod r, o]; the mini form repeats fewer columns.
         case blocksAdded
-        /// peft's "bat" form, [out / r, r, r]: W + W bone[a] + bone[a] for each block of r rows and r columns, a over the rows.
+        /// peft's "bat" form, [out / r, r, r]: W + W bone[a] + bone[a] for each block of r rows and r columns; a is the row of
+        /// blocks.
         case blocksByRow
-        /// RWKVInside's bone, [in / r, r, r]: the same, chosen by the columns.
+        /// RWKVInside's Bone, [in / r, r, r]: the same, but a is the column of blocks.
         case blocksByColumn
     }
 
     let formula: Formula
-    /// A, or the bone.
+    /// A, or the Bone blocks.
     let first: Conversion.InputTensor
     let second: Conversion.InputTensor?
     let magnitude: Conversion.InputTensor?
 
-    /// The adapter's tensors that it is made of.
+    /// The adapter's tensors that the merge uses.
     public var inputs: [Conversion.InputTensor] { [first, second, magnitude].compactMap { $0 } }
 
-    /// As a report calls it.
+    /// The name of the merge in reports and manifests.
     public var name: String {
         switch formula {
         case .lora: "LoRA"
@@ -37,13 +38,13 @@ public struct WeightMerge: Sendable {
         }
     }
 
-    /// The longest row that is merged.
+    /// The most columns of a weight that can be merged.
     static let columnLimit = 1 << 20
-    /// The most elements of A, or of a bone, which are in memory all at once.
+    /// The most elements of A, of M or of the Bone blocks, which are in memory all at once.
     static let elementLimit = 1 << 24
 }
 
-/// A merge at work: what it needs of the adapter in memory.
+/// Performs a merge, with the adapter's values that it needs in memory.
 struct WeightMerger {
     private let formula: WeightMerge.Formula
     private let rank: Int
@@ -51,11 +52,11 @@ struct WeightMerger {
     private let columns: Int
     private let adapter: Checkpoint
     private let kernels: rwkv_kernels
-    /// A, or the bone.
+    /// A, or the Bone blocks.
     private let first: [Float]
     private let up: TensorInfo?
     private var magnitude: [Float] = []
-    /// The squares of the columns' lengths.
+    /// The squared length of each column of W + s B A.
     private var columnSquares: [Double] = []
     private var change: [Float]
 
@@ -81,7 +82,7 @@ struct WeightMerger {
     /// Whether all rows must be measured before the first is merged.
     var mustMeasure: Bool { !columnSquares.isEmpty }
 
-    /// Looks at rows, to know the columns' lengths.
+    /// Adds s B A to rows, and the squares of the results to the columns' squared lengths.
     mutating func measure(_ rows: UnsafeMutableBufferPointer<Float>, from row: Int) throws(CheckpointError) {
         try addProducts(to: rows, from: row)
         for start in stride(from: 0, to: rows.count, by: columns) {
@@ -92,7 +93,7 @@ struct WeightMerger {
         }
     }
 
-    /// Merges the adapter into rows, the first of which has the number `row`.
+    /// Merges the adapter into consecutive rows of W, the first of which has the index `row`.
     mutating func merge(into rows: UnsafeMutableBufferPointer<Float>, from row: Int) throws(CheckpointError) {
         switch formula {
         case .lora: try addProducts(to: rows, from: row)
@@ -161,7 +162,7 @@ struct WeightMerger {
         }
     }
 
-    /// Adds to each block of a row its product with a bone, and the bone's own row.
+    /// Adds to each block of a row its product with a Bone block, and row `number` mod r of that Bone block.
     private mutating func multiply(_ row: UnsafeMutablePointer<Float>?, row number: Int, bone: (Int) -> Int) {
         guard let row else { return }
         let (first, rank, columns, kernels) = (first, rank, columns, kernels)
@@ -182,7 +183,7 @@ struct WeightMerger {
 }
 
 extension Checkpoint {
-    /// The values of a floating-point tensor, or of some of its elements in row-major order.
+    /// The values, as fp32, of a floating-point tensor or of some of its elements in row-major order.
     func floats(
         _ tensor: TensorInfo, _ kernels: rwkv_kernels, elements: Range<Int>? = nil
     ) throws(CheckpointError) -> [Float] {
@@ -203,7 +204,7 @@ extension Checkpoint {
             }
             guard overflows == 0 else {
                 throw CheckpointError(
-                    .unsupported, path: path, "a value is beyond the largest of F32", tensor: tensor.name)
+                    .unsupported, path: path, "a value is out of range for F32", tensor: tensor.name)
             }
         }
         return floats
@@ -211,7 +212,7 @@ extension Checkpoint {
 }
 
 extension DType {
-    /// The kernels' name for a floating-point type that is cast; nil for all others.
+    /// The kernels' name for F64, F32, F16 and BF16; nil for other types, which are not cast.
     var floatElement: rwkv_element? {
         [.f64, .f32, .f16, .bf16].contains(self) ? kernelElement : nil
     }

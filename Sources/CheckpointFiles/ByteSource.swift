@@ -1,36 +1,36 @@
-/// Bytes that can be read at any place, from any thread: a file, memory, an unpacked stream.
+/// A source of bytes that any thread can read at any offset: a file, memory or an unpacked stream.
 public protocol ByteSource: Sendable {
-    /// What errors call it: the path as the user knows it.
+    /// The path that errors name, as the user knows it.
     var path: String { get }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     var count: Int { get }
 
-    /// Whether reading backwards begins anew from the start, so that one thread should read it all in order.
+    /// Whether reading backwards may restart from the beginning, so that one thread should read everything in order.
     var isSequential: Bool { get }
 
-    /// Fills `buffer` with the bytes from `offset` on.
+    /// Fills `buffer` with the bytes that begin at `offset`.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput` when the source does not give them.
+    /// - Throws: ``CheckpointError`` of category `inputOutput` when they cannot be read.
     func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError)
 
-    /// Checks what could not be checked while it was read, to be called when all that was wanted has been read and nothing is being read.
+    /// Completes the checks that cannot be made while reading.
     ///
-    /// If it does not throw, every byte that was read before belongs to a unit (a frame of a compressed file) that was read to its end
-    /// and has the length and the checksum that are recorded for it.
+    /// Call it after the last read, when no thread is reading any more. If it returns, every byte read so far belongs to a unit
+    /// (a frame of a compressed file) that was read to its end and matches its recorded length and checksum.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` where that is not so, or `inputOutput`.
+    /// - Throws: ``CheckpointError`` of category `malformed` when a unit does not match, or `inputOutput`.
     func finish() throws(CheckpointError)
 }
 
 extension ByteSource {
-    /// False: most sources can be read anywhere.
+    /// False: most sources allow random access.
     public var isSequential: Bool { false }
 
-    /// Nothing: most sources have nothing to check.
+    /// Does nothing: most sources have nothing left to check.
     public func finish() throws(CheckpointError) {}
 
-    /// The bytes of `range`, which must lie within the source.
+    /// Reads the bytes of `range`, which must be within the source.
     package func bytes(_ range: Range<Int>) throws(CheckpointError) -> [UInt8] {
         var failure: CheckpointError?
         let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, initializedCount in
@@ -49,25 +49,25 @@ extension ByteSource {
 
 /// Bytes in memory.
 public struct MemorySource: ByteSource {
-    /// What errors call it.
+    /// The path that errors name.
     public let path: String
     private let contents: [UInt8]
 
-    /// A source of `contents`, called `path` in errors.
+    /// Creates a source of `contents`; errors name it by `path`.
     public init(_ contents: [UInt8], path: String) {
         self.contents = contents
         self.path = path
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     public var count: Int { contents.count }
 
-    /// Copies the bytes from `offset` on.
+    /// Fills `buffer` with the bytes that begin at `offset`.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput` when there are too few.
+    /// - Throws: ``CheckpointError`` of category `inputOutput` when they are not all within the contents.
     public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
         guard offset >= 0, offset <= contents.count - buffer.byteCount else {
-            throw CheckpointError(.inputOutput, path: path, "the bytes end early", offset: offset)
+            throw CheckpointError(.inputOutput, path: path, "unexpected end of data", offset: offset)
         }
         for index in 0..<buffer.byteCount {
             buffer.storeBytes(of: contents[offset + index], toByteOffset: index, as: UInt8.self)

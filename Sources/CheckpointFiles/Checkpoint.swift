@@ -5,42 +5,44 @@ public import CheckpointJSON
 ///     let checkpoint = try Checkpoint.open("Qwen3-8B")
 ///     for tensor in checkpoint.tensors { print(tensor.name, tensor.dtype.rawValue, tensor.shape) }
 ///
-/// Opening reads headers alone and checks all of them. Data is read when asked for, a buffer at a time; the files stay open as long
-/// as the value lives.
+/// Opening reads and validates all headers, and reads tensor data only to verify small PyTorch archives or to unpack compressed
+/// files. After that, data is read on demand, one buffer at a time; the files stay open as long as the value lives.
 ///
-/// Whatever the bytes are, opening ends in a checkpoint or a ``CheckpointError``, in time linear in what is read, and in memory of a
-/// safetensors header's length plus 64 MB, or of 128 MB for any other file, at the most. Nothing in a file is executed, imported or
-/// looked up, pickles included, and no path in a file leads out of its directory. A file has one meaning: where readers could see
-/// different things in it (two directories of an archive, two entries of one name, bytes that belong to nothing) it is refused.
-/// Pickles that name what is certainly meant to run code are refused too, unless the caller wants to look at them.
+/// For any bytes, opening returns a checkpoint or throws a ``CheckpointError``, in time linear in the bytes read and in bounded
+/// memory: at most a safetensors header's length plus 64 MB, or 128 MB for any other file. Nothing in a file, pickles included,
+/// is executed, imported or looked up, and no path in a file leads out of its directory. A file has one meaning: if readers could
+/// interpret it differently (an archive with two directories, two entries of one name, bytes that belong to nothing), it is
+/// refused. Pickles whose globals are certainly meant to run code are refused too, unless the caller asks to inspect them.
 public struct Checkpoint: Sendable {
-    /// The path it was opened by.
+    /// The path by which the checkpoint was opened.
     public let path: String
-    /// What its files are.
+    /// The format of the first file; safetensors if there are no files.
     public let format: FileFormat
-    /// The index that names the files, where there is one.
+    /// The path of the shard index, if there is one.
     public let indexPath: String?
-    /// The files, in the order of their names in the index.
+    /// The files, in the order in which the index first names them.
     public let files: [CheckpointFile]
-    /// What the user should know though the checkpoint can be read.
+    /// Problems that do not prevent reading the checkpoint but that the user should know of.
     public private(set) var warnings: [CheckpointWarning]
 
     private let index: ShardIndex?
-    /// The number of the first tensor of each file, and the number of all.
+    /// The position of each file's first tensor, then the total number of tensors.
     private let firstTensors: [Int]
 
-    /// Opens a safetensors file, a file of `torch.save`, a shard index (`*.index.json`) or a directory that holds one of them.
+    /// Opens a safetensors file, a file written by `torch.save`, a shard index (`*.index.json`) or a directory that holds one of
+    /// them.
     ///
-    /// What a file is comes from its bytes. In a directory `model.safetensors.index.json` comes before `model.safetensors`, then
-    /// `pytorch_model.bin.index.json` and `pytorch_model.bin`; other files are left alone. Symbolic links are followed.
+    /// The format of a file is recognised by its bytes. In a directory, the first of these that exists is opened:
+    /// `model.safetensors.index.json`, `model.safetensors`, `pytorch_model.bin.index.json`, `pytorch_model.bin`,
+    /// `adapter_model.safetensors`, `adapter_model.bin`. Symbolic links are followed.
     ///
     /// - Parameters:
     ///   - path: the file or directory.
-    ///   - limits: how much to take from it.
-    ///   - temporaryDirectory: where a compressed file of `torch.save` is unpacked, into a file without a name.
-    ///   - refusesDangerous: whether pickles with dangerous globals are refused, instead of opened with a ``danger``.
-    /// - Returns: the checkpoint, all its headers checked.
-    /// - Throws: ``CheckpointError`` with the file, and the tensor and byte where there is one.
+    ///   - limits: limits on what the files may contain or demand.
+    ///   - temporaryDirectory: where a compressed PyTorch file without random access is unpacked, into an unnamed file.
+    ///   - refusesDangerous: whether to throw ``danger`` for pickles with dangerous globals instead of opening them.
+    /// - Returns: the checkpoint, with all headers validated.
+    /// - Throws: ``CheckpointError`` with the file, and the tensor and byte offset where there is one.
     public static func open(
         _ path: String, limits: ReadLimits = .standard, temporaryDirectory: String = "/tmp",
         refusesDangerous: Bool = true
@@ -71,7 +73,7 @@ public struct Checkpoint: Sendable {
             } catch  where [.nothing, .danglingLink].contains(PathKind(directory + name)) {
                 throw CheckpointError(
                     .malformed, path: file, "the index names the file \"\(name)\", which \(error.problem)",
-                    advice: "the checkpoint is not complete")
+                    advice: "the checkpoint is incomplete")
             }
             if let other = identities.updateValue(name, forKey: shard.identity) {
                 throw CheckpointError(
@@ -99,15 +101,15 @@ public struct Checkpoint: Sendable {
         warnings += metadataWarnings()
     }
 
-    /// The directory of its files, with the slash at its end; nothing where they are named without one.
+    /// The directory of the files with a trailing slash; empty if their path has none.
     package var directory: String { directoryPart(of: indexPath ?? files.first?.path ?? "") }
 
-    /// Those of these files that stand beside the checkpoint's, with their directory.
+    /// The paths of those files in `names` that exist in the checkpoint's directory.
     public func files(beside names: [String]) -> [String] {
         names.map { directory + $0 }.filter { PathKind($0) == .file }
     }
 
-    /// Whether what stands at a path is one of its files.
+    /// Whether `path` leads to one of the checkpoint's files, under any name.
     public func isFile(at path: String) -> Bool {
         guard let identity = FileSource.Identity(path) else { return false }
         return files.contains { FileSource.Identity($0.path) == identity }
@@ -115,33 +117,33 @@ public struct Checkpoint: Sendable {
 
     // MARK: Tensors
 
-    /// All tensors, file by file, in the order of their data; each is put together when it is asked for.
+    /// All tensors, file by file in the order of their data; each ``TensorInfo`` is built on access.
     public var tensors: Tensors { Tensors(checkpoint: self) }
 
-    /// The tensors of a checkpoint.
+    /// A checkpoint's tensors as a collection.
     public struct Tensors: RandomAccessCollection, Sendable {
         let checkpoint: Checkpoint
 
         /// Zero.
         public var startIndex: Int { 0 }
-        /// How many tensors there are.
+        /// The number of tensors.
         public var endIndex: Int { checkpoint.tensorCount }
-        /// The tensor at a place in that order, put together now.
+        /// The tensor at `position`, built on access.
         public subscript(position: Int) -> TensorInfo { checkpoint.tensor(at: position) }
     }
 
-    /// How many tensors there are.
+    /// The number of tensors.
     public var tensorCount: Int { firstTensors[files.count] }
 
-    /// The tensor with this name, compared by bytes.
+    /// The tensor with this name, compared by bytes; nil if there is none.
     public func tensor(named name: String) -> TensorInfo? {
         position(ofTensorNamed: name).map(tensor)
     }
 
-    /// The position in ``tensors`` of the one with this name, compared by bytes.
+    /// The position in ``tensors`` of the tensor with this name, compared by bytes; nil if there is none.
     public func position(ofTensorNamed name: String) -> Int? { position(ofTensor: Array(name.utf8)[...]) }
 
-    /// The position in ``tensors`` of the one with this name.
+    /// The position in ``tensors`` of the tensor with this UTF-8 name; nil if there is none.
     func position(ofTensor name: ArraySlice<UInt8>) -> Int? {
         if let index, let position = index.position(of: name) {
             let file = index.file(at: position)
@@ -153,19 +155,20 @@ public struct Checkpoint: Sendable {
         return nil
     }
 
-    /// The name of a tensor, as UTF-8.
+    /// The UTF-8 name of the tensor at a position in ``tensors``.
     func name(at number: Int) -> ArraySlice<UInt8> {
         let file = file(ofTensor: number)
         return files[file].contents.name(at: number - firstTensors[file])
     }
 
-    /// Fills `buffer` with the tensor's bytes from `offset` within it on: row-major, little-endian, whatever its layout in the file.
+    /// Fills `buffer` with the tensor's bytes that begin at `offset`: row-major and little-endian, whatever their order in the
+    /// file.
     ///
-    /// Where the tensor is not contiguous, `offset` and the buffer must be whole elements. Bytes that have a checksum are held against
-    /// it before any of them is handed out for the first time; those of a zstd file only at the end of a frame, which
-    /// ``ByteSource/finish()`` goes to.
+    /// If the tensor is not contiguous, `offset` and the buffer's size must be multiples of the element size. Bytes that have a
+    /// checksum are verified before any of them is first returned; those of a zstd file only at the end of a frame, to which
+    /// ``ByteSource/finish()`` reads on.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput` when the file does not give them, `malformed` when their checksum is
+    /// - Throws: ``CheckpointError`` of category `inputOutput` when the bytes cannot be read, `malformed` when their checksum is
     ///   wrong.
     public func read(_ tensor: TensorInfo, at offset: Int, into buffer: inout MutableRawSpan) throws(CheckpointError) {
         precondition(offset >= 0 && offset + buffer.byteCount <= tensor.byteCount, "outside the tensor")
@@ -178,7 +181,7 @@ public struct Checkpoint: Sendable {
         }
     }
 
-    /// Whether a tensor has the same type, sizes and bytes as one of another checkpoint.
+    /// Whether a tensor has the same dtype, shape and bytes as a tensor of another checkpoint.
     ///
     /// - Throws: as ``read(_:at:into:)`` does.
     public func hasSameBytes(
@@ -201,19 +204,19 @@ public struct Checkpoint: Sendable {
         return true
     }
 
-    /// The tensors of one dtype.
+    /// Totals over the tensors of one dtype.
     public struct DTypeTotal: Sendable {
         /// The dtype.
         public let dtype: DType
-        /// How many tensors have it.
+        /// The number of tensors.
         public fileprivate(set) var tensorCount = 0
-        /// How many elements they have.
+        /// The number of elements, clamped to `Int.max`.
         public fileprivate(set) var parameterCount = 0
-        /// How many bytes they take.
+        /// The size in bytes, clamped to `Int.max`.
         public fileprivate(set) var byteCount = 0
     }
 
-    /// The dtypes that occur, the one with the most bytes first.
+    /// Totals for each dtype that occurs, by descending size in bytes.
     public var dtypeTotals: [DTypeTotal] {
         var totals: [DType: DTypeTotal] = [:]
         for contents in files.lazy.map(\.contents) {
@@ -229,38 +232,38 @@ public struct Checkpoint: Sendable {
         return totals.values.sorted { ($1.byteCount, $0.dtype.rawValue) < ($0.byteCount, $1.dtype.rawValue) }
     }
 
-    /// What the files' pickles name, each name once; none of it is ever executed.
+    /// The globals that the files' pickles name, each once, sorted by name; none is ever executed.
     public var globals: [PickleGlobal] {
         var globals: [ByteString: PickleGlobal] = [:]
         for global in files.flatMap(\.contents.globals) { globals[ByteString(global.name)] = global }
         return globals.sorted { $0.key < $1.key }.map(\.value)
     }
 
-    /// The error for what is dangerous in the files; nil where nothing is known to be.
+    /// The error for the first file with dangerous globals; nil if no global is known to be dangerous.
     public var danger: CheckpointError? {
         for file in files {
             let names = file.contents.globals.filter { $0.kind == .dangerous }.map(\.name)
             guard let first = names.first else { continue }
             return CheckpointError(
                 .dangerous, path: file.path,
-                "loading this file with Python would run foreign code: its pickle names \(first)"
+                "loading this file with Python would run arbitrary code: its pickle names \(first)"
                     + (names.count > 1 ? " and \(names.count - 1) more" : ""),
                 advice: "nothing was run here; do not load it with pickle or torch.load(weights_only=False)")
         }
         return nil
     }
 
-    /// Tensors that are named but are not simply elements in a file.
+    /// Named tensors that are not plain elements in a file, such as sparse ones.
     public var otherTensors: [OtherTensor] { files.flatMap(\.contents.otherTensors) }
 
-    /// Groups of names whose tensors are the same elements of one storage.
+    /// Groups of names whose tensors are tied: the same elements of one storage.
     public var tiedTensors: [[String]] {
         files.flatMap { file in
             file.contents.tied.map { $0.map { String(decoding: file.contents.name(at: $0), as: UTF8.self) } }
         }
     }
 
-    /// The pairs of `__metadata__`; where files disagree, the first one's.
+    /// The key-value pairs of `__metadata__`; if files disagree, the first file's value.
     public var metadata: [ByteString: String] {
         files.reduce(into: [:]) { $0.merge($1.contents.metadata) { first, _ in first } }
     }
@@ -270,7 +273,7 @@ public struct Checkpoint: Sendable {
         return files[file].contents.tensor(at: number - firstTensors[file], file: file)
     }
 
-    /// The last file that begins at this number or before; files may be empty.
+    /// The index of the file that holds a tensor: the last that begins at or before its position, since files may be empty.
     private func file(ofTensor number: Int) -> Int {
         var low = 0
         var high = files.count
@@ -305,7 +308,7 @@ public struct Checkpoint: Sendable {
         guard source.count <= limits.indexBytes else {
             throw CheckpointError(
                 .malformed, path: source.path, "the JSON document is too long for a shard index",
-                expected: "\(limits.indexBytes) bytes at the most", found: "\(source.count)")
+                expected: "at most \(limits.indexBytes) bytes", found: "\(source.count)")
         }
         let text = try source.bytes(0..<source.count)
         do throws(MalformedInput) {
@@ -315,9 +318,9 @@ public struct Checkpoint: Sendable {
         }
     }
 
-    /// Holds the index against the headers: every tensor listed is in its file, and nothing is in two files.
+    /// Checks the index against the headers: every listed tensor must be in its file, and no tensor in two files.
     ///
-    /// A tensor that no entry lists is read all the same, with a warning: loaders that go by file use it.
+    /// A tensor that the index does not list is still read, with a warning, because loaders that go file by file use it.
     private mutating func checkIndex(_ index: ShardIndex, path: String) throws(CheckpointError) {
         func misplaced(_ name: ArraySlice<UInt8>, _ other: Int, _ number: Int) -> CheckpointError {
             let isInBoth = files[other].contents.position(of: name) != nil
@@ -330,7 +333,7 @@ public struct Checkpoint: Sendable {
         }
         var isFound = [Bool](repeating: false, count: index.count)
         var foundCount = 0
-        // Their numbers among all tensors: a file of some bytes can have a million long names.
+        // Positions, not names: copies of a million long names would take too much memory.
         var unlisted: [UInt32] = []
         for (number, file) in files.enumerated() {
             for tensor in 0..<file.tensorCount {
@@ -384,7 +387,8 @@ public struct Checkpoint: Sendable {
                 else { continue }
                 let name = excerpt(Array(key.text.utf8)[...])
                 return [
-                    CheckpointWarning(path: file.path, "its metadata has another \"\(name)\" than \"\(earlier.path)\"")
+                    CheckpointWarning(
+                        path: file.path, "its metadata \"\(name)\" differs from that of \"\(earlier.path)\"")
                 ]
             }
         }

@@ -1,17 +1,17 @@
 import CheckpointJSON
 
-/// How one checkpoint differs from another, told by names, dtypes and shapes.
+/// The differences between two checkpoints in tensor names, dtypes and shapes.
 ///
 ///     let difference = CheckpointDifference(from: teacher, to: student)
 ///     let changed = try difference.compareValues(threads: 8).changed
 ///
-/// Keeps positions, and puts tensors together as they are asked for.
+/// Only positions are stored; each ``TensorInfo`` is built on access.
 public struct CheckpointDifference: Sendable {
-    /// A tensor that both have.
+    /// A tensor that both checkpoints have.
     public struct Pair: Sendable {
-        /// In the first checkpoint.
+        /// The tensor in the first checkpoint.
         public let a: TensorInfo
-        /// In the second checkpoint, under the same name.
+        /// The tensor of the same name in the second checkpoint.
         public let b: TensorInfo
     }
 
@@ -23,9 +23,11 @@ public struct CheckpointDifference: Sendable {
     public let a: Checkpoint
     /// The second checkpoint.
     public let b: Checkpoint
-    /// Names of what is not simply elements in a file (``OtherTensor``), and is in one alone, or is something else in the other.
+    /// Names of each ``OtherTensor`` that only one checkpoint has, or that has another kind in the other.
     public let differingOthers: [String]
-    /// Names of what both have but whose values say nothing by themselves, or are not read: sparse tensors, scales of quantised ones.
+    /// Names of each ``OtherTensor`` that is alike in both but whose values are not fully compared.
+    ///
+    /// Sparse tensors are not read, nor are the scales of quantised ones.
     public let uncomparedOthers: [String]
 
     private var addedPositions: [UInt32] = []
@@ -34,20 +36,20 @@ public struct CheckpointDifference: Sendable {
     private var reshapedPositions: [Positions] = []
     private var recastPositions: [Positions] = []
 
-    /// Tensors that only the second has, in its order.
+    /// Tensors that only the second checkpoint has, in its order.
     public var added: some RandomAccessCollection<TensorInfo> { addedPositions.lazy.map { [b] in b.tensors[Int($0)] } }
-    /// Tensors that only the first has, in its order.
+    /// Tensors that only the first checkpoint has, in its order.
     public var removed: some RandomAccessCollection<TensorInfo> {
         removedPositions.lazy.map { [a] in a.tensors[Int($0)] }
     }
-    /// Tensors that both have, in the first one's order.
+    /// Tensors that both checkpoints have, in the order of the first.
     public var common: some RandomAccessCollection<Pair> { pairs(commonPositions) }
-    /// Those of ``common`` that have another shape.
+    /// Those of ``common`` whose shapes differ.
     public var reshaped: some RandomAccessCollection<Pair> { pairs(reshapedPositions) }
-    /// Those of ``common`` that have another dtype.
+    /// Those of ``common`` whose dtypes differ.
     public var recast: some RandomAccessCollection<Pair> { pairs(recastPositions) }
 
-    /// Whether both have the same names with the same dtypes and shapes.
+    /// Whether both checkpoints have the same names with the same dtypes and shapes, and no ``differingOthers``.
     public var isEmpty: Bool {
         addedPositions.isEmpty && removedPositions.isEmpty && reshapedPositions.isEmpty && recastPositions.isEmpty
             && differingOthers.isEmpty
@@ -57,7 +59,7 @@ public struct CheckpointDifference: Sendable {
         positions.lazy.map { [a, b] in Pair(a: a.tensors[Int($0.a)], b: b.tensors[Int($0.b)]) }
     }
 
-    /// Compares what two checkpoints say of their tensors; no data is read.
+    /// Compares the headers of two checkpoints; no tensor data is read.
     public init(from a: Checkpoint, to b: Checkpoint) {
         self.a = a
         self.b = b
@@ -65,7 +67,7 @@ public struct CheckpointDifference: Sendable {
         let names = Set(others.0.keys).union(others.1.keys).sorted()
         let differing = names.filter { name in
             let (x, y) = (others.0[name], others.1[name])
-            // Those that are listed are compared as what they are listed as.
+            // Tensors that are listed, or plain (nil here), on both sides are compared as tensors.
             return x != y && !(x?.isListed ?? true && y?.isListed ?? true)
         }
         let uncompared = names.filter { name in
@@ -91,6 +93,6 @@ public struct CheckpointDifference: Sendable {
 }
 
 extension [OtherTensor] {
-    /// The last one of a name stands for all.
+    /// The tensors by name; of several with the same name, the last.
     fileprivate var byName: [ByteString: OtherTensor] { Dictionary(map { (ByteString($0.name), $0) }) { $1 } }
 }

@@ -1,18 +1,18 @@
 import CheckpointJSON
 
-/// What went wrong with a file, with the evidence for it.
+/// An error in a file or directory, with the evidence for it.
 public struct CheckpointError: Error, Sendable, Equatable {
-    /// What kind of failure it is; a caller decides by this what to do next.
+    /// The kind of failure, by which a caller decides what to do next.
     public enum Category: String, Sendable, CaseIterable {
         /// The bytes break the rules of their format, or the files contradict each other.
         case malformed
-        /// The format or a part of it is known but not read.
+        /// The format, or a part of it, is known but not supported.
         case unsupported
-        /// Numbers are not finite, or what is computed with them is not.
+        /// Values, or results computed from them, are not finite.
         case notFinite = "not_finite"
-        /// Loading the file with Python would run code that is not a model's.
+        /// Loading the file with Python would run code that does not belong to a model.
         case dangerous
-        /// There is no such file, or it may not be read.
+        /// The file does not exist or may not be read.
         case notFound = "not_found"
         /// The output cannot be created.
         case cannotCreate = "cannot_create"
@@ -22,24 +22,24 @@ public struct CheckpointError: Error, Sendable, Equatable {
         case cancelled
     }
 
-    /// What kind of failure it is.
+    /// The kind of failure.
     public var category: Category
     /// The file or directory concerned.
     public var path: String
     /// What is wrong.
     public var problem: String
-    /// The tensor concerned, where there is one.
+    /// The name of the tensor concerned, if there is one.
     public var tensor: String?
-    /// Where in the file, in bytes from its start.
+    /// The byte offset in the file, if there is one.
     public var offset: Int?
-    /// What should stand there.
+    /// What was expected.
     public var expected: String?
-    /// What stands there.
+    /// What was found instead.
     public var found: String?
     /// What the user can do about it.
     public var advice: String?
 
-    /// An error with its evidence.
+    /// Creates an error with its evidence.
     public init(
         _ category: Category, path: String, _ problem: String, tensor: String? = nil, offset: Int? = nil,
         expected: String? = nil, found: String? = nil, advice: String? = nil
@@ -54,7 +54,7 @@ public struct CheckpointError: Error, Sendable, Equatable {
         self.advice = advice
     }
 
-    /// A parser's finding in the file at `path`, whose parsed part begins at byte `base`.
+    /// Creates an error from what a parser found in the file at `path`, in the part that begins at byte `base`.
     init(_ malformed: MalformedInput, path: String, base: Int = 0) {
         self.init(
             .malformed, path: path, malformed.problem, tensor: malformed.tensor, offset: base + malformed.offset,
@@ -63,7 +63,7 @@ public struct CheckpointError: Error, Sendable, Equatable {
 }
 
 extension CheckpointError: CustomStringConvertible {
-    /// One line, fit for a terminal: `PATH: what is wrong (tensor "x", byte 123); what to do`.
+    /// One line, safe to print to a terminal: `PATH: what is wrong (tensor "x", byte 123); what to do`.
     public var description: String {
         var line = path.printable(limit: 4096) + ": " + reason
         var place: [String] = []
@@ -74,7 +74,7 @@ extension CheckpointError: CustomStringConvertible {
         return line
     }
 
-    /// What is wrong, with what should be there and what is, without the place.
+    /// What is wrong, what was expected and what was found, without path, tensor, offset and advice.
     public var reason: String {
         var line = problem.printable(limit: 1000)
         let evidence = [
@@ -85,14 +85,14 @@ extension CheckpointError: CustomStringConvertible {
     }
 }
 
-/// Something about a checkpoint that its user should know, though it can be read.
+/// A problem that does not prevent reading a checkpoint but that the user should know of.
 public struct CheckpointWarning: Sendable, Equatable {
     /// The file concerned.
     public var path: String
-    /// What it is about, in a sentence.
+    /// What the problem is, in one sentence.
     public var message: String
 
-    /// A warning about the file at `path`.
+    /// Creates a warning about the file at `path`.
     public init(path: String, _ message: String) {
         self.path = path
         self.message = message

@@ -1,6 +1,6 @@
 import CheckpointJSON
 
-/// One file of a checkpoint, its headers read.
+/// One file of a checkpoint, with its headers read.
 public final class CheckpointFile: Sendable {
     /// The bytes of the file, unpacked if it is compressed.
     public let source: any ByteSource
@@ -8,16 +8,16 @@ public final class CheckpointFile: Sendable {
     public let isCompressed: Bool
     let contents: any FileContents
 
-    /// The path, as given or as the index gives it, below the directory as given.
+    /// The path as given or, for a shard, the index's directory followed by the name in the index.
     public var path: String { source.path }
-    /// The size of the file in bytes, as it is stored.
+    /// The size of the file as stored, in bytes.
     public let byteCount: Int
-    /// How many tensors it holds.
+    /// The number of tensors in the file.
     public var tensorCount: Int { contents.tensorCount }
 
-    /// Reads what a file says about its tensors, and checks all of it.
+    /// Reads and validates the headers of a file.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` with tensor and offset, `unsupported` when it is another format, `inputOutput`.
+    /// - Throws: ``CheckpointError``: `malformed` with tensor and offset, `unsupported` for any other format, `inputOutput`.
     init(
         _ file: any ByteSource, limits: ReadLimits, temporaryDirectory: String
     ) throws(CheckpointError) {
@@ -28,7 +28,7 @@ public final class CheckpointFile: Sendable {
         if isCompressed {
             source = try ZstdSource(file, limits: limits)
             format = try FileFormat.recognize(source, limits: limits)
-            // A safetensors file is read from front to back; torch's are read everywhere.
+            // A safetensors file can be read front to back; PyTorch files need random access.
             if [.pyTorchZip, .pyTorchLegacy].contains(format), source.isSequential {
                 source = try FileSource(unpacking: source, inDirectory: temporaryDirectory)
             }
@@ -40,7 +40,7 @@ public final class CheckpointFile: Sendable {
         default:
             throw CheckpointError(
                 .unsupported, path: source.path,
-                "this is \(format.withArticle)\(isCompressed ? " in a zstd file" : ""), which is not read",
+                "this is \(format.withArticle)\(isCompressed ? " in a zstd file" : ""), which is not supported",
                 advice: format.advice)
         }
         self.source = source
@@ -48,9 +48,9 @@ public final class CheckpointFile: Sendable {
 }
 
 extension FileFormat {
-    /// Recognises the file by its first bytes.
+    /// Recognises the format of a file by its first bytes.
     ///
-    /// - Throws: ``CheckpointError`` when it is empty, fits nothing known, or cannot be read.
+    /// - Throws: ``CheckpointError`` when the file is empty, of no known format, or cannot be read.
     static func recognize(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) -> FileFormat {
         guard source.count > 0 else { throw CheckpointError(.malformed, path: source.path, "the file is empty") }
         let head = try source.bytes(0..<min(source.count, headSize))
@@ -58,7 +58,7 @@ extension FileFormat {
             let start = head.prefix(8).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " ")
             throw CheckpointError(
                 .malformed, path: source.path,
-                source.count < 8 ? "the file is cut short" : "the file is of no format that this tool knows",
+                source.count < 8 ? "the file is truncated" : "the file format is not recognised",
                 offset: 0, expected: "a checkpoint", found: "bytes \(start)")
         }
         return format

@@ -1,4 +1,4 @@
-/// The type of a tensor's elements, named as safetensors spells it; those it has no name for after torch.
+/// The type of a tensor's elements; raw values are safetensors' names, or follow torch's for types that safetensors lacks.
 public enum DType: String, Sendable, CaseIterable {
     case bool = "BOOL"
     case u8 = "U8"
@@ -22,11 +22,11 @@ public enum DType: String, Sendable, CaseIterable {
     case f32 = "F32"
     case f64 = "F64"
     case c64 = "C64"
-    /// Two F16.
+    /// Complex, of two F16.
     case c32 = "C32"
-    /// Two BF16.
+    /// Complex, of two BF16.
     case bc32 = "BC32"
-    /// Two F64.
+    /// Complex, of two F64.
     case c128 = "C128"
     /// Quantised: an I8, to be scaled.
     case qi8 = "QI8"
@@ -35,7 +35,7 @@ public enum DType: String, Sendable, CaseIterable {
     /// Quantised: an I32, to be scaled.
     case qi32 = "QI32"
 
-    /// Whether safetensors files can hold it.
+    /// Whether safetensors files can hold elements of this type.
     public var isInSafetensors: Bool {
         switch self {
         case .c32, .bc32, .c128, .qi8, .qu8, .qi32: false
@@ -43,7 +43,7 @@ public enum DType: String, Sendable, CaseIterable {
         }
     }
 
-    /// The bits that one element takes; fewer than eight for packed types.
+    /// The number of bits in an element; fewer than eight for packed types.
     public var bitWidth: Int {
         switch self {
         case .f4E2M1: 4
@@ -56,23 +56,23 @@ public enum DType: String, Sendable, CaseIterable {
         }
     }
 
-    /// How many elements so many bytes hold; the largest integer where there are more.
+    /// The number of elements in `byteCount` bytes; for packed types, at most `Int.max` bits are counted.
     func elementCount(ofBytes byteCount: Int) -> Int {
         bitWidth < 8 ? byteCount.multiplied(clamped: 8) / bitWidth : byteCount / (bitWidth / 8)
     }
 
     /// Why a shape has no size in bytes.
     public enum SizeError: Error, Sendable {
-        /// The elements' bits exceed 2^63, zero dimensions left aside.
+        /// The number of bits exceeds 2^63 - 1, with zero dimensions left out of the product.
         case overflow
         /// The elements do not fill whole bytes.
         case partialByte
     }
 
-    /// The bytes that a packed tensor of `shape` takes.
+    /// The size in bytes of a contiguous tensor of `shape`.
     ///
-    /// - Throws: ``SizeError`` where the size overflows or the elements do not fill whole bytes. Whether it overflows does not
-    ///   depend on the order of the dimensions: zeros count for nothing there.
+    /// - Throws: ``SizeError`` if the size overflows or the elements do not fill whole bytes. Zero dimensions are left out of the
+    ///   overflow check, so it does not depend on the order of the dimensions.
     public func byteCount(of shape: [Int]) throws(SizeError) -> Int {
         var size = ShapeSize()
         for dimension in shape { size.append(dimension) }
@@ -80,7 +80,7 @@ public enum DType: String, Sendable, CaseIterable {
     }
 }
 
-/// The number of elements of a shape, taken dimension by dimension.
+/// The size of a shape, accumulated dimension by dimension.
 struct ShapeSize {
     private var elementsBesideZeros = 1
     private var hasZero = false

@@ -10,7 +10,7 @@ package func sha256(of bytes: UnsafeRawBufferPointer) -> [UInt8] {
     return Array(hash.finalize())
 }
 
-/// Bytes as hexadecimal digits.
+/// Bytes as lowercase hexadecimal digits, two per byte.
 public func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
     bytes.reduce(into: "") { text, byte in text += (byte < 16 ? "0" : "") + String(byte, radix: 16) }
 }

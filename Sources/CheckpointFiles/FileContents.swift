@@ -1,36 +1,36 @@
 import CheckpointJSON
 
-/// What a reader found in one file.
+/// The parsed headers of one file.
 protocol FileContents: Sendable {
     var format: FileFormat { get }
-    /// How many tensors there are; they have the positions from 0 on, in the order of their data.
+    /// The number of tensors; positions count from 0 in the order of their data.
     var tensorCount: Int { get }
-    /// The bytes of all data, each counted once.
+    /// The size of all tensor data in bytes, shared bytes counted once.
     var dataByteCount: Int { get }
-    /// About how many bytes of memory the headers take as long as the file is open.
+    /// About how much memory the headers take while the file is open, in bytes.
     var headerByteCount: Int { get }
     /// The file's metadata.
     var metadata: [ByteString: String] { get }
-    /// Sentences for the user; at most one of a kind.
+    /// Warnings for the user, at most one of each kind.
     var warnings: [String] { get }
-    /// What its pickles name, each name once.
+    /// The globals that the file's pickles name, each once.
     var globals: [PickleGlobal] { get }
-    /// The tensors that are more or less than elements in a file.
+    /// Named tensors that are not plain elements in the file.
     var otherTensors: [OtherTensor] { get }
-    /// Groups of positions whose tensors are the same elements of one storage.
+    /// Groups of positions whose tensors are tied: the same elements of one storage.
     var tied: [[Int]] { get }
 
-    /// The tensor at a position, which says that it is in file number `file`.
+    /// The tensor at a position, with `file` as its ``TensorInfo/file``.
     func tensor(at position: Int, file: Int) -> TensorInfo
-    /// What a total needs to know of the tensor at a position.
+    /// The dtype and size in bytes of the tensor at a position.
     func size(at position: Int) -> (dtype: DType, byteCount: Int)
-    /// The name of the tensor at a position, as UTF-8.
+    /// The UTF-8 name of the tensor at a position.
     func name(at position: Int) -> ArraySlice<UInt8>
-    /// The position of the tensor with this name.
+    /// The position of the tensor with this UTF-8 name; nil if there is none.
     func position(of name: ArraySlice<UInt8>) -> Int?
-    /// Holds the bytes of `tensor` against their checksum, where they have one and this was not done before.
+    /// Verifies the checksum of the bytes of `tensor`, if they have one and it was not verified before.
     func verify(_ tensor: TensorInfo, in source: any ByteSource) throws(CheckpointError)
-    /// The CRC-32 of the bytes of `tensor`, where they have one of their own.
+    /// The recorded CRC-32 of exactly the bytes of `tensor`; nil if there is none.
     func checksum(of tensor: TensorInfo) -> UInt32?
 }
 
@@ -42,16 +42,16 @@ extension FileContents {
     func checksum(of tensor: TensorInfo) -> UInt32? { nil }
 }
 
-/// A tensor that is named but is not simply elements in a file.
+/// A named tensor that is not plain elements in a file, such as a sparse or quantised one.
 public struct OtherTensor: Sendable, Equatable {
-    /// Its name, flattened as those of ``TensorInfo``.
+    /// The name, flattened like ``TensorInfo/name``.
     public let name: String
-    /// What it is: `sparse tensor (torch.sparse_coo)`.
+    /// What it is, such as `sparse tensor (torch.sparse_coo)`.
     public let kind: String
-    /// Whether it is listed among the tensors all the same, because its elements can be read.
+    /// Whether it is also listed among the tensors, because its elements can be read.
     public let isListed: Bool
 
-    /// Whether all is the same, texts by their bytes.
+    /// Compares all members, strings by their bytes.
     public static func == (a: OtherTensor, b: OtherTensor) -> Bool {
         a.isListed == b.isListed && ByteString(a.name) == ByteString(b.name) && ByteString(a.kind) == ByteString(b.kind)
     }

@@ -1,4 +1,4 @@
-/// What a file is, told from its bytes alone.
+/// The format of a file, recognised by its bytes alone.
 public enum FileFormat: String, Sendable, CaseIterable {
     case safetensors
     case shardIndex = "shard index"
@@ -17,10 +17,10 @@ public enum FileFormat: String, Sendable, CaseIterable {
     case numpy = "NumPy array"
     case hdf5 = "HDF5 file"
 
-    /// How many of a file's first bytes ``init(head:limits:)`` wants to see.
+    /// The number of leading bytes that ``init(head:limits:)`` needs.
     static let headSize = 512
 
-    /// The bytes that begin each format, and where; the first that fits decides.
+    /// The magic number of each format and its offset; the first match decides.
     private static let signatures: [(format: FileFormat, offset: Int, bytes: [UInt8])] = [
         (.zip, 0, Array("PK\u{3}\u{4}".utf8)),
         (.zip, 0, Array("PK\u{5}\u{6}".utf8)),
@@ -35,10 +35,10 @@ public enum FileFormat: String, Sendable, CaseIterable {
         (.tar, 257, Array("ustar".utf8)),
     ]
 
-    /// Recognises a file by its first bytes; nil when they fit nothing known.
+    /// Recognises a format by a file's first bytes; nil if they match none.
     ///
-    /// A safetensors file has no signature: it is told by a length that could be a header's and the brace that follows. Only then
-    /// are signatures asked, and only then is a plausible length enough by itself.
+    /// A safetensors file has no magic number: a plausible header length with a brace after it identifies one before anything
+    /// else is tried. If nothing else matches, either of the two is enough.
     init?(head: [UInt8], limits: ReadLimits) {
         let headerLength = head.count >= 8 ? head.bits(at: 0, count: 8) : nil
         let text = head.drop { $0 == 0x20 || (0x09...0x0D).contains($0) }
@@ -47,10 +47,10 @@ public enum FileFormat: String, Sendable, CaseIterable {
         if isPlausible, headerStart == UInt8(ascii: "{") {
             self = .safetensors
         } else if head.count >= 8, head[0] >> 4 == 5, head[1..<4].elementsEqual([0x2A, 0x4D, 0x18]) {
-            // A skippable frame in front.
+            // The file begins with a skippable frame.
             self = .zstd
         } else if let match = Self.signatures.first(where: { head.dropFirst($0.offset).starts(with: $0.bytes) }) {
-            // The name of the first entry stands in its local header; torch writes `<root>/data.pkl` first.
+            // The local header holds the name of the first entry; torch writes `<root>/data.pkl` first.
             let isPyTorch = match.format == .zip && Self.isPyTorchRecord(Self.firstEntryName(ofZip: head))
             self = isPyTorch ? .pyTorchZip : match.format
         } else if Self.beginsLegacyCheckpoint(head) {
@@ -68,14 +68,14 @@ public enum FileFormat: String, Sendable, CaseIterable {
         }
     }
 
-    /// Whether an archive that somebody packed anew may begin with this record.
+    /// Whether a PyTorch archive, including one repacked by another tool, may begin with this record.
     private static func isPyTorchRecord(_ name: String) -> Bool {
         let path = name.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).dropFirst().first ?? ""
         return ["data.pkl", "data/", "version", "byteorder", ".format_version", ".storage_alignment", ".data/"]
             .contains { path.hasPrefix($0) }
     }
 
-    /// A pickle of torch's magic number, in any protocol: the protocol, a frame perhaps, and an integer of ten bytes.
+    /// Whether a file begins with a pickle (protocol 2 to 5) of torch's magic number: an optional frame, then a ten-byte integer.
     private static func beginsLegacyCheckpoint(_ head: [UInt8]) -> Bool {
         guard head.count >= 14, head[0] == 0x80, (2...5).contains(head[1]) else { return false }
         let number = head.dropFirst(head[2] == 0x95 ? 11 : 2)
@@ -98,12 +98,12 @@ public enum FileFormat: String, Sendable, CaseIterable {
     /// What to do with a file of this format, which ``Checkpoint`` does not read.
     var advice: String {
         switch self {
-        case .gitLFSPointer: "it stands for a file that was not downloaded: run `git lfs pull`"
-        case .html: "the download gave a web page (often a log-in or error page) instead of the file"
+        case .gitLFSPointer: "the file itself was not downloaded: run `git lfs pull`"
+        case .html: "the download returned a web page (often a log-in or error page) instead of the file"
         case .sevenZip, .gzip, .tar, .zip: "unpack it first"
-        case .pickle: "a model is saved with torch.save or as safetensors"
+        case .pickle: "save the model with torch.save or as safetensors"
         default:
-            "this tool reads safetensors files, files of torch.save, shard indexes of either and directories of them"
+            "this tool reads safetensors files, files written by torch.save, shard indexes of either, and directories of them"
         }
     }
 }

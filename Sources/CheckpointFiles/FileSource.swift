@@ -2,11 +2,11 @@ import Glibc
 
 /// A regular file, read with `pread` and open as long as the value lives.
 public final class FileSource: ByteSource {
-    /// The path by which it was opened.
+    /// The path by which the file was opened.
     public let path: String
-    /// The size when it was opened.
+    /// The size in bytes when the file was opened.
     public let count: Int
-    /// What makes it the same file under another name.
+    /// The device and inode, which identify the file under any name.
     let identity: Identity
     let descriptor: CInt
 
@@ -14,7 +14,7 @@ public final class FileSource: ByteSource {
         var device: UInt64
         var number: UInt64
 
-        /// That of what a path leads to; nil where it leads to nothing.
+        /// The identity of the file that `path` leads to; nil if there is none.
         init?(_ path: String) {
             var status = stat()
             guard stat(path, &status) == 0 else { return nil }
@@ -24,7 +24,7 @@ public final class FileSource: ByteSource {
         init(_ status: stat) { (device, number) = (UInt64(status.st_dev), UInt64(status.st_ino)) }
     }
 
-    /// Takes over an open file.
+    /// Takes ownership of an open file descriptor.
     init(descriptor: CInt, path: String, count: Int) {
         self.descriptor = descriptor
         self.path = path
@@ -34,14 +34,15 @@ public final class FileSource: ByteSource {
 
     /// Opens the regular file at `path`, following symbolic links.
     ///
-    /// - Throws: ``CheckpointError`` of category `notFound` when it cannot be opened, `unsupported` when it is no regular file.
+    /// - Throws: ``CheckpointError`` of category `notFound` when the file does not exist or may not be read, `inputOutput` when
+    ///   opening fails otherwise, `unsupported` when it is not a regular file.
     public init(path: String) throws(CheckpointError) {
-        // Without O_NONBLOCK a named pipe would wait here for a writer.
+        // Without O_NONBLOCK, opening a named pipe would wait for a writer.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         let notRegular = CheckpointError(
-            .unsupported, path: path, "is not a regular file", advice: "checkpoints are read at many places at once")
+            .unsupported, path: path, "is not a regular file", advice: "checkpoints need random access")
         guard descriptor >= 0 else {
-            // A socket, or a device that is not there.
+            // A socket, or a device that does not exist.
             throw errno == ENXIO ? notRegular : systemError(errno, path: path, "cannot be opened")
         }
         var status = stat()
@@ -59,7 +60,7 @@ public final class FileSource: ByteSource {
         close(descriptor)
     }
 
-    /// Reads from the file, as often as it takes.
+    /// Fills `buffer` with the bytes that begin at `offset`, in as many reads as it takes.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput` when reading fails or the file has become shorter.
     public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
@@ -82,16 +83,16 @@ public final class FileSource: ByteSource {
     }
 }
 
-/// What stands at a path.
+/// The kind of file that is at a path.
 enum PathKind {
     case directory
     case file
     case other
-    /// A symbolic link to nothing.
+    /// A symbolic link to a path that does not exist.
     case danglingLink
     case nothing
 
-    /// What a path leads to, through symbolic links, or what stands there itself; what may not be looked at is other.
+    /// Looks up what `path` leads to or, with `ofItself`, what is there without following a link; `other` if access is denied.
     init(_ path: String, ofItself: Bool = false) {
         var status = stat()
         if (ofItself ? lstat(path, &status) : stat(path, &status)) == 0 {
@@ -108,7 +109,7 @@ enum PathKind {
     }
 }
 
-/// The names in a directory, sorted by their bytes; none when it cannot be read.
+/// The names in a directory, `.` and `..` included, sorted by their bytes; empty if it cannot be read.
 package func namesInDirectory(_ path: String) -> [String] {
     guard let directory = opendir(path) else { return [] }
     defer { closedir(directory) }
@@ -120,7 +121,7 @@ package func namesInDirectory(_ path: String) -> [String] {
     return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
 }
 
-/// The error for a failed system call.
+/// The error for a failed system call; its category follows from `code` unless it is given.
 func systemError(
     _ code: CInt, path: String, _ problem: String, offset: Int? = nil, category: CheckpointError.Category? = nil
 ) -> CheckpointError {

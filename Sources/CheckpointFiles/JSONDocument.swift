@@ -1,9 +1,10 @@
 public import CheckpointJSON
 
 extension JSONValue {
-    /// Reads a small document: a config.json, a plan.
+    /// Reads a small JSON document, such as a config.json or a plan.
     ///
-    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` with the byte.
+    /// - Throws: ``CheckpointError``: `notFound`, `unsupported` (not a regular file), `inputOutput`, or `malformed` with the
+    ///   offset.
     public init(contentsOf path: String) throws(CheckpointError) {
         let bytes = try document(path)
         do throws(MalformedInput) { try self.init(document: bytes) } catch {
@@ -12,35 +13,35 @@ extension JSONValue {
     }
 }
 
-/// The SHA-256 of a small document, as hexadecimal digits.
+/// The SHA-256 of a small document, as 64 hexadecimal digits.
 ///
-/// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` where it is too long.
+/// - Throws: ``CheckpointError``: `notFound`, `unsupported`, `inputOutput`, or `malformed` if the document is too long.
 public func sha256(ofDocument path: String) throws(CheckpointError) -> String { sha256(of: try document(path)) }
 
-/// Whether a file is JSON by its first bytes, and short enough for ``JSONValue``.
+/// Whether a file looks like JSON by its first bytes and is short enough for ``JSONValue``.
 ///
-/// - Throws: ``CheckpointError``: `notFound` or `inputOutput`.
+/// - Throws: ``CheckpointError``: `notFound`, `unsupported` or `inputOutput`.
 package func isSmallDocument(_ path: String) throws(CheckpointError) -> Bool {
     guard PathKind(path) != .directory else { return false }
     let source = try FileSource(path: path)
     guard source.count <= JSONValue.maximumBytes else { return false }
     let head = try source.bytes(0..<min(source.count, FileFormat.headSize))
     guard [nil, .shardIndex].contains(FileFormat(head: head, limits: .standard)) else { return false }
-    // JSON has no byte order mark; where there is one, the parser says so.
+    // JSON allows no byte order mark; the parser reports it.
     let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
     let text = head.starts(with: mark) ? head.dropFirst(mark.count) : head[...]
     let first = text.first { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }
     return first == UInt8(ascii: "{") || first == UInt8(ascii: "[")
 }
 
-/// The bytes of a small document.
+/// Reads the bytes of a small document.
 ///
-/// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` where it is too long.
+/// - Throws: ``CheckpointError``: `notFound`, `unsupported`, `inputOutput`, or `malformed` if the document is too long.
 package func document(_ path: String) throws(CheckpointError) -> [UInt8] {
     let source = try FileSource(path: path)
     guard source.count <= JSONValue.maximumBytes else {
         throw CheckpointError(
-            .malformed, path: path, "the document is too long", expected: "\(JSONValue.maximumBytes) bytes at the most",
+            .malformed, path: path, "the document is too long", expected: "at most \(JSONValue.maximumBytes) bytes",
             found: "\(source.count)")
     }
     return try source.bytes(0..<source.count)

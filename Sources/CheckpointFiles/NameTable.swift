@@ -1,20 +1,20 @@
 import CheckpointJSON
 
-/// Finds names by their bytes among those of a text that somebody else keeps.
+/// A hash table that finds names by their bytes; the caller keeps the text that holds the names.
 ///
-/// Four bytes a slot, at most half of the slots taken. Hashes are keyed by chance for each process, so that no file can bring
-/// names that collide.
+/// A slot takes four bytes, and at most half of the slots are in use. Hashes use a per-process random key, so no file can be
+/// made with names that collide.
 struct NameTable: Sendable {
-    /// Identifier + 1; zero is an empty slot.
+    /// Identifiers plus one; zero marks an empty slot.
     private var slots: [UInt32]
 
-    /// What a table for up to `capacity` names takes in memory.
+    /// The memory that a table for up to `capacity` names takes, in bytes.
     static func byteCount(capacity: Int) -> Int { slotCount(capacity: capacity) * MemoryLayout<UInt32>.stride }
 
-    /// What it takes in memory.
+    /// The memory that the table takes, in bytes.
     var byteCount: Int { slots.count * MemoryLayout<UInt32>.stride }
 
-    /// A table for up to `capacity` names.
+    /// Creates an empty table for up to `capacity` names.
     init(capacity: Int) {
         slots = Array(repeating: 0, count: Self.slotCount(capacity: capacity))
     }
@@ -25,14 +25,14 @@ struct NameTable: Sendable {
         return count
     }
 
-    /// Adds the name with this identifier; gives the identifier already there, and adds nothing, when there is one.
+    /// Adds a name by its identifier; if the name is already there, returns the earlier identifier and adds nothing.
     ///
-    /// `range` gives where in `text` an identifier's name stands.
+    /// `range` maps an identifier to the range of its name in `text`.
     mutating func insert(_ id: UInt32, text: [UInt8], range: (UInt32) -> Range<Int>) -> UInt32? {
         insert(id, name: { text[range($0)] })
     }
 
-    /// Adds the name with this identifier, where `name` gives that of each; gives the identifier already there.
+    /// Adds the name that `name` gives for `id`; if it is already there, returns the earlier identifier and adds nothing.
     @inline(__always)
     mutating func insert(_ id: UInt32, name: (UInt32) -> ArraySlice<UInt8>) -> UInt32? {
         let slot = slot(for: name(id), name: name)
@@ -41,7 +41,7 @@ struct NameTable: Sendable {
         return nil
     }
 
-    /// The identifier of `name`.
+    /// The identifier of `name`; nil if it is not in the table.
     func find(_ name: ArraySlice<UInt8>, text: [UInt8], range: (UInt32) -> Range<Int>) -> UInt32? {
         let slot = slot(for: name, name: { text[range($0)] })
         return slots[slot] == 0 ? nil : slots[slot] - 1
@@ -63,7 +63,7 @@ struct NameTable: Sendable {
 }
 
 extension [UInt8] {
-    /// Puts the text of `string` in place of its escaped form, which is never shorter; gives where it stands now.
+    /// Replaces the escaped form of `string` by its text, which is never longer, and returns the range of the text.
     mutating func unescape(_ string: JSONString) -> Range<Int> {
         let decoded = string.decoded(from: span)
         let range = string.range.lowerBound..<string.range.lowerBound + decoded.count

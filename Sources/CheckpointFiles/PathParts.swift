@@ -1,4 +1,4 @@
-/// The directory that a path is in, with the slash at its end; nothing where there is none.
+/// The directory part of a path, with its trailing slash; empty if there is none.
 package func directoryPart(of path: String) -> String {
     path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[...$0]) } ?? ""
 }

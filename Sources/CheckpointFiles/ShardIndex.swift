@@ -1,10 +1,10 @@
 import CheckpointJSON
 
-/// A `*.index.json`: which file of a sharded checkpoint holds which tensor.
+/// The shard index (`*.index.json`) of a checkpoint, which maps each tensor to its file.
 ///
-/// The document as transformers writes it: `{"metadata": {"total_size": n}, "weight_map": {tensor: file}}`. Like a safetensors
-/// header it is kept as its own text with a few bytes a tensor. What it says is checked here as far as it can be without the
-/// files, and against them by ``Checkpoint``.
+/// The format is that of transformers: `{"metadata": {"total_size": n}, "weight_map": {tensor: file}}`. Like a safetensors
+/// header, the index is kept as its own text plus a few bytes per tensor. What can be checked without the files is checked here;
+/// ``Checkpoint`` checks the index against the files.
 struct ShardIndex: Sendable {
     fileprivate struct Entry: Sendable {
         var nameStart: UInt32
@@ -20,21 +20,22 @@ struct ShardIndex: Sendable {
         var nameRange: Range<Int> { Int(nameStart)..<Int(nameStart) + Int(nameCount) }
     }
 
-    /// The files named, in the order in which they are named first, relative to the index's directory.
+    /// The names of the files relative to the index's directory, in the order in which they first appear.
     let files: [String]
-    /// The sum of all tensors' bytes that the index claims, where it claims one.
+    /// The total size of the tensors in bytes according to the index; nil if it gives none.
     let totalSize: UInt64?
 
     private let text: [UInt8]
     private let entries: [Entry]
     private let names: NameTable
 
-    /// How many tensors are listed.
+    /// The number of tensors listed.
     var count: Int { entries.count }
 
-    /// Reads an index.
+    /// Parses an index.
     ///
-    /// - Throws: what breaks the format; a file name that is absolute or has `..` in it; a tensor listed twice.
+    /// - Throws: ``MalformedInput`` for a broken format, a file name that is absolute or contains `.` or `..`, or a tensor listed
+    ///   twice.
     init(_ text: consuming [UInt8], limits: ReadLimits) throws(MalformedInput) {
         var parser = ShardIndexParser(limits: limits, indexBytes: text.count)
         try parser.parse(text.span)
@@ -56,7 +57,7 @@ struct ShardIndex: Sendable {
         self.names = names
     }
 
-    /// Where the tensor with this name is listed, compared by bytes.
+    /// The position of the entry for the tensor with this name, compared by bytes; nil if it is not listed.
     func position(of name: ArraySlice<UInt8>) -> Int? {
         names.find(name, text: text) { entries[Int($0)].nameRange }.map(Int.init)
     }
@@ -67,7 +68,7 @@ struct ShardIndex: Sendable {
     func name(at position: Int) -> String { String(decoding: text[entries[position].nameRange], as: UTF8.self) }
 }
 
-/// Walks an index once, front to back.
+/// Parses an index in one pass.
 private struct ShardIndexParser {
     private(set) var entries: [ShardIndex.Entry] = []
     private(set) var files: [String] = []
@@ -100,11 +101,11 @@ private struct ShardIndexParser {
         }
         try scanner.end()
         guard keys.contains("weight_map") else {
-            throw MalformedInput("the JSON document has no weight_map, so it is not the index of a checkpoint", at: 0)
+            throw MalformedInput("the JSON document has no weight_map, so it is not a shard index", at: 0)
         }
     }
 
-    /// The next key of an object, which must not be in `keys` yet.
+    /// Reads the next key of an object, which must not be in `keys` yet, and adds it to them.
     private static func key(
         _ scanner: inout JSONScanner, after keys: inout Set<ByteString>
     ) throws(MalformedInput) -> JSONString {
@@ -116,7 +117,7 @@ private struct ShardIndexParser {
         return key
     }
 
-    /// Puts the decoded form of escaped names in place of the text.
+    /// Replaces escaped names in the text by their decoded form.
     mutating func unescapeNames(in text: inout [UInt8]) {
         for (entry, name) in escapedNames {
             entries[entry] = ShardIndex.Entry(name: text.unescape(name), file: entries[entry].file)
@@ -128,7 +129,7 @@ private struct ShardIndexParser {
         var more = try scanner.openObject()
         while more {
             let key = try Self.key(&scanner, after: &keys)
-            // Some writers give the size as a float; what is no plain integer is passed over.
+            // Some writers give the size as a float; anything but a plain integer is ignored.
             var ahead = scanner
             if scanner.matches(key, "total_size") { totalSize = try? ahead.unsignedInteger() }
             try scanner.skipValue()
@@ -171,7 +172,7 @@ private struct ShardIndexParser {
         guard isInside, !name.contains(0) else {
             throw MalformedInput(
                 "the index names a file outside its own directory", at: start,
-                expected: "a relative path without '.' and '..'",
+                expected: "a relative path without '.' or '..'",
                 found: "\"\(file)\"")
         }
         guard files.count < limits.shards else {

@@ -1,5 +1,5 @@
 extension DType {
-    /// The values that each of the 256 bytes holds, for types of eight and four bits; nil for others.
+    /// The values that each of the 256 bytes encodes, for types of eight or four bits; nil for others.
     var valuesOfBytes: [[Double]]? {
         let format: SmallFloat
         switch self {
@@ -9,7 +9,7 @@ extension DType {
             // An exponent alone, biased by 127 (OCP Microscaling Formats 1.0, section 5.4.1).
             return (0..<256).map { $0 == 255 ? [.nan] : [Double(sign: .plus, exponent: $0 - 127, significand: 1)] }
         case .f4E2M1:
-            // Two elements a byte (OCP Microscaling Formats 1.0, section 5.3.3).
+            // Two elements per byte (OCP Microscaling Formats 1.0, section 5.3.3).
             let format = SmallFloat(exponentBits: 2, mantissaBits: 1, bias: 1, specials: .none)
             return (0..<256).map { [format.value($0 & 0xF), format.value($0 >> 4)] }
         // OCP 8-bit Floating Point Specification 1.0, table 1.
@@ -27,13 +27,13 @@ extension DType {
 /// A floating-point format of up to eight bits: sign, exponent, mantissa.
 private struct SmallFloat {
     enum Specials {
-        /// All patterns are numbers.
+        /// Every bit pattern is a number.
         case none
-        /// The highest exponent means infinity or not a number.
+        /// The highest exponent encodes infinity and NaN.
         case asIEEE
-        /// All ones beside the sign is not a number; there is no infinity.
+        /// All ones apart from the sign encode NaN; infinity does not exist.
         case nanAllOnes
-        /// What would be minus zero is not a number; there is no infinity.
+        /// The pattern of minus zero encodes NaN; infinity does not exist.
         case nanMinusZero
     }
 

@@ -1,20 +1,19 @@
-/// Numbers that look random and follow from a counter alone: SplitMix64 (Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number
-/// Generators").
+/// The SplitMix64 pseudorandom number generator (Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number Generators").
 package struct SplitMix64 {
     private var counter: UInt64
 
-    /// Numbers that are always the same for a seed.
+    /// Creates a generator whose sequence depends only on `seed`.
     package init(seed: UInt64) { counter = seed }
 
-    /// Numbers that have nothing in common with those of neighbouring seeds and names.
+    /// Creates a generator whose sequence is unrelated to those of neighbouring seeds and names.
     package init(seed: some BinaryInteger, name: String) {
         self.init(seed: UInt64(sha256(of: Array("\(seed) \(name)".utf8)).prefix(16), radix: 16) ?? 0)
     }
 
-    /// The next, from -1 up to 1.
+    /// The next number, uniform in [-1, 1).
     package mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-52 - 1 }
 
-    /// The next.
+    /// The next 64 random bits.
     package mutating func next() -> UInt64 {
         counter &+= 0x9E37_79B9_7F4A_7C15
         var bits = counter

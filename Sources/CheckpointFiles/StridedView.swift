@@ -1,27 +1,27 @@
-/// Elements of a file that are not one behind the other in row-major order: a transposed, sliced or expanded tensor.
+/// Elements of a file that are not contiguous in row-major order: a transposed, sliced or expanded tensor.
 struct StridedView: Sendable, Equatable {
     /// The dimensions, outermost first, in stored elements.
     var shape: [Int]
-    /// How many stored elements apart neighbours in each dimension are; none is negative.
+    /// The distance between neighbours in each dimension, in stored elements; none is negative.
     var strides: [Int]
-    /// Bytes of a stored element.
+    /// The size of a stored element in bytes.
     var elementSize: Int
-    /// Where in the file the first element is.
+    /// The offset of the first element in the file, in bytes.
     var start: Int
-    /// The byte of each element's parts in which the sign bit is to be flipped, for what torch negates or conjugates on reading.
+    /// Offsets within an element of the bytes whose sign bits are flipped on reading, for torch's lazy negation and conjugation.
     var signBytes: [Int] = []
 
-    /// How many bytes the elements take in row-major order.
+    /// The size of the elements in row-major order, in bytes.
     var byteCount: Int { shape.reduce(elementSize, *) }
 
-    /// Where the elements are, from the first to the last.
+    /// The range of the file from the first element to the last, in bytes.
     var byteRange: Range<Int> {
         guard byteCount > 0 else { return start..<start }
         let last = zip(shape, strides).reduce(0) { $0 + ($1.0 - 1) * $1.1 }
         return start..<start + (last + 1) * elementSize
     }
 
-    /// Whether the elements are one behind the other in row-major order.
+    /// Whether the elements are contiguous in row-major order, with no signs to flip.
     var isContiguous: Bool {
         guard signBytes.isEmpty else { return false }
         var expected = 1
@@ -32,9 +32,9 @@ struct StridedView: Sendable, Equatable {
         return true
     }
 
-    /// Fills `buffer` with the bytes from `offset` on that the elements have in row-major order.
+    /// Fills `buffer` with the elements' row-major bytes that begin at `offset`.
     ///
-    /// Both must be whole elements.
+    /// `offset` and the buffer's size must be multiples of ``elementSize``.
     func read(
         from source: any ByteSource, at offset: Int, into buffer: inout MutableRawSpan
     ) throws(CheckpointError) {
@@ -52,20 +52,20 @@ struct StridedView: Sendable, Equatable {
     }
 }
 
-/// Copies elements from where they are to where they belong, reading stretches of the file that hold enough of them.
+/// Copies scattered elements into row-major order, by reading stretches of the file that hold enough of them.
 private struct Gather {
-    /// The longest stretch that is read at once.
+    /// The longest stretch that is read at once, in bytes.
     private static let stretchSize = 1 << 18
-    /// A longer stretch is only read where at least one byte in so many is wanted.
+    /// A stretch longer than ``smallStretch`` is read only if at least one byte in this many is wanted.
     private static let sparseness = 16
-    /// A stretch that is not worth splitting.
+    /// The longest stretch that is not worth splitting, in bytes.
     private static let smallStretch = 1 << 12
 
     let view: StridedView
     let source: any ByteSource
 
-    /// Fills in the elements of a range of row-major numbers, relative to the part of the tensor below `dimension` that has `count`
-    /// elements and begins at byte `place` of the file.
+    /// Copies a range of elements, counted in row-major order within the part of the tensor from `dimension` inwards, which has
+    /// `count` elements and begins at byte `place` of the file, to the buffer from element `target` on.
     func fill(
         _ buffer: inout MutableRawSpan, elements: Range<Int>, dimension: Int, count: Int, from place: Int,
         at target: Int
@@ -110,14 +110,14 @@ private struct Gather {
             count: inner, from: place + whole.upperBound * step, at: target)
     }
 
-    /// Elements in a grid: how many in each dimension, and how many elements apart in the file and in the buffer.
+    /// A grid of elements: its sizes, and its strides in the file and in the buffer, in elements.
     private struct Box {
         var sizes: [Int]
         var strides: [Int]
         var targetStrides: [Int]
     }
 
-    /// Copies a grid of elements, in parts where it is spread too far; `target` counts elements.
+    /// Copies a grid of elements, halving it while it is spread too far in the file; `target` counts elements.
     private func copy(
         _ box: Box, _ buffer: inout MutableRawSpan, from place: Int, at target: Int
     ) throws(CheckpointError) {
@@ -140,7 +140,7 @@ private struct Gather {
         }
         let stretch = try source.bytes(place..<place + spread)
 
-        // One counter for each dimension, the last the fastest.
+        // One counter per dimension; the last runs fastest.
         var counters = box.sizes.map { _ in 0 }
         var from = 0
         var to = target

@@ -2,33 +2,34 @@
 public struct TensorInfo: Sendable {
     /// The name as stored; nested dictionaries and lists are flattened with dots.
     ///
-    /// Compare names by their bytes (`utf8`): `==` takes different spellings of one character as equal.
+    /// Compare names by their bytes (`utf8`): `==` treats different encodings of one character as equal.
     public let name: String
     /// The type of the elements.
     public let dtype: DType
     /// The dimensions, outermost first; empty for a scalar.
     public let shape: [Int]
-    /// The index in ``Checkpoint/files`` of the file that holds it.
+    /// The index in ``Checkpoint/files`` of the file that holds the tensor.
     public let file: Int
-    /// Where its bytes are in that file, from the file's start: little-endian, in row-major order.
+    /// The range of the tensor's bytes in that file: little-endian, in row-major order.
     ///
-    /// One that is not contiguous shares this range with elements that are not its own, or uses some of them more than once.
+    /// The elements of a tensor that is not contiguous may be in another order there, used more than once, or mixed with elements
+    /// that are not its own.
     public let byteRange: Range<Int>
-    /// How many bytes its elements take in row-major order.
+    /// The size of the elements in row-major order, in bytes.
     public let byteCount: Int
 
-    /// How the elements lie, where they do not lie in row-major order.
+    /// The strides of a tensor that is not contiguous; nil for one that is.
     let view: StridedView?
-    /// The number of the storage in its file whose checksum covers it, where there is one.
+    /// The index of the file's storage whose checksum, if recorded, covers the tensor; nil for formats without storages.
     let storage: Int?
 
-    /// Whether its elements lie in the file in row-major order, without others between them.
+    /// Whether the file holds the elements in row-major order with no others between them.
     public var isContiguous: Bool { view == nil }
 
     /// The number of elements.
     public var elementCount: Int { dtype.elementCount(ofBytes: byteCount) }
 
-    /// The matrix with rows for columns; nil where it is no matrix of whole bytes.
+    /// The transposed matrix; nil unless the tensor is a matrix whose elements are whole bytes.
     public var transposed: TensorInfo? {
         guard shape.count == 2, dtype.bitWidth % 8 == 0 else { return nil }
         let size = dtype.bitWidth / 8
@@ -40,7 +41,7 @@ public struct TensorInfo: Sendable {
         return TensorInfo(name: name, dtype: dtype, shape: view.shape, file: file, view: view, storage: storage)
     }
 
-    /// Some rows of the matrix; nil where it is no matrix of whole bytes, or has no such rows.
+    /// The given rows of the matrix; nil unless the tensor is a matrix that has them and whose elements are whole bytes.
     public func rows(_ rows: Range<Int>) -> TensorInfo? {
         guard shape.count == 2, dtype.bitWidth % 8 == 0, rows.lowerBound >= 0, rows.upperBound <= shape[0] else {
             return nil

@@ -1,24 +1,24 @@
 import CRWKVKernels
 
-/// One tensor read front to back, once: a checksum is held against what was read, at the end.
+/// Reads one tensor front to back, once, and verifies its checksum at the end.
 ///
-/// ``Checkpoint/read(_:at:into:)`` reads anywhere, and a tensor that has a checksum a second time before that.
+/// ``Checkpoint/read(_:at:into:)`` reads anywhere, but reads a tensor that has a checksum twice, first to verify it.
 public struct TensorInput: ~Copyable {
     private let checkpoint: Checkpoint
     private let tensor: TensorInfo
-    /// The checksum that all bytes together must have, where that is to be seen here.
+    /// The recorded checksum of all bytes; nil if there is none to verify here.
     private let expected: UInt32?
     private var checksum: UInt32 = 0
     private var position = 0
 
-    /// Begins at the start of a tensor of a checkpoint.
+    /// Starts at the beginning of a tensor.
     public init(_ tensor: TensorInfo, of checkpoint: Checkpoint) {
         self.checkpoint = checkpoint
         self.tensor = tensor
         expected = checkpoint.files[tensor.file].contents.checksum(of: tensor)
     }
 
-    /// Fills `buffer` with the bytes that come next, whole elements of them.
+    /// Fills `buffer`, whose size must be a multiple of the element size, with the next bytes.
     ///
     /// - Throws: as ``Checkpoint/read(_:at:into:)`` does.
     public mutating func read(into buffer: UnsafeMutableRawBufferPointer) throws(CheckpointError) {
@@ -29,9 +29,9 @@ public struct TensorInput: ~Copyable {
         checksum = rwkv_crc32(checksum, buffer.baseAddress, buffer.count)
     }
 
-    /// Ends the reading, when all bytes were read.
+    /// Ends the reading and, if all bytes were read, verifies their checksum.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` where they do not have their checksum.
+    /// - Throws: ``CheckpointError`` of category `malformed` if the checksum is wrong.
     public consuming func finish() throws(CheckpointError) {
         guard let expected, checksum != expected, position == tensor.byteCount else { return }
         throw wrongChecksum(
@@ -40,7 +40,7 @@ public struct TensorInput: ~Copyable {
     }
 }
 
-/// The error for bytes that are not what they were when they were written.
+/// The error for a storage whose bytes do not match their recorded checksum.
 func wrongChecksum(
     of tensor: String, in path: String, at offset: Int, _ expected: UInt32, _ found: UInt32
 ) -> CheckpointError {

@@ -2,32 +2,32 @@ import CRWKVKernels
 import Glibc
 import Synchronization
 
-/// A checkpoint's tensors in memory, for models that run: mapped from their files where they stand there row by row, read where not.
+/// A checkpoint's tensors in memory for running models: memory-mapped where they are contiguous and aligned in a file, else read.
 ///
-/// Mapped files are paged in when they are used, and may be larger than memory.
+/// Mapped files are paged in on use and may be larger than memory.
 public final class TensorMemory: Sendable {
     private let checkpoint: Checkpoint
     private let mappings: Mutex<[Int: MappedFile]>
 
-    /// The bytes of one tensor, which stay as long as `owner` lives.
+    /// The bytes of one tensor, valid as long as `owner` lives.
     public struct Bytes: @unchecked Sendable {
-        /// Row-major and little-endian, aligned for their type.
+        /// The first byte of the elements, which are row-major, little-endian and aligned for their type.
         public let start: UnsafeRawPointer
-        /// What holds them.
+        /// The object that keeps the bytes in memory.
         public let owner: any AnyObject & Sendable
     }
 
-    /// The tensors of a checkpoint.
+    /// Prepares the tensors of a checkpoint; nothing is mapped or read yet.
     public init(_ checkpoint: Checkpoint) {
         self.checkpoint = checkpoint
         mappings = Mutex([:])
     }
 
-    /// The bytes of a tensor; those that have a checksum were held against it.
+    /// Maps or reads the bytes of a tensor and verifies their checksum, if they have one.
     ///
-    /// - Parameter tensor: one of the checkpoint's.
+    /// - Parameter tensor: a tensor of the checkpoint.
     /// - Returns: the bytes.
-    /// - Throws: ``CheckpointError``: `inputOutput`, or `malformed` where a checksum is wrong.
+    /// - Throws: ``CheckpointError``: `inputOutput`, or `malformed` if the checksum is wrong.
     public func bytes(of tensor: TensorInfo) throws(CheckpointError) -> Bytes {
         let file = checkpoint.files[tensor.file]
         let isAligned = tensor.byteRange.lowerBound % max(1, tensor.dtype.bitWidth / 8) == 0
@@ -47,9 +47,9 @@ public final class TensorMemory: Sendable {
         return Bytes(start: UnsafeRawPointer(buffer.start), owner: buffer)
     }
 
-    /// Throws where a mapped file was changed, or has lost bytes that were used.
+    /// Checks that no mapped file was changed or truncated since it was mapped.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput`.
+    /// - Throws: ``CheckpointError`` of category `inputOutput` if one was.
     public func check() throws(CheckpointError) {
         for mapping in mappings.withLock({ Array($0.values) }) {
             if let change = mapping.change { throw CheckpointError(.inputOutput, path: mapping.path, change) }
@@ -57,7 +57,7 @@ public final class TensorMemory: Sendable {
     }
 }
 
-/// All of a file, mapped.
+/// A whole file, memory-mapped.
 private final class MappedFile: @unchecked Sendable {
     let start: UnsafeRawPointer
     private let source: FileSource
@@ -81,7 +81,9 @@ private final class MappedFile: @unchecked Sendable {
 
     var path: String { source.path }
 
-    /// What happened to the file since, where something did; behind its end its last page is zeros.
+    /// What happened to the file since it was mapped; nil if nothing did.
+    ///
+    /// The size is checked too, because past a new end the last page reads as zeros without a signal.
     var change: String? {
         var status = stat()
         guard rwkv_mapping_is_cut(slot) == 0, fstat(source.descriptor, &status) == 0, status.st_size >= source.count

@@ -3,27 +3,27 @@ import Crypto
 import Dispatch
 import Synchronization
 
-/// What reading all of a tensor's bytes found.
+/// The result of reading all bytes of a tensor.
 public struct TensorScan: Sendable {
-    /// Statistics of the values, where asked for and where the dtype has any.
+    /// Statistics of the values, if requested and defined for the dtype.
     public var statistics: TensorStatistics?
-    /// The SHA-256 of the row-major little-endian bytes, where asked for.
+    /// The SHA-256 of the row-major little-endian bytes, if requested.
     public var sha256: [UInt8]?
 }
 
 extension Checkpoint {
-    /// Reads the tensors' bytes once, on several threads, through buffers of half a megabyte.
+    /// Reads the tensors' bytes on several threads, and computes statistics and hashes.
     ///
-    /// The result does not depend on `threads`. Of a compressed file what was read is held against its checksums, even where that means
-    /// to read on to the end of a frame.
+    /// A thread's buffer takes 512 KiB, or 16 MiB if any tensor is not contiguous. The result does not depend on `threads`. What
+    /// was read of a compressed file is verified by its checksums, even if that means reading on to the end of a frame.
     ///
     /// - Parameters:
     ///   - tensors: tensors of this checkpoint.
-    ///   - statistics: whether to look at the values.
+    ///   - statistics: whether to compute statistics of the values.
     ///   - sha256: whether to hash the bytes.
-    ///   - threads: how many threads to use.
-    ///   - progress: told of every buffer; can stop the work.
-    /// - Returns: what was found, in the order of `tensors`.
+    ///   - threads: the number of threads.
+    ///   - progress: notified after every buffer; can cancel the work.
+    /// - Returns: the results, in the order of `tensors`.
     /// - Throws: ``CheckpointError`` of category `inputOutput`, `malformed` (a wrong checksum) or `cancelled`.
     public func scan(
         _ tensors: [TensorInfo], statistics: Bool, sha256: Bool, threads: Int, progress: WorkProgress = WorkProgress()
@@ -34,14 +34,15 @@ extension Checkpoint {
     }
 }
 
-/// The pieces of a scan, and what threads find in them.
+/// The tasks of a scan, and the results that threads add.
 private final class TensorScanner: Sendable {
-    /// How much is read at once: small enough to stay in a core's cache between reading and looking.
+    /// The number of bytes read at once: few enough to stay in a core's cache until they are processed.
     private static let bufferSize = 1 << 19
     private static let gatheringBufferSize = 1 << 24
-    /// What one thread takes at a time: 32 MiB, or more where that would make more than a thousand pieces of a tensor.
+    /// The size of the pieces of a tensor in bytes: 32 MiB, or more to keep them to about a thousand.
     ///
-    /// Statistics are joined piece by piece, whoever did the piece, so that the threads' number does not show in the last bits.
+    /// Statistics are merged piece by piece in order, whichever thread computed them, so the number of threads does not affect
+    /// the last bits.
     private static func pieceSize(of byteCount: Int) -> Int {
         max(1 << 25, byteCount / 1000 / bufferSize * bufferSize)
     }
@@ -54,7 +55,7 @@ private final class TensorScanner: Sendable {
     private struct Findings: Sendable {
         var failure: CheckpointError?
         var scans: [TensorScan]
-        /// By tensor and place within it; joined in that order at the end.
+        /// Statistics by tensor and start within it; merged in that order at the end.
         var parts: [(tensor: Int, start: Int, part: StatisticsPart)] = []
     }
 
@@ -75,7 +76,7 @@ private final class TensorScanner: Sendable {
         self.sha256 = sha256
         self.progress = progress
         self.total = tensors.reduce(0) { $0.adding(clamped: $1.byteCount) }
-        // A hash runs through its tensor from end to end; statistics can begin anywhere.
+        // A hash needs its tensor from start to end; statistics can begin anywhere.
         let tasks = tensors.enumerated().flatMap { number, tensor in
             let count = tensor.byteCount
             let step = sha256 ? max(count, 1) : Self.pieceSize(of: count)
@@ -83,7 +84,7 @@ private final class TensorScanner: Sendable {
                 Task(tensor: number, range: start..<min(start + step, count))
             }
         }
-        // As the bytes lie in the files: disks like it, and compressed files cannot be read in another order.
+        // In file order, which suits disks, and is the only order in which some compressed files can be read.
         func place(_ task: Task) -> (Int, Int) {
             (tensors[task.tensor].file, tensors[task.tensor].byteRange.lowerBound + task.range.lowerBound)
         }
@@ -113,10 +114,10 @@ private final class TensorScanner: Sendable {
         return found.scans
     }
 
-    /// One thread's work: takes tasks until there are none, or one fails.
+    /// The work of one thread: takes tasks until none is left or one fails.
     private func work() {
         let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
-        // Elements that do not lie in order are gathered by the megabyte, so that what lies between them is read seldom.
+        // Scattered elements are gathered through a larger buffer, so that the bytes between them are read less often.
         let isScattered = tensors.contains { !$0.isContiguous }
         let bufferSize = isScattered ? Self.gatheringBufferSize : Self.bufferSize
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bufferSize, alignment: 64)

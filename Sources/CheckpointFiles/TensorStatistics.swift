@@ -1,9 +1,10 @@
 package import CRWKVKernels
 
-/// What the values of a tensor look like.
+/// Statistics of a tensor's values.
 ///
-/// Extremes, mean and deviation are over the finite values, computed in double precision whatever the dtype; they are nil where
-/// there is no finite value, mean and deviation also where computing them overflows. The same bytes give the same result on every machine and with any number of threads.
+/// Extremes, mean and deviation cover the finite values, in double precision for every dtype. They are nil if no value is
+/// finite, mean and deviation also if computing them overflows. The same bytes give the same result on every machine and with any
+/// number of threads.
 public struct TensorStatistics: Sendable, Equatable {
     /// The smallest finite value.
     public var minimum: Double?
@@ -13,15 +14,15 @@ public struct TensorStatistics: Sendable, Equatable {
     public var mean: Double?
     /// The standard deviation of the values as a whole population (divided by n).
     public var standardDeviation: Double?
-    /// How many values are zero, of either sign.
+    /// The number of zeros, of either sign.
     public var zeros = 0
-    /// How many values are not a number.
+    /// The number of NaNs.
     public var nans = 0
-    /// How many values are infinite.
+    /// The number of infinities, of either sign.
     public var infinities = 0
 }
 
-/// Statistics of a part of a tensor, which can be joined with those of the next part.
+/// Statistics of a part of a tensor, which can be merged with those of the next part.
 struct StatisticsPart: Sendable {
     private var finite = 0
     private var zeros = 0
@@ -33,7 +34,8 @@ struct StatisticsPart: Sendable {
     /// The sum of squared deviations from the mean.
     private var squaredDeviations = 0.0
 
-    /// Statistics of `elements`, or nil where the dtype has no order (complex) or no defined packing (six bits).
+    /// Computes statistics of `elements`; nil if the dtype has no order (complex), no defined packing (six bits) or needs a scale
+    /// (quantised).
     init?(_ elements: UnsafeRawBufferPointer, _ dtype: DType, _ kernels: rwkv_kernels) {
         if let element = dtype.kernelElement {
             var result = rwkv_statistics()
@@ -62,7 +64,7 @@ struct StatisticsPart: Sendable {
         squaredDeviations = difference.isNaN ? .infinity : max(0, difference)
     }
 
-    /// From how often each byte occurs; a byte may hold more than one element.
+    /// Computes statistics from the count of each byte, which may hold more than one element.
     private init(counts: [UInt64], values: [[Double]]) {
         var sum = 0.0
         for (count, values) in zip(counts, values) where count > 0 {
@@ -89,7 +91,7 @@ struct StatisticsPart: Sendable {
         }
     }
 
-    /// Joins the next part. (Chan, Golub, LeVeque 1983, "Algorithms for Computing the Sample Variance", equation 2.1.)
+    /// Merges the next part. (Chan, Golub, LeVeque 1983, "Algorithms for Computing the Sample Variance", equation 2.1.)
     mutating func append(_ next: StatisticsPart) {
         zeros += next.zeros
         nans += next.nans
@@ -122,7 +124,7 @@ struct StatisticsPart: Sendable {
 }
 
 extension DType {
-    /// The name that kernels have for it; nil where they do not know it.
+    /// The kernels' constant for this dtype; nil if they do not support it.
     package var kernelElement: rwkv_element? {
         switch self {
         case .f64: RWKV_ELEMENT_F64

@@ -4,31 +4,33 @@ import Synchronization
 
 /// How the values of one tensor differ from those of another of the same shape.
 ///
-/// In double precision whatever the dtypes. Two values that are not a number are the same value; pairs of which one is not finite and
-/// that are not the same take no part in the sums.
+/// Values are compared in double precision for all dtypes. Two NaNs count as equal; pairs with a value that is not finite take
+/// no part in the maximum and the sums.
 public struct ValueDifference: Sendable, Equatable {
     /// The tensor's name.
     public let name: String
-    /// How many values differ, each part of a complex one by itself; of F6, whose packing is not defined, how many bytes.
+    /// The number of values that differ, or for F6, whose packing is not defined, of bytes; the parts of complex values count
+    /// separately.
     public let differing: Int
-    /// How many of these differ by being infinite or not a number on one side.
+    /// The number of these in which at least one of the two values is infinite or NaN.
     public let incomparable: Int
-    /// The largest absolute difference; nil where values cannot be compared but by their bytes.
+    /// The largest absolute difference; nil if only bytes could be compared.
     public let maximum: Double?
-    /// The Euclidean norm of the difference, as a part of the first tensor's; nil where that is zero, or squares overflow or vanish.
+    /// The Euclidean norm of the difference, relative to the first tensor's; nil if that is zero, or squares overflow or
+    /// underflow.
     public let relativeL2: Double?
-    /// The cosine of the angle between the two; nil where one of them is zero, or squares overflow or vanish.
+    /// The cosine similarity of the two tensors; nil if one of them is zero, or squares overflow or underflow.
     public let cosine: Double?
 }
 
 extension CheckpointDifference {
-    /// Reads the tensors that both checkpoints have in the same shape, and compares their values.
+    /// Reads the tensors that both checkpoints have with the same shape, and compares their values.
     ///
     /// - Parameters:
-    ///   - threads: how many threads to use; the result does not depend on it.
-    ///   - progress: told of every buffer; can stop the work.
-    /// - Returns: how many of ``common`` have the same shape and values of a defined kind on both sides, and those of them that differ,
-    ///   in that order.
+    ///   - threads: the number of threads; the result does not depend on it.
+    ///   - progress: notified after every buffer; can cancel the work.
+    /// - Returns: the number of pairs in ``common`` that have the same shape and either the same dtype or dtypes with defined
+    ///   values, and the differences of those that differ, in that order.
     /// - Throws: ``CheckpointError`` of category `inputOutput`, `malformed` (a wrong checksum) or `cancelled`.
     public func compareValues(
         threads: Int, progress: WorkProgress = WorkProgress()
@@ -40,14 +42,14 @@ extension CheckpointDifference {
 
 /// The work of a comparison, shared between threads.
 private final class ValueComparison: Sendable {
-    /// How many elements are compared at once; a multiple of every count that fills whole bytes.
+    /// The number of elements compared at once; a multiple of eight, so that they fill whole bytes for every dtype.
     private static let chunk = 1 << 15
-    /// How many bytes are read at once; more where elements must be gathered from all over a storage.
+    /// The number of bytes read at once; more where elements must be gathered from all over a storage.
     private static let (pieceSize, gatheredPieceSize) = (1 << 18, 1 << 24)
 
     private let a: Checkpoint
     private let b: Checkpoint
-    /// In the order in which they are compared.
+    /// The tensors to compare, in that order; `number` gives the order of the results.
     private let pairs: [(number: UInt32, a: UInt32, b: UInt32)]
     private let progress: WorkProgress
     private let total: Int
@@ -68,7 +70,7 @@ private final class ValueComparison: Sendable {
             pairs.append((UInt32(pairs.count), positions.a, positions.b))
             total = total.adding(clamped: pair.a.byteCount).adding(clamped: pair.b.byteCount)
         }
-        // Where one side can be read in its own order alone, that is the order.
+        // If only `b` must be read in its own order, that order is used.
         if b.isSequential, !a.isSequential { pairs.sort { $0.b < $1.b } }
         self.pairs = pairs
         self.total = total
@@ -128,9 +130,9 @@ private final class ValueComparison: Sendable {
                 let before = result.differing
                 let (values, others) = (first.doubles(x, kernels), second.doubles(y, kernels))
                 precondition(values.count == others.count, "pairs of values")
-                // Equal bytes add to the sums all the same.
+                // Values with equal bytes add to the sums too.
                 kernels.compare(values, others, values.count, &result)
-                // Doubles do not tell all integers of 64 bits apart.
+                // Doubles cannot represent all 64-bit integers.
                 if isSameType, [.i64, .u64].contains(tensor.dtype) {
                     result.differing = before + UInt64(differingWords(x, y))
                 }
@@ -141,7 +143,7 @@ private final class ValueComparison: Sendable {
                 name: tensor.name, differing: differingBytes, incomparable: 0, maximum: nil, relativeL2: nil,
                 cosine: nil)
         }
-        // Squares of numbers below 1e-154 vanish.
+        // Squares of numbers below 1e-154 underflow.
         func isSound(_ squares: Double) -> Bool { squares.isFinite && squares > 1e-290 }
         let (inA, inB) = (result.squares_of_a, result.squares_of_b)
         let ratio = (result.squared_differences / inA).squareRoot()
@@ -153,22 +155,22 @@ private final class ValueComparison: Sendable {
     }
 }
 
-/// How many words of eight bytes differ.
+/// The number of 8-byte words that differ.
 private func differingWords(_ a: ArraySlice<UInt8>, _ b: ArraySlice<UInt8>) -> Int {
     guard a != b else { return 0 }
     return zip(stride(from: a.startIndex, to: a.endIndex, by: 8), stride(from: b.startIndex, to: b.endIndex, by: 8))
         .count { a[$0..<$0 + 8] != b[$1..<$1 + 8] }
 }
 
-/// The values of one tensor, in parts.
+/// Reads the values of one tensor, part by part.
 private struct TensorValues {
     private let tensor: TensorInfo
     private let checkpoint: Checkpoint
     private let element: rwkv_element?
-    /// The values that each byte holds, one byte's behind the other's.
+    /// The values that each of the 256 bytes encodes, concatenated.
     private let table: [Double]?
     private let valuesOfByte: Int
-    /// Whether real numbers are to be read as complex ones.
+    /// Whether real values are extended by zero imaginary parts, because the other tensor is complex.
     private let addsImaginaryParts: Bool
 
     init(_ tensor: TensorInfo, _ checkpoint: Checkpoint, _ isComplex: Bool) {
@@ -183,7 +185,7 @@ private struct TensorValues {
 
     var hasValues: Bool { element != nil || table != nil }
 
-    /// The bytes of a range of elements.
+    /// Reads the bytes of a range of elements.
     func bytes(_ elements: Range<Int>) throws(CheckpointError) -> [UInt8] {
         let width = tensor.dtype.bitWidth
         let (start, end) = (elements.lowerBound * width / 8, elements.upperBound * width / 8)
@@ -194,13 +196,13 @@ private struct TensorValues {
         return bytes
     }
 
-    /// The bytes of a range of the elements that `bytes` hold.
+    /// The bytes of a range of the elements in `bytes`.
     func part(_ elements: Range<Int>, of bytes: [UInt8]) -> ArraySlice<UInt8> {
         let width = tensor.dtype.bitWidth
         return bytes[elements.lowerBound * width / 8..<elements.upperBound * width / 8]
     }
 
-    /// The values that bytes stand for, the parts of complex numbers by turns.
+    /// The values that `bytes` encode, with real and imaginary parts interleaved.
     func doubles(_ bytes: ArraySlice<UInt8>, _ kernels: rwkv_kernels) -> [Double] {
         var values: [Double] = []
         if let element {
@@ -220,7 +222,7 @@ private struct TensorValues {
 }
 
 extension DType {
-    /// The type of the real numbers that an element consists of.
+    /// The kernels' constant for the real numbers that an element consists of; nil if there is none.
     fileprivate var partElement: rwkv_element? {
         switch self {
         case .c32: RWKV_ELEMENT_F16
@@ -232,7 +234,7 @@ extension DType {
         }
     }
 
-    /// What each byte stands for, of types of a byte or less.
+    /// The values that each byte encodes, for types of a byte or less; quantised ones are not scaled.
     fileprivate var plainValuesOfBytes: [[Double]]? {
         switch self {
         case .qi8: DType.i8.valuesOfBytes
@@ -241,7 +243,7 @@ extension DType {
         }
     }
 
-    /// Whether elements stand for numbers in a way that is defined.
+    /// Whether it is defined which numbers the elements encode.
     fileprivate var hasValues: Bool { partElement != nil || plainValuesOfBytes != nil }
 }
 

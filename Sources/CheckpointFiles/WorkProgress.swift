@@ -1,19 +1,19 @@
 import Synchronization
 
-/// How far a long piece of work is, and the way to stop it; made by the caller, shared with the work.
+/// Reports the progress of long work and can cancel it; the caller creates it and shares it with the work.
 public final class WorkProgress: Sendable {
     private let done = Atomic<Int>(0)
     private let isStopped = Atomic<Bool>(false)
     private let whole: WorkProgress?
     private let report: @Sendable (_ done: Int, _ total: Int) -> Void
 
-    /// Progress that calls `report`, from any thread, with how much is done and how much there is: bytes, or tokens.
+    /// Creates progress that calls `report`, from any thread, with the amount done and the total, in bytes or tokens.
     public init(report: @escaping @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }) {
         self.report = report
         whole = nil
     }
 
-    /// A part of other work, which stops when that is stopped, and tells how far it is by itself.
+    /// Creates progress for a part of other work: it is cancelled with `whole`, but counts and reports on its own.
     package init(
         partOf whole: WorkProgress, report: @escaping @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
     ) {
@@ -32,7 +32,7 @@ public final class WorkProgress: Sendable {
         report(done.add(count, ordering: .relaxed).newValue, total)
     }
 
-    /// Ends work where that was asked for.
+    /// Throws a ``CheckpointError`` of category `cancelled` if the work was cancelled.
     package func check(_ path: String) throws(CheckpointError) {
         guard !isCancelled else { throw CheckpointError(.cancelled, path: path, "stopped as asked") }
     }

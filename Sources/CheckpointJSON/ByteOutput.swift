@@ -1,6 +1,6 @@
-/// Text on its way out, handed on in pieces of about 64 KiB.
+/// Buffered output of text, which is sent in pieces of about 64 KiB.
 ///
-/// The first failure stops the output; ``finish()`` throws it.
+/// After the first error nothing more is sent; ``finish()`` throws that error.
 public struct ByteOutput {
     private static let pieceSize = 1 << 16
 
@@ -8,15 +8,15 @@ public struct ByteOutput {
     private var failure: (any Error)?
     private let send: ([UInt8]) throws -> Void
 
-    /// Output that goes to `send`, piece by piece.
+    /// Output that passes each piece to `send`.
     public init(to send: @escaping ([UInt8]) throws -> Void) {
         self.send = send
         buffer.reserveCapacity(Self.pieceSize + 1024)
     }
 
-    /// All bytes of what `write` writes.
+    /// The bytes that `write` writes, collected in memory.
     ///
-    /// - Throws: what `write` throws; memory takes what it is given.
+    /// - Throws: what `write` throws, and nothing else.
     public static func bytes(_ write: (consuming ByteOutput) throws -> Void) rethrows -> [UInt8] {
         var bytes: [UInt8] = []
         try withoutActuallyEscaping({ bytes += $0 }) { append in try write(ByteOutput(to: append)) }
@@ -36,13 +36,13 @@ public struct ByteOutput {
         if buffer.count >= Self.pieceSize { flush() }
     }
 
-    /// Appends UTF-8.
+    /// Appends bytes of UTF-8.
     public mutating func write(_ text: ArraySlice<UInt8>) {
         buffer.append(contentsOf: text)
         if buffer.count >= Self.pieceSize { flush() }
     }
 
-    /// Appends an integer's digits.
+    /// Appends an integer in decimal.
     public mutating func write(_ number: Int) {
         guard number > 9 else { return write(number < 0 ? number.description : Self.digits[number]) }
         let start = buffer.count
@@ -61,14 +61,14 @@ public struct ByteOutput {
         buffer.append(byte)
     }
 
-    /// Appends as many spaces.
+    /// Appends this many spaces.
     public mutating func write(spaces: Int) {
         buffer.append(contentsOf: repeatElement(UInt8(ascii: " "), count: spaces))
     }
 
-    /// Hands on what is left.
+    /// Sends what is still in the buffer.
     ///
-    /// - Throws: what the receiver threw first, now or earlier.
+    /// - Throws: the first error of the receiver, now or earlier.
     public mutating func finish() throws {
         flush()
         if let failure { throw failure }

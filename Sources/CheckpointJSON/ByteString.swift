@@ -2,13 +2,13 @@ import Glibc
 
 /// Text that is compared, hashed and ordered by its UTF-8 bytes: a name, or a key, from a file.
 ///
-/// Swift strings are equal where they look equal: "é" as one scalar is "e" followed by an accent. File formats know no such
-/// rule. A dictionary from names in a file to anything has keys of this type, or two names become one.
+/// Swift strings are compared by canonical equivalence: "é" as one scalar equals "e" followed by a combining accent. File formats
+/// have no such rule, so a dictionary whose keys are names from a file uses this type; with `String` two names could become one.
 public struct ByteString: Sendable {
-    /// The text, its bytes as they were.
+    /// The text, with its original bytes.
     public let text: String
 
-    /// The bytes of `text`, which stay as they are.
+    /// Wraps `text` without normalising it.
     public init(_ text: some StringProtocol) { self.text = String(text) }
 }
 
@@ -18,7 +18,7 @@ extension ByteString: Hashable {
         let count = a.text.utf8.count
         guard count == b.text.utf8.count else { return false }
         var (a, b) = (a.text, b.text)
-        // One call, where comparing byte after byte doubles the time of a dictionary.
+        // One memcmp, because a loop over the bytes doubles the time that dictionaries take.
         return a.withUTF8 { a in
             b.withUTF8 { b in
                 guard let a = a.baseAddress, let b = b.baseAddress else { return count == 0 }
@@ -27,7 +27,7 @@ extension ByteString: Hashable {
         }
     }
 
-    /// Hashes the bytes, and an end that no text has in it.
+    /// Hashes the bytes and a terminator, 0xFF, that UTF-8 never contains.
     public func hash(into hasher: inout Hasher) {
         var text = text
         text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
@@ -36,29 +36,29 @@ extension ByteString: Hashable {
 }
 
 extension ByteString: Comparable {
-    /// Whether the bytes of `a` come first.
+    /// Whether `a` comes before `b` in the order of their bytes.
     public static func < (a: ByteString, b: ByteString) -> Bool { a.text.utf8.lexicographicallyPrecedes(b.text.utf8) }
 }
 
 extension CaseIterable where Self: RawRepresentable<String> {
-    /// The case whose raw value has these bytes; `init(rawValue:)` compares as Swift strings do.
+    /// The case whose raw value has these bytes, or nil; `init(rawValue:)` would compare by canonical equivalence.
     package init?(_ text: ByteString) {
         guard let value = Self.allCases.first(where: { ByteString($0.rawValue) == text }) else { return nil }
         self = value
     }
 }
 
-// Told by bytes, not by characters: an accent after a dot makes one character of both.
+// Compared by bytes, not by characters: a dot and a combining accent after it are one character.
 extension Substring {
-    /// The text without the bytes of `prefix`; nil where it does not begin with them.
+    /// The text without the bytes of `prefix`; nil if it does not begin with them.
     package func dropping(prefix: String) -> Substring? {
         utf8.starts(with: prefix.utf8) ? self[utf8.index(startIndex, offsetBy: prefix.utf8.count)...] : nil
     }
 
-    /// The text without the bytes of `suffix`; nil where it does not end with them.
+    /// The text without the bytes of `suffix`; nil if it does not end with them.
     package func dropping(suffix: String) -> Substring? {
         var end = endIndex
-        // From the last byte on: most texts differ in it.
+        // Backwards, because most texts already differ in their last byte.
         for byte in suffix.utf8.reversed() {
             guard end > startIndex else { return nil }
             utf8.formIndex(before: &end)
@@ -69,15 +69,15 @@ extension Substring {
 }
 
 extension String {
-    /// The text without the bytes of `prefix`; nil where it does not begin with them.
+    /// The text without the bytes of `prefix`; nil if it does not begin with them.
     package func dropping(prefix: String) -> Substring? { self[...].dropping(prefix: prefix) }
 
-    /// The text without the bytes of `suffix`; nil where it does not end with them.
+    /// The text without the bytes of `suffix`; nil if it does not end with them.
     package func dropping(suffix: String) -> Substring? { self[...].dropping(suffix: suffix) }
 }
 
 extension ByteString: ExpressibleByStringLiteral, CustomStringConvertible {
-    /// The bytes of a literal.
+    /// Wraps a literal.
     public init(stringLiteral text: String) { self.text = text }
 
     /// The text.

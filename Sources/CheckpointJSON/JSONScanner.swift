@@ -1,7 +1,7 @@
-/// Reads JSON (RFC 8259) front to back from bytes that it borrows, building nothing.
+/// A pull parser for JSON (RFC 8259), which reads borrowed bytes front to back and builds no values.
 ///
-/// Stricter than most readers: UTF-8 only and checked, no byte order mark, no lone surrogate, no number form but the
-/// RFC's, nothing after the last value. Every function either steps over exactly what it names or throws
+/// It is stricter than most readers: it validates UTF-8, and rejects byte order marks, lone surrogates, numbers in any form
+/// but the RFC's, and anything after the document. Every function either steps over exactly what it names or throws
 /// ``MalformedInput`` with the offset of the first byte that does not fit. Time is linear in the input, memory is
 /// constant, and no function recurses.
 ///
@@ -12,7 +12,7 @@
 ///         more = try scanner.continueObject()
 ///     }
 public struct JSONScanner: ~Escapable {
-    /// How deeply ``skipValue()`` follows nested objects and arrays.
+    /// The deepest nesting of objects and arrays that ``skipValue()`` accepts.
     public static let maximumDepth = 64
 
     private let bytes: Span<UInt8>
@@ -57,7 +57,7 @@ public struct JSONScanner: ~Escapable {
         try continues(until: UInt8(ascii: "]"), "',' or ']'")
     }
 
-    /// Steps over `null` if that is what comes next.
+    /// Steps over `null` if it comes next; returns whether it did.
     public mutating func skipNull() throws(MalformedInput) -> Bool {
         guard peek() == UInt8(ascii: "n") else { return false }
         try literal("null")
@@ -71,7 +71,7 @@ public struct JSONScanner: ~Escapable {
 
     // MARK: Values
 
-    /// Steps over a string and gives the range of its text.
+    /// Steps over a string, and returns the range of its text.
     public mutating func string() throws(MalformedInput) -> JSONString {
         try expect(UInt8(ascii: "\""), "a string")
         let start = position
@@ -87,7 +87,7 @@ public struct JSONScanner: ~Escapable {
                 hasEscapes = true
                 try skipEscape()
             case ..<0x20:
-                throw unexpected("control characters in strings to be escaped")
+                throw unexpected("an escaped control character")
             case 0x80...:
                 try skipMultibyteScalar()
             default:
@@ -96,7 +96,7 @@ public struct JSONScanner: ~Escapable {
         }
     }
 
-    /// Steps over an integer without sign, fraction or exponent.
+    /// Steps over an integer without sign, fraction or exponent, and returns its value.
     public mutating func unsignedInteger() throws(MalformedInput) -> UInt64 {
         guard let first = peek(), isDigit(first) else { throw unexpected("an unsigned integer") }
         let start = position
@@ -133,7 +133,7 @@ public struct JSONScanner: ~Escapable {
         try walk { (_) throws(MalformedInput) in }
     }
 
-    /// What ``walk(_:)`` comes upon, besides numbers and words.
+    /// A piece of a value that ``walk(_:)`` reports; numbers, `true`, `false` and `null` are not reported.
     enum Piece {
         case objectStart
         case objectEnd
@@ -141,10 +141,10 @@ public struct JSONScanner: ~Escapable {
         case string(JSONString)
     }
 
-    /// Steps over any value, checking every byte of it, and shows its pieces to `visit`.
+    /// Steps over any value, checking every byte of it, and calls `visit` for its pieces.
     @inline(__always)
     mutating func walk(_ visit: (Piece) throws(MalformedInput) -> Void) throws(MalformedInput) {
-        // One bit a level: is the innermost open container an object?
+        // One bit per open container, the innermost lowest: 1 for an object, 0 for an array.
         var containers: UInt64 = 0
         var depth = 0
         repeat {
@@ -172,7 +172,7 @@ public struct JSONScanner: ~Escapable {
             case UInt8(ascii: "n"): try literal("null")
             default: try number()
             }
-            // A value has ended: go on in its container, closing as many as end here.
+            // A value has ended: continue in its container, closing all containers that end here.
             while depth > 0 {
                 let isObject = containers & 1 == 1
                 if isObject ? try continueObject() : try continueArray() {
@@ -191,15 +191,15 @@ public struct JSONScanner: ~Escapable {
         string.decoded(from: bytes)
     }
 
-    /// The beginning of the text of `string`, as evidence in an error.
+    /// The beginning of the text of `string`, about 1000 bytes, for an error message.
     public func excerpt(of string: JSONString) -> String {
         String(decoding: string.decoded(from: bytes, limit: 1000), as: UTF8.self)
     }
 
-    /// Whether the text of `string` is `text`, compared by bytes.
+    /// Whether the text of `string` equals `text`, compared by bytes.
     public func matches(_ string: JSONString, _ text: String) -> Bool {
         if string.hasEscapes {
-            // An escape takes six bytes at the most; what is longer need not be decoded to be known as different.
+            // A byte of text takes at most six bytes of JSON (`\u0041`), so a longer range differs and is not decoded.
             return string.range.count <= 6 * text.utf8.count && self.text(of: string).elementsEqual(text.utf8)
         }
         guard string.range.count == text.utf8.count else { return false }
@@ -213,7 +213,7 @@ public struct JSONScanner: ~Escapable {
 
     // MARK: Pieces
 
-    /// The next byte that is not white space, without stepping over it.
+    /// The next byte that is not white space, without stepping over it; nil at the end.
     @inline(__always)
     public mutating func peek() -> UInt8? {
         while position < bytes.count {
@@ -287,7 +287,7 @@ public struct JSONScanner: ~Escapable {
         byte &- UInt8(ascii: "0") < 10
     }
 
-    /// Steps over bytes that are ASCII, printable, and neither quote nor backslash, eight at a time.
+    /// Steps over bytes from 0x20 to 0x7F that are neither quote nor backslash, eight at a time.
     @inline(__always)
     private mutating func skipPlainText() {
         let ones: UInt64 = 0x0101_0101_0101_0101
@@ -297,12 +297,12 @@ public struct JSONScanner: ~Escapable {
             let word = raw.unsafeLoadUnaligned(fromByteOffset: position, as: UInt64.self)
             let quote = word ^ (ones &* UInt64(UInt8(ascii: "\"")))
             let backslash = word ^ (ones &* UInt64(UInt8(ascii: "\\")))
-            // For bytes below 0x80, which `word & high` sees to, a borrow out of `x - c` marks x < c.
+            // In a byte x below 0x80, the high bit of (x - c) & ~x marks x < c; `word & high` marks all other bytes.
             let special =
                 ((quote &- ones) & ~quote) | ((backslash &- ones) & ~backslash) | ((word &- (ones &* 0x20)) & ~word)
             let stop = (special | word) & high
             guard stop == 0 else {
-                // Borrows run upwards, so the lowest mark, the first byte, is exact.
+                // Borrows propagate upwards, so the lowest mark, that of the first byte, is exact.
                 position &+= UInt64(littleEndian: stop).trailingZeroBitCount / 8
                 return
             }
@@ -353,7 +353,7 @@ public struct JSONScanner: ~Escapable {
         return unit
     }
 
-    /// Steps over one scalar of two to four bytes, refusing overlong forms, surrogates and what is above U+10FFFF.
+    /// Steps over one scalar of two to four bytes; throws for overlong forms, surrogates and scalars above U+10FFFF.
     private mutating func skipMultibyteScalar() throws(MalformedInput) {
         let first = bytes[position]
         let count: Int
@@ -377,7 +377,7 @@ public struct JSONScanner: ~Escapable {
         position += count
     }
 
-    /// The error for the byte at ``position``.
+    /// The error for the byte at ``position``, where `what` was expected.
     @inline(never)
     public func unexpected(_ what: StaticString) -> MalformedInput {
         let found: String

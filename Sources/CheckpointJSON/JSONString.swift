@@ -1,13 +1,13 @@
-/// A string's place in the JSON text that ``JSONScanner`` has checked.
+/// The position of a string in JSON that ``JSONScanner`` has checked.
 public struct JSONString: Sendable, Equatable {
-    /// The bytes between the quotes.
+    /// The range of the bytes between the quotes.
     public let range: Range<Int>
-    /// Whether the text differs from those bytes because it has escapes in it.
+    /// Whether those bytes contain escapes, so that the text differs from them.
     public let hasEscapes: Bool
 
-    /// The text with its escapes resolved, as UTF-8; never longer than the range, and cut at a scalar near `limit` bytes.
+    /// The text with its escapes resolved, as UTF-8: at most `limit` bytes, and the rest of the scalar that reaches the limit.
     ///
-    /// `bytes` are those that the scanner read.
+    /// `bytes` must be those that the scanner read. The text is never longer than the range.
     public func decoded(from bytes: Span<UInt8>, limit: Int = .max) -> [UInt8] {
         var text: [UInt8] = []
         text.reserveCapacity(min(range.count, limit))
@@ -32,7 +32,7 @@ public struct JSONString: Sendable, Equatable {
                     scalar = 0x10000 + (scalar & 0x3FF) << 10 + UInt32(unit(at: index + 2, in: bytes)) & 0x3FF
                     index += 6
                 }
-                // The scanner let no lone surrogate pass, so there always is a scalar.
+                // The scanner rejects lone surrogates, so this is always a scalar.
                 if let utf8 = Unicode.Scalar(scalar).flatMap(UTF8.encode) { text.append(contentsOf: utf8) }
             case let character: text.append(character)
             }

@@ -1,14 +1,14 @@
 import CJSONC
 
-/// A small JSON document as a value: a config.json, a plan.
+/// A small JSON document as a value: a config.json or a plan.
 ///
-/// What json-c builds after ``JSONScanner`` has passed every byte; json-c alone takes what is not JSON.
+/// ``JSONScanner`` checks every byte before json-c builds the value, because json-c accepts text that is not JSON.
 public enum JSONValue: Sendable, Hashable {
     /// `null`.
     case null
     /// `true` or `false`.
     case bool(Bool)
-    /// A number without fraction or exponent that fits in 64 bits.
+    /// A number without fraction or exponent, strictly between the bounds of `Int`.
     case integer(Int)
     /// Any other number.
     case number(Double)
@@ -16,25 +16,25 @@ public enum JSONValue: Sendable, Hashable {
     case string(ByteString)
     /// An array.
     case array([JSONValue])
-    /// An object; no key is there twice.
+    /// An object, whose keys are unique.
     case object([ByteString: JSONValue])
 
-    /// The longest document, in bytes.
+    /// The maximum length of a document, in bytes.
     public static let maximumBytes = 8 << 20
 
     /// Reads one document.
     ///
-    /// - Throws: ``MalformedInput`` where it is not JSON, is too long, or has a key twice or a NUL in a string.
+    /// - Throws: ``MalformedInput`` if it is not JSON, is too long, has a duplicate key in an object, or has NUL in a string.
     public init(document bytes: [UInt8]) throws(MalformedInput) {
         guard bytes.count <= Self.maximumBytes else {
             throw MalformedInput(
-                "the document is too long", at: Self.maximumBytes, expected: "\(Self.maximumBytes) bytes at the most",
+                "the document is too long", at: Self.maximumBytes, expected: "at most \(Self.maximumBytes) bytes",
                 found: "\(bytes.count)")
         }
         try Self.check(bytes)
         let tokener = json_tokener_new_ex(Int32(JSONScanner.maximumDepth + 1))
         defer { json_tokener_free(tokener) }
-        // A number at the end is complete only when something follows.
+        // To json-c a number at the end is complete only if another byte follows.
         let text = bytes + [UInt8(ascii: "\n")]
         let object = text.withUnsafeBytes { buffer in
             json_tokener_parse_ex(tokener, buffer.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(buffer.count))
@@ -46,10 +46,10 @@ public enum JSONValue: Sendable, Hashable {
         self.init(object)
     }
 
-    /// Refuses what is not JSON, and what json-c would lose: it keeps the last of several members with one key, and ends a key
-    /// at the first NUL.
+    /// Throws for bytes that are not JSON, and for those that json-c would misread: of duplicate keys it keeps the last, and it
+    /// ends a key at the first NUL.
     private static func check(_ bytes: [UInt8]) throws(MalformedInput) {
-        /// Those of each open object.
+        /// The keys of each open object.
         var keys: [Set<ByteString>] = []
         func text(_ string: JSONString) throws(MalformedInput) -> ByteString {
             let text = string.decoded(from: bytes.span)
@@ -80,7 +80,7 @@ public enum JSONValue: Sendable, Hashable {
         switch json_object_get_type(object) {
         case json_type_boolean: self = .bool(json_object_get_boolean(object) != 0)
         case json_type_int:
-            // Saturated where it does not fit.
+            // json-c clamps an integer that does not fit.
             let value = json_object_get_int64(object)
             self = value == .max || value == .min ? .number(json_object_get_double(object)) : .integer(Int(value))
         case json_type_double: self = .number(json_object_get_double(object))
@@ -106,17 +106,17 @@ public enum JSONValue: Sendable, Hashable {
         }
     }
 
-    /// The member with this key, compared by bytes; nil where there is none, or this is no object.
+    /// The member with this key, compared by bytes; nil if there is none, or this is not an object.
     public subscript(key: String) -> JSONValue? {
         if case .object(let members) = self { members[ByteString(key)] } else { nil }
     }
 
-    /// The integer that this is.
+    /// The value of an integer; nil for anything else.
     public var integer: Int? {
         if case .integer(let value) = self { value } else { nil }
     }
 
-    /// The number that this is, with or without a fraction.
+    /// The value of an integer or any other number; nil for anything else.
     public var double: Double? {
         switch self {
         case .integer(let value): Double(value)
@@ -125,29 +125,29 @@ public enum JSONValue: Sendable, Hashable {
         }
     }
 
-    /// The truth value that this is.
+    /// The value of `true` or `false`; nil for anything else.
     public var bool: Bool? {
         if case .bool(let value) = self { value } else { nil }
     }
 
-    /// The text that this is.
+    /// The text of a string; nil for anything else.
     public var string: ByteString? {
         if case .string(let value) = self { value } else { nil }
     }
 
-    /// The members of an object; nil for other values.
+    /// The members of an object; nil for anything else.
     public var object: [ByteString: JSONValue]? {
         if case .object(let members) = self { members } else { nil }
     }
 
-    /// The elements of an array; nil for other values.
+    /// The elements of an array; nil for anything else.
     public var array: [JSONValue]? {
         if case .array(let value) = self { value } else { nil }
     }
 }
 
 extension JSONValue: CustomStringConvertible {
-    /// What it is, for a message: scalars as they are, containers by their kind.
+    /// The value for a message: scalars in full, containers as `an array` or `an object`.
     public var description: String {
         switch self {
         case .null: "null"

@@ -1,6 +1,6 @@
-/// Writes one JSON document front to back, holding none of it.
+/// A streaming writer for one JSON document.
 ///
-/// Objects and arrays are indented, except those begun on one line.
+/// Objects and arrays are indented, except those that are begun on one line, or are in one of these.
 public struct JSONWriter {
     private struct Level {
         let close: UInt8
@@ -12,7 +12,7 @@ public struct JSONWriter {
     private var levels: [Level] = []
     private var followsKey = false
 
-    /// A document that goes to `output`.
+    /// Begins a document on `output`.
     public init(_ output: ByteOutput) {
         self.output = output
     }
@@ -35,7 +35,7 @@ public struct JSONWriter {
         if levels.isEmpty { output.write("\n") }
     }
 
-    /// A member's name that the document's schema fixes; its value is what comes next.
+    /// Writes a member's name that the document's schema fixes; its value must come next.
     public mutating func key(_ name: StaticString) {
         separate()
         output.write(byte: UInt8(ascii: "\""))
@@ -44,7 +44,7 @@ public struct JSONWriter {
         followsKey = true
     }
 
-    /// A member's name that is data; its value is what comes next.
+    /// Writes a member's name that is data; its value must come next.
     public mutating func key(text name: String) {
         separate()
         quote(name)
@@ -52,32 +52,32 @@ public struct JSONWriter {
         followsKey = true
     }
 
-    /// A string.
+    /// Writes a string.
     public mutating func value(_ text: String) {
         separate()
         quote(text)
     }
 
-    /// An integer.
+    /// Writes an integer.
     public mutating func value(_ number: Int) {
         separate()
         output.write(number)
     }
 
-    /// A number; `null` where JSON has none for it (infinite, not a number).
+    /// Writes a number, or `null` for nil, infinities and NaN, which JSON does not have.
     public mutating func value(_ number: Double?) {
         separate()
         guard let number, number.isFinite else { return output.write("null") }
         output.write(number.description)
     }
 
-    /// `true` or `false`.
+    /// Writes `true` or `false`.
     public mutating func value(_ truth: Bool) {
         separate()
         output.write(truth ? "true" : "false")
     }
 
-    /// A value, the members of its objects in the order of their keys' bytes.
+    /// Writes a value; members of objects are in the order of the bytes of their keys.
     public mutating func value(_ value: JSONValue) {
         switch value {
         case .null: null()
@@ -99,15 +99,15 @@ public struct JSONWriter {
         }
     }
 
-    /// `null`.
+    /// Writes `null`.
     public mutating func null() {
         separate()
         output.write("null")
     }
 
-    /// Hands on what is left of the document.
+    /// Sends what is left of the document.
     ///
-    /// - Throws: what the output's receiver threw.
+    /// - Throws: the first error of the output's receiver.
     public mutating func finish() throws {
         try output.finish()
     }
@@ -143,7 +143,7 @@ public struct JSONWriter {
 }
 
 extension String {
-    /// The text as a JSON string, whatever is unprintable escaped.
+    /// The text as a JSON string with its quotes; unprintable scalars are escaped.
     public var quotedJSON: String {
         if isPlain { return "\"" + self + "\"" }
         var quoted = "\""

@@ -1,19 +1,19 @@
-/// What is wrong with bytes that should follow a format, and where.
+/// The error for bytes that break the rules of their format: what is wrong, and where.
 ///
-/// Parsers throw this alone; whoever knows the file's path adds it.
+/// Parsers throw only this; a caller that knows the file's path adds it.
 public struct MalformedInput: Error, Sendable, Equatable {
     /// What is wrong, as the middle of a sentence: `the name appears twice`.
     public var problem: String
-    /// Where, in bytes from the start of what was parsed.
+    /// The offset of the error, in bytes from the start of the parsed bytes.
     public var offset: Int
-    /// The tensor concerned, where there is one.
+    /// The tensor concerned, if there is one.
     public var tensor: String?
-    /// What the format asks for at this place.
+    /// What the format requires at this offset.
     public var expected: String?
-    /// What stands there.
+    /// What was found there.
     public var found: String?
 
-    /// Evidence about one place in the input.
+    /// An error at one offset of the input.
     public init(
         _ problem: String, at offset: Int, tensor: String? = nil, expected: String? = nil, found: String? = nil
     ) {

@@ -14,10 +14,10 @@ extension Unicode.Scalar {
 }
 
 extension String {
-    /// Whether the text is printable ASCII without quotes and backslashes, which is fit for any output as it is.
+    /// Whether the text is printable ASCII without quotes and backslashes, which needs no escapes in any output.
     public var isPlain: Bool {
         utf8.withContiguousStorageIfAvailable { bytes in
-            // Without a branch, which lets the compiler look at many bytes at once.
+            // Without branches, so that the compiler can vectorise the loop.
             var special: UInt8 = 0
             for byte in bytes {
                 special |= byte &- 0x20 < 0x5F ? 0 : 1
@@ -27,8 +27,8 @@ extension String {
         } ?? false
     }
 
-    /// The text fit for a terminal: unprintable scalars as `\u{202E}`, a backslash doubled so that nothing is ambiguous, and
-    /// no more than `limit` scalars.
+    /// The text made safe for a terminal: unprintable scalars as `\u{202E}`, backslashes doubled so that this is unambiguous, and
+    /// at most `limit` scalars, with `…` in place of the rest.
     public func printable(limit: Int = .max) -> String {
         if utf8.count <= limit, isPlain { return self }
         var text = ""

@@ -2,7 +2,7 @@ import CheckpointFiles
 import CheckpointJSON
 import ModelFamilies
 
-/// What is said about a model's architecture, in documents and for people.
+/// Reports a model's architecture, as JSON and as text.
 struct ArchitectureReport {
     let recognition: ModelRecognition
 
@@ -177,11 +177,11 @@ struct ArchitectureReport {
         case .other(let family, let variant, let evidence):
             let name = ([family] + (variant.map { [$0] } ?? [])).joined(separator: ", ").printable(limit: 200)
             output.write(
-                "architecture: \(name), which is known by name alone (\(evidence.joined(separator: "; ").printable(limit: 500)))\n"
+                "architecture: \(name), recognised by name only (\(evidence.joined(separator: "; ").printable(limit: 500)))\n"
             )
         case .undecided(let candidates, let evidence):
             let names = candidates.joined(separator: ", ").printable(limit: 200)
-            output.write("architecture: one of \(names): the tensors cannot tell\n")
+            output.write("architecture: one of \(names); the tensors do not show which\n")
             for sentence in evidence.prefix(5) { output.write("  \(sentence.printable(limit: 300))\n") }
         }
     }
@@ -208,7 +208,7 @@ struct ArchitectureReport {
                 + (model.epsilon.map { " \(valueText($0))" } ?? "")
         ]
         if let rotary = model.rotary {
-            constants.append("rope \(rotary.summary)")
+            constants.append("RoPE theta \(rotary.summary)")
         }
         let attention = model.layers.filter(\.kind.hasCache)
         /// What some layers have, with how many of them do.
@@ -218,14 +218,14 @@ struct ArchitectureReport {
                 constants.append("\(name) \(text)\(count == attention.count ? "" : " in \(countText(count, "layer"))")")
             }
         }
-        append("rope") { $0.rotation == model.rotary ? nil : $0.rotation?.summary }
+        append("RoPE theta") { $0.rotation == model.rotary ? nil : $0.rotation?.summary }
         append("window") { $0.attention?.window.map { countText($0) } }
         append("query scale") { $0.attention?.scale.map { valueText($0) } }
-        append("score cap") { $0.attention?.softcap.map { valueText($0) } }
-        if let cap = model.logitSoftcap { constants.append("logit cap \(valueText(cap))") }
-        if model.hasTiedHead { constants.append("tied head") }
+        append("score softcap") { $0.attention?.softcap.map { valueText($0) } }
+        if let cap = model.logitSoftcap { constants.append("logit softcap \(valueText(cap))") }
+        if model.hasTiedHead { constants.append("tied embeddings") }
         if let quantisation = model.quantisation {
-            constants.append("quantised by \(quantisation.method.printable(limit: 40))")
+            constants.append("quantised with \(quantisation.method.printable(limit: 40))")
         }
         output.write("  constants   \(constants.joined(separator: ", "))\n")
         if let cache = model.cacheBytesPerToken, let state = model.stateBytes {
@@ -234,7 +234,8 @@ struct ArchitectureReport {
             }
             let bounded = windows > 0 ? "\(byteText(windows)) in windows, " : ""
             output.write(
-                "  memory      \(byteText(cache)) of bf16 cache a token, \(bounded)\(byteText(state)) of fp32 state\n")
+                "  memory      \(byteText(cache)) of bf16 KV cache per token, \(bounded)\(byteText(state)) of fp32 state\n"
+            )
         }
         if let counts = model.parameterCounts {
             let parts = TensorRole.Part.allCases.map { "\($0.rawValue) \(countText(counts[$0] ?? 0))" }
@@ -251,7 +252,7 @@ struct ArchitectureReport {
 }
 
 extension RotaryEmbedding {
-    /// Theta, how wavelengths are scaled, the part of each head, and the pairing.
+    /// Theta, scaling, the rotated part of each head, and the pairing.
     fileprivate var summary: String {
         var words = [valueText(theta)]
         if type != "default" { words.append(type.text.printable(limit: 40)) }
@@ -266,14 +267,14 @@ extension DecoderBody.Norm {
     fileprivate var title: String {
         switch self {
         case .rms: "RMSNorm"
-        case .rmsOfOnePlus: "RMSNorm by 1 + w"
+        case .rmsOfOnePlus: "RMSNorm (1 + w)"
         case .layer: "LayerNorm"
         }
     }
 }
 
 extension Dimensions {
-    /// The ranks that are known, by the name of what they are of.
+    /// The known ranks of low-rank parts, with the names of the parts.
     var ranks: [(name: String, size: Int)] {
         Dimension.ranks.compactMap { dimension in
             self[dimension].map { (dimension.title.replacing(" rank", with: ""), $0) }
@@ -282,10 +283,10 @@ extension Dimensions {
 }
 
 extension [LayerKind] {
-    /// A letter a layer.
+    /// One letter per layer: `RRRG`.
     var strip: String { String(map(\.letter)) }
 
-    /// How many there are of each kind: `38 rwkv7, 6 gqa`.
+    /// The number of layers of each kind: `38 rwkv7, 6 gqa`.
     var counts: String {
         LayerKind.allCases.compactMap { kind in
             let count = self.count { $0 == kind }
@@ -295,18 +296,18 @@ extension [LayerKind] {
 }
 
 extension JSONWriter {
-    /// A string, or `null`.
+    /// Writes a string, or `null` for nil.
     mutating func value(orNull text: String?) {
         if let text { value(text) } else { null() }
     }
 
-    /// An integer, or `null`.
+    /// Writes an integer, or `null` for nil.
     mutating func value(orNull number: Int?) {
         if let number { value(number) } else { null() }
     }
 }
 
-/// What is said about an adapter.
+/// Reports an adapter, as JSON and as text.
 struct AdapterReport {
     let adapter: Adapter
 
@@ -331,7 +332,7 @@ struct AdapterReport {
         let ranks = adapter.ranks.prefix(8).map(countText).joined(separator: ", ")
         let targets = adapter.targets.prefix(20).joined(separator: ", ").printable(limit: 400)
         output.write(
-            "adapter: \(adapter.kind.rawValue) of \(adapter.writer.rawValue), rank \(ranks)\(adapter.alpha.map { ", alpha \(valueText($0))" } ?? ""), \(countText(adapter.moduleCount, "module")): \(targets)\n"
+            "adapter: \(adapter.kind.rawValue) from \(adapter.writer.rawValue), rank \(ranks)\(adapter.alpha.map { ", alpha \(valueText($0))" } ?? ""), \(countText(adapter.moduleCount, "module")): \(targets)\n"
         )
     }
 }

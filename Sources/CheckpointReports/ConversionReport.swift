@@ -3,7 +3,7 @@ public import CheckpointJSON
 import CheckpointFiles
 import ModelFamilies
 
-/// What `convert` says to people.
+/// The text report of `convert`.
 public struct ConversionReport: Sendable {
     private let conversion: Conversion
     private let path: String
@@ -14,7 +14,7 @@ public struct ConversionReport: Sendable {
         self.path = path
     }
 
-    /// Writes what was done.
+    /// Writes a summary of what was done.
     ///
     /// - Throws: what the output throws.
     public func writeSummary(to output: consuming ByteOutput) throws {
@@ -23,14 +23,14 @@ public struct ConversionReport: Sendable {
         try output.finish()
     }
 
-    /// Writes what would be done, tensor by tensor.
+    /// Writes what would be done for a dry run: one line per tensor.
     ///
     /// - Throws: what the output throws.
     public func writeOperations(to output: consuming ByteOutput) throws {
         writeHead(to: &output)
         output.write("\n")
         var table = TextTable(
-            [("tensor", .left), ("dtype", .left), ("shape", .left), ("how", .left), ("of", .left)],
+            [("tensor", .left), ("dtype", .left), ("shape", .left), ("operation", .left), ("from", .left)],
             rowCount: conversion.tensors.count)
         for tensor in conversion.tensors {
             table.append(tensor.output.name.printable(limit: 200))
@@ -73,7 +73,7 @@ public struct ConversionReport: Sendable {
         }
         let parts = [
             (totals.copied, "copied"), (totals.transformed, "transformed"), (totals.initialised, "initialised"),
-            (ofTeacher, "of them the teacher's"),
+            (ofTeacher, "of them from the teacher"),
         ].filter { $0.0 > 0 }.map { "\(countText($0.0)) \($0.1)" }
         let files = countText(conversion.outline.fileNames.count, "file")
         output.write(
@@ -96,14 +96,14 @@ public struct ConversionReport: Sendable {
             let tensors = input.checkpoint.tensors
             for (position, fate) in fates.enumerated() {
                 guard case .dropped(let reason) = fate else { continue }
-                let whose = part == .source ? "" : "\(part.rawValue)'s, "
+                let whose = part == .source ? "" : "\(part.rawValue): "
                 reasons[ByteString(whose + reason), default: []].append(tensors[position].name)
             }
         }
         for (reason, names) in reasons.sorted(by: { $0.key < $1.key }) {
             let some = names.prefix(3).map { $0.printable(limit: 200) }.joined(separator: ", ")
             output.write(
-                "\(countText(names.count, "tensor")) dropped, \(reason): \(some)\(names.count > 3 ? ", …" : "")\n")
+                "\(countText(names.count, "tensor")) dropped (\(reason)): \(some)\(names.count > 3 ? ", …" : "")\n")
         }
     }
 }

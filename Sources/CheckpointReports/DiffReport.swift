@@ -1,20 +1,20 @@
 public import CheckpointFiles
 public import CheckpointJSON
 
-/// What `diff` says about two checkpoints.
+/// The report of `diff` on two checkpoints.
 public struct DiffReport: Sendable {
     private let difference: CheckpointDifference
-    /// nil when no data was read.
+    /// Nil if no data was read.
     private let values: (comparedCount: Int, changed: [ValueDifference])?
     private var changed: [ValueDifference] { values?.changed ?? [] }
 
-    /// A report on `difference`, and on the values where they were compared.
+    /// A report on `difference`, and on the values if they were compared.
     public init(_ difference: CheckpointDifference, values: (comparedCount: Int, changed: [ValueDifference])?) {
         self.difference = difference
         self.values = values
     }
 
-    /// Whether nothing differs of what was compared.
+    /// Whether everything that was compared is the same.
     public var isSame: Bool { difference.isEmpty && changed.isEmpty }
 
     /// Writes the report as one document, described by schemas/diff.schema.json.
@@ -114,7 +114,7 @@ public struct DiffReport: Sendable {
         json.end()
     }
 
-    /// Writes the report for people.
+    /// Writes the report as text.
     ///
     /// - Throws: what the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
@@ -138,12 +138,12 @@ public struct DiffReport: Sendable {
         for pair in recast { line("recast", pair.a, pair.a.dtype.rawValue + " to " + pair.b.dtype.rawValue) }
         table.write(to: &output)
         for name in difference.differingOthers.prefix(20) {
-            output.write("not a plain tensor, and not the same: \(name.printable(limit: 200))\n")
+            output.write("not a plain tensor, and different: \(name.printable(limit: 200))\n")
         }
         let uncompared = difference.uncomparedOthers
         if let first = uncompared.first {
             output.write(
-                "not plain, and not compared: \(countText(uncompared.count, "tensor")), such as \(first.printable(limit: 200))\n"
+                "not plain, so not compared: \(countText(uncompared.count, "tensor")), such as \(first.printable(limit: 200))\n"
             )
         }
         if let values {

@@ -3,12 +3,12 @@ public import RWKVDistillation
 import RWKVNumerics
 
 extension DistillationReport {
-    /// All that is said beside the log of a run.
+    /// The chart and the HTML page, which are saved next to the log of a run.
     public var pages: [DistillationPage: String] { [.curve: curve.svg, .report: html] }
 
-    /// The loss of each step, and what was found on held-out tokens.
+    /// A chart of the loss of each step and the KL divergence on held-out tokens.
     private var curve: SVGChart {
-        // Of many steps, means of some that follow one another.
+        // In a long run, each point is the mean of consecutive steps.
         let count = log.steps.count + 1
         let together = (count + Self.widest - 1) / Self.widest
         let losses = log.steps.map(\.figures.loss)
@@ -37,7 +37,7 @@ extension DistillationReport {
 
     private static var widest: Int { 400 }
 
-    /// The report as one page that needs no other file.
+    /// The report as a self-contained HTML page.
     private var html: String {
         var body = ["<h1>\(headlines[0].escapedXML)</h1>"]
         body += (headlines.dropFirst() + [settingsText] + log.arithmetics.map(\.text)).map { "<p>\($0.escapedXML)</p>" }
@@ -54,7 +54,7 @@ extension DistillationReport {
             }
             body.append(
                 SVGChart(
-                    title: "relative error of what layers give", xTitle: "layer",
+                    title: "relative error of time mixing", xTitle: "layer",
                     series: [
                         .init(name: "first step", values: errors(first)),
                         .init(name: "last step", values: errors(last)),

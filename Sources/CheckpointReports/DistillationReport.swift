@@ -5,7 +5,7 @@ import RWKVInference
 public import RWKVDistillation
 import RWKVNumerics
 
-/// What `distill` says.
+/// The report of `distill`.
 public struct DistillationReport: Sendable {
     private let variant: String
     private let stage: Int
@@ -13,17 +13,17 @@ public struct DistillationReport: Sendable {
     private let trained: (tensors: Int, parameters: Int)
     private let paths: (teacher: String, student: String, output: String)
     private let warnings: [CheckpointWarning]
-    /// All that a run depends on, but for its models and its tokens.
+    /// The settings of the run in one line, without its models and tokens.
     let settingsText: String
     let log: DistillationLog
 
     /// A report on a run.
     ///
     /// - Parameters:
-    ///   - run: what it does, and did so far.
-    ///   - teacher: where the teacher is.
-    ///   - student: where the student was.
-    ///   - warnings: of what was read.
+    ///   - run: the run, with its log so far.
+    ///   - teacher: the path of the teacher.
+    ///   - student: the path of the student before the run.
+    ///   - warnings: the warnings about the inputs.
     public init(_ run: DistillationRun, teacher: String, student: String, warnings: [CheckpointWarning]) {
         let distillation = run.distillation
         variant = distillation.student.model.description.name
@@ -129,7 +129,7 @@ public struct DistillationReport: Sendable {
         try json.finish()
     }
 
-    /// Writes the report for people.
+    /// Writes the report as text.
     ///
     /// - Throws: what the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
@@ -143,31 +143,31 @@ public struct DistillationReport: Sendable {
         try output.finish()
     }
 
-    /// What was done.
+    /// The lines above the tables: settings, trained weights, speed and skipped steps.
     var headlines: [String] {
         let size = "\(countText(settings.batch * settings.accumulate)) x \(countText(settings.context)) tokens"
         var lines = [
             "\(paths.output.printable()): \(variant), stage \(stage), \(countText(settings.steps, "step")) of \(size)",
-            "trained \(countText(trained.tensors, "tensor")) of \(countText(trained.parameters, "parameter"))",
+            "trained \(countText(trained.tensors, "tensor")) with \(countText(trained.parameters, "parameter"))",
         ]
         if let tokensPerSecond {
             lines[1] +=
                 ", \(formatted(seconds, "%.1f")) s, \(countText(Int(exactly: tokensPerSecond.rounded(.down)) ?? .max)) tokens/s"
         }
         if log.skipped > 0 {
-            lines.append("\(countText(log.skipped, "step")) skipped, as gradients were not finite")
+            lines.append("\(countText(log.skipped, "step")) skipped because gradients were not finite")
         }
         return lines
     }
 
-    /// Columns of ``lossRows``.
+    /// The column titles of ``lossRows``.
     var lossTitles: [String] {
         ["", "first", "last"] + (steps?.last.layers.isEmpty == false ? ["cosine", "scale"] : [])
     }
-    /// Columns of ``evaluationRows``.
+    /// The column titles of ``evaluationRows``.
     static let evaluationTitles = ["held out", "step", "KL", "top-1", "recall"]
 
-    /// The loss, and how layers do.
+    /// The loss at the first and the last step, and the relative error, cosine and scale of each layer.
     var lossRows: [[String]] {
         guard let steps else { return [] }
         let layers = zip(steps.first.layers, steps.last.layers).map { first, last in
@@ -180,7 +180,7 @@ public struct DistillationReport: Sendable {
         return [loss + lossTitles.dropFirst(loss.count).map { _ in "" }] + layers
     }
 
-    /// What was found on held-out tokens.
+    /// One row per evaluation on held-out tokens.
     var evaluationRows: [[String]] {
         log.evaluations.map { evaluation in
             [

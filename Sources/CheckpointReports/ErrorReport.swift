@@ -2,7 +2,7 @@ public import CheckpointFiles
 public import CheckpointJSON
 
 extension JSONWriter {
-    /// Writes the member that holds warnings.
+    /// Writes the member `warnings`.
     mutating func write(_ warnings: [CheckpointWarning]) {
         key("warnings")
         beginArray()

@@ -1,11 +1,11 @@
-/// Which of a row of numbered things are meant; prints as ranges.
+/// A set of indices that prints as ranges.
 struct IndexSet: Equatable {
-    /// Ascending, each once, after ``sort()``.
+    /// The indices: ascending and unique after ``sort()``.
     private(set) var indices: [Int32] = []
 
     var count: Int { indices.count }
 
-    /// Adds an index; ``sort()`` comes before anything else is asked.
+    /// Adds an index; ``sort()`` must be called before any other use.
     mutating func insert(_ index: Int32) {
         if index != indices.last { indices.append(index) }
     }
@@ -36,7 +36,7 @@ struct IndexSet: Equatable {
             })
     }
 
-    /// `0-3, 7, 9-11`; after eight ranges `…`.
+    /// The indices as ranges, `0-3, 7, 9-11`, with `…` after eight ranges.
     var text: String {
         var ranges: [(first: Int32, last: Int32)] = []
         for index in indices {

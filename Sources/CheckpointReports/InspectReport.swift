@@ -2,21 +2,21 @@ public import CheckpointFiles
 public import CheckpointJSON
 public import ModelFamilies
 
-/// What `inspect` says about a checkpoint.
+/// The report of `inspect` on a checkpoint.
 public struct InspectReport: Sendable {
     /// The order in which tensors are listed.
     public enum Order: String, Sendable, CaseIterable {
-        /// As their data stands in the files.
+        /// By the position of their data in the files.
         case offset
-        /// By name; numbers in names by their value.
+        /// By name, with numbers in names compared by value.
         case name
-        /// The largest first.
+        /// By size, the largest first.
         case size
     }
 
     private let checkpoint: Checkpoint
     private let positions: [Int]?
-    /// In the order of the list; empty when no data was read.
+    /// One per listed tensor, in the order of the list; empty if no data was read.
     private let scans: [TensorScan]
     private let totals: [Checkpoint.DTypeTotal]
 
@@ -24,8 +24,9 @@ public struct InspectReport: Sendable {
     private let adapter: Adapter?
     private let warnings: [CheckpointWarning]
 
-    /// A report on `checkpoint` that lists the tensors at `positions` (nil: all), whose data was looked at if there are `scans`, and on
-    /// the model and the adapter that it was found to be.
+    /// A report on `checkpoint`, on the tensors at `positions` (nil: all), and on the model and the adapter that were recognised.
+    ///
+    /// `scans` has one element per listed tensor, or none if no data was read.
     public init(
         _ checkpoint: Checkpoint, positions: [Int]?, scans: [TensorScan], recognition: ModelRecognition?,
         adapter: Adapter?, warnings: [CheckpointWarning]
@@ -39,7 +40,7 @@ public struct InspectReport: Sendable {
         self.totals = checkpoint.dtypeTotals
     }
 
-    /// Put together one by one: a hundred thousand names and shapes would take more memory than all else.
+    /// The listed tensors, each made when it is needed: an array of a hundred thousand would take more memory than all else.
     private var tensors: some Sequence<TensorInfo> {
         (0..<listedCount).lazy.map { checkpoint.tensors[positions?[$0] ?? $0] }
     }
@@ -182,7 +183,7 @@ public struct InspectReport: Sendable {
 
     // MARK: Text
 
-    /// Writes the report for people: a summary, then the tensors as a folded tree or, if `listsTensors`, one by one.
+    /// Writes the report as text: a summary, then the tensors as a folded tree or, if `listsTensors` or data was read, as a list.
     ///
     /// - Throws: what the output throws.
     public func writeText(to output: consuming ByteOutput, listsTensors: Bool) throws {
@@ -229,7 +230,7 @@ public struct InspectReport: Sendable {
         if let adapter { AdapterReport(adapter: adapter).writeText(to: &output) }
     }
 
-    /// What there is beside plain tensors; long lists are cut, --json has all.
+    /// Writes lists of tied tensors, of tensors that are not plain, and of pickle globals; long lists are cut, --json has all.
     private func writeOddities(to output: inout ByteOutput) {
         func write(_ title: String, _ lines: [String], limit: Int = 20) {
             guard !lines.isEmpty else { return }
@@ -248,14 +249,14 @@ public struct InspectReport: Sendable {
         write(
             "not plain tensors",
             checkpoint.otherTensors.map { "\($0.name.printable(limit: 200)): \($0.kind.printable())" })
-        write("the pickle also names, as labels that are never run", names(.unknown))
-        write("DANGEROUS: the pickle names what runs foreign code", names(.dangerous))
+        write("other globals that the pickle names, which are never run here", names(.unknown))
+        write("DANGEROUS: the pickle names globals that run arbitrary code", names(.dangerous))
     }
 
     private func writeTree(to output: inout ByteOutput) {
         let tree = TensorTree(tensors)
         guard !tree.isTooLarge else {
-            return output.write("the names are too many and too different for a tree; --tensors lists them\n")
+            return output.write("there are too many different names for a tree; --tensors lists them\n")
         }
         tree.write(to: &output)
     }
@@ -276,7 +277,7 @@ public struct InspectReport: Sendable {
         for (index, tensor) in tensors.enumerated() {
             table.append(tensor.name.printable(limit: 200))
             table.append(plain: tensor.dtype.rawValue)
-            // Neighbours are often alike: experts, and the same part of every layer.
+            // The texts are reused, because neighbours often have the same shape and size.
             if tensor.shape != shape.value { shape = (tensor.shape, shapeText(tensor.shape)) }
             if tensor.byteCount != size.value { size = (tensor.byteCount, byteText(tensor.byteCount)) }
             table.append(plain: shape.text)
@@ -297,7 +298,7 @@ public struct InspectReport: Sendable {
 }
 
 extension JSONWriter {
-    /// The members that tensors have in every document.
+    /// Writes the members that a tensor has in every document.
     mutating func members(of tensor: TensorInfo) {
         key("name")
         value(tensor.name)
@@ -307,14 +308,14 @@ extension JSONWriter {
         write(tensor.shape)
     }
 
-    /// Writes names, or sentences.
+    /// Writes an array of strings on one line.
     mutating func write(_ texts: [String]) {
         beginArray(onOneLine: true)
         for text in texts { value(text) }
         end()
     }
 
-    /// Writes a shape.
+    /// Writes a shape on one line.
     mutating func write(_ shape: [Int]) {
         beginArray(onOneLine: true)
         for dimension in shape { value(dimension) }

@@ -2,7 +2,7 @@ public import CheckpointFiles
 public import CheckpointJSON
 public import ModelFamilies
 
-/// What `logits` says about what it did.
+/// The report of `logits`.
 public struct LogitsReport: Sendable {
     private let model: ModelDescription
     private let path: String
@@ -11,7 +11,7 @@ public struct LogitsReport: Sendable {
     private let isSeeded: Bool
     private let warnings: [CheckpointWarning]
 
-    /// A report on the logits of a model at `path`, which are now at `output`.
+    /// A report on the logits of the model at `path`, recorded at `output`; `isSeeded` if the tokens were made from a seed.
     public init(
         _ model: ModelDescription, path: String, output: String, _ tokens: TokenSequences, isSeeded: Bool,
         warnings: [CheckpointWarning]
@@ -58,7 +58,7 @@ public struct LogitsReport: Sendable {
         try json.finish()
     }
 
-    /// Writes the report for people.
+    /// Writes the report as text.
     ///
     /// - Throws: what the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
@@ -66,13 +66,13 @@ public struct LogitsReport: Sendable {
         output.write(
             "\(path.printable()) to \(self.output.printable()): \(model.name), logits of \(sequences) of \(countText(length, "token")), vocabulary \(countText(vocabulary))\n"
         )
-        if isSeeded { output.write("tokens of seed \(TokenSequences.seed): \(tokensText(tokens))\n") }
+        if isSeeded { output.write("tokens from seed \(TokenSequences.seed): \(tokensText(tokens))\n") }
         try output.finish()
     }
 }
 
 extension JSONWriter {
-    /// Whether tokens were made from a seed, and if so which they are.
+    /// Writes the seed and the tokens made from it, or `null` for both if the tokens were given.
     mutating func write(seedOf tokens: TokenSequences, _ isSeeded: Bool) {
         key("seed")
         guard isSeeded else {
@@ -93,11 +93,11 @@ extension JSONWriter {
 }
 
 extension ModelDescription {
-    /// What it is called in reports.
+    /// The name of the model in reports: its variant or its family.
     var name: String { variant ?? architecture.family }
 }
 
-/// The first tokens of the first sequence.
+/// The first twelve tokens of the first sequence, separated by commas.
 func tokensText(_ tokens: TokenSequences) -> String {
     let first = tokens.sequences[0]
     return first.prefix(12).map(String.init).joined(separator: ",") + (first.count > 12 ? ",…" : "")

@@ -2,13 +2,13 @@ public import CheckpointJSON
 public import LayerPlanning
 import ModelFamilies
 
-/// What `plan` says to people.
+/// The text report of `plan`.
 public struct PlanReport: Sendable {
     private let plan: LayerPlan
     private let path: String
     private let context: Int
 
-    /// A report on the plan for the teacher at `path`, with memory at `context` tokens.
+    /// A report on the plan for the teacher at `path`, with memory at a context of `context` tokens.
     public init(_ plan: LayerPlan, path: String, context: Int) {
         self.plan = plan
         self.path = path
@@ -65,7 +65,7 @@ public struct PlanReport: Sendable {
         let ratio = Double(before.cacheBytesPerToken) / Double(after.cacheBytesPerToken)
         row("parameters", countText(plan.teacherParameterCount), countText(plan.studentParameterCount))
         row(
-            "KV cache a token (bf16)", "\(countText(before.cacheBytesPerToken)) B",
+            "KV cache per token (bf16)", "\(countText(before.cacheBytesPerToken)) B",
             "\(countText(after.cacheBytesPerToken)) B",
             after.cacheBytesPerToken > 0 && ratio >= 1.5 ? "reduced to 1/\(Int(ratio.rounded()))" : "")
         row("state (fp32)", byteText(before.stateBytes), byteText(after.stateBytes))
@@ -75,11 +75,11 @@ public struct PlanReport: Sendable {
         table.write(to: &output)
     }
 
-    /// Cache and state of the student beside the teacher's cache, as the context grows.
+    /// Writes a chart of the student's cache and state next to the teacher's cache, by context length.
     private func writeChart(to output: inout ByteOutput) {
         let (before, after) = (plan.teacherMemory, plan.studentMemory)
         guard before.bytes(context: 1) > 0 else { return }
-        output.write("\ncache and state by context: █ the student's, ░ the teacher's\n")
+        output.write("\ncache and state by context length: █ student, ░ teacher\n")
         var table = TextTable([("tokens", .right), ("teacher", .right), ("student", .right), ("", .left)])
         let width = 48
         for context in [1024, 4096, 16384, 65536, 262_144, 1_048_576] {
@@ -102,10 +102,10 @@ public struct PlanReport: Sendable {
             plan.ranks[dimension].map { "\(dimension.key) \($0)" }
         }
         output.write("\nranks       \(ranks.joined(separator: ", "))\n")
-        let scaling = switches.usesTeachersScaling ? "as the teacher's" : "from theta alone"
+        let scaling = switches.usesTeachersScaling ? "with the teacher's scaling" : "without scaling"
         let choices = [
-            "rotation of attention \(switches.turnsAttention ? "on" : "off")",
-            "of time mixing \(switches.turnsTimeMixing ? scaling : "off")",
+            "attention RoPE \(switches.turnsAttention ? "on" : "off")",
+            "time mixing RoPE \(switches.turnsTimeMixing ? scaling : "off")",
             "first values from \(switches.firstValues == .firstTimeMixing ? "the first time mixing" : "layer 0")",
             "head norms \(switches.normsHeads ? "on" : "off")",
         ]

@@ -1,6 +1,6 @@
 import Glibc
 
-/// Bytes in decimal units, to three digits: `311 MB`, `1.19 GB`.
+/// Bytes in decimal units, to three significant digits: `311 MB`, `1.19 GB`.
 public func byteText(_ count: Int) -> String {
     guard count >= 1000 else { return "\(count) B" }
     var unit = 1000
@@ -24,7 +24,7 @@ public func byteText(_ count: Int) -> String {
     }
 }
 
-/// An integer with its digits in groups of three: `596,049,920`.
+/// An integer with commas between groups of three digits: `596,049,920`.
 public func countText(_ count: Int) -> String {
     let digits = Array(String(count.magnitude))
     var text = count < 0 ? "-" : ""
@@ -40,18 +40,18 @@ public func countText(_ count: Int, _ noun: String) -> String {
     countText(count) + " " + noun + (count == 1 ? "" : "s")
 }
 
-/// A value to four significant digits; `-` where there is none.
+/// A value to four significant digits; `-` for nil.
 func valueText(_ value: Double?) -> String {
     value.map { $0.isNaN ? "NaN" : formatted($0, "%.4g") } ?? "-"
 }
 
-/// A loss to three digits.
+/// A loss to three significant digits.
 public func shortText(_ value: Double) -> String { formatted(value, "%.3g") }
 
-/// A value near one to seven digits.
+/// A value near one to seven decimals.
 func preciseText(_ value: Double) -> String { formatted(value, "%.7f") }
 
-/// A number as printf has it.
+/// A number in a format of printf, such as `%.4g`.
 func formatted(_ value: Double, _ format: String) -> String {
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: 400) { buffer in
         let count = withVaList([value]) { vsnprintf(buffer.baseAddress, buffer.count, format, $0) }
@@ -59,7 +59,7 @@ func formatted(_ value: Double, _ format: String) -> String {
     }
 }
 
-/// A shape as people write it: `[4096, 1024]`, `[]` for a scalar.
+/// A shape in brackets: `[4096, 1024]`, `[]` for a scalar.
 func shapeText(_ shape: [Int]) -> String {
     var text = "["
     for (index, dimension) in shape.enumerated() {
@@ -69,5 +69,5 @@ func shapeText(_ shape: [Int]) -> String {
     return text + "]"
 }
 
-/// The logarithm of a number above zero to the base of ten.
+/// The base-10 logarithm of a number above zero.
 func decimalLogarithm(_ value: Double) -> Double { log10(value) }

@@ -1,20 +1,20 @@
 import CheckpointJSON
 
-/// Lines over numbered places, as one SVG element; for example errors by layer.
+/// A line chart as one SVG element, for example of errors by layer or the loss by step.
 struct SVGChart {
     /// One line.
     struct Series {
         let name: String
-        /// nil where there is no point.
+        /// The value at each place on the x axis; nil for no point.
         let values: [Double?]
     }
 
     let title: String
     let xTitle: String
     let series: [Series]
-    /// Whether heights are powers of ten; values that are not above zero stand at the bottom then.
+    /// Whether the y axis is logarithmic; values that are not above zero are then drawn at the bottom.
     let isLogarithmic: Bool
-    /// How many numbers of the axis each place stands for.
+    /// How many numbers, for example steps, each place on the x axis covers.
     var together = 1
 
     private static let (width, height) = (720.0, 280.0)
@@ -22,7 +22,7 @@ struct SVGChart {
     private static let widestDots = 64
     private static let colours = ["#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce"]
 
-    /// The element.
+    /// The SVG element.
     var svg: String {
         let (low, high) = range
         let count = series.map(\.values.count).max() ?? 0
@@ -59,7 +59,7 @@ struct SVGChart {
             }
             let path = points.map { "\(text($0.0)),\(text($0.1))" }.joined(separator: " ")
             parts.append(#"<polyline points="\#(path)" fill="none" stroke="\#(colour)" stroke-width="2"/>"#)
-            // Single places show where there are few.
+            // Short lines also have a dot at each point.
             for point in points where points.count <= Self.widestDots {
                 parts.append(#"<circle cx="\#(text(point.0))" cy="\#(text(point.1))" r="3" fill="\#(colour)"/>"#)
             }
@@ -71,7 +71,7 @@ struct SVGChart {
         return parts.joined(separator: "\n") + "\n</svg>\n"
     }
 
-    /// Where a value stands before it is scaled; nil for what has no place.
+    /// The value or its logarithm, before it is scaled to the chart; nil if it cannot be drawn.
     private func height(of value: Double?) -> Double? {
         guard let value, !value.isNaN else { return nil }
         guard isLogarithmic else { return value.isFinite ? value : nil }
@@ -95,7 +95,7 @@ struct SVGChart {
         isLogarithmic ? "1e\(Int(tick.rounded()))" : valueText(tick)
     }
 
-    /// At most sixteen labels, at places that are round numbers.
+    /// The distance between labels on the x axis: a round number that gives at most sixteen labels.
     private func placesBetweenLabels(_ count: Int) -> Int {
         var unit = 1
         while true {
@@ -108,7 +108,7 @@ struct SVGChart {
 }
 
 extension String {
-    /// As text in XML and HTML.
+    /// The text, printable and escaped for XML and HTML.
     var escapedXML: String {
         printable().replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
             .replacing("\"", with: "&quot;")

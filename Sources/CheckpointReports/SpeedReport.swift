@@ -4,15 +4,15 @@ public import ModelFamilies
 public import RWKVEvaluation
 import RWKVNumerics
 
-/// What `bench` says.
+/// The report of `bench`.
 public struct SpeedReport: Sendable {
     /// What was measured.
     public enum Subject: Sendable {
         /// The recurrence of RWKV-7.
         case wkv(heads: Int, headSize: Int)
-        /// A model: the one at `path`, or random weights where that is nil; what it took to open it.
+        /// The forward pass of the model at `path`, or of random weights if that is nil, and the seconds to open it.
         case forward(ModelDescription, path: String?, loadSeconds: Double)
-        /// A student of the teacher at `path`, or of random weights where that is nil.
+        /// Training a student of the teacher at `path`, or of random weights if that is nil.
         case train(ModelDescription, path: String?)
     }
 
@@ -26,12 +26,12 @@ public struct SpeedReport: Sendable {
     /// A report on measurements.
     ///
     /// - Parameters:
-    ///   - speed: what was measured.
-    ///   - subject: of what.
-    ///   - processor: what it is called.
-    ///   - load: how many processes wanted to run before.
-    ///   - peakMemory: the most bytes that the process had at once.
-    ///   - warnings: of the model.
+    ///   - speed: the measurements.
+    ///   - subject: what was measured.
+    ///   - processor: the name of the processor.
+    ///   - load: the load average before the measurements.
+    ///   - peakMemory: the peak memory of the process in bytes.
+    ///   - warnings: the warnings about the model.
     public init(
         _ speed: SpeedMeasurements, _ subject: Subject, processor: String, load: Double, peakMemory: Int,
         warnings: [CheckpointWarning]
@@ -158,7 +158,7 @@ public struct SpeedReport: Sendable {
 
     // MARK: Text
 
-    /// Writes the report for people.
+    /// Writes the report as text.
     ///
     /// - Throws: what the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
@@ -175,17 +175,17 @@ public struct SpeedReport: Sendable {
 
             \(processor.printable()), \(speed.instructionSet.rawValue), \(speed.table.rawValue) kernels, \(countText(speed.threads, "thread")), load \(formatted(load, "%.2f"))
             matrix products: \(speed.product.description.printable())
-            at the most \(rateText(speed.peakOperationsPerSecond, "GFLOP/s")) and \(rateText(speed.peakBytesPerSecond, "GB/s")) from memory; a plain loop \(rateText(speed.plainOperationsPerSecond, "GFLOP/s"))
+            machine peak \(rateText(speed.peakOperationsPerSecond, "GFLOP/s")) and \(rateText(speed.peakBytesPerSecond, "GB/s")) from memory; plain loop \(rateText(speed.plainOperationsPerSecond, "GFLOP/s"))
 
 
             """)
         var table = TextTable([
             ("", .left), ("", .left), ("tokens", .right), ("time", .right), ("tokens/s", .right), ("GFLOP/s", .right),
-            ("GB/s", .right), ("of what is possible", .left), ("plain loop", .right),
+            ("GB/s", .right), ("share of the peak", .left), ("plain loop", .right),
         ])
         for measurement in speed.measurements {
             let (operations, bytes) = (speed.operationsPerSecond(measurement), speed.bytesPerSecond(measurement))
-            // What it waits for.
+            // The limit is the peak that the measurement comes closest to.
             let (share, limit) =
                 [
                     (operations / speed.peakOperationsPerSecond, "arithmetic"),
@@ -220,8 +220,8 @@ public struct SpeedReport: Sendable {
         case .wkv7Gradients: "with gradients"
         case .prefill: "prompt"
         case .token: "single token"
-        case .alignment: "step of stage 1"
-        case .divergence: "step of stage 2"
+        case .alignment: "stage 1 step"
+        case .divergence: "stage 2 step"
         }
     }
 
@@ -237,7 +237,7 @@ public struct SpeedReport: Sendable {
 }
 
 extension SpeedReport.Subject {
-    /// The model that was measured, or a teacher, and where it is; nil for the recurrence.
+    /// The model or the teacher, and its path (nil for random weights); nil for the recurrence.
     fileprivate var model: (ModelDescription, path: String?)? {
         switch self {
         case .wkv: nil

@@ -1,14 +1,14 @@
 import CheckpointFiles
 import CheckpointJSON
 
-/// A checkpoint's names as a tree, in which numbered parts that repeat stand once.
+/// A checkpoint's tensor names as a tree, in which repeated numbered parts are folded into one subtree.
 ///
-/// Each number between dots becomes `#`. What stands below a `#` is said once, with the numbers at which it occurs where these are
-/// not the numbers of its surroundings: `only 0`, `not 0`. One name with different dtypes or shapes is one line for each.
+/// Each number between dots becomes `#`, with the numbers that occur there. An entry that occurs at only some numbers of its
+/// parent says at which: `only 0`, `not 0`. A name with several dtypes or shapes has one line for each.
 struct TensorTree {
-    /// More dots than this belong to the last part of the name.
+    /// The maximum number of parts in a name; further dots belong to the last part.
     private static let maximumDepth = 16
-    /// More kinds of names than this make no tree that anybody reads.
+    /// The maximum number of leaves; a larger tree is not readable.
     private static let maximumLeaves = 20_000
     private static let maximumSiblings = 60
 
@@ -19,12 +19,12 @@ struct TensorTree {
         var text: String { dtype.rawValue + shapeText(shape) }
     }
 
-    /// A part of a name: any number, or the bytes of a word. (Strings would take different spellings of a character as one.)
+    /// A part of a name: any number, or the bytes of a word. (Strings would equate canonically equivalent words.)
     private enum Part: Hashable {
         case number
         case word([UInt8])
 
-        /// The tree's own signs stand in quotes where they are words of a name.
+        /// The part as it is printed: a word that equals one of the tree's own signs is quoted.
         var label: String {
             switch self {
             case .number: return "#"
@@ -42,15 +42,15 @@ struct TensorTree {
         }
     }
 
-    /// Stands for a name that is also the beginning of others.
+    /// The label of a tensor whose name is also the beginning of other names.
     private static let itself = "(itself)"
 
     private final class Node {
         var children: [Part: Node] = [:]
         var leaves: [LeafKey: Leaf] = [:]
-        /// How many `#` lead here.
+        /// The number of `#` on the path to this node.
         let level: Int
-        /// For each of these, the numbers that stand there in the names below; known after ``collectNumbers()``.
+        /// For each of these, the numbers that occur there in the names below; set by ``collectNumbers()``.
         var numbers: [IndexSet] = []
 
         init(level: Int) { self.level = level }
@@ -73,7 +73,7 @@ struct TensorTree {
     private struct Leaf {
         var count = 0
         var byteCount = 0
-        /// For each `#` in the name, the numbers that stand there.
+        /// For each `#` in the name, the numbers that occur there.
         var numbers: [IndexSet]
     }
 
@@ -87,7 +87,7 @@ struct TensorTree {
 
     private let root = Node(level: 0)
     private var leafCount = 0
-    /// Whether there were too many kinds of names.
+    /// Whether there are more leaves than a tree may have.
     private(set) var isTooLarge = false
 
     init(_ tensors: some Sequence<TensorInfo>) {
@@ -142,12 +142,12 @@ struct TensorTree {
 
     // MARK: Printing
 
-    /// Appends the lines of `node`, whose surroundings occur at the numbers `around`; gives the bytes below it.
+    /// Appends the lines of `start`, whose parent occurs at the numbers `around`, and returns the bytes below it.
     private func append(
         _ start: Node, label startLabel: String, isNumber: Bool, around: [IndexSet], prefix: String, connector: String,
         to lines: inout [Line]
     ) -> Int {
-        // Parts without a branch between them stand on one line, but each `#` has a line for what it repeats.
+        // Parts without a branch between them share a line, but a line ends at each `#`, to say how often it repeats.
         var node = start
         var label = startLabel
         var isNumber = isNumber
@@ -179,7 +179,7 @@ struct TensorTree {
                 note: note(for: own, count: nil, isNumber: isNumber, in: around), byteCount: 0))
         var byteCount = 0
         let below = prefix + (connector.isEmpty ? "" : connector == "└─ " ? "   " : "│  ")
-        // A name that is a tensor's and the beginning of others' has a child of its own without a label.
+        // A tensor whose name is also the beginning of others becomes a child labelled `(itself)`.
         var children = node.children.map { (key: $0.key.sortKey, label: $0.key.label, part: $0.key, node: $0.value) }
         if !node.leaves.isEmpty {
             let itself = Node(level: node.level)
@@ -207,7 +207,7 @@ struct TensorTree {
         return byteCount
     }
 
-    /// How often something occurs and at which numbers, as far as its surroundings do not say so already.
+    /// How often an entry occurs and at which numbers, unless its parent's line already says so.
     private func note(for own: [IndexSet], count: Int?, isNumber: Bool, in surroundings: [IndexSet]) -> String {
         var notes: [String] = []
         if isNumber, own.count > surroundings.count {

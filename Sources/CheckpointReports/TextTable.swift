@@ -1,6 +1,6 @@
 import CheckpointJSON
 
-/// Columns of text under each other; nothing is padded at the end of a line.
+/// A table of aligned columns of text, without spaces at the ends of lines.
 struct TextTable {
     enum Alignment {
         case left
@@ -14,17 +14,17 @@ struct TextTable {
 
     private let alignments: [Alignment]
     private var widths: [Int32]
-    /// What the cells say, one behind the other.
+    /// The texts of all cells, concatenated.
     private var text: [UInt8] = []
-    /// Row by row; the titles first, where there are any.
+    /// The cells row by row; the titles come first, if there are any.
     private var cells: [Cell] = []
 
-    /// A table with one title a column; without any title it has no line for them.
+    /// A table with these columns; if all titles are empty, there is no line of titles.
     init(_ columns: [(title: String, alignment: Alignment)], rowCount: Int = 0) {
         alignments = columns.map(\.alignment)
         widths = columns.map { _ in 0 }
         cells.reserveCapacity((rowCount + 1) * columns.count)
-        // Growing would copy it all again and again; pages that are not used cost nothing.
+        // Growing would copy the text again and again, and unused pages cost nothing.
         text.reserveCapacity(rowCount * 128)
         if columns.contains(where: { !$0.title.isEmpty }) { columns.forEach { append($0.title) } }
     }
@@ -48,7 +48,7 @@ struct TextTable {
     func write(to output: inout ByteOutput, indent: Int = 0) {
         var textStart = 0
         for start in stride(from: 0, to: cells.count, by: widths.count) {
-            // Spaces wait until there is something behind them.
+            // Spaces are only written before a cell that is not empty.
             var spaces = indent
             for column in widths.indices {
                 let cell = cells[start + column]

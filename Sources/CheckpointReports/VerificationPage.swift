@@ -3,7 +3,7 @@ import RWKVEvaluation
 import RWKVInference
 
 extension VerificationReport {
-    /// The report as one page that needs no other file.
+    /// The report as a self-contained HTML page.
     public var html: String {
         var body = ["<h1>\(verification.verdict.rawValue)</h1>"]
         body += headlines.map { "<p>\($0.escapedXML)</p>" }
@@ -34,7 +34,7 @@ extension VerificationReport {
     }
 }
 
-/// A page of HTML that needs no other file.
+/// A self-contained HTML page.
 func page(title: String, body: String) -> String {
     """
     <!DOCTYPE html>

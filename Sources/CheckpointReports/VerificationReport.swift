@@ -4,13 +4,13 @@ import ModelFamilies
 public import RWKVEvaluation
 import RWKVInference
 
-/// What `verify` says.
+/// The report of `verify`.
 public struct VerificationReport: Sendable {
     let verification: Verification
     private let isSeeded: Bool
     private let warnings: [CheckpointWarning]
 
-    /// A report on a verification; `isSeeded` where nobody said what tokens to take.
+    /// A report on a verification; `isSeeded` if its tokens were made from a seed.
     public init(_ verification: Verification, isSeeded: Bool, warnings: [CheckpointWarning]) {
         self.verification = verification
         self.warnings = warnings
@@ -193,7 +193,7 @@ public struct VerificationReport: Sendable {
 
     // MARK: Text
 
-    /// Writes the report for people: a verdict, a table, a chart of errors by layer.
+    /// Writes the report as text: a verdict, a table, a chart of errors by layer.
     ///
     /// - Throws: what the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
@@ -203,7 +203,7 @@ public struct VerificationReport: Sendable {
         try output.finish()
     }
 
-    /// The verdict, and what it is about.
+    /// The lines above the tables: the verdict and its reasons, the audit, and the tokens.
     var headlines: [String] {
         let candidate = verification.candidate
         let paths =
@@ -228,17 +228,17 @@ public struct VerificationReport: Sendable {
         }
         for constant in verification.constants {
             lines.append(
-                "\(constant.name) is \(constant.candidate.printable()), the reference's \(constant.reference.printable())"
+                "\(constant.name): candidate \(constant.candidate.printable()), reference \(constant.reference.printable())"
             )
         }
         if let audit = verification.audit {
             let copies =
                 audit.sourceCount > 0
-                ? ", \(countText(audit.sourceCount)) of them copies of the reference's" : ""
+                ? ", \(countText(audit.sourceCount)) of them copies of reference tensors" : ""
             lines.append(
-                "audit by \(audit.path.printable()): "
+                "audit against \(audit.path.printable()): "
                     + (audit.problems.isEmpty
-                        ? "\(countText(audit.tensorCount, "tensor")) as they were made\(copies)"
+                        ? "\(countText(audit.tensorCount, "tensor")) unchanged\(copies)"
                         : countText(audit.problems.count, "problem")))
             lines += audit.problems.prefix(10).map { "  " + $0.printable(limit: 300) }
         }
@@ -246,11 +246,11 @@ public struct VerificationReport: Sendable {
         let count = verification.tokens.count
         lines.append(
             "\(countText(count, "token")) in \(countText(tokens.count, "sequence"))"
-                + (isSeeded ? ", of seed \(TokenSequences.seed): " : ": ") + tokensText(verification.tokens))
+                + (isSeeded ? " from seed \(TokenSequences.seed): " : ": ") + tokensText(verification.tokens))
         return lines
     }
 
-    /// What is said of logits: a title, a value, its limit, and whether that is exceeded.
+    /// The rows of the logits table: a title, a value, its limit, and whether the limit is exceeded.
     func rows(_ logits: LogitsAgreement) -> [(title: String, value: String, limit: String, isExceeded: Bool)] {
         var rows: [(title: String, value: String, name: String?)] = [
             ("largest difference", valueText(logits.maximumDifference), "max_abs"),
@@ -258,15 +258,15 @@ public struct VerificationReport: Sendable {
             ("KL, mean (nats)", valueText(logits.kl.mean), "kl_mean"),
             ("KL, median", valueText(logits.kl.median), nil),
             ("KL, 99th percentile", valueText(logits.kl.p99), nil),
-            ("KL, largest", valueText(logits.kl.maximum), "kl_max"),
-            ("same first choice, of \(countText(logits.clearCount)) clear", valueText(logits.top1), "top1"),
-            ("common first five", valueText(logits.top5), nil),
+            ("KL, maximum", valueText(logits.kl.maximum), "kl_max"),
+            ("top-1 agreement, \(countText(logits.clearCount)) clear tokens", valueText(logits.top1), "top1"),
+            ("top-5 overlap", valueText(logits.top5), nil),
         ]
         if let perplexity = logits.perplexity {
             rows.append(("perplexity, reference", valueText(perplexity.reference), nil))
             rows.append(("perplexity, candidate", valueText(perplexity.candidate), nil))
         }
-        if let count = logits.greedyAgreement { rows.append(("greedy tokens alike", countText(count), nil)) }
+        if let count = logits.greedyAgreement { rows.append(("identical greedy tokens", countText(count), nil)) }
         let exceeded = verification.exceeded
         return rows.map { title, value, name in
             guard !verification.isReport, let name, let limit = verification.limits[name] else {
@@ -294,7 +294,7 @@ public struct VerificationReport: Sendable {
         var table = TextTable([
             ("layer", .right), ("kind", .left), ("stream", .right), ("cosine", .right), ("mixer", .right),
             ("mlp", .right),
-            ("error of blocks, 1e-8 to 1", .left),
+            ("block error, 1e-8 to 1", .left),
         ])
         func row(_ title: String, _ kind: String, _ cells: [String], _ error: Double) {
             ([title, kind] + cells + [bar(error)]).forEach { table.append($0) }
@@ -313,7 +313,7 @@ public struct VerificationReport: Sendable {
         table.write(to: &output)
     }
 
-    /// Three characters for each power of ten above 1e-8, marked where a block diverges.
+    /// A bar of three characters per power of ten above 1e-8: `█` if the block diverges, `░` if not.
     private func bar(_ error: Double) -> String {
         guard error > 0 else { return "" }
         let length = error.isFinite ? max(1, min(24, Int((decimalLogarithm(error) + 8) * 3))) : 24

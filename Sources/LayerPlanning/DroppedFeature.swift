@@ -1,45 +1,45 @@
 import CheckpointJSON
 import ModelFamilies
 
-/// What time mixing does not keep of the attention that it takes the place of.
+/// A feature of a teacher's attention that time mixing does not keep.
 public struct DroppedFeature: Sendable, Hashable {
-    /// What it is.
+    /// The kind of a feature.
     public enum Kind: String, Sendable, CaseIterable {
-        /// A window of tokens; time mixing sees all that came before.
+        /// A sliding window; time mixing sees all earlier tokens.
         case window
-        /// A cap on scores; time mixing has none.
+        /// A score softcap; time mixing has none.
         case softcap
-        /// The scale s of scores; receptance, or its norm, is multiplied by s sqrt(N) instead.
+        /// A query scale s; receptance, or its norm, is multiplied by s sqrt(N) instead, for heads of N channels.
         case queryScale = "query_scale"
-        /// Rotation of neighbouring channels, which becomes half-split over the whole head.
+        /// RoPE on neighbouring channels, which becomes half-split RoPE over the whole head.
         case interleavedRotation = "interleaved_rotation"
     }
 
-    /// What it is.
+    /// The kind of the feature.
     public let kind: Kind
-    /// The tokens of a window, the cap, the scale, or the part of each head that was turned.
+    /// The window in tokens, the cap, the scale, or the fraction of each head that RoPE rotates.
     public let value: Double
-    /// The layers that had it, front to back.
+    /// The teacher's layers that have the feature, in ascending order.
     public internal(set) var layers: [Int]
 
-    /// What becomes of it, as a clause.
+    /// What the feature is and what becomes of it, as a clause.
     public var outcome: String {
         switch kind {
-        case .window: "a window of \(Int(value)) tokens: time mixing sees all that came before"
-        case .softcap: "a cap of \(value) on scores: time mixing has none"
-        case .queryScale: "a scale of \(value) on scores: folded into receptance"
+        case .window: "a window of \(Int(value)) tokens: time mixing sees all earlier tokens"
+        case .softcap: "a score softcap of \(value): time mixing has none"
+        case .queryScale: "a query scale of \(value): folded into receptance"
         case .interleavedRotation:
-            "rotation of neighbouring channels in \(value) of each head: half-split over the whole head"
+            "interleaved RoPE over \(value) of each head: becomes half-split over the whole head"
         }
     }
 
-    /// What a teacher's layers lose that are turned into time mixing, each kind and value once.
+    /// The features that some layers of a teacher lose when they become time mixing, each kind and value once.
     ///
     /// - Parameters:
-    ///   - teacher: whose layers they are.
-    ///   - layers: those that are turned.
-    ///   - rotates: whether the student's time mixing is rotated by position.
-    /// - Returns: front to back, by the first layer of each.
+    ///   - teacher: the model with these layers.
+    ///   - layers: the indices of the layers that become time mixing.
+    ///   - rotates: whether the student's time mixing has RoPE.
+    /// - Returns: the features, in the order of the first layer that has each.
     static func all(of teacher: ModelDescription, in layers: [Int], rotates: Bool) -> [DroppedFeature] {
         var all: [DroppedFeature] = []
         func add(_ kind: Kind, _ value: Double?, _ layer: Int) {

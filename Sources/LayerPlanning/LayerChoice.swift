@@ -1,27 +1,28 @@
 import CheckpointFiles
 public import ModelFamilies
 
-/// How the layers are chosen that stay attention.
+/// How to choose the layers that stay attention.
 public enum LayerChoice: Sendable, Hashable {
-    /// These, and no others.
+    /// These layers, and no others.
     case listed(Set<Int>)
-    /// Those of a ``PublishedSelection``.
+    /// The layers of the ``PublishedSelection`` with this name.
     case published(String)
-    /// So many, under conditions.
+    /// This many layers, under conditions.
     case count(Int, LayerConditions)
-    /// As many as fit under conditions: their cache at a context and the state of all other layers take at most so many bytes.
+    /// As many layers as fit into this many bytes, under conditions: their KV cache at `context` tokens, and all other layers'
+    /// state.
     case budget(Int, context: Int, LayerConditions)
 }
 
-/// What a choice of layers must satisfy, and where it should put them.
+/// What a choice of layers must satisfy, and where the layers should be.
 public struct LayerConditions: Sendable, Hashable {
-    /// Where layers should lie.
+    /// Where the layers should be.
     public var spacing = LayerSelection.Spacing.prior
     /// Layers that must stay attention.
     public var required: Set<Int> = []
-    /// Layers that must not.
+    /// Layers that must not stay attention.
     ///
-    /// Layer 0 must not either, unless it is required: later layers reuse the values of the first time mixing.
+    /// Nor may layer 0, unless it is required: later layers reuse the values of the first time-mixing layer.
     public var forbidden: Set<Int> = []
     /// The smallest allowed difference between two layers that stay attention.
     public var minimumGap = 1
@@ -29,14 +30,14 @@ public struct LayerConditions: Sendable, Hashable {
     /// No conditions.
     public init() {}
 
-    /// The layers that may not be chosen.
+    /// The layers that must not be chosen.
     var excluded: Set<Int> { required.contains(0) ? forbidden : forbidden.union([0]) }
 
-    /// How many of `layerCount` layers can be chosen: every number between the bounds, as each layer that is not required can be left out.
+    /// How many layers can be chosen: any number between the bounds, as every layer that is not required can be left out.
     ///
-    /// - Parameter layerCount: of the model.
+    /// - Parameter layerCount: the number of layers of the model.
     /// - Returns: the fewest and the most.
-    /// - Throws: ``LayerPlanError`` where no choice satisfies the conditions.
+    /// - Throws: ``LayerPlanError`` if no choice satisfies the conditions.
     func counts(of layerCount: Int) throws(LayerPlanError) -> ClosedRange<Int> {
         for (list, layers) in [(LayerPlanError.List.required, required), (.forbidden, forbidden)] {
             try LayerPlanError.check(layers, in: list, layerCount: layerCount)
@@ -47,7 +48,7 @@ public struct LayerConditions: Sendable, Hashable {
         for (layer, next) in zip(required, required.dropFirst()) where next - layer < minimumGap {
             throw .requiredTooClose(layer, next, minimumGap: minimumGap)
         }
-        // The most: each layer as early as the one before allows, if it leaves room for the next required one.
+        // The most: take each layer as early as the one before allows, if that leaves room for the next required one.
         var most = 0
         var last: Int?
         var left = required[...]
@@ -65,13 +66,13 @@ public struct LayerConditions: Sendable, Hashable {
 }
 
 extension LayerSelection {
-    /// The layers that a choice comes to for a teacher.
+    /// Resolves a choice of layers for a teacher.
     ///
     /// - Parameters:
-    ///   - choice: how they are chosen.
-    ///   - teacher: the transformer that is to be converted.
-    ///   - target: what its other layers become.
-    /// - Throws: ``LayerPlanError`` where there is no such choice.
+    ///   - choice: how to choose the layers.
+    ///   - teacher: the transformer to convert.
+    ///   - target: the architecture of the other layers.
+    /// - Throws: ``LayerPlanError`` if the choice is impossible for the teacher.
     public init(
         _ choice: LayerChoice, for teacher: ModelDescription, target: Architecture
     ) throws(LayerPlanError) {
@@ -95,8 +96,8 @@ extension LayerSelection {
         case .budget(let bytes, let context, let conditions):
             let allowed = try conditions.counts(of: layerCount)
             guard let memory = LayerMemory(of: teacher, target: target, context: context) else { throw .unknownSizes }
-            // At short contexts a cache may take less than a state, so that more attention takes less memory, and of layers with
-            // windows it matters which are chosen.
+            // At short contexts a cache may take less than a state, so more attention may take less memory; with windows, it also
+            // matters which layers are chosen.
             func select(_ count: Int) throws(LayerPlanError) -> (selection: LayerSelection, bytes: Int) {
                 let selection = try LayerSelection(count, of: layerCount, conditions, allowed)
                 return (selection, memory.bytes(attention: selection.layers))
@@ -137,11 +138,11 @@ extension LayerSelection {
     }
 }
 
-/// What the layers of a student take in memory at a context.
+/// Bytes of memory that the layers of a student take at a context.
 private struct LayerMemory {
-    /// Of each layer where it stays attention.
+    /// The bytes of each layer's cache if the layer stays attention.
     private let cacheBytes: [Int]
-    /// Of a layer that mixes time.
+    /// The bytes of a time-mixing layer's state.
     private let stateBytes: Int
 
     init?(of teacher: ModelDescription, target: Architecture, context: Int) {
@@ -152,7 +153,7 @@ private struct LayerMemory {
         stateBytes = state / teacher.layers.count
     }
 
-    /// What no choice of so many layers goes below.
+    /// A lower bound of the bytes that any choice of `count` attention layers takes.
     func leastBytes(attentionCount count: Int) -> Int {
         cacheBytes.sorted().prefix(count).reduce(stateBytes.multiplied(clamped: cacheBytes.count - count)) {
             $0.adding(clamped: $1)
@@ -160,7 +161,7 @@ private struct LayerMemory {
     }
 
     func fits(_ size: Int, into bytes: Int) -> Bool {
-        // What overflows fits nowhere.
+        // A sum that was clamped to the maximum never fits.
         size <= min(bytes, .max - 1)
     }
 

@@ -1,21 +1,21 @@
 import CheckpointFiles
 public import ModelFamilies
 
-/// A conversion before it is made: which layers stay attention and why, every choice that changes an equation, and what it costs.
+/// A plan for a conversion: which layers stay attention and why, every choice that changes an equation, and what it costs.
 ///
 ///     let plan = try LayerPlan(of: teacher, target: .cxa079, .count(6, LayerConditions()), seed: 0)
 ///
-/// All that a conversion needs beside the teacher.
+/// It is all that a conversion needs besides the teacher.
 public struct LayerPlan: Sendable, Hashable {
-    /// What happens to a layer.
+    /// What becomes of a layer, and why.
     public struct Layer: Sendable, Hashable {
-        /// What it is afterwards.
+        /// The kind of the layer in the student.
         public let kind: LayerKind
-        /// In words.
+        /// Why the layer has this kind, in words.
         public let reason: String
     }
 
-    /// The model that is planned for.
+    /// The model that is to be converted.
     public struct Teacher: Sendable, Hashable {
         /// ``Architecture/family``.
         public let family: String
@@ -25,45 +25,45 @@ public struct LayerPlan: Sendable, Hashable {
 
     /// Choices that change equations.
     public struct Switches: Sendable, Hashable {
-        /// Whether queries and keys of layers that stay attention are turned by position.
+        /// Whether attention layers use RoPE.
         public var turnsAttention: Bool
-        /// Whether receptance and key of time mixing are: as the target has it.
+        /// Whether time mixing applies RoPE to receptance and key, which the target decides.
         public var turnsTimeMixing: Bool
-        /// Whether they are turned with the teacher's stretched wavelengths, or with plain ones.
+        /// Whether RoPE in time mixing uses the teacher's RoPE scaling, or none.
         public var usesTeachersScaling: Bool
-        /// Where the values and keys come from that later layers mix in.
+        /// Which layer provides the values and keys that later layers mix in.
         public var firstValues: ModelDescription.FirstValues
-        /// Whether heads of receptance and key are normed.
+        /// Whether the heads of receptance and key are normalised.
         public var normsHeads: Bool
-        /// Whether the head is the embedding.
+        /// Whether the head is tied to the embedding.
         public var tiesHead: Bool
     }
 
-    /// What the teacher's projections are multiplied with.
+    /// The factors that the teacher's projections are multiplied by.
     public struct ProjectionFactors: Sendable, Hashable {
-        /// Queries, which become receptance.
+        /// The factor of the query projection, which becomes receptance.
         public var receptance = 1.0
-        /// Keys.
+        /// The factor of the key projection.
         public var key = 1.0
-        /// Values.
+        /// The factor of the value projection.
         public var value = 1.0
-        /// The output.
+        /// The factor of the output projection.
         public var output = 1.0
 
-        /// All of them one.
+        /// Sets all factors to one.
         public init() {}
     }
 
-    /// What a model takes beside its weights.
+    /// The memory that a model takes besides its weights.
     public struct Memory: Sendable, Hashable {
-        /// Bytes of bf16 keys and values a token, windows left aside, which stop growing.
+        /// Bytes of bf16 keys and values per token, in layers without a window.
         public let cacheBytesPerToken: Int
-        /// Bytes of bf16 keys and values a token of all layers with a window, by the number of tokens in it.
+        /// Bytes of bf16 keys and values per token, in all layers with a window, by the size of the window in tokens.
         let cacheBytesByWindow: [Int: Int]
-        /// Bytes of fp32 state, whatever the context.
+        /// Bytes of fp32 state, which do not depend on the context.
         public let stateBytes: Int
 
-        /// Bytes at a context.
+        /// Bytes of cache and state at a context of this many tokens.
         public func bytes(context: Int) -> Int {
             cacheBytesByWindow.reduce(cacheBytesPerToken.multiplied(clamped: context).adding(clamped: stateBytes)) {
                 $0.adding(clamped: $1.value.multiplied(clamped: min($1.key, context)))
@@ -71,46 +71,46 @@ public struct LayerPlan: Sendable, Hashable {
         }
     }
 
-    /// `cxa076`, `cxa079`, or `hxa079` where layers stay attention.
+    /// The kind of student: `cxa076`, `cxa079`, or `hxa079` if layers stay attention.
     public let target: String
-    /// The model that is planned for.
+    /// The model that is to be converted.
     public let teacher: Teacher
-    /// Front to back.
+    /// The layers, front to back.
     public internal(set) var layers: [Layer]
     /// Choices that change equations.
     public internal(set) var switches: Switches
-    /// Of the low-rank parts.
+    /// The ranks of the low-rank parts.
     public let ranks: [Dimension: Int]
-    /// What tensors begin with that the teacher has not.
+    /// The initialisers of the tensors that the teacher does not have.
     public internal(set) var initialisers: [TensorRole: Initialiser]
-    /// Random initialisers draw from it and from the tensor's name.
+    /// The seed of random initialisers, which also use the tensor's name.
     public let seed: Int
-    /// What the teacher's projections are multiplied with.
+    /// The factors that the teacher's projections are multiplied by.
     public internal(set) var projectionFactors: ProjectionFactors
-    /// Parameters before.
+    /// The number of the teacher's parameters.
     public let teacherParameterCount: Int
-    /// Parameters after.
+    /// The number of the student's parameters.
     public let studentParameterCount: Int
-    /// Memory beside the weights before.
+    /// The memory that the teacher takes besides its weights.
     public let teacherMemory: Memory
-    /// Memory beside the weights after.
+    /// The memory that the student takes besides its weights.
     public let studentMemory: Memory
 
-    /// What layers of time mixing do not keep of their teacher's attention.
+    /// The features of the teacher's attention that time-mixing layers do not keep.
     public let dropped: [DroppedFeature]
 
-    /// Layers that stay attention.
+    /// The layers that stay attention, in ascending order.
     public var attentionLayers: [Int] { layers.indices.filter { layers[$0].kind.hasCache } }
 
-    /// Plans a conversion; nil where the target is none, or sizes of the teacher are not known.
+    /// Plans a conversion; nil if the target does not have a recipe, or sizes of the teacher are not known.
     ///
     /// - Parameters:
     ///   - teacher: a model without ``ModelDescription/obstacle``.
     ///   - target: an architecture with a ``StudentRecipe``.
     ///   - selection: the layers that stay attention.
-    ///   - ranks: of the low-rank parts, where they are not to be the recipe's.
-    ///   - turnsAttention: whether they are run with rotation; nil: as the target's students are.
-    ///   - seed: what random initialisers draw from.
+    ///   - ranks: ranks of low-rank parts that replace the recipe's.
+    ///   - turnsAttention: whether attention layers use RoPE; nil takes the recipe's choice.
+    ///   - seed: the seed of random initialisers.
     public init?(
         of teacher: ModelDescription, target: Architecture, _ selection: LayerSelection,
         ranks: [Dimension: Int] = [:], turnsAttention: Bool? = nil,
@@ -154,7 +154,7 @@ public struct LayerPlan: Sendable, Hashable {
             of: teacher, in: student.layers.indices.filter { student.layers[$0].kind.carriesState },
             rotates: timeMix.rotary == .teacher)
         if student.optionalRoles.contains(.receptanceNorm), !given.contains(.queryNorm) {
-            // All layers have one scale.
+            // All layers have the same query scale.
             let factor = teacher.layers.indices.first.map { teacher.queryFactor(ofLayer: $0) } ?? 1
             if case .constant(let value)? = initialisers[.receptanceNorm] {
                 initialisers[.receptanceNorm] = .constant(value * factor)
@@ -169,12 +169,12 @@ extension LayerPlan {
     /// Chooses the layers that stay attention, and plans the conversion.
     ///
     /// - Parameters:
-    ///   - teacher: the model that is to be converted.
+    ///   - teacher: the model to convert.
     ///   - target: an architecture with a ``StudentRecipe``.
-    ///   - choice: how the layers are chosen that stay attention.
-    ///   - turnsAttention: whether they are run with rotation; nil: as the target's students are.
-    ///   - seed: what random initialisers draw from; 0 or greater.
-    /// - Throws: ``LayerPlanError`` where the teacher cannot be converted, or no choice of layers satisfies the conditions.
+    ///   - choice: how to choose the layers that stay attention.
+    ///   - turnsAttention: whether attention layers use RoPE; nil takes the recipe's choice.
+    ///   - seed: the seed of random initialisers; 0 or greater.
+    /// - Throws: ``LayerPlanError`` if the teacher cannot be converted, the seed is negative, or the choice is impossible.
     public init(
         of teacher: ModelDescription, target: Architecture, _ choice: LayerChoice, turnsAttention: Bool? = nil,
         seed: Int

@@ -7,9 +7,9 @@ extension LayerPlan {
 
     // MARK: Writing
 
-    /// Writes the plan as one document, described by schemas/plan.schema.json.
+    /// Writes the plan as one JSON document, described by schemas/plan.schema.json, with memory at `context` tokens.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: what `output` throws.
     public func writeJSON(to output: consuming ByteOutput, context: Int) throws {
         var json = JSONWriter(output)
         json.beginObject()
@@ -137,16 +137,17 @@ extension LayerPlan {
 
     // MARK: Reading
 
-    /// Reads a plan and holds it against the teacher that it is to be used on.
+    /// Reads a plan and checks it against the teacher that it is to be used with.
     ///
-    /// What follows from teacher, target and layers (kinds, counts, memory, which initialisers there are) must be what the file says.
-    /// Ranks, switches, initialisers, factors and seed are the file's.
+    /// What follows from teacher, target and layers (kinds, some switches, counts, memory, dropped features, which initialisers
+    /// there are) must be what the file says. Ranks, the other switches, initialisers, factors and seed are read from the file.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` with what is wrong, or as reading the file throws.
+    /// - Throws: ``CheckpointError`` of category `malformed` with the field that is wrong, or what reading the file throws.
     public init(contentsOf path: String, teacher: ModelDescription) throws(CheckpointError) {
         let fields = PlanFields(path: path, root: try JSONValue(contentsOf: path))
         guard try fields.text("schema") == ByteString(Self.schema) else {
-            throw fields.error("it is no plan, or one of another version", "schema", expected: "\"\(Self.schema)\"")
+            throw fields.error(
+                "the file is not a plan, or has a different version", "schema", expected: "\"\(Self.schema)\"")
         }
         guard let target = ArchitectureRegistry.target(named: try fields.text("target").text) else {
             throw fields.error(
@@ -154,7 +155,7 @@ extension LayerPlan {
         }
         guard try fields.text("teacher", "identity") == ByteString(teacher.identity) else {
             throw fields.error(
-                "the plan was made for another teacher", "teacher", "identity", expected: teacher.identity)
+                "the plan was made for a different teacher", "teacher", "identity", expected: teacher.identity)
         }
         let layers = try fields.layers(count: teacher.layers.count)
         let attention = layers.indices.filter { layers[$0].kind.hasCache }
@@ -165,9 +166,9 @@ extension LayerPlan {
                 ranks: try fields.ranks(Set(target.conversion?.ranks.keys.map { $0 } ?? [])),
                 turnsAttention: switches.turnsAttention, seed: try fields.integer("seed"))
         else { throw fields.error("the teacher's sizes are not known", "teacher") }
-        guard plan.seed >= 0 else { throw fields.error("the seed is no number from 0 on", "seed") }
+        guard plan.seed >= 0 else { throw fields.error("the seed is negative", "seed") }
         guard zip(plan.layers, layers).allSatisfy({ $0.kind == $1.kind }) else {
-            throw fields.error("a layer that stays is of another kind than the teacher's", "layers")
+            throw fields.error("a layer's kind does not follow from the teacher and the target", "layers")
         }
         for (keys, expected) in [
             (["target"], JSONValue.string(ByteString(plan.target))),
@@ -181,7 +182,7 @@ extension LayerPlan {
             (["memory", "student", "state_bytes"], .integer(plan.studentMemory.stateBytes)),
         ] { try fields.require(keys, expected) }
         guard try fields.dropped() == plan.dropped else {
-            throw fields.error("it is not what the teacher has and time mixing has not", "dropped")
+            throw fields.error("the dropped features do not follow from the teacher and the layers", "dropped")
         }
         plan.layers = layers
         plan.switches = switches
@@ -191,7 +192,7 @@ extension LayerPlan {
     }
 }
 
-/// The fields of a plan that is read.
+/// Reads the fields of a plan document.
 private struct PlanFields {
     let path: String
     let root: JSONValue
@@ -214,16 +215,16 @@ private struct PlanFields {
         _ keys: [String], _ expected: String, _ convert: (JSONValue) -> Value?
     ) throws(CheckpointError) -> Value {
         guard let value = value(keys).flatMap(convert) else {
-            throw failure("a field is missing, or of another kind", keys, expected: expected)
+            throw failure("a field is missing or has the wrong type", keys, expected: expected)
         }
         return value
     }
 
-    /// Checks what follows from the rest of the plan and the teacher.
+    /// Checks a field whose value follows from the rest of the plan and the teacher.
     func require(_ keys: [String], _ expected: JSONValue) throws(CheckpointError) {
         guard value(keys) == expected else {
             throw failure(
-                "it does not fit the teacher, the target and the layers", keys, expected: expected.description)
+                "the value does not fit the teacher, the target and the layers", keys, expected: expected.description)
         }
     }
 
@@ -237,17 +238,17 @@ private struct PlanFields {
         for (position, element) in elements.enumerated() {
             guard let index = element["index"]?.integer, let reason = element["reason"]?.string,
                 let kind = element["kind"]?.string.flatMap({ LayerKind($0) })
-            else { throw error("layer \(position) has not an index, a kind and a reason", "layers") }
+            else { throw error("layer \(position) does not have an index, a kind and a reason", "layers") }
             guard index == position, index < count else {
                 throw CheckpointError(
-                    .malformed, path: path, "a layer is out of its place, or out of the teacher's range",
+                    .malformed, path: path, "a layer is out of order, or the teacher does not have it",
                     expected: position < count ? "\(position)" : "\(count) layers", found: "layer \(index)")
             }
             layers.append(LayerPlan.Layer(kind: kind, reason: reason.text))
         }
         guard layers.count == count else {
             throw CheckpointError(
-                .malformed, path: path, "the plan is for another number of layers", expected: "\(count)",
+                .malformed, path: path, "the plan is for a different number of layers", expected: "\(count)",
                 found: "\(layers.count)")
         }
         return layers
@@ -269,7 +270,7 @@ private struct PlanFields {
     func ranks(_ dimensions: Set<Dimension>) throws(CheckpointError) -> [Dimension: Int] {
         var ranks: [Dimension: Int] = [:]
         for dimension in dimensions {
-            ranks[dimension] = try read(["ranks", dimension.key], "a rank") { value in
+            ranks[dimension] = try read(["ranks", dimension.key], "a rank from 1 to 65536") { value in
                 value.integer.flatMap { 1...65536 ~= $0 ? $0 : nil }
             }
         }
@@ -292,15 +293,15 @@ private struct PlanFields {
             normsHeads: try truth("head_norm"), tiesHead: try truth("tied_head"))
     }
 
-    /// The initialisers of a plan, of the roles that need some.
+    /// The initialisers of a plan, one for each role that `known` has.
     func initialisers(_ known: [TensorRole: Initialiser]) throws(CheckpointError) -> [TensorRole: Initialiser] {
         guard case .object(let members) = root["initialisers"] else {
-            throw error("a field is missing, or of another kind", "initialisers", expected: "an object")
+            throw error("a field is missing or has the wrong type", "initialisers", expected: "an object")
         }
         var initialisers: [TensorRole: Initialiser] = [:]
         for (name, member) in members.sorted(by: { $0.key < $1.key }).map({ ($0.key.text, $0.value) }) {
             guard let role = TensorRole(ByteString(name)), known[role] != nil else {
-                throw error("no such tensor needs to be initialised", "initialisers", name)
+                throw error("no tensor of this role needs an initialiser", "initialisers", name)
             }
             initialisers[role] = try read(["initialisers", name], "an initialiser") { _ in
                 Initialiser(name: member["kind"]?.string?.text ?? "", value: member["value"]?.double)
@@ -315,7 +316,7 @@ private struct PlanFields {
 
     func factors() throws(CheckpointError) -> LayerPlan.ProjectionFactors {
         func factor(_ key: String) throws(CheckpointError) -> Double {
-            try read(["projection_factors", key], "a number of fp32") {
+            try read(["projection_factors", key], "a number that fits into fp32") {
                 $0.double.flatMap { Float($0).isFinite && (Float($0) != 0 || $0 == 0) ? $0 : nil }
             }
         }

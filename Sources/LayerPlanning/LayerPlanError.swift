@@ -1,12 +1,12 @@
-/// Why there is no plan.
+/// Why a plan cannot be made.
 public enum LayerPlanError: Error, Sendable, Hashable {
-    /// A list of layers that was given.
+    /// The list that names a layer.
     public enum List: String, Sendable {
-        /// Of ``LayerChoice/listed(_:)``.
+        /// The list of ``LayerChoice/listed(_:)``.
         case kept
-        /// Of ``LayerConditions/required``.
+        /// The list of ``LayerConditions/required``.
         case required
-        /// Of ``LayerConditions/forbidden``.
+        /// The list of ``LayerConditions/forbidden``.
         case forbidden
     }
 
@@ -20,7 +20,7 @@ public enum LayerPlanError: Error, Sendable, Hashable {
     case noSuchLayer(Int, in: List, layerCount: Int)
     /// There is no published selection of this name.
     case unknownPublished(String)
-    /// A published selection is for another number of layers than the teacher has.
+    /// A published selection is for a different number of layers than the teacher has.
     case publishedLayerCount(String, Int, teacher: Int)
     /// A layer is both required and forbidden.
     case requiredAndForbidden(Int)
@@ -40,16 +40,16 @@ public enum LayerPlanError: Error, Sendable, Hashable {
 }
 
 extension LayerPlanError: CustomStringConvertible {
-    /// One sentence, without a final stop.
+    /// One sentence, without a full stop.
     public var description: String {
         switch self {
-        case .unfitTeacher(let reason): "it cannot be converted faithfully: \(reason)"
-        case .unknownSizes: "its sizes are not known"
-        case .negativeSeed(let seed): "a seed is 0 or greater, not \(seed)"
+        case .unfitTeacher(let reason): "the model cannot be converted faithfully: \(reason)"
+        case .unknownSizes: "the model's sizes are not known"
+        case .negativeSeed(let seed): "the seed must be 0 or greater, not \(seed)"
         case .noSuchLayer(let layer, _, let layerCount):
             "there is no layer \(layer): the teacher has layers 0 to \(layerCount - 1)"
         case .unknownPublished(let name):
-            "there is no published model \(name); there are \(PublishedSelection.all.map(\.name).joined(separator: ", "))"
+            "there is no published model \(name); the published models are \(PublishedSelection.all.map(\.name).joined(separator: ", "))"
         case .publishedLayerCount(let name, let count, let teacher):
             "\(name) has \(count) layers, the teacher has \(teacher)"
         case .requiredAndForbidden(let layer): "layer \(layer) is both required and forbidden"
@@ -60,7 +60,7 @@ extension LayerPlanError: CustomStringConvertible {
             "the conditions allow "
                 + (allowed.count == 1
                     ? "exactly \(allowed.lowerBound)" : "\(allowed.lowerBound) to \(allowed.upperBound)")
-                + " attention layers out of \(layerCount), not \(count) (layer 0 only where it is required)"
+                + " attention layers out of \(layerCount), not \(count) (layer 0 only if it is required)"
         case .budget(let bytes, let context, let smallest, let count):
             (count == 0
                 ? "the RWKV state alone (\(smallest) bytes)"

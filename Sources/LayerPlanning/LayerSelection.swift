@@ -1,38 +1,38 @@
 /// Which layers stay attention, and why.
 public struct LayerSelection: Sendable, Hashable {
-    /// Where layers should lie when only their number is given.
+    /// Where attention layers should be if only their number is given.
     public enum Spacing: String, Sendable, CaseIterable {
-        /// The last of each of so many groups: 3, 7, 11, ...
+        /// The last layer of each group, with as many equal groups as layers to choose: 3, 7, 11, ...
         case lastOfGroup = "last-of-group"
-        /// The middle of each.
+        /// The middle of each group.
         case uniform
-        /// Where published searches found them: most from 0.45 to 0.95 of the depth, of five and more one near 0.175, none of the
-        /// first three. (GA-S2 of hybrid-distillation, PostNAS, RWKVInside's stage-2 configurations.)
+        /// Where published searches found them: most from 0.45 to 0.95 of the depth, one near 0.175 if there are five or more,
+        /// none in the first three layers. (GA-S2 of hybrid-distillation, PostNAS, RWKVInside's stage-2 configurations.)
         case prior
     }
 
     /// The layers, in ascending order.
     public let layers: [Int]
-    /// What is said of each of them.
+    /// The reason for each layer.
     public let reasons: [Int: String]
 
-    /// Layers that were named.
+    /// Selects these layers, all for the same reason.
     public init(_ layers: Set<Int>, reason: String) {
         self.layers = layers.sorted()
         reasons = Dictionary(uniqueKeysWithValues: layers.map { ($0, reason) })
     }
 
-    /// Chooses `count` of `layerCount` layers, as near as possible to where `spacing` has them.
+    /// Chooses `count` of `layerCount` layers, as close as possible to where `spacing` wants them.
     ///
-    /// Exact: of all choices that keep the conditions, the one with the least sum of squared distances; nil where none keeps them.
+    /// Exact: of all choices that satisfy the conditions, the one with the least sum of squared distances; nil if there is none.
     ///
     /// - Parameters:
-    ///   - count: how many.
-    ///   - layerCount: of how many.
-    ///   - spacing: where they should lie.
+    ///   - count: the number of layers to choose.
+    ///   - layerCount: the number of layers of the model.
+    ///   - spacing: where the layers should be.
     ///   - require: layers that must be chosen.
-    ///   - forbid: layers that must not.
-    ///   - minimumGap: the least difference between two layers that are chosen.
+    ///   - forbid: layers that must not be chosen.
+    ///   - minimumGap: the least difference between two chosen layers.
     public init?(
         count: Int, of layerCount: Int, spacing: Spacing, require: Set<Int> = [], forbid: Set<Int> = [],
         minimumGap: Int = 1
@@ -53,7 +53,7 @@ public struct LayerSelection: Sendable, Hashable {
         self.reasons = reasons
     }
 
-    /// The least sum of squared distances, by the number of layers chosen and the last of them.
+    /// The choice with the least sum of squared distances, by dynamic programming over the count so far and the last layer.
     private static func nearest(
         to ideal: [Double], _ layerCount: Int, _ spacing: Spacing, _ require: Set<Int>, _ forbid: Set<Int>,
         _ minimumGap: Int
@@ -62,7 +62,7 @@ public struct LayerSelection: Sendable, Hashable {
         func cost(_ number: Int, _ layer: Int) -> Double {
             guard !forbid.contains(layer) else { return .infinity }
             let distance = Double(layer) - ideal[number]
-            // None of the first three, unless there is no other way.
+            // None of the first three layers, unless there is no other way.
             return distance * distance + (spacing == .prior && layer < 3 && !require.contains(layer) ? 1e9 : 0)
         }
         // How many required layers come before each layer.
@@ -76,7 +76,7 @@ public struct LayerSelection: Sendable, Hashable {
             var from = [Int](repeating: -1, count: layerCount)
             for layer in 0..<layerCount {
                 for last in 0..<max(0, layer - minimumGap + 1) where best[last] < .infinity {
-                    // No required layer may be passed over.
+                    // No required layer may be skipped.
                     guard before[layer] == before[last + 1] else { continue }
                     let sum = best[last] + cost(number, layer)
                     if sum < next[layer] { (next[layer], from[layer]) = (sum, last) }
@@ -97,7 +97,7 @@ public struct LayerSelection: Sendable, Hashable {
 }
 
 extension LayerSelection.Spacing {
-    /// Where `count` of `layerCount` layers should lie, in ascending order.
+    /// Where `count` of `layerCount` layers should be, in ascending order; not rounded to whole layers.
     func positions(count: Int, of layerCount: Int) -> [Double] {
         switch self {
         case .lastOfGroup: return (0..<count).map { Double(($0 + 1) * layerCount / count - 1) }
@@ -106,7 +106,7 @@ extension LayerSelection.Spacing {
             let last = Double(layerCount - 1)
             let early = count >= 5 ? [0.175 * last] : []
             let late = count - early.count
-            // The upper half holds only so many.
+            // More layers than the upper half has need a wider range.
             let span = max(0.5, Double(late) / Double(layerCount))
             let high = max(0.95, span)
             return early

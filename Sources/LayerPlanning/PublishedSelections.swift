@@ -1,13 +1,13 @@
-/// The attention layers of published hybrids.
+/// The attention layers of a published hybrid.
 public struct PublishedSelection: Sendable {
-    /// As `--published` takes it.
+    /// The name for `--published`.
     public let name: String
-    /// How many layers the model has.
+    /// The number of layers of the model.
     public let layerCount: Int
-    /// Those that stayed attention.
+    /// The layers that stayed attention, in ascending order.
     public let layers: [Int]
 
-    /// RWKVInside's configurations and model cards, of whatever target.
+    /// The selections in RWKVInside's configurations and model cards, for all targets.
     public static let all: [PublishedSelection] = [
         .init("reka-flash-3.1", 44, [8, 15, 22, 29, 36, 43]),
         .init("qwen3-0.6b", 28, [12, 16, 21, 24, 25]),

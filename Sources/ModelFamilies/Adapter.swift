@@ -1,48 +1,48 @@
 public import CheckpointFiles
 package import CheckpointJSON
 
-/// An adapter: small tensors that are merged into a model's linear weights.
+/// An adapter: small tensors that modify a model's linear weights.
 public struct Adapter: Sendable, Hashable {
-    /// How it changes a weight.
+    /// How an adapter changes a weight W.
     public enum Kind: String, Sendable {
         /// W + s B A
         case lora
-        /// The same, its rows or columns scaled to a learned length.
+        /// W + s B A with rows or columns scaled to a learned norm
         case dora
-        /// A block for each part of the input, as Bone and its successor MiSS have it.
+        /// A block for each part of the input, as in Bone and its successor MiSS.
         case bone
     }
 
-    /// Who wrote it, which decides what its numbers mean.
+    /// The tool that wrote an adapter, on which the meaning of its numbers depends.
     public enum Writer: String, Sendable {
         /// Hugging Face's peft.
         case peft
-        /// RWKVInside's trainer, whose scale stands nowhere.
+        /// RWKVInside's trainer, which does not record the scale.
         case rwkvInside = "rwkvinside"
     }
 
-    /// How it changes a weight.
+    /// How the adapter changes a weight.
     public let kind: Kind
-    /// Who wrote it.
+    /// The tool that wrote the adapter.
     public let writer: Writer
     /// The ranks that occur, in ascending order.
     public let ranks: [Int]
-    /// The last parts of the modules' names: `q_proj`.
+    /// The last parts of the modules' names, such as `q_proj`, in ascending order.
     public let targets: [String]
-    /// How many modules are changed.
+    /// The number of modules that are changed.
     public let moduleCount: Int
-    /// `lora_alpha` of an adapter_config.json; nil where there is none.
+    /// `lora_alpha` of adapter_config.json; nil if there is none.
     public let alpha: Double?
 
-    /// What a tensor of an adapter is.
+    /// The part of an adapter that a tensor is.
     public enum Part: Sendable {
-        /// A of W + s B A.
+        /// The matrix A of W + s B A.
         case down
-        /// B of it.
+        /// The matrix B of W + s B A.
         case up
-        /// The lengths of rows or columns.
+        /// The learned norms of rows or columns.
         case magnitude
-        /// Blocks.
+        /// The blocks of Bone or MiSS.
         case bone
     }
 
@@ -51,7 +51,7 @@ public struct Adapter: Sendable, Hashable {
         (".bone", .bone), (".bone_block", .bone), (".miss_block", .bone),
     ]
 
-    /// The module and the part that a name belongs to; nil where it is no part of an adapter.
+    /// The module and the part that a tensor's name refers to; nil if the tensor is not an adapter's.
     public static func split(_ name: String) -> (module: Substring, part: Part, isPEFT: Bool)? {
         let isPEFT = name.dropping(prefix: "base_model.") != nil
         var rest = name.dropping(suffix: ".weight") ?? name[...]
@@ -59,20 +59,20 @@ public struct Adapter: Sendable, Hashable {
             for (end, part) in parts {
                 if let module = rest.dropping(suffix: end) { return (module, part, isPEFT) }
             }
-            // peft puts the adapter's name behind the part's.
+            // peft appends the adapter's name to that of the part.
             guard isPEFT, let dot = rest.utf8.lastIndex(of: UInt8(ascii: ".")) else { return nil }
             rest = rest[..<dot]
         }
         return nil
     }
 
-    /// The last part of a module's name: `q_proj`.
+    /// The last part of a module's name, such as `q_proj`.
     package static func lastPart(ofModule module: Substring) -> ByteString {
         let dot = module.utf8.lastIndex(of: UInt8(ascii: "."))
         return ByteString(module[(dot.map { module.utf8.index(after: $0) } ?? module.startIndex)...])
     }
 
-    /// The name of a part: peft's, and of bones RWKVInside's.
+    /// The name of a module's tensor: peft's for LoRA and DoRA, RWKVInside's for Bone.
     public static func name(of part: Part, module: some StringProtocol) -> String {
         switch part {
         case .down: "base_model.model.\(module).lora_A.weight"
@@ -84,9 +84,9 @@ public struct Adapter: Sendable, Hashable {
 
     static func isPart(_ pattern: NamePattern) -> Bool { split(pattern.text) != nil }
 
-    /// Finds an adapter among a checkpoint's tensors, and what its adapter_config.json says of it; nil where there is none.
+    /// Reads an adapter from a checkpoint's tensors and its adapter_config.json; nil if there is none.
     ///
-    /// - Throws: ``CheckpointError`` where there is an adapter_config.json that cannot be read.
+    /// - Throws: ``CheckpointError`` if there is an adapter_config.json that cannot be read.
     public init?(_ checkpoint: Checkpoint) throws(CheckpointError) {
         let tensors = checkpoint.tensors
         guard TensorIndex.sample(checkpoint).contains(where: Self.isPart) else { return nil }

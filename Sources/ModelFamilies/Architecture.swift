@@ -1,44 +1,44 @@
 import CheckpointFiles
 import CheckpointJSON
 
-/// What is known of a family of models: data, and all of it in one file of Families.
+/// A family of models, described as data in one file of Families.
 public struct Architecture: Sendable {
-    /// Hugging Face's model_type where one exists.
+    /// The family's name: Hugging Face's `model_type` if one exists.
     public let family: String
-    /// The name that reports and targets use where all layers are of the main kind; nil for teachers.
+    /// The name in reports and plans if all layers are of the main kind; nil for teachers.
     public var variant: String?
-    /// The name where some layers are softmax attention.
+    /// The name if some layers are softmax attention; nil if it is the same.
     public var hybridVariant: String?
-    /// What config.json calls it: `model_type`, or `rwkv_architecture` of students.
+    /// Its names in config.json: values of `model_type`, or of a student's `rwkv_architecture`.
     public let configurationNames: Set<String>
-    /// All but its mixers.
+    /// Everything except the token mixers.
     public internal(set) var body: DecoderBody
-    /// Its softmax attention; nil where it has none.
+    /// Its softmax attention; nil if it has none.
     public internal(set) var attention: Attention?
-    /// Its time mixing; nil where it has none.
+    /// Its time mixing; nil if it has none.
     public internal(set) var timeMix: TimeMix7?
-    /// The layouts in which it is found; the first is the one of its config.json.
+    /// The layouts of its checkpoints; the first is the one that has a config.json.
     public internal(set) var layouts: [TensorLayout]
-    /// Where config.json keeps sizes.
+    /// The config.json key of each size.
     public var dimensionKeys: [Dimension: String] = Architecture.huggingFaceKeys
-    /// What transformers assumes of `tie_word_embeddings` where its config.json does not say.
+    /// Whether transformers assumes tied embeddings if config.json does not set `tie_word_embeddings`.
     var assumesTiedHead = false
-    /// Sizes that are always the same as another.
+    /// Sizes that always equal another, which is the value.
     public var equalities: [Dimension: Dimension] = [:]
-    /// Families that are not described, whose tensors would be the same.
+    /// Other families whose tensors have the same names; reports mention them.
     public var lookAlikes: [String] = []
-    /// Variants that have the same tensors and other equations: it is only taken for what a configuration or the user calls so.
+    /// Architectures with the same tensors but other equations; if there are any, only its name identifies this one.
     public var twins: [String] = []
-    /// How a teacher is turned into it; nil where it is not a target.
+    /// How a teacher is converted to it; nil if it is not a target.
     public var conversion: StudentRecipe?
-    /// The class that loads it in RWKVInside's Hugging Face form; nil where there is none.
+    /// The transformers class that loads it in RWKVInside's Hugging Face form; nil if there is none.
     public var transformersClass: String?
-    /// Whether a student of some target can be made of it.
+    /// Whether a student can be made from it.
     public var isTeacher = false
-    /// The family of the teacher whose body a student has; nil for teachers, and where only the shape of Llama's is known.
+    /// The family of the teacher whose body a student has; nil for teachers, and if the body is assumed to be Llama's.
     public internal(set) var teacherFamily: String?
 
-    /// The names of the keys that transformers uses for decoders.
+    /// The config.json keys of sizes: those of transformers for decoders, and those of RWKVInside for ranks.
     public static let huggingFaceKeys: [Dimension: String] = [
         .vocabulary: "vocab_size", .width: "hidden_size", .heads: "num_attention_heads",
         .keyValueHeads: "num_key_value_heads", .headSize: "head_dim", .feedForwardWidth: "intermediate_size",
@@ -46,7 +46,7 @@ public struct Architecture: Sendable {
         .keyResidualRank: "lora_rank_key_residual_mix", .gateRank: "lora_rank_gate",
     ]
 
-    /// The roles that belong to the model as a whole; the head may be the embedding.
+    /// The roles outside layers; the head is optional, as it may be tied to the embedding.
     var modelRoles: RoleSet {
         var roles = RoleSet([.embedding, .finalNormWeight])
         roles.add([.head], .sometimes)
@@ -55,7 +55,7 @@ public struct Architecture: Sendable {
         return roles
     }
 
-    /// A layer of a kind that it has, as far as no configuration says more; nil for other kinds.
+    /// A layer of a kind, before a configuration's settings; nil if the architecture has no such layers.
     func layer(_ kind: LayerKind) -> LayerSpec? {
         mixers.first { $0.kind == kind }.map {
             LayerSpec(
@@ -64,28 +64,28 @@ public struct Architecture: Sendable {
         }
     }
 
-    /// The roles of a layer of a kind.
+    /// The roles of a layer of a kind; none if the architecture has no such layers.
     func layerRoles(_ kind: LayerKind) -> RoleSet { layer(kind)?.roles(norm: body.norm) ?? RoleSet([]) }
 
-    /// The kinds of layers that it can have; the first is that of layers about which nothing else is known.
+    /// The kinds of layers that it can have; the first is assumed for layers about which nothing is known.
     var kinds: [LayerKind] { mixers.map(\.kind) }
 
     private var mixers: [LayerSpec.Mixer] {
         [timeMix.map { .timeMix($0) }, attention.map { .attention($0) }].compactMap { $0 }
     }
 
-    /// Whether a layer mixes each token with the one before it: by a token shift, or in channel mixing.
+    /// Whether a layer mixes each token with the previous one, in a token shift or in channel mixing.
     package var mixesNeighbours: Bool {
         body.feedForward == .channelMix || timeMix.map { $0.tokenShift == .lerp } == true
     }
 
-    /// What it is called where one name is enough.
+    /// The variant's name, or the family's if there are no variants.
     var name: String { variant ?? family }
 
-    /// The names that its models can have, but for transformers.
+    /// The variant names of its models; none for transformers.
     package var variants: [String] { [variant, hybridVariant].compactMap { $0 } }
 
-    /// The same with the choices made that a configuration makes.
+    /// This architecture with the biases and the activation that a configuration chooses.
     func resolved(by configuration: ModelConfiguration?) throws(CheckpointError) -> Architecture {
         var architecture = self
         architecture.body.keys.formUnion(biasKeys)
@@ -101,22 +101,22 @@ public struct Architecture: Sendable {
         return architecture
     }
 
-    /// The keys of config.json that say whether attention has biases.
+    /// The config.json keys that state whether attention has biases.
     var biasKeys: Set<String> {
         [attention?.inputBias, attention?.outputBias].reduce(into: []) { keys, presence in
             if case .configured(let key, _)? = presence { keys.insert(key) }
         }
     }
 
-    /// The name of a model with layers of these kinds.
+    /// The variant's name for a model with layers of these kinds; nil for transformers.
     func variant(of layers: [LayerKind]) -> String? {
         layers.contains(where: \.hasCache) ? hybridVariant ?? variant : variant
     }
 
-    /// Whether all but its mixers is its teacher's.
+    /// Whether everything except the token mixers is its teacher's.
     package var hasTeachersBody: Bool { timeMix != nil && layouts[0].name == TensorLayout.huggingFace.name }
 
-    /// This student's time mixing in the body of a teacher: its norms, feed-forward blocks, ends and attention.
+    /// This student with a teacher's body: its norms, feed-forward blocks, embedding and head, and their names.
     func over(_ teacher: Architecture) -> Architecture {
         var student = self
         student.body = teacher.body
@@ -126,16 +126,16 @@ public struct Architecture: Sendable {
     }
 }
 
-/// What mixes tokens in a layer.
+/// The kind of a layer's token mixer.
 public enum LayerKind: String, Sendable, CaseIterable {
-    /// Softmax attention in which several heads of queries share one of keys and values.
+    /// Grouped-query attention: several query heads share one head of keys and values.
     case gqa
-    /// Softmax attention with keys and values for every head.
+    /// Multi-head attention: every query head has its own keys and values.
     case mha
-    /// The recurrence of RWKV-7.
+    /// Time mixing with the recurrence of RWKV-7.
     case rwkv7
 
-    /// Whether it keeps the keys and values of earlier tokens.
+    /// Whether it caches the keys and values of earlier tokens.
     public var hasCache: Bool {
         switch self {
         case .gqa, .mha: true
@@ -146,7 +146,7 @@ public enum LayerKind: String, Sendable, CaseIterable {
     /// Whether it carries a state of fixed size from token to token.
     public var carriesState: Bool { !hasCache }
 
-    /// The letter that a strip of layers shows for it.
+    /// Its letter in reports, which show layers as a row of letters.
     public var letter: Character {
         switch self {
         case .gqa: "G"

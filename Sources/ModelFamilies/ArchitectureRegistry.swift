@@ -1,8 +1,8 @@
 import CheckpointJSON
 
-/// The architectures that are known.
+/// The known architectures.
 public enum ArchitectureRegistry {
-    /// All of them; a new one is added here, and nowhere else.
+    /// All known architectures; a new one is registered only here.
     public static let standard: [Architecture] = [
         .llama,
         .mistral,
@@ -18,12 +18,12 @@ public enum ArchitectureRegistry {
         .cxa079,
     ]
 
-    /// The architecture that a plan can aim at under this name.
+    /// The target architecture with a variant of this name; nil if there is none.
     public static func target(named name: String) -> Architecture? {
         standard.first { $0.conversion != nil && $0.variants.contains { ByteString($0) == ByteString(name) } }
     }
 
-    /// The names of all targets.
+    /// The variant names of all targets.
     public static var targetNames: [String] {
         standard.filter { $0.conversion != nil }.flatMap(\.variants)
     }

@@ -1,18 +1,18 @@
-/// Softmax attention with grouped queries.
+/// Softmax attention, with grouped queries or with keys and values for every head.
 public struct Attention: Sendable, Hashable {
-    /// Biases of queries, keys and values.
+    /// Whether queries, keys and values have biases.
     public var inputBias = Presence.never
-    /// A bias of the output projection.
+    /// Whether the output projection has a bias.
     public var outputBias = Presence.never
-    /// RMSNorm of each head of queries and keys, before the rotation.
+    /// Whether each head of queries and keys has an RMSNorm, before RoPE.
     public var headNorm = Presence.never
-    /// Whether each head of queries has keys and values of its own.
+    /// Whether each query head has its own keys and values.
     var hasKeysForEveryHead = false
-    /// What scores are multiplied by; nil for 1 / sqrt(N).
+    /// The query scale, by which scores are multiplied; nil for 1 / sqrt(N).
     public internal(set) var scale: Double?
-    /// How many tokens a query sees, itself among them; nil for all before it.
+    /// The number of tokens that a query sees, itself included; nil if it sees all up to itself.
     public internal(set) var window: Int?
-    /// Scores become cap tanh(score / cap) before the softmax; nil for no cap.
+    /// The score softcap: scores become cap tanh(score / cap) before the softmax; nil for none.
     public internal(set) var softcap: Double?
 
     package var roles: RoleSet {
@@ -24,7 +24,6 @@ public struct Attention: Sendable, Hashable {
     }
 }
 
-// Its roles.
 extension Attention {
     static let allRoles: [TensorRole] = [
         .queryWeight, .queryBias, .keyWeight, .keyBias, .valueWeight, .valueBias, .outputWeight, .outputBias,
@@ -50,8 +49,8 @@ extension TensorRole {
     public static let outputWeight = TensorRole("output.weight", [.width, .attentionWidth], .mixer)
     /// Bias of the output projection: [C].
     public static let outputBias = TensorRole("output.bias", [.width], .mixer)
-    /// RMSNorm of each head of queries: [N].
+    /// Weight of the RMSNorm on each query head: [N].
     public static let queryNorm = TensorRole("query_norm", [.headSize], .mixer)
-    /// RMSNorm of each head of keys: [N].
+    /// Weight of the RMSNorm on each key head: [N].
     public static let keyNorm = TensorRole("key_norm", [.headSize], .mixer)
 }

@@ -1,13 +1,13 @@
 package import CheckpointJSON
 
-// Every key of a config.json is one of four: understood by the family, known to be harmless, known to change an equation of some family,
-// or unknown. (transformers 5.24, configuration_utils.py and the configuration of each family.)
+// Every key of a config.json is of one of four kinds: understood by the family, harmless, changing an equation of some family, or
+// unknown. (transformers 5.24, configuration_utils.py and the configuration of each family.)
 
 extension Architecture {
-    /// The keys of config.json that its body alone is read by.
+    /// The config.json keys that the family's body alone understands.
     package var bodyKeys: Set<ByteString> { Set(body.keys.map { ByteString($0) }) }
 
-    /// The keys of config.json that a model of this family is read by.
+    /// The config.json keys that this family understands.
     var understoodKeys: Set<ByteString> {
         var named = body.keys.union(biasKeys).union(dimensionKeys.values).union([body.epsilonKey, body.activationKey])
         if let key = body.logitSoftcap?.key { named.insert(key) }
@@ -33,7 +33,7 @@ extension Architecture {
 }
 
 extension ModelConfiguration {
-    /// Keys of tokens, generation, training, types and the library's own accounts.
+    /// Keys that change no equation: for tokens, generation, training, dtypes and the library's bookkeeping.
     static let harmlessKeys: Set<ByteString> = [
         // Tokens.
         "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "boi_token_id",
@@ -54,12 +54,12 @@ extension ModelConfiguration {
         "attention_dropout", "classifier_dropout", "embd_pdrop", "fuse_cross_entropy", "fuse_linear_cross_entropy",
         "gradient_checkpointing", "hidden_dropout", "init_std", "initializer_factor", "initializer_range",
         "resid_pdrop", "use_l2warp",
-        // Types.
+        // Dtypes.
         "dtype", "torch_dtype", "use_bfloat16",
         // Classification.
         "finetuning_task", "id2label", "label2id", "num_labels", "problem_type", "task_specific_params",
         "token_classification_bias",
-        // Accounts.
+        // Bookkeeping.
         "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_commit_hash",
         "_name_or_path", "_sliding_window_pattern", "allow_global_per_layer_attribute_access", "architectures",
         "attn_implementation", "attn_mode", "attribute_map", "auto_map", "base_config_key", "base_model_ep_plan",
@@ -68,16 +68,16 @@ extension ModelConfiguration {
         "ignore_keys_at_rope_validation", "is_heterogeneous", "name_or_path", "per_layer_attributes",
         "serialize_explicit_per_layer_config", "sub_configs", "sub_configs_defaults", "tf_legacy_loss", "torchscript",
         "transformers_version", "xla_device",
-        // In the base class, and read by no decoder here.
+        // In the base class, but no decoder here reads them.
         "attention_chunk_size", "chain_hidden_post_norm", "chunk_size_feed_forward", "is_decoder",
         "is_encoder_decoder", "kv_sharing_modes", "logits_mup_width_multiplier", "mtp_hidden_states_first",
         "number_of_conv_states", "pretraining_tp", "unpadded_vocab_size",
-        // In published files, and read by no decoder here: of vLLM (dual_chunk_attention_config), unsloth, and earlier classes.
+        // In published files, but no decoder here reads them: of vLLM (dual_chunk_attention_config), unsloth, and older classes.
         "dual_chunk_attention_config", "is_composition", "max_sequence_length", "sliding_window_size", "unsloth_fixed",
         "unsloth_version",
     ]
 
-    /// Keys that change equations, beside those that some family understands.
+    /// Keys that change equations, in addition to those that some family understands.
     static let otherEquationKeys: Set<ByteString> = [
         "add_cross_attention", "alibi", "attention_multiplier", "attention_out_bias", "attn", "clip_qkv",
         "embedding_multiplier", "first_k_dense_replace", "full_attn_mod", "interpolate_factor", "is_causal",
@@ -88,28 +88,28 @@ extension ModelConfiguration {
         "use_bidirectional_attention", "use_mrope", "use_parallel_residual", "use_qk_norm",
     ]
 
-    /// What a key of config.json is to a family.
+    /// How a family treats a config.json key.
     enum KeyKind: Hashable {
         case understood
         case harmless
-        /// To some family; here only values that leave equations alone are taken.
+        /// Changes equations of some family; this one accepts only values that leave equations unchanged.
         case changesEquations
         case unknown
     }
 
-    /// The keys that some family understands.
+    /// The keys that at least one family understands.
     private static let understoodByAny = ArchitectureRegistry.standard.reduce(into: Set<ByteString>()) {
         $0.formUnion($1.understoodKeys)
     }
 
-    /// What a key is to a family that understands some, among all families.
+    /// How a family that understands these keys treats a key.
     static func kind(of key: ByteString, understood: Set<ByteString>) -> KeyKind {
         if understood.contains(key) { return .understood }
         if harmlessKeys.contains(key) { return .harmless }
         return otherEquationKeys.contains(key) || understoodByAny.contains(key) ? .changesEquations : .unknown
     }
 
-    /// Keys of which nothing is known, in order.
+    /// Keys whose effect is not known, in byte order.
     func unknownKeys(in architecture: Architecture) -> [String] {
         let understood = architecture.understoodKeys
         return members.map(\.key).filter { Self.kind(of: $0, understood: understood) == .unknown }.map(\.text)
@@ -120,7 +120,7 @@ extension ModelConfiguration {
         return members.sorted { $0.key < $1.key }
     }
 
-    /// Keys with values that change the equations to what is not described.
+    /// Keys, with their values, that require equations that are not implemented for an architecture.
     package func undescribed(
         in architecture: Architecture, _ rotations: Set<RotaryEmbedding>
     ) -> [(key: String, value: String)] {
@@ -153,7 +153,7 @@ extension ModelConfiguration {
         return found
     }
 
-    /// Whether a key that changes equations has a value with which it does not.
+    /// Whether a key that can change equations has a value that leaves them unchanged.
     private func leavesEquationsAlone(_ key: ByteString, _ value: JSONValue) -> Bool {
         switch key {
         // null makes attention bidirectional in transformers.
@@ -162,7 +162,7 @@ extension ModelConfiguration {
             value == .null
                 || value.array?.allSatisfy { $0 == .string("full_attention") || $0 == .string("attention") } == true
         case "sliding_window" where value != .null:
-            // No window that is shorter than what it was made for.
+            // A window as long as the model's context has no effect.
             root["use_sliding_window"] == .bool(false)
                 || (value.integer ?? 0) >= (root["max_position_embeddings"]?.integer ?? .max)
         case "max_window_layers": root["use_sliding_window"] != .bool(true)

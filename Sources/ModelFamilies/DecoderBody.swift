@@ -1,59 +1,59 @@
 import CheckpointFiles
 import CheckpointJSON
 
-/// All of a decoder except its mixers: norms, feed-forward blocks, both ends, and how its config.json states them.
+/// A decoder without its token mixers: norms, feed-forward blocks, embedding, head, and the config.json keys for them.
 ///
 /// A student has its teacher's.
 public struct DecoderBody: Sendable {
-    /// How the residual stream is normed.
+    /// The kind of norm on the residual stream.
     public enum Norm: String, Sendable {
         /// x / sqrt(mean(x^2) + epsilon) * weight
         case rms = "rmsnorm"
-        /// x / sqrt(mean(x^2) + epsilon) * (1 + weight), of heads too
+        /// x / sqrt(mean(x^2) + epsilon) * (1 + weight), also for the norms of heads
         case rmsOfOnePlus = "rmsnorm1p"
         /// LayerNorm with a bias.
         case layer = "layernorm"
     }
 
-    /// How the residual stream is normed.
+    /// The kind of norm on the residual stream.
     public internal(set) var norm: Norm
-    /// Whether the embedding has a norm of its own.
+    /// Whether the embedding has its own norm.
     public var hasEmbeddingNorm = false
-    /// Whether embedding rows are multiplied by sqrt(C), rounded to the type that they are stored in.
+    /// Whether embedding rows are multiplied by sqrt(C), which is rounded to the dtype that they are stored in.
     public internal(set) var scalesEmbedding = false
-    /// The key of the cap on logits, which become cap tanh(logit / cap), and the cap where the key is missing.
+    /// The config.json key of the logit softcap, and the cap if the key is missing.
     var logitSoftcap: (key: String, assumed: Double?)?
-    /// The norms of the mixer.
+    /// Where the mixer has norms.
     var mixerNorms = LayerSpec.NormPlacement.before
-    /// What follows the mixer in each layer.
+    /// The feed-forward block after the mixer of each layer.
     public internal(set) var feedForward: FeedForwardSpec
-    /// The norms of what follows.
+    /// Where the feed-forward block has norms.
     var feedForwardNorms = LayerSpec.NormPlacement.before
-    /// What a configuration says of one layer, by its index, beyond what all have in common.
+    /// Applies a configuration's settings for a layer, such as its window, to the layer with this index.
     var refine: @Sendable (_ layer: inout LayerSpec, _ index: Int, ModelConfiguration) throws(CheckpointError) -> Void =
         { (_, _, _) throws(CheckpointError) in }
-    /// Where config.json keeps the epsilon of the norms.
+    /// The config.json key of the norms' epsilon.
     public internal(set) var epsilonKey = "rms_norm_eps"
-    /// Where config.json keeps the activation of the feed-forward block.
+    /// The config.json key of the feed-forward block's activation.
     var activationKey = "hidden_act"
-    /// The keys of config.json, beside those above, that it reads.
+    /// Further config.json keys that are understood: those that `refine` reads, and some without effect.
     var keys: Set<String> = []
-    /// That epsilon where it is always the same.
+    /// The norms' epsilon if no configuration sets it.
     public var fixedEpsilon: Double?
-    /// What transformers assumes where its config.json does not say.
+    /// The epsilon that transformers assumes if config.json does not set it.
     public internal(set) var assumedEpsilon: Double?
-    /// What transformers assumes where its config.json does not say.
+    /// The RoPE base that transformers assumes if config.json does not set it.
     public internal(set) var assumedTheta: Double?
-    /// The part of each head that is turned, where its config.json does not say.
+    /// The fraction of each head that RoPE rotates if config.json does not set it.
     var assumedRotaryPart = 1.0
-    /// Whether channels 2i and 2i + 1 of a head are turned together, not i and i + R/2.
+    /// Whether RoPE pairs channels 2i and 2i + 1 of a head, not i and i + R/2 of its R rotated channels.
     var turnsNeighbours = false
-    /// Whether layers with a window have a rotation of their own, so that `rope_parameters` has one for each kind of layer.
+    /// Whether layers with a window have a RoPE of their own, so that `rope_parameters` has one object per kind of layer.
     var hasRotationsByKind = false
-    /// Other names of rotation types in its config.json, and what they mean there.
+    /// Names of RoPE types that only this family's config.json uses, and the types that they mean.
     var rotaryTypeAliases: [ByteString: ByteString] = [:]
-    /// The length that rotations are stretched from, where its config.json does not say.
+    /// The context length, in tokens, before RoPE scaling, if config.json does not set it.
     var assumedOriginalLength: Double?
-    /// What transformers assumes where its config.json does not say.
+    /// The sizes that transformers assumes if config.json does not set them.
     public internal(set) var assumedSizes: [Dimension: Int] = [:]
 }

@@ -1,8 +1,8 @@
 import CheckpointFiles
 
-/// What a size of a tensor stands for.
+/// A named size of a model, in terms of which tensor shapes are given.
 public enum Dimension: String, Sendable, CaseIterable {
-    /// Tokens (V).
+    /// Tokens in the vocabulary (V).
     case vocabulary
     /// Channels of the residual stream (C).
     case width
@@ -16,14 +16,14 @@ public enum Dimension: String, Sendable, CaseIterable {
     case attentionWidth
     /// Channels of all keys, or values, together (Hk N).
     case keyValueWidth
-    /// Channels within the feed-forward part (F).
+    /// Channels inside the feed-forward block (F).
     case feedForwardWidth
     /// Ranks of the low-rank parts.
     case decayRank, iclrRank, valueResidualRank, keyResidualRank, gateRank
-    /// What the value residual mixes: A behind the repetition of keys and values, Hk N before it.
+    /// Channels that the value residual mixes: A after keys and values are repeated for each head, Hk N before.
     case valueResidualWidth
 
-    /// As in a sentence: `head size`.
+    /// The name in a sentence, such as `head size`.
     public var title: String {
         switch self {
         case .keyValueHeads: "key-value heads"
@@ -41,12 +41,12 @@ public enum Dimension: String, Sendable, CaseIterable {
         }
     }
 
-    /// A rank's key in documents: `value_residual`.
+    /// A rank's key in plans and reports, such as `value_residual`.
     public var key: String {
         self == .iclrRank ? "iclr" : title.replacing(" rank", with: "").replacing(" ", with: "_")
     }
 
-    /// Sizes beyond these are no model's.
+    /// The sizes that a model may have.
     static let plausible = 1...1 << 24
 
     /// The ranks, in the order in which they are reported.
@@ -57,15 +57,15 @@ public enum Dimension: String, Sendable, CaseIterable {
 public struct Dimensions: Sendable, Hashable {
     private var values: [Dimension: Int]
 
-    /// Sizes to begin with, to which those are added that follow from them.
+    /// Creates sizes from known ones, and adds those that follow from them.
     public init(_ values: [Dimension: Int] = [:]) {
         self.values = values
         complete()
     }
 
-    /// A size; nil where it is not known.
+    /// A size; nil if it is not known.
     ///
-    /// What follows from it is known then too.
+    /// Setting one adds the sizes that follow from it.
     public subscript(dimension: Dimension) -> Int? {
         get { values[dimension] }
         set {
@@ -74,13 +74,13 @@ public struct Dimensions: Sendable, Hashable {
         }
     }
 
-    /// The sizes of a shape; nil where one of them is not known.
+    /// The sizes of a shape; nil if one of them is not known.
     public func shape(_ dimensions: [Dimension]) -> [Int]? {
         let sizes = dimensions.compactMap { values[$0] }
         return sizes.count == dimensions.count ? sizes : nil
     }
 
-    /// The sizes of a tensor that holds the rows of some roles; nil where one of them is not known.
+    /// The shape of a tensor in which the rows of these roles are fused; nil if a size is not known.
     package func shape(of roles: [TensorRole]) -> [Int]? {
         let shapes = roles.compactMap { shape($0.shape) }
         guard shapes.count == roles.count, var shape = shapes.first, !shape.isEmpty else { return shapes.first }
@@ -88,7 +88,7 @@ public struct Dimensions: Sendable, Hashable {
         return shape
     }
 
-    /// Adds what follows: A = H N, Hk N.
+    /// Adds the sizes that follow from A = H N and from the key-value width, Hk N.
     private mutating func complete() {
         for (product, count) in [(Dimension.attentionWidth, Dimension.heads), (.keyValueWidth, .keyValueHeads)] {
             switch (values[product], values[count], values[.headSize]) {

@@ -1,14 +1,14 @@
-/// What follows the mixer in each layer.
+/// The feed-forward block after the mixer of each layer.
 public enum FeedForwardSpec: Sendable, Hashable {
     /// down(f(gate x) * up x)
     case gated(Activation)
-    /// RWKV-7's: value(relu(key(x + (previous - x) x_k))^2)
+    /// Channel mixing of RWKV-7: value(relu(key(x + (previous - x) x_k))^2)
     case channelMix
 
-    /// The f of a gated block; the raw values are transformers' names.
+    /// The activation f of a gated block; the raw values are transformers' names.
     public enum Activation: String, Sendable, CaseIterable {
         case silu
-        /// GELU by tanh: x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+        /// GELU's tanh approximation: x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
         case geluTanh = "gelu_pytorch_tanh"
     }
 
@@ -31,10 +31,10 @@ extension TensorRole {
     public static let feedForwardUp = TensorRole("feed_forward.up", [.feedForwardWidth, .width], .mlp)
     /// Down projection: [C, F].
     public static let feedForwardDown = TensorRole("feed_forward.down", [.width, .feedForwardWidth], .mlp)
-    /// How much of the previous token the channel mixing takes (x_k): [C].
+    /// Token-shift coefficients of channel mixing (x_k): [C].
     public static let channelMixShift = TensorRole("channel_mix.shift", [.width], .mlp)
-    /// Key of channel mixing: [F, C].
+    /// Key projection of channel mixing: [F, C].
     public static let channelMixKey = TensorRole("channel_mix.key", [.feedForwardWidth, .width], .mlp)
-    /// Value of channel mixing: [C, F].
+    /// Value projection of channel mixing: [C, F].
     public static let channelMixValue = TensorRole("channel_mix.value", [.width, .feedForwardWidth], .mlp)
 }

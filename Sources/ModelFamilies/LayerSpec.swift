@@ -1,11 +1,11 @@
-/// What a layer is: a mixer of tokens and a feed-forward block, each of which adds to the residual stream.
+/// A decoder layer: a token mixer and a feed-forward block, each added to the residual stream.
 public struct LayerSpec: Sendable, Hashable {
-    /// What mixes tokens.
+    /// The token mixer of a layer.
     public enum Mixer: Sendable, Hashable {
         case attention(Attention)
         case timeMix(TimeMix7)
 
-        /// What documents call a layer of it.
+        /// The kind of a layer with this mixer, as plans and reports write it.
         var kind: LayerKind {
             switch self {
             case .attention(let attention): attention.hasKeysForEveryHead ? .mha : .gqa
@@ -14,44 +14,44 @@ public struct LayerSpec: Sendable, Hashable {
         }
     }
 
-    /// Which norms a block has: of what it sees, of what it gives before that is added, or of both.
+    /// Where a block has norms: on its input, on its output before the residual addition, or on both.
     public enum NormPlacement: Sendable, Hashable {
         case before
         case after
         case both
 
-        /// Whether what the block sees is normed.
+        /// Whether the block's input is normalised.
         package var isBefore: Bool { self != .after }
-        /// Whether what the block gives is normed.
+        /// Whether the block's output is normalised.
         package var isAfter: Bool { self != .before }
     }
 
-    /// What mixes tokens.
+    /// The token mixer.
     public internal(set) var mixer: Mixer
-    /// The norms of the mixer.
+    /// Where the mixer has norms.
     public internal(set) var mixerNorms: NormPlacement
-    /// What follows.
+    /// The block after the mixer.
     public internal(set) var feedForward: FeedForwardSpec
-    /// The norms of the feed-forward block.
+    /// Where the feed-forward block has norms.
     public internal(set) var feedForwardNorms: NormPlacement
-    /// How positions turn queries and keys, or receptance and keys; nil for not at all, or where that is not known.
+    /// The rotary embedding of queries and keys, or of receptance and keys; nil if there is none, or it is not known.
     public internal(set) var rotation: RotaryEmbedding?
 
-    /// What documents call it.
+    /// The layer's kind, as plans and reports write it.
     public var kind: LayerKind { mixer.kind }
 
-    /// Its softmax attention; nil where it mixes time.
+    /// The layer's softmax attention; nil for time mixing.
     ///
-    /// Setting it changes nothing there.
+    /// Setting it has no effect on time mixing.
     public internal(set) var attention: Attention? {
         get { if case .attention(let attention) = mixer { attention } else { nil } }
         set { if let newValue, attention != nil { mixer = .attention(newValue) } }
     }
 
-    /// Its time mixing; nil where it is attention.
+    /// The layer's time mixing; nil for attention.
     public var timeMix: TimeMix7? { if case .timeMix(let timeMix) = mixer { timeMix } else { nil } }
 
-    /// The roles of its tensors.
+    /// The roles of the layer's tensors, for a kind of norm.
     func roles(norm: DecoderBody.Norm) -> RoleSet {
         var roles = RoleSet([])
         let norms: [(NormPlacement, before: Set<TensorRole>, biases: Set<TensorRole>, after: TensorRole)] = [

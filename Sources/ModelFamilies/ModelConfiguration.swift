@@ -1,13 +1,13 @@
 public import CheckpointFiles
 public import CheckpointJSON
 
-/// A config.json: what cannot be told from tensors.
+/// A config.json, which gives what tensors do not show.
 public struct ModelConfiguration: Sendable {
-    /// The file that it was read from.
+    /// The path of the file.
     public let path: String
-    /// All of it.
+    /// The whole document.
     package let whole: JSONValue
-    /// All of it, or of `text_config` where the model is of text and images.
+    /// The whole document; of a model of text and images, its `text_config` with some keys of the whole.
     public let root: JSONValue
 
     /// Reads a config.json.
@@ -17,22 +17,22 @@ public struct ModelConfiguration: Sendable {
         self.path = path
         let root = try JSONValue(contentsOf: path)
         guard case .object = root else {
-            throw CheckpointError(.malformed, path: path, "a config.json is an object", found: root.description)
+            throw CheckpointError(.malformed, path: path, "config.json is not a JSON object", found: root.description)
         }
         whole = root
         self.root = Self.ofText(root)
     }
 
-    /// A configuration that is in no file.
+    /// A configuration that was not read from a file; errors name `path`.
     package init(path: String, root: JSONValue) {
         self.path = path
         self.root = root
         whole = root
     }
 
-    /// The config.json that stands beside a checkpoint's files; nil where there is none.
+    /// The file `name` beside a checkpoint's files; nil if there is none.
     ///
-    /// - Throws: ``CheckpointError`` where there is one that cannot be read.
+    /// - Throws: ``CheckpointError`` if there is one that cannot be read.
     public init?(beside checkpoint: Checkpoint, named name: String = "config.json") throws(CheckpointError) {
         do throws(CheckpointError) {
             try self.init(path: checkpoint.directory + name)
@@ -43,7 +43,7 @@ public struct ModelConfiguration: Sendable {
 
     /// A config.json that describes a model without weights; nil if the file at `path` is a checkpoint or a shard index.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` where the file is JSON, but neither an index nor a config.json; `notFound` or
+    /// - Throws: ``CheckpointError``: `malformed` if the file is JSON, but neither an index nor a config.json; `notFound` or
     ///   `inputOutput`.
     public init?(alone path: String) throws(CheckpointError) {
         guard try isSmallDocument(path) else { return nil }
@@ -51,21 +51,21 @@ public struct ModelConfiguration: Sendable {
         if root["weight_map"] != nil { return nil }
     }
 
-    /// What the model is called: `rwkv_architecture` of students, else `model_type`.
+    /// The name of the model's architecture: a student's `rwkv_architecture`, else `model_type`.
     public var name: ByteString? { root["rwkv_architecture"]?.string ?? modelType }
 
-    /// Whether it calls the model one of an architecture.
+    /// Whether the configuration's name is one of an architecture's.
     func names(_ architecture: Architecture) -> Bool {
         architecture.configurationNames.contains { name == ByteString($0) }
     }
 
-    /// Whether the body of a student is that of a teacher: by `teacher_model_type`, or because it is the teacher's own.
+    /// Whether the body is this teacher's: by `teacher_model_type`, or because the configuration is the teacher's own.
     func namesBody(_ teacher: Architecture) -> Bool {
         let name = root["teacher_model_type"]?.string ?? (root["rwkv_architecture"] == nil ? modelType : nil)
         return teacher.isTeacher && teacher.configurationNames.contains { name == ByteString($0) }
     }
 
-    /// What it says of the model's name, in words.
+    /// A clause that states the name, with its key and the file.
     var evidence: String {
         let key = root["rwkv_architecture"] == nil ? "model_type" : "rwkv_architecture"
         return "\(path): \(key) \"\(name ?? "")\""
@@ -76,48 +76,50 @@ public struct ModelConfiguration: Sendable {
 
     func malformed(_ key: String, expected: String, found: String? = nil) -> CheckpointError {
         CheckpointError(
-            .malformed, path: path, "\"\(key)\" has a value that it cannot have", expected: expected,
+            .malformed, path: path, "invalid value for \"\(key)\"", expected: expected,
             found: found ?? root[key]?.description)
     }
 
-    /// A truth value; nil where the key is missing or null.
+    /// A Boolean; nil if the key is missing or null.
     func flag(_ key: String) throws(CheckpointError) -> Bool? {
         guard let value = root[key], value != .null else { return nil }
         guard let flag = value.bool else { throw malformed(key, expected: "true or false") }
         return flag
     }
 
-    /// A size; nil where the key is missing or null.
+    /// An integer within ``Dimension/plausible``; nil if the key is missing or null.
     func size(_ key: String) throws(CheckpointError) -> Int? {
         guard let value = root[key], value != .null else { return nil }
-        guard let size = value.integer, Dimension.plausible ~= size else { throw malformed(key, expected: "a size") }
+        guard let size = value.integer, Dimension.plausible ~= size else {
+            throw malformed(key, expected: "an integer from 1 to 16777216")
+        }
         return size
     }
 
-    /// A number above zero, also when rounded to float32; nil where the key is missing or null.
+    /// A number that is positive and finite as float32; nil if the key is missing or null.
     func positive(_ key: String) throws(CheckpointError) -> Double? {
         guard let value = root[key], value != .null else { return nil }
         guard let number = value.double, Float(number) > 0, Float(number).isFinite else {
-            throw malformed(key, expected: "a number above zero, in the range of float32")
+            throw malformed(key, expected: "a positive number in the range of float32")
         }
         return number
     }
 
-    /// A count, which may be zero.
+    /// A count, which may be zero; `assumed` if the key is missing or null.
     func count(_ key: String, assumed: Int) throws(CheckpointError) -> Int {
         guard let value = root[key], value != .null else { return assumed }
         guard let count = value.integer, 0...Dimension.plausible.upperBound ~= count else {
-            throw malformed(key, expected: "0 or more")
+            throw malformed(key, expected: "an integer from 0 to 16777216")
         }
         return count
     }
 
-    /// A cap; nil where the key is null.
+    /// A softcap; `assumed` if the key is missing, nil if it is null.
     func cap(_ key: String, assumed: Double?) throws(CheckpointError) -> Double? {
         root[key] == nil ? assumed : try positive(key)
     }
 
-    /// One of some words; nil where the key is missing or null.
+    /// One of the given words; nil if the key is missing or null.
     func choice(_ key: String, of words: [String]) throws(CheckpointError) -> ByteString? {
         guard let value = root[key], value != .null else { return nil }
         guard let word = value.string, words.contains(where: { word == ByteString($0) }) else {
@@ -126,32 +128,32 @@ public struct ModelConfiguration: Sendable {
         return word
     }
 
-    /// Numbers of layers; nil where the key is missing or null.
+    /// Indices of layers below `count`; nil if the key is missing or null.
     ///
     /// RWKVInside writes [-1] for none.
     func layers(_ key: String, count: Int) throws(CheckpointError) -> Set<Int>? {
         guard let value = root[key], value != .null else { return nil }
         let layers = value.array?.compactMap(\.integer)
         guard let layers, layers.count == value.array?.count, layers == [-1] || layers.allSatisfy({ 0..<count ~= $0 })
-        else { throw malformed(key, expected: "numbers of layers below \(count)") }
+        else { throw malformed(key, expected: "a list of layer indices below \(count)") }
         return layers == [-1] ? [] : Set(layers)
     }
 
-    /// Whether a layer sees a window of tokens alone, as `layer_types` says.
+    /// Whether a layer has a sliding window according to `layer_types`.
     ///
     /// - Parameters:
-    ///   - layer: its number.
-    ///   - otherwise: the answer where the key is missing or null.
-    /// - Returns: true where it has a window.
-    /// - Throws: ``CheckpointError`` of category `malformed` where it speaks of another number of layers, or of other kinds.
+    ///   - layer: the layer's index.
+    ///   - otherwise: the result if the key is missing or null.
+    /// - Returns: true if the layer has a window.
+    /// - Throws: ``CheckpointError`` of category `malformed` if `layer_types` has a wrong number of layers or an unknown type.
     func isWindowed(layer: Int, otherwise: Bool) throws(CheckpointError) -> Bool {
         guard let value = root["layer_types"], value != .null else { return otherwise }
         let kinds = value.array?.map(\.string) ?? []
         let count = try size("num_hidden_layers") ?? kinds.count
         guard !kinds.isEmpty, kinds.count == count else {
             throw malformed(
-                "layer_types", expected: "a kind for each of \(count) layers",
-                found: value.array.map { "\($0.count) kinds" })
+                "layer_types", expected: "one type for each of \(count) layers",
+                found: value.array.map { "\($0.count) types" })
         }
         // A checkpoint may have more layers than its configuration says.
         guard kinds.indices.contains(layer) else { return false }
@@ -165,22 +167,22 @@ public struct ModelConfiguration: Sendable {
         }
     }
 
-    /// How many tokens a query sees in layers with a window.
+    /// The number of tokens that a query sees in layers with a window, itself included.
     ///
-    /// - Parameter assumed: where the key is missing.
+    /// - Parameter assumed: the window if the key is missing; nil to require the key.
     /// - Returns: 1 or more.
-    /// - Throws: ``CheckpointError`` of category `malformed` where it is missing, or not a number of tokens.
+    /// - Throws: ``CheckpointError`` of category `malformed` if the key is required and missing, or is not a number of tokens.
     func window(assumed: Int? = nil) throws(CheckpointError) -> Int {
         guard let window = try root["sliding_window"] == nil ? assumed : size("sliding_window") else {
-            throw malformed("sliding_window", expected: "a number of tokens, as layers have a window")
+            throw malformed("sliding_window", expected: "a number of tokens, because layers have a window")
         }
         return window
     }
 
-    /// The same configuration for the text model, where it is that of a model of text and images.
+    /// The configuration of the text model, if `root` is that of a model of text and images; else `root` itself.
     private static func ofText(_ root: JSONValue) -> JSONValue {
         guard case .object(let whole) = root, case .object(var text)? = root["text_config"] else { return root }
-        // transformers reads whether the head is tied from the whole model's configuration (models/gemma3).
+        // transformers reads tie_word_embeddings from the whole model's configuration (models/gemma3).
         text["tie_word_embeddings"] = nil
         for key: ByteString in [
             "tie_word_embeddings", "dtype", "torch_dtype", "quantization_config", "transformers_version",
@@ -193,7 +195,7 @@ public struct ModelConfiguration: Sendable {
         return .object(text)
     }
 
-    /// The sizes that the file gives to an architecture, and those that transformers would assume.
+    /// The sizes that the configuration gives for an architecture, completed by those that transformers assumes.
     func dimensions(of architecture: Architecture) throws(CheckpointError) -> Dimensions {
         var sizes: [Dimension: Int] = [:]
         for (dimension, key) in architecture.dimensionKeys { sizes[dimension] = try size(key) }
@@ -205,7 +207,7 @@ public struct ModelConfiguration: Sendable {
                 guard width % heads == 0 else {
                     throw CheckpointError(
                         .malformed, path: path,
-                        "the width is not a multiple of the number of heads, and there is no head_dim",
+                        "hidden_size is not a multiple of num_attention_heads, and head_dim is missing",
                         found: "\(width) and \(heads)")
                 }
                 sizes[.headSize] = width / heads

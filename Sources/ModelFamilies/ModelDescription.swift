@@ -1,84 +1,84 @@
 import CheckpointFiles
 
-/// What a model is: its family, the kind of every layer, every size, and the constants of its equations, as far as they are known.
+/// A model's family, layers, sizes, and the constants of its equations, as far as they are known.
 public struct ModelDescription: Sendable {
-    /// What is known of its family, with the choices made that its config.json makes.
+    /// The architecture of its family, with the choices that its config.json makes.
     public internal(set) var architecture: Architecture
-    /// What made it that; a sentence each.
+    /// The reasons for recognising the model as such, a clause each.
     public let evidence: [String]
-    /// How its tensors are named; nil where there are none.
+    /// How its tensors are named and stored; nil if there are none.
     public let layout: TensorLayout?
-    /// Its sizes.
+    /// The sizes of the model.
     public let dimensions: Dimensions
-    /// Front to back.
+    /// The layers, first to last.
     public internal(set) var layers: [LayerSpec]
-    /// What documents call its layers.
+    /// The kinds of the layers, first to last.
     public var kinds: [LayerKind] { layers.map(\.kind) }
-    /// Of the norms; nil where no config.json says.
+    /// The epsilon of the norms; nil if it is not known.
     public let epsilon: Double?
-    /// nil where no config.json says, or nothing is turned.
+    /// The rotary embedding that config.json sets, which single layers may replace; nil if there is none.
     public let rotary: RotaryEmbedding?
-    /// Whether attention layers are run with rotation.
+    /// Whether attention layers use RoPE.
     public internal(set) var turnsAttention: Bool
-    /// Where the values and keys come from that time mixing mixes in.
+    /// Which layer provides the first values and keys, which time mixing mixes in.
     public internal(set) var firstValues: FirstValues
-    /// Whether time mixing is turned with the stretched wavelengths of attention, or with those of theta alone.
+    /// Whether RoPE in time mixing has the scaling of attention; otherwise it depends only on theta.
     public let stretchesTimeMixing: Bool
-    /// Whether the embedding is the head.
+    /// Whether embeddings are tied: the head is the embedding.
     public internal(set) var hasTiedHead: Bool
-    /// The roles that are there though they need not be.
+    /// The optional roles that the model has.
     public internal(set) var optionalRoles: Set<TensorRole>
-    /// Whether the first time mixing has residuals, which nothing uses.
+    /// Whether the first time-mixing layer has value and key residuals, which nothing uses.
     public internal(set) var storesUnusedResiduals: Bool
-    /// The cap on logits, which become cap tanh(logit / cap); nil for none.
+    /// The logit softcap: logits become cap tanh(logit / cap); nil for none.
     public let logitSoftcap: Double?
-    /// Where the checkpoint has what each role needs.
+    /// The checkpoint's tensor, or its rows, for each place.
     public let bindings: [TensorPlace: TensorBinding]
-    /// How its weights are quantised; nil where they are not.
+    /// How its weights are quantised; nil if they are not.
     public let quantisation: Quantisation?
-    /// Where tensors, configuration and architecture do not go together.
+    /// Disagreements between tensors, configuration and architecture.
     public let findings: [ModelFinding]
-    /// How many findings there are; no more than ``ModelFinding/limit`` of a kind are kept.
+    /// The number of findings, of which at most ``ModelFinding/limit`` of a kind are kept.
     public let findingCount: Int
-    /// What could not be known, in words of ``Dimension`` and keys of config.json.
+    /// What the equations need but is not known: titles of ``Dimension``, and keys of config.json.
     public let unknown: [String]
 
-    /// The name of a kind of student or RWKV; nil for transformers.
+    /// The name of the variant of a student or of RWKV; nil for transformers.
     public var variant: String? { architecture.variant(of: kinds) }
 
-    /// Of the norm over the heads' output; nil where sizes or constants are not known.
+    /// The epsilon of the GroupNorm over the heads' output; nil if a size or constant is not known.
     public var groupNormEpsilon: Double? {
-        // RWKV-LM, RWKV-v7: 64e-5, and 1e-5 for each channel of a head in flash-linear-attention: the same for heads of 64.
+        // RWKV-LM (RWKV-v7) has 64e-5, flash-linear-attention norm_eps times the head size: the same for 1e-5 and heads of 64.
         guard layout?.name == TensorLayout.fla.name else { return 64e-5 }
         guard let epsilon, let size = dimensions[.headSize] else { return nil }
         return epsilon * Double(size)
     }
 
-    /// The layer that gives the first values and keys, and mixes none in.
+    /// The index of the layer that provides the first values and keys, and mixes none in; nil if there is none.
     package var layerOfFirstValues: Int? { firstValues.layer(of: kinds) }
 
-    /// Where the values and keys come from that later layers mix in.
+    /// Which layer provides the first values and keys, which later layers mix in.
     public enum FirstValues: String, Sendable, CaseIterable {
         /// The first layer of time mixing, wherever it is.
         case firstTimeMixing = "first_rwkv_layer"
         /// Layer 0, even where that is attention.
         case layer0 = "layer_0"
 
-        /// The layer that gives them, of layers of these kinds.
+        /// The index of that layer among layers of these kinds; nil if there is none.
         func layer(of kinds: [LayerKind]) -> Int? { self == .layer0 ? 0 : kinds.firstIndex(where: \.carriesState) }
     }
 
     /// A tensor that a model of this description has.
     public struct ExpectedTensor: Sendable {
-        /// What it is for.
+        /// The tensor's role.
         public let role: TensorRole
-        /// The number of its layer; nil for those of the model as a whole.
+        /// The index of its layer; nil for a tensor outside layers.
         public let layer: Int?
-        /// As its role has it, not as a layout stores it; nil where a size is not known.
+        /// The shape of its role, not as a layout stores it; nil if a size is not known.
         public let shape: [Int]?
     }
 
-    /// The tensors that the model has, front to back; in a layer by role.
+    /// The tensors that the model has: those outside layers, then layer by layer; each in the order of ``TensorRole/all``.
     public var tensors: [ExpectedTensor] {
         var tensors: [ExpectedTensor] = []
         func add(_ roles: RoleSet, layer: Int?) {
@@ -99,9 +99,9 @@ public struct ModelDescription: Sendable {
         return tensors
     }
 
-    /// How many parameters each part has; nil where a size is not known.
+    /// The number of parameters of each part; nil if a size is not known.
     ///
-    /// A tied head has none of its own.
+    /// A tied head adds none.
     public var parameterCounts: [TensorRole.Part: Int]? {
         var counts: [TensorRole.Part: Int] = [:]
         for tensor in tensors {
@@ -112,28 +112,27 @@ public struct ModelDescription: Sendable {
         return counts
     }
 
-    /// How many parameters all parts have; nil where a size is not known.
+    /// The number of parameters of all parts; nil if a size is not known.
     public var parameterCount: Int? { parameterCounts?.values.reduce(0) { $0.adding(clamped: $1) } }
 
-    /// Bytes of bf16 keys and values that a token adds to the cache at any context, windows left aside, which stop growing; nil where a
-    /// size is not known.
+    /// Bytes of bf16 keys and values that each token adds to the caches of layers without a window; nil if a size is not known.
     public var cacheBytesPerToken: Int? {
         let count = layers.count { $0.kind.hasCache && $0.attention?.window == nil }
         guard count > 0 else { return 0 }
         return cacheBytesOfLayer.map { $0.multiplied(clamped: count) }
     }
 
-    /// Bytes of bf16 keys and values that a token adds to the caches of layers with a window, by the number of tokens in it.
+    /// Bytes of bf16 keys and values that a token takes in the caches of layers with a window, by the window's length in tokens.
     public var cacheBytesByWindow: [Int: Int] {
         layers.compactMap(\.attention?.window).reduce(into: [:]) { bytes, window in
             bytes[window] = (cacheBytesOfLayer ?? 0).adding(clamped: bytes[window] ?? 0)
         }
     }
 
-    /// Bytes of bf16 keys and values that a token adds to the cache of one layer; nil where a size is not known.
+    /// Bytes of bf16 keys and values that a token adds to the cache of one layer; nil if a size is not known.
     package var cacheBytesOfLayer: Int? { dimensions[.keyValueWidth].map { $0.multiplied(clamped: 4) } }
 
-    /// Bytes of fp32 state that the recurrent layers keep, whatever the context; nil where a size is not known.
+    /// Bytes of fp32 state that the recurrent layers keep for any context; nil if a size is not known.
     public var stateBytes: Int? {
         let count = layers.count(where: \.kind.carriesState)
         guard count > 0 else { return 0 }
@@ -141,7 +140,7 @@ public struct ModelDescription: Sendable {
         return size.multiplied(clamped: 4 * count)
     }
 
-    /// Numbers in the state of a layer: a matrix a head, and what token shifts keep.
+    /// The number of values in a layer's state: N x N for each head, and C for each token shift.
     private static func stateSize(_ architecture: Architecture, _ dimensions: Dimensions) -> Int? {
         guard let heads = dimensions[.heads], let size = dimensions[.headSize], let width = dimensions[.width] else {
             return nil
@@ -153,57 +152,57 @@ public struct ModelDescription: Sendable {
     }
 }
 
-/// Where tensors, configuration and architecture do not go together.
+/// A disagreement between tensors, configuration and architecture.
 public struct ModelFinding: Sendable, Hashable {
-    /// What it is about.
+    /// What a finding is about.
     public enum Kind: String, Sendable {
-        /// A tensor that the architecture has is not there.
+        /// A tensor that the model needs is missing.
         case missing
-        /// A tensor is there that the architecture has not.
+        /// A tensor is present that the architecture does not have, or that repeats another's role.
         case unexpected
-        /// A tensor is there that is another model's, beside the text model.
+        /// A tensor is present that does not belong to the text model.
         case otherModel = "other_model"
-        /// A tensor has other sizes than its role.
+        /// A tensor's shape is not that of its role, or cannot be checked.
         case shape
-        /// Two sources say different things.
+        /// Two sources disagree.
         case contradiction
-        /// The configuration asks for what the architecture is not described with.
+        /// The model has settings or tensors that are not implemented for the architecture.
         case undescribed
     }
 
-    /// What it is about.
+    /// What the finding is about.
     public let kind: Kind
-    /// The tensor concerned.
+    /// The name of the tensor concerned; nil if there is none.
     public let tensor: String?
-    /// All of it, as a sentence.
+    /// The whole finding, as a clause.
     public let message: String
 
-    /// How many of a kind are kept: more than anybody reads.
+    /// The most findings of a kind that are kept.
     public static let limit = 1000
 }
 
-/// What a tensor is for, and in which layer.
+/// A tensor's role, and the layer that it belongs to.
 public struct TensorPlace: Sendable, Hashable {
-    /// What it is for.
+    /// The tensor's role.
     public let role: TensorRole
-    /// The number of its layer; nil for those of the model as a whole.
+    /// The index of its layer; nil for a tensor outside layers.
     public let layer: Int?
 
-    /// A place in a model.
+    /// Creates a place in a model.
     public init(role: TensorRole, layer: Int? = nil) {
         self.role = role
         self.layer = layer
     }
 }
 
-/// Where a checkpoint has what a role needs.
+/// The tensor of a checkpoint, or the rows of it, that holds a role's weights.
 public struct TensorBinding: Sendable, Hashable {
     /// The tensor's position in the checkpoint.
     public let position: Int
-    /// The rows of it; nil for all.
+    /// The role's rows in the tensor; nil for all.
     public let rows: Range<Int>?
 
-    /// A binding.
+    /// Creates a binding.
     package init(position: Int, rows: Range<Int>? = nil) {
         self.position = position
         self.rows = rows

@@ -2,10 +2,10 @@ import CheckpointFiles
 import CheckpointJSON
 
 extension ModelDescription {
-    /// Holds an architecture against tensors and configuration; at least one of the two is there.
+    /// Describes a model by matching an architecture with tensors and a configuration, at least one of which is given.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` where the configuration has impossible values, or too little for sizes
-    ///   that no tensor shows.
+    /// - Throws: ``CheckpointError`` of category `malformed` if the configuration has invalid values or, without tensors, lacks
+    ///   the number of layers.
     init(
         _ architecture: Architecture, _ index: TensorIndex?, _ layout: TensorLayout,
         _ configuration: ModelConfiguration?,
@@ -41,7 +41,7 @@ extension ModelDescription {
     }
 }
 
-/// What is found out about one model, step by step.
+/// What is known about one model while its tensors and configuration are read, step by step.
 private struct ModelReading {
     private typealias Place = TensorPlace
 
@@ -65,16 +65,16 @@ private struct ModelReading {
     private(set) var findingCount: Int
     private var countsByKind: [ModelFinding.Kind: Int] = [:]
 
-    /// Positions of tensors; nil for weights of which there are quantised parts alone.
+    /// Positions of tensors in the checkpoint; nil for weights that are only present as quantised tensors.
     private var places: [Place: Int?] = [:]
-    /// Where the tensors are that have roles.
+    /// The tensor, and its rows, for each place that was found.
     var bindings: [TensorPlace: TensorBinding] {
         places.reduce(into: [:]) { bindings, entry in
             guard let position = entry.value else { return }
             bindings[entry.key] = TensorBinding(position: position, rows: layout.rows(of: entry.key.role, dimensions))
         }
     }
-    /// Layers of which neither receptance nor queries are there.
+    /// Indices of layers with neither receptance nor queries.
     private var undecidedLayers: [Int] = []
 
     init(
@@ -91,7 +91,7 @@ private struct ModelReading {
 
     private mutating func add(_ kind: ModelFinding.Kind, _ tensor: String?, _ message: String) {
         findingCount += 1
-        // Of each kind by itself: what is harmless must not hide what is not.
+        // The limit is per kind, so that harmless findings cannot crowd out the others.
         countsByKind[kind, default: 0] += 1
         guard countsByKind[kind, default: 0] <= ModelFinding.limit else { return }
         findings.append(ModelFinding(kind: kind, tensor: tensor, message: message))
@@ -111,7 +111,7 @@ private struct ModelReading {
                 votes[dimension, default: [:]][size, default: 0] += 1
             }
         }
-        // Of tensors that hold several roles.
+        // Row counts of fused tensors, with the number of tensors that have them.
         var heights: [[TensorRole]: [Int: Int]] = [:]
         var adapterCount = 0
         for (pattern, occurrences) in index.occurrences.sorted(by: { $0.key.bytes < $1.key.bytes }) {
@@ -134,18 +134,18 @@ private struct ModelReading {
                 if let earlier = places[place] ?? nil {
                     add(
                         .unexpected, tensor.name,
-                        "\(tensor.name) is what \(index.checkpoint.tensors[earlier].name) is too")
+                        "\(tensor.name) has the same role as \(index.checkpoint.tensors[earlier].name)")
                     continue
                 }
                 for place in found { places[place] = occurrence.position }
                 if quantisation == nil, ![.f64, .f32, .f16, .bf16].contains(tensor.dtype) {
                     quantisation = Quantisation(
-                        method: tensor.dtype.rawValue, evidence: "\(tensor.name) is of that dtype, without a scale")
+                        method: tensor.dtype.rawValue, evidence: "\(tensor.name) has this dtype without a scale")
                 }
                 guard var sizes = layout.sizes(ofStored: tensor.shape, place.role) else { continue }
                 if found.count > 1, let rows = sizes.first {
                     heights[found.map(\.role), default: [:]][rows, default: 0] += 1
-                    // Of roles of the same height each has its share.
+                    // Roles of the same shape share the rows equally; for others, `solve` finds the heights.
                     guard Set(found.map(\.role.shape)).count == 1, rows % found.count == 0 else {
                         sizes[0] = 0
                         vote(place.role, sizes)
@@ -161,9 +161,9 @@ private struct ModelReading {
             add(.otherModel, name, "\(name) is not a tensor of the text model")
         }
         if adapterCount > 0 {
-            add(.undescribed, nil, "\(adapterCount) tensors of an adapter are not merged into the weights")
+            add(.undescribed, nil, "\(adapterCount) adapter tensors are not merged into the weights")
         }
-        // One tensor of wrong sizes must not speak for all.
+        // The majority decides, so that one tensor of the wrong shape has no effect.
         for dimension in Dimension.allCases {
             guard let found = votes[dimension] else { continue }
             let most = found.max { ($0.value, $1.key) < ($1.value, $0.key) }
@@ -175,7 +175,7 @@ private struct ModelReading {
         fillEqualities()
     }
 
-    /// The configuration, unless it is a student's teacher's.
+    /// The configuration, unless it is that of the student's teacher.
     private var ownConfiguration: ModelConfiguration? {
         configuration.flatMap { configuration in
             configuration.name == nil || configuration.names(architecture) ? configuration : nil
@@ -184,7 +184,7 @@ private struct ModelReading {
 
     private var title: String { architecture.variant(of: layers.map(\.kind)) ?? architecture.family }
 
-    /// Finds the one height that is not known of several roles whose rows make up a tensor.
+    /// Finds the only unknown height among roles that are fused in a tensor with `height` rows.
     private mutating func solve(_ roles: [TensorRole], height: Int?) {
         let unknown = Set(roles.map { $0.shape[0] }.filter { dimensions[$0] == nil })
         guard let height, unknown.count == 1, let dimension = unknown.first else { return }
@@ -194,7 +194,7 @@ private struct ModelReading {
     }
 
     private mutating func findLayers(_ index: TensorIndex) {
-        // Of another kind than the family has, a layer's tensors are unexpected.
+        // A layer of a kind that the family does not have is undecided; its tensors are then unexpected.
         let kinds = index.layerKinds(in: layout).map { kind in
             kind.flatMap { architecture.kinds.contains($0) ? $0 : nil }
         }
@@ -202,18 +202,20 @@ private struct ModelReading {
         layers = kinds.map { layer($0 ?? kindOfFrozenLayers ?? architecture.kinds[0]) }
     }
 
-    /// A layer of a kind that the architecture has.
+    /// A layer of a kind, which the architecture must have.
     private func layer(_ kind: LayerKind) -> LayerSpec {
-        guard let layer = architecture.layer(kind) else { preconditionFailure("a kind of layer that it does not have") }
+        guard let layer = architecture.layer(kind) else {
+            preconditionFailure("the architecture has no layers of this kind")
+        }
         return layer
     }
 
-    /// What layers are of which a file that holds what was trained alone has no mixer: the teacher's attention.
+    /// The kind of layers that have no mixer in a layout without frozen tensors: the teacher's attention; nil for other layouts.
     private var kindOfFrozenLayers: LayerKind? {
         layout.omitsFrozen ? architecture.kinds.first(where: \.hasCache) : nil
     }
 
-    /// Which of a pattern's roles a tensor has, by the kind of its layer: one, or all of those that it holds rows of.
+    /// The places that a tensor fills: of a pattern's roles, the one that its layer's kind has, with those fused with it.
     private func places(_ roles: [TensorRole], _ number: Int?) -> [Place] {
         for role in roles {
             if role.isOfLayer {
@@ -253,7 +255,7 @@ private struct ModelReading {
         turnsAttention =
             try configuration?.flag("nope_in_transformer").map { !$0 } ?? architecture.conversion?.turnsAttention
             ?? true
-        // A teacher's tie is not its student's, and of a part of a model the head may be in another.
+        // A teacher's tie_word_embeddings says nothing about its student, and the head of a partial checkpoint may be elsewhere.
         let says = try ownConfiguration?.flag("tie_word_embeddings")
         let isWhole = places[Place(role: .embedding)] != nil && places[Place(role: .finalNormWeight)] != nil
         hasTiedHead =
@@ -263,7 +265,7 @@ private struct ModelReading {
         let path = configuration.path
         if let count = try configuration.size("num_hidden_layers") {
             guard count <= TensorIndex.layerLimit else {
-                throw configuration.malformed("num_hidden_layers", expected: "\(TensorIndex.layerLimit) at the most")
+                throw configuration.malformed("num_hidden_layers", expected: "at most \(TensorIndex.layerLimit)")
             }
             if !hasTensors { layers = Array(repeating: layer(architecture.kinds[0]), count: count) }
             if let kind = kindOfFrozenLayers {
@@ -272,7 +274,7 @@ private struct ModelReading {
             if count != layers.count {
                 add(
                     .contradiction, nil,
-                    "\(path) says num_hidden_layers \(count), the tensors are of \(layers.count) layers")
+                    "\(path) sets num_hidden_layers to \(count), but there are tensors for \(layers.count) layers")
             }
         } else if !hasTensors {
             throw configuration.malformed("num_hidden_layers", expected: "the number of layers")
@@ -284,7 +286,7 @@ private struct ModelReading {
                 if found != size {
                     add(
                         .contradiction, nil,
-                        "\(path) has it that \(dimension.title) is \(size), by the tensors it is \(found)")
+                        "\(path) implies \(dimension.title) \(size), but the tensors give \(found)")
                 }
             } else {
                 dimensions[dimension] = size
@@ -305,7 +307,7 @@ private struct ModelReading {
         for (key, what) in configuration.undescribed(
             in: architecture, Set(layers.compactMap(\.rotation)).union(rotary.map { [$0] } ?? []))
         {
-            add(.undescribed, nil, "\(path) has it that \(key) is \(what), which \(title) is not described with")
+            add(.undescribed, nil, "\(path) sets \(key) to \(what), which is not implemented for \(title)")
         }
         if !hasTensors {
             if try configuration.flag("attention_bias") == true {
@@ -327,7 +329,7 @@ private struct ModelReading {
                         "\(path) has \(list.count) numbers in \(key), where heads of \(size) need \(turned / 2)")
                 }
                 if turned % 2 != 0 || turned < 2 {
-                    add(.undescribed, nil, "\(turned) channels cannot be turned in pairs, of heads of \(size)")
+                    add(.undescribed, nil, "RoPE cannot rotate \(turned) of the \(size) channels of a head in pairs")
                 }
             }
         }
@@ -336,11 +338,11 @@ private struct ModelReading {
         }
     }
 
-    /// Which layers are attention, by the configuration.
+    /// Reads from the configuration which layers are attention.
     private mutating func readKinds(
         _ configuration: ModelConfiguration, hasTensors: Bool
     ) throws(CheckpointError) {
-        // Of a part of a model there are fewer layers than the configuration is about.
+        // A partial checkpoint may have fewer layers than its configuration.
         let count = max(layers.count, try configuration.size("num_hidden_layers") ?? 0)
         guard architecture.timeMix != nil, architecture.attention != nil,
             let attention = try configuration.layers("transformer_layers", count: count)
@@ -352,13 +354,13 @@ private struct ModelReading {
             } else if layers[layer].kind != kind {
                 add(
                     .contradiction, nil,
-                    "\(configuration.path) has layer \(layer) \(kind.hasCache ? "" : "not ")among transformer_layers, its tensors are of \(layers[layer].kind.rawValue)"
+                    "\(configuration.path) has layer \(layer) \(kind.hasCache ? "" : "not ")in transformer_layers, but its tensors are those of \(layers[layer].kind.rawValue)"
                 )
             }
         }
     }
 
-    /// Tells attention with keys for every head from that with grouped queries.
+    /// Marks attention layers as multi-head, not grouped-query, if keys are as wide as queries.
     private mutating func decideAttention() {
         if let all = dimensions[.attentionWidth], all == dimensions[.keyValueWidth] {
             for index in layers.indices where layers[index].kind.hasCache {
@@ -367,7 +369,7 @@ private struct ModelReading {
         }
     }
 
-    /// How positions turn a layer, of what its family says: nothing where its mixer has no rotation.
+    /// The rotary embedding of a layer, derived from its family's; nil if its mixer does not use RoPE.
     private func rotation(of layer: LayerSpec) -> RotaryEmbedding? {
         guard let timeMix = layer.timeMix else { return turnsAttention ? layer.rotation : nil }
         return timeMix.rotation(from: layer.rotation, isStretched: stretchesTimeMixing)
@@ -375,7 +377,7 @@ private struct ModelReading {
 
     // MARK: Checks
 
-    /// Holds every tensor against what the architecture has.
+    /// Compares every tensor with those that the architecture has, and adds the differences to the findings.
     mutating func check(_ index: TensorIndex) {
         let isAnyOf = places.keys.reduce(into: Set<TensorRole>()) { $0.insert($1.role) }
         let first = firstValues.layer(of: layers.map(\.kind))
@@ -414,36 +416,35 @@ private struct ModelReading {
             }
             guard let position = found else { continue }
             let tensor = index.checkpoint.tensors[position]
-            // The sizes of what it holds rows of are checked with the first.
+            // The shape of a fused tensor is checked once, for its first role.
             let fusion = layout.fusion(of: role) ?? [role]
             guard fusion.first == role else { continue }
             guard let expected = dimensions.shape(of: fusion) else {
-                // Of the sizes of heads others may speak.
                 if !tensor.shape.allSatisfy({ Dimension.plausible ~= $0 }) {
-                    add(.shape, tensor.name, "\(tensor.name) is \(tensor.shape), which no model's is")
+                    add(.shape, tensor.name, "\(tensor.name) has the implausible shape \(tensor.shape)")
                 } else if quantisation == nil {
                     let unknown = fusion.flatMap(\.shape).filter { dimensions[$0] == nil }.map(\.title).joined(
                         separator: ", ")
-                    add(.shape, tensor.name, "\(tensor.name) is \(tensor.shape), and \(unknown) is not known")
+                    add(.shape, tensor.name, "\(tensor.name) has shape \(tensor.shape), but \(unknown) is not known")
                 }
                 continue
             }
             guard layout.sizes(ofStored: tensor.shape, role) != expected,
                 !(expected.isEmpty && tensor.elementCount == 1)
             else { continue }
-            let what = role.shape.isEmpty ? "one number" : role.shape.map(\.title).joined(separator: ", ")
+            let what = role.shape.isEmpty ? "a scalar" : role.shape.map(\.title).joined(separator: ", ")
             add(
                 .shape, tensor.name,
-                "\(tensor.name) is \(tensor.shape), not \(layout.stored(expected, of: role)) (\(what))")
+                "\(tensor.name) has shape \(tensor.shape), not \(layout.stored(expected, of: role)) (\(what))")
         }
     }
 
-    /// Whether anything is turned by position.
+    /// Whether any layer uses RoPE.
     private var isTurned: Bool {
         architecture.timeMix?.rotary == .teacher || (layers.contains(where: \.kind.hasCache) && turnsAttention)
     }
 
-    /// What is not known of what the equations need.
+    /// The sizes and config.json keys that the equations need and that are not known.
     var unknown: [String] {
         var unknown: [String] = []
         if epsilon == nil { unknown.append(architecture.body.epsilonKey) }

@@ -1,31 +1,32 @@
 public import CheckpointFiles
 import CheckpointJSON
 
-/// What a checkpoint was found to be.
+/// The result of recognising a model.
 public enum ModelRecognition: Sendable {
-    /// A model of an architecture that is described.
+    /// A model of a supported architecture.
     case model(ModelDescription)
-    /// A family that is known by name alone.
+    /// A family that is recognised, but not supported.
     case other(family: String, variant: String?, evidence: [String])
-    /// One of several, which tensors cannot tell apart.
+    /// One of several candidates that tensors cannot tell apart.
     case undecided(candidates: [String], evidence: [String])
 
-    /// Finds out what a checkpoint is by its tensors and a config.json, or by one of them.
+    /// Recognises a model by its tensors and a config.json, or by either alone.
     ///
     /// - Parameters:
-    ///   - checkpoint: its tensors; nil where there is a config.json alone.
+    ///   - checkpoint: the checkpoint; nil if there is only a config.json.
     ///   - configuration: a config.json: the model's own, or its teacher's.
-    ///   - variant: the name that decides where tensors cannot.
-    ///   - architectures: those that are known.
-    /// - Returns: nil where the tensors are those of no family that is known, and no config.json names one.
-    /// - Throws: ``CheckpointError``: `malformed` where the config.json has impossible values or the tensors are not of `variant`.
+    ///   - variant: the name of a variant, which the tensors must match.
+    ///   - architectures: the known architectures.
+    /// - Returns: nil if the tensors match no known family, and no config.json names one.
+    /// - Throws: ``CheckpointError``: `unsupported` if `variant` is unknown; `malformed` if the config.json has invalid values or
+    ///   the tensors do not match `variant`.
     public static func recognize(
         _ checkpoint: Checkpoint?, configuration: ModelConfiguration?, variant: String? = nil,
         among architectures: [Architecture] = ArchitectureRegistry.standard
     ) throws(CheckpointError) -> ModelRecognition? {
         if let variant, !architectures.contains(where: { $0.variants.contains(variant) }) {
             throw CheckpointError(
-                .unsupported, path: checkpoint?.path ?? configuration?.path ?? "", "the variant is not described",
+                .unsupported, path: checkpoint?.path ?? configuration?.path ?? "", "unknown variant",
                 found: variant)
         }
         let body = configuration.flatMap { configuration in architectures.first { configuration.namesBody($0) } }
@@ -55,7 +56,7 @@ public enum ModelRecognition: Sendable {
         var fits: [Fit] = []
         for architecture in architectures {
             guard let layout = architecture.layouts.first(where: { $0.name == name }) else { continue }
-            // A student that keeps all of its teacher's attention is known by its name alone.
+            // Only its name identifies a student that keeps all of its teacher's attention.
             let isNamed =
                 configuration?.root["rwkv_architecture"] != nil && configured?.name == architecture.name
             fits.append(
@@ -88,7 +89,7 @@ public enum ModelRecognition: Sendable {
         {
             return try describe(fit)
         }
-        // Transformers look alike: there their name decides.
+        // Transformers of several families have the same tensors, so their name decides.
         if let configured, configured.isTeacher,
             let fit = exact.first(where: { $0.architecture.name == configured.name })
         {
@@ -98,7 +99,7 @@ public enum ModelRecognition: Sendable {
             return .undecided(candidates: exact.map(\.architecture.name), evidence: evidence)
         }
         if let fit = exact.first {
-            // Time mixing shows in tensors, and a config.json may be its teacher's.
+            // Tensors show time mixing, while the config.json may be the teacher's.
             if fit.architecture.timeMix != nil,
                 configuration?.root["rwkv_architecture"] == nil || configured?.variant == fit.architecture.variant
             {
@@ -110,7 +111,8 @@ public enum ModelRecognition: Sendable {
             let other = exact.first.map { exact in
                 ModelFinding(
                     kind: .contradiction, tensor: nil,
-                    message: "\(evidence.joined(separator: ", ")), the tensors are those of \(exact.architecture.name)")
+                    message:
+                        "\(evidence.joined(separator: ", ")), but the tensors are those of \(exact.architecture.name)")
             }
             if fit.mismatches.isEmpty || exact.first != nil || OtherFamily.find(index.occurrences.keys) == nil {
                 return try describe(fit, fit.mismatches.isEmpty ? [] : other.map { [$0] } ?? [])
@@ -119,13 +121,13 @@ public enum ModelRecognition: Sendable {
         return other(index.occurrences.keys, configuration, evidence)
     }
 
-    /// A family that is known by name alone; nil where it is not even that.
+    /// A family that is recognised, but not supported; nil if none is recognised.
     private static func other(
         _ patterns: some Collection<NamePattern>, _ configuration: ModelConfiguration?, _ evidence: [String]
     ) -> ModelRecognition? {
         if let (other, names) = OtherFamily.find(patterns) {
             let evidence = evidence + ["tensors: " + names.joined(separator: ", ")]
-            // hxa07b is cxa07b where layers stay attention.
+            // hxa07b is the name of cxa07b with attention layers.
             let named = configuration?.root["rwkv_architecture"]?.string
             let variant = other.variants.first {
                 named == ByteString($0) || named == ByteString($0.replacing("cxa", with: "hxa"))
@@ -138,12 +140,13 @@ public enum ModelRecognition: Sendable {
     }
 }
 
-/// How the names of a checkpoint go with an architecture, as far as whole rows of layers show it: single tensors that are missing or too
-/// many say nothing about the family.
+/// How well the tensor names of a checkpoint match an architecture.
+///
+/// Names in layers count only if most layers of a kind have them: a single missing or extra tensor does not exclude a family.
 private struct Fit {
     let architecture: Architecture
     let layout: TensorLayout
-    /// What does not go with it, a clause each.
+    /// The differences, a clause each; empty for a match.
     let mismatches: [String]
     private let found: [TensorRole: NamePattern]
 
@@ -154,7 +157,7 @@ private struct Fit {
         self.layout = layout
         let kinds = index.layerKinds(in: layout)
         var counts = kinds.reduce(into: [LayerKind?: Int]()) { $0[$1, default: 0] += 1 }
-        // Layers of which too much is missing to know their kind speak for none.
+        // Names in layers of unknown kind count only if most of all layers have them.
         counts[nil] = kinds.count
         let strays = Set(layout.strays.map { NamePattern($0) })
         let modelRoles = architecture.modelRoles
@@ -177,7 +180,7 @@ private struct Fit {
                 } else if weight == nil, !strays.contains(pattern), !Adapter.isPart(pattern),
                     roles.allSatisfy(\.isOfLayer)
                 {
-                    mismatches.append("\(pattern.text) is there")
+                    mismatches.append("\(pattern.text) present")
                 }
             }
         }
@@ -191,16 +194,16 @@ private struct Fit {
             }
         }
         if architecture.timeMix != nil, !kinds.contains(where: { $0?.carriesState == true }), !mayMixNothing {
-            mismatches.append("no layer mixes time")
+            mismatches.append("no time-mixing layer")
         }
         for role in required where found[role] == nil {
-            mismatches.append("\(layout.names[role] ?? role.rawValue) is not there")
+            mismatches.append("\(layout.names[role] ?? role.rawValue) missing")
         }
         self.mismatches = mismatches.sorted()
         self.found = found
     }
 
-    /// What tells this architecture from the others.
+    /// A clause that states what distinguishes this architecture from the others.
     func evidence(among fits: [Fit]) -> String {
         let others = fits.filter { $0.architecture.name != architecture.name && $0.architecture.twins.isEmpty }
         let lacking = found.keys.filter(\.isOfLayer).reduce(into: [TensorRole: [String]]()) { lacking, role in
@@ -216,7 +219,7 @@ private struct Fit {
             return "tensors: \(pattern.text), which \(others) \(count == 1 ? "does" : "do") not have"
         }
         let alike = architecture.lookAlikes.joined(separator: ", ")
-        return (mismatches.isEmpty ? "tensors: all that it has and nothing else" : "tensors: nearest to it")
-            + (alike.isEmpty ? "" : "; those of \(alike) would look the same")
+        return (mismatches.isEmpty ? "tensors: exact match" : "tensors: closest match")
+            + (alike.isEmpty ? "" : "; \(alike) would have the same tensors")
     }
 }

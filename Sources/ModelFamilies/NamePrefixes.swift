@@ -1,29 +1,29 @@
 import CheckpointFiles
 import CheckpointJSON
 
-/// What trainers and wrappers put before the names of a model's tensors.
+/// The prefixes that trainers and wrappers put before the names of a model's tensors.
 struct NamePrefixes {
-    /// What every name begins with.
+    /// The prefix of every name; empty if there is none.
     let common: String
-    /// What the names of a text model within a larger one begin with, and what they begin with by themselves; nil where there is none.
+    /// The prefix of the text model's names in a multimodal model, and its replacement; nil for other models.
     let text: (prefix: String, own: String)?
 
-    /// Put before all names: by DistributedDataParallel, torch.compile, DeepSpeed and peft.
+    /// Prefixes that DistributedDataParallel, torch.compile, DeepSpeed and peft put before every name.
     private static let wrappers = ["module.", "_orig_mod.", "_forward_module.", "base_model.model."]
-    /// Put before those of the text model by models of text and images; the longest come first.
+    /// Prefixes of the text model's names in multimodal models, with their replacements; the longest first.
     private static let textModels = [
         ("model.language_model.model.", "model."), ("model.language_model.", "model."), ("language_model.", ""),
     ]
 
-    /// More than anybody wraps a model in.
+    /// The most wrapper prefixes that are stripped.
     private static let wrapperLimit = 8
 
-    /// The prefixes of a checkpoint's names.
+    /// Finds the prefixes of a checkpoint's tensor names.
     ///
     /// - Parameters:
-    ///   - checkpoint: whose names they are.
-    ///   - sample: the positions of some of its tensors.
-    ///   - isKnown: whether a layout knows a name.
+    ///   - checkpoint: the checkpoint whose names are examined.
+    ///   - sample: positions of the tensors to search for a text model.
+    ///   - isKnown: whether some layout has a name pattern.
     init(_ checkpoint: Checkpoint, sample: Set<Int>, isKnown: (NamePattern) -> Bool) {
         let tensors = checkpoint.tensors
         var (common, count) = ("", 0)
@@ -46,19 +46,19 @@ struct NamePrefixes {
         }
     }
 
-    /// What names begin with, in words; nil for nothing.
+    /// A clause that states the prefix; nil if there is none.
     var evidence: String? {
         let prefix = common + (text?.prefix ?? "")
         return prefix.isEmpty ? nil : "names begin with \(prefix)"
     }
 
-    /// A name without them; nil where it is that of another model beside the text model.
+    /// The name without its prefixes; nil if the tensor is not the text model's.
     func strip(_ name: String) -> String? {
         guard !common.isEmpty || text != nil else { return name }
         let own = name.dropping(prefix: common) ?? name[...]
         guard let text else { return String(own) }
         if let rest = own.dropping(prefix: text.prefix) { return text.own + rest }
-        // The head's name has no such prefix.
+        // Some models keep the head outside the text model.
         return own.utf8.elementsEqual("lm_head.weight".utf8) ? String(own) : nil
     }
 }

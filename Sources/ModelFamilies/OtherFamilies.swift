@@ -1,14 +1,14 @@
-/// Families that are known by their tensors and not described: they are named, never taken for another.
+/// A family that is recognised by its tensors but not supported, so that it is named and not mistaken for another.
 struct OtherFamily: Sendable {
     let family: String
-    /// More than one where tensors cannot tell.
+    /// The names of its variants; more than one if tensors cannot tell them apart.
     let variants: [String]
-    /// Of each of these sets one name must be there, by its end.
+    /// Sets of name suffixes; some tensor must match each set.
     let has: [[String]]
-    /// None of these may be there.
+    /// Name suffixes that no tensor may have.
     var lacks: [String] = []
 
-    /// The first that fits decides.
+    /// All such families, in the order in which they are tried.
     static let all: [OtherFamily] = [
         OtherFamily(family: "goldfinch", variants: ["goldfinch"], has: [["w_kv_cache_a.weight"]]),
         OtherFamily(family: "rimer", variants: ["rimer"], has: [["patch_embedding.value_embedding.weight"]]),
@@ -51,7 +51,7 @@ struct OtherFamily: Sendable {
         OtherFamily(family: "mixture of experts", variants: [], has: [[".mlp.gate.weight", ".mlp.router.weight"]]),
     ]
 
-    /// The family that fits these names, and a name of each that made it so.
+    /// The first family that these names match, with a matching name for each of its sets; nil if none does.
     static func find(_ patterns: some Collection<NamePattern>) -> (family: OtherFamily, evidence: [String])? {
         for family in all {
             let evidence = family.has.compactMap { patterns.first(endingIn: $0) }

@@ -1,15 +1,15 @@
 import CheckpointFiles
 
-/// Whether a model of a family has a part.
+/// Whether the models of a family have some tensors, such as biases.
 public enum Presence: Sendable, Hashable {
     case never
     case always
-    /// Where config.json's `key` says so, or does not say and it is assumed.
+    /// As config.json's `key` states; `assumed` if it is missing.
     case configured(key: String, assumed: Bool = false)
-    /// In some models; the tensors tell.
+    /// Only in some models; the tensors show it.
     case sometimes
 
-    /// What a configuration leaves of the choice.
+    /// This presence, with `configured` decided by a configuration.
     func resolved(by configuration: ModelConfiguration?) throws(CheckpointError) -> Presence {
         guard case .configured(let key, let assumed) = self else { return self }
         guard let configuration else { return assumed ? .sometimes : .never }
@@ -17,7 +17,7 @@ public enum Presence: Sendable, Hashable {
     }
 }
 
-/// Tensors that belong together.
+/// The required and optional roles of a block, a layer or a model.
 package struct RoleSet: Sendable {
     package private(set) var required: Set<TensorRole>
     package private(set) var optional: Set<TensorRole> = []

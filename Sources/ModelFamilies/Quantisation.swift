@@ -1,18 +1,18 @@
 import CheckpointJSON
 
-/// Weights that are not stored as numbers of a dtype.
+/// A quantisation of weights, which is recognised but not supported.
 public struct Quantisation: Sendable, Hashable {
-    /// `gptq`, `awq`, `fp8`, `bitsandbytes`, or what config.json's `quant_method` says.
+    /// `gptq`, `awq`, `fp8`, `bitsandbytes`, config.json's `quant_method`, or the dtype of the weights.
     public let method: String
-    /// What shows it.
+    /// The tensor or key that shows it, in a clause.
     public let evidence: String
 
-    /// Why nothing is made of such weights, as a clause.
+    /// Why such weights cannot be used, as a clause.
     public var obstacle: String {
-        "its weights are quantised by \(method) (\(evidence)); take the model that they were made of"
+        "its weights are quantised by \(method) (\(evidence)); use the unquantised model"
     }
 
-    /// Ends of names that stand in place of a weight, or beside it.
+    /// Name suffixes of tensors that replace or accompany a quantised weight.
     static let marks = [
         ".qweight", ".qzeros", ".scales", ".g_idx", ".weight_scale_inv", ".weight_scale", ".input_scale", ".SCB",
         ".weight_format", ".weight.absmax", ".weight.quant_map", ".weight.nested_absmax", ".weight.nested_quant_map",
@@ -35,7 +35,7 @@ public struct Quantisation: Sendable, Hashable {
         return nil
     }
 
-    /// The pattern of the weight that a mark stands for or beside; nil where the name is none.
+    /// The pattern of the weight that a tensor with such a suffix replaces or accompanies; nil for others.
     static func weight(of pattern: NamePattern) -> NamePattern? {
         marks.lazy.compactMap { pattern.text.dropping(suffix: $0) }.first.map { NamePattern($0 + ".weight") }
     }

@@ -1,17 +1,17 @@
 public import CheckpointFiles
 
-/// What a user says of a model whose files do not say it.
+/// What the user states about a model when its files do not.
 public struct ModelHints: Sendable, Hashable {
-    /// The path of a config.json that is used instead of the one beside the checkpoint.
+    /// The path of a config.json to use instead of the one beside the checkpoint.
     public var configuration: String?
-    /// The name of the variant, which the tensors must fit.
+    /// The name of the variant, which the tensors must match.
     public var variant: String?
-    /// The path of a config.json that is used where neither ``configuration`` nor the checkpoint's directory has one.
+    /// The path of a config.json to use if ``configuration`` is nil and none beside the checkpoint can be read.
     public var fallbackConfiguration: String?
-    /// The name of the variant where neither tensors nor configuration decide.
+    /// The name of the variant to assume if neither tensors nor configuration decide.
     public var fallbackVariant: String?
 
-    /// Hints; by default none.
+    /// Creates hints, by default none.
     public init(
         configuration: String? = nil, variant: String? = nil, fallbackConfiguration: String? = nil,
         fallbackVariant: String? = nil
@@ -23,35 +23,35 @@ public struct ModelHints: Sendable, Hashable {
     }
 }
 
-/// A checkpoint, or a config.json alone, and what model it is.
+/// A checkpoint, or a config.json alone, and the model that was recognised in it.
 ///
-/// Sizes and families are told by tensors; constants by a config.json: the one that a hint names, else the one beside the checkpoint,
-/// else the fallback that a hint names.
+/// Tensors determine family and sizes. Constants come from a config.json: the one that a hint names, else the one beside the
+/// checkpoint, else a hint's fallback.
 ///
 ///     let teacher = try RecognisedModel(path: "Qwen3-8B", temporaryDirectory: "/tmp")
 ///     print(try teacher.description.layers)
 public struct RecognisedModel: Sendable {
-    /// The checkpoint, or the config.json.
+    /// The path of the checkpoint, or of the config.json.
     public let path: String
-    /// Nil where there is a config.json alone.
+    /// The checkpoint; nil if there is only a config.json.
     public let checkpoint: Checkpoint?
-    /// The config.json that was used; nil where there is none that could be.
+    /// The config.json that was used; nil if there is none, or it cannot be used.
     public let configuration: ModelConfiguration?
-    /// What the model is; nil where it is of no known family.
+    /// The result of recognition; nil if the model's family is not known.
     public let recognition: ModelRecognition?
-    /// What its user should know, those of the checkpoint first.
+    /// Warnings for the user, those of the checkpoint first.
     public let warnings: [CheckpointWarning]
-    /// Why the config.json beside the checkpoint, which can be read, is not used.
+    /// Why the config.json beside the checkpoint is not used although it can be read; nil if it is used.
     private let impossible: CheckpointError?
 
     /// Recognises the model of a checkpoint.
     ///
-    /// A config.json beside the checkpoint that cannot be read, or has impossible values, is left aside with a warning.
+    /// A config.json beside the checkpoint that cannot be read, or has invalid values, is ignored with a warning.
     ///
     /// - Parameters:
-    ///   - checkpoint: its tensors.
-    ///   - hints: what the user says of it.
-    /// - Throws: ``CheckpointError`` where a config.json that a hint names cannot be used, or the tensors are not of the variant.
+    ///   - checkpoint: the checkpoint.
+    ///   - hints: what the user states about it.
+    /// - Throws: ``CheckpointError`` if a hint's config.json cannot be used, or its variant is unknown or does not match.
     public init(_ checkpoint: Checkpoint, _ hints: ModelHints = ModelHints()) throws(CheckpointError) {
         var warnings = checkpoint.warnings
         var configuration: ModelConfiguration?
@@ -88,10 +88,10 @@ public struct RecognisedModel: Sendable {
     /// Recognises the model of a checkpoint, or the one that a config.json alone describes.
     ///
     /// - Parameters:
-    ///   - path: of either.
-    ///   - hints: what the user says of it; where they name a config.json, `path` is a checkpoint.
-    ///   - temporaryDirectory: where compressed files are unpacked that cannot be read otherwise.
-    /// - Throws: ``CheckpointError``, as ``init(_:_:)`` and where the checkpoint cannot be opened.
+    ///   - path: the path of either.
+    ///   - hints: what the user states about it; if they name a config.json, `path` must be a checkpoint.
+    ///   - temporaryDirectory: where compressed files that cannot be read in place are unpacked.
+    /// - Throws: ``CheckpointError``, as ``init(_:_:)``, or if the checkpoint cannot be opened.
     public init(
         path: String, _ hints: ModelHints = ModelHints(), temporaryDirectory: String
     ) throws(CheckpointError) {
@@ -105,9 +105,9 @@ public struct RecognisedModel: Sendable {
     /// Recognises the model that a config.json describes.
     ///
     /// - Parameters:
-    ///   - configuration: all that is known.
-    ///   - variant: the name of the variant, which must be described.
-    /// - Throws: ``CheckpointError`` where it has impossible values.
+    ///   - configuration: the config.json.
+    ///   - variant: the name of a variant, which is only checked to be known.
+    /// - Throws: ``CheckpointError`` if the variant is unknown, or the configuration has invalid values.
     public init(_ configuration: ModelConfiguration, variant: String? = nil) throws(CheckpointError) {
         path = configuration.path
         checkpoint = nil
@@ -117,7 +117,7 @@ public struct RecognisedModel: Sendable {
         impossible = nil
     }
 
-    /// Keys of which nothing is known: equations might depend on them.
+    /// A warning about unknown keys, on which equations may depend.
     private static func warnings(
         of configuration: ModelConfiguration?, _ recognition: ModelRecognition?
     ) -> [CheckpointWarning] {
@@ -127,7 +127,7 @@ public struct RecognisedModel: Sendable {
         let names = unknown.prefix(8).joined(separator: ", ") + (unknown.count > 8 ? ", ..." : "")
         return [
             CheckpointWarning(
-                path: configuration.path, "has keys that are not known, and may change equations: \(names)")
+                path: configuration.path, "has unknown keys that may change the equations: \(names)")
         ]
     }
 
@@ -144,9 +144,9 @@ public struct RecognisedModel: Sendable {
         return try ModelRecognition.recognize(checkpoint, configuration: configuration, variant: variant)
     }
 
-    /// The model's description; nil where its family is not described.
+    /// The model's description; nil if its family is unknown, undecided or not supported.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` where the config.json beside the checkpoint has impossible values, which its
+    /// - Throws: ``CheckpointError`` of category `malformed` if the config.json beside the checkpoint has invalid values, which
     ///   equations may depend on.
     public var knownDescription: ModelDescription? {
         get throws(CheckpointError) {
@@ -156,14 +156,14 @@ public struct RecognisedModel: Sendable {
         }
     }
 
-    /// The model's description, for what can only be done with one.
+    /// The model's description, for operations that require one.
     ///
-    /// - Throws: ``CheckpointError`` of category `unsupported` where its family is not described; as ``knownDescription``.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if there is none; also as ``knownDescription``.
     public var description: ModelDescription {
         get throws(CheckpointError) {
             if let description = try knownDescription { return description }
-            // A configuration that was given has said all it has.
-            let advice = configuration == nil ? "give its config.json by --config" : nil
+            // If a config.json was used, another is unlikely to help.
+            let advice = configuration == nil ? "pass its config.json with --config" : nil
             switch recognition {
             case .other(let family, let variant, _):
                 throw CheckpointError(
@@ -171,9 +171,9 @@ public struct RecognisedModel: Sendable {
             case .undecided(let candidates, _):
                 throw CheckpointError(
                     .unsupported, path: path,
-                    "it is one of \(candidates.joined(separator: ", ")), and its tensors cannot tell", advice: advice)
+                    "its tensors fit each of \(candidates.joined(separator: ", "))", advice: advice)
             case .model, nil:
-                throw CheckpointError(.unsupported, path: path, "the model is not of a known family", advice: advice)
+                throw CheckpointError(.unsupported, path: path, "the model's family is not known", advice: advice)
             }
         }
     }

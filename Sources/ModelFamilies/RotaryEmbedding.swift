@@ -1,33 +1,33 @@
 package import CheckpointFiles
 public import CheckpointJSON
 
-/// The rotation of queries and keys by position: as config.json gives it, whichever keys that transformers has used.
+/// The rotary embedding (RoPE) of queries and keys, as config.json sets it by any of the keys that transformers has used.
 public struct RotaryEmbedding: Sendable, Hashable {
-    /// The base of the wavelengths.
+    /// The base of the rotation frequencies.
     public let theta: Double
-    /// `default`, `linear`, `llama3`, `yarn`, ...: how wavelengths are stretched.
+    /// The type of RoPE scaling: `default`, `linear`, `llama3`, `yarn`, ...
     public let type: ByteString
-    /// The numbers that the type goes by: `factor`, ...
+    /// The type's scalar parameters: `factor`, ...
     public let parameters: [ByteString: Double]
-    /// Those that it has for each wavelength: `long_factor`, ...
+    /// The type's parameters with a value for each rotated pair: `long_factor`, ...
     public let lists: [ByteString: [Double]]
 
-    /// Whether channels 2i and 2i + 1 of a head are turned together, not i and i + R/2.
+    /// Whether RoPE pairs channels 2i and 2i + 1 of a head, not i and i + R/2 of its R rotated channels.
     public let turnsNeighbours: Bool
 
-    /// Those that can be computed.
+    /// The types of RoPE scaling that are implemented.
     public static let knownTypes: Set<ByteString> = ["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
 
-    /// The rotation without anything stretched.
+    /// The same rotation without RoPE scaling.
     public var plain: RotaryEmbedding {
         let part = parameters["partial_rotary_factor"].map { ["partial_rotary_factor" as ByteString: $0] }
         return RotaryEmbedding(
             theta: theta, type: "default", parameters: part ?? [:], lists: [:], turnsNeighbours: turnsNeighbours)
     }
 
-    /// The rotation as time mixing has it: where neighbours are turned, all channels of a head, i with i + N/2.
+    /// The rotation as time mixing applies it; in place of adjacent pairs, it pairs all N channels of a head, i with i + N/2.
     ///
-    /// The published classes of such students do not know any other (RWKVInside, rwkv_inside/TimeMixer.py).
+    /// The published classes of such students implement no other (RWKVInside, rwkv_inside/TimeMixer.py).
     public var ofTimeMixing: RotaryEmbedding {
         guard turnsNeighbours else { return self }
         var parameters = parameters
@@ -43,33 +43,33 @@ public struct RotaryEmbedding: Sendable, Hashable {
         self.turnsNeighbours = turnsNeighbours
     }
 
-    /// All of it, in one line.
+    /// All parameters in one line, for ``ModelDescription/identity``.
     package var text: String {
         let numbers = parameters.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
         let lists = lists.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
         return "\(theta) \(type)\(numbers)\(lists)\(turnsNeighbours ? " of neighbours" : "")"
     }
 
-    /// Wavelengths by theta alone.
+    /// RoPE of whole heads without scaling.
     public init(theta: Double) {
         self.init(theta: theta, type: "default", parameters: [:], lists: [:], turnsNeighbours: false)
     }
 
-    /// The rotation that a configuration speaks of; nil where it gives none.
+    /// Reads the rotary embedding from a configuration; nil if neither it nor the family gives a base.
     ///
     /// - Parameters:
-    ///   - configuration: in whatever form.
-    ///   - body: what its family assumes where it says nothing.
-    ///   - layerType: the kind of layers that it is of, where those have rotations of their own.
-    ///   - thetaKey: where older files keep the base.
-    ///   - assumedTheta: the base where nothing says it; nil for what the family assumes.
-    /// - Throws: ``CheckpointError`` of category `malformed`.
+    ///   - configuration: a config.json, with older or newer keys.
+    ///   - body: the family's body, which gives what the configuration does not set.
+    ///   - layerType: the type of the layers in `layer_types`, if each type has its own rotation.
+    ///   - thetaKey: the key of the base in older files.
+    ///   - assumedTheta: the base if no key sets it; nil for the family's.
+    /// - Throws: ``CheckpointError`` of category `malformed` if a parameter is missing or invalid.
     package init?(
         _ configuration: ModelConfiguration, of body: DecoderBody, layerType: String = "full_attention",
         thetaKey: String = "rope_theta", assumedTheta: Double? = nil
     ) throws(CheckpointError) {
         let root = configuration.root
-        // transformers 5 keeps all in rope_parameters, those before it theta apart from rope_scaling, which still counts.
+        // transformers 5 keeps all parameters in rope_parameters, earlier versions theta apart from rope_scaling; both are read.
         var members: [ByteString: JSONValue] = [:]
         for key in ["rope_parameters", "rope_scaling"] {
             switch root[key] ?? .null {
@@ -99,21 +99,21 @@ public struct RotaryEmbedding: Sendable, Hashable {
         self.theta = theta
         turnsNeighbours = body.turnsNeighbours
         let type = members["rope_type"] ?? members["type"] ?? .string("default")
-        guard let written = type.string else { throw configuration.malformed("rope_type", expected: "text") }
+        guard let written = type.string else { throw configuration.malformed("rope_type", expected: "a string") }
         let name = body.rotaryTypeAliases[written] ?? written
         self.type = name
         var parameters = members.compactMapValues { $0.double ?? $0.bool.map { $0 ? 1 : 0 } }
         parameters["rope_theta"] = nil
-        // As Python has it, null is no truth.
+        // As in Python, null counts as false.
         if members["truncate"] == .null { parameters["truncate"] = 0 }
         let said = [members["partial_rotary_factor"], root["partial_rotary_factor"]].compactMap { $0 }.first ?? .null
         let part = said == .null && body.assumedRotaryPart != 1 ? .number(body.assumedRotaryPart) : said
         if part != .null, !((part.double ?? 0) > 0 && (part.double ?? 0) <= 1) {
-            throw configuration.malformed("partial_rotary_factor", expected: "a number above zero, and 1 at the most")
+            throw configuration.malformed("partial_rotary_factor", expected: "a number above 0 and at most 1")
         }
         parameters["partial_rotary_factor"] = part.double
         if parameters["partial_rotary_factor"] == 1 { parameters["partial_rotary_factor"] = nil }
-        // Some keep these beside the rotation; the lengths of pretraining count more there.
+        // Some files keep these lengths at the top level; an original length there takes precedence.
         let maximum = try configuration.positive("max_position_embeddings")
         if ["dynamic", "longrope"].contains(name) { parameters["max_position_embeddings"] = maximum }
         if ["llama3", "yarn", "longrope"].contains(name) {
@@ -124,7 +124,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
         for parameter in Self.requiredParameters[name] ?? [] {
             guard let value = parameters[parameter], value > 0, value.isFinite else {
                 throw CheckpointError(
-                    .malformed, path: configuration.path, "the rotation of type \"\(name)\" has no \(parameter)",
+                    .malformed, path: configuration.path, "rope_type \"\(name)\" requires \(parameter)",
                     expected: "a number above zero", found: members[parameter]?.description)
             }
         }
@@ -133,7 +133,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
         {
             throw CheckpointError(
                 .malformed, path: configuration.path,
-                "the rotation of type \"llama3\" has a low_freq_factor that is not below its high_freq_factor",
+                "rope_type \"llama3\" requires a low_freq_factor below its high_freq_factor",
                 found: "\(low) and \(high)")
         }
         self.parameters = parameters
@@ -143,8 +143,8 @@ public struct RotaryEmbedding: Sendable, Hashable {
             guard !list.isEmpty, list.count == members[key]?.array?.count, list.allSatisfy({ $0 > 0 && $0.isFinite })
             else {
                 throw CheckpointError(
-                    .malformed, path: configuration.path, "the rotation of type \"\(name)\" has no \(key)",
-                    expected: "numbers above zero", found: members[key]?.description)
+                    .malformed, path: configuration.path, "rope_type \"\(name)\" requires \(key)",
+                    expected: "a list of numbers above zero", found: members[key]?.description)
             }
             lists[key] = list
         }

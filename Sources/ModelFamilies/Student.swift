@@ -2,15 +2,15 @@ import CheckpointFiles
 import CheckpointJSON
 
 extension ModelDescription {
-    /// What becomes of this model when the layers that are not in `attention` are turned into time mixing of a target.
+    /// The student that this model becomes when the layers outside `attention` are converted to a target's time mixing.
     ///
     /// - Parameters:
     ///   - target: an architecture with a ``StudentRecipe``.
-    ///   - attention: the layers that stay as they are.
-    ///   - ranks: of the low-rank parts, where they are not to be the recipe's.
-    ///   - turnsAttention: whether the layers that stay are run with rotation.
-    ///   - firstValues: which layer gives first values.
-    /// - Returns: nil where the target has no recipe, or sizes are not known.
+    ///   - attention: indices of the layers that stay attention.
+    ///   - ranks: ranks that replace the recipe's.
+    ///   - turnsAttention: whether those layers use RoPE.
+    ///   - firstValues: which layer provides the first values and keys.
+    /// - Returns: the student; nil if the target has no recipe, or the attention width is not known.
     public func student(
         _ target: Architecture, attention: Set<Int>, ranks: [Dimension: Int] = [:], turnsAttention: Bool,
         firstValues: FirstValues = .firstTimeMixing
@@ -30,7 +30,7 @@ extension ModelDescription {
             optional.formUnion([.receptanceBias, .timeMixKeyBias, .timeMixValueBias])
         }
         if present.contains(.outputBias) { optional.insert(.timeMixOutputBias) }
-        // Where the teacher has none they begin at one.
+        // Norms that the teacher does not have are initialised to one.
         if timeMix.headNorm != .never { optional.formUnion([.receptanceNorm, .timeMixKeyNorm]) }
         return ModelDescription(
             architecture: target, evidence: [], layout: nil, dimensions: sizes,
@@ -44,14 +44,14 @@ extension ModelDescription {
             quantisation: nil, findings: [], findingCount: 0, unknown: unknown)
     }
 
-    /// This student with the attention of its teacher in these layers, and in no others.
+    /// This student with its teacher's attention in the given layers, and time mixing in all others.
     ///
     /// - Parameters:
-    ///   - teacher: the model that it was made of.
-    ///   - attention: the layers that are attention then; all others mix time.
-    ///   - turnsAttention: whether they are run with rotation.
-    ///   - firstValues: which layer gives first values.
-    /// - Returns: what it becomes.
+    ///   - teacher: the model that the student was made from.
+    ///   - attention: indices of the layers that get attention.
+    ///   - turnsAttention: whether those layers use RoPE.
+    ///   - firstValues: which layer provides the first values and keys.
+    /// - Returns: the student with these layers.
     public func restored(
         from teacher: ModelDescription, attention: Set<Int>, turnsAttention: Bool, firstValues: FirstValues
     ) -> ModelDescription {
@@ -75,7 +75,7 @@ extension ModelDescription {
         return student
     }
 
-    /// This student, of which files hold a part, with what its teacher has in attention beyond what every model has.
+    /// This student, read from a partial checkpoint, with the biases and head norms of its teacher's attention.
     public func completed(by teacher: ModelDescription) -> ModelDescription {
         var student = self
         let present = Set(teacher.tensors.map(\.role))
@@ -83,12 +83,12 @@ extension ModelDescription {
         return student
     }
 
-    /// This model as a layout holds it: with a head of its own, without residuals that nothing uses.
+    /// This model as a layout stores it: some layouts store the head separately, some do not store unused residuals.
     ///
     /// - Parameters:
-    ///   - layout: that holds it.
-    ///   - hasTiedHead: whether the embedding is the head, where the layout leaves the choice.
-    /// - Returns: what the layout holds.
+    ///   - layout: the layout.
+    ///   - hasTiedHead: whether embeddings are tied, if the layout allows that.
+    /// - Returns: the model with the tensors that the layout stores.
     public func stored(in layout: TensorLayout, hasTiedHead: Bool) -> ModelDescription {
         var model = self
         model.hasTiedHead = hasTiedHead && !layout.separatesHead
@@ -96,48 +96,48 @@ extension ModelDescription {
         return model
     }
 
-    /// Why no student can be planned of this model; nil where one can.
+    /// Why no student of this model can be planned, as a clause; nil if one can.
     ///
-    /// Tensors of another model beside the text model do not matter before the conversion itself.
+    /// Tensors outside the text model are ignored here; only the conversion itself refuses them.
     public var obstacle: String? { teachingObstacle { $0.kind == .otherModel } }
 
-    /// Why no student can be made of this model; nil where one can.
+    /// Why no student can be made from this model; nil if one can.
     ///
-    /// - Parameter mayBeUnused: whether a tensor of this name may stand there that the model has not.
-    /// - Returns: a clause that says it.
+    /// - Parameter mayBeUnused: whether a tensor of this name may be left out, if the model does not have it.
+    /// - Returns: the reason, as a clause.
     public func obstacle(_ mayBeUnused: (String) -> Bool) -> String? {
         teachingObstacle { [.unexpected, .otherModel].contains($0.kind) && ($0.tensor.map(mayBeUnused) ?? false) }
     }
 
     private func teachingObstacle(_ harmless: (ModelFinding) -> Bool) -> String? {
         guard architecture.isTeacher else {
-            return "\(variant ?? architecture.family) is not a transformer that students are made of"
+            return "\(variant ?? architecture.family) is not supported as a teacher"
         }
         return flaw(harmless)
     }
 
-    /// Why this model cannot be run; nil where it can.
+    /// Why this model cannot be run, as a clause; nil if it can.
     ///
-    /// Tensors that it has no use for are in nobody's way.
+    /// Tensors that the model does not have are ignored.
     public var runningObstacle: String? { flaw { [.unexpected, .otherModel].contains($0.kind) } }
 
-    /// What stands in the way of all that is done with a model, findings left aside that are `harmless`.
+    /// Why the model cannot be used at all, ignoring findings that are `harmless`; nil if it can.
     private func flaw(_ harmless: (ModelFinding) -> Bool) -> String? {
         let findings = findings.filter { !harmless($0) }
         if let quantisation {
             return quantisation.obstacle
         }
         if let finding = findings.first {
-            return finding.message + (findings.count > 1 ? ", and \(findings.count - 1) more such" : "")
+            return finding.message + (findings.count > 1 ? ", and \(findings.count - 1) more" : "")
         }
         if !unknown.isEmpty {
             return
-                "\(unknown.joined(separator: ", ")) \(unknown.count == 1 ? "is" : "are") not known: a config.json that says so is given by --config"
+                "\(unknown.joined(separator: ", ")) \(unknown.count == 1 ? "is" : "are") not known: pass a complete config.json with --config"
         }
         return nil
     }
 
-    /// What tells this model from others of other sizes or constants, whatever its names, files and dtypes: 64 hexadecimal digits.
+    /// SHA-256 of the family, layer kinds, tensor shapes and constants, not of names, files or dtypes: 64 hexadecimal digits.
     public var identity: String {
         var text = "\(architecture.family) \(kinds.map(\.rawValue).joined(separator: " "))\n"
         for tensor in tensors { text += "\(tensor.role.rawValue) \(tensor.layer ?? -1) \(tensor.shape ?? [])\n" }
@@ -149,7 +149,7 @@ extension ModelDescription {
 }
 
 extension ModelDescription {
-    /// Whether a student's body is of another kind than Llama's, so that its config.json must name its teacher's family.
+    /// Whether a student's body differs from Llama's, so that its config.json must name its teacher's family.
     package var needsBody: Bool {
         architecture.teacherFamily != nil
             && (architecture.body.norm != .rms || architecture.body.scalesEmbedding
@@ -159,17 +159,17 @@ extension ModelDescription {
                 || rotary?.parameters["partial_rotary_factor"] != nil || !traits.isEmpty)
     }
 
-    /// What receptance is multiplied by in a student, whose heads have a scale of their own: s sqrt(N) where the teacher's scores are
-    /// multiplied by s.
+    /// The factor on a student's receptance in place of this teacher's query scale s: s sqrt(N), because time mixing itself
+    /// scales by 1 / sqrt(N).
     ///
-    /// - Parameter layer: of attention.
-    /// - Returns: one where the scale is 1 / sqrt(N).
+    /// - Parameter layer: index of a layer of attention.
+    /// - Returns: the factor; 1 if the query scale is 1 / sqrt(N) or the head size is not known.
     package func queryFactor(ofLayer layer: Int) -> Double {
         guard let scale = layers[layer].attention?.scale, let size = dimensions[.headSize] else { return 1 }
         return scale * Double(size).squareRoot()
     }
 
-    /// What its equations have that Llama's have not, a line each: windows, scales, caps, activations, rotations of single layers.
+    /// How the equations differ from Llama's, a line each: windows, query scales, softcaps, activations, RoPE of single layers.
     package var traits: [String] {
         var traits: [String] = []
         if let logitSoftcap { traits.append("logit softcap \(logitSoftcap)") }
@@ -191,14 +191,14 @@ extension ModelDescription {
 }
 
 extension LayerSpec {
-    /// What the layer becomes in a student: itself, or time mixing in its place.
+    /// The layer in a student: the same attention, or time mixing in its place.
     fileprivate func student(
         isAttention: Bool, _ target: Architecture, _ timeMix: TimeMix7, turnsAttention: Bool, stretchesTimeMixing: Bool
     ) -> LayerSpec {
         var layer = self
         guard !isAttention else {
             if !turnsAttention { layer.rotation = nil }
-            // The tensors tell which biases and norms it has.
+            // Here the tensors show which biases and norms the layer has.
             layer.attention?.inputBias = target.attention?.inputBias ?? .sometimes
             layer.attention?.outputBias = target.attention?.outputBias ?? .sometimes
             layer.attention?.headNorm = target.attention?.headNorm ?? .sometimes

@@ -1,9 +1,9 @@
 import CheckpointJSON
 import Glibc
 
-/// How a teacher's layers are turned into time mixing of an architecture: new ranks, and what new tensors begin with.
+/// How a teacher's attention is converted to an architecture's time mixing: the ranks and initial values of new tensors.
 public struct StudentRecipe: Sendable {
-    /// A low-rank part's rank for a model whose heads are A channels wide together:
+    /// The rule for a low-rank part's rank, by the attention width A of the model:
     /// factor * A ^ exponent, rounded to a multiple of 32, and at least a minimum.
     public struct Rank: Sendable {
         let minimum: Int
@@ -15,7 +15,7 @@ public struct StudentRecipe: Sendable {
             self.exponent = exponent
         }
 
-        /// The rank at an attention width.
+        /// The rank for an attention width.
         public func callAsFunction(attentionWidth: Int) -> Int {
             max(minimum, Int((factor * pow(Double(attentionWidth), exponent) / 32).rounded(.toNearestOrEven)) * 32)
         }
@@ -23,19 +23,19 @@ public struct StudentRecipe: Sendable {
 
     /// The ranks of the low-rank parts.
     public let ranks: [Dimension: Rank]
-    /// What tensors begin with that the teacher has not; those that are copied, and biases, are not among them.
+    /// Initial values of tensors that a teacher lacks, except biases; tensors that it has are copied.
     public let initialisers: [TensorRole: Initialiser]
-    /// Whether attention layers that stay are run without rotation.
+    /// Whether the remaining attention layers use RoPE, unless a plan decides otherwise.
     public let turnsAttention: Bool
 }
 
-/// What a new tensor begins with; n is the channel, A the number of channels, l the layer, L the number of layers, N the head size.
+/// The initial values of a new tensor; n is the channel, A the number of channels, l the layer, L the number of layers.
 ///
 /// Ramps are those of RWKV-LM's trainer (RWKV-v7/train_temp/src/model.py) and of RWKVInside (rwkv_inside/TimeMixer.py):
 /// zz = z |z| with z from -1 to 1 over each head, lin from -1/2 to 1/2 over all channels.
 public enum Initialiser: Sendable, Hashable {
     case constant(Double)
-    /// Orthogonal rows, or columns, times a gain; the gain grows with sqrt(rows / columns) of tall matrices.
+    /// Orthonormal rows or columns times a gain; of tall matrices, the gain is multiplied by sqrt(rows / columns).
     case orthogonal(gain: Double)
     /// -7 + 5 (n / (A - 1)) ^ (0.85 + sqrt(l / (L - 1))) + 0.5
     case decayRamp
@@ -44,7 +44,7 @@ public enum Initialiser: Sendable, Hashable {
     /// -0.19 + 0.3 zz + 0.4 lin
     case iclrRamp
 
-    /// As a plan calls it.
+    /// The name that plans use.
     public var name: String {
         switch self {
         case .constant: "constant"
@@ -55,7 +55,7 @@ public enum Initialiser: Sendable, Hashable {
         }
     }
 
-    /// The number that it is given: a constant's value, a gain.
+    /// The value of a constant, or the gain; nil for ramps.
     public var value: Double? {
         switch self {
         case .constant(let value): value
@@ -64,7 +64,7 @@ public enum Initialiser: Sendable, Hashable {
         }
     }
 
-    /// The initialiser that a plan calls so; nil where there is none, or the value that it needs is missing.
+    /// The initialiser with this name in plans; nil if there is none, or if its value is missing or not finite.
     public init?(name: String, value: Double?) {
         let all: [Initialiser?] = [
             value.map { .constant($0) }, value.map { .orthogonal(gain: $0) }, .decayRamp, .decayRampWithHeads,

@@ -1,23 +1,23 @@
 import CheckpointFiles
 
-/// A checkpoint's tensors by pattern of name.
+/// A checkpoint's tensors, indexed by name pattern.
 struct TensorIndex {
     struct Occurrence {
-        /// The number that stood in the name.
+        /// The number that the pattern replaces; nil if the name has none.
         var number: Int?
         var position: Int
     }
 
     let checkpoint: Checkpoint
-    /// What names begin with that has nothing to do with the model.
+    /// The prefixes that are stripped from names before they become patterns.
     let prefixes: NamePrefixes
     let occurrences: [NamePattern: [Occurrence]]
-    /// Positions of tensors of another model, beside the text model.
+    /// Positions of tensors outside the text model of a multimodal checkpoint.
     let others: [Int]
 
-    /// More patterns than any model has layers of different kinds; beyond, names have no order that could be found.
+    /// The most name patterns that are indexed; names with more do not follow any layout.
     private static let patternLimit = 20_000
-    /// The patterns of some names: the first ones, and as many from all over.
+    /// The name patterns of a sample of tensors: the first 128, and at least as many spread over all.
     static func sample(_ checkpoint: Checkpoint) -> Set<NamePattern> {
         Set(samplePositions(checkpoint).map { NamePattern(checkpoint.tensors[$0].name) })
     }
@@ -28,7 +28,7 @@ struct TensorIndex {
         return Set(0..<min(count, tensors.count)).union(stride(from: 0, to: tensors.count, by: step))
     }
 
-    /// Puts the tensors in order; nil where no layout knows any of a sample.
+    /// Indexes the tensors; nil if no layout has any name of a sample, or if there are too many patterns.
     init?(_ checkpoint: Checkpoint, layouts: [TensorLayout]) {
         self.checkpoint = checkpoint
         let tensors = checkpoint.tensors
@@ -56,10 +56,10 @@ struct TensorIndex {
         self.others = others
     }
 
-    /// More layers than any model has.
+    /// The most layers that a model may have.
     static let layerLimit = 1024
 
-    /// The kind of each layer that a layout's names speak of; nil where neither receptance nor queries are there.
+    /// The kind of each layer that occurs in a layout's names; nil for layers with neither receptance nor queries.
     func layerKinds(in layout: TensorLayout) -> [LayerKind?] {
         var kinds: [LayerKind?] = []
         for (pattern, occurrences) in occurrences {
@@ -67,7 +67,7 @@ struct TensorIndex {
             guard !roles.isEmpty else { continue }
             for case let number? in occurrences.map(\.number) where number < Self.layerLimit {
                 while kinds.count <= number { kinds.append(nil) }
-                // A teacher's queries may have been left beside the student's receptance.
+                // The teacher's queries may still be present beside the student's receptance.
                 if roles.contains(.receptanceWeight) { kinds[number] = .rwkv7 }
                 if roles.contains(.queryWeight), kinds[number] == nil { kinds[number] = .gqa }
             }
@@ -77,7 +77,7 @@ struct TensorIndex {
 
     func tensor(_ occurrence: Occurrence) -> TensorInfo { checkpoint.tensors[occurrence.position] }
 
-    /// How many tensors a layout has names for.
+    /// The number of tensors that a layout has names for.
     func count(in layout: TensorLayout) -> Int {
         occurrences.reduce(0) { layout.roles(of: $1.key).isEmpty ? $0 : $0 + $1.value.count }
     }

@@ -1,9 +1,9 @@
 import CheckpointFiles
 import CheckpointJSON
 
-/// How a kind of file names tensors, and how it stores them: by role, and by nothing else.
+/// How a kind of checkpoint names and stores the tensor of each role.
 public struct TensorLayout: Sendable {
-    /// How a tensor is stored in relation to its role's shape.
+    /// How a tensor's stored shape differs from its role's shape.
     public enum Transform: Sendable {
         case none
         /// A matrix with its dimensions swapped.
@@ -12,29 +12,29 @@ public struct TensorLayout: Sendable {
         case leadingOnes
     }
 
-    /// As `--layout` takes it.
+    /// The name that `--layout` takes.
     public let name: String
-    /// The name of each role's tensor, `#` for the number of the layer.
+    /// The name of each role's tensor, with `#` for the layer's index.
     public let names: [TensorRole: String]
-    /// Roles whose matrices are the rows of one tensor, in their order.
+    /// Groups of roles whose matrices are the rows of one tensor, in this order.
     public let fused: [[TensorRole]]
-    /// The roles that are not stored as their shape says.
+    /// The transforms of roles whose tensors are not stored in the role's shape.
     public let transforms: [TensorRole: Transform]
-    /// Names that stand in such files beside the model, `#` for a number.
+    /// Names of tensors that such files may hold but that are not part of the model, with `#` for a number.
     public let strays: [String]
-    /// Whether files hold what was trained alone, so that anything may be missing.
+    /// Whether files hold only trained tensors, so that any others may be missing.
     public let omitsFrozen: Bool
-    /// Whether the head stands in it even where it is the embedding.
+    /// Whether the head is stored even if it equals the embedding.
     public let separatesHead: Bool
-    /// Whether the first time mixing may have residuals, which nothing uses.
+    /// Whether the first time-mixing layer may have value and key residuals, which nothing uses.
     public let holdsUnusedResiduals: Bool
 
-    /// All layouts that there are.
+    /// All layouts, with the names that most families share.
     public static let all: [TensorLayout] = [.huggingFace, .official, .fla, .rwkvInfer, .rwkvInside]
 
     private let roles: [NamePattern: [TensorRole]]
 
-    /// A layout in which every role has the name given.
+    /// Creates a layout from the name of each role's tensor.
     public init(
         _ name: String, names: [TensorRole: String], fused: [[TensorRole]] = [],
         transforms: [TensorRole: Transform] = [:], strays: [String] = [], omitsFrozen: Bool = false,
@@ -52,14 +52,14 @@ public struct TensorLayout: Sendable {
             names.map { (NamePattern($0.value), [$0.key]) }, uniquingKeysWith: +)
     }
 
-    /// This layout with other names for some roles, and with tensors that hold several.
+    /// This layout with other names for some roles, and with these groups of roles fused.
     func naming(_ other: [TensorRole: String], fused: [[TensorRole]] = []) -> TensorLayout {
         TensorLayout(
             name, names: names.merging(other) { $1 }, fused: fused, transforms: transforms, strays: strays,
             omitsFrozen: omitsFrozen, separatesHead: separatesHead, holdsUnusedResiduals: holdsUnusedResiduals)
     }
 
-    /// This layout of a student with what its teacher's layout calls all but attention; nil where it has no names for that.
+    /// This student's layout with a teacher's names for everything except token mixers; nil if it cannot express them.
     func withBody(of teacher: TensorLayout) -> TensorLayout? {
         let mixers = Set(Attention.allRoles + TimeMix7.allRoles)
         let body = teacher.names.filter { !mixers.contains($0.key) && $0.value != Self.huggingFace.names[$0.key] }
@@ -68,16 +68,16 @@ public struct TensorLayout: Sendable {
             body.mapValues { root + $0 }, fused: teacher.fused.filter { $0.allSatisfy { !mixers.contains($0) } })
     }
 
-    /// What it puts before the names that transformers gives a body; nil where it has names of its own.
+    /// The prefix before transformers' names of a body's tensors; nil if the layout has other names.
     private var bodyRoot: String? {
         guard let name = names[.embedding], let end = Self.huggingFace.names[.embedding] else { return nil }
         return name.dropping(suffix: end).map { String($0) }
     }
 
-    /// The roles that are rows of the same tensor as a role, itself among them, in their order; nil where it has one of its own.
+    /// The roles that are fused in one tensor with a role, itself included, in order of their rows; nil if it has its own tensor.
     package func fusion(of role: TensorRole) -> [TensorRole]? { fused.first { $0.contains(role) } }
 
-    /// The rows of its tensor that a role has; nil for all of them, or where a size is not known.
+    /// The rows of its tensor that a role has; nil for all of them, or if a size is not known.
     public func rows(of role: TensorRole, _ dimensions: Dimensions) -> Range<Int>? {
         guard let fusion = fusion(of: role), let place = fusion.firstIndex(of: role),
             let heights = dimensions.shape(fusion.map { $0.shape[0] })
@@ -86,22 +86,22 @@ public struct TensorLayout: Sendable {
         return start..<start.adding(clamped: heights[place])
     }
 
-    /// What a tensor of this name can be; which, the kind of its layer says.
+    /// The possible places of a tensor with this name; the kind of its layer decides between them.
     public func places(ofTensor name: String) -> [TensorPlace] {
         let (pattern, number) = NamePattern.split(name)
         return roles(of: pattern).map { TensorPlace(role: $0, layer: $0.isOfLayer ? number : nil) }
     }
 
-    /// Whether a tensor of this name stands in such files beside the model.
+    /// Whether a tensor with this name may be in such files but is not part of the model.
     public func isStray(_ name: String) -> Bool {
         let pattern = NamePattern.split(name).pattern
         return strays.contains { NamePattern($0) == pattern }
     }
 
-    /// The roles that a pattern can stand for; which, the kind of layer says.
+    /// The possible roles of a pattern; the kind of the layer decides between them.
     func roles(of pattern: NamePattern) -> [TensorRole] { roles[pattern] ?? [] }
 
-    /// The name of a role's tensor in a layer.
+    /// The name of a role's tensor in a layer; nil if the layout does not have the role.
     public func name(of role: TensorRole, layer: Int?) -> String? {
         guard let name = names[role], let layer, let mark = name.utf8.firstIndex(of: UInt8(ascii: "#")) else {
             return names[role]
@@ -109,7 +109,7 @@ public struct TensorLayout: Sendable {
         return name[..<mark] + "\(layer)" + name[name.utf8.index(after: mark)...]
     }
 
-    /// The sizes that a role's tensor is stored with.
+    /// The stored shape of a role's tensor, given its shape.
     public func stored(_ shape: [Int], of role: TensorRole) -> [Int] {
         switch transforms[role] ?? .none {
         case .none: shape
@@ -118,34 +118,34 @@ public struct TensorLayout: Sendable {
         }
     }
 
-    /// Whether a role's tensor is stored with rows for columns.
+    /// Whether a role's tensor is stored with rows and columns swapped.
     public func isTransposed(_ role: TensorRole) -> Bool {
         if case .transposed = transforms[role] ?? .none { true } else { false }
     }
 
-    /// The sizes that a role's tensor has, stored with these; nil where it has another number of them.
+    /// The shape of a role's tensor, given its stored shape; nil if the number of dimensions is wrong.
     public func sizes(ofStored shape: [Int], _ role: TensorRole) -> [Int]? {
-        // Vectors stand as [1, 1, n] in some files, whatever the layout.
+        // Some files of every layout store vectors as [1, 1, n].
         if role.shape.count == 1 { return [shape.reduce(1) { $0.multiplied(clamped: $1) }] }
         guard shape.count == role.shape.count else { return nil }
         return isTransposed(role) ? shape.reversed() : shape
     }
 }
 
-/// A tensor's name without the number of the layer.
+/// A tensor's name with its first number, usually the layer's, replaced by `#`.
 struct NamePattern: Hashable, Sendable {
     let bytes: ByteString
-    /// `#` where the number stood.
+    /// The name with `#` in place of the number.
     var text: String { bytes.text }
 
-    /// The pattern of a name; where it has `#` already, itself.
+    /// The pattern of a name; a name that already contains `#` is its own pattern.
     init(_ name: String) {
         self = Self.split(name).pattern
     }
 
     private init(text: String) { bytes = ByteString(text) }
 
-    /// Takes the first part of `name` that is a number out of it.
+    /// Splits `name` into its pattern and the first part that is a number; nil if none is.
     static func split(_ name: String) -> (pattern: NamePattern, number: Int?) {
         var start = name.utf8.startIndex
         while start < name.utf8.endIndex {
@@ -165,7 +165,7 @@ struct NamePattern: Hashable, Sendable {
 }
 
 extension Collection<NamePattern> {
-    /// The first in order of those that end in one of these.
+    /// The first pattern, in byte order, with one of these suffixes; nil if there is none.
     func first(endingIn ends: [String]) -> String? {
         filter { pattern in ends.contains { pattern.text.dropping(suffix: $0) != nil } }.map(\.bytes).min()?.text
     }

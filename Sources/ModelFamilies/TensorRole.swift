@@ -1,22 +1,22 @@
 package import CheckpointJSON
 
-/// What a tensor is for: the one key by which layouts, conversions and adapters speak of tensors.
+/// What a tensor is for: the key by which layouts, conversions and adapters refer to tensors.
 ///
-/// Each kind of block declares its own roles beside its equations. Sizes are those of ``Dimension``; linear parts are `[out, in]`, the
-/// low-rank matrices `[in, out]`, as RWKV's own code stores them.
+/// Each kind of block declares its roles next to its equations. Shapes are in terms of ``Dimension``: linear weights are
+/// `[out, in]`, low-rank matrices `[in, out]`, as RWKV's own code stores them.
 public struct TensorRole: Sendable {
-    /// How documents write the role: `decay.base`.
+    /// The role's name in plans and reports, such as `decay.base`.
     public let rawValue: String
-    /// What its sizes are.
+    /// The tensor's shape, before a layout's transform.
     public let shape: [Dimension]
-    /// The part of a model whose parameters it counts among.
+    /// The part of a model under which its parameters are counted.
     public let part: Part
-    /// Whether its matrix is [inputs, outputs], as RWKV's own code stores low-rank matrices, and not [outputs, inputs].
+    /// Whether the matrix is [inputs, outputs], as RWKV's own code stores low-rank matrices, and not [outputs, inputs].
     public let isByInput: Bool
-    /// Whether every layer has one of its own, and not the model as a whole.
+    /// Whether the tensor belongs to a layer, and not to the model as a whole.
     public let isOfLayer: Bool
 
-    /// The parts of a model by which parameters are counted; a norm belongs to the block whose input or output it norms.
+    /// The parts of a model by which parameters are counted; a norm belongs to the block whose input or output it normalises.
     public enum Part: String, Sendable, CaseIterable {
         case embeddings
         case mixer
@@ -41,7 +41,7 @@ public struct TensorRole: Sendable {
             mixerNormBias, mixerPostNormWeight, feedForwardNormWeight, feedForwardNormBias, feedForwardPostNormWeight,
         ] + Attention.allRoles + TimeMix7.allRoles + FeedForwardSpec.allRoles
 
-    /// The role that documents write so; nil where there is none.
+    /// The role with this name in plans and reports; nil if there is none.
     package init?(_ rawValue: ByteString) {
         guard let role = Self.all.first(where: { ByteString($0.rawValue) == rawValue }) else { return nil }
         self = role
@@ -49,14 +49,14 @@ public struct TensorRole: Sendable {
 }
 
 extension TensorRole: Hashable {
-    /// Whether two are the same role.
+    /// Whether two roles have the same name.
     public static func == (a: TensorRole, b: TensorRole) -> Bool { a.rawValue == b.rawValue }
 
-    /// Hashes the name, which decides.
+    /// Hashes the name, which alone is compared.
     public func hash(into hasher: inout Hasher) { hasher.combine(rawValue) }
 }
 
-// What is not a block's.
+// Roles outside attention, time mixing and feed-forward blocks.
 extension TensorRole {
     /// Embedding rows: [V, C].
     public static let embedding = TensorRole("embedding", [.vocabulary, .width], .embeddings, isOfLayer: false)
@@ -69,16 +69,16 @@ extension TensorRole {
     public static let finalNormWeight = TensorRole("final_norm.weight", [.width], .head, isOfLayer: false)
     /// Bias of the norm before the head: [C].
     public static let finalNormBias = TensorRole("final_norm.bias", [.width], .head, isOfLayer: false)
-    /// Weights of the logits: [V, C].
+    /// Weight of the head, which computes the logits: [V, C].
     public static let head = TensorRole("head", [.vocabulary, .width], .head, isOfLayer: false)
 
     /// Weight of the norm before attention or time mixing: [C].
     public static let mixerNormWeight = TensorRole("mixer_norm.weight", [.width], .mixer)
     /// Bias of the norm before attention or time mixing: [C].
     public static let mixerNormBias = TensorRole("mixer_norm.bias", [.width], .mixer)
-    /// Weight of the norm of what attention or time mixing gives: [C].
+    /// Weight of the norm after attention or time mixing: [C].
     public static let mixerPostNormWeight = TensorRole("mixer_post_norm.weight", [.width], .mixer)
-    /// Weight of the norm of what the feed-forward block gives: [C].
+    /// Weight of the norm after the feed-forward block: [C].
     public static let feedForwardPostNormWeight = TensorRole("feed_forward_post_norm.weight", [.width], .mlp)
     /// Weight of the norm before the feed-forward block: [C].
     public static let feedForwardNormWeight = TensorRole("feed_forward_norm.weight", [.width], .mlp)

@@ -1,25 +1,25 @@
-/// Time mixing around the recurrence of RWKV-7, stage by stage:
+/// Time mixing with the recurrence of RWKV-7, described stage by stage:
 /// `S = S diag(w) - (S kk)(kk * a)^T + v k^T`, `y = S r` (RWKV-LM, RWKV-v7).
 ///
-/// With p = w0 + tanh(x w1) w2 and omega = -softplus(-p) - 1/2 the decay is w = exp(-exp(omega)), and the in-context learning rate
-/// a = sigmoid(a0 + x a1 a2).
+/// With p = w0 + tanh(x w1) w2 and omega = -softplus(-p) - 1/2, the decay is w = exp(-exp(omega)); the in-context learning rate
+/// is a = sigmoid(a0 + x a1 a2).
 public struct TimeMix7: Sendable, Hashable {
-    /// What the projections see.
+    /// The input of the projections.
     public enum TokenShift: String, Sendable {
-        /// The normed input itself.
+        /// The normalised input itself.
         case none
-        /// Of each input a share of the previous token's: x + (previous - x) x_j.
+        /// An interpolation with the previous token's input, for each projection j: x + (previous - x) x_j.
         case lerp
     }
 
-    /// How receptance and key are turned.
+    /// Whether RoPE is applied to receptance and key.
     public enum Rotary: String, Sendable {
         case none
-        /// As the teacher's queries and keys, before keys are repeated.
+        /// As the teacher applies it to queries and keys, before keys are repeated.
         case teacher
     }
 
-    /// Where the share of the first layer's values is mixed in: v + (v_first - v) sigmoid(v0 + x v1 v2).
+    /// Where the first layer's values are mixed in: v + (v_first - v) sigmoid(v0 + x v1 v2).
     public enum ValueResidual: String, Sendable {
         /// Before keys and values are repeated for their group of heads: v2 is [D, Hk N].
         case beforeRepeat
@@ -27,14 +27,14 @@ public struct TimeMix7: Sendable, Hashable {
         case afterRepeat
     }
 
-    /// What is normed to become the removal key kk.
+    /// What is L2-normalised, head by head, to give the removal key kk.
     public enum RemovalKey: String, Sendable {
         case key
         /// key * k_k
         case scaledKey
     }
 
-    /// What the key is multiplied with.
+    /// The factor on the key.
     public enum KeyScale: String, Sendable {
         /// 1 + (a - 1) k_a
         case iclr
@@ -42,7 +42,7 @@ public struct TimeMix7: Sendable, Hashable {
         case oneMinusOmega
     }
 
-    /// What is done to the heads' output before the bonus and the gate.
+    /// How the heads' output is normalised before the bonus and the gate.
     public enum OutputNorm: String, Sendable {
         /// GroupNorm over each head.
         case groupNorm
@@ -50,42 +50,42 @@ public struct TimeMix7: Sendable, Hashable {
         case headScale
     }
 
-    /// What the projections see.
+    /// The input of the projections.
     public var tokenShift: TokenShift
-    /// Biases of receptance, key and value: as the teacher's.
+    /// Whether receptance, key and value have biases; in students, as the teacher has them.
     public var inputBias = Presence.sometimes
-    /// A bias of the output: as the teacher's.
+    /// Whether the output projection has a bias; in students, as the teacher has it.
     public var outputBias = Presence.sometimes
-    /// RMSNorm of each head of receptance and key, before the rotation.
+    /// Whether each head of receptance and key has an RMSNorm, before RoPE.
     public var headNorm: Presence
-    /// How receptance and key are turned.
+    /// Whether RoPE is applied to receptance and key.
     public var rotary: Rotary
     /// Where the first layer's values are mixed in.
     public var valueResidual: ValueResidual
-    /// k + (k_first - k) sigmoid(k0 + x k1 k2), before keys are repeated.
+    /// Whether the first layer's keys are mixed in, before keys are repeated: k + (k_first - k) sigmoid(k0 + x k1 k2).
     public var hasKeyResidual: Bool
-    /// What is normed to become the removal key.
+    /// What is L2-normalised to give the removal key.
     public var removalKey: RemovalKey
-    /// What the key is multiplied with.
+    /// The factor on the key.
     public var keyScale: KeyScale
-    /// What is done to the heads' output.
+    /// How the heads' output is normalised.
     public var outputNorm: OutputNorm
-    /// Whether the first such layer has residuals too, which nothing uses.
+    /// Whether the first time-mixing layer also has value and key residuals, which nothing uses.
     public var storesUnusedResiduals = true
-    /// RWKVInside's trainer leaves scalars in every layer.
+    /// Whether layers may have the scalars that RWKVInside's trainer saves in each of them.
     public var leavesRecords = false
 
-    /// The ranks that its low-rank parts have.
+    /// The ranks of its low-rank parts.
     public var ranks: Set<Dimension> {
         Set(roles.all.flatMap(\.shape)).intersection(Dimension.ranks)
     }
 
-    /// How positions turn receptance and key, where they turn the teacher's queries and keys so; nil for not at all.
+    /// The rotary embedding of receptance and key, derived from that of the teacher's queries and keys; nil without RoPE.
     ///
     /// - Parameters:
-    ///   - teacher: the rotation of the teacher's layer.
-    ///   - isStretched: whether its wavelengths are stretched too.
-    /// - Returns: the rotation of a layer of time mixing.
+    ///   - teacher: the rotary embedding of the teacher's layer.
+    ///   - isStretched: whether its RoPE scaling applies too.
+    /// - Returns: the rotary embedding of a layer of time mixing.
     func rotation(from teacher: RotaryEmbedding?, isStretched: Bool) -> RotaryEmbedding? {
         guard rotary == .teacher else { return nil }
         let own = teacher?.ofTimeMixing
@@ -111,19 +111,18 @@ public struct TimeMix7: Sendable, Hashable {
         return roles
     }
 
-    /// What a file always has that holds what was trained alone.
+    /// The roles that a checkpoint always has if it holds only trained tensors.
     var trainedRoles: Set<TensorRole> {
         roles.required.subtracting([.receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight])
     }
 
-    /// What the first such layer has no use for.
+    /// The residuals' roles, which the layer that provides the first values and keys does not use.
     package var residualRoles: Set<TensorRole> {
         let values: Set<TensorRole> = [.valueResidualBase, .valueResidualDown, .valueResidualUp]
         return hasKeyResidual ? values.union([.keyResidualBase, .keyResidualDown, .keyResidualUp]) : values
     }
 }
 
-// Its roles.
 extension TimeMix7 {
     static let allRoles: [TensorRole] = [
         .receptanceWeight, .receptanceBias, .timeMixKeyWeight, .timeMixKeyBias, .timeMixValueWeight, .timeMixValueBias,
@@ -152,35 +151,35 @@ extension TensorRole {
     public static let timeMixOutputWeight = TensorRole("time_mix_output.weight", [.width, .attentionWidth], .mixer)
     /// Bias of the output projection: [C].
     public static let timeMixOutputBias = TensorRole("time_mix_output.bias", [.width], .mixer)
-    /// RMSNorm of each head of receptance: [N].
+    /// Weight of the RMSNorm on each receptance head: [N].
     public static let receptanceNorm = TensorRole("receptance_norm", [.headSize], .mixer)
-    /// RMSNorm of each head of keys: [N].
+    /// Weight of the RMSNorm on each key head: [N].
     public static let timeMixKeyNorm = TensorRole("time_mix_key_norm", [.headSize], .mixer)
-    /// How much of the previous token receptance takes (x_r): [C].
+    /// Token-shift coefficients of receptance (x_r): [C].
     public static let shiftReceptance = TensorRole("shift.receptance", [.width], .mixer)
-    /// How much of the previous token the decay takes (x_w): [C].
+    /// Token-shift coefficients of the decay (x_w): [C].
     public static let shiftDecay = TensorRole("shift.decay", [.width], .mixer)
-    /// How much of the previous token keys take (x_k): [C].
+    /// Token-shift coefficients of keys (x_k): [C].
     public static let shiftKey = TensorRole("shift.key", [.width], .mixer)
-    /// How much of the previous token values take (x_v): [C].
+    /// Token-shift coefficients of values (x_v): [C].
     public static let shiftValue = TensorRole("shift.value", [.width], .mixer)
-    /// How much of the previous token the in-context learning rate takes (x_a): [C].
+    /// Token-shift coefficients of the in-context learning rate (x_a): [C].
     public static let shiftICLR = TensorRole("shift.iclr", [.width], .mixer)
-    /// How much of the previous token the gate takes (x_g): [C].
+    /// Token-shift coefficients of the gate (x_g): [C].
     public static let shiftGate = TensorRole("shift.gate", [.width], .mixer)
-    /// Decay for an input of zeros (w0): [A].
+    /// Bias of the decay, before its nonlinearity (w0): [A].
     public static let decayBase = TensorRole("decay.base", [.attentionWidth], .mixer)
     /// First low-rank matrix of the decay (w1): [C, D].
     public static let decayDown = TensorRole("decay.down", [.width, .decayRank], .mixer, isByInput: true)
     /// Second low-rank matrix of the decay (w2): [D, A].
     public static let decayUp = TensorRole("decay.up", [.decayRank, .attentionWidth], .mixer, isByInput: true)
-    /// In-context learning rate for an input of zeros (a0): [A].
+    /// Bias of the in-context learning rate, before the sigmoid (a0): [A].
     public static let iclrBase = TensorRole("iclr.base", [.attentionWidth], .mixer)
     /// First low-rank matrix of the in-context learning rate (a1): [C, D].
     public static let iclrDown = TensorRole("iclr.down", [.width, .iclrRank], .mixer, isByInput: true)
     /// Second low-rank matrix of the in-context learning rate (a2): [D, A].
     public static let iclrUp = TensorRole("iclr.up", [.iclrRank, .attentionWidth], .mixer, isByInput: true)
-    /// Share of the first layer's values for an input of zeros (v0): [A or Hk N].
+    /// Bias of the value residual, before the sigmoid (v0): [A or Hk N].
     public static let valueResidualBase = TensorRole("value_residual.base", [.valueResidualWidth], .mixer)
     /// First low-rank matrix of the value residual (v1): [C, D].
     public static let valueResidualDown = TensorRole(
@@ -188,7 +187,7 @@ extension TensorRole {
     /// Second low-rank matrix of the value residual (v2): [D, A or Hk N].
     public static let valueResidualUp = TensorRole(
         "value_residual.up", [.valueResidualRank, .valueResidualWidth], .mixer, isByInput: true)
-    /// Share of the first layer's keys for an input of zeros (k0): [Hk N].
+    /// Bias of the key residual, before the sigmoid (k0): [Hk N].
     public static let keyResidualBase = TensorRole("key_residual.base", [.keyValueWidth], .mixer)
     /// First low-rank matrix of the key residual (k1): [C, D].
     public static let keyResidualDown = TensorRole(
@@ -204,26 +203,26 @@ extension TensorRole {
     public static let removalKeyScale = TensorRole("removal_key_scale", [.attentionWidth], .mixer)
     /// How much the in-context learning rate scales the key (k_a): [A].
     public static let keyICLRMix = TensorRole("key_iclr_mix", [.attentionWidth], .mixer)
-    /// Bonus of the current token (r_k): [H, N].
+    /// Weight of the current token's bonus (r_k): [H, N].
     public static let bonus = TensorRole("bonus", [.heads, .headSize], .mixer)
-    /// Weight of the GroupNorm of the heads' output (ln_x): [A].
+    /// Weight of the GroupNorm on the heads' output (ln_x): [A].
     public static let groupNormWeight = TensorRole("group_norm.weight", [.attentionWidth], .mixer)
-    /// Bias of the GroupNorm of the heads' output: [A].
+    /// Bias of the GroupNorm on the heads' output: [A].
     public static let groupNormBias = TensorRole("group_norm.bias", [.attentionWidth], .mixer)
-    /// A scalar that RWKVInside leaves in a layer; not to be relied on.
+    /// The scalar `layer_architecture` that RWKVInside saves in a layer; it is unreliable.
     public static let architectureRecord = TensorRole("architecture_record", [], .mixer)
-    /// A scalar that RWKVInside leaves in a layer; not to be relied on.
+    /// The scalar `head_size_record` that RWKVInside saves in a layer; it is unreliable.
     public static let headSizeRecord = TensorRole("head_size_record", [], .mixer)
 
-    /// RMSNorms of heads of queries and keys.
+    /// The RMSNorms on query and key heads.
     package static let headNorms: Set<TensorRole> = [.queryNorm, .keyNorm]
 
-    /// Whether the scale of queries is folded into it: into the norm of receptance where there is one, else into the projection.
+    /// Whether the query scale is folded into this tensor: into receptance's norm if there is one, else into its projection.
     package func takesQueryScale(hasNorm: Bool) -> Bool {
         hasNorm ? self == .receptanceNorm : self == .receptanceWeight || self == .receptanceBias
     }
 
-    /// What becomes of it when attention is turned into time mixing, and the other way round; nil where it is neither's counterpart.
+    /// The role that this one becomes when attention is converted to time mixing, or the reverse; nil if it has no counterpart.
     public var counterpart: TensorRole? { Self.counterparts[self] }
 
     private static let counterparts: [TensorRole: TensorRole] = {

@@ -1,20 +1,20 @@
 public import RWKVNumerics
 
-/// AdamW over the weights of a model that change (Loshchilov and Hutter 2019), with gradients clipped by their global norm.
+/// AdamW over the trainable weights of a model (Loshchilov and Hutter 2019), with gradients clipped by their global norm.
 public struct AdamW<Element: Real> {
-    /// How much of the moments stays from step to step.
+    /// Decay rates of the first and second moments.
     private static var betas: (Double, Double) { (0.9, 0.95) }
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     private static var epsilon: Double { 1e-8 }
 
-    /// The largest norm of all gradients together.
+    /// The global gradient norm to which larger gradients are scaled down.
     public var clip = 1.0
-    /// Steps that were made.
+    /// The number of steps that changed the weights.
     public internal(set) var steps = 0
-    /// Of gradients and of their squares, a pair for each weight.
+    /// First and second moments of the gradients, a pair for each parameter.
     let moments: [(first: Matrix<Element>, second: Matrix<Element>)]
 
-    /// An optimiser that has made no step.
+    /// An optimiser before its first step.
     public init(of parameters: [TrainedModel<Element>.Parameter]) {
         moments = parameters.map { parameter in
             let (rows, columns) = (parameter.values.rows, parameter.values.columns)
@@ -22,14 +22,14 @@ public struct AdamW<Element: Real> {
         }
     }
 
-    /// Makes a step, unless gradients are not finite, and gradients zero.
+    /// Updates the parameters, unless the gradient norm is not finite; clears the gradients in any case.
     ///
     /// - Parameters:
-    ///   - parameters: those it was made for.
-    ///   - count: how many gradients were added up.
-    ///   - rate: the learning rate, of which each weight takes its part.
-    ///   - kernels: what it is computed with.
-    /// - Returns: the norm of all gradients, before they were clipped.
+    ///   - parameters: those that the optimiser was made for.
+    ///   - count: the number of accumulated batches.
+    ///   - rate: the learning rate, scaled for each parameter by its `rateScale`.
+    ///   - kernels: the kernels to use.
+    /// - Returns: the global gradient norm, averaged over batches, before clipping.
     public mutating func step(
         _ parameters: [TrainedModel<Element>.Parameter], averaging count: Int, rate: Double, _ kernels: Kernels<Element>
     ) -> Double {
@@ -38,7 +38,7 @@ public struct AdamW<Element: Real> {
         let norm = squares.squareRoot() / Double(count)
         guard norm.isFinite else { return norm }
         steps += 1
-        // As PyTorch's clip_grad_norm_.
+        // 1e-6 as in PyTorch's clip_grad_norm_.
         let scale = min(1, clip / (norm + 1e-6)) / Double(count)
         let corrections = (1 - power(Self.betas.0, steps), 1 - power(Self.betas.1, steps))
         for (parameter, moments) in zip(parameters, moments) {
@@ -53,7 +53,7 @@ public struct AdamW<Element: Real> {
     }
 
     private func power(_ base: Double, _ count: Int) -> Double {
-        // Beyond that 1 - base^count is 1.
+        // Beyond 10,000 steps, 1 - base^count rounds to 1.
         (0..<min(count, 10_000)).reduce(1) { power, _ in power * base }
     }
 }

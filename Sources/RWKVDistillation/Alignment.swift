@@ -4,45 +4,45 @@ public import RWKVInference
 import RWKVLayers
 public import RWKVNumerics
 
-/// Stage 1: each time mixing of a student learns to give what its teacher's attention gives for the same input.
+/// Stage 1: each time-mixing layer of a student learns to reproduce its teacher's attention output for the same input.
 ///
-/// Layers see the teacher's residual stream, so that none learns from another's errors, and all learn in one pass.
+/// All layers learn in one pass, each from the teacher's residual stream, so that errors do not accumulate.
 public struct Alignment: Sendable, Hashable {
-    /// How far apart outputs are.
+    /// The distance between outputs that is minimised.
     public var loss = AlignmentLoss.relativeL2
-    /// Whether gradients pass through the first keys and values.
+    /// Whether gradients pass through the first keys and values (k_first, v_first).
     public var passesFirstValues = false
 
-    /// The relative error, without gradients through first values.
+    /// The relative L2 loss, with k_first and v_first detached.
     public init() {}
 
-    /// How one layer does.
+    /// How far the output s of one student layer is from its teacher's output t.
     public struct LayerFigures: Sendable, Hashable {
-        /// Its number.
+        /// The layer's index.
         public let layer: Int
-        /// Its loss.
+        /// The loss of the layer.
         public let loss: Double
-        /// The mean squared difference.
+        /// The mean squared error.
         public let meanSquaredError: Double
         /// |t - s| / |t|.
         public let relativeError: Double
-        /// Of t and s.
+        /// The cosine of the angle between t and s.
         public let cosine: Double
         /// |t| / |s|.
         public let scale: Double
     }
 
-    /// Adds the gradients of some sequences, of their mean loss over layers.
+    /// Adds the gradients of the loss, averaged over layers, for some sequences.
     ///
     /// - Parameters:
-    ///   - student: whose weights change.
-    ///   - teacher: of the same sizes.
-    ///   - tokens: of sequences of the same length, one behind the other.
-    ///   - sequences: how many there are.
-    ///   - kernels: what it is computed with.
-    ///   - progress: can stop the work.
-    /// - Returns: how each time mixing does, front to back.
-    /// - Throws: ``CheckpointError``, as models do, or of category `cancelled`.
+    ///   - student: the model to train.
+    ///   - teacher: a model of the same width and number of layers.
+    ///   - tokens: sequences of equal length, concatenated.
+    ///   - sequences: the number of sequences.
+    ///   - kernels: the kernels to use.
+    ///   - progress: can cancel the work.
+    /// - Returns: the figures of each time-mixing layer, front to back.
+    /// - Throws: ``CheckpointError``: `cancelled`, or what running a model throws.
     public func callAsFunction<Element: Real>(
         _ student: TrainedModel<Element>, _ teacher: Model<Element>, _ tokens: [Int], sequences: Int,
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
@@ -50,7 +50,7 @@ public struct Alignment: Sendable, Hashable {
         let aligned = student.model.description.layers.indices.filter {
             student.model.description.layers[$0].kind.carriesState
         }
-        // Attention in the first layer may give what time mixing mixes in.
+        // Attention in layer 0 may give the k_first and v_first that time mixing mixes in.
         let givesFirst = student.model.description.firstValues == .layer0 && aligned.first != 0
         var pairs = try teacherPairs(teacher, (givesFirst ? [0] : []) + aligned, tokens, sequences, kernels, progress)
         guard let last = pairs.last else { return [] }
@@ -73,7 +73,7 @@ public struct Alignment: Sendable, Hashable {
             var state = start.layers[layer]
             let (output, trace) = student.model.layers[layer].tracedMixer(
                 pair.input, &state, first: &first, rotation: rotations[layer], kernels)
-            // The loss of all is the mean over layers.
+            // The total loss is the mean over layers.
             figures.append(
                 loss.figures(
                     ofLayer: layer, inPlace: output, pair.output, lastNorm: lastNorm,
@@ -93,7 +93,7 @@ public struct Alignment: Sendable, Hashable {
         return figures
     }
 
-    /// What the teacher's layers see and give.
+    /// The inputs and outputs of the teacher's mixers in some layers.
     private func teacherPairs<Element: Real>(
         _ teacher: Model<Element>, _ layers: [Int], _ tokens: [Int], _ sequences: Int, _ kernels: Kernels<Element>,
         _ progress: WorkProgress
@@ -115,25 +115,25 @@ public struct Alignment: Sendable, Hashable {
     }
 }
 
-/// How far what a layer gives is from what its teacher's does.
+/// The distance of a student layer's output s from its teacher's output t.
 public enum AlignmentLoss: String, Sendable, CaseIterable {
     /// |t - s| / |t|, over all tokens at once.
     case relativeL2 = "relative-l2"
-    /// |t - s| / sqrt(C), averaged over tokens (RADLADS).
+    /// |t - s| / sqrt(C) of each token, averaged over tokens (RADLADS).
     case l2Norm = "l2-norm"
-    /// The mean squared difference, in the scale of the last layer (RWKVInside, train_functions.py).
+    /// The mean squared error, rescaled to the norm of the last layer's output (RWKVInside, train_functions.py).
     case scaledMSE = "scaled-mse"
 
-    /// How one layer does; the gradient of its loss takes the place of what it gave.
+    /// Measures one layer, and replaces its output by the gradient of its loss.
     ///
     /// - Parameters:
-    ///   - layer: its number.
-    ///   - student: [tokens, C]; becomes the gradient.
-    ///   - teacher: [tokens, C].
-    ///   - lastNorm: the mean norm of a token in what the last layer's teacher gives.
-    ///   - gradientScale: what the gradient is multiplied with.
-    ///   - kernels: what it is computed with.
-    /// - Returns: its figures.
+    ///   - layer: the layer's index.
+    ///   - student: the student's output, [tokens, C]; becomes the gradient.
+    ///   - teacher: the teacher's output, [tokens, C].
+    ///   - lastNorm: the mean token norm of the teacher's output in the last aligned layer.
+    ///   - gradientScale: a factor for the gradient.
+    ///   - kernels: the kernels to use.
+    /// - Returns: the figures of the layer.
     package func figures<Element: Real>(
         ofLayer layer: Int, inPlace student: Matrix<Element>, _ teacher: Matrix<Element>, lastNorm: Double,
         gradientScale: Double = 1, _ kernels: Kernels<Element>
@@ -164,7 +164,7 @@ public enum AlignmentLoss: String, Sendable, CaseIterable {
             cosine: (target + own - distance) / (2 * (target * own).squareRoot()), scale: (target / own).squareRoot())
     }
 
-    /// The mean norm of a token.
+    /// The mean token norm, given the squared norm of each token.
     static func meanNorm(_ squares: [Double]) -> Double {
         squares.reduce(0) { $0 + $1.squareRoot() } / Double(max(1, squares.count))
     }

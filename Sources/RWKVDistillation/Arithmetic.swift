@@ -1,16 +1,16 @@
 public import CheckpointJSON
 public import RWKVNumerics
 
-/// What the bytes of a result depend on beside its inputs: not on the number of threads.
+/// What the bytes of a result depend on besides its inputs; they do not depend on the number of threads.
 public struct Arithmetic: Sendable, Hashable {
-    /// The table of kernels.
+    /// The kernel table: `strict` or `fast`.
     public let kernels: ByteString
-    /// What its own kernels are compiled for.
+    /// The instruction set that this tool's own kernels are compiled for.
     public let instructionSet: ByteString
-    /// What computes matrix products.
+    /// The implementation of matrix products.
     public let product: ByteString
 
-    /// That of a machine's kernels.
+    /// The arithmetic of some kernels.
     public init<Element: Real>(_ kernels: Kernels<Element>) {
         self.init(
             kernels: ByteString(kernels.table.rawValue), instructionSet: ByteString(kernels.instructionSet.rawValue),
@@ -21,7 +21,7 @@ public struct Arithmetic: Sendable, Hashable {
         (self.kernels, self.instructionSet, self.product) = (kernels, instructionSet, product)
     }
 
-    /// Whether both give the same bytes: strict kernels do on any machine.
+    /// Whether both give the same bytes: strict kernels do so on any machine.
     func givesSameBytes(as other: Arithmetic) -> Bool {
         self == other || [kernels, other.kernels].allSatisfy { $0 == ByteString(KernelTable.strict.rawValue) }
     }
@@ -31,7 +31,7 @@ public struct Arithmetic: Sendable, Hashable {
 }
 
 extension Arithmetic {
-    /// Writes the members of an object.
+    /// Writes the arithmetic as members of a JSON object.
     package func write(to json: inout JSONWriter) {
         json.key("kernels")
         json.value(kernels.text)

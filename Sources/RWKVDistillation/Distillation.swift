@@ -4,21 +4,22 @@ public import ModelFamilies
 public import RWKVInference
 public import RWKVNumerics
 
-/// A student that learns from its teacher, step by step.
+/// The distillation of a teacher into a student, one optimiser step at a time.
 ///
 ///     var distillation = try Distillation(teacher, student, description, tokens, settings)
 ///     while !distillation.isDone { print(try distillation.next(kernels).loss) }
 ///
-/// Copies share their weights: one alone may go on. ``DistillationRun`` takes it to its end, evaluates it, saves and resumes it.
+/// Copies share their weights, so only one of them may be advanced. ``DistillationRun`` runs all steps, evaluates, saves and
+/// resumes.
 public struct Distillation<Element: Real> {
-    /// Steps in succession whose gradients may be of no use.
+    /// Training fails at this many consecutive steps whose gradients are not finite.
     private static var patience: Int { 8 }
 
-    /// What it does.
+    /// The settings of the run.
     public let settings: DistillationSettings
-    /// The student.
+    /// The student as trained so far.
     public private(set) var student: TrainedModel<Element>
-    /// Steps that were done.
+    /// The number of steps done.
     public private(set) var step = 0
     private(set) var optimiser: AdamW<Element>
     let teacher: Model<Element>
@@ -26,16 +27,17 @@ public struct Distillation<Element: Real> {
     private var order: TrainingOrder
     private var failures = 0
 
-    /// A run that has done no step.
+    /// A distillation before its first step.
     ///
     /// - Parameters:
-    ///   - teacher: that runs.
-    ///   - checkpoint: the student.
-    ///   - description: what the student was found to be.
-    ///   - tokens: what they are run on.
-    ///   - settings: what is done.
-    /// - Throws: ``CheckpointError``: `unsupported` where the student is not one of this teacher, or cannot be trained, or not with these
-    ///   settings, `malformed` where tokens are too few or not the teacher's; as models do.
+    ///   - teacher: the model to learn from.
+    ///   - checkpoint: the student's checkpoint.
+    ///   - description: what the student was recognised as.
+    ///   - tokens: the training sequences.
+    ///   - settings: the settings of the run.
+    /// - Throws: ``CheckpointError``: `unsupported` if the student does not match the teacher or cannot be trained with these
+    ///   settings, `malformed` if no sequence is long enough or a token is outside the vocabulary, or what loading a model
+    ///   throws.
     public init(
         _ teacher: Model<Element>, _ checkpoint: Checkpoint, _ description: ModelDescription, _ tokens: TokenSequences,
         _ settings: DistillationSettings
@@ -48,7 +50,7 @@ public struct Distillation<Element: Real> {
         self.settings = settings
         (self.teacher, self.tokens) = (teacher, tokens)
         order = try TrainingOrder(tokens, length: settings.context, seed: settings.seed)
-        // The same bytes mean another matrix where a layout has it transposed.
+        // With layouts that differ in transposition, equal bytes are different matrices.
         let isAlike = teacher.description.layout?.name == description.layout?.name
         student = try TrainedModel(
             checkpoint, description, training: trained, by: settings.adapters, sharing: isAlike ? teacher : nil)
@@ -56,18 +58,19 @@ public struct Distillation<Element: Real> {
         optimiser.clip = settings.clip
     }
 
-    /// Whether all steps were done.
+    /// Whether all steps are done.
     public var isDone: Bool { step >= settings.steps }
 
-    /// Throws where a step takes more memory than there is, by what its gradients need to know.
+    /// Checks that a step fits in memory, by an estimate of the activations that its gradients need.
     ///
-    /// - Parameter limit: in bytes.
-    /// - Throws: ``CheckpointError`` of category `unsupported`.
+    /// - Parameter limit: the memory limit in bytes.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if the estimate exceeds the limit.
     public func checkMemory(atMost limit: Int) throws(CheckpointError) {
         let sizes = student.model.description.dimensions
         let width = sizes[.width] ?? 0
         let (heads, size) = (sizes[.heads] ?? 0, sizes[.headSize] ?? 0)
-        // Of each mixer its input, what is between its stages, and states every 16 tokens; of one at a time the gradients of that.
+        // Kept for every mixer: its input, the activations between its stages, and states every 16 tokens; for one at a time:
+        // their gradients.
         let attention = heads.multiplied(clamped: size)
         let mixer = attention.multiplied(clamped: 28 + size / 16).adding(clamped: width)
         let layers = student.model.layers.count
@@ -85,18 +88,19 @@ public struct Distillation<Element: Real> {
         guard bytes > limit else { return }
         throw CheckpointError(
             .unsupported, path: student.model.checkpoint.path,
-            "a step of \(settings.batch) x \(settings.context) tokens takes more memory than there is",
-            expected: "\(limit) bytes at the most", found: "about \(bytes)",
-            advice: "fewer sequences or shorter ones take less, and --accumulate makes up for them")
+            "a step of \(settings.batch) x \(settings.context) tokens exceeds the memory limit",
+            expected: "at most \(limit) bytes", found: "about \(bytes) bytes",
+            advice: "use fewer or shorter sequences, and make up for them with --accumulate")
     }
 
-    /// Does a step.
+    /// Performs one optimiser step over all accumulated batches.
     ///
     /// - Parameters:
-    ///   - kernels: what it is computed with.
-    ///   - progress: can stop the work on the way; the run can then be saved as it was in front of the step, and not go on.
-    /// - Returns: what it was.
-    /// - Throws: ``CheckpointError``: `notFinite` where many steps in succession were of no use, `cancelled`; as models do.
+    ///   - kernels: the kernels to use.
+    ///   - progress: can cancel the step; the distillation can then be saved as it was before the step, but not continued.
+    /// - Returns: the figures of the step.
+    /// - Throws: ``CheckpointError``: `notFinite` if the gradients of too many consecutive steps are not finite or a weight no
+    ///   longer is, `cancelled`, or what running a model throws.
     public mutating func next(
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> DistillationStep {
@@ -125,13 +129,13 @@ public struct Distillation<Element: Real> {
         guard failures < patience else {
             throw CheckpointError(
                 .notFinite, path: student.model.checkpoint.path,
-                "the gradients of \(patience) steps in succession were not finite",
-                advice: "a lower learning rate may help, if its weights are finite (inspect --stats)")
+                "the gradients of \(patience) consecutive steps were not finite",
+                advice: "if the student's weights are finite (inspect --stats), try a lower learning rate")
         }
         if let broken = student.parameters.first(where: { !kernels.areFinite($0.values) }) {
             throw CheckpointError(
-                .notFinite, path: student.model.checkpoint.path, "training took a weight beyond all numbers",
-                tensor: broken.name, advice: "a lower learning rate may help")
+                .notFinite, path: student.model.checkpoint.path, "a weight became NaN or infinite in training",
+                tensor: broken.name, advice: "try a lower learning rate")
         }
         try teacher.checkFiles()
         try student.model.checkFiles()
@@ -142,7 +146,7 @@ public struct Distillation<Element: Real> {
             gradientNorm: norm)
     }
 
-    /// Passes over steps that were done before, some of which changed weights, and takes in what became of the weights.
+    /// Continues after `done` steps, `updates` of which changed weights, and reloads the model from the restored weights.
     mutating func skip(to done: Int, updates: Int, _ kernels: Kernels<Element>) throws(CheckpointError) {
         try student.update(kernels)
         order.skip((done - step) * settings.batch * settings.accumulate)
@@ -163,52 +167,54 @@ public struct Distillation<Element: Real> {
     }
 }
 
-/// What a step was.
+/// The figures of one optimiser step.
 public struct DistillationStep: Sendable, Hashable {
-    /// Its number, from 1 on.
+    /// The step's number, from 1.
     public let number: Int
-    /// The loss before it.
+    /// The loss before the update, averaged over batches.
     public let loss: Double
-    /// How layers did, in an alignment.
+    /// The figures of each time-mixing layer in stage 1; empty in stage 2.
     public let layers: [Alignment.LayerFigures]
-    /// The learning rate.
+    /// The learning rate of the step.
     public let rate: Double
-    /// Of all gradients, before they were clipped; where it is not finite, no weight changed.
+    /// The global gradient norm before clipping; if it is not finite, no weight changed.
     public let gradientNorm: Double
 }
 
-/// How many bytes of memory the machine has.
+/// The machine's physical memory in bytes.
 package func physicalMemory() -> Int { sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) }
 
 extension ModelDescription {
-    /// Throws where there are no gradients of this model, or it is of another teacher.
+    /// Throws `unsupported` if this model cannot be trained, or does not match its teacher.
     fileprivate func checkTraining(by teacher: ModelDescription, path: String) throws(CheckpointError) {
         func no(_ reason: String, expected: String? = nil, found: String? = nil) -> CheckpointError {
             CheckpointError(.unsupported, path: path, reason, expected: expected, found: found)
         }
         guard let timeMix = architecture.timeMix, layers.contains(where: \.kind.carriesState) else {
-            throw no("the student has no layer of RWKV")
+            throw no("the student has no RWKV layer")
         }
-        // What a token sees of the one before would come from another sequence.
+        // Sequences of a batch are concatenated, so a token shift would reach into the sequence before.
         guard !teacher.architecture.mixesNeighbours else {
-            throw no("teachers of this kind do not teach", found: teacher.variant ?? teacher.architecture.family)
+            throw no(
+                "distillation is not implemented for this kind of teacher",
+                found: teacher.variant ?? teacher.architecture.family)
         }
         guard architecture.hasTeachersBody, !architecture.mixesNeighbours,
             timeMix.tokenShift == .none, timeMix.removalKey == .key, timeMix.keyScale == .oneMinusOmega,
             timeMix.outputNorm == .headScale
         else {
             throw no(
-                "students of this kind are not trained", expected: "cxa076, cxa076r, cxa079 or hxa079",
+                "training is not implemented for this kind of student", expected: "cxa076, cxa076r, cxa079 or hxa079",
                 found: variant)
         }
         for dimension in [Dimension.vocabulary, .width] where dimensions[dimension] != teacher.dimensions[dimension] {
             throw no(
-                "the student does not fit its teacher: they differ in \(dimension.title)",
+                "the student and its teacher differ in \(dimension.title)",
                 expected: teacher.dimensions[dimension].map(String.init), found: dimensions[dimension].map(String.init))
         }
         guard layers.count == teacher.layers.count else {
             throw no(
-                "the student does not fit its teacher: they differ in layers", expected: "\(teacher.layers.count)",
+                "the student and its teacher differ in the number of layers", expected: "\(teacher.layers.count)",
                 found: "\(layers.count)")
         }
     }

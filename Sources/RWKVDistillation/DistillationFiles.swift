@@ -6,7 +6,7 @@ import RWKVEvaluation
 import RWKVInference
 import RWKVNumerics
 
-// A run as a model directory: the student, what it needs to go on, and its log. What was trained is F32, as it was trained.
+// A saved run is a model directory: the student, the state for resuming, and the log. Trained tensors are F32, as in training.
 extension DistillationRun {
     private static var modelName: String { "model.safetensors" }
     private static var stateName: String { "training.safetensors" }
@@ -14,14 +14,14 @@ extension DistillationRun {
 
     private var student: TrainedModel<Float> { distillation.student }
 
-    /// Writes the student, and what it needs to go on where something is left to do.
+    /// Saves the student and the log, and the state for resuming if something is left to do.
     ///
-    /// The directory holds what it held before until all is written.
+    /// The directory keeps its previous contents until everything is written.
     ///
     /// - Parameters:
-    ///   - inputs: of the run.
-    ///   - isComplete: whether nothing is left to do but steps.
-    /// - Throws: ``CheckpointError``: `cannotCreate`, or `inputOutput` where reading or writing fails or the disk is too small.
+    ///   - inputs: the digests of the run's inputs.
+    ///   - isComplete: whether nothing but steps is left to do.
+    /// - Throws: ``CheckpointError``: `cannotCreate`, or `inputOutput` if reading or writing fails or the disk is full.
     mutating func save(_ inputs: InputDigests, isComplete: Bool = true) throws(CheckpointError) {
         let directory = try UnfinishedDirectory(path: path, isReplaceable: ownsDirectory ? { Self.isOwn($0) } : nil)
         var tensors = try writeModel(into: directory)
@@ -41,17 +41,17 @@ extension DistillationRun {
         ownsDirectory = true
     }
 
-    /// Throws where a run cannot be saved.
+    /// Checks that a run can be saved in a directory.
     ///
     /// - Parameters:
-    ///   - path: of a directory.
+    ///   - path: the directory.
     ///   - replaces: whether what an earlier run wrote there may be replaced.
-    /// - Throws: ``CheckpointError`` of category `cannotCreate`.
+    /// - Throws: ``CheckpointError`` of category `cannotCreate` if it cannot.
     static func checkDirectory(_ path: String, replaces: Bool) throws(CheckpointError) {
         if !replaces, (try? FileSource(path: path + "/" + stateName)) != nil {
             throw CheckpointError(
-                .cannotCreate, path: path, "there is an unfinished run",
-                advice: "--resume goes on with it, --force replaces it")
+                .cannotCreate, path: path, "the directory holds an unfinished run",
+                advice: "--resume continues it, --force replaces it")
         }
         _ = try UnfinishedDirectory(path: path, isReplaceable: replaces ? { isOwn($0) } : nil)
     }
@@ -59,7 +59,7 @@ extension DistillationRun {
     private static var configurationName: String { "config.json" }
     private static var companions: [String] { Conversion.companions + [configurationName] }
 
-    /// Whether a directory with these files is one that a run wrote, and nobody added to.
+    /// Whether a directory with these entries holds only what a run wrote.
     private static func isOwn(_ names: [String]) -> Bool {
         let pages = DistillationPage.allCases.map(\.rawValue)
         let own = companions + [modelName, stateName, logName] + TrainedAdapters.files + pages
@@ -69,7 +69,7 @@ extension DistillationRun {
     private func writeModel(into directory: borrowing UnfinishedDirectory) throws(CheckpointError) -> [TensorDigest] {
         let model = student.model
         let source = model.checkpoint
-        // Parts of a tensor are trained together, and come in the order of their rows.
+        // Weights that share a tensor are trained all or not at all, and come in the order of their rows.
         var trained: [Int: [Matrix<Float>]] = [:]
         for parameter in student.parameters where !parameter.isOfAdapter {
             guard let binding = model.description.bindings[parameter.place] else { continue }
@@ -157,19 +157,19 @@ extension DistillationRun {
             return try OutputTensor(name: name, dtype: dtype, shape: shape)
         } catch {
             throw CheckpointError(
-                .unsupported, path: student.model.checkpoint.path, "a tensor has more bytes than a file",
+                .unsupported, path: student.model.checkpoint.path, "a tensor is too large for a file",
                 tensor: name)
         }
     }
 
-    /// Goes on with the run that the directory holds.
+    /// Restores the unfinished run in the directory.
     ///
     /// - Parameters:
-    ///   - inputs: of this run, which must be those of that one.
-    ///   - kernels: what it is computed with.
-    ///   - progress: can stop the work.
-    /// - Throws: ``CheckpointError``: `notFound` or `inputOutput`, `malformed` where it is not what such a run saves, or `unsupported`
-    ///   where its settings or its inputs were others.
+    ///   - inputs: the digests of this run's inputs, which must equal the saved run's.
+    ///   - kernels: the kernels to use.
+    ///   - progress: can cancel the work.
+    /// - Throws: ``CheckpointError``: `notFound` or `inputOutput`, `malformed` if the directory does not hold what a run saves,
+    ///   or `unsupported` if the saved run had other settings or inputs.
     mutating func resume(
         _ inputs: InputDigests, _ kernels: Kernels<Float>, _ progress: WorkProgress
     ) throws(CheckpointError) {
@@ -177,7 +177,7 @@ extension DistillationRun {
         do throws(CheckpointError) {
             file = try Checkpoint.open(path + "/" + Self.stateName)
         } catch  where error.category == .notFound {
-            throw CheckpointError(.notFound, path: path, "there is no unfinished run")
+            throw CheckpointError(.notFound, path: path, "the directory holds no unfinished run")
         }
         let state = try DistillationState(file, of: distillation, inputs)
         let adapter = try distillation.settings.adapters.map { _ throws(CheckpointError) in
@@ -186,14 +186,14 @@ extension DistillationRun {
         let model = student.model
         guard model.checkpoint.isFile(at: path + "/" + Self.modelName) else {
             throw CheckpointError(
-                .unsupported, path: model.checkpoint.path, "a run is resumed with the student in its directory",
+                .unsupported, path: model.checkpoint.path, "to resume a run, use the student in the run's directory",
                 expected: path)
         }
         var tensors = try model.checkpoint.digests(threads: kernels.threads, progress: progress)
         if let adapter { tensors += try adapter.digests(threads: kernels.threads, progress: progress) }
         guard digest(of: tensors, model.description) == state.student else {
             throw CheckpointError(
-                .unsupported, path: path, "the student is not the one that was saved with the state of the run")
+                .unsupported, path: path, "the student differs from the one that was saved with the run's state")
         }
         var digests: [TensorDigest] = []
         for (parameter, moments) in zip(student.parameters, distillation.optimiser.moments) {
@@ -211,12 +211,12 @@ extension DistillationRun {
             log.steps.allSatisfy({ $0.tokens == $0.figures.number * distillation.settings.tokens })
         else {
             throw CheckpointError(
-                .malformed, path: path + "/" + Self.logName, "it is not the log of these steps",
+                .malformed, path: path + "/" + Self.logName, "the log does not match the steps of the saved state",
                 expected: "\(state.step)", found: "\(log.steps.count)")
         }
         guard !log.arithmetics.isEmpty else {
             throw CheckpointError(
-                .malformed, path: path + "/" + Self.logName, "the log does not say what its steps were computed with")
+                .malformed, path: path + "/" + Self.logName, "the log does not record the arithmetic of its steps")
         }
         for parameter in student.parameters where parameter.isOfAdapter {
             if let adapter { try parameter.values.read(parameter.name, parameter.shape, of: adapter) }
@@ -225,11 +225,11 @@ extension DistillationRun {
     }
 }
 
-/// What is said about a run beside its log.
+/// A page about a run, saved beside its log.
 public enum DistillationPage: String, Sendable, CaseIterable {
-    /// The loss, and what was found on held-out tokens, over steps.
+    /// A chart of the loss and the evaluations on held-out tokens over steps.
     case curve = "curve.svg"
-    /// All figures, on a page that needs no other file.
+    /// All figures, on a self-contained page.
     case report = "report.html"
 }
 

@@ -1,56 +1,57 @@
 public import CheckpointFiles
 package import CheckpointJSON
 
-/// What happened in a run; as a file a line of JSON for each step, for each evaluation on held-out tokens, and for the arithmetic at the
-/// start and wherever it changed (schemas/distill-log.schema.json).
+/// The log of a run: a line of JSON for each step, for each evaluation on held-out tokens, and for the arithmetic at the start
+/// and wherever it changed (schemas/distill-log.schema.json).
 public struct DistillationLog: Sendable, Hashable {
-    /// A step.
+    /// A logged step.
     public struct Step: Sendable, Hashable {
-        /// What it was.
+        /// The figures of the step.
         public let figures: DistillationStep
-        /// Tokens up to and with it.
+        /// Training tokens so far, including this step.
         public let tokens: Int
-        /// By the clock that it took.
+        /// The wall-clock seconds that the step took.
         public let seconds: Double
     }
 
     /// An evaluation on held-out tokens.
     public struct Evaluation: Sendable, Hashable {
-        /// After which step.
+        /// The number of steps done before it.
         public let step: Int
-        /// Of the tokens.
+        /// The path of the held-out tokens.
         public let path: String
-        /// What was found.
+        /// The results.
         public let figures: HeldOut
     }
 
-    /// In their order.
+    /// All steps, in order.
     public private(set) var steps: [Step] = []
-    /// In their order.
+    /// All evaluations, in order.
     public private(set) var evaluations: [Evaluation] = []
-    /// What steps were computed with, in order; the last one holds.
+    /// The arithmetic that steps were computed with, in order; the last entry is current.
     public private(set) var arithmetics: [Arithmetic] = []
-    /// All of it as a file.
+    /// The log file's contents.
     public private(set) var bytes: [UInt8] = []
 
-    /// Steps at which no weight changed, as gradients were not finite.
+    /// The number of steps that changed no weight because gradients were not finite.
     public private(set) var skipped = 0
 
-    /// Those of some hundred thousand steps of a large model.
+    /// Enough for some hundred thousand steps of a large model.
     private static let maximumBytes = 1 << 30
 
-    /// A log that nothing was written to.
+    /// An empty log.
     public init() {}
 
-    /// Reads a log that was saved, to go on with it.
+    /// Reads a saved log, to continue it.
     ///
-    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` where a line is none of a log.
+    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` if the file is too long or a line is not an entry
+    ///   of a log.
     public init(contentsOf path: String) throws(CheckpointError) {
         let file = try FileSource(path: path)
         guard file.count <= Self.maximumBytes else {
             throw CheckpointError(
-                .malformed, path: path, "it is too long for the log of a run",
-                expected: "\(Self.maximumBytes) bytes at the most", found: "\(file.count)")
+                .malformed, path: path, "the file is too long for a distillation log",
+                expected: "at most \(Self.maximumBytes) bytes", found: "\(file.count)")
         }
         bytes = try file.bytes(0..<file.count)
         var start = 0
@@ -73,16 +74,16 @@ public struct DistillationLog: Sendable, Hashable {
             start = end + 1
         }
         guard start == bytes.count else {
-            throw CheckpointError(.malformed, path: path, "the last line has no end", offset: start)
+            throw CheckpointError(.malformed, path: path, "the last line does not end with a newline", offset: start)
         }
     }
 
     /// Adds a step.
     ///
     /// - Parameters:
-    ///   - step: what it was.
-    ///   - tokens: that each step has.
-    ///   - seconds: by the clock that it took.
+    ///   - step: the figures of the step.
+    ///   - tokens: the number of tokens per step.
+    ///   - seconds: the wall-clock seconds that the step took.
     public mutating func add(_ step: DistillationStep, tokens: Int, seconds: Double) {
         let entry = Step(figures: step, tokens: step.number * tokens, seconds: seconds)
         steps.append(entry)
@@ -91,18 +92,18 @@ public struct DistillationLog: Sendable, Hashable {
         add { entry.write(to: &$0, skipped: skipped) }
     }
 
-    /// Adds an evaluation of the student as it is after the steps so far.
+    /// Adds an evaluation of the student after the steps so far.
     ///
     /// - Parameters:
-    ///   - figures: what was found.
-    ///   - path: of the tokens.
+    ///   - figures: the results.
+    ///   - path: the path of the held-out tokens.
     public mutating func add(_ figures: HeldOut, path: String) {
         let evaluation = Evaluation(step: steps.count, path: path, figures: figures)
         evaluations.append(evaluation)
         add { evaluation.write(to: &$0) }
     }
 
-    /// Adds what the next steps are computed with.
+    /// Adds the arithmetic of the next steps.
     public mutating func add(_ arithmetic: Arithmetic) {
         arithmetics.append(arithmetic)
         let step = steps.count
@@ -117,7 +118,7 @@ public struct DistillationLog: Sendable, Hashable {
     }
 
     private mutating func add(_ members: (inout JSONWriter) -> Void) {
-        // Memory takes what it is given.
+        // Writing to memory does not fail.
         bytes +=
             (try? ByteOutput.bytes { output in
                 var json = JSONWriter(output)
@@ -187,7 +188,7 @@ extension DistillationLog.Step {
 }
 
 extension DistillationLog.Evaluation {
-    /// Writes the members of an object.
+    /// Writes the evaluation as members of a JSON object.
     package func write(to json: inout JSONWriter) {
         json.key("step")
         json.value(step)
@@ -228,6 +229,6 @@ extension DistillationLog.Evaluation {
 }
 
 extension JSONValue {
-    /// A number; what is not finite is written as null.
+    /// The number; null, which stands for a number that is not finite, gives NaN.
     fileprivate var figure: Double? { self == .null ? .nan : double }
 }

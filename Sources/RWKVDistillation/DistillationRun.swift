@@ -2,64 +2,64 @@ public import CheckpointFiles
 import RWKVInference
 public import RWKVNumerics
 
-/// A distillation in its directory: evaluated, trained to its end, and saved, so that it can be interrupted and resumed.
+/// A distillation with an output directory: it trains, evaluates and saves, and can be interrupted and resumed.
 ///
 ///     let student = try Checkpoint.open("student")
 ///     var run = try DistillationRun(Distillation(teacher, student, description, tokens, settings), in: "aligned")
 ///     try run.finish(kernels, progress: progress)
 ///
-/// Cancelled through its progress, it saves what it has. To resume, make the distillation again, with the same settings, teacher and
-/// tokens, of the student in the directory, and set ``Options/resumes``. The end has the same bytes as that of a run that was not
-/// interrupted, where both were computed with the same ``Arithmetic``; where not, a warning says so.
+/// A run that is cancelled through its progress saves its state. To resume it, make the distillation again with the same
+/// settings, teacher and tokens and the student in the directory, and set ``Options/resumes``. It ends with the same bytes as an
+/// uninterrupted run if both were computed with the same ``Arithmetic``; otherwise a warning says so.
 public struct DistillationRun {
-    /// What a run does beside its steps.
+    /// What a run does besides its steps.
     public struct Options {
         /// Tokens on which the student is evaluated before the first step, at checkpoints, and after the last step.
         public var evaluationTokens: [TokenSequences] = []
-        /// How many steps there are between checkpoints, at which the student is evaluated and saved; nil for none.
+        /// The number of steps between checkpoints, at which the student is evaluated and saved; nil for no checkpoints.
         public var checkpointInterval: Int?
-        /// The config.json that the student was read with; nil for the one beside it.
+        /// The config.json that the student was read with; nil for the one beside its checkpoint.
         public var configuration: String?
         /// Whether to resume the run in the directory.
         public var resumes = false
         /// Whether to replace what an earlier run left in the directory.
         public var replaces = false
-        /// Makes what is saved for people beside the log.
+        /// Makes the pages that are saved beside the log.
         public var pages: (DistillationRun) -> [DistillationPage: String] = { _ in [:] }
 
-        /// No evaluation and no checkpoint, in a directory of its own.
+        /// No evaluations and no checkpoints, in a new or empty directory.
         public init() {}
     }
 
-    /// What happens in a run.
+    /// What a run tells its caller.
     public enum Event {
-        /// A step was done.
+        /// A step is done.
         case step(DistillationStep)
-        /// There is something that the user should know.
+        /// A warning for the user.
         case warning(CheckpointWarning)
     }
 
-    /// The directory.
+    /// The output directory.
     public let path: String
-    /// What is done in it.
+    /// The options of the run.
     public let options: Options
-    /// The student, its teacher and the steps.
+    /// The distillation that runs.
     public internal(set) var distillation: Distillation<Float>
-    /// What happened so far, also before it was resumed.
+    /// The log so far, including that from before the run was resumed.
     public internal(set) var log = DistillationLog()
-    /// What the user should know.
+    /// Warnings for the user.
     public private(set) var warnings: [CheckpointWarning] = []
-    /// Whether the directory holds what this run wrote, or may replace.
+    /// Whether the directory holds what this run wrote or may replace.
     var ownsDirectory: Bool
 
-    /// A run that has not begun.
+    /// A run before its first step.
     ///
     /// - Parameters:
-    ///   - distillation: that has done no step.
-    ///   - path: of the directory, which is written when the run is saved.
-    ///   - options: what it does beside its steps.
-    /// - Throws: ``CheckpointError``: `unsupported` where a step takes more memory than the machine has, `malformed` where tokens are
-    ///   outside of the vocabulary, `cannotCreate` where the directory holds an unfinished run, or what no run wrote.
+    ///   - distillation: a distillation before its first step.
+    ///   - path: the output directory, which is written when the run is saved.
+    ///   - options: what the run does besides its steps.
+    /// - Throws: ``CheckpointError``: `unsupported` if a step needs more memory than the machine has, `malformed` if a held-out
+    ///   token is outside the vocabulary, `cannotCreate` if the directory holds an unfinished run or files that no run wrote.
     public init(
         _ distillation: Distillation<Float>, in path: String, _ options: Options = Options()
     ) throws(CheckpointError) {
@@ -70,22 +70,22 @@ public struct DistillationRun {
         (self.distillation, self.path, self.options) = (distillation, path, options)
     }
 
-    /// Does all that is left to do.
+    /// Does all remaining steps and evaluations, and saves the run.
     ///
     /// - Parameters:
-    ///   - kernels: what it is computed with.
-    ///   - progress: can stop the work; what was trained is saved then.
-    ///   - notify: is told what happens.
-    /// - Throws: ``CheckpointError``: `cancelled`; `notFound`, `malformed` or `unsupported` where there is no run to resume, or it
-    ///   cannot be read, or had other settings or inputs; as ``Distillation/next(_:progress:)`` and evaluations do, after which what was
-    ///   trained is saved; `cannotCreate` or `inputOutput` where it cannot be saved.
+    ///   - kernels: the kernels to use.
+    ///   - progress: can cancel the work; what was trained is then saved.
+    ///   - notify: is told of steps and warnings.
+    /// - Throws: ``CheckpointError``: `cancelled`; `notFound`, `malformed` or `unsupported` if the run to resume is missing,
+    ///   cannot be read or had other settings or inputs; what ``Distillation/next(_:progress:)`` throws; what evaluations throw,
+    ///   after which what was trained is saved; `cannotCreate` or `inputOutput` if the run cannot be saved.
     public mutating func finish(
         _ kernels: Kernels<Float>, progress: WorkProgress = WorkProgress(), notify: (Event) -> Void = { _ in }
     ) throws(CheckpointError) {
         try finish(kernels, Arithmetic(kernels), progress: progress, notify: notify)
     }
 
-    /// The same with another name for what it is computed with.
+    /// The same, but records `arithmetic` instead of that of `kernels`.
     mutating func finish(
         _ kernels: Kernels<Float>, _ arithmetic: Arithmetic, progress: WorkProgress = WorkProgress(),
         notify: (Event) -> Void = { _ in }
@@ -113,12 +113,12 @@ public struct DistillationRun {
         try save(inputs)
     }
 
-    /// Records what the next steps are computed with, and warns where earlier ones were computed with something else.
+    /// Records the arithmetic of the next steps, and warns if that of earlier ones gives other bytes.
     private mutating func note(_ arithmetic: Arithmetic, _ notify: (Event) -> Void) {
         if let other = log.arithmetics.first(where: { !$0.givesSameBytes(as: arithmetic) }) {
             let warning = CheckpointWarning(
                 path: path,
-                "the run was computed with \(other.text), and is resumed with \(arithmetic.text): its bytes will differ from those of a run that was not interrupted"
+                "the run was computed with \(other.text) and is resumed with \(arithmetic.text): its bytes will differ from those of an uninterrupted run"
             )
             warnings.append(warning)
             notify(.warning(warning))
@@ -126,7 +126,7 @@ public struct DistillationRun {
         if !(log.arithmetics.last?.givesSameBytes(as: arithmetic) ?? false) { log.add(arithmetic) }
     }
 
-    /// Evaluates the student on all tokens on which it was not yet evaluated as it is.
+    /// Evaluates the student on all held-out tokens on which it was not yet evaluated after this step.
     private mutating func evaluate(
         _ inputs: InputDigests, _ kernels: Kernels<Float>, _ progress: WorkProgress
     ) throws(CheckpointError) {
@@ -146,7 +146,7 @@ public struct DistillationRun {
         log.evaluations.contains { $0.step == distillation.step && $0.path.utf8.elementsEqual(path.utf8) }
     }
 
-    /// Keeps what was trained, where that is more than nothing.
+    /// Saves the unfinished run, unless no step is done.
     private mutating func saveUnfinished(_ inputs: InputDigests) throws(CheckpointError) {
         if distillation.step > 0 { try save(inputs, isComplete: false) }
     }

@@ -1,48 +1,48 @@
 import CheckpointFiles
 import ModelFamilies
 
-/// What a distillation does.
+/// The settings of a distillation.
 public struct DistillationSettings: Sendable, Hashable {
-    /// What is learnt.
+    /// What the student learns, and by which loss.
     public enum Stage: Sendable, Hashable {
-        /// What single layers give.
+        /// Stage 1: the outputs of single layers.
         case alignment(Alignment)
-        /// Logits; each of the temperatures holds for as many steps.
+        /// Stage 2: logits; each temperature applies to an equal part of the steps, in order.
         case divergence(LogitDivergence, temperatures: [Double])
     }
 
-    /// What is learnt.
+    /// What the student learns.
     public var stage: Stage
-    /// How many steps there are.
+    /// The number of optimiser steps.
     public var steps: Int
-    /// Sequences of a step, or of the parts whose gradients it adds up.
+    /// Sequences per batch.
     public var batch = 8
-    /// Tokens of a sequence.
+    /// Tokens per sequence.
     public var context = 512
-    /// Parts of a step, computed one after the other.
+    /// Gradient-accumulation steps: batches per optimiser step.
     public var accumulate = 1
-    /// Over the run.
+    /// The learning-rate schedule.
     public var learningRate: LearningRate
-    /// The largest norm of all gradients together.
+    /// The global gradient norm to which larger gradients are scaled down.
     public var clip = 1.0
-    /// Of the order of sequences.
+    /// The seed for shuffling the training sequences.
     public var seed: UInt64 = 1
-    /// What is trained.
+    /// Which weights are trained, and how.
     public var rules = TrainingRules([.init(TrainingRules.Preset.mixers.rawValue, Training())])
-    /// What is trained in the place of projections; nil for themselves.
+    /// The adapters to train instead of the projections; nil to train the projections themselves.
     public var adapters: TrainedAdapters?
 
-    /// Tokens of a step.
+    /// Tokens per optimiser step.
     public var tokens: Int { batch * context * accumulate }
 
-    /// A run of so many steps.
+    /// Settings with defaults for all that is not given.
     public init(_ stage: Stage, steps: Int, learningRate: LearningRate) {
         (self.stage, self.steps, self.learningRate) = (stage, steps, learningRate)
     }
 }
 
 extension DistillationSettings {
-    /// All settings as text, each under its name.
+    /// All settings as text, each with its name, as a saved state records them.
     var members: [(name: String, value: String)] {
         func firstValues(_ passes: Bool) -> (String, String) { ("first values", passes ? "joined" : "detached") }
         var members: [(name: String, value: String)] = []
@@ -74,23 +74,23 @@ extension DistillationSettings {
     /// All settings in one line.
     package var text: String { members.map { "\($0.name) \($0.value)" }.joined(separator: ", ") }
 
-    /// Throws where no run can have these settings.
+    /// Checks that all settings are in range.
     ///
-    /// - Parameter path: of the student, for errors.
-    /// - Throws: ``CheckpointError`` of category `unsupported`.
+    /// - Parameter path: the student's path, for errors.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if one is not.
     func check(path: String) throws(CheckpointError) {
         func check(_ isValid: Bool, _ name: String, _ expected: String, _ found: some CustomStringConvertible)
             throws(CheckpointError)
         {
             guard !isValid else { return }
             throw CheckpointError(
-                .unsupported, path: path, "no run can have these settings", expected: "\(name) \(expected)",
+                .unsupported, path: path, "a training setting is out of range", expected: "\(name) \(expected)",
                 found: "\(found)")
         }
         let counts = [
             ("steps", steps, 1...1 << 30), ("batch", batch, 1...4096), ("context", context, 1...1 << 20),
             ("accumulate", accumulate, 1...4096), ("warm-up", learningRate.warmUp, 0...1 << 30),
-            ("adapters of rank", adapters?.rank ?? 1, 1...1 << 16),
+            ("adapter rank", adapters?.rank ?? 1, 1...1 << 16),
         ]
         for (name, value, range) in counts {
             try check(range ~= value, name, "from \(range.lowerBound) to \(range.upperBound)", value)
@@ -100,11 +100,11 @@ extension DistillationSettings {
             try check(value > 0 && value.isFinite, name, "a positive number", value)
         }
         let final = learningRate.final
-        try check(final >= 0 && final.isFinite, "final learning rate", "no negative number", final)
+        try check(final >= 0 && final.isFinite, "final learning rate", "0 or greater", final)
         guard case .divergence(let divergence, let temperatures) = stage else { return }
         let areValid = !temperatures.isEmpty && temperatures.allSatisfy { $0 > 0 && $0.isFinite }
         try check(areValid, "temperatures", "positive numbers", temperatures)
         let weight = divergence.crossEntropyWeight
-        try check(weight >= 0 && weight.isFinite, "cross entropy", "no negative number", weight)
+        try check(weight >= 0 && weight.isFinite, "cross entropy", "0 or greater", weight)
     }
 }

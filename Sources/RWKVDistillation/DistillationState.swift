@@ -2,18 +2,18 @@ import CheckpointFiles
 import CheckpointJSON
 import RWKVInference
 
-/// What the metadata of a run's state says: where it is, and what it is the state of.
+/// The metadata of a run's saved state: how far the run is, and what identifies it.
 struct DistillationState {
-    /// How many steps were done.
+    /// The number of steps done.
     let step: Int
-    /// How many of them changed weights.
+    /// The number of those steps that changed weights.
     let updates: Int
-    /// The digest of the student that was saved with it.
+    /// The digest of the student that was saved with the state.
     let student: String
     /// The digest of the optimiser's moments.
     let moments: String
 
-    /// The format of a state, written with it.
+    /// The version of the format, written into each state.
     private static let format = "2"
 
     private static let settingsPrefix = "settings."
@@ -23,10 +23,10 @@ struct DistillationState {
     private static let (stepKey, updatesKey): (ByteString, ByteString) = ("step", "updates")
     private static let (formatKey, momentsKey): (ByteString, ByteString) = ("format", "moments")
 
-    /// The name of a tensor: a moment of a weight's gradients.
+    /// The name of the tensor that holds a parameter's first or second moment.
     static func momentName(_ number: Int, _ name: String) -> String { "moment\(number).\(name)" }
 
-    /// What is written of a run.
+    /// The metadata to write for a run.
     static func metadata(
         of distillation: Distillation<Float>, _ inputs: InputDigests, student: String, moments: [TensorDigest]
     ) -> [ByteString: String] {
@@ -39,25 +39,26 @@ struct DistillationState {
         return metadata
     }
 
-    /// The digest of the optimiser's moments after so many updates.
+    /// The digest of the optimiser's moments and its number of updates.
     static func digest(of moments: [TensorDigest], updates: Int) -> String {
         sha256(of: Array((moments.map { hexadecimal($0.sha256) } + ["\(updates)"]).joined(separator: " ").utf8))
     }
 
-    /// Reads what was written of a run.
+    /// Reads the metadata of a saved state, and checks that it belongs to this run.
     ///
     /// - Parameters:
-    ///   - file: the state.
-    ///   - distillation: which is to go on.
-    ///   - inputs: of that.
-    /// - Throws: ``CheckpointError``: `unsupported` where the state is that of another run, or `malformed`.
+    ///   - file: the saved state.
+    ///   - distillation: the run to resume.
+    ///   - inputs: the digests of its inputs.
+    /// - Throws: ``CheckpointError``: `unsupported` if the state belongs to another run, or `malformed`.
     init(_ file: Checkpoint, of distillation: Distillation<Float>, _ inputs: InputDigests) throws(CheckpointError) {
         let metadata = file.metadata
         guard metadata[Self.formatKey] == Self.format else {
             throw CheckpointError(
-                .malformed, path: file.path, "it is not the state of a run, or another version of this tool wrote it",
+                .malformed, path: file.path,
+                "the file is not the state of a run, or another version of this tool wrote it",
                 expected: "format \(Self.format)", found: metadata[Self.formatKey].map { "format \($0)" },
-                advice: "start another run, with the model in this directory as STUDENT")
+                advice: "start a new run with the model in this directory as STUDENT")
         }
         try Self.check(file, distillation.settings)
         guard metadata[Self.teacherKey] == inputs.teacher else {
@@ -77,7 +78,7 @@ struct DistillationState {
         (self.step, self.updates, self.student, self.moments) = (step, updates, student, moments)
     }
 
-    /// Throws where the run was started with other settings, and says which.
+    /// Throws `unsupported` if the run was started with other settings, and names them.
     private static func check(_ file: Checkpoint, _ settings: DistillationSettings) throws(CheckpointError) {
         let saved = file.metadata.sorted { $0.key < $1.key }.compactMap { key, value in
             key.text.dropping(prefix: settingsPrefix).map { Member(name: ByteString($0), value: ByteString(value)) }

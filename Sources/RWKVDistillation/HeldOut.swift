@@ -3,43 +3,44 @@ import RWKVEvaluation
 public import RWKVInference
 public import RWKVNumerics
 
-/// How a student does on tokens that it was not trained on.
+/// How closely a student follows its teacher on held-out tokens.
 public struct HeldOut: Sendable, Hashable {
-    /// Tokens whose next ones were predicted.
+    /// The number of tokens evaluated.
     public let tokenCount: Int
-    /// The mean divergence of the student's prediction from its teacher's, in nats.
+    /// The mean KL divergence of the student's predictions from its teacher's, in nats per token.
     public let divergence: Double
-    /// The share of tokens after which both find the same one most likely.
+    /// Top-1 agreement: the fraction of positions at which both predict the same next token.
     public let agreement: Double
-    /// What was to be recalled: tokens that came before, and are followed by what followed then.
+    /// Recall: predictions where a token recurs with the same successor.
     public let recall: Recall
 
-    /// Recalled tokens.
+    /// Counts of positions at which a token recurs with the same successor as at its last occurrence.
     public struct Recall: Sendable, Hashable {
-        /// How many there were.
+        /// The number of such positions.
         public let count: Int
-        /// How many the teacher found most likely.
+        /// Positions at which the teacher predicts the next token.
         public let teacher: Int
-        /// How many the student did.
+        /// Positions at which the student does.
         public let student: Int
-        /// How many both did: what others there were followed by chance.
+        /// Positions at which both do; where the teacher does not, the repetition counts as chance.
         public let both: Int
 
-        /// The share that the student recalls of what the teacher does; nil where that is nothing.
+        /// The fraction of the teacher's recalled tokens that the student recalls too; nil if there are none.
         public var accuracy: Double? { teacher == 0 ? nil : Double(both) / Double(teacher) }
     }
 }
 
 extension HeldOut {
-    /// Runs both on sequences, from the start of each.
+    /// Evaluates a student against its teacher on sequences, each from an initial state.
     ///
     /// - Parameters:
-    ///   - teacher: a model.
-    ///   - student: of the same vocabulary.
-    ///   - tokens: the sequences.
-    ///   - kernels: what it is computed with.
-    ///   - progress: can stop the work.
-    /// - Throws: ``CheckpointError``: `unsupported` where vocabularies differ, `malformed` where a token is in none; as models do.
+    ///   - teacher: the reference model.
+    ///   - student: a model with the same vocabulary.
+    ///   - tokens: the held-out sequences.
+    ///   - kernels: the kernels to use.
+    ///   - progress: can cancel the work.
+    /// - Throws: ``CheckpointError``: `unsupported` if the vocabularies differ, `malformed` if a token is outside them, or what
+    ///   running a model throws.
     public init(
         _ teacher: Model<Float>, _ student: Model<Float>, _ tokens: TokenSequences, _ kernels: Kernels<Float>,
         progress: WorkProgress = WorkProgress()
@@ -47,7 +48,8 @@ extension HeldOut {
         guard student.vocabulary == teacher.vocabulary else {
             throw CheckpointError(
                 .unsupported, path: student.checkpoint.path,
-                "it has another vocabulary than \(teacher.checkpoint.path)", expected: "\(teacher.vocabulary)",
+                "the vocabulary size differs from that of \(teacher.checkpoint.path)",
+                expected: "\(teacher.vocabulary)",
                 found: "\(student.vocabulary)")
         }
         try tokens.check(vocabulary: teacher.vocabulary)
@@ -85,7 +87,7 @@ extension HeldOut {
                 count: recalled.count, teacher: recalled.teacher, student: recalled.student, both: recalled.both))
     }
 
-    /// The places of tokens that came before, and are followed by what followed the last time.
+    /// Positions at which a token recurs with the same successor as at its last occurrence.
     static func queries(_ sequence: [Int]) -> Set<Int> {
         var last: [Int: Int] = [:]
         var places: Set<Int> = []

@@ -2,13 +2,12 @@ import CheckpointFiles
 import ModelFamilies
 import RWKVInference
 
-/// What tells the inputs of a run from others, by their content.
+/// Digests that identify the inputs of a run by their content.
 ///
-/// The digest of a model covers every byte of its tensors, their names, types and sizes, and what its equations take from its
-/// configuration: sizes, kinds of layers, epsilon, rotation. A retrained model has another digest, and so has one of which a single
-/// number changed. That of tokens covers every token. A digest does not cover where files are, when they were written, how tensors are
-/// spread over them, or what no equation uses, a tokenizer for example. To make one, all tensors are read once, which takes less time
-/// than a step.
+/// The digest of a model covers the bytes, names, dtypes and shapes of all tensors, and what the equations take from the
+/// configuration: sizes, layer kinds, epsilon, RoPE. A model of which a single number changed has another digest. The digest of
+/// tokens covers every token. Digests do not cover paths, timestamps, the distribution of tensors over files, or what no equation
+/// uses, such as a tokenizer. The digest of a model reads all tensors once, which takes less time than a step.
 struct InputDigests {
     let teacher: String
     let tokens: String
@@ -23,7 +22,7 @@ struct InputDigests {
     }
 }
 
-/// A tensor, and the SHA-256 of its bytes.
+/// A tensor's name, dtype and shape, and the SHA-256 of its bytes.
 struct TensorDigest {
     let name: String
     let dtype: DType
@@ -31,7 +30,7 @@ struct TensorDigest {
     let sha256: [UInt8]
 }
 
-/// That of a model with these tensors, in whatever order.
+/// The digest of a model with these tensors; their order does not matter.
 func digest(of tensors: [TensorDigest], _ description: ModelDescription) -> String {
     var lines = tensors.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }.map { tensor in
         "\(tensor.name.utf8.count) \(tensor.name) \(tensor.dtype.rawValue) \(tensor.shape) \(hexadecimal(tensor.sha256))"
@@ -41,7 +40,7 @@ func digest(of tensors: [TensorDigest], _ description: ModelDescription) -> Stri
 }
 
 extension Checkpoint {
-    /// Of all tensors, all of which are read.
+    /// The digests of all tensors, which are read completely.
     func digests(threads: Int, progress: WorkProgress) throws(CheckpointError) -> [TensorDigest] {
         let tensors = Array(tensors)
         let scans = try scan(
@@ -63,7 +62,7 @@ extension TokenSequences {
 }
 
 extension ModelDescription {
-    /// What equations take from a configuration.
+    /// The values that the equations take from the configuration, as text.
     fileprivate var constants: String {
         let sizes = Dimension.allCases.compactMap { dimension in
             dimensions[dimension].map { "\(dimension.rawValue) \($0)" }

@@ -1,19 +1,19 @@
 import RWKVNumerics
 
-/// The learning rate over a run.
+/// The learning-rate schedule of a run.
 public struct LearningRate: Sendable, Hashable {
-    /// At the start, behind the warm-up.
+    /// The rate at the start, before the factor of the warm-up.
     public var initial: Double
-    /// At the end.
+    /// The rate at the end; unused by `constant`.
     public var final: Double
-    /// How it goes from one to the other.
+    /// The curve between the two rates.
     public var schedule = Schedule.quarterCosine
-    /// Steps over which it grows from a hundredth.
+    /// Warm-up steps, over which a factor grows linearly from 0.01 to 1.
     public var warmUp = 10
 
-    /// How it goes from the initial to the final rate, p being the part of the run that is done.
+    /// The curve from the initial to the final rate, where p is the fraction of the run that is done.
     public enum Schedule: String, Sendable, CaseIterable {
-        /// final + (initial - final) cos(p pi / 2), which falls late (RADLADS).
+        /// final + (initial - final) cos(p pi / 2), which decays late (RADLADS).
         case quarterCosine = "quarter-cosine"
         /// final + (initial - final) (1 + cos(p pi)) / 2.
         case halfCosine = "half-cosine"
@@ -23,18 +23,18 @@ public struct LearningRate: Sendable, Hashable {
         case constant
     }
 
-    /// A rate that falls to a hundredth if nothing else is said.
+    /// A quarter-cosine schedule that by default falls to a hundredth of `initial`.
     public init(_ initial: Double, final: Double? = nil) {
         self.initial = initial
         self.final = final ?? initial / 100
     }
 
-    /// The rate of a step.
+    /// The learning rate of a step.
     ///
     /// - Parameters:
-    ///   - step: from 0 on.
-    ///   - steps: how many there are.
-    /// - Returns: the rate.
+    ///   - step: the step's index, from 0.
+    ///   - steps: the length of the run.
+    /// - Returns: the learning rate.
     public func rate(at step: Int, of steps: Int) -> Double {
         let done = Double(step) / Double(max(1, steps))
         let rate =

@@ -2,19 +2,19 @@ public import CheckpointFiles
 public import RWKVInference
 public import RWKVNumerics
 
-/// The divergence of a student's logits from its teacher's: stage 2.
+/// Stage 2: the KL divergence of a student's predictions from its teacher's is minimised.
 public struct LogitDivergence: Sendable, Hashable {
-    /// What logits are divided by.
+    /// The temperature by which logits are divided.
     public var temperature = 1.0
-    /// Whose logits are.
+    /// Whose logits the temperature divides.
     public var divides = Divided.both
-    /// How much of the cross entropy of the next token is added.
+    /// The weight of the next-token cross entropy in the loss.
     public var crossEntropyWeight = 0.0
 
-    /// Whether gradients pass through the first keys and values.
+    /// Whether gradients pass through the first keys and values (k_first, v_first).
     public var passesFirstValues = false
 
-    /// Whose logits a temperature divides.
+    /// Whose logits a temperature divides, and the resulting loss.
     public enum Divided: String, Sendable, CaseIterable {
         /// T^2 KL(softmax(z_T / T) || softmax(z_S / T)) (Hinton, Vinyals and Dean 2015; RWKVInside, klloss.py).
         case both
@@ -22,20 +22,21 @@ public struct LogitDivergence: Sendable, Hashable {
         case teacher
     }
 
-    /// KL at temperature 1, without gradients through first values.
+    /// KL at temperature 1, with k_first and v_first detached.
     public init() {}
 
-    /// Adds the gradients of some sequences.
+    /// Adds the gradients of the loss for some sequences.
     ///
     /// - Parameters:
-    ///   - student: whose weights change.
-    ///   - teacher: of the same vocabulary.
-    ///   - tokens: of sequences of the same length, one behind the other.
-    ///   - sequences: how many there are.
-    ///   - kernels: what it is computed with.
-    ///   - progress: can stop the work.
-    /// - Returns: the loss.
-    /// - Throws: ``CheckpointError``, as models do, or of category `cancelled`.
+    ///   - student: the model to train.
+    ///   - teacher: a model with the same vocabulary.
+    ///   - tokens: sequences of equal length, concatenated.
+    ///   - sequences: the number of sequences.
+    ///   - kernels: the kernels to use.
+    ///   - progress: can cancel the work.
+    /// - Returns: the loss, averaged over tokens.
+    /// - Throws: ``CheckpointError``: `malformed` if tokens cannot be divided into sequences, `cancelled`, or what running a
+    ///   model throws.
     public func callAsFunction<Element: Real>(
         _ student: TrainedModel<Element>, _ teacher: Model<Element>, _ tokens: [Int], sequences: Int,
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
@@ -60,19 +61,19 @@ public struct LogitDivergence: Sendable, Hashable {
         return loss
     }
 
-    /// Logits that are made together, where a vocabulary is so small that they are of more tokens than elsewhere.
+    /// Logits per chunk for vocabularies so small that these are more than `logitsTogether` rows.
     private static let numbersTogether = 1 << 20
 
-    /// The loss, averaged over tokens, and its gradient.
+    /// The loss, averaged over tokens, and its gradient with respect to the residual stream.
     ///
     /// - Parameters:
-    ///   - hidden: the student's residual stream, [tokens, C].
+    ///   - hidden: the student's residual stream after all layers, [tokens, C].
     ///   - model: the student.
-    ///   - next: the token behind each; negative where there is none.
-    ///   - kernels: what it is computed with.
-    ///   - targets: gives the teacher's logits of some tokens.
-    /// - Returns: the loss, and the gradient of `hidden`.
-    /// - Throws: ``CheckpointError``, as models do.
+    ///   - next: the token after each; negative if there is none.
+    ///   - kernels: the kernels to use.
+    ///   - targets: computes the teacher's logits for a range of tokens, [rows, V].
+    /// - Returns: the loss, and the gradient with respect to `hidden`, [tokens, C].
+    /// - Throws: what `targets` throws.
     public func callAsFunction<Element: Real>(
         _ hidden: Matrix<Element>, of model: Model<Element>, next: [Int64], _ kernels: Kernels<Element>,
         targets: (Range<Int>) throws(CheckpointError) -> Matrix<Element>
@@ -86,7 +87,7 @@ public struct LogitDivergence: Sendable, Hashable {
         let together = max(logitsTogether, Self.numbersTogether / max(1, model.vocabulary))
         for rows in hidden.rows.parts(of: together) {
             let part = hidden.rows(rows)
-            // What is not finite is a step that is passed over.
+            // Logits need not be finite: the optimiser skips a step whose gradients are not.
             let logits = model.uncheckedLogits(part, kernels)
             let (divergences, dlogits) = kernels.divergence(
                 targets: try targets(rows), logits: logits, targetScale: scale, scale: ownScale,

@@ -4,26 +4,27 @@ public import ModelFamilies
 import RWKVLayers
 import RWKVNumerics
 
-/// Adapters that are trained in the place of projections: receptance, key, value and output, and what they are in attention.
+/// Adapters that are trained instead of the projections of time mixing (receptance, key, value, output) and of attention (query,
+/// key, value, output).
 public struct TrainedAdapters: Sendable, Hashable {
-    /// How they change a weight.
+    /// How the adapters change a weight.
     public let kind: Adapter.Kind
-    /// The smaller size of their matrices, which is also alpha, so that LoRA's scale is 1.
+    /// The rank, which is also alpha, so that the LoRA scale is 1.
     public let rank: Int
-    /// Of what A begins with.
+    /// The seed for initialising A.
     public var seed: UInt64
 
-    /// Adapters of a kind.
+    /// Adapters of one kind and rank.
     ///
     /// - Parameters:
-    ///   - kind: how they change a weight.
-    ///   - rank: at least 1.
-    ///   - seed: of what A begins with.
+    ///   - kind: how the adapters change a weight.
+    ///   - rank: the rank, at least 1.
+    ///   - seed: the seed for initialising A.
     public init(_ kind: Adapter.Kind, rank: Int, seed: UInt64 = 1) {
         (self.kind, self.rank, self.seed) = (kind, rank, seed)
     }
 
-    /// The weights that they change.
+    /// The roles of the weights that adapters can change.
     static let roles: Set<TensorRole> = [
         .receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight, .queryWeight, .keyWeight,
         .valueWeight, .outputWeight,
@@ -33,12 +34,12 @@ public struct TrainedAdapters: Sendable, Hashable {
         tensor.name.dropping(suffix: ".weight") ?? tensor.name[...]
     }
 
-    /// The name of a part of what changes a tensor.
+    /// The name of a part of a tensor's adapter.
     static func name(of part: Adapter.Part, _ tensor: TensorInfo) -> String {
         Adapter.name(of: part, module: module(of: tensor))
     }
 
-    /// The sizes that a part has in a file.
+    /// The shape of a part in a file.
     func shape<Element: Real>(of factor: WeightAdapter<Element>.Factor) -> [Int] {
         switch factor.part {
         case .down, .up: [factor.values.rows, factor.values.columns]
@@ -47,7 +48,7 @@ public struct TrainedAdapters: Sendable, Hashable {
         }
     }
 
-    /// What is to change a weight, and changes nothing yet.
+    /// A new adapter of a weight, which changes nothing yet; throws `unsupported` if it does not fit the weight.
     func adapter<Element: Real>(
         of base: Matrix<Element>, _ tensor: TensorInfo, in checkpoint: Checkpoint
     ) throws(CheckpointError) -> WeightAdapter<Element> {
@@ -56,7 +57,7 @@ public struct TrainedAdapters: Sendable, Hashable {
             ? base.rows % rank == 0 && base.columns % rank == 0 : rank <= min(base.rows, base.columns)
         guard fits else {
             throw CheckpointError(
-                .unsupported, path: checkpoint.path, "an adapter of rank \(rank) does not go with this weight",
+                .unsupported, path: checkpoint.path, "an adapter of rank \(rank) does not fit this weight",
                 tensor: tensor.name,
                 expected: kind == .bone ? "a rank that divides both sizes" : "at most its smaller size",
                 found: "\(tensor.shape)")
@@ -64,25 +65,25 @@ public struct TrainedAdapters: Sendable, Hashable {
         if kind == .dora, let row = (0..<base.rows).first(where: { base.row($0).allSatisfy { $0 == 0 } }) {
             throw CheckpointError(
                 .unsupported, path: checkpoint.path, "DoRA scales rows, and row \(row) is zero", tensor: tensor.name,
-                advice: "LoRA has no such need")
+                advice: "use LoRA instead")
         }
         return WeightAdapter(of: base, kind, rank: rank) {
             var random = SplitMix64(seed: seed, name: Self.name(of: .down, tensor))
-            // peft's: kaiming_uniform_ with a = sqrt(5).
+            // As in peft: kaiming_uniform_ with a = sqrt(5).
             let bound = 1 / Double(base.columns).squareRoot()
             return (0..<rank * base.columns).map { _ in Element(Float(random.uniform() * bound)) }
         }
     }
 }
 
-// In files: peft's form, or for bones, which peft has in another one, that of RWKVInside.
+// Files are in peft's format; for Bone, where peft's differs, in RWKVInside's.
 extension TrainedAdapters {
     static var fileName: String { "adapter/adapter_model.safetensors" }
     static var configurationName: String { "adapter/adapter_config.json" }
-    /// All that there is of an adapter in a run's directory.
+    /// The entries of a run's directory that belong to an adapter.
     static var files: [String] { ["adapter/", fileName, configurationName] }
 
-    /// The adapter_config.json beside these parts; nil where there is none.
+    /// The bytes of adapter_config.json for these parameters; nil for Bone, which has none.
     func configuration<Element: Real>(of parameters: [TrainedModel<Element>.Parameter]) -> [UInt8]? {
         guard kind != .bone else { return nil }
         let modules = Set(

@@ -4,33 +4,33 @@ public import RWKVInference
 package import RWKVLayers
 public import RWKVNumerics
 
-/// A model some of whose weights change; copies share them.
+/// A model with trainable weights, which its copies share.
 ///
 ///     var student = try TrainedModel<Float>(checkpoint, description, training: trained)
 ///     let run = try student.run(tokens, sequences: 8, kernels)
 ///     try student.backward(run, gradient, kernels)
 public struct TrainedModel<Element: Real> {
-    /// A weight that changes, or a part of what changes one, in the order of the checkpoint.
+    /// A trainable weight, or a part of an adapter that changes one.
     public struct Parameter {
-        /// The weight.
+        /// The role and layer of the weight.
         public let place: TensorPlace
-        /// The name of its tensor in the checkpoint, with its rows where it is not all of it, or in an adapter.
+        /// The tensor's name in the checkpoint, with a range of rows if the weight is only a part of it, or in the adapter.
         public let name: String
-        /// The tensor's sizes.
+        /// The tensor's shape, or that of the part.
         public let shape: [Int]
-        /// Whether it is an adapter's.
+        /// Whether this is a part of an adapter.
         public let isOfAdapter: Bool
-        /// As the tensor stands: [rows, columns], or a row.
+        /// The numbers as stored: [rows, columns], or one row for a vector.
         public let values: Matrix<Element>
-        /// What gradients are added to.
+        /// The accumulated gradient.
         public let gradient: Matrix<Element>
-        /// How it is trained.
+        /// The scale of the learning rate, and the weight decay.
         public let training: Training
     }
 
-    /// The model as it is now.
+    /// The model with its current weights.
     public private(set) var model: Model<Element>
-    /// What changes.
+    /// All trainable parameters, in checkpoint order.
     public let parameters: [Parameter]
     private let gradients: [WeightGradients<Element>]
     private let adapted: [AdaptedWeight]
@@ -40,11 +40,11 @@ public struct TrainedModel<Element: Real> {
         let adapter: WeightAdapter<Element>
         /// W', which the model runs with.
         let values: Matrix<Element>
-        /// Of W'.
+        /// The gradient with respect to W'.
         let gradient: Matrix<Element>
     }
 
-    /// What a run leaves for gradients.
+    /// What a forward pass keeps for the backward pass.
     public struct Run {
         /// The residual stream after all layers: [tokens, C].
         public let hidden: Matrix<Element>
@@ -52,15 +52,16 @@ public struct TrainedModel<Element: Real> {
         fileprivate let first: FirstValues<Element>
     }
 
-    /// A model that is read from a checkpoint.
+    /// Loads a trainable model from a checkpoint.
     ///
     /// - Parameters:
-    ///   - checkpoint: of a student.
-    ///   - description: what it was found to be.
-    ///   - trained: the weights of layers that change.
-    ///   - adapters: what is trained in the place of projections; nil for themselves.
-    ///   - teacher: whose matrices are taken where the student's are the same and do not change, so that memory holds them once.
-    /// - Throws: ``CheckpointError``: `unsupported` where adapters do not go with the weights; as models do.
+    ///   - checkpoint: the student's checkpoint.
+    ///   - description: what the student was recognised as.
+    ///   - trained: the layer weights to train, and how.
+    ///   - adapters: the adapters to train instead of the projections; nil to train the projections themselves.
+    ///   - teacher: a model that shares those of its matrices that are frozen and identical in the student, so that memory holds
+    ///     them once.
+    /// - Throws: ``CheckpointError``: `unsupported` if the adapters do not fit the weights, or what loading a model throws.
     public init(
         _ checkpoint: Checkpoint, _ description: ModelDescription, training trained: [TensorPlace: Training],
         by adapters: TrainedAdapters? = nil, sharing teacher: Model<Element>? = nil
@@ -107,7 +108,8 @@ public struct TrainedModel<Element: Real> {
         }
         if adapters != nil, adapted.isEmpty {
             throw CheckpointError(
-                .unsupported, path: checkpoint.path, "no projection is trained that an adapter could change")
+                .unsupported, path: checkpoint.path,
+                "none of the trained weights is a projection that an adapter could change")
         }
         self.parameters = parameters
         self.adapted = adapted
@@ -115,16 +117,16 @@ public struct TrainedModel<Element: Real> {
         model = try Model(checkpoint, description, replacing: weights)
     }
 
-    /// Takes in what became of the weights.
+    /// Updates the model after its parameters changed.
     ///
-    /// - Parameter kernels: what it is computed with.
-    /// - Throws: ``CheckpointError``, as models do.
+    /// - Parameter kernels: the kernels to use.
+    /// - Throws: ``CheckpointError``: what loading a model throws.
     public mutating func update(_ kernels: Kernels<Element>) throws(CheckpointError) {
         for weight in adapted { weight.values.replaceRows(from: 0, by: weight.adapter.merged(kernels)) }
         try model.reread()
     }
 
-    /// Passes the gradients of weights on to what changes them, once they are all there.
+    /// Propagates the gradients of adapted weights, once all are accumulated, to their adapters.
     public func adaptersBackward(_ kernels: Kernels<Element>) {
         for weight in adapted {
             weight.adapter.backward(weight.gradient, kernels)
@@ -132,42 +134,42 @@ public struct TrainedModel<Element: Real> {
         }
     }
 
-    /// Runs whole sequences.
+    /// Runs the model on whole sequences.
     ///
     /// - Parameters:
-    ///   - tokens: of sequences of the same length, one behind the other.
-    ///   - sequences: how many there are.
-    ///   - kernels: what it is computed with.
-    ///   - progress: can stop the work.
-    /// - Returns: the residual stream, and what gradients need.
-    /// - Throws: ``CheckpointError``, as models do, or of category `cancelled`.
+    ///   - tokens: sequences of equal length, concatenated.
+    ///   - sequences: the number of sequences.
+    ///   - kernels: the kernels to use.
+    ///   - progress: can cancel the work.
+    /// - Returns: the residual stream, and what the backward pass needs.
+    /// - Throws: ``CheckpointError``: `cancelled`, or what running a model throws.
     public func run(
         _ tokens: [Int], sequences: Int, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> Run {
         let h = try model.embedded(tokens, sequences: sequences, kernels)
         var state = model.start(length: tokens.count / sequences, sequences: sequences)
-        // Gradients that are not finite are their reader's affair.
+        // Numbers need not be finite: the optimiser skips a step whose gradients are not.
         var pass = try LayerPass(model, h, taking: &state, kernels, checksNumbers: false, progress: progress)
         var traces: [Layer<Element>.Trace] = []
         while try pass.next() { traces.append(pass.traced()) }
         return Run(hidden: pass.stream, traces: traces, first: pass.first)
     }
 
-    /// Adds the gradients of all weights that change.
+    /// Adds the gradients of all trainable weights.
     ///
     /// - Parameters:
-    ///   - run: which serves once.
-    ///   - gradient: of its residual stream, [tokens, C]; used up.
-    ///   - passesFirstValues: whether gradients pass through the first keys and values to the layer that gives them.
-    ///   - kernels: what it is computed with.
-    ///   - progress: can stop the work.
+    ///   - run: the forward pass, which can be used once.
+    ///   - gradient: the gradient with respect to its residual stream, [tokens, C]; overwritten.
+    ///   - passesFirstValues: whether gradients pass through k_first and v_first to the layer that gives them.
+    ///   - kernels: the kernels to use.
+    ///   - progress: can cancel the work.
     /// - Throws: ``CheckpointError`` of category `cancelled`.
     public func backward(
         _ run: Run, _ gradient: Matrix<Element>, passesFirstValues: Bool = false, _ kernels: Kernels<Element>,
         progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) {
         let first = passesFirstValues ? FirstGradients(of: run.first) : nil
-        // What is in front of all that changes is of no use.
+        // Below the lowest trained layer no gradient is needed.
         let lowest = parameters.compactMap(\.place.layer).min() ?? model.layers.count
         for number in (lowest..<max(lowest, model.layers.count)).reversed() {
             try progress.check(model.checkpoint.path)
@@ -177,6 +179,6 @@ public struct TrainedModel<Element: Real> {
         }
     }
 
-    /// Where the gradients of a layer's weights are added up.
+    /// The accumulated gradients of a layer's weights.
     package func gradients(ofLayer layer: Int) -> WeightGradients<Element> { gradients[layer] }
 }

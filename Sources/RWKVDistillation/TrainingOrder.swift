@@ -1,34 +1,34 @@
 public import CheckpointFiles
 
-/// The windows of a file of tokens in the order in which a run sees them: all of them, shuffled, and then all again.
+/// The training windows of token sequences in the order in which a run sees them; all are shuffled anew for each epoch.
 public struct TrainingOrder: Sendable {
-    /// Tokens of a window.
+    /// Tokens per window.
     private let length: Int
-    /// All windows: each sequence is cut into as many as it holds.
+    /// All windows: each sequence is cut into as many as fit.
     private let windows: [(sequence: Int, start: Int)]
     private let tokens: TokenSequences
     private var random: SplitMix64
     private var order: [Int] = []
 
-    /// The order that follows from a seed.
+    /// The order that a seed determines.
     ///
     /// - Parameters:
-    ///   - tokens: sequences that are at least as long as a window.
-    ///   - length: tokens of a window.
-    ///   - seed: of the order.
-    /// - Throws: ``CheckpointError`` of category `malformed` where no sequence holds a window, or a window no token.
+    ///   - tokens: the training sequences; those shorter than a window are unused.
+    ///   - length: tokens per window.
+    ///   - seed: the seed for shuffling.
+    /// - Throws: ``CheckpointError`` of category `malformed` if no sequence is as long as a window, or `length` is not positive.
     public init(_ tokens: TokenSequences, length: Int, seed: UInt64) throws(CheckpointError) {
         guard length > 0 else {
             throw CheckpointError(
-                .malformed, path: tokens.path, "windows of training have at least one token", found: "\(length)")
+                .malformed, path: tokens.path, "a training window must have at least one token", found: "\(length)")
         }
         windows = tokens.sequences.enumerated().flatMap { number, sequence in
             (0..<sequence.count / length).map { (number, $0 * length) }
         }
         guard !windows.isEmpty else {
             throw CheckpointError(
-                .malformed, path: tokens.path, "there are too few tokens to train on",
-                expected: "a sequence of \(length) at least",
+                .malformed, path: tokens.path, "the training sequences are too short",
+                expected: "a sequence of at least \(length) tokens",
                 found: "\(tokens.sequences.map(\.count).max() ?? 0) in the longest")
         }
         self.tokens = tokens
@@ -36,7 +36,7 @@ public struct TrainingOrder: Sendable {
         random = SplitMix64(seed: seed)
     }
 
-    /// The windows that come next, one behind the other.
+    /// The tokens of the next `count` windows, concatenated.
     public mutating func next(_ count: Int) -> [Int] {
         (0..<count).flatMap { _ in
             if order.isEmpty { order = shuffled() }
@@ -45,7 +45,7 @@ public struct TrainingOrder: Sendable {
         }
     }
 
-    /// Passes over windows.
+    /// Skips the next `count` windows.
     mutating func skip(_ count: Int) {
         var left = count
         while left > 0 {
@@ -56,7 +56,7 @@ public struct TrainingOrder: Sendable {
         }
     }
 
-    /// All windows, the first one last.
+    /// The indices of all windows in a new order, to be taken from the end.
     private mutating func shuffled() -> [Int] {
         var order = Array(windows.indices)
         for last in order.indices.reversed() {

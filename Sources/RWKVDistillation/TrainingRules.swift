@@ -3,47 +3,47 @@ public import ModelFamilies
 
 /// How a weight is trained.
 public struct Training: Sendable, Hashable {
-    /// What the learning rate is multiplied with.
+    /// The factor for the learning rate.
     public var rateScale = 1.0
-    /// What of it is taken away at each step, times the rate.
+    /// The weight decay per step, which is multiplied by the learning rate.
     public var weightDecay = 0.0
 
     /// At the run's rate, with no decay.
     public init() {}
 }
 
-/// Which weights are trained, and how: of all rules that speak of a weight the last one holds.
+/// Which weights are trained, and how: the last rule that matches a weight applies.
 public struct TrainingRules: Sendable, Hashable {
-    /// What one rule says of the weights that it speaks of.
+    /// A rule that trains or freezes the weights that it matches.
     public struct Rule: Sendable, Hashable {
-        /// A shell pattern that a tensor's name fits, or the name of a preset.
+        /// A shell pattern for tensor names, or the name of a preset.
         public let pattern: String
-        /// Nil where they are frozen.
+        /// How the weights are trained; nil to freeze them.
         public let training: Training?
 
-        /// A rule.
+        /// A rule for the weights that a pattern matches.
         public init(_ pattern: String, _ training: Training?) {
             self.pattern = pattern
             self.training = training
         }
     }
 
-    /// In their order.
+    /// The rules, of which later ones override earlier ones.
     public var rules: [Rule]
 
-    /// Sets of weights that have a name.
+    /// Named sets of weights.
     public enum Preset: String, Sendable, CaseIterable {
-        /// All that mixes tokens: in students, RWKVInside's hybrid simultaneous learning.
+        /// Time mixing and attention; for hybrid students, RWKVInside's hybrid simultaneous learning.
         case mixers
-        /// What mixes tokens in the layers of RWKV.
+        /// Time mixing alone.
         case rwkv
-        /// What mixes tokens in the other layers.
+        /// Attention alone.
         case attention
-        /// Receptance, key and value of RWKV, which RWKVInside's attention freeze keeps.
+        /// Receptance, key and value of time mixing, which RWKVInside's `freeze_attention` freezes.
         case projections
-        /// The feed-forward parts.
+        /// The feed-forward blocks.
         case mlp
-        /// The norms around the blocks of layers.
+        /// The norms before and after the blocks of a layer.
         case norms
 
         func contains(_ place: TensorPlace, _ kind: LayerKind) -> Bool {
@@ -65,17 +65,17 @@ public struct TrainingRules: Sendable, Hashable {
         }
     }
 
-    /// Rules in their order.
+    /// Rules, of which later ones override earlier ones.
     public init(_ rules: [Rule]) { self.rules = rules }
 
-    /// The weights of a student that are trained.
+    /// The weights of a student that these rules train.
     ///
     /// - Parameters:
-    ///   - checkpoint: the student.
-    ///   - description: what it was found to be.
-    ///   - scope: what there are gradients of; nil for all that layers have.
-    /// - Returns: how each is trained.
-    /// - Throws: ``CheckpointError`` of category `unsupported` where a rule speaks of no weight that can be trained.
+    ///   - checkpoint: the student's checkpoint.
+    ///   - description: what the student was recognised as.
+    ///   - scope: the weights that have gradients; nil for all weights of layers.
+    /// - Returns: the weights to train, and how.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if a rule matches no trainable weight, or all are frozen.
     public func trained(
         in checkpoint: Checkpoint, _ description: ModelDescription, within scope: Preset? = nil
     ) throws(CheckpointError) -> [TensorPlace: Training] {
@@ -99,20 +99,21 @@ public struct TrainingRules: Sendable, Hashable {
             guard isUsed else {
                 throw CheckpointError(
                     .unsupported, path: checkpoint.path,
-                    "a rule of training speaks of no weight that can be trained: \(rule.pattern)",
+                    "a training rule matches no trainable weight: \(rule.pattern)",
                     advice: scope == .rwkv
-                        ? "stage 1 trains time mixing alone" : "embeddings, the final norm and the head are frozen")
+                        ? "stage 1 trains only time mixing"
+                        : "the embedding, the final norm and the head are always frozen")
             }
         }
         guard !trained.isEmpty else {
-            throw CheckpointError(.unsupported, path: checkpoint.path, "all that could be trained is frozen")
+            throw CheckpointError(.unsupported, path: checkpoint.path, "all trainable weights are frozen")
         }
         return trained
     }
 }
 
 extension ModelDescription {
-    /// Whether a weight has an influence that gradients are made of.
+    /// Whether a weight can be trained: it belongs to a layer, and the output depends on it.
     fileprivate func canTrain(_ place: TensorPlace) -> Bool {
         guard let layer = place.layer, let timeMix = architecture.timeMix else { return false }
         guard layers[layer].kind.carriesState else { return true }

@@ -6,19 +6,19 @@ import RWKVLayers
 public import RWKVNumerics
 
 extension SpeedMeasurements {
-    /// Steps of training a student, layer by layer and by its logits.
+    /// Measures training steps of a student, in stage 1 (alignment) and in stage 2 (logits).
     ///
     /// - Parameters:
-    ///   - teacher: that runs.
-    ///   - checkpoint: a student of it.
-    ///   - description: what the student was found to be.
-    ///   - size: sequences of a step, and tokens of each.
-    ///   - memory: how many bytes a step may take.
-    ///   - runs: how many steps are timed, of each kind.
-    ///   - kernels: that are to be measured.
-    ///   - progress: is told of each step, and can stop the work.
-    /// - Returns: what was measured.
-    /// - Throws: ``CheckpointError``, as ``Distillation`` does, or of category `cancelled`.
+    ///   - teacher: the model to learn from.
+    ///   - checkpoint: the student's checkpoint.
+    ///   - description: what the student was recognised as.
+    ///   - size: sequences per step, and tokens per sequence.
+    ///   - memory: the memory limit of a step in bytes.
+    ///   - runs: the number of steps to time in each stage.
+    ///   - kernels: the kernels to measure.
+    ///   - progress: is told of each step, and can cancel the work.
+    /// - Returns: the measurements.
+    /// - Throws: ``CheckpointError``: `cancelled`, or what ``Distillation`` throws.
     public static func ofTraining(
         _ teacher: Model<Float>, _ checkpoint: Checkpoint, _ description: ModelDescription,
         size: (batch: Int, context: Int), memory: Int, runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress
@@ -66,8 +66,8 @@ extension SpeedMeasurements {
 }
 
 extension DistillationSettings.Stage {
-    /// Operations for each token, of products and recurrences: gradients of a product are as many for what goes in, which single mixers
-    /// and the lowest layer need not pass on, and for weights that are trained.
+    /// Operations per token of matrix products and recurrences: the backward pass of a product takes as many operations for the
+    /// gradient of its input, which single mixers and the lowest layer do not need, and as many for that of trained weights.
     fileprivate func operations(
         _ teacher: Model<Float>, _ student: Model<Float>, context: Int
     ) -> Double {

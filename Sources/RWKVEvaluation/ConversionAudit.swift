@@ -3,31 +3,32 @@ import CheckpointFiles
 import CheckpointJSON
 import RWKVInference
 
-/// What a conversion's manifest says about the checkpoint beside it, held against what is there.
+/// The audit of a converted checkpoint against the conversion manifest beside it.
 public struct ConversionAudit: Sendable, Hashable {
-    /// The manifest.
+    /// The path of the manifest.
     public let path: String
-    /// How many tensors were held against it.
+    /// How many tensors the manifest lists.
     public let tensorCount: Int
-    /// How many of them are copies that were held against their source too, which is the reference.
+    /// How many of them are copies that were also compared with the reference, which is their source.
     public let sourceCount: Int
-    /// What is wrong, a sentence each.
+    /// The problems found, a sentence each.
     public let problems: [String]
 
-    /// Sentences that are kept.
+    /// The maximum number of problems kept.
     private static let limit = 100
 
-    /// Looks for a manifest beside a checkpoint, and holds the two against each other; nil where there is none of its files.
+    /// Audits a checkpoint against the manifest beside it; nil if no manifest names its files.
     ///
-    /// Every tensor of an input has exactly one fate, every tensor that was made is there once, with its type, shape and SHA-256, and
-    /// totals add up. Where the reference is one of the inputs, each of its tensors has a fate, and copies have its bytes.
+    /// Every input tensor must have exactly one fate; every output tensor must be there with its dtype, shape and SHA-256, or
+    /// share the bytes of one that is; and totals must add up. If the reference is one of the inputs, each of its tensors must
+    /// have a fate, and copies must have its bytes.
     ///
     /// - Parameters:
-    ///   - checkpoint: what was made.
-    ///   - reference: what it is verified against.
+    ///   - checkpoint: the converted checkpoint.
+    ///   - reference: what the checkpoint is compared with.
     ///   - threads: how many threads hash tensors.
-    ///   - progress: can stop the work.
-    /// - Throws: ``CheckpointError``, where files cannot be read.
+    ///   - progress: can cancel the work.
+    /// - Throws: ``CheckpointError`` if files cannot be read, or of category `cancelled`.
     init?(
         of checkpoint: Checkpoint, reference: VerificationReference, threads: Int, progress: WorkProgress
     ) throws(CheckpointError) {
@@ -41,7 +42,7 @@ public struct ConversionAudit: Sendable, Hashable {
             else { continue }
             self.path = path
             guard isOfConversion else {
-                (tensorCount, sourceCount, problems) = (0, 0, ["it is no manifest of a conversion"])
+                (tensorCount, sourceCount, problems) = (0, 0, ["the file is not a conversion manifest"])
                 return
             }
             var account = Account(document, threads: threads)
@@ -57,13 +58,13 @@ public struct ConversionAudit: Sendable, Hashable {
     }
 }
 
-/// The accounts of a manifest, while they are checked.
+/// The entries of a manifest, and the problems found in them.
 private struct Account {
     let made: [JSONValue]
     private let inputs: [JSONValue]
     private let totals: JSONValue?
     private let madeByName: [ByteString: JSONValue]
-    /// The tensors of inputs, each with its input.
+    /// The input tensors, as pairs of input and name.
     private let known: Set<[ByteString]>
     private let threads: Int
     private(set) var sourceCount = 0
@@ -76,10 +77,10 @@ private struct Account {
         totals = document["totals"]
         madeByName = Dictionary(made.map { ($0.name("name"), $0) }, uniquingKeysWith: { first, _ in first })
         known = Set(inputs.map { [$0.name("input"), $0.name("name")] })
-        if inputs.isEmpty { problems.append("it says nothing of any input") }
+        if inputs.isEmpty { problems.append("the manifest lists no input tensors") }
     }
 
-    /// Every tensor of an input has one fate, and what it says is so.
+    /// Checks that every input tensor has one fate, and that what it refers to is listed.
     mutating func checkFates() {
         var seen: Set<[ByteString]> = []
         for entry in inputs {
@@ -97,7 +98,7 @@ private struct Account {
             case "tied": isExplained = known.contains([input, entry.name("with")])
             default: isExplained = false
             }
-            if !isExplained { problems.append("\(entry.text) has no fate that explains it: \(fate)") }
+            if !isExplained { problems.append("the fate of \(entry.text) is unknown or incomplete: \(fate)") }
         }
     }
 
@@ -119,7 +120,7 @@ private struct Account {
                     known.contains([entry.name("input"), entry.name("from")])
                 default: false
                 }
-            if !isExplained { problems.append("\(entry.text) has no origin that explains it") }
+            if !isExplained { problems.append("the origin of \(entry.text) is unknown or not among the inputs") }
         }
         for part in Conversion.Part.allCases {
             let own = inputs.filter { $0["input"]?.string == ByteString(part.rawValue) }
@@ -136,11 +137,12 @@ private struct Account {
 
     private mutating func compare(_ what: String, _ said: JSONValue?, _ found: Int) {
         if said?.integer != found {
-            problems.append("\(what) do not add up: \(said?.description ?? "nothing") said, \(found) found")
+            problems.append(
+                "\(what) do not add up: the manifest says \(said?.description ?? "nothing"), its entries give \(found)")
         }
     }
 
-    /// Every tensor that was made is there, as it was made, and no other.
+    /// Checks that the checkpoint has exactly the listed tensors, as they were written.
     mutating func checkTensors(of checkpoint: Checkpoint, _ progress: WorkProgress) throws(CheckpointError) {
         var expected: [(info: TensorInfo, hash: ByteString)] = []
         var seen: Set<ByteString> = []
@@ -150,34 +152,35 @@ private struct Account {
                 continue
             }
             guard let info = checkpoint.tensor(named: entry.text) else {
-                // Of tensors with the same bytes a file may hold one.
+                // A file may hold only one of several tensors with the same bytes.
                 let other = entry["shared_with"]?.string.flatMap { madeByName[$0] }
                 let hash = entry["sha256"]?.string
                 let isHeld = other.map { $0["sha256"]?.string == hash && checkpoint.tensor(named: $0.text) != nil }
-                if hash == nil || isHeld != true { problems.append("\(entry.text) is not there") }
+                if hash == nil || isHeld != true { problems.append("\(entry.text) is missing") }
                 continue
             }
             let shape = entry["shape"]?.array ?? [.null]
             if ByteString(info.dtype.rawValue) != entry["dtype"]?.string || info.byteCount != entry["bytes"]?.integer
                 || info.shape.map({ .integer($0) }) != shape
             {
-                problems.append("\(entry.text) has another type or shape than it was made with")
+                problems.append("the dtype or shape of \(entry.text) differs from that in the manifest")
             } else if let hash = entry["sha256"]?.string {
                 expected.append((info, hash))
             } else {
-                problems.append("\(entry.text) has no hash")
+                problems.append("the manifest has no SHA-256 of \(entry.text)")
             }
         }
         for tensor in checkpoint.tensors where !seen.contains(ByteString(tensor.name)) {
-            problems.append("\(tensor.name) was not made by the conversion")
+            problems.append("\(tensor.name) is not in the manifest")
         }
         let hashes = try hashes(of: expected.map(\.info), in: checkpoint, progress)
         for (tensor, hash) in zip(expected, hashes) where hash != tensor.hash {
-            problems.append("the bytes of \(tensor.info.name) are not those that were made")
+            problems.append("the SHA-256 of \(tensor.info.name) differs from that in the manifest")
         }
     }
 
-    /// Where the reference has most of an input's tensors, it is that input: each of its tensors has a fate, and copies have its bytes.
+    /// If the reference has most of an input's tensors, it is taken as that input: each of its tensors must have a fate, and
+    /// copies must have its bytes.
     mutating func checkSource(_ reference: Checkpoint, _ progress: WorkProgress) throws(CheckpointError) {
         let names = Set(reference.tensors.map { ByteString($0.name) })
         let parts = Conversion.Part.allCases.map { part in
@@ -194,10 +197,10 @@ private struct Account {
         }
         let hashes = try hashes(of: pairs.map(\.1), in: reference, progress)
         let differing = zip(pairs, hashes).filter { pair, hash in hash != pair.0["sha256"]?.string }
-        // Another model with the same names is no source of it.
+        // A model with the same names but mostly other bytes is not the source.
         guard pairs.isEmpty || 2 * differing.count < pairs.count else { return }
         problems += differing.map { pair, _ in
-            "\(pair.0.text) is said to be a copy of \(pair.1.name), and is not"
+            "\(pair.0.text) is listed as a copy of \(pair.1.name), but their bytes differ"
         }
         for name in names.subtracting(own).sorted() {
             problems.append("\(name) of the \(part.rawValue) has no fate")
@@ -219,6 +222,6 @@ private struct Account {
 extension JSONValue {
     fileprivate var text: String { name("name").text }
 
-    /// The name that a member gives.
+    /// The name in a member; empty if there is none.
     fileprivate func name(_ key: String) -> ByteString { self[key]?.string ?? "" }
 }

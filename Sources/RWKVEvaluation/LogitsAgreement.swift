@@ -6,26 +6,26 @@ package import RWKVNumerics
 public struct LogitsAgreement: Sendable {
     /// How many tokens were compared.
     public let tokenCount: Int
-    /// The largest difference of two logits.
+    /// The largest absolute difference of two logits.
     public let maximumDifference: Double
-    /// The squared error by the variance of the reference; infinite where that is zero and there is an error.
+    /// NMSE: the squared error divided by the variance of the reference; infinite if that is zero and there is an error.
     public let nmse: Double
-    /// The divergence of the candidate's next-token distribution from the reference's, in nats, over tokens.
+    /// The KL divergence of the candidate's next-token distribution from the reference's, in nats, over all tokens.
     public let kl: (mean: Double, median: Double, p99: Double, maximum: Double)
-    /// The share of tokens with the same most likely next one, of ``clearCount``; nil where there are none.
+    /// Top-1 agreement: the fraction of the ``clearCount`` tokens with the same first choice; nil if there are none.
     public let top1: Double?
-    /// How many tokens there are at which the reference's first choice is further from its second than four times the root mean square
-    /// of the errors.
+    /// The number of tokens at which the reference has a clear first choice: its logit is above the second by more than four
+    /// times the root mean square error.
     public let clearCount: Int
-    /// The share of the five most likely next tokens that are among the candidate's five.
+    /// The fraction of the reference's five most likely next tokens that are among the candidate's five.
     public let top5: Double
-    /// exp of the mean negative log likelihood of the tokens that follow; nil where none does.
+    /// exp of the mean negative log likelihood of the next tokens; nil if there are none.
     public let perplexity: (reference: Double, candidate: Double)?
-    /// How many tokens, continuing greedily, both say alike before they part; nil where that was not tried.
+    /// How many tokens both generate alike when they continue greedily; nil if that was not tried.
     public internal(set) var greedyAgreement: Int?
 }
 
-/// Gathers what single tokens' logits say.
+/// Accumulates the comparison of logits, token by token.
 package struct LogitsComparison {
     private var divergences: [Double] = []
     private var choices: [(margin: Double, isSame: Bool)] = []
@@ -39,12 +39,12 @@ package struct LogitsComparison {
     private var logLikelihood = (reference: 0.0, candidate: 0.0)
     private let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
 
-    /// Nothing gathered.
+    /// A comparison without any tokens.
     package init() {}
 
-    /// Adds the logits of a token, of a row of each.
+    /// Adds the logits of one token: a row of each matrix.
     ///
-    /// - Returns: the most likely next token of each.
+    /// - Returns: the most likely next token of each model.
     package mutating func add(
         _ reference: Matrix<Float>, _ candidate: Matrix<Float>, row: Int, next: Int?
     ) -> (reference: Int, candidate: Int) {
@@ -53,13 +53,13 @@ package struct LogitsComparison {
         }
     }
 
-    /// Adds a token's logits.
+    /// Adds the logits of one token.
     ///
     /// - Parameters:
-    ///   - reference: finite.
-    ///   - candidate: as many, finite.
-    ///   - next: the token that follows, which has logits; nil where none does.
-    /// - Returns: the most likely next token of each.
+    ///   - reference: the reference's logits, all finite.
+    ///   - candidate: the candidate's logits, as many, all finite.
+    ///   - next: the token that follows, which is in the vocabulary; nil if none does.
+    /// - Returns: the most likely next token of each model.
     @discardableResult
     mutating func add(
         _ reference: UnsafeBufferPointer<Double>, _ candidate: UnsafeBufferPointer<Double>, next: Int?
@@ -67,7 +67,7 @@ package struct LogitsComparison {
         precondition(candidate.count == reference.count && next.map { reference.indices ~= $0 } ?? true)
         var row = rwkv_logits_comparison()
         kernels.compare_logits(reference.baseAddress, candidate.baseAddress, reference.count, &row)
-        // Rounding may leave it just below zero.
+        // Rounding may leave the divergence just below zero.
         divergences.append(row.divergence < 0 ? 0 : row.divergence)
         choices.append((row.margin, row.top_a.0 == row.top_b.0))
         numberCount += reference.count
@@ -88,7 +88,7 @@ package struct LogitsComparison {
         return (Int(row.top_a.0), Int(row.top_b.0))
     }
 
-    /// What all tokens together say; nil where there are none.
+    /// The agreement over all tokens added; nil if there are none.
     package var agreement: LogitsAgreement? {
         guard !divergences.isEmpty else { return nil }
         let count = Double(divergences.count)
@@ -116,7 +116,7 @@ package struct LogitsComparison {
     }
 }
 
-/// Lends a row's numbers as doubles.
+/// Calls `body` with a row's numbers as doubles.
 func withDoubles<Result>(
     of matrix: Matrix<Float>, row: Int, _ body: (UnsafeBufferPointer<Double>) -> Result
 ) -> Result {
@@ -129,14 +129,14 @@ func withDoubles<Result>(
     }
 }
 
-/// Gathers how far two streams of numbers are apart.
+/// Accumulates how far two streams of numbers are apart.
 struct StreamComparison {
     private var sums = rwkv_comparison()
     private static let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
 
-    /// Adds numbers of a reference and those of a candidate, as many.
+    /// Adds numbers of the reference, and as many of the candidate.
     mutating func add(_ reference: Matrix<Float>, _ candidate: Matrix<Float>) {
-        precondition(reference.count == candidate.count, "matrices of other sizes")
+        precondition(reference.count == candidate.count, "matrices of different sizes")
         let size = 1 << 14
         reference.withNumbers { reference in
             candidate.withNumbers { candidate in
@@ -155,15 +155,15 @@ struct StreamComparison {
         }
     }
 
-    /// The norm of the difference by that of the reference; infinite where that is zero and there is a difference, or where one is not
-    /// finite.
+    /// The norm of the difference divided by that of the reference; infinite if the latter is zero and there is a difference, or
+    /// if a number is not finite.
     var relativeError: Double {
         if sums.incomparable > 0 { return .infinity }
         if sums.squared_differences == 0 { return 0 }
         return sums.squares_of_a > 0 ? (sums.squared_differences / sums.squares_of_a).squareRoot() : .infinity
     }
 
-    /// The cosine of the angle between the two; nil where one is zero.
+    /// The cosine of the angle between the two streams; nil if one is zero.
     var cosine: Double? {
         let lengths = (sums.squares_of_a * sums.squares_of_b).squareRoot()
         return lengths > 0 ? sums.products / lengths : nil

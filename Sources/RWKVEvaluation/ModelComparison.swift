@@ -5,7 +5,7 @@ import RWKVInference
 import RWKVLayers
 import RWKVNumerics
 
-/// Runs a candidate beside a reference, block by block, so that no more than a chunk's numbers are held.
+/// Runs a candidate and a reference side by side, block by block, so that memory holds the activations of one chunk only.
 struct ModelComparison {
     private let candidate: Model<Float>
     private let tokens: TokenSequences
@@ -13,12 +13,12 @@ struct ModelComparison {
     private let progress: WorkProgress
 
     private(set) var logits = LogitsComparison()
-    /// How many tokens both say alike, continuing the first sequence.
+    /// How many tokens both generate alike when they continue the first sequence greedily.
     private(set) var greedyAgreement: Int?
-    /// How blocks agree; nil where they cannot be compared.
+    /// How blocks agree; nil if they cannot be compared.
     private(set) var blocks: Verification.BlockAgreement?
 
-    /// Tokens that greedy continuations go on for.
+    /// The maximum length of greedy continuations in tokens.
     private static let continuation = 32
 
     init(_ candidate: Model<Float>, _ tokens: TokenSequences, _ kernels: Kernels<Float>, _ progress: WorkProgress) {
@@ -30,7 +30,7 @@ struct ModelComparison {
 
     // MARK: Recorded logits
 
-    /// Holds the candidate's logits against recorded ones of the same tokens.
+    /// Compares the candidate's logits with recorded ones of the same tokens.
     mutating func compare(with recorded: RecordedLogits) throws {
         try checkVocabulary(recorded.vocabulary, path: recorded.path)
         let row = UnsafeMutableBufferPointer<Double>.allocate(capacity: recorded.vocabulary)
@@ -56,12 +56,12 @@ struct ModelComparison {
     private func checkVocabulary(_ count: Int, path: String) throws(CheckpointError) {
         guard candidate.vocabulary == count else {
             throw CheckpointError(
-                .unsupported, path: candidate.checkpoint.path, "it has another vocabulary than \(path)",
+                .unsupported, path: candidate.checkpoint.path, "the vocabulary size differs from that of \(path)",
                 expected: "\(count)", found: "\(candidate.vocabulary)")
         }
     }
 
-    /// Adds a token's logits; gives the most likely next token of each.
+    /// Adds the logits of one token; returns the most likely next token of each model.
     @discardableResult
     private mutating func add(
         _ reference: UnsafeBufferPointer<Double>, _ own: Matrix<Float>, row: Int, _ sequence: [Int], _ place: Int
@@ -78,15 +78,15 @@ struct ModelComparison {
         var mlp = StreamComparison()
     }
 
-    /// What a layer of the candidate sees: its own input, and the reference's.
+    /// The states of the reference, and of the candidate on its own and on the reference's residual stream.
     private struct States {
         var reference: Model<Float>.State
         var own: Model<Float>.State
-        /// Of the candidate on the reference's residual stream.
+        /// The state of the candidate on the reference's residual stream.
         var guided: Model<Float>.State
     }
 
-    /// Holds the candidate against a model: logits, and where both have the same layers, these.
+    /// Compares the candidate with a model: the logits, and the blocks if both have the same number and width of layers.
     mutating func compare(with reference: Model<Float>) throws {
         try checkVocabulary(reference.vocabulary, path: reference.checkpoint.path)
         let hasSameLayers = reference.layers.count == candidate.layers.count && reference.width == candidate.width
@@ -133,7 +133,7 @@ struct ModelComparison {
             layers: agreements, embeddingError: embedding.relativeError, headError: head.relativeError)
     }
 
-    /// Takes tokens through all layers of both; gives their residual streams.
+    /// Runs tokens through all layers of both models, comparing blocks; returns their residual streams.
     private func run(
         _ tokens: [Int], _ reference: Model<Float>, _ states: inout States, _ layers: inout [LayerComparison],
         _ embedding: inout StreamComparison
@@ -164,7 +164,7 @@ struct ModelComparison {
         return streams
     }
 
-    /// Lets both go on from the first sequence's end, each by its own most likely tokens, until they part.
+    /// Continues the first sequence greedily with both models until their tokens differ, or to the maximum length.
     private mutating func continueGreedily(
         _ reference: Model<Float>, _ states: States, _ last: (Int, Int)
     ) throws {

@@ -1,17 +1,17 @@
 import CheckpointFiles
 
-/// What was rounded between two models that are to agree.
+/// What was rounded between two models that should agree.
 public enum PrecisionPath: String, Sendable, CaseIterable {
-    /// Nothing but sums in fp32.
+    /// Nothing but fp32 sums were rounded.
     case fp32
-    /// Weights, to F16.
+    /// Weights were rounded to F16.
     case fp16Weights = "fp16_weights"
-    /// Weights, to BF16.
+    /// Weights were rounded to BF16.
     case bf16Weights = "bf16_weights"
-    /// Weights and all that was computed, to BF16.
+    /// Weights and all computed numbers were rounded to BF16.
     case bf16Compute = "bf16_compute"
 
-    /// The path on which a weight of one type became one of another: what was widened was not rounded.
+    /// The path of a weight that was converted from one dtype to another; widening does not round.
     static func from(_ reference: DType, to candidate: DType) -> PrecisionPath {
         if reference == candidate { return .fp32 }
         switch candidate {
@@ -23,32 +23,33 @@ public enum PrecisionPath: String, Sendable, CaseIterable {
 }
 
 extension PrecisionPath: Comparable {
-    /// Whether less was rounded on the first.
+    /// Whether less was rounded on path `a`.
     public static func < (a: PrecisionPath, b: PrecisionPath) -> Bool {
         (allCases.firstIndex(of: a) ?? 0) < (allCases.firstIndex(of: b) ?? 0)
     }
 }
 
-/// How far two models may be apart and still be the same.
+/// How far two models may differ and still match.
 ///
-/// Calibrated on a trained model of six layers: rounding stays a few times below them, and the known errors of conversions (transposed,
-/// exchanged, forgotten tensors, heads or wavelengths) above. Another epsilon is below where weights were rounded, and is told by itself.
+/// The limits were calibrated on a trained model of six layers: rounding errors stay a few times below them, and known conversion
+/// errors (transposed, exchanged or forgotten tensors, heads or RoPE wavelengths) exceed them. A wrong epsilon stays below them
+/// if weights were rounded, so constants are compared separately.
 public struct VerificationLimits: Sendable, Hashable {
-    /// The squared error by the variance of the reference.
+    /// NMSE: the squared error divided by the variance of the reference.
     public var nmse: Double
-    /// The mean divergence, in nats.
+    /// The mean KL divergence, in nats per token.
     public var meanKL: Double
-    /// The largest divergence of a token, in nats.
+    /// The largest KL divergence of a token, in nats.
     public var maximumKL: Double
-    /// The share of tokens with the same most likely next one, of those where the reference is clear about it.
+    /// The lowest top-1 agreement: the fraction of tokens with the same first choice, of those where the reference's is clear.
     public var top1: Double
-    /// The relative error of a block's output on the reference's own input, from which on it is said to diverge; what differs is judged
-    /// by logits, and by blocks only where this limit was set.
+    /// The relative error of a block's output on the reference's own input above which the block diverges; the verdict depends on
+    /// it only if this limit was set.
     public var block: Double
-    /// The largest difference of two logits; nil for any.
+    /// The largest absolute difference of two logits; nil for no limit.
     public var maximumDifference: Double?
 
-    /// The limits of a path, for models of so many layers: errors of rounding are independent, and their squares add up.
+    /// The limits of a path, for models of `layerCount` layers: rounding errors are independent, so their squares add up.
     public init(_ path: PrecisionPath, layerCount: Int) {
         switch path {
         case .fp32: (nmse, meanKL, maximumKL, top1, block) = (1e-10, 1e-7, 1e-5, 1, 1e-6)
@@ -65,10 +66,10 @@ public struct VerificationLimits: Sendable, Hashable {
 
     private static let calibratedLayerCount = 6.0
 
-    /// The names by which users speak of them, which are those of JSON too.
+    /// The names of the limits, in options and in JSON.
     public static let names = ["max_abs", "nmse", "kl_mean", "kl_max", "top1", "block"]
 
-    /// The limit of a name; nil where there is none.
+    /// The limit of this name; nil if it is unknown or not set.
     public subscript(name: String) -> Double? {
         get {
             switch name {

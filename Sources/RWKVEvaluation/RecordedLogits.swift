@@ -5,26 +5,26 @@ import ModelFamilies
 public import RWKVInference
 public import RWKVNumerics
 
-/// Logits in a file, with the tokens that they are of: `tokens` [B, T] and `logits` [B, T, V] of a safetensors file, as this tool or
-/// any other records them.
+/// Recorded logits with their tokens: the tensors `logits` [B, T, V] and `tokens` [B, T] of a safetensors file that this tool or
+/// another wrote.
 public struct RecordedLogits: Sendable {
-    /// The file.
+    /// The path of the file.
     public let path: String
-    /// What the model was run on.
+    /// The tokens that the model was run on.
     public let tokens: TokenSequences
-    /// How many tokens the model has.
+    /// The vocabulary size (V).
     public let vocabulary: Int
-    /// The type of the numbers.
+    /// The dtype of the logits.
     public let dtype: DType
-    /// The type of most of the weights that they were computed with, where the file says.
+    /// The dtype of most of the model's weights; nil if the file does not record it.
     public let weights: DType?
 
     private let checkpoint: Checkpoint
     private let tensor: TensorInfo
 
-    /// Opens a file of logits; nil where a checkpoint holds none.
+    /// Opens the recorded logits of a checkpoint; nil if there are none.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` where logits and tokens do not go together.
+    /// - Throws: ``CheckpointError``: `inputOutput`, or `malformed` if the logits do not match the tokens.
     public init?(_ checkpoint: Checkpoint) throws(CheckpointError) {
         guard let tensor = checkpoint.tensor(named: "logits"), checkpoint.tensor(named: "tokens") != nil else {
             return nil
@@ -39,14 +39,14 @@ public struct RecordedLogits: Sendable {
             [.f64, .f32, .f16, .bf16].contains(tensor.dtype)
         else {
             throw CheckpointError(
-                .malformed, path: path, "its logits do not go with its tokens", tensor: tensor.name,
+                .malformed, path: path, "the logits do not match the tokens", tensor: tensor.name,
                 expected: "floating-point [\(count), \(length), V]", found: "\(tensor.dtype.rawValue) \(tensor.shape)")
         }
         vocabulary = tensor.shape[2]
         weights = checkpoint.metadata[Self.weightsKey].flatMap { DType(ByteString($0)) }
     }
 
-    /// The logits of one token, as doubles.
+    /// Reads the logits of one token, as doubles.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     func row(
@@ -67,13 +67,14 @@ public struct RecordedLogits: Sendable {
     /// Runs a model, and records its logits in fp32.
     ///
     /// - Parameters:
-    ///   - model: that is run.
-    ///   - tokens: sequences of the same length.
-    ///   - path: where the file will stand.
-    ///   - replaces: whether what stands there may be replaced.
-    ///   - kernels: what is computed with.
-    ///   - progress: told of tokens; can stop the work.
-    /// - Throws: ``CheckpointError``: `malformed` where a token is not in the vocabulary; as ``Model/run(_:_:_:progress:receive:)``, and where the file cannot be written.
+    ///   - model: the model to run.
+    ///   - tokens: sequences of equal length.
+    ///   - path: the file to write.
+    ///   - replaces: whether an existing file may be replaced.
+    ///   - kernels: the kernels to use.
+    ///   - progress: is told of tokens, and can cancel the work.
+    /// - Throws: ``CheckpointError``: `malformed` if a token is outside the vocabulary, `unsupported` if lengths differ, or what
+    ///   ``Model/run(_:_:_:progress:receive:)`` and writing the file throw.
     public static func record(
         _ model: Model<Float>, _ tokens: TokenSequences, to path: String, replaces: Bool, _ kernels: Kernels<Float>,
         progress: WorkProgress = WorkProgress()
@@ -82,12 +83,12 @@ public struct RecordedLogits: Sendable {
         guard let (count, length) = tokens.rectangular else {
             throw CheckpointError(
                 .unsupported, path: tokens.path,
-                "sequences are recorded as one tensor, and these have different lengths")
+                "logits are recorded as one tensor, so all sequences must have the same length")
         }
         let file = try UnfinishedFile(path: path, replaces: replaces)
         guard let ids = try? OutputTensor(name: "tokens", dtype: .i64, shape: [count, length]),
             let rows = try? OutputTensor(name: "logits", dtype: .f32, shape: [count, length, model.vocabulary])
-        else { throw CheckpointError(.unsupported, path: path, "there are more logits than a file holds") }
+        else { throw CheckpointError(.unsupported, path: path, "there are more logits than fit into a file") }
         let weights = model.mostCommonDType.map { [weightsKey: $0.rawValue] } ?? [:]
         let outline = try CheckpointOutline([ids, rows], container: .safetensors, name: path, metadata: weights)
         let writer = try CheckpointWriter(outline, into: file, isCompressed: false)
@@ -112,7 +113,7 @@ public struct RecordedLogits: Sendable {
 }
 
 extension Model {
-    /// The type in which most of its weights are stored.
+    /// The dtype of most of its weights.
     var mostCommonDType: DType? {
         let totals = checkpoint.dtypeTotals
         return totals.max { ($0.parameterCount, $1.dtype.rawValue) < ($1.parameterCount, $0.dtype.rawValue) }?.dtype
@@ -120,7 +121,7 @@ extension Model {
 }
 
 extension TensorOutput {
-    /// Writes a matrix' numbers, which come next.
+    /// Appends the numbers of a matrix.
     package mutating func append(_ matrix: Matrix<Float>) throws(CheckpointError) {
         try matrix.withNumbers { numbers throws(CheckpointError) in try append(UnsafeRawBufferPointer(numbers)) }
     }

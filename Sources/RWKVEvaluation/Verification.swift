@@ -4,12 +4,12 @@ public import RWKVInference
 import RWKVLayers
 public import RWKVNumerics
 
-/// What a candidate is held against.
+/// What a candidate is compared with: a model, or recorded logits.
 public enum VerificationReference: Sendable {
     case model(Model<Float>)
     case recorded(RecordedLogits)
 
-    /// The file or directory.
+    /// The reference's file or directory.
     public var path: String {
         switch self {
         case .model(let model): model.checkpoint.path
@@ -18,20 +18,20 @@ public enum VerificationReference: Sendable {
     }
 }
 
-/// Whether a model is what another is: to rounding, or where it stops being so.
+/// Whether a candidate equals a reference up to rounding, and if not, where they first diverge.
 ///
 ///     let verification = try Verification(of: candidate, against: .model(reference), on: tokens, kernels)
 ///     if verification.verdict == .differs { print(verification.firstDivergence) }
 public struct Verification: Sendable {
-    /// What was found.
+    /// The outcome of a verification.
     public enum Verdict: String, Sendable {
         case match
         case differs
-        /// Nothing was judged: they are meant to differ.
+        /// Errors were not judged, because the models are meant to differ.
         case report
     }
 
-    /// A part of a model that computes.
+    /// A part of a model whose output is compared.
     public enum Block: String, Sendable {
         case embedding
         case mixer
@@ -39,90 +39,90 @@ public struct Verification: Sendable {
         case head
     }
 
-    /// How a layer of the candidate agrees with the same of the reference.
+    /// How a layer of the candidate agrees with the same layer of the reference.
     public struct LayerAgreement: Sendable {
-        /// The kinds of the two.
+        /// The kinds of the two layers.
         public let kinds: (reference: LayerKind, candidate: LayerKind)
-        /// Of the residual stream behind it, each model on its own input.
+        /// The relative error of the residual stream after the layer, each model on its own stream.
         public let relativeError: Double
-        /// Of the residual stream behind it.
+        /// The cosine of the two residual streams after the layer; nil if one is zero.
         public let cosine: Double?
-        /// Of what the mixer gives on the reference's input.
+        /// The relative error of the mixer's output on the reference's input.
         public let mixerError: Double
-        /// Of what the feed-forward part gives on the reference's input.
+        /// The relative error of the feed-forward block's output on the reference's input.
         public let mlpError: Double
 
         /// The larger of the two blocks' errors.
         public var blockError: Double { max(mixerError, mlpError) }
     }
 
-    /// How the blocks of two models agree that have the same layers.
+    /// How two models with the same number and width of layers agree, block by block.
     public struct BlockAgreement: Sendable {
-        /// Front to back.
+        /// The layers, front to back.
         public let layers: [LayerAgreement]
-        /// The relative error of embeddings.
+        /// The relative error of the embedded tokens.
         public let embeddingError: Double
         /// The relative error of logits on the reference's residual stream.
         public let headError: Double
     }
 
-    /// The first block that gives something else than the reference's on the reference's own input.
+    /// The first block whose output differs from the reference's on the reference's own input.
     public struct Divergence: Sendable, Hashable {
-        /// The number of its layer; nil for embedding and head.
+        /// The layer's index; nil for embedding and head.
         public let layer: Int?
-        /// Which it is.
+        /// The block.
         public let block: Block
-        /// The relative error of what it gives.
+        /// The relative error of the block's output.
         public let error: Double
     }
 
-    /// A constant of the equations that is not the same in both.
+    /// A constant of the equations that differs between the two models.
     public struct ConstantDifference: Sendable, Hashable {
-        /// What it is.
+        /// The constant's name in reports.
         public let name: String
-        /// The reference's.
+        /// The reference's value.
         public let reference: String
-        /// The candidate's.
+        /// The candidate's value.
         public let candidate: String
     }
 
-    /// What the candidate was held against.
+    /// What the candidate was compared with.
     public let reference: VerificationReference
-    /// What was verified.
+    /// The model that was verified.
     public let candidate: Model<Float>
-    /// What both were run on.
+    /// The tokens that both were run on.
     public let tokens: TokenSequences
-    /// What was rounded between them.
+    /// What was rounded between reference and candidate.
     public let path: PrecisionPath
-    /// What they were held to.
+    /// The limits for errors.
     public let limits: VerificationLimits
-    /// Whether nothing is judged but what is broken.
+    /// Whether only failures and audit problems are judged, not errors and constants.
     public let isReport: Bool
-    /// Whether blocks are judged too.
+    /// Whether blocks are judged too, because their limit was set.
     private let judgesBlocks: Bool
-    /// Of their logits; nil where one of them has none that are finite.
+    /// How the logits agree; nil if those of one model are not finite.
     public let logits: LogitsAgreement?
-    /// Block by block; nil where they have not as many layers of the same width.
+    /// How the blocks agree; nil unless both are models with the same number and width of layers.
     public let blocks: BlockAgreement?
     /// Constants that differ.
     public let constants: [ConstantDifference]
-    /// What the candidate's manifest says; nil where there is none.
+    /// The audit of the candidate against its conversion manifest; nil if there is none.
     public let audit: ConversionAudit?
-    /// Why there are no logits.
+    /// Why there are no logits; nil if there are.
     public let failure: CheckpointError?
 
-    /// Runs both, and compares them.
+    /// Runs candidate and reference, and compares them.
     ///
     /// - Parameters:
-    ///   - candidate: what is verified.
-    ///   - reference: what it is held against.
-    ///   - tokens: what both are run on; of recorded logits, theirs.
-    ///   - overrides: limits by their names.
-    ///   - isReport: whether nothing is to be judged.
-    ///   - kernels: what is computed with.
-    ///   - progress: told of tokens; can stop the work.
-    /// - Throws: ``CheckpointError``: `malformed` where a token is not in the vocabulary, `unsupported` where recorded logits are of
-    ///   other tokens; where one of them cannot be read or run, but for numbers that are not finite.
+    ///   - candidate: the model to verify.
+    ///   - reference: what to compare it with.
+    ///   - tokens: the tokens to run both on; for recorded logits, the recorded tokens.
+    ///   - overrides: limits that replace the defaults, by name.
+    ///   - isReport: whether errors are only reported, not judged.
+    ///   - kernels: the kernels to use.
+    ///   - progress: is told of tokens, and can cancel the work.
+    /// - Throws: ``CheckpointError``: `malformed` if a token is outside the vocabulary, `unsupported` if the logits were recorded
+    ///   for other tokens, or what reading and running a model throws, except for `notFinite`.
     public init(
         of candidate: Model<Float>, against reference: VerificationReference, on tokens: TokenSequences,
         limits overrides: [String: Double] = [:], isReport: Bool = false, _ kernels: Kernels<Float>,
@@ -131,7 +131,8 @@ public struct Verification: Sendable {
         try tokens.check(vocabulary: candidate.vocabulary)
         if case .recorded(let logits) = reference, logits.tokens.sequences != tokens.sequences {
             throw CheckpointError(
-                .unsupported, path: logits.path, "its logits are of other tokens than those of \(tokens.path)")
+                .unsupported, path: logits.path,
+                "the logits were recorded for other tokens than those of \(tokens.path)")
         }
         self.candidate = candidate
         self.reference = reference
@@ -164,11 +165,11 @@ public struct Verification: Sendable {
         blocks = failure == nil ? comparison.blocks : nil
     }
 
-    /// The names of limits that are exceeded.
+    /// The names of the exceeded limits.
     public var exceeded: [String] {
         guard let logits else { return [] }
         var exceeded: [String] = []
-        // What is not a number exceeds everything.
+        // NaN exceeds every limit.
         func hold(_ name: String, _ isWithin: Bool) { if !isWithin { exceeded.append(name) } }
         if let most = limits.maximumDifference { hold("max_abs", logits.maximumDifference <= most) }
         hold("nmse", logits.nmse <= limits.nmse)
@@ -179,14 +180,14 @@ public struct Verification: Sendable {
         return exceeded
     }
 
-    /// What was found.
+    /// The outcome.
     public var verdict: Verdict {
         if failure != nil || audit?.problems.isEmpty == false { return .differs }
         if isReport { return .report }
         return exceeded.isEmpty && constants.isEmpty ? .match : .differs
     }
 
-    /// The first block that diverges; nil where they match, or no block does by itself.
+    /// The first block that diverges; nil if the models match, or no block diverges by itself.
     public var firstDivergence: Divergence? {
         verdict == .match ? nil : blocks.flatMap { divergence(of: $0) }
     }
@@ -199,7 +200,7 @@ public struct Verification: Sendable {
             errors.append((number, .mlp, layer.mlpError))
         }
         errors.append((nil, .head, blocks.headError))
-        // What is not a number exceeds everything.
+        // NaN exceeds every limit.
         return errors.first { !($0.error <= limits.block) }.map {
             Divergence(layer: $0.layer, block: $0.block, error: $0.error)
         }
@@ -207,12 +208,12 @@ public struct Verification: Sendable {
 }
 
 extension VerificationReference {
-    /// What was rounded on the way from here to a candidate.
+    /// What was rounded between this reference and a candidate.
     fileprivate func path(to candidate: Model<Float>) -> PrecisionPath {
         switch self {
         case .model(let model):
             let own = model.description.bindings
-            // Weights that only one of them has were not rounded on the way.
+            // Weights that only one of them has were not rounded.
             return candidate.description.bindings.reduce(.fp32) { path, entry in
                 guard let binding = own[entry.key] ?? own[entry.key.counterpart] else { return path }
                 let (a, b) = (
@@ -225,13 +226,13 @@ extension VerificationReference {
             case .bf16: return .bf16Compute
             case .f16: return .fp16Weights
             default:
-                // Where the file does not say, weights may have been those of F32.
+                // If the file does not record it, the weights may have been F32.
                 return .from(logits.weights ?? .f32, to: candidate.mostCommonDType ?? .f32)
             }
         }
     }
 
-    /// Constants that differ between this and a candidate, where sequences have such a length.
+    /// The constants that differ between this reference and a candidate, for sequences of at most `length` tokens.
     fileprivate func constants(beside model: Model<Float>, length: Int) -> [Verification.ConstantDifference] {
         guard case .model(let own) = self else { return [] }
         let (reference, candidate) = (own.description, model.description)
@@ -240,7 +241,7 @@ extension VerificationReference {
             let (a, b) = (value(reference), value(candidate))
             if a.value != b.value { differences.append(.init(name: name, reference: a.text, candidate: b.text)) }
         }
-        /// Compares the first layers that differ.
+        /// Adds the first layer whose values differ.
         func compareLayers(
             _ name: String, _ value: (ModelDescription, LayerSpec) -> (text: String, value: AnyHashable)?
         ) {
@@ -259,29 +260,29 @@ extension VerificationReference {
         let scales = (number(own.embeddingScale), number(model.embeddingScale))
         if scales.0.value != scales.1.value {
             differences.append(
-                .init(name: "scale of embedding", reference: scales.0.text, candidate: scales.1.text))
+                .init(name: "embedding scale", reference: scales.0.text, candidate: scales.1.text))
         }
-        compare("cap on logits") { number($0.logitSoftcap) }
+        compare("logit softcap") { number($0.logitSoftcap) }
         compareLayers("activation") { _, layer in
             guard case .gated(let activation) = layer.feedForward else { return nil }
             return (activation.rawValue, activation)
         }
         compareLayers("rotation of attention") { $1.kind.hasCache ? rotation($0, $1) : nil }
-        compareLayers("window of attention") { _, layer in
-            // A window that holds the whole sequence changes nothing.
+        compareLayers("attention window") { _, layer in
+            // A window that covers the whole sequence changes nothing.
             layer.attention.map { number($0.window.flatMap { $0 < length ? Double($0) : nil }) }
         }
-        compareLayers("scale of attention") { model, layer in
+        compareLayers("query scale") { model, layer in
             layer.attention.map {
                 number($0.scale ?? model.dimensions[.headSize].map { 1 / Double($0).squareRoot() })
             }
         }
-        compareLayers("cap on scores") { _, layer in layer.attention.map { number($0.softcap) } }
+        compareLayers("score softcap") { _, layer in layer.attention.map { number($0.softcap) } }
         compareLayers("rotation of time mixing") { $1.kind.carriesState ? rotation($0, $1) : nil }
         guard reference.kinds.contains(where: \.carriesState), candidate.kinds.contains(where: \.carriesState) else {
             return differences
         }
-        // Where layer 0 mixes time, it is the first.
+        // If layer 0 is time mixing in both, it is the source with either setting.
         if reference.kinds.first?.carriesState != true || candidate.kinds.first?.carriesState != true {
             compare("first values") { ($0.firstValues.rawValue, $0.firstValues) }
         }

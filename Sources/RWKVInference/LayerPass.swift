@@ -2,7 +2,7 @@ public import CheckpointFiles
 public import RWKVLayers
 public import RWKVNumerics
 
-/// Tokens on their way through a model's layers, front to back: the one loop over layers.
+/// A forward pass of tokens through a model's layers, front to back.
 ///
 ///     var pass = try LayerPass(model, stream, taking: &state, kernels)
 ///     while try pass.next() {
@@ -13,9 +13,9 @@ public import RWKVNumerics
 public struct LayerPass<Element: Real> {
     /// The residual stream: [tokens, C].
     public private(set) var stream: Matrix<Element>
-    /// The number of the layer at hand.
+    /// The index of the current layer.
     public private(set) var number = -1
-    /// The first layer's keys and values.
+    /// The first keys and values (k_first, v_first), which later layers mix in.
     public private(set) var first: FirstValues<Element>
 
     private let model: Model<Element>
@@ -29,13 +29,14 @@ public struct LayerPass<Element: Real> {
     /// A pass before its first layer.
     ///
     /// - Parameters:
-    ///   - model: whose layers they are.
-    ///   - stream: the residual stream before the layers, [tokens, C]; changes as the pass goes on.
-    ///   - state: of the tokens before; is empty until ``finish(_:)`` gives it back.
-    ///   - kernels: what it is computed with.
+    ///   - model: the model whose layers run.
+    ///   - stream: the residual stream before the layers, [tokens, C]; changed in place.
+    ///   - state: the state after the preceding tokens; empty until ``finish(_:)`` returns it.
+    ///   - kernels: the kernels to use.
     ///   - checksNumbers: whether numbers that are not finite are an error.
-    ///   - progress: can stop the work after any layer.
-    /// - Throws: ``CheckpointError`` of category `unsupported` where the state is of another model, or of a pass that was not finished.
+    ///   - progress: can cancel the work after any layer.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if the state belongs to another model, or to a pass that was not
+    ///   finished.
     public init(
         _ model: Model<Element>, _ stream: Matrix<Element>, taking state: inout Model<Element>.State,
         _ kernels: Kernels<Element>, checksNumbers: Bool = true, progress: WorkProgress = WorkProgress()
@@ -43,7 +44,7 @@ public struct LayerPass<Element: Real> {
         guard state.layers.count == model.layers.count else {
             throw CheckpointError(
                 .unsupported, path: model.checkpoint.path,
-                "the state is of another model, or of a run that did not finish",
+                "the state belongs to another model, or to a run that did not finish",
                 expected: "\(model.layers.count) layers", found: "\(state.layers.count)")
         }
         self.stream = stream
@@ -56,16 +57,16 @@ public struct LayerPass<Element: Real> {
         rotations = model.rotations(
             state.position..<state.position + tokenCount, length: state.length, sequences: state.sequences)
         states = []
-        // Moved, so that no cache is copied.
+        // Moved out of `state`, so that no cache is copied.
         swap(&states, &state.layers)
     }
 
-    /// The layer at hand.
+    /// The current layer.
     public var layer: Layer<Element> { model.layers[number] }
 
-    /// Goes on to the next layer; false after the last.
+    /// Advances to the next layer; returns false after the last.
     ///
-    /// - Throws: ``CheckpointError``: `notFinite` where the layer before gave numbers that are not finite, `inputOutput` or `cancelled`.
+    /// - Throws: ``CheckpointError``: `notFinite` if the output of the layer before is not finite, `inputOutput` or `cancelled`.
     public mutating func next() throws(CheckpointError) -> Bool {
         if number >= 0, checksNumbers { try model.check(stream, layer: number, kernels) }
         try progress.check(model.checkpoint.path)
@@ -73,28 +74,28 @@ public struct LayerPass<Element: Real> {
         return number < model.layers.count
     }
 
-    /// What the mixer of the layer sees: [tokens, C].
+    /// The input of the current layer's mixer, after its norm, if any: [tokens, C].
     public func mixerInput() -> Matrix<Element> { layer.mixerInput(stream, kernels) }
 
-    /// What the mixer of the layer makes of its input: [tokens, C] to the same.
+    /// Runs the current layer's mixer on its input, [tokens, C]; returns its output, [tokens, C].
     public mutating func mix(_ x: Matrix<Element>) -> Matrix<Element> {
         layer.mix(x, &states[number], first: &first, rotation: rotations[number], kernels)
     }
 
-    /// What the mixer of the layer adds to the residual stream: [tokens, C].
+    /// Runs the current layer's mixer; returns what it adds to the residual stream, [tokens, C].
     @specialized(where Element == Float)
     public mutating func mixed() -> Matrix<Element> {
         layer.mixed(stream, &states[number], first: &first, rotation: rotations[number], kernels)
     }
 
-    /// What the feed-forward block of the layer adds to the residual stream: [tokens, C].
+    /// Runs the current layer's feed-forward block; returns what it adds to the residual stream, [tokens, C].
     @specialized(where Element == Float)
     public mutating func fed() -> Matrix<Element> { layer.fed(stream, &states[number], kernels) }
 
-    /// Adds to the residual stream, in place.
+    /// Adds `branch` to the residual stream, in place.
     public func add(_ branch: Matrix<Element>) { kernels.add(branch, to: stream) }
 
-    /// Takes the residual stream through the layer, and gives what gradients need.
+    /// Runs the current layer on the residual stream; returns what the backward pass needs.
     public mutating func traced() -> Layer<Element>.Trace {
         let (after, trace) = layer.traced(
             stream, &states[number], first: &first, rotation: rotations[number], kernels)
@@ -102,7 +103,7 @@ public struct LayerPass<Element: Real> {
         return trace
     }
 
-    /// Gives the state back, after the last layer.
+    /// Returns the state to the caller, after the last layer.
     public consuming func finish(_ state: inout Model<Element>.State) {
         swap(&states, &state.layers)
         state.position += tokenCount

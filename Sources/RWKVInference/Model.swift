@@ -3,47 +3,47 @@ public import ModelFamilies
 public import RWKVLayers
 public import RWKVNumerics
 
-/// A model that runs: its weights where they stand in their files, in the type in which they are stored.
+/// A model ready to run: its matrices stay in their files, in the dtype in which they are stored.
 ///
 ///     let model = try Model<Float>(checkpoint, description)
 ///     var state = model.start(length: tokens.count)
 ///     let hidden = try model.hidden(tokens, &state, kernels)
-///     let logits = model.logits(hidden, kernels)
+///     let logits = try model.logits(hidden, kernels)
 public struct Model<Element: Real>: Sendable {
-    /// The checkpoint that it was read from.
+    /// The checkpoint that the model was read from.
     public let checkpoint: Checkpoint
-    /// What it is.
+    /// What the model was recognised as.
     public let description: ModelDescription
-    /// Front to back.
+    /// The layers, front to back.
     public internal(set) var layers: [Layer<Element>]
-    /// How many tokens it knows.
+    /// The vocabulary size (V).
     public var vocabulary: Int { embedding.outputs }
-    /// Numbers in the residual stream of a token (C).
+    /// Channels of the residual stream (C).
     public var width: Int { embedding.inputs }
 
-    /// [V, C], of which each token reads a row.
+    /// The embedding, [V, C], of which each token reads a row.
     let embedding: StoredMatrix
-    /// What embedding rows are multiplied by; nil for one.
+    /// The factor for embedding rows; nil if they are not scaled.
     package let embeddingScale: Double?
     let embeddingNorm: Norm<Element>?
     let finalNorm: Norm<Element>
-    /// [V, C]; the embedding itself where it is tied.
+    /// The head, [V, C]; the embedding itself if they are tied.
     public let head: StoredMatrix
     let reader: WeightReader<Element>
-    /// The rotations that layers turn tokens by, and which of them each layer has.
+    /// The different rotary embeddings of layers, and the index of the one that each layer has.
     let rotaries: [RotaryEmbedding]
     let rotaryOfLayers: [Int?]
     private var memory: TensorMemory { reader.memory }
 
-    /// What a model remembers of the tokens before: copied, it is saved; put back, restored.
+    /// What a model keeps of preceding tokens; a copy saves it, and assigning the copy restores it.
     public struct State: Sendable, Equatable {
-        /// How many tokens there were.
+        /// The number of tokens so far.
         public internal(set) var position = 0
-        /// How many tokens the sequence was said to have, by which some rotations decide.
+        /// The expected length of the sequence in tokens, on which some types of RoPE depend.
         public let length: Int
-        /// How many sequences there are, one after the other and of the same length; several come all at once.
+        /// The number of sequences, of equal length and concatenated; several must be run in one call.
         public let sequences: Int
-        /// Layer by layer.
+        /// The state of each layer.
         public var layers: [LayerState<Element>]
 
     }
@@ -51,11 +51,11 @@ public struct Model<Element: Real>: Sendable {
     /// The state at the start of a sequence.
     ///
     /// - Parameters:
-    ///   - length: how many tokens the sequence will have; rotations of type `dynamic` and `longrope` depend on it.
-    ///   - sequences: how many there are, whose tokens come all at once.
+    ///   - length: the expected length of the sequence in tokens; RoPE of type `dynamic` and `longrope` depends on it.
+    ///   - sequences: the number of sequences; several must be run in one call.
     /// - Returns: the state.
     public func start(length: Int, sequences: Int = 1) -> State {
-        precondition(sequences > 0, "a state of no sequences")
+        precondition(sequences > 0, "a state needs at least one sequence")
         var layer = LayerState<Element>()
         layer.sequences = sequences
         layer.mixerShift = Array(repeating: 0, count: width)
@@ -75,14 +75,14 @@ public struct Model<Element: Real>: Sendable {
     /// The residual stream after all layers.
     ///
     /// - Parameters:
-    ///   - tokens: those that follow what the state has seen, one sequence after the other; at least one.
-    ///   - state: what was before; carried on, and of no use any more where this throws.
-    ///   - kernels: what it is computed with.
-    ///   - progress: can stop the work after any layer.
+    ///   - tokens: the tokens that follow those of the state, at least one; sequences are concatenated.
+    ///   - state: the state after the preceding tokens; updated, and no longer usable if this throws.
+    ///   - kernels: the kernels to use.
+    ///   - progress: can cancel the work after any layer.
     /// - Returns: [tokens, C].
-    /// - Throws: ``CheckpointError``: `malformed` for tokens that there are not, and sequences of different lengths, `unsupported` for
-    ///   several sequences of a model that mixes neighbouring tokens, `notFinite`, `inputOutput` where a file became shorter, or
-    ///   `cancelled`.
+    /// - Throws: ``CheckpointError``: `malformed` for tokens outside the vocabulary and sequences of different lengths,
+    ///   `unsupported` for several sequences if the model mixes neighbouring tokens or the state already has tokens, `notFinite`,
+    ///   `inputOutput` if a file was changed, or `cancelled`.
     @specialized(where Element == Float)
     public func hidden(
         _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
@@ -90,7 +90,7 @@ public struct Model<Element: Real>: Sendable {
         guard state.sequences == 1 || state.position == 0 else {
             throw CheckpointError(
                 .unsupported, path: checkpoint.path,
-                "several sequences cannot be continued: their tokens come all at once")
+                "several sequences cannot be continued: all their tokens must be run in one call")
         }
         let h = try embedded(tokens, sequences: state.sequences, kernels)
         var pass = try LayerPass(self, h, taking: &state, kernels, progress: progress)
@@ -107,15 +107,15 @@ public struct Model<Element: Real>: Sendable {
     ///
     /// - Parameters:
     ///   - tokens: at least one.
-    ///   - sequences: how many sequences they are of, all of the same length.
-    ///   - kernels: what it is computed with.
+    ///   - sequences: the number of sequences, of equal length and concatenated.
+    ///   - kernels: the kernels to use.
     /// - Returns: [tokens, C].
     /// - Throws: as ``hidden(_:_:_:progress:)``.
     public func embedded(
         _ tokens: [Int], sequences: Int = 1, _ kernels: Kernels<Element>
     ) throws(CheckpointError) -> Matrix<Element> {
         guard !tokens.isEmpty else {
-            throw CheckpointError(.malformed, path: checkpoint.path, "there are no tokens to run it on")
+            throw CheckpointError(.malformed, path: checkpoint.path, "there are no tokens to run the model on")
         }
         guard sequences > 0, tokens.count % sequences == 0 else {
             throw CheckpointError(
@@ -125,11 +125,13 @@ public struct Model<Element: Real>: Sendable {
         guard sequences == 1 || !description.architecture.mixesNeighbours else {
             throw CheckpointError(
                 .unsupported, path: checkpoint.path,
-                "it mixes each token with the one before, so it runs one sequence at a time", found: "\(sequences)")
+                "the model mixes each token with the one before, so it runs one sequence at a time",
+                found: "\(sequences)")
         }
         if let token = tokens.first(where: { !(0..<vocabulary ~= $0) }) {
             throw CheckpointError(
-                .malformed, path: checkpoint.path, "the model has no such token", expected: "0 to \(vocabulary - 1)",
+                .malformed, path: checkpoint.path, "a token is outside the vocabulary",
+                expected: "0 to \(vocabulary - 1)",
                 found: "\(token)")
         }
         var h = kernels.gather(embedding, rows: tokens)
@@ -139,18 +141,18 @@ public struct Model<Element: Real>: Sendable {
         return h
     }
 
-    /// What the first layers are to do about first values.
+    /// The first keys and values (k_first, v_first) before any layer ran: which layer is to give them.
     public var firstValues: FirstValues<Element> {
         description.firstValues == .layer0 ? .wanted : .ofTimeMixing
     }
 
-    /// How each layer turns tokens at these positions; nil for layers that do not.
+    /// The rotation (RoPE) of each layer for tokens at these positions; nil for layers without one.
     ///
     /// - Parameters:
-    ///   - positions: of the tokens.
-    ///   - length: of the whole sequence.
-    ///   - sequences: how many there are, one after the other, of tokens at these positions.
-    /// - Returns: by layer; layers that turn alike share one.
+    ///   - positions: the positions of the tokens.
+    ///   - length: the length of the whole sequence.
+    ///   - sequences: the number of concatenated sequences with tokens at these positions.
+    /// - Returns: a rotation for each layer; layers with the same RoPE share one.
     public func rotations(
         _ positions: Range<Int>, length: Int, sequences: Int = 1
     ) -> [Rotation<Element>?] {
@@ -162,13 +164,13 @@ public struct Model<Element: Real>: Sendable {
         return rotaryOfLayers.map { number in number.map { made[$0] } }
     }
 
-    /// Logits: the head's product with what the final norm makes of the residual stream.
+    /// Logits: the final norm, the head and any logit softcap, applied to the residual stream.
     ///
     /// - Parameters:
-    ///   - hidden: [tokens, C], behind all layers.
-    ///   - kernels: what it is computed with.
+    ///   - hidden: the residual stream after all layers, [tokens, C].
+    ///   - kernels: the kernels to use.
     /// - Returns: [tokens, V].
-    /// - Throws: ``CheckpointError``, as ``hidden(_:_:_:progress:)``.
+    /// - Throws: ``CheckpointError``: `notFinite`, or `inputOutput` if a file was changed.
     @specialized(where Element == Float)
     public func logits(_ hidden: Matrix<Element>, _ kernels: Kernels<Element>) throws(CheckpointError)
         -> Matrix<Element>
@@ -179,23 +181,23 @@ public struct Model<Element: Real>: Sendable {
         return logits
     }
 
-    /// The same where numbers need not be finite.
+    /// Logits as of ``logits(_:_:)``, without its checks of numbers and files.
     package func uncheckedLogits(_ hidden: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         let logits = kernels.product(finalNorm(hidden, kernels), head)
         if let cap = description.logitSoftcap { kernels.softcap(inPlace: logits, cap: cap) }
         return logits
     }
 
-    /// Throws where a file became shorter under it: ``CheckpointError`` of category `inputOutput`.
+    /// Throws ``CheckpointError`` of category `inputOutput` if a file was changed while in use.
     package func checkFiles() throws(CheckpointError) { try memory.check() }
 
-    /// The gradient of ``logits(_:_:)``' input by that of what came out.
+    /// The gradient with respect to the input of ``logits(_:_:)``, given that with respect to its output.
     ///
     /// - Parameters:
-    ///   - dlogits: [tokens, V]; used up.
-    ///   - logits: what came out, [tokens, V].
-    ///   - hidden: [tokens, C], behind all layers.
-    ///   - kernels: what it is computed with.
+    ///   - dlogits: the gradient with respect to the logits, [tokens, V]; overwritten.
+    ///   - logits: the logits, [tokens, V].
+    ///   - hidden: the residual stream after all layers, [tokens, C].
+    ///   - kernels: the kernels to use.
     /// - Returns: [tokens, C].
     public func logitsBackward(
         _ dlogits: Matrix<Element>, _ logits: Matrix<Element>, _ hidden: Matrix<Element>, _ kernels: Kernels<Element>
@@ -204,24 +206,24 @@ public struct Model<Element: Real>: Sendable {
         return finalNorm.backward(kernels.product(dlogits, head.transposed), hidden, .finalNormWeight, [:], kernels)
     }
 
-    /// A layer's weight in the model's own numbers, as it stands in its checkpoint.
+    /// The numbers of a weight as `Element`, in the order in which the checkpoint stores them.
     ///
-    /// - Parameter place: where there is a weight.
-    /// - Returns: all of it.
-    /// - Throws: ``CheckpointError``, as when models are loaded.
+    /// - Parameter place: the role and layer of a weight.
+    /// - Returns: all its numbers.
+    /// - Throws: ``CheckpointError``: what loading a model throws.
     package func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] {
         try reader.numbers(of: place)
     }
 
-    /// A matrix of the model that another checkpoint holds as well; nil where it does not.
+    /// A matrix of the model, if another checkpoint has an identical one; otherwise nil.
     ///
     /// - Parameters:
-    ///   - place: of a matrix in both.
-    ///   - tensor: of the other checkpoint.
-    ///   - rows: the rows of it that the matrix is; nil for all.
-    ///   - other: that checkpoint.
-    /// - Returns: the model's own.
-    /// - Throws: ``CheckpointError``, as when models are loaded.
+    ///   - place: the role and layer of the matrix.
+    ///   - tensor: the other checkpoint's tensor.
+    ///   - rows: the rows of `tensor` that are the matrix; nil for all.
+    ///   - other: the other checkpoint.
+    /// - Returns: the model's own matrix.
+    /// - Throws: ``CheckpointError``: what loading a model throws.
     package func matrix(
         _ place: TensorPlace, sameAs tensor: TensorInfo, rows: Range<Int>?, of other: Checkpoint
     ) throws(CheckpointError) -> StoredMatrix? {
@@ -232,18 +234,18 @@ public struct Model<Element: Real>: Sendable {
         return try reader.matrix(place.role, place.layer)
     }
 
-    /// A matrix as the model reads that weight.
+    /// A stored matrix that shares the numbers of a weight, in the orientation of its role.
     package func stored(_ matrix: Matrix<Element>, _ place: TensorPlace) -> StoredMatrix {
         StoredMatrix(sharing: matrix, isByInput: reader.isByInput(place.role))
     }
 
-    /// Throws where numbers are not finite, as ``hidden(_:_:_:progress:)`` does.
+    /// Throws if numbers are not finite, naming the weight at fault if there is one.
     ///
     /// - Parameters:
-    ///   - x: what was computed.
-    ///   - layer: by which layer; nil for what is in none.
-    ///   - kernels: what it was computed with.
-    /// - Throws: ``CheckpointError`` of category `notFinite`, with the weight that is not where there is one, or `inputOutput`.
+    ///   - x: the numbers to check.
+    ///   - layer: the layer that computed them; nil for embedding or head.
+    ///   - kernels: the kernels to use.
+    /// - Throws: ``CheckpointError``: `notFinite`, with the first weight that is not finite if there is one, or `inputOutput`.
     public func check(
         _ x: Matrix<Element>, layer: Int?, _ kernels: Kernels<Element>
     ) throws(CheckpointError) {
@@ -258,26 +260,27 @@ public struct Model<Element: Real>: Sendable {
             guard let statistics = scan.statistics, statistics.nans + statistics.infinities > 0 else { continue }
             throw CheckpointError(
                 .notFinite, path: checkpoint.files[tensor.file].path,
-                "a weight is not finite, and what is computed with it is not either", tensor: tensor.name,
+                "a weight is not finite, so what is computed with it is not finite either", tensor: tensor.name,
                 found: "\(statistics.nans) NaN, \(statistics.infinities) Inf")
         }
         throw CheckpointError(
             .notFinite, path: checkpoint.path,
-            layer.map { "layer \($0) gives numbers that are not finite, though its weights are" }
-                ?? "embedding or head give numbers that are not finite, though their weights are")
+            layer.map { "the output of layer \($0) is not finite, though its weights are" }
+                ?? "the output of the embedding or the head is not finite, though their weights are")
     }
 }
 
 extension Model {
-    /// Runs a sequence, some tokens at a time, and makes logits of some rows at a time, so that memory does not grow with its length.
+    /// Runs a sequence in chunks of tokens and computes logits in chunks of rows, so that memory for them does not grow with its
+    /// length.
     ///
     /// - Parameters:
-    ///   - tokens: those that follow what the state has seen.
-    ///   - state: what was before; carried on, and of no use any more where this throws.
-    ///   - kernels: what it is computed with.
-    ///   - progress: can stop the work.
-    ///   - receive: is given the logits of some tokens, [rows, V], and the place among `tokens` of the first.
-    /// - Throws: as ``hidden(_:_:_:progress:)``; what `receive` throws.
+    ///   - tokens: the tokens that follow those of the state.
+    ///   - state: the state after the preceding tokens; updated, and no longer usable if this throws.
+    ///   - kernels: the kernels to use.
+    ///   - progress: can cancel the work.
+    ///   - receive: is given the index in `tokens` of a chunk's first token, and the chunk's logits, [rows, V].
+    /// - Throws: as ``hidden(_:_:_:progress:)``, or what `receive` throws.
     public func run(
         _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress(),
         receive: (Int, Matrix<Element>) throws -> Void
@@ -291,7 +294,7 @@ extension Model {
     }
 }
 
-/// Tokens that go through layers together: enough for matrix products, and no more memory than that takes.
+/// Tokens per chunk that runs through the layers: enough for efficient matrix products, in as little memory as that takes.
 package let tokensTogether = 512
-/// Rows of logits that are made together: each has a vocabulary's length.
+/// Rows of logits per chunk; each row has V numbers.
 package let logitsTogether = 64

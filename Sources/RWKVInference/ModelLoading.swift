@@ -5,14 +5,14 @@ import RWKVLayers
 public import RWKVNumerics
 
 extension Model {
-    /// A model of a checkpoint; where no checksums are to be held against, no weight but vectors is read before it is used.
+    /// Loads a model from a checkpoint; matrices are only read when they are used, unless they have checksums to verify.
     ///
     /// - Parameters:
-    ///   - checkpoint: of a described family.
-    ///   - description: what it was found to be.
-    ///   - weights: to be taken in the place of the checkpoint's, each as that stands there, vectors as a row.
-    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` where tensors are missing or of wrong sizes, quantised, or something
-    ///   that equations depend on is not known.
+    ///   - checkpoint: a checkpoint of a described family.
+    ///   - description: what it was recognised as.
+    ///   - weights: weights that replace the checkpoint's, each in its stored shape, vectors as one row.
+    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` if tensors are missing, quantised or of wrong sizes, or
+    ///   something that the equations depend on is not known.
     public init(
         _ checkpoint: Checkpoint, _ description: ModelDescription, replacing weights: [TensorPlace: StoredMatrix] = [:]
     ) throws(CheckpointError) {
@@ -37,10 +37,10 @@ extension Model {
         rotaryOfLayers = rotations.map { rotation in rotation.flatMap { rotaries.firstIndex(of: $0) } }
     }
 
-    /// The model of a checkpoint that was recognised, ready to run.
+    /// Loads the model of a recognised checkpoint.
     ///
-    /// - Parameter recognised: of a checkpoint, not of a config.json alone.
-    /// - Throws: ``CheckpointError`` where its family is not described; as ``init(_:_:replacing:)``.
+    /// - Parameter recognised: a model with a checkpoint, not a config.json alone.
+    /// - Throws: ``CheckpointError`` if its family is not described, or what ``init(_:_:replacing:)`` throws.
     public init(_ recognised: RecognisedModel) throws(CheckpointError) {
         let description = try recognised.description
         guard let checkpoint = recognised.checkpoint else {
@@ -50,22 +50,22 @@ extension Model {
         self = try Model(checkpoint, description)
     }
 
-    /// What its user should know before it runs: the first tensors that it has no use for.
+    /// Warnings for the user: the first three tensors that the model does not use.
     public var warnings: [CheckpointWarning] {
         description.findings.filter { $0.kind == .unexpected }.prefix(3).map {
             CheckpointWarning(path: checkpoint.path, $0.message + ", and is not used")
         }
     }
 
-    /// Reads weights that were replaced again: of vectors, layers have copies.
+    /// Reads replaced weights again, because layers hold copies of vectors.
     ///
-    /// - Throws: ``CheckpointError``, as when it was loaded.
+    /// - Throws: ``CheckpointError``: what loading the model throws.
     public mutating func reread() throws(CheckpointError) {
         for layer in layers.indices where reader.replaces(layer) { layers[layer] = try reader.layer(layer) }
     }
 }
 
-/// Finds a model's weights by their roles.
+/// Reads a model's weights by role.
 struct WeightReader<Element: Real>: Sendable {
     let checkpoint: Checkpoint
     let description: ModelDescription
@@ -85,11 +85,11 @@ struct WeightReader<Element: Real>: Sendable {
         guard let layout = description.layout, let epsilon = description.epsilon else {
             throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: it has no tensors")
         }
-        // The state of a head is a matrix of its size.
+        // The state of a head is a square matrix of this size.
         if let size = description.dimensions[.headSize], size > Self.headSizeLimit {
             throw CheckpointError(
-                .unsupported, path: checkpoint.path, "its heads are larger than any model's",
-                expected: "\(Self.headSizeLimit) channels at the most", found: "\(size)")
+                .unsupported, path: checkpoint.path, "the head size exceeds the limit",
+                expected: "at most \(Self.headSizeLimit) channels", found: "\(size)")
         }
         self.checkpoint = checkpoint
         self.description = description
@@ -99,12 +99,12 @@ struct WeightReader<Element: Real>: Sendable {
         memory = TensorMemory(checkpoint)
     }
 
-    /// What embedding rows are multiplied by: sqrt(C), rounded to the type that they are stored in; nil for one.
+    /// The factor for embedding rows: sqrt(C), rounded to the dtype of the embedding; nil if they are not scaled.
     func embeddingScale() throws(CheckpointError) -> Double? {
         guard description.architecture.body.scalesEmbedding, let tensor = tensor(.embedding, nil),
             let width = description.dimensions[.width]
         else { return nil }
-        // transformers keeps it in float32 before that.
+        // transformers computes it in float32 before it rounds.
         var (scale, stored) = (Float(width).squareRoot(), UInt64(0))
         if let element = tensor.dtype.kernelElement {
             let kernels = rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE).pointee
@@ -124,7 +124,7 @@ struct WeightReader<Element: Real>: Sendable {
         description.bindings[TensorPlace(role: role, layer: layer)]
     }
 
-    /// Whether the embedding is the head: where there is no other, or a config.json says so and they are the same.
+    /// Whether the embedding is the head: the checkpoint has no other, or config.json ties them and they are equal.
     var isHeadTied: Bool {
         get throws(CheckpointError) {
             guard let head = tensor(.head, nil), let embedding = tensor(.embedding, nil) else { return true }
@@ -132,8 +132,9 @@ struct WeightReader<Element: Real>: Sendable {
             guard try checkpoint.hasSameBytes(head, as: embedding, of: checkpoint) else {
                 throw CheckpointError(
                     .malformed, path: checkpoint.path,
-                    "config.json has the embedding for its head, and there is a head that differs", tensor: head.name,
-                    advice: "set tie_word_embeddings to false if the head is meant")
+                    "config.json ties the head to the embedding, but the checkpoint has a head that differs",
+                    tensor: head.name,
+                    advice: "set tie_word_embeddings to false to use the head")
             }
             return true
         }
@@ -150,21 +151,21 @@ struct WeightReader<Element: Real>: Sendable {
         guard let tensor = tensor(role, layer) else { throw missing(role, layer) }
         guard tensor.shape.count == 2, let element = tensor.dtype.kernelElement else {
             throw CheckpointError(
-                .unsupported, path: checkpoint.path, "a weight is no matrix of floating-point numbers",
+                .unsupported, path: checkpoint.path, "a weight is not a matrix of floating-point numbers",
                 tensor: tensor.name, found: "\(tensor.dtype.rawValue) \(tensor.shape)")
         }
         let bytes = try memory.bytes(of: tensor)
         let rows = binding(role, layer)?.rows ?? 0..<tensor.shape[0]
         guard rows.upperBound <= tensor.shape[0] else { throw missing(role, layer) }
         let start = bytes.start + rows.lowerBound * tensor.shape[1] * tensor.dtype.bitWidth / 8
-        // Low-rank matrices are [inputs, outputs], all others [outputs, inputs].
+        // Low-rank matrices are [inputs, outputs], all others [outputs, inputs], unless the layout transposes them.
         return StoredMatrix(
             start, element, shape: (rows.count, tensor.shape[1]), isByInput: isByInput(role), owner: bytes.owner)
     }
 
     func isByInput(_ role: TensorRole) -> Bool { role.isByInput != layout.isTransposed(role) }
 
-    /// All numbers of a weight, row by row as it is stored.
+    /// All numbers of a weight, row by row as stored.
     func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] {
         if binding(place.role, place.layer)?.rows != nil { return try matrix(place.role, place.layer).numbers() }
         return try vector(place.role, place.layer)
@@ -325,7 +326,7 @@ struct WeightReader<Element: Real>: Sendable {
             removalKey: removalKey, keyScale: keyScale, outputNorm: outputNorm, bonus: try vector(.bonus, layer))
     }
 
-    /// What the layer that gives the first values need not have.
+    /// A value or key residual; nil if this layer gives k_first and v_first and has none.
     private func residual(
         _ base: TensorRole, _ down: TensorRole, _ up: TensorRole, _ layer: Int
     ) throws(CheckpointError) -> Residual<Element>? {

@@ -1,11 +1,11 @@
 public import ModelFamilies
 public import RWKVNumerics
 
-/// What follows the mixer in each layer.
+/// The feed-forward block, which follows the mixer in each layer.
 public enum FeedForward<Element: Real>: Sendable {
-    /// down(f(gate x) up x)
+    /// SwiGLU or GeGLU: down(f(gate x) up x)
     case gated(FeedForwardSpec.Activation, gate: Linear<Element>, up: Linear<Element>, down: Linear<Element>)
-    /// value(relu(key(x + (previous - x) share))^2) (RWKV-LM, RWKV-v7.)
+    /// Channel mixing: value(relu(key(x + (x_prev - x) share))^2) (RWKV-LM, RWKV-v7.)
     case channelMix(share: [Element], key: Linear<Element>, value: Linear<Element>)
 
     /// The weight matrices.
@@ -16,12 +16,12 @@ public enum FeedForward<Element: Real>: Sendable {
         }
     }
 
-    /// What gradients need.
+    /// What the backward pass needs.
     struct Trace {
         let x, gate, up, inner: Matrix<Element>
     }
 
-    /// [tokens, C], normed, to the same.
+    /// Applies the block to normalised input, [tokens, C].
     public func callAsFunction(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
@@ -39,7 +39,7 @@ public enum FeedForward<Element: Real>: Sendable {
         }
     }
 
-    /// [tokens, C], normed, to the same, and what gradients need.
+    /// Applies a gated block to normalised input, [tokens, C], and keeps what the backward pass needs.
     func traced(_ x: Matrix<Element>, _ kernels: Kernels<Element>) -> (Matrix<Element>, Trace) {
         guard case .gated(let activation, let gateLinear, let upLinear, let down) = self else { Self.hasNone() }
         let (gate, up) = (gateLinear(x, kernels), upLinear(x, kernels))
@@ -48,7 +48,7 @@ public enum FeedForward<Element: Real>: Sendable {
         return (down(inner, kernels), Trace(x: x, gate: gate, up: up, inner: inner))
     }
 
-    /// The gradient of `x` by that of what came out, once for each trace; adds those of its weights to theirs.
+    /// The gradient of `x` from the output's gradient `dy`, once for each trace; adds the weights' to `gradients`.
     func backward(
         _ dy: Matrix<Element>, _ trace: Trace, _ gradients: WeightGradients<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
@@ -60,11 +60,11 @@ public enum FeedForward<Element: Real>: Sendable {
         return dx
     }
 
-    private static func hasNone() -> Never { preconditionFailure("channel mixing, which no student has") }
+    private static func hasNone() -> Never { preconditionFailure("no gradients for channel mixing") }
 }
 
 extension FeedForwardSpec.Activation {
-    /// f(gate) up, in the place of gate.
+    /// Replaces `gate` by f(gate) up.
     fileprivate func apply<Element: Real>(up: Matrix<Element>, gate: Matrix<Element>, _ kernels: Kernels<Element>) {
         switch self {
         case .silu: kernels.swiGLU(up: up, gate: gate)
@@ -72,7 +72,7 @@ extension FeedForwardSpec.Activation {
         }
     }
 
-    /// The gradients of `up` and `gate` take their places.
+    /// Replaces `up` and `gate` by their gradients.
     fileprivate func backward<Element: Real>(
         _ dy: Matrix<Element>, up: Matrix<Element>, gate: Matrix<Element>, _ kernels: Kernels<Element>
     ) {

@@ -1,14 +1,14 @@
 import ModelFamilies
 public import RWKVNumerics
 
-/// The norms around a block of a layer, which adds after(block(before(h))) to the residual stream h.
+/// The norms around a block, whose branch adds after(block(before(h))) to the residual stream h.
 public struct BranchNorms<Element: Real>: Sendable {
-    /// Norms what the block sees; nil where it sees the residual stream itself.
+    /// Pre-norm, applied to the block's input; nil if the block reads the residual stream itself.
     public let before: Norm<Element>?
-    /// Norms what the block gives; nil where that is added as it is.
+    /// Post-norm, applied to the block's output; nil if that is added as it is.
     public let after: Norm<Element>?
 
-    /// Norms of a branch.
+    /// The norms of one branch.
     public init(before: Norm<Element>?, after: Norm<Element>? = nil) {
         self.before = before
         self.after = after
@@ -19,9 +19,9 @@ public struct BranchNorms<Element: Real>: Sendable {
     func output(_ y: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> { after?(y, kernels) ?? y }
 }
 
-/// Two branches that add to the residual stream: a mixer of tokens, and then a feed-forward block.
+/// Two branches that add to the residual stream: a token mixer, then a feed-forward block.
 public struct Layer<Element: Real>: Sendable {
-    /// What mixes tokens.
+    /// The token mixer: attention or time mixing.
     public enum Mixer: Sendable {
         case attention(SoftmaxAttention<Element>)
         case wkv7(TimeMix<Element>)
@@ -33,7 +33,7 @@ public struct Layer<Element: Real>: Sendable {
     /// The feed-forward block.
     public let feedForward: FeedForward<Element>
 
-    /// A layer of parts that go together.
+    /// A layer with these parts, whose sizes must match.
     public init(
         mixerNorms: BranchNorms<Element>, mixer: Mixer, feedForwardNorms: BranchNorms<Element>,
         feedForward: FeedForward<Element>
@@ -44,10 +44,10 @@ public struct Layer<Element: Real>: Sendable {
         self.feedForward = feedForward
     }
 
-    /// The weight matrices, each of which every token is multiplied with.
+    /// The weight matrices; each token is multiplied by all of them.
     public var matrices: [StoredMatrix] { mixerMatrices.ofInput + mixerMatrices.others + feedForward.matrices }
 
-    /// Those of attention or time mixing: of its input, and of what it makes of that.
+    /// The mixer's weight matrices: those applied to its input, and those applied to intermediate results.
     public var mixerMatrices: (ofInput: [StoredMatrix], others: [StoredMatrix]) {
         switch mixer {
         case .attention(let attention): attention.matrices
@@ -55,7 +55,7 @@ public struct Layer<Element: Real>: Sendable {
         }
     }
 
-    /// What gradients need of one run.
+    /// What the backward pass needs of one forward pass.
     public struct Trace {
         enum Mixer {
             case attention(SoftmaxAttention<Element>.Trace)
@@ -63,35 +63,35 @@ public struct Layer<Element: Real>: Sendable {
         }
 
         let mixer: Mixer
-        /// What was normed; nil where the mixer ran by itself.
+        /// The norms' inputs; nil if the mixer ran alone.
         let normed: Normed?
         let feedForward: FeedForward<Element>.Trace?
 
-        /// The residual stream before each branch, and what its block gave where that was normed.
+        /// The residual stream before each branch, and each block's output if it has a post-norm.
         struct Normed {
             let h, mixed: Matrix<Element>
             let mixerOutput, feedForwardOutput: Matrix<Element>?
         }
     }
 
-    /// What the mixer sees of the residual stream: [tokens, C] to the same.
+    /// The mixer's input: the residual stream h, [tokens, C], after the pre-norm.
     public func mixerInput(_ h: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         mixerNorms.input(h, kernels)
     }
 
-    /// What the mixer adds to the residual stream, by what it makes of its input: [tokens, C] to the same.
+    /// What the mixer adds to the residual stream: its output y, [tokens, C], after the post-norm.
     public func mixerOutput(_ y: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         mixerNorms.output(y, kernels)
     }
 
-    /// What the mixer makes of its input.
+    /// Applies the mixer alone, without its norms.
     ///
     /// - Parameters:
-    ///   - x: [tokens, C], normed.
-    ///   - state: of the layer; carried on.
+    ///   - x: the mixer's input, [tokens, C].
+    ///   - state: the layer's state; updated.
     ///   - first: the first layer's keys and values.
-    ///   - rotation: of these tokens in this layer; nil for none.
-    ///   - kernels: what it is computed with.
+    ///   - rotation: RoPE of these tokens in this layer; nil for none.
+    ///   - kernels: the kernels to compute with.
     /// - Returns: [tokens, C].
     public func mix(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
@@ -104,14 +104,14 @@ public struct Layer<Element: Real>: Sendable {
         }
     }
 
-    /// What the mixer adds to the residual stream.
+    /// Applies the mixer and its norms: what this branch adds to the residual stream.
     ///
     /// - Parameters:
     ///   - h: the residual stream, [tokens, C].
-    ///   - state: of the layer; carried on.
+    ///   - state: the layer's state; updated.
     ///   - first: the first layer's keys and values.
-    ///   - rotation: of these tokens in this layer; nil for none.
-    ///   - kernels: what it is computed with.
+    ///   - rotation: RoPE of these tokens in this layer; nil for none.
+    ///   - kernels: the kernels to compute with.
     /// - Returns: [tokens, C].
     @specialized(where Element == Float)
     public func mixed(
@@ -121,12 +121,12 @@ public struct Layer<Element: Real>: Sendable {
         mixerOutput(mix(mixerInput(h, kernels), &state, first: &first, rotation: rotation, kernels), kernels)
     }
 
-    /// What the feed-forward part adds to the residual stream.
+    /// Applies the feed-forward block and its norms: what this branch adds to the residual stream.
     ///
     /// - Parameters:
     ///   - h: the residual stream after the mixer, [tokens, C].
-    ///   - state: of the layer; carried on.
-    ///   - kernels: what it is computed with.
+    ///   - state: the layer's state; updated.
+    ///   - kernels: the kernels to compute with.
     /// - Returns: [tokens, C].
     @specialized(where Element == Float)
     public func fed(
@@ -137,14 +137,14 @@ public struct Layer<Element: Real>: Sendable {
 
     // MARK: Training
 
-    /// What the mixer makes of whole sequences of normed input, and what gradients need.
+    /// Applies the mixer alone to whole sequences, and keeps what the backward pass needs.
     ///
     /// - Parameters:
-    ///   - x: [tokens, C], sequences one after the other.
-    ///   - state: at their start.
+    ///   - x: the mixer's input, [tokens, C], sequences concatenated.
+    ///   - state: the layer's state at their start.
     ///   - first: the first layer's keys and values.
-    ///   - rotation: of these tokens in this layer; nil for none.
-    ///   - kernels: what it is computed with.
+    ///   - rotation: RoPE of these tokens in this layer; nil for none.
+    ///   - kernels: the kernels to compute with.
     /// - Returns: [tokens, C], and the trace.
     public func tracedMixer(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
@@ -160,15 +160,15 @@ public struct Layer<Element: Real>: Sendable {
         }
     }
 
-    /// Adds the gradient of ``tracedMixer(_:_:first:rotation:_:)``'s input by that of what came out.
+    /// The backward pass of ``tracedMixer(_:_:first:rotation:_:)``.
     ///
     /// - Parameters:
-    ///   - dy: [tokens, C].
-    ///   - trace: of that run, which serves once.
-    ///   - first: gradients of the first keys and values; nil where none pass.
-    ///   - gradients: of the weights, to which theirs are added.
-    ///   - dx: of the input, [tokens, C]; nil where it is of no use.
-    ///   - kernels: what it is computed with.
+    ///   - dy: the gradient of the output, [tokens, C].
+    ///   - trace: that of the forward pass; it can be used only once.
+    ///   - first: gradients of the first layer's keys and values; nil if none flow.
+    ///   - gradients: accumulators for the weights' gradients.
+    ///   - dx: accumulator for the input's gradient, [tokens, C]; nil if not needed.
+    ///   - kernels: the kernels to compute with.
     public func mixerBackward(
         _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
         addingTo dx: Matrix<Element>? = nil, _ kernels: Kernels<Element>
@@ -182,14 +182,14 @@ public struct Layer<Element: Real>: Sendable {
         }
     }
 
-    /// The layer over whole sequences, and what gradients need.
+    /// Applies the layer to whole sequences, and keeps what the backward pass needs.
     ///
     /// - Parameters:
-    ///   - h: the residual stream, [tokens, C], sequences one after the other, which the trace keeps.
-    ///   - state: at their start.
+    ///   - h: the residual stream, [tokens, C], sequences concatenated; the trace keeps it.
+    ///   - state: the layer's state at their start.
     ///   - first: the first layer's keys and values.
-    ///   - rotation: of these tokens in this layer; nil for none.
-    ///   - kernels: what it is computed with.
+    ///   - rotation: RoPE of these tokens in this layer; nil for none.
+    ///   - kernels: the kernels to compute with.
     /// - Returns: the residual stream after the layer, and the trace.
     public func traced(
         _ h: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
@@ -207,15 +207,15 @@ public struct Layer<Element: Real>: Sendable {
         return (fed, Trace(mixer: trace.mixer, normed: normed, feedForward: feedForwardTrace))
     }
 
-    /// Takes the gradient of the residual stream after the layer to that before it, in place.
+    /// Turns the gradient of the residual stream after the layer into that before it, in place.
     ///
     /// - Parameters:
     ///   - dh: [tokens, C].
-    ///   - trace: of ``traced(_:_:first:rotation:_:)``, which serves once.
-    ///   - first: gradients of the first keys and values; nil where none pass.
-    ///   - gradients: of the weights, to which theirs are added.
-    ///   - isLast: whether nothing before the layer changes, so that what `dh` becomes is of no use.
-    ///   - kernels: what it is computed with.
+    ///   - trace: that of ``traced(_:_:first:rotation:_:)``; it can be used only once.
+    ///   - first: gradients of the first layer's keys and values; nil if none flow.
+    ///   - gradients: accumulators for the weights' gradients.
+    ///   - isLast: whether nothing before the layer is trained, so that `dh` is not needed afterwards.
+    ///   - kernels: the kernels to compute with.
     public func backward(
         inPlace dh: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?,
         _ gradients: WeightGradients<Element>, isLast: Bool, _ kernels: Kernels<Element>
@@ -239,7 +239,7 @@ public struct Layer<Element: Real>: Sendable {
 }
 
 extension BranchNorms {
-    /// The gradient of what the block gave, by that of what was added.
+    /// The gradient of the block's output, from that of what the branch added.
     fileprivate func outputBackward(
         _ dy: Matrix<Element>, _ y: Matrix<Element>?, _ role: TensorRole, _ gradients: WeightGradients<Element>,
         _ kernels: Kernels<Element>
@@ -248,7 +248,7 @@ extension BranchNorms {
         return after.backward(dy, y, role, gradients, kernels)
     }
 
-    /// The gradient of the residual stream, by that of what the block saw.
+    /// The gradient of the residual stream, from that of the block's input.
     fileprivate func inputBackward(
         _ dx: Matrix<Element>, _ h: Matrix<Element>, _ role: TensorRole, _ gradients: WeightGradients<Element>,
         _ kernels: Kernels<Element>

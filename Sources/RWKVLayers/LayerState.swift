@@ -1,24 +1,24 @@
 public import RWKVNumerics
 
-/// What a layer remembers of the tokens before; what it has no use for stays as it was at the start.
+/// A layer's memory of earlier tokens; fields that it does not use keep their initial values.
 public struct LayerState<Element: Real>: Sendable, Equatable {
-    /// How many sequences there are, one behind the other and of the same length; several have no tokens before.
+    /// The number of sequences, concatenated and of equal length; several cannot have earlier tokens.
     public var sequences = 1
-    /// Of attention: [tokens, key-value heads N], turned.
+    /// Keys of attention after RoPE: [tokens, key-value heads N].
     public var keys: [Element] = []
-    /// Of attention: [tokens, key-value heads N].
+    /// Values of attention: [tokens, key-value heads N].
     public var values: [Element] = []
-    /// Of time mixing: [sequences, heads, key, value], the transposes of S.
+    /// States S^T of time mixing: [sequences, heads, key, value].
     public var matrices: [Element] = []
-    /// The last normed input of time mixing: [C].
+    /// The last normalised input of time mixing: [C].
     public var mixerShift: [Element] = []
-    /// The last normed input of channel mixing: [C].
+    /// The last normalised input of channel mixing: [C].
     public var feedForwardShift: [Element] = []
 
     /// The start of a sequence.
     public init() {}
 
-    /// Forgets the keys and values of all but the last tokens.
+    /// Drops the keys and values of all but the last `tokens` tokens.
     mutating func keepLast(_ tokens: Int, columns: Int) {
         let excess = keys.count - tokens * columns
         guard excess > 0 else { return }
@@ -27,24 +27,25 @@ public struct LayerState<Element: Real>: Sendable, Equatable {
     }
 }
 
-/// The keys and values of the first layer, which later ones mix in: of the same tokens, so that none are carried on.
+/// The first layer's keys and values (v_first) for the current tokens, which later layers mix into their own.
 public enum FirstValues<Element: Real> {
-    /// The next layer that may give them does.
+    /// Not known yet: the next layer provides them.
     case wanted
-    /// [tokens, key-value heads N] each, keys normed and turned.
+    /// [tokens, key-value heads N] each, keys after head norms and RoPE.
     case known(keys: Matrix<Element>, values: Matrix<Element>)
-    /// No layer that has run may give them: the first time mixing does.
+    /// Not known yet: the first time-mixing layer provides them, and attention layers do not.
     case ofTimeMixing
 }
 
-/// Gradients of the first keys and values, which the layers that mix them in add to, and the layer that gives them takes in.
+/// Gradients of the first layer's keys and values: later layers add to them, and the layer that provides the values
+/// propagates them.
 public struct FirstGradients<Element: Real> {
-    /// [tokens, key-value heads N], as what they are the gradient of.
+    /// The gradient of the keys, [tokens, key-value heads N].
     let keys: Matrix<Element>
-    /// The same of values.
+    /// The gradient of the values, [tokens, key-value heads N].
     let values: Matrix<Element>
 
-    /// Zeros, for first values that are known.
+    /// Zero gradients; nil if the first layer's keys and values are not known.
     public init?(of first: FirstValues<Element>) {
         guard case .known(let keys, let values) = first else { return nil }
         self.keys = Matrix(zeros: keys.rows, columns: keys.columns)

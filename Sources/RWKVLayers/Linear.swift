@@ -1,30 +1,30 @@
 public import ModelFamilies
 public import RWKVNumerics
 
-/// What gradients of a layer's weights are added to, each as its weight stands, vectors as a row; what is not there is frozen.
+/// Accumulated gradients of a layer's weights: each in its weight's storage order, vectors as one row; none for a frozen weight.
 public typealias WeightGradients<Element: Real> = [TensorRole: Matrix<Element>]
 
-/// W x + b.
+/// A linear layer: W x + b.
 public struct Linear<Element: Real>: Sendable {
     /// W: [outputs, inputs].
     public let weight: StoredMatrix
     /// b: [outputs]; nil for none.
     public let bias: [Element]?
 
-    /// A linear layer.
+    /// A linear layer with these weights.
     public init(weight: StoredMatrix, bias: [Element]? = nil) {
         self.weight = weight
         self.bias = bias
     }
 
-    /// [tokens, inputs] to [tokens, outputs].
+    /// Applies the layer: [tokens, inputs] to [tokens, outputs].
     public func callAsFunction(_ x: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         let y = kernels.product(x, weight)
         if let bias { kernels.add(bias: bias, to: y) }
         return y
     }
 
-    /// The gradient of `x`, [tokens, inputs], by that of what came out; adds those of weight and bias to theirs.
+    /// The gradient of `x`, [tokens, inputs], from the output's gradient `dy`; adds those of weight and bias to `gradients`.
     func backward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, _ roles: (weight: TensorRole, bias: TensorRole?),
         _ gradients: WeightGradients<Element>, _ kernels: Kernels<Element>
@@ -33,7 +33,7 @@ public struct Linear<Element: Real>: Sendable {
         return kernels.product(dy, weight.transposed)
     }
 
-    /// The same, added to that of what else was made of `x`; nil where it is of no use.
+    /// The backward pass for an input with several uses: adds its gradient to `dx`, nil if not needed.
     func backward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, _ roles: (weight: TensorRole, bias: TensorRole?),
         _ gradients: WeightGradients<Element>, addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
@@ -51,25 +51,25 @@ public struct Linear<Element: Real>: Sendable {
     }
 }
 
-/// f(x down) up, with a matrix of few columns and one of few rows, to which what it is for adds a base.
+/// A low-rank projection f(x down) up, to which its user adds a base.
 public struct LowRank<Element: Real>: Sendable {
-    /// What is between the two matrices.
+    /// The function f between the two matrices.
     public enum Activation: Sendable {
         case none
         case tanh
         case sigmoid
     }
 
-    /// [outputs]; nil for none.
+    /// The base that the user adds, [outputs]; nil for none.
     public let base: [Element]?
     /// [inputs, rank].
     public let down: StoredMatrix
     /// [rank, outputs].
     public let up: StoredMatrix
-    /// f.
+    /// The function f.
     public let activation: Activation
 
-    /// A low-rank part.
+    /// A low-rank projection with these weights.
     public init(base: [Element]?, down: StoredMatrix, up: StoredMatrix, activation: Activation) {
         self.base = base
         self.down = down
@@ -77,7 +77,7 @@ public struct LowRank<Element: Real>: Sendable {
         self.activation = activation
     }
 
-    /// f(x down) up, the base being added by what it is for: [tokens, outputs], and f(x down), [tokens, rank].
+    /// f(x down) up without the base, [tokens, outputs], and f(x down), [tokens, rank].
     func callAsFunction(
         _ x: Matrix<Element>, _ kernels: Kernels<Element>
     ) -> (y: Matrix<Element>, inner: Matrix<Element>) {
@@ -90,7 +90,7 @@ public struct LowRank<Element: Real>: Sendable {
         return (kernels.product(inner, up), inner)
     }
 
-    /// Adds the gradient of `x` by that of what came out, with the base or without, to `dx`, and those of its weights to theirs.
+    /// Adds the gradient of `x` to `dx`, and those of base and weights to `gradients`, from the output's gradient `dy`.
     func backward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, inner: Matrix<Element>,
         _ roles: (base: TensorRole?, down: TensorRole, up: TensorRole), _ gradients: WeightGradients<Element>,

@@ -1,14 +1,14 @@
 package import ModelFamilies
 public import RWKVNumerics
 
-/// A norm of the residual stream.
+/// A norm before or after a block.
 public enum Norm<Element: Real>: Sendable {
-    /// x / sqrt(mean(x^2) + epsilon) weight
+    /// RMSNorm: x / sqrt(mean(x^2) + epsilon) weight
     case rms(weight: [Element], epsilon: Double)
-    /// (x - mean) / sqrt(variance + epsilon) weight + bias
+    /// LayerNorm: (x - mean) / sqrt(variance + epsilon) weight + bias
     case layer(weight: [Element], bias: [Element], epsilon: Double)
 
-    /// [tokens, width] to the same.
+    /// Applies the norm to x, [tokens, width].
     public func callAsFunction(_ x: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         switch self {
         case .rms(let weight, let epsilon): kernels.rmsNorm(x, weight: weight, epsilon: epsilon)
@@ -17,23 +17,23 @@ public enum Norm<Element: Real>: Sendable {
         }
     }
 
-    /// The gradient of `x` by that of what came out; adds that of the weight to its own.
+    /// The gradient of `x` from the output's gradient `dy`; adds the weight's to `gradients`.
     ///
-    /// Students have no LayerNorm.
+    /// For RMSNorm only: students have no LayerNorm.
     package func backward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, _ role: TensorRole, _ gradients: WeightGradients<Element>,
         _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
-        guard case .rms(let weight, let epsilon) = self else { preconditionFailure("a norm that no student has") }
+        guard case .rms(let weight, let epsilon) = self else { preconditionFailure("no gradients for LayerNorm") }
         return kernels.rmsNormBackward(dy, x, weight: weight, epsilon: epsilon, gradient: gradients[role])
     }
 }
 
-/// RMSNorm of each head of queries and keys, or of receptance and keys: weights of [N] for all heads.
+/// RMSNorm of each head of queries (or receptance) and keys; all heads share a weight [N].
 public struct HeadNorms<Element: Real>: Sendable {
-    /// For queries, or receptance.
+    /// The weight for queries or receptance.
     public let query: [Element]
-    /// For keys.
+    /// The weight for keys.
     public let key: [Element]
     /// As in ``Norm/rms(weight:epsilon:)``.
     public let epsilon: Double

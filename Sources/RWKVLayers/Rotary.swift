@@ -2,18 +2,18 @@ import CheckpointJSON
 public import ModelFamilies
 public import RWKVNumerics
 
-/// Cosines and sines for the tokens at hand, by which pairs of the first R channels of each head are turned.
+/// RoPE for the current tokens: cosines and sines that rotate pairs of the first R channels of each head.
 public struct Rotation<Element: Real> {
     let cosines: Matrix<Element>
     let sines: Matrix<Element>
     private let isInterleaved: Bool
 
-    /// The rotation of tokens that stand one behind the other.
+    /// The rotation of tokens at these positions.
     ///
     /// - Parameters:
-    ///   - frequencies: of the model.
-    ///   - positions: of the tokens.
-    ///   - sequences: how many of tokens at these positions stand one behind the other.
+    ///   - frequencies: the model's.
+    ///   - positions: those of the tokens in their sequence.
+    ///   - sequences: how many sequences of tokens at these positions are concatenated.
     public init(_ frequencies: RotaryFrequencies, positions: some Sequence<Int>, sequences: Int = 1) {
         var cosines: [Element] = []
         var sines: [Element] = []
@@ -35,12 +35,12 @@ public struct Rotation<Element: Real> {
         (self.cosines, self.sines) = (all(cosines), all(sines))
     }
 
-    /// Turns each head of `size` channels, in place.
+    /// Rotates each head of `size` channels, in place.
     func apply(to x: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) {
         kernels.rotate(x, size: size, cosines: cosines, sines: sines, isInterleaved: isInterleaved)
     }
 
-    /// Turns back what is the gradient of turned heads, in place.
+    /// Rotates the gradient of rotated heads back, in place.
     @specialized(where Element == Float)
     func backward(inPlace dx: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) {
         kernels.rotate(
@@ -49,22 +49,22 @@ public struct Rotation<Element: Real> {
     }
 }
 
-/// By how much each pair of channels is turned from one token to the next.
-/// (transformers, modeling_rope_utils.py; the types are named as there.)
+/// RoPE frequencies: by how much each pair of channels is rotated from one token to the next.
+/// (transformers, modeling_rope_utils.py, whose type names are used.)
 public struct RotaryFrequencies: Sendable, Hashable {
-    /// In radians: theta^(-2i/R), and what the type makes of it.
+    /// The angle per token of pair i in radians: theta^(-2i/R), scaled as the RoPE type says.
     public let inverse: [Float]
-    /// What cosines and sines are multiplied with.
+    /// The factor for cosines and sines.
     public let factor: Double
-    /// Whether channels 2i and 2i + 1 of a head are turned together, not i and i + R/2.
+    /// Whether channels 2i and 2i + 1 of a head form a pair, rather than i and i + R/2.
     public let isInterleaved: Bool
 
-    /// The frequencies of a model's rotation.
+    /// The frequencies of a model.
     ///
     /// - Parameters:
-    ///   - rotary: of a known type, with the parameters that it needs.
-    ///   - headSize: channels of a head, of which R are turned.
-    ///   - length: how many tokens the sequence will have, by which `dynamic` and `longrope` decide.
+    ///   - rotary: RoPE settings of a known type, with the parameters that it needs.
+    ///   - headSize: channels of a head, of which R are rotated.
+    ///   - length: how many tokens the sequence will have, on which `dynamic` and `longrope` depend.
     public init(_ rotary: RotaryEmbedding, headSize: Int, length: Int) {
         isInterleaved = rotary.turnsNeighbours
         let parameter = { rotary.parameters[$0] ?? 1 }
@@ -106,13 +106,13 @@ public struct RotaryFrequencies: Sendable, Hashable {
         self.factor = factor
     }
 
-    /// Short wavelengths as they are, long ones stretched, and a ramp between.
+    /// YaRN: short wavelengths unchanged, long ones stretched, and a ramp between.
     private static func yarn(_ rotary: RotaryEmbedding, _ plain: [Double], width: Int) -> [Double] {
         func parameter(_ key: ByteString, _ assumed: Double) -> Double {
             rotary.parameters[key].flatMap { $0 == 0 ? nil : $0 } ?? assumed
         }
         let original = parameter("original_max_position_embeddings", 1)
-        // The channel that turns so often over the original length.
+        // The pair that makes this many turns over the original length.
         func channel(turns: Double) -> Double {
             Double(width) * logarithm(original / (turns * 2 * Double.pi)) / (2 * logarithm(rotary.theta))
         }

@@ -1,18 +1,18 @@
 import ModelFamilies
 public import RWKVNumerics
 
-/// softmax(scale q k^T) v over the tokens that each query sees, several heads of queries sharing one of keys and values.
+/// Attention: softmax(scale q k^T) v over the tokens that each query sees; several query heads may share a key-value head.
 public struct SoftmaxAttention<Element: Real>: Sendable {
-    /// Heads, scale, window and cap.
+    /// Heads, scale, window and softcap.
     let parameters: AttentionParameters
     let query: Linear<Element>
     let key: Linear<Element>
     let value: Linear<Element>
     let output: Linear<Element>
-    /// Before the rotation; nil for none.
+    /// Norms of query and key heads, before RoPE; nil for none.
     let headNorms: HeadNorms<Element>?
 
-    /// Attention of projections that go together.
+    /// Attention with these projections, whose sizes must match.
     public init(
         _ parameters: AttentionParameters, query: Linear<Element>, key: Linear<Element>, value: Linear<Element>,
         output: Linear<Element>, headNorms: HeadNorms<Element>?
@@ -29,7 +29,7 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         ([query, key, value].map(\.weight), [output.weight])
     }
 
-    /// What gradients need.
+    /// What the backward pass needs.
     struct Trace {
         let x, query, key, turnedQuery, turnedKey, value, y: Matrix<Element>
         let rotation: Rotation<Element>?
@@ -37,12 +37,14 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         let sequences: Int
     }
 
+    /// Applies attention to the next tokens.
+    ///
     /// - Parameters:
-    ///   - x: [tokens, C], normed.
-    ///   - state: keys and values so far, to which those of `x` are added.
-    ///   - first: what later time mixing mixes in, where this layer is to give it: keys and values as attention sees them.
-    ///   - rotation: of these tokens; nil for none.
-    ///   - kernels: what it is computed with.
+    ///   - x: normalised input, [tokens, C].
+    ///   - state: keys and values so far; those of `x` are appended.
+    ///   - first: the first layer's keys and values, as attention sees them; this layer provides them if they are wanted.
+    ///   - rotation: RoPE of these tokens; nil for none.
+    ///   - kernels: the kernels to compute with.
     /// - Returns: [tokens, C].
     public func callAsFunction(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
@@ -78,7 +80,7 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         )
     }
 
-    /// Adds the gradient of `x` by that of what came out to `dx`, nil where it is of no use, and those of its weights to theirs.
+    /// Adds the gradient of `x` to `dx`, nil if not needed, and those of the weights to `gradients`.
     func backward(
         _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
         addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>

@@ -1,13 +1,13 @@
 public import ModelFamilies
 public import RWKVNumerics
 
-/// Time mixing around the recurrence of RWKV-7, as its family has the stages. (RWKV-LM, RWKV-v7; RWKVInside, TimeMixer.py.)
+/// RWKV-7's time mixing, with the stages of a model's family. (RWKV-LM, RWKV-v7; RWKVInside, TimeMixer.py.)
 public struct TimeMix<Element: Real>: Sendable {
-    /// Heads of receptance.
+    /// Number of receptance heads (H).
     public var heads: Int
-    /// Heads of keys and values, before they are repeated.
+    /// Number of key-value heads (Hk), before they are repeated.
     public var keyValueHeads: Int
-    /// What the projections see.
+    /// The token shift before the projections.
     public var tokenShift: TokenShift<Element>
     /// W_r: [A, C].
     public var receptance: Linear<Element>
@@ -17,30 +17,30 @@ public struct TimeMix<Element: Real>: Sendable {
     public var value: Linear<Element>
     /// W_o: [C, A].
     public var output: Linear<Element>
-    /// In front of the rotation; nil for none.
+    /// Norms of receptance and key heads, before RoPE; nil for none.
     public var headNorms: HeadNorms<Element>?
-    /// p = w0 + tanh(x w1) w2.
+    /// p = w0 + tanh(x w1) w2, of which the decay is w = exp(-e^(-1/2) sigmoid(p)).
     public var decay: LowRank<Element>
-    /// a0 + x a1 a2, before the sigmoid.
+    /// The in-context learning rate, before the sigmoid: a0 + x a1 a2.
     public var iclr: LowRank<Element>
-    /// sigmoid(x g1) g2.
+    /// The gate: sigmoid(x g1) g2.
     public var gate: LowRank<Element>
-    /// Of the first layer's values; nil in that layer.
+    /// Mixes in the first layer's values (v_first); nil in that layer.
     public var valueResidual: Residual<Element>?
-    /// Whether values are mixed before they are repeated for their group of heads.
+    /// Whether v_first is mixed in before or after values are repeated for their group of heads.
     public var valueResidualPlace: TimeMix7.ValueResidual
-    /// Of the first layer's keys, before they are repeated; nil in that layer, and where there is none.
+    /// Mixes in the first layer's keys, before keys are repeated; nil in that layer, and in models without it.
     public var keyResidual: Residual<Element>?
-    /// What becomes the removal key.
+    /// What gives the removal key kk.
     public var removalKey: RemovalKey<Element>
-    /// What the key is multiplied with.
+    /// The factor for the key.
     public var keyScale: KeyScale<Element>
-    /// What is done to the heads' output.
+    /// The norm of the heads' output.
     public var outputNorm: OutputNorm<Element>
-    /// r_k: [H, N].
+    /// The bonus r_k: [H, N].
     public var bonus: [Element]
 
-    /// Time mixing of parts that go together.
+    /// Time mixing with these parts, whose sizes must match.
     public init(
         heads: Int, keyValueHeads: Int, tokenShift: TokenShift<Element>, receptance: Linear<Element>,
         key: Linear<Element>, value: Linear<Element>, output: Linear<Element>, headNorms: HeadNorms<Element>?,
@@ -74,7 +74,7 @@ public struct TimeMix<Element: Real>: Sendable {
         return ([receptance, key, value].map(\.weight) + lowRank.map(\.down), [output.weight] + lowRank.map(\.up))
     }
 
-    /// What gradients need.
+    /// What the backward pass needs.
     struct Trace {
         let x, receptance, key, keyInFront, p, omega, y, gate, output: Matrix<Element>
         let inputs: WKV7Inputs<Matrix<Element>>
@@ -85,12 +85,14 @@ public struct TimeMix<Element: Real>: Sendable {
         let givesFirst: Bool
     }
 
+    /// Applies time mixing to the next tokens.
+    ///
     /// - Parameters:
-    ///   - x: [tokens, C], normed.
-    ///   - state: of the recurrence and the token shift; carried on.
-    ///   - first: the first layer's keys and values, which this layer gives where none has.
-    ///   - rotation: of these tokens; nil for none.
-    ///   - kernels: what it is computed with.
+    ///   - x: normalised input, [tokens, C].
+    ///   - state: the state of recurrence and token shift; updated.
+    ///   - first: the first layer's keys and values; this layer provides them if no other has.
+    ///   - rotation: RoPE of these tokens; nil for none.
+    ///   - kernels: the kernels to compute with.
     /// - Returns: [tokens, C].
     public func callAsFunction(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
@@ -99,13 +101,13 @@ public struct TimeMix<Element: Real>: Sendable {
         mixed(x, &state, first: &first, rotation: rotation, kernels, isTraced: false).0
     }
 
-    /// Whole sequences, from no state on, and what their gradients need.
+    /// Applies time mixing to whole sequences from a zero state, and keeps what the backward pass needs.
     func traced(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
     ) -> (Matrix<Element>, Trace) {
         let (y, trace) = mixed(x, &state, first: &first, rotation: rotation, kernels, isTraced: true)
-        guard let trace else { preconditionFailure("a stage of time mixing that no student has") }
+        guard let trace else { preconditionFailure("no gradients for this kind of time mixing") }
         return (y, trace)
     }
 
@@ -139,7 +141,7 @@ public struct TimeMix<Element: Real>: Sendable {
                 }
             }
         } else {
-            // Keys are scaled in place below.
+            // A copy, because keys are scaled in place below.
             (first, givesFirst) = (.known(keys: k.copy(), values: v), true)
             v = repeated(v)
         }
@@ -172,20 +174,20 @@ public struct TimeMix<Element: Real>: Sendable {
         )
     }
 
-    /// Adds the gradient of `x` by that of what came out to `dx`, and those of its weights to theirs.
+    /// Adds the gradient of `x` to `dx`, and those of the weights to `gradients`.
     ///
     /// - Parameters:
-    ///   - dy: [tokens, C].
-    ///   - trace: what was kept.
-    ///   - first: gradients of the first keys and values; nil where none pass, as published.
-    ///   - gradients: of the weights.
-    ///   - dx: [tokens, C]; nil where it is of no use.
-    ///   - kernels: what it is computed with.
+    ///   - dy: the gradient of the output, [tokens, C].
+    ///   - trace: that of the forward pass.
+    ///   - first: gradients of the first layer's keys and values; nil if none flow, as in the published code.
+    ///   - gradients: accumulators for the weights' gradients.
+    ///   - dx: accumulator for the gradient of `x`, [tokens, C]; nil if not needed.
+    ///   - kernels: the kernels to compute with.
     func backward(
         _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
         addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
     ) {
-        guard let decayBase = decay.base else { preconditionFailure("a decay without a base, which no student has") }
+        guard let decayBase = decay.base else { preconditionFailure("no gradients for a decay without a base") }
         let inputs = trace.inputs
         let size = inputs.r.columns / heads
         let times = heads / keyValueHeads

@@ -1,13 +1,13 @@
 import ModelFamilies
 public import RWKVNumerics
 
-// The stages of time mixing of which there are several kinds, each with the weights that it needs.
+// The stages of time mixing that come in several kinds, each kind with its weights.
 
-/// What the projections see.
+/// The token shift: what the projections see.
 public enum TokenShift<Element: Real>: Sendable {
-    /// The normed input itself.
+    /// The normalised input itself.
     case none
-    /// x + (previous - x) x_j, with a share for each projection: [C].
+    /// x + (x_prev - x) x_j, with a share x_j, [C], for each projection: x_r, x_w, x_k, x_v, x_a, x_g.
     case lerp(
         receptance: [Element], decay: [Element], key: [Element], value: [Element], iclr: [Element], gate: [Element])
 
@@ -31,15 +31,15 @@ public enum TokenShift<Element: Real>: Sendable {
     }
 }
 
-/// A share of the first layer's values or keys: y + (first - y) sigmoid(base + x down up).
+/// Mixes in a share of the first layer's values (v_first) or keys: y + (first - y) sigmoid(base + x down up).
 public struct Residual<Element: Real>: Sendable {
     /// The share, before the sigmoid.
     public let share: LowRank<Element>
 
-    /// A residual by its share.
+    /// A residual with this share.
     public init(share: LowRank<Element>) { self.share = share }
 
-    /// What its gradients need.
+    /// What the backward pass needs.
     struct Trace {
         let y, first, inner, share: Matrix<Element>
     }
@@ -54,23 +54,23 @@ public struct Residual<Element: Real>: Sendable {
         )
     }
 
-    /// The gradient of `y` takes the place of `dy`; that of `x` is added to `dx`.
+    /// Turns `dy` into the gradient of `y`; adds those of `x` and of the first layer's values or keys to `dx` and `dfirst`.
     func backward(
         inPlace dy: Matrix<Element>, _ x: Matrix<Element>, _ trace: Trace, dfirst: Matrix<Element>?,
         _ roles: (base: TensorRole?, down: TensorRole, up: TensorRole), _ gradients: WeightGradients<Element>,
         addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
     ) {
-        guard let base = share.base else { preconditionFailure("a share without a base, which no student has") }
+        guard let base = share.base else { preconditionFailure("no gradients for a share without a base") }
         kernels.mixedBackward(
             inPlace: dy, trace.y, first: trace.first, share: trace.share, base: base, dfirst: dfirst)
         share.backward(trace.share, x, inner: trace.inner, roles, gradients, addingTo: dx, kernels)
     }
 }
 
-/// What is normed, head by head, to become the removal key kk.
+/// What is normalised, head by head, to give the removal key kk.
 public enum RemovalKey<Element: Real>: Sendable {
     case key
-    /// key * k_k: [A]
+    /// key k_k, where k_k is [A]
     case scaledKey([Element])
 
     var scale: [Element]? {
@@ -81,11 +81,11 @@ public enum RemovalKey<Element: Real>: Sendable {
     }
 }
 
-/// What the key is multiplied with.
+/// The factor for the key.
 public enum KeyScale<Element: Real>: Sendable {
-    /// 1 + (a - 1) k_a: [A]
+    /// 1 + (a - 1) k_a, where k_a is [A]
     case iclr(mix: [Element])
-    /// 1 - omega + a
+    /// 1 - omega + a, where w = exp(-exp(omega))
     case oneMinusOmega
 
     var mix: [Element]? {
@@ -96,9 +96,9 @@ public enum KeyScale<Element: Real>: Sendable {
     }
 }
 
-/// What is done to the heads' output in front of bonus and gate.
+/// The norm of the heads' output, before bonus and gate.
 public enum OutputNorm<Element: Real>: Sendable {
-    /// GroupNorm over each head: [A] each.
+    /// GroupNorm with a head per group; weight and bias are [A].
     case groupNorm(weight: [Element], bias: [Element], epsilon: Double)
     /// y / sqrt(N)
     case headScale

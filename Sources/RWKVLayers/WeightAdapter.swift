@@ -1,15 +1,15 @@
 public import ModelFamilies
 public import RWKVNumerics
 
-/// What is trained in the place of a weight W [outputs, inputs], and makes W' of it.
+/// An adapter, which is trained in place of a weight W [outputs, inputs] and turns it into W'.
 public struct WeightAdapter<Element: Real> {
-    /// A part of it.
+    /// A trained part of the adapter.
     public struct Factor {
-        /// What it is.
+        /// Which part it is.
         public let part: Adapter.Part
         /// Its numbers, row by row.
         public let values: Matrix<Element>
-        /// What gradients are added to.
+        /// The accumulated gradient.
         public let gradient: Matrix<Element>
 
         init(_ part: Adapter.Part, _ values: Matrix<Element>) {
@@ -21,10 +21,11 @@ public struct WeightAdapter<Element: Real> {
     private enum Formula {
         /// W + B A, with A [r, inputs] and B [outputs, r] (Hu and others 2021).
         case lora(down: Factor, up: Factor)
-        /// Each row of W + B A scaled to a length of M [1, outputs]; gradients take the lengths that rows have for constants
+        /// Each row of W + B A scaled to its length in M [1, outputs]; gradients treat the rows' lengths before that as constants
         /// (Liu and others 2024, 4.3, as peft does).
         case dora(down: Factor, up: Factor, magnitudes: Factor)
-        /// W + (W + 1) B for each block of r rows and r columns, with a B and a 1 of [r, r] for each r columns: [inputs, r] (RWKVInside's bone).
+        /// W + (W + 1) B for each block of r columns, where B is that block's r rows of [inputs, r], and 1 is an identity matrix
+        /// for each r rows (RWKVInside's bone).
         case bone(blocks: Factor)
     }
 
@@ -34,21 +35,21 @@ public struct WeightAdapter<Element: Real> {
     /// An adapter that changes nothing yet.
     ///
     /// - Parameters:
-    ///   - base: W, which stays.
+    ///   - base: W, which is frozen.
     ///   - kind: how W' is made.
-    ///   - rank: r: at most outputs and inputs, and for Bone a part of both.
-    ///   - down: the numbers that A begins with, [r, inputs]; not asked for Bone.
+    ///   - rank: r: at most outputs and inputs, and for Bone a divisor of both.
+    ///   - down: returns the initial A, [r, inputs]; not called for Bone.
     public init(of base: Matrix<Element>, _ kind: Adapter.Kind, rank: Int, down: () -> [Element]) {
         self.base = base
         func zeros(_ rows: Int) -> Matrix<Element> { Matrix(zeros: rows, columns: rank) }
         switch kind {
         case .bone:
-            precondition(base.rows % rank == 0 && base.columns % rank == 0, "blocks that do not make up the weight")
+            precondition(base.rows % rank == 0 && base.columns % rank == 0, "rank does not divide W's sizes")
             formula = .bone(blocks: Factor(.bone, zeros(base.columns)))
         case .lora, .dora:
             let down = Factor(.down, Matrix(down(), columns: base.columns))
             let up = Factor(.up, zeros(base.rows))
-            precondition(down.values.rows == rank, "A of another rank")
+            precondition(down.values.rows == rank, "A does not have the given rank")
             guard kind == .dora else {
                 formula = .lora(down: down, up: up)
                 return
@@ -59,7 +60,7 @@ public struct WeightAdapter<Element: Real> {
         }
     }
 
-    /// All that is trained.
+    /// All trained parts.
     public var factors: [Factor] {
         switch formula {
         case .lora(let down, let up): [down, up]
@@ -92,8 +93,8 @@ public struct WeightAdapter<Element: Real> {
     /// Adds the gradients of all factors.
     ///
     /// - Parameters:
-    ///   - gradient: of W', [outputs, inputs]; used up.
-    ///   - kernels: what it is computed with.
+    ///   - gradient: that of W', [outputs, inputs]; overwritten.
+    ///   - kernels: the kernels to compute with.
     public func backward(_ gradient: Matrix<Element>, _ kernels: Kernels<Element>) {
         switch formula {
         case .lora(let down, let up):
@@ -129,7 +130,7 @@ public struct WeightAdapter<Element: Real> {
         kernels.addGradient(to: down.gradient, of: StoredMatrix(sharing: down.values), up.values, gradient)
     }
 
-    /// The columns of each B, and W + 1 in them: [outputs, r].
+    /// For each B, its columns of W, and W + 1 in these columns: [outputs, r].
     private func parts(
         of blocks: Factor, _ kernels: Kernels<Element>
     ) -> [(columns: Range<Int>, part: Matrix<Element>)] {
@@ -144,14 +145,14 @@ public struct WeightAdapter<Element: Real> {
 }
 
 extension Kernels {
-    /// Multiplies each row with a number of its own.
+    /// Multiplies each row by its own factor.
     fileprivate func scaleRows(of x: Matrix<Element>, by factors: [Double]) {
         scaleDifferences(inPlace: x, to: Matrix(zeros: x.rows, columns: x.columns), by: factors)
     }
 }
 
 extension Matrix {
-    /// The product of each row with the same of another matrix.
+    /// The dot product of each row with the same row of another matrix.
     @specialized(where Element == Float)
     fileprivate func rowProducts(_ other: Matrix) -> [Double] {
         (0..<rows).map { row in
@@ -161,6 +162,6 @@ extension Matrix {
         }
     }
 
-    /// The length of each row.
+    /// The Euclidean length of each row.
     fileprivate var lengths: [Double] { rowProducts(self).map { $0.squareRoot() } }
 }

@@ -1,28 +1,28 @@
 import CRWKVKernels
 
-/// How attention divides channels into heads, and what becomes of the scores of queries and keys.
+/// The settings of softmax attention: heads, score scale, window and score softcap.
 public struct AttentionParameters: Sendable, Hashable {
-    /// Heads of queries.
+    /// Number of query heads.
     public let heads: Int
-    /// Heads of keys and values; each serves `heads / keyValueHeads` neighbouring heads of queries.
+    /// Number of key-value heads; each serves `heads / keyValueHeads` consecutive query heads.
     public let keyValueHeads: Int
-    /// What scores are multiplied by; 1 / sqrt(N) in most models.
+    /// Query scale: the factor for scores q k^T; 1 / sqrt(N) in most models, for heads of N channels.
     public let scale: Double
-    /// How many keys a query sees, that of its own token included; nil for all.
+    /// Sliding window: how many keys a query sees, its own token's included; nil for all.
     public let window: Int?
-    /// The limit of scaled scores, which become softcap tanh(score / softcap); nil for none.
+    /// Score softcap: a scaled score s becomes softcap tanh(s / softcap); nil for none.
     public let softcap: Double?
 
-    /// Parameters of one layer's attention.
+    /// Settings of one layer's attention.
     ///
     /// - Parameters:
-    ///   - heads: heads of queries.
-    ///   - keyValueHeads: heads of keys and values.
-    ///   - scale: what scores are multiplied by.
-    ///   - window: the query at position q sees keys at positions k > q - window; 1 or more, or nil for all.
-    ///   - softcap: the limit of scores; above zero, or nil for none.
+    ///   - heads: number of query heads.
+    ///   - keyValueHeads: number of key-value heads.
+    ///   - scale: the factor for scores.
+    ///   - window: the query at position q sees keys at positions k > q - window (k <= q); 1 or more, or nil for all.
+    ///   - softcap: the bound on scaled scores; above zero, or nil for none.
     public init(heads: Int, keyValueHeads: Int, scale: Double, window: Int? = nil, softcap: Double? = nil) {
-        precondition(window ?? 1 >= 1 && softcap ?? 1 > 0, "a window and a cap above zero")
+        precondition(window ?? 1 >= 1 && softcap ?? 1 > 0, "window and softcap must be above zero")
         self.heads = heads
         self.keyValueHeads = keyValueHeads
         self.scale = scale
@@ -30,26 +30,27 @@ public struct AttentionParameters: Sendable, Hashable {
         self.softcap = softcap
     }
 
-    /// What the softmax multiplies scores by: softcap has scaled them already.
+    /// The factor that the softmax applies: 1 after a softcap, which has scaled the scores already.
     fileprivate var softmaxScale: Double { softcap == nil ? scale : 1 }
 }
 
 // Causal softmax attention, and its gradients.
 extension Kernels {
-    /// Rows of queries that are computed together.
+    /// Query rows per tile.
     private static var queryTile: Int { 64 }
-    /// Keys that they are scored with at once: with their scores they fit into a second-level cache.
+    /// Keys per tile: together with their scores they fit into an L2 cache.
     private static var keyTile: Int { 512 }
 
-    /// Causal softmax attention: softmax(scale q k^T) v for each head, over the keys that each query sees.
+    /// Causal softmax attention: softmax(scale q k^T) v for each head, over the keys that each query sees, with a score
+    /// softcap if the parameters set one.
     ///
     /// - Parameters:
-    ///   - queries: [tokens, heads N]; of several sequences, one after the other, of the same length.
-    ///   - keys: [past + tokens, key-value heads N] for each sequence, those of its queries last; earlier ones that no query sees
-    ///     may be missing.
-    ///   - values: the same of values.
-    ///   - parameters: heads, scale, window and cap.
-    ///   - sequences: how many there are.
+    ///   - queries: [tokens, heads N]; several sequences of equal length are concatenated.
+    ///   - keys: [past + tokens, key-value heads N] for each sequence, those of the query tokens last; earlier keys that no query
+    ///     sees may be omitted.
+    ///   - values: the values of the same tokens, in the shape of `keys`.
+    ///   - parameters: heads, scale, window and softcap.
+    ///   - sequences: the number of sequences.
     /// - Returns: [tokens, heads N].
     @specialized(where Element == Float)
     public func attention(
@@ -61,7 +62,7 @@ extension Kernels {
         let size = queries.columns / heads
         let stride = keyValueHeads * size
         let (length, known) = (queries.rows / sequences, keys.count / stride / sequences)
-        precondition(known >= length && values.count == keys.count, "matrices of other sizes")
+        precondition(known >= length && values.count == keys.count, "mismatched matrix sizes")
         let (past, window) = (known - length, min(parameters.window ?? known, known))
         let blocks = (length + Self.queryTile - 1) / Self.queryTile
         keys.withUnsafeBufferPointer { keys in
@@ -97,7 +98,8 @@ extension Kernels {
         return y
     }
 
-    /// Attention of one head for some queries, a block of keys after the other: all scores of a long sequence are never there at once.
+    /// Attention of one head for a tile of queries, one block of keys at a time (online softmax): a long sequence's scores are
+    /// never all in memory.
     private func attend(
         _ size: (rows: Int, seen: Int, channels: Int), _ queries: UnsafePointer<Element>, stride queryStride: Int,
         keys: UnsafePointer<Element>, values: UnsafePointer<Element>, stride: Int, past: Int, window: Int,
@@ -129,15 +131,15 @@ extension Kernels {
         }
     }
 
-    /// Of ``attention(_:keys:values:_:sequences:)`` over whole sequences.
+    /// The gradients of ``attention(_:keys:values:_:sequences:)`` over whole sequences.
     ///
     /// - Parameters:
-    ///   - dy: [tokens, heads N], of sequences one after the other.
+    ///   - dy: the gradient of the output, [tokens, heads N], sequences concatenated.
     ///   - queries: [tokens, heads N].
     ///   - keys: [tokens, key-value heads N].
-    ///   - values: the same of values.
-    ///   - parameters: those that attention had.
-    ///   - sequences: how many there are.
+    ///   - values: [tokens, key-value heads N].
+    ///   - parameters: as in the forward pass.
+    ///   - sequences: the number of sequences, of equal length.
     /// - Returns: the gradients of queries, keys and values.
     public func attentionBackward(
         _ dy: Matrix<Element>, queries: Matrix<Element>, keys: Matrix<Element>, values: Matrix<Element>,
@@ -152,7 +154,7 @@ extension Kernels {
         let (dk, dv) = (
             Matrix<Element>(zeros: keys.rows, columns: narrow), Matrix<Element>(zeros: keys.rows, columns: narrow)
         )
-        // Heads of queries add to those that they share: one thread's work.
+        // Query heads that share keys and values add to the same gradients: one thread computes them all.
         forEach(sequences * keyValueHeads) { piece in
             let (sequence, shared) = (piece / keyValueHeads, piece % keyValueHeads)
             let together = min(Self.queryTile, length)

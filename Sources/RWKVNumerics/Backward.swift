@@ -1,14 +1,14 @@
 import CRWKVKernels
 
-// Gradients of what the other files compute: `dy` stands for dL/dy. Sums over tokens are in one order for any number of threads.
+// Gradients of the other files' kernels; `dy` means dL/dy. Sums over tokens have one order for any number of threads.
 extension Kernels {
     private static var gradientTile: Int { 128 }
 
-    /// Adds a weight's gradient dy^T x, in the order in which the weight stands.
+    /// Adds the gradient dy^T x of a weight W, in its storage order, to `gradient`.
     ///
     /// - Parameters:
-    ///   - gradient: as many numbers as the weight has.
-    ///   - weight: what y = x W^T was made with.
+    ///   - gradient: [outputs, inputs] or [inputs, outputs], as the weight is stored.
+    ///   - weight: W of y = x W^T.
     ///   - dy: [tokens, outputs].
     ///   - x: [tokens, inputs].
     public func addGradient(
@@ -16,7 +16,7 @@ extension Kernels {
     ) {
         let (a, b) = weight.isByInput ? (x, dy) : (dy, x)
         precondition(
-            a.rows == b.rows && gradient.rows == a.columns && gradient.columns == b.columns, "matrices of other sizes")
+            a.rows == b.rows && gradient.rows == a.columns && gradient.columns == b.columns, "mismatched matrix sizes")
         let tiles = a.columns.parts(of: Self.gradientTile)
         forEach(tiles.count) { piece in
             let start = tiles[piece].lowerBound
@@ -28,14 +28,14 @@ extension Kernels {
         }
     }
 
-    /// Adds all rows of `dy`, in parts of as many numbers as the gradient has: that of a bias.
+    /// Adds a bias's gradient to `gradient`: the sum over all rows of `dy`, each cut into parts of the gradient's width.
     ///
     /// - Parameters:
     ///   - gradient: [1, width].
     ///   - dy: [tokens, parts width].
     public func addGradient(to gradient: Matrix<Element>, ofRows dy: Matrix<Element>) {
         let width = gradient.count
-        precondition(width > 0 && dy.columns % width == 0, "a gradient of another size")
+        precondition(width > 0 && dy.columns % width == 0, "gradient size does not match")
         let tiles = width.parts(of: Self.gradientTile)
         forEach(tiles.count) { piece in
             let start = tiles[piece].lowerBound
@@ -44,19 +44,19 @@ extension Kernels {
         }
     }
 
-    /// Of ``rmsNorm(_:weight:epsilon:)``.
+    /// The gradient of ``rmsNorm(_:weight:epsilon:)``.
     ///
     /// - Parameters:
-    ///   - dy: [tokens, parts of the weight's width].
-    ///   - x: what was normed.
-    ///   - weight: what it was multiplied with.
-    ///   - epsilon: as then.
-    ///   - gradient: the weight's, to which its own is added; nil where it is frozen.
+    ///   - dy: the output's gradient, [tokens, parts of the weight's width].
+    ///   - x: the input, in the same shape.
+    ///   - weight: the norm's weight.
+    ///   - epsilon: as in the forward pass.
+    ///   - gradient: accumulator for the weight's gradient; nil if the weight is frozen.
     /// - Returns: the gradient of x.
     public func rmsNormBackward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, weight: [Element], epsilon: Double, gradient: Matrix<Element>?
     ) -> Matrix<Element> {
-        precondition(dy.count == x.count && x.columns % weight.count == 0, "matrices of other sizes")
+        precondition(dy.count == x.count && x.columns % weight.count == 0, "mismatched matrix sizes")
         let dx = Matrix<Element>(rows: x.rows, columns: x.columns)
         let parts = gradient == nil ? nil : Matrix<Element>(rows: x.rows, columns: x.columns)
         overRows(of: x) { start, count in
@@ -69,37 +69,37 @@ extension Kernels {
         return dx
     }
 
-    /// Of ``sigmoid(inPlace:)``, in the place of `dy`; `y` is what it gave.
+    /// Turns `dy` into the gradient of the input of ``sigmoid(inPlace:)``, whose output is `y`.
     public func sigmoidBackward(inPlace dy: Matrix<Element>, _ y: Matrix<Element>) {
         onto(dy, y) { functions.sigmoid_backward($0, $2, $1) }
     }
 
-    /// Of ``tanh(inPlace:)``, in the place of `dy`; `y` is what it gave.
+    /// Turns `dy` into the gradient of the input of ``tanh(inPlace:)``, whose output is `y`.
     public func tanhBackward(inPlace dy: Matrix<Element>, _ y: Matrix<Element>) {
         onto(dy, y) { functions.tanh_backward($0, $2, $1) }
     }
 
-    /// Of ``softcap(inPlace:cap:)``, in the place of `dy`; `y` is what it gave.
+    /// Turns `dy` into the gradient of the input of ``softcap(inPlace:cap:)``, whose output is `y`.
     public func softcapBackward(inPlace dy: Matrix<Element>, _ y: Matrix<Element>, cap: Double) {
         onto(dy, y) { functions.softcap_backward($0, $2, 1, cap, $1) }
     }
 
-    /// Of ``swiGLU(up:gate:)``: the gradients of `up` and `gate` take their places.
+    /// Replaces the inputs `up` and `gate` of ``swiGLU(up:gate:)`` by their gradients.
     ///
     /// - Parameters:
-    ///   - dy: [tokens, F].
-    ///   - up: as it was.
-    ///   - gate: as it was before.
+    ///   - dy: the output's gradient, [tokens, F].
+    ///   - up: as in the forward pass.
+    ///   - gate: as before the forward pass.
     public func swiGLUBackward(_ dy: Matrix<Element>, up: Matrix<Element>, gate: Matrix<Element>) {
         inPlace(dy, up, gate) { functions.swiglu_backward($0, $3, $1, $2) }
     }
 
-    /// Of ``geGLU(up:gate:)``: the gradients of `up` and `gate` take their places.
+    /// Replaces the inputs `up` and `gate` of ``geGLU(up:gate:)`` by their gradients.
     ///
     /// - Parameters:
-    ///   - dy: [tokens, F].
-    ///   - up: as it was.
-    ///   - gate: as it was before.
+    ///   - dy: the output's gradient, [tokens, F].
+    ///   - up: as in the forward pass.
+    ///   - gate: as before the forward pass.
     public func geGLUBackward(_ dy: Matrix<Element>, up: Matrix<Element>, gate: Matrix<Element>) {
         inPlace(dy, up, gate) { functions.geglu_backward($0, $3, $1, $2) }
     }
@@ -108,14 +108,14 @@ extension Kernels {
         _ dy: Matrix<Element>, _ up: Matrix<Element>, _ gate: Matrix<Element>,
         _ kernel: (UnsafePointer<Element>, UnsafeMutablePointer<Element>, UnsafeMutablePointer<Element>, Int) -> Void
     ) {
-        precondition(up.count == dy.count && gate.count == dy.count, "matrices of other sizes")
+        precondition(up.count == dy.count && gate.count == dy.count, "mismatched matrix sizes")
         overRows(of: dy) { start, count in
             let offset = start * dy.columns
             kernel(dy.elements + offset, up.elements + offset, gate.elements + offset, count * dy.columns)
         }
     }
 
-    /// Of ``repeated(_:size:times:)``.
+    /// The gradient of ``repeated(_:size:times:)``: the sum over the copies of each head.
     public func repeatedBackward(_ dy: Matrix<Element>, size: Int, times: Int) -> Matrix<Element> {
         guard times > 1 else { return dy }
         let dx = Matrix<Element>(rows: dy.rows, columns: dy.columns / times)
@@ -129,19 +129,19 @@ extension Kernels {
 
     // MARK: Time mixing
 
-    /// Of ``decay(inPlace:base:givesOmega:)``, in the place of `dw`.
+    /// Turns the gradient of the decay w from ``decay(inPlace:base:givesOmega:)`` into that of p, in place.
     ///
     /// - Parameters:
-    ///   - dw: [tokens, A]; becomes the gradient of p.
-    ///   - p: as it was in front.
+    ///   - dw: the gradient of w, [tokens, A]; becomes the gradient of p.
+    ///   - p: the input, without the base.
     ///   - w: the decay.
-    ///   - base: [A].
+    ///   - base: w0, [A].
     ///   - omega: the gradient of omega.
     public func decayBackward(
         inPlace dw: Matrix<Element>, p: Matrix<Element>, w: Matrix<Element>, base: [Element], omega: Matrix<Element>
     ) {
         precondition(
-            [p, w, omega].allSatisfy { $0.count == dw.count } && base.count == dw.columns, "matrices of other sizes")
+            [p, w, omega].allSatisfy { $0.count == dw.count } && base.count == dw.columns, "mismatched matrix sizes")
         overRows(of: dw) { start, count in
             let offset = start * dw.columns
             functions.decay_backward(
@@ -150,22 +150,22 @@ extension Kernels {
         }
     }
 
-    /// Of ``mixed(_:first:share:base:)``, in the places of `dy` and `share`.
+    /// The gradients of ``mixed(_:first:share:base:)``, in the place of `dy` and `share`.
     ///
     /// - Parameters:
-    ///   - dy: [tokens, A]; becomes the gradient of what was mixed.
-    ///   - y: what was mixed.
-    ///   - first: what with.
-    ///   - share: how much; becomes its gradient.
+    ///   - dy: the output's gradient, [tokens, A]; becomes the gradient of `y`.
+    ///   - y: the input.
+    ///   - first: what `y` was mixed with.
+    ///   - share: the share, without the base; becomes its gradient.
     ///   - base: [A].
-    ///   - dfirst: to which the gradient of `first` is added; nil where none passes.
+    ///   - dfirst: accumulator for the gradient of `first`; nil if not needed.
     public func mixedBackward(
         inPlace dy: Matrix<Element>, _ y: Matrix<Element>, first: Matrix<Element>, share: Matrix<Element>,
         base: [Element], dfirst: Matrix<Element>?
     ) {
         precondition(
             [y, first, share].allSatisfy { $0.count == dy.count } && base.count == dy.columns
-                && dfirst?.count ?? dy.count == dy.count, "matrices of other sizes")
+                && dfirst?.count ?? dy.count == dy.count, "mismatched matrix sizes")
         overRows(of: dy) { start, count in
             let offset = start * dy.columns
             functions.mix_residual_backward(
@@ -174,16 +174,17 @@ extension Kernels {
         }
     }
 
-    /// Of ``keys(inPlace:iclr:base:removalScale:mix:omega:size:)`` with neither scale nor mix, in the places of `dk` and `da`.
+    /// The gradients of ``keys(inPlace:iclr:base:removalScale:mix:omega:size:)`` without removal scale and mix, in the place of
+    /// `dk` and `da`.
     ///
     /// - Parameters:
-    ///   - dk: of scaled keys, [tokens, heads N]; becomes that of keys in front.
-    ///   - da: of in-context learning rates; becomes that of what they are the sigmoid of.
-    ///   - dremoval: of removal keys.
-    ///   - k: keys in front.
-    ///   - a: in-context learning rates.
-    ///   - removal: removal keys.
-    ///   - omega: as then.
+    ///   - dk: the gradient of the scaled keys, [tokens, heads N]; becomes that of the keys before scaling.
+    ///   - da: the gradient of the in-context learning rates a; becomes that of the sigmoid's argument.
+    ///   - dremoval: the gradient of the removal keys kk.
+    ///   - k: the keys before scaling.
+    ///   - a: the in-context learning rates.
+    ///   - removal: the removal keys kk.
+    ///   - omega: as in the forward pass.
     ///   - size: channels of a head (N).
     /// - Returns: the gradient of omega.
     public func keysBackward(
@@ -191,7 +192,7 @@ extension Kernels {
         a: Matrix<Element>, removal: Matrix<Element>, omega: Matrix<Element>, size: Int
     ) -> Matrix<Element> {
         precondition(
-            [da, dremoval, k, a, removal, omega].allSatisfy { $0.count == dk.count }, "matrices of other sizes")
+            [da, dremoval, k, a, removal, omega].allSatisfy { $0.count == dk.count }, "mismatched matrix sizes")
         let domega = Matrix<Element>(rows: dk.rows, columns: dk.columns)
         overRows(of: dk) { start, count in
             let offset = start * dk.columns
@@ -203,23 +204,23 @@ extension Kernels {
         return domega
     }
 
-    /// Of ``headOutputs(inPlace:norm:r:k:v:bonus:gate:size:)`` without a norm, in the place of `dy`.
+    /// The gradients of ``headOutputs(inPlace:norm:r:k:v:bonus:gate:size:)`` without a norm.
     ///
     /// - Parameters:
-    ///   - dy: [tokens, heads N]; becomes the gradient of what the recurrence gives.
-    ///   - y: what the recurrence gave.
-    ///   - inputs: of the recurrence.
-    ///   - bonus: [heads, N].
-    ///   - gate: what the sum was multiplied with.
+    ///   - dy: the output's gradient, [tokens, heads N]; becomes that of the recurrence's output.
+    ///   - y: the recurrence's output.
+    ///   - inputs: the recurrence's inputs.
+    ///   - bonus: r_k, [heads, N].
+    ///   - gate: as in the forward pass.
     ///   - size: channels of a head (N).
-    ///   - gradient: the bonus' own is added to it; nil where it is frozen.
-    /// - Returns: the gradients of receptance, key and value as far as they are the bonus' doing, and that of the gate.
+    ///   - gradient: accumulator for the bonus's gradient; nil if the bonus is frozen.
+    /// - Returns: the gradients of r, k and v through the bonus term, and that of the gate.
     public func headOutputsBackward(
         inPlace dy: Matrix<Element>, _ y: Matrix<Element>, _ inputs: WKV7Inputs<Matrix<Element>>, bonus: [Element],
         gate: Matrix<Element>, size: Int, gradient: Matrix<Element>?
     ) -> (r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>, gate: Matrix<Element>) {
         precondition(
-            y.count == dy.count && gate.count == dy.count && bonus.count == dy.columns, "matrices of other sizes")
+            y.count == dy.count && gate.count == dy.count && bonus.count == dy.columns, "mismatched matrix sizes")
         func matrix() -> Matrix<Element> { Matrix(rows: dy.rows, columns: dy.columns) }
         let (dr, dk, dv, dgate) = (matrix(), matrix(), matrix(), matrix())
         let parts = gradient == nil ? nil : matrix()

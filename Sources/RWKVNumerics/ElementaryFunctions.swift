@@ -1,6 +1,6 @@
 import CRWKVKernels
 
-// The same bits on every machine, which a C library does not promise.
+// Unlike a C library's, these functions give the same bits on every machine.
 
 /// e^x.
 public func exponential(_ x: Double) -> Double { rwkv_exp(x) }

@@ -1,12 +1,12 @@
 import CRWKVKernels
 
-// The other kernels, with the shapes that they work on. `[tokens, ...]` are matrices with a row for each token.
+// Embedding lookup, norms, elementwise functions and RoPE. `[tokens, ...]` is a matrix with one row per token.
 extension Kernels {
-    /// Rows of a matrix as it stands in a file, widened: those of an embedding.
+    /// Looks up rows of a stored matrix, such as an embedding, and widens them.
     ///
     /// - Parameters:
-    ///   - weight: [outputs, inputs].
-    ///   - rows: numbers of outputs.
+    ///   - weight: stored as [outputs, inputs].
+    ///   - rows: indices of outputs, such as token ids.
     /// - Returns: [rows, inputs].
     @specialized(where Element == Float)
     public func gather(_ weight: StoredMatrix, rows: [Int]) -> Matrix<Element> {
@@ -20,10 +20,10 @@ extension Kernels {
         return y
     }
 
-    /// x / sqrt(mean(x^2) + epsilon) weight, over parts of as many numbers as the weight has.
+    /// RMSNorm: x / sqrt(mean(x^2) + epsilon) weight, over parts of the weight's width.
     @specialized(where Element == Float)
     public func rmsNorm(_ x: Matrix<Element>, weight: [Element], epsilon: Double) -> Matrix<Element> {
-        precondition(!weight.isEmpty && x.columns % weight.count == 0, "a weight of another size")
+        precondition(!weight.isEmpty && x.columns % weight.count == 0, "weight size does not match")
         let y = Matrix<Element>(rows: x.rows, columns: x.columns)
         overRows(of: x) { start, count in
             let offset = start * x.columns
@@ -34,12 +34,12 @@ extension Kernels {
         return y
     }
 
-    /// (x - mean) / sqrt(variance + epsilon) weight + bias over each row.
+    /// LayerNorm: (x - mean) / sqrt(variance + epsilon) weight + bias, over each row.
     @specialized(where Element == Float)
     public func layerNorm(
         _ x: Matrix<Element>, weight: [Element], bias: [Element], epsilon: Double
     ) -> Matrix<Element> {
-        precondition(weight.count == x.columns && bias.count == x.columns, "a weight of another size")
+        precondition(weight.count == x.columns && bias.count == x.columns, "weight size does not match")
         let y = Matrix<Element>(rows: x.rows, columns: x.columns)
         overRows(of: x) { start, count in
             let offset = start * x.columns
@@ -62,10 +62,10 @@ extension Kernels {
         inPlace(x) { functions.scale($1, factor, $0) }
     }
 
-    /// Limits x to numbers between -cap and cap: cap tanh(x / cap), in place.
+    /// Softcap: replaces x by cap tanh(x / cap), which lies between -cap and cap.
     @specialized(where Element == Float)
     public func softcap(inPlace x: Matrix<Element>, cap: Double) {
-        precondition(cap > 0, "a cap above zero")
+        precondition(cap > 0, "cap must be above zero")
         inPlace(x) { functions.softcap($1, 1, cap, $0) }
     }
 
@@ -77,16 +77,16 @@ extension Kernels {
         overRows(of: x) { start, count in kernel(x.elements + start * x.columns, count * x.columns) }
     }
 
-    /// y + x, in the place of y.
+    /// Adds x to y, in place.
     @specialized(where Element == Float)
     public func add(_ x: Matrix<Element>, to y: Matrix<Element>) { onto(y, x) { functions.add($0, $2, $1) } }
 
-    /// silu(gate) up, in the place of gate.
+    /// SwiGLU: replaces `gate` by silu(gate) up.
     @specialized(where Element == Float)
     public func swiGLU(up: Matrix<Element>, gate: Matrix<Element>) { onto(gate, up) { functions.swiglu($0, $2, $1) } }
 
-    /// gelu(gate) up, in the place of gate: gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
-    /// (transformers, `gelu_pytorch_tanh`.)
+    /// GeGLU: replaces `gate` by gelu(gate) up, where gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+    /// (transformers, `gelu_pytorch_tanh`).
     @specialized(where Element == Float)
     public func geGLU(up: Matrix<Element>, gate: Matrix<Element>) { onto(gate, up) { functions.geglu($0, $2, $1) } }
 
@@ -94,17 +94,17 @@ extension Kernels {
         _ y: Matrix<Element>, _ x: Matrix<Element>,
         _ kernel: (UnsafePointer<Element>, UnsafeMutablePointer<Element>, Int) -> Void
     ) {
-        precondition(x.count == y.count, "matrices of other sizes")
+        precondition(x.count == y.count, "mismatched matrix sizes")
         overRows(of: y) { start, count in
             let offset = start * y.columns
             kernel(x.elements + offset, y.elements + offset, count * y.columns)
         }
     }
 
-    /// y + bias, row by row, in place.
+    /// Adds the bias to each row of y, in place.
     @specialized(where Element == Float)
     public func add(bias: [Element], to y: Matrix<Element>) {
-        precondition(bias.count == y.columns, "a bias of another size")
+        precondition(bias.count == y.columns, "bias size does not match")
         overRows(of: y) { start, count in
             functions.add_to_rows(bias, count, y.columns, y.elements + start * y.columns)
         }
@@ -114,21 +114,22 @@ extension Kernels {
     @specialized(where Element == Float)
     public func areFinite(_ x: Matrix<Element>) -> Bool { functions.all_finite(x.elements, x.count) != 0 }
 
-    /// Turns the first R channels of each head by each token's angles, in place: channel i with channel i + R/2, or neighbours.
+    /// RoPE: rotates the first R channels of each head by its token's angles, in place, pairing channels i and i + R/2, or
+    /// neighbours.
     ///
     /// - Parameters:
     ///   - x: [tokens, heads size].
     ///   - size: channels of a head.
     ///   - cosines: [tokens, R/2].
-    ///   - sines: the same of sines.
-    ///   - isInterleaved: whether channels 2i and 2i + 1 are a pair.
+    ///   - sines: [tokens, R/2].
+    ///   - isInterleaved: whether channels 2i and 2i + 1 form a pair.
     @specialized(where Element == Float)
     public func rotate(
         _ x: Matrix<Element>, size: Int, cosines: Matrix<Element>, sines: Matrix<Element>, isInterleaved: Bool = false
     ) {
         let half = cosines.columns
         precondition(
-            2 * half <= size && cosines.rows == x.rows && sines.count == cosines.count, "angles of other tokens")
+            2 * half <= size && cosines.rows == x.rows && sines.count == cosines.count, "angles do not match x")
         overRows(of: x) { start, count in
             functions.rotate(
                 cosines.elements + start * half, sines.elements + start * half, half, count, x.columns / size, size,
@@ -136,7 +137,7 @@ extension Kernels {
         }
     }
 
-    /// Each head `times` times, one behind the other.
+    /// Repeats each head `times` times in a row: the copies of a head are adjacent.
     @specialized(where Element == Float)
     public func repeated(_ x: Matrix<Element>, size: Int, times: Int) -> Matrix<Element> {
         guard times > 1 else { return x }

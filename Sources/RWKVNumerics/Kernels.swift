@@ -1,36 +1,36 @@
 import CRWKVKernels
 
-/// How a model's arithmetic is done: a table of kernels, and the threads that run them.
+/// A model's arithmetic: a table of kernels, and the threads that run them.
 ///
 ///     let kernels = Kernels<Float>(.fast, threads: 2)
 ///     let y = kernels.product(x, weight)
 ///
-/// Results do not depend on the number of threads, in either table. What a token goes through is specialised for `Float`: what a generic
-/// function looks up about its types takes as long as its kernel does for one row.
+/// In both tables, results do not depend on the number of threads. Functions that run for each token are specialised for `Float`:
+/// the type lookups of an unspecialised generic function take as long as its kernel does for one row.
 public struct Kernels<Element: Real>: @unchecked Sendable {
-    /// How exactly results are the same.
+    /// How reproducible results are.
     public let table: KernelTable
-    /// What its own kernels are compiled for.
+    /// The instruction set of our own kernels.
     public let instructionSet: InstructionSet
-    /// How many threads run them.
+    /// How many threads run the kernels, the caller's included.
     public let threads: Int
     let functions: rwkv_layer_kernels
     let machine: rwkv_kernels
-    /// What multiplies matrices of many rows in the fast table; nil for our own kernels.
+    /// The library that multiplies matrices of many rows; nil if our own kernels do.
     private let openBLAS: OpenBLAS?
-    /// Why the fast table multiplies without OpenBLAS, as in "OpenBLAS 0.3.21 runs its Prescott kernels instead of SkylakeX"; nil where it
-    /// does not.
+    /// Why the fast table does not use OpenBLAS, as in "OpenBLAS 0.3.21 runs its Prescott kernels instead of SkylakeX"; nil if it
+    /// does, and in the strict table.
     public let openBLASFailure: String?
-    /// The other threads; nil where there are none.
+    /// The threads besides the caller's; nil if there are none.
     private let workers: Workers?
 
-    /// Kernels for this machine; nil where it lacks the instruction set.
+    /// Kernels for this machine; nil if it does not support the instruction set.
     ///
     /// - Parameters:
-    ///   - table: how exactly results are to be the same.
-    ///   - instructionSet: the limit for kernels and for OpenBLAS; the best of this machine, and any core that OPENBLAS_CORETYPE names, if
-    ///     nil.
-    ///   - threads: how many threads to use; no more than there are processors are of use, or used.
+    ///   - table: how reproducible results must be.
+    ///   - instructionSet: that of our kernels, and the limit for OpenBLAS's; if nil, this machine's best, and OpenBLAS may run
+    ///     any core that OPENBLAS_CORETYPE names.
+    ///   - threads: how many threads to use; capped at the number of available processors.
     public init?(_ table: KernelTable, instructionSet: InstructionSet? = nil, threads: Int) {
         let isLimit = instructionSet != nil
         let instructionSet = instructionSet ?? .best
@@ -51,7 +51,7 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
         workers = self.threads > 1 ? Workers(count: self.threads - 1) : nil
     }
 
-    /// What multiplies matrices of many rows.
+    /// The implementation that multiplies matrices of many rows.
     public var product: MatrixProduct {
         switch table {
         case .strict: MatrixProduct(library: "own", version: nil, core: "strict")
@@ -61,7 +61,7 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
         }
     }
 
-    /// y = a b, or y += a b if `adds`: [rows, inner] and [inner, columns] to [rows, columns]; `stride` is between rows of y.
+    /// y = a b, or y += a b if `adds`: [rows, inner] times [inner, columns]; rows of y are `stride` elements apart.
     func multiply(
         _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
         into y: UnsafeMutablePointer<Element>, stride: Int, adds: Bool = false
@@ -77,15 +77,15 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
         }
     }
 
-    /// Does pieces of work, each by one thread.
+    /// Runs `work` for each index below `count`, distributed over the threads.
     func forEach(_ count: Int, _ work: (Int) -> Void) {
         guard let workers, count > 1 else { return (0..<count).forEach(work) }
         workers.forEach(count, work)
     }
 
-    /// Does what is done to each row by itself, some rows at a time.
+    /// Runs `work`, which treats each row by itself, on groups of rows, distributed over the threads.
     func overRows(of matrix: Matrix<Element>, _ work: (_ start: Int, _ count: Int) -> Void) {
-        // Less is done sooner than another thread is awake.
+        // A smaller group is finished before another thread wakes up.
         let rows = max(1, (1 << 14) / max(1, matrix.columns))
         forEach((matrix.rows + rows - 1) / rows) { piece in
             work(piece * rows, min(rows, matrix.rows - piece * rows))
@@ -93,40 +93,41 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
     }
 }
 
-/// What multiplies matrices of many rows: the fast table gives the same bytes wherever this and the instruction set are the same.
+/// The implementation that multiplies matrices of many rows: where this and the instruction set are equal, the fast table gives
+/// the same bits.
 public struct MatrixProduct: Sendable, Equatable, CustomStringConvertible {
     /// `OpenBLAS`, or `own` for our own kernels.
     public let library: String
-    /// Of OpenBLAS.
+    /// The version of OpenBLAS; nil for our own kernels.
     public let version: String?
-    /// Whose kernels OpenBLAS runs; of our own the instruction set, or `strict`.
+    /// The core whose kernels OpenBLAS runs; for our own kernels the instruction set, or `strict`.
     public let core: String
 
-    /// As in "OpenBLAS 0.3.21 SkylakeX".
+    /// Library, version and core, as in "OpenBLAS 0.3.21 SkylakeX".
     public var description: String { [library, version, core].compactMap(\.self).joined(separator: " ") }
 }
 
-/// How exactly results are the same.
+/// How reproducible results are.
 public enum KernelTable: String, Sendable, CaseIterable {
-    /// To the bit, on any x86-64 processor, for any number of tokens at once.
+    /// The same bits on any x86-64 processor, for any number of tokens at once.
     case strict
-    /// As far as rounding goes, between instruction sets and numbers of tokens; to the bit otherwise.
+    /// The same up to rounding across instruction sets and numbers of tokens; otherwise the same bits.
     case fast
 }
 
-/// What a processor offers beyond what all of its kind do.
+/// An instruction set that kernels are compiled for; every processor supports `baseline`.
 public enum InstructionSet: String, Sendable, CaseIterable {
     case baseline
     case avx2
     case avx512
 
-    /// The best of this machine.
+    /// The best instruction set that this machine supports.
     public static var best: InstructionSet {
         let best = rwkv_best_instruction_set()
         return allCases.first { $0.kernels == best } ?? .baseline
     }
 
-    /// Whether this machine has it.
+    /// Whether this machine supports it.
     public var isAvailable: Bool { rwkv_kernels_for(kernels) != nil }
 
     fileprivate var kernels: rwkv_instruction_set {

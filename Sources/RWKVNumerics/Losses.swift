@@ -1,20 +1,20 @@
 import CRWKVKernels
 
-// Losses with their gradients, and the step that follows.
+// Losses with their gradients, and the optimiser step.
 extension Kernels {
-    /// KL(softmax(targets / t) || softmax(logits / s)) of each row.
+    /// The divergence KL(softmax(targets / t) || softmax(logits / s)) of each row.
     ///
     /// - Parameters:
     ///   - targets: the teacher's logits, [rows, V].
-    ///   - logits: the student's.
+    ///   - logits: the student's, [rows, V].
     ///   - targetScale: 1 / t.
     ///   - scale: 1 / s.
-    ///   - factor: what gradients are multiplied with, s included.
-    /// - Returns: divergences in nats, and (p - p of the target) factor, [rows, V].
+    ///   - factor: the factor for gradients, 1 / s included.
+    /// - Returns: divergences in nats, and the gradients (q - p) factor, [rows, V], with p of the targets and q of the logits.
     public func divergence(
         targets: Matrix<Element>, logits: Matrix<Element>, targetScale: Double, scale: Double, factor: Double
     ) -> ([Double], Matrix<Element>) {
-        precondition(targets.rows == logits.rows && targets.columns == logits.columns, "matrices of other sizes")
+        precondition(targets.rows == logits.rows && targets.columns == logits.columns, "mismatched matrix sizes")
         let gradient = Matrix<Element>(rows: logits.rows, columns: logits.columns)
         let losses = eachRow(of: logits) { start, count, losses in
             let offset = start * logits.columns
@@ -25,20 +25,20 @@ extension Kernels {
         return (losses, gradient)
     }
 
-    /// -log p of the next token of each row, whose gradient times `factor` is added to `gradient`.
+    /// The cross-entropy -log p of each row's next token; adds its gradient times `factor` to `gradient`.
     ///
     /// - Parameters:
     ///   - logits: [rows, V].
-    ///   - next: a token for each row; negative where there is none.
-    ///   - factor: what gradients are multiplied with.
+    ///   - next: the next token of each row; negative where there is none.
+    ///   - factor: the factor for gradients.
     ///   - gradient: [rows, V].
-    /// - Returns: in nats; zero where there is none.
+    /// - Returns: the losses in nats; zero where `next` is negative.
     public func crossEntropy(
         logits: Matrix<Element>, next: [Int64], factor: Double, addingTo gradient: Matrix<Element>
     ) -> [Double] {
         precondition(
             next.count == logits.rows && gradient.count == logits.count
-                && next.allSatisfy { $0 < Int64(logits.columns) }, "matrices of other sizes")
+                && next.allSatisfy { $0 < Int64(logits.columns) }, "mismatched matrix sizes")
         return eachRow(of: logits) { start, count, losses in
             let offset = start * logits.columns
             functions.cross_entropy(
@@ -47,11 +47,11 @@ extension Kernels {
         }
     }
 
-    /// Of each row the sums of (x - target)^2 and of target^2.
+    /// The sums of (x - target)^2 and of target^2 over each row.
     public func distances(
         _ x: Matrix<Element>, to target: Matrix<Element>
     ) -> (squares: [Double], targetSquares: [Double]) {
-        precondition(x.rows == target.rows && x.columns == target.columns, "matrices of other sizes")
+        precondition(x.rows == target.rows && x.columns == target.columns, "mismatched matrix sizes")
         var targetSquares = [Double](repeating: 0, count: x.rows)
         let squares = targetSquares.withUnsafeMutableBufferPointer { targetSquares in
             nonisolated(unsafe) let others = targetSquares.baseAddress
@@ -64,9 +64,9 @@ extension Kernels {
         return (squares, targetSquares)
     }
 
-    /// (x - target) factor, with a factor for each row, in the place of x.
+    /// Replaces x by (x - target) factor, with one factor per row.
     public func scaleDifferences(inPlace x: Matrix<Element>, to target: Matrix<Element>, by factors: [Double]) {
-        precondition(x.count == target.count && factors.count == x.rows, "matrices of other sizes")
+        precondition(x.count == target.count && factors.count == x.rows, "mismatched matrix sizes")
         overRows(of: x) { start, count in
             let offset = start * x.columns
             functions.scaled_differences(
@@ -74,22 +74,22 @@ extension Kernels {
         }
     }
 
-    /// The sum of all numbers' squares.
+    /// The sum of the squares of all numbers.
     public func sumOfSquares(_ x: Matrix<Element>) -> Double { distances(x, to: x).targetSquares.reduce(0, +) }
 
-    /// A step of AdamW (Loshchilov and Hutter 2019).
+    /// Takes one step of AdamW (Loshchilov and Hutter 2019), in place.
     ///
     /// - Parameters:
-    ///   - x: what changes.
-    ///   - gradient: of x.
-    ///   - moments: of gradients and of their squares, as long as x; carried on.
-    ///   - step: its coefficients.
+    ///   - x: the parameters; updated.
+    ///   - gradient: the gradient of x.
+    ///   - moments: running means of gradients and of their squares, as long as x; updated.
+    ///   - step: the coefficients of this step.
     public func adamW(
         _ x: Matrix<Element>, gradient: Matrix<Element>, moments: (first: Matrix<Element>, second: Matrix<Element>),
         _ step: AdamWStep
     ) {
         precondition(
-            [gradient, moments.first, moments.second].allSatisfy { $0.count == x.count }, "matrices of other sizes")
+            [gradient, moments.first, moments.second].allSatisfy { $0.count == x.count }, "mismatched matrix sizes")
         overRows(of: x) { start, count in
             let offset = start * x.columns
             functions.adamw(
@@ -112,22 +112,22 @@ extension Kernels {
     }
 }
 
-/// The coefficients of a step of AdamW.
+/// The coefficients of one step of AdamW.
 public struct AdamWStep: Sendable {
-    /// What gradients are multiplied with.
+    /// The factor for gradients.
     public var gradientScale: Double
     /// The learning rate.
     public var rate: Double
-    /// What of x is taken away, times the rate.
+    /// Decoupled weight decay: a step subtracts rate weightDecay x from x.
     public var weightDecay: Double
-    /// How much of the moments stays.
+    /// Beta1 and beta2: how much of the first and second moment a step keeps.
     public var betas: (Double, Double)
-    /// 1 - beta^t.
+    /// The bias corrections 1 - beta^t of both moments at step t.
     public var corrections: (Double, Double)
-    /// Added to the root of the second moment.
+    /// Added to the square root of the corrected second moment.
     public var epsilon: Double
 
-    /// Coefficients.
+    /// Coefficients of one step.
     public init(
         gradientScale: Double, rate: Double, weightDecay: Double, betas: (Double, Double),
         corrections: (Double, Double), epsilon: Double

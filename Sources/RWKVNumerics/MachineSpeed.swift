@@ -1,20 +1,20 @@
 import CRWKVKernels
 import Glibc
 
-/// How long something took, again and again.
+/// The times that repeated runs took.
 public struct Timings: Sendable {
-    /// Seconds of all processors together, a value each time.
+    /// CPU seconds of all threads together, one value per run.
     public private(set) var processor: [Double] = []
-    /// Seconds by the clock.
+    /// Wall-clock seconds, one value per run.
     public private(set) var clock: [Double] = []
 
-    /// Nothing timed yet.
+    /// Timings without any run.
     public init() {}
 
-    /// Does something once, and notes how long it took.
+    /// Runs `work` once, and records how long it took.
     ///
-    /// - Parameter work: what is timed.
-    /// - Returns: what `work` gives.
+    /// - Parameter work: the work to time.
+    /// - Returns: what `work` returns.
     /// - Throws: what `work` throws.
     public mutating func time<Result, Failure: Error>(
         _ work: () throws(Failure) -> Result
@@ -26,9 +26,9 @@ public struct Timings: Sendable {
         return result
     }
 
-    /// The median, and no less than a nanosecond.
+    /// The median time in seconds, at least a nanosecond.
     ///
-    /// Of one thread it is its processor's seconds, in which others on the machine show least; of several the clock's.
+    /// For one thread it is the median of CPU seconds, which other processes disturb least; for several, of wall-clock seconds.
     public func median(threads: Int) -> Double {
         let times = (threads == 1 ? processor : clock).sorted()
         return times.isEmpty ? 1e-9 : max(1e-9, (times[(times.count - 1) / 2] + times[times.count / 2]) / 2)
@@ -42,21 +42,21 @@ public struct Timings: Sendable {
 }
 
 extension Kernels {
-    /// Multiplies and adds fp32 numbers with all threads, and does nothing else.
+    /// Multiplies and adds fp32 numbers in registers with all threads, to measure peak FLOP/s.
     ///
-    /// - Parameter timings: to which is added how long it took.
-    /// - Returns: how many operations that were.
+    /// - Parameter timings: the timings to add this run to.
+    /// - Returns: the number of floating-point operations.
     public func multiplyAdd(_ timings: inout Timings) -> Double {
         let (rounds, pieces) = (1 << 15, 8 * threads)
         timings.time { forEach(pieces) { _ in _ = machine.multiply_add(rounds) } }
         return Double(pieces * rounds) * machine.multiply_add(1)
     }
 
-    /// Reads bytes with all threads, and does nothing else.
+    /// Reads bytes with all threads and discards them, to measure memory bandwidth.
     ///
     /// - Parameters:
-    ///   - parts: of memory; together more than caches hold, where it is memory's speed that is asked for.
-    ///   - timings: to which is added how long it took.
+    ///   - parts: the memory to read; larger in total than the caches, to measure main memory.
+    ///   - timings: the timings to add this run to.
     public func read(_ parts: [UnsafeRawBufferPointer], _ timings: inout Timings) {
         let pieces = parts.flatMap { part in
             part.count.parts(of: 1 << 20).map { UnsafeRawBufferPointer(rebasing: part[$0]) }

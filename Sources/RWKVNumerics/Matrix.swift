@@ -1,36 +1,36 @@
 import CRWKVKernels
 
-/// The numbers that a model computes in: `Float`, or `Double` for references and for gradients that are to be checked.
+/// A number type that models compute in: `Float`, or `Double` for references and for checking gradients.
 public protocol Real: BinaryFloatingPoint, BitwiseCopyable, Sendable {}
 
 extension Real {
-    /// Its type in a file.
+    /// The kernels' code for this type as a stored element.
     static var stored: rwkv_element { MemoryLayout<Self>.size == 8 ? RWKV_ELEMENT_F64 : RWKV_ELEMENT_F32 }
-    /// Its type in kernels.
+    /// The kernels' code for this type as the type of computation.
     static var real: rwkv_real { MemoryLayout<Self>.size == 8 ? RWKV_REAL_F64 : RWKV_REAL_F32 }
 }
 
 extension Float: Real {}
 extension Double: Real {}
 
-/// Rows of numbers one behind the other; most often a row for each token.
+/// A row-major matrix, most often with one row per token.
 ///
-/// A reference: what is done to its numbers in place shows wherever it is held.
+/// A reference type: changes in place are visible to every holder.
 public final class Matrix<Element: Real> {
-    /// How many rows there are; none is fine.
+    /// The number of rows, which may be zero.
     public let rows: Int
-    /// How many numbers a row has.
+    /// The number of columns.
     public let columns: Int
     let elements: UnsafeMutablePointer<Element>
 
-    /// How many numbers there are.
+    /// The number of elements.
     public var count: Int { rows * columns }
 
-    /// A matrix whose numbers are to be written before they are read.
+    /// A matrix of uninitialised numbers, which must be written before they are read.
     public init(rows: Int, columns: Int) {
         self.rows = rows
         self.columns = columns
-        // Reading across two cache lines takes twice as long.
+        // A load that spans two cache lines takes twice as long.
         let bytes = UnsafeMutableRawPointer.allocate(
             byteCount: max(1, rows * columns) * MemoryLayout<Element>.stride, alignment: cacheLine)
         elements = bytes.bindMemory(to: Element.self, capacity: max(1, rows * columns))
@@ -59,7 +59,7 @@ public final class Matrix<Element: Real> {
         return Array(UnsafeBufferPointer(start: elements + row * columns, count: columns))
     }
 
-    /// Lends all numbers, row by row.
+    /// Passes all numbers, row by row, to `body`; throws what `body` throws.
     public func withNumbers<Result, Failure: Error>(
         _ body: (UnsafeBufferPointer<Element>) throws(Failure) -> Result
     ) throws(Failure) -> Result {
@@ -67,7 +67,7 @@ public final class Matrix<Element: Real> {
         return try body(UnsafeBufferPointer(start: elements, count: count))
     }
 
-    /// Lends a row's numbers.
+    /// Passes one row's numbers to `body`; throws what `body` throws.
     public func withRow<Result>(_ row: Int, _ body: (UnsafeBufferPointer<Element>) throws -> Result) rethrows -> Result
     {
         precondition(0..<rows ~= row)
@@ -75,26 +75,26 @@ public final class Matrix<Element: Real> {
         return try body(UnsafeBufferPointer(start: elements + row * columns, count: columns))
     }
 
-    /// A matrix of its own with the same numbers.
+    /// An independent copy.
     public func copy() -> Matrix {
         let copy = Matrix(rows: rows, columns: columns)
         copy.elements.update(from: elements, count: count)
         return copy
     }
 
-    /// Makes all numbers zero.
+    /// Sets all numbers to zero.
     public func clear() {
         UnsafeMutableRawPointer(elements).initializeMemory(
             as: UInt8.self, repeating: 0, count: count * MemoryLayout<Element>.stride)
     }
 
-    /// Puts another matrix' rows in the place of some of its own.
+    /// Overwrites the rows from `start` on with those of another matrix.
     public func replaceRows(from start: Int, by other: Matrix) {
         precondition(other.columns == columns && start >= 0 && start + other.rows <= rows)
         (elements + start * columns).update(from: other.elements, count: other.count)
     }
 
-    /// Some of its rows as a matrix of their own.
+    /// A copy of a range of rows.
     public func rows(_ range: Range<Int>) -> Matrix {
         precondition(range.lowerBound >= 0 && range.upperBound <= rows)
         let part = Matrix(rows: range.count, columns: columns)
@@ -102,7 +102,7 @@ public final class Matrix<Element: Real> {
         return part
     }
 
-    /// Puts another matrix' columns in the place of some of its own.
+    /// Overwrites the columns from `start` on with those of another matrix.
     public func replaceColumns(from start: Int, by other: Matrix) {
         precondition(other.rows == rows && start >= 0 && start + other.columns <= columns)
         for row in 0..<rows {
@@ -110,7 +110,7 @@ public final class Matrix<Element: Real> {
         }
     }
 
-    /// Some of its columns as a matrix of their own.
+    /// A copy of a range of columns.
     public func columns(_ range: Range<Int>) -> Matrix {
         precondition(range.lowerBound >= 0 && range.upperBound <= columns)
         let part = Matrix(rows: rows, columns: range.count)
@@ -122,11 +122,11 @@ public final class Matrix<Element: Real> {
     }
 }
 
-/// Bytes that processors read together.
+/// Bytes of a cache line.
 let cacheLine = 64
 
 extension Array where Element: Real {
-    /// Puts a matrix's rows behind the numbers that are there.
+    /// Appends all numbers of a matrix, row by row.
     public mutating func append(_ matrix: Matrix<Element>) {
         append(contentsOf: UnsafeBufferPointer(start: matrix.elements, count: matrix.count))
     }

@@ -2,43 +2,43 @@ import CRWKVKernels
 import Glibc
 import Synchronization
 
-/// OpenBLAS as this process has loaded it; each product runs on the thread that asks for it.
+/// The OpenBLAS library that this process has loaded; each product runs on the calling thread.
 struct OpenBLAS: Sendable {
-    /// As in "0.3.21".
+    /// The version, as in "0.3.21".
     let version: String
-    /// Whose kernels it runs.
+    /// The core whose kernels it runs.
     let core: OpenBLASCore
     private let single: SinglePrecision
     private let double: DoublePrecision
 
     /// Why products do not use OpenBLAS.
     enum Failure: Error, Equatable {
-        /// It is not installed, or cannot be loaded; what the loader says.
+        /// It is not installed or cannot be loaded; carries the loader's message.
         case cannotLoad(String)
         /// Its version is older than 0.3.
         case tooOld(version: String)
-        /// It does not say its version as OpenBLAS does.
+        /// Its version string is missing or not in OpenBLAS's format.
         case unknownVersion
-        /// It lacks a function.
+        /// It lacks a function that we call.
         case lacks(version: String, function: String)
         /// Its kernels use instructions that the processor does not have.
         case cannotRun(version: String, running: String)
-        /// Its kernels are for older processors than those that it was asked for.
+        /// Its kernels are unknown, or for older processors than the kernels that it was asked for.
         case lowerCore(version: String, running: String, wanted: String)
         /// Its kernels use instructions beyond the instruction set that products are limited to.
         case exceedsLimit(version: String, running: String, limit: InstructionSet)
-        /// Its products are wrong.
+        /// A product that it computed is wrong.
         case wrongProducts(version: String, core: String, product: String)
     }
 
     /// OpenBLAS with kernels for an instruction set.
     ///
-    /// The library is loaded at the first call, with the core that this call wants, and keeps it for the life of the process.
+    /// The first call loads the library, with the core that this call wants; the process keeps that core for its lifetime.
     ///
     /// - Parameters:
-    ///   - instructionSet: what products are to use.
-    ///   - isLimit: whether they may use nothing beyond it: OPENBLAS_CORETYPE cannot choose a core with wider vectors.
-    /// - Returns: the library, or why it is not used.
+    ///   - instructionSet: the instruction set for products.
+    ///   - isLimit: whether products may use nothing beyond it, so that OPENBLAS_CORETYPE cannot choose wider vectors.
+    /// - Returns: the library, or why it cannot be used.
     static func running(
         _ instructionSet: InstructionSet, isLimit: Bool
     ) -> Result<OpenBLAS, Failure> {
@@ -62,7 +62,7 @@ struct OpenBLAS: Sendable {
             ? .lowerCore(version: version, running: core.name, wanted: wanted.name) : nil
     }
 
-    /// y = a b, or y += a b if `adds`: [rows, inner] and [inner, columns] to [rows, columns]; `stride` is between rows of y.
+    /// y = a b, or y += a b if `adds`: [rows, inner] times [inner, columns]; rows of y are `stride` elements apart.
     func multiply<Element: Real>(
         _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
         into y: UnsafeMutablePointer<Element>, stride: Int, adds: Bool = false
@@ -84,7 +84,7 @@ struct OpenBLAS: Sendable {
     // MARK: Loading
 
     private static let process = Mutex<Result<OpenBLAS, Failure>?>(nil)
-    /// What the user set; read before `load` sets it.
+    /// The user's OPENBLAS_CORETYPE, read before `load` overwrites it.
     private static let coreType = getenv("OPENBLAS_CORETYPE").map { String(cString: $0) }
 
     private static func wantedCore(_ instructionSet: InstructionSet, isLimit: Bool) -> OpenBLASCore {
@@ -97,7 +97,7 @@ struct OpenBLAS: Sendable {
     }
 
     private static func load(_ wanted: OpenBLASCore) -> Result<OpenBLAS, Failure> {
-        // OpenBLAS reads its settings from the environment as it is loaded. Threads of its own would spin beside ours.
+        // OpenBLAS reads these settings when it is loaded. Its own threads would spin beside ours.
         setenv("OPENBLAS_NUM_THREADS", "1", 1)
         setenv("OPENBLAS_CORETYPE", wanted.name, 1)
         guard let library = dlopen("libopenblas.so.0", RTLD_LAZY | RTLD_LOCAL) else {
@@ -129,11 +129,11 @@ struct OpenBLAS: Sendable {
         let found = OpenBLAS(
             version: version, core: core, single: unsafeBitCast(single, to: SinglePrecision.self),
             double: unsafeBitCast(double, to: DoublePrecision.self))
-        // Before any of its kernels runs.
+        // These checks come before any of its kernels runs.
         if let failure = found.compared(with: wanted) { return .failure(failure) }
         guard core.isSupported else { return .failure(.cannotRun(version: version, running: running)) }
-        // Products of up to 100 x 100 x 100 take other kernels than larger ones. Neither of these is a multiple of any kernel's tile, and
-        // the inner size of the second is more than any kernel takes at once.
+        // OpenBLAS has other kernels for products of up to 100 x 100 x 100 than for larger ones. No size here is a multiple of
+        // any kernel's tile, and the inner size of the second product exceeds what any kernel takes at once.
         for check in [
             ProductCheck(rows: 23, columns: 37, inner: 41), ProductCheck(rows: 29, columns: 33, inner: 1101),
         ] {
@@ -149,7 +149,7 @@ struct OpenBLAS: Sendable {
         return .success(found)
     }
 
-    // MARK: As cblas.h has them
+    // MARK: Declarations of cblas.h
 
     private static let rowMajor: CInt = 101
     private static let plain: CInt = 111
@@ -188,11 +188,11 @@ extension OpenBLAS.Failure: CustomStringConvertible {
 
 /// A factor of a matrix product.
 struct Factor<Element: Real> {
-    /// Row by row, before it is transposed.
+    /// The stored elements, row by row, before any transposition.
     let elements: UnsafePointer<Element>
-    /// Elements between the starts of two rows.
+    /// Elements from the start of one stored row to the next.
     let stride: Int
-    /// Whether its transpose is the factor.
+    /// Whether the factor is the transpose of what is stored.
     let isTransposed: Bool
 
     init(_ elements: UnsafePointer<Element>, stride: Int, isTransposed: Bool = false) {

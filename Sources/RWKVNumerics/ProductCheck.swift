@@ -1,6 +1,6 @@
 import CRWKVKernels
 
-/// A product of pseudo-random matrices whose result is known up to rounding: [rows, inner] and [inner, columns] to [rows, columns].
+/// A product of pseudo-random matrices whose result is known up to rounding: [rows, inner] times [inner, columns].
 struct ProductCheck {
     typealias Multiply<Element: Real> = (
         _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
@@ -10,10 +10,10 @@ struct ProductCheck {
     private let size: (rows: Int, columns: Int, inner: Int)
     private let a: Matrix<Double>
     private let b: Matrix<Double>
-    /// What products are added to, in rows with unused elements after them.
+    /// What products are added to; each row ends in three unused elements.
     private let y: Matrix<Double>
     private let product: Matrix<Double>
-    /// What |a| |b| gives.
+    /// |a| |b|, on which the error bound depends.
     private let magnitudes: Matrix<Double>
 
     init(rows: Int, columns: Int, inner: Int) {
@@ -34,13 +34,13 @@ struct ProductCheck {
         magnitudes = Self.product(Self.absolute(a), Self.absolute(b))
     }
 
-    /// Runs `multiply` with each factor as it is and transposed, and with and without adding.
+    /// Runs `multiply` with each factor plain and transposed, with and without adding.
     ///
-    /// Each number must be within 8 K u |a| |b| of the product, where K is the inner size and u is 2^-24 for floats and 2^-53 for doubles.
-    /// Nothing between the rows may be read or changed.
+    /// Each number must be within 8 K u (|a| |b| + |y|) of the right one, where K is the inner size, u is 2^-24 for floats and
+    /// 2^-53 for doubles, and y is what products are added to. Nothing between the rows may be read or changed.
     ///
-    /// - Parameter multiply: what is checked.
-    /// - Returns: the first product that is wrong, in words; nil if all are right.
+    /// - Parameter multiply: the product to check.
+    /// - Returns: a description of the first wrong product; nil if all are right.
     func mistake<Element: Real>(_ multiply: Multiply<Element>) -> String? {
         let (a, b) = (factors(self.a, Element.self), factors(self.b, Element.self))
         for (isATransposed, a) in a {
@@ -81,7 +81,7 @@ struct ProductCheck {
                 }
                 let place = row * size.columns + column
                 let expected = product.elements[place] + (adds ? before : 0)
-                // A comparison that what is not a number fails.
+                // NaN fails this comparison.
                 guard abs(number - expected) <= limit * (magnitudes.elements[place] + abs(before)) else { return false }
             }
         }
@@ -89,7 +89,7 @@ struct ProductCheck {
         return true
     }
 
-    /// A factor as it is, and transposed, in rows that end in what no product may read.
+    /// A factor plain and transposed, in rows that end in NaNs, which no product may read.
     private func factors<Element: Real>(
         _ factor: Matrix<Double>, _: Element.Type
     ) -> [(isTransposed: Bool, Matrix<Element>)] {
@@ -110,7 +110,7 @@ struct ProductCheck {
         Matrix(matrix.array.map { abs($0) }, columns: matrix.columns)
     }
 
-    /// By our own kernels, in doubles.
+    /// The product by our own kernels, in doubles.
     private static func product(_ a: Matrix<Double>, _ b: Matrix<Double>) -> Matrix<Double> {
         let y = Matrix<Double>(rows: a.rows, columns: b.columns)
         Kernels<Double>(.strict, threads: 1)?.multiply(

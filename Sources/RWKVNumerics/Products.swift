@@ -1,37 +1,38 @@
 import CRWKVKernels
 
 extension Kernels {
-    /// Outputs that are computed together; widened, their weights fit into a second-level cache or two.
+    /// Outputs per piece of work; their widened weights fit into one or two L2 caches.
     private static var outputTile: Int { 256 }
-    /// Rows that are computed together: several threads have work where a weight has few outputs.
+    /// Rows per piece of work, so that several threads have work even if a weight has few outputs.
     private static var rowTile: Int { 512 }
-    /// Up to so many rows, products row by row are faster than those in blocks.
+    /// Up to this many rows, products row by row are faster than blocked ones.
     private static var fewRows: Int { 8 }
 
     func multipliesInBlocks(rows: Int) -> Bool { table == .fast && rows > Self.fewRows }
 
-    /// x W: [rows, inputs] to [rows, outputs].
+    /// x W^T, where W is [outputs, inputs] in either storage order: [rows, inputs] to [rows, outputs].
     @specialized(where Element == Float)
     public func product(_ x: Matrix<Element>, _ weight: StoredMatrix) -> Matrix<Element> {
-        precondition(x.columns == weight.inputs, "a matrix of other sizes")
+        precondition(x.columns == weight.inputs, "mismatched matrix sizes")
         let y = Matrix<Element>(rows: x.rows, columns: weight.outputs)
         guard x.rows > 0 else { return y }
         multiply(x, weight, into: y)
         return y
     }
 
-    /// Adds x W to y, [rows, outputs].
+    /// Adds x W^T to y, [rows, outputs].
     public func addProduct(_ x: Matrix<Element>, _ weight: StoredMatrix, to y: Matrix<Element>) {
         guard multipliesInBlocks(rows: x.rows) else { return add(product(x, weight), to: y) }
         precondition(
-            x.columns == weight.inputs && y.rows == x.rows && y.columns == weight.outputs, "matrices of other sizes")
+            x.columns == weight.inputs && y.rows == x.rows && y.columns == weight.outputs, "mismatched matrix sizes")
         multiply(x, weight, into: y, adds: true)
     }
 
-    /// y = x W, tile by tile; the blocked product can also add it to y.
+    /// y = x W^T, piece by piece; blocked products can also add to y.
     @specialized(where Element == Float)
     private func multiply(_ x: Matrix<Element>, _ weight: StoredMatrix, into y: Matrix<Element>, adds: Bool = false) {
-        // Each piece of a matrix that comes from memory begins with waiting; sums do not show how many there are.
+        // Each piece begins by waiting for memory, so one thread with one row takes a single piece. Sums do not depend on the
+        // pieces.
         let tile = threads == 1 && x.rows == 1 ? max(1, weight.outputs) : Self.outputTile
         let (outputs, rows) = (weight.outputs.parts(of: tile), x.rows.parts(of: Self.rowTile))
         forEach(outputs.count * rows.count) { piece in

@@ -1,26 +1,26 @@
 package import CRWKVKernels
 
-/// A weight matrix as it stands in a file: widened as it is read, whatever its type.
+/// A weight matrix in its stored type, which kernels widen as they read it.
 public struct StoredMatrix: @unchecked Sendable {
-    /// How many numbers go in.
+    /// The number of inputs.
     public let inputs: Int
-    /// How many come out.
+    /// The number of outputs.
     public let outputs: Int
-    /// Whether the numbers of an input stand together, [inputs, outputs], and not those of an output.
+    /// Whether the matrix is stored as [inputs, outputs] rather than [outputs, inputs].
     let isByInput: Bool
     let element: rwkv_element
     let elements: UnsafeRawPointer
-    /// Keeps the bytes where they are.
+    /// Keeps the bytes alive.
     private let owner: any AnyObject & Sendable
 
-    /// A matrix of bytes that stay where they are as long as `owner` lives.
+    /// A matrix over bytes that stay valid as long as `owner` lives.
     ///
     /// - Parameters:
-    ///   - elements: aligned for their type.
+    ///   - elements: the bytes, aligned for their type.
     ///   - element: F64, F32, F16 or BF16.
-    ///   - shape: as they stand.
-    ///   - isByInput: whether that is [inputs, outputs], and not [outputs, inputs].
-    ///   - owner: of the bytes.
+    ///   - shape: the stored shape.
+    ///   - isByInput: whether that is [inputs, outputs] rather than [outputs, inputs].
+    ///   - owner: the owner of the bytes.
     package init(
         _ elements: UnsafeRawPointer, _ element: rwkv_element, shape: (Int, Int), isByInput: Bool,
         owner: any AnyObject & Sendable
@@ -32,32 +32,32 @@ public struct StoredMatrix: @unchecked Sendable {
         self.owner = owner
     }
 
-    /// A matrix that shares the numbers of another: what is done to them shows.
+    /// A stored matrix that shares the numbers of another matrix, so that changes are visible in both.
     ///
     /// - Parameters:
-    ///   - matrix: row by row, as it is to stand.
-    ///   - isByInput: whether that is [inputs, outputs], and not [outputs, inputs].
+    ///   - matrix: the numbers, in storage order.
+    ///   - isByInput: whether that is [inputs, outputs] rather than [outputs, inputs].
     public init<Element: Real>(sharing matrix: Matrix<Element>, isByInput: Bool = false) {
         self.init(
             matrix.elements, Element.stored, shape: (matrix.rows, matrix.columns), isByInput: isByInput,
             owner: MatrixOwner(matrix: matrix))
     }
 
-    /// The transposed matrix, of the same bytes.
+    /// The transposed matrix, over the same bytes.
     package var transposed: StoredMatrix {
         StoredMatrix(elements, element, shape: shape, isByInput: !isByInput, owner: owner)
     }
 
-    /// As it stands.
+    /// The stored shape.
     var shape: (Int, Int) { isByInput ? (inputs, outputs) : (outputs, inputs) }
 
-    /// Where what belongs to an output begins.
+    /// The address of an output's first weight.
     func start(ofOutput output: Int) -> UnsafeRawPointer {
         elements + output * (isByInput ? 1 : inputs) * element.size
     }
 }
 
-/// Keeps a matrix, whose numbers are read through pointers.
+/// Keeps a matrix alive while its numbers are read through pointers.
 private final class MatrixOwner<Element: Real>: @unchecked Sendable {
     private let matrix: Matrix<Element>
 
@@ -65,7 +65,7 @@ private final class MatrixOwner<Element: Real>: @unchecked Sendable {
 }
 
 extension rwkv_element {
-    /// Bytes of a floating-point number.
+    /// Bytes of an element; valid for floating-point types only.
     package var size: Int {
         switch self {
         case RWKV_ELEMENT_F64: 8
@@ -76,12 +76,12 @@ extension rwkv_element {
 }
 
 extension StoredMatrix {
-    /// As they stand in the file; theirs as long as the matrix is.
+    /// The stored bytes, valid as long as the matrix is.
     package var bytes: UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: elements, count: inputs * outputs * element.size)
     }
 
-    /// All numbers in the order in which they stand.
+    /// All numbers, widened, in storage order.
     public func numbers<Element: Real>() -> [Element] {
         let count = inputs * outputs
         guard let kernels = rwkv_layer_kernels_for(RWKV_INSTRUCTION_SET_BASELINE, Element.real, 1) else { return [] }

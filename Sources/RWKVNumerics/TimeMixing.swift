@@ -1,8 +1,8 @@
 import CRWKVKernels
 
-// The elementwise chains of RWKV-7's time mixing, each in one pass. (RWKV-LM, RWKV-v7.)
+// The elementwise steps of RWKV-7's time mixing, fused into one pass each. (RWKV-LM, RWKV-v7.)
 extension Kernels {
-    /// x + (previous - x) share for each share, where previous is the row before, and `previous` before the first.
+    /// Token shift: x + (x_prev - x) share for each share, where x_prev is the row before; for the first row, `previous`.
     ///
     /// - Parameters:
     ///   - x: [tokens, C].
@@ -12,9 +12,9 @@ extension Kernels {
     @specialized(where Element == Float)
     public func shifted(_ x: Matrix<Element>, previous: [Element], shares: [[Element]]) -> [Matrix<Element>] {
         precondition(
-            previous.count == x.columns && shares.allSatisfy { $0.count == x.columns }, "a shift of another size")
+            previous.count == x.columns && shares.allSatisfy { $0.count == x.columns }, "mismatched shift sizes")
         let ys = shares.map { _ in Matrix<Element>(rows: x.rows, columns: x.columns) }
-        // One behind the other, so that there are pointers to all at once.
+        // Concatenated, so that one buffer provides the pointers to all shares.
         let together = shares.flatMap { $0 }
         together.withUnsafeBufferPointer { together in
             previous.withUnsafeBufferPointer { previous in
@@ -33,18 +33,18 @@ extension Kernels {
         return ys
     }
 
-    /// Turns p into the decay exp(-exp(omega)), omega = -softplus(-(p + base)) - 1/2, in place.
+    /// Turns p into the decay w = exp(-exp(omega)), where omega = -softplus(-(p + base)) - 1/2, in place.
     ///
     /// - Parameters:
     ///   - p: [tokens, A].
-    ///   - base: [A]; nil for none.
-    ///   - givesOmega: whether omega is asked for as well.
-    /// - Returns: omega, [tokens, A], if it is.
+    ///   - base: w0, [A]; nil for none.
+    ///   - givesOmega: whether to return omega as well.
+    /// - Returns: omega, [tokens, A], or nil.
     @specialized(where Element == Float)
     public func decay(
         inPlace p: Matrix<Element>, base: [Element]?, givesOmega: Bool
     ) -> Matrix<Element>? {
-        precondition(base?.count ?? p.columns == p.columns, "a base of another size")
+        precondition(base?.count ?? p.columns == p.columns, "base size does not match")
         let omega = givesOmega ? Matrix<Element>(rows: p.rows, columns: p.columns) : nil
         overRows(of: p) { start, count in
             let offset = start * p.columns
@@ -53,12 +53,12 @@ extension Kernels {
         return omega
     }
 
-    /// y + (first - y) sigmoid(share + base).
+    /// Mixes the first layer's values (v_first) or keys into this layer's: y + (first - y) sigmoid(share + base).
     ///
     /// - Parameters:
-    ///   - y: [tokens, A], as first and share.
-    ///   - first: what it is mixed with.
-    ///   - share: how much.
+    ///   - y: this layer's values or keys, [tokens, A].
+    ///   - first: the first layer's, in the same shape.
+    ///   - share: the share of `first`, without the base, in the same shape.
     ///   - base: [A]; nil for none.
     /// - Returns: [tokens, A].
     @specialized(where Element == Float)
@@ -67,7 +67,7 @@ extension Kernels {
     ) -> Matrix<Element> {
         precondition(
             first.count == y.count && share.count == y.count && base?.count ?? y.columns == y.columns,
-            "matrices of other sizes")
+            "mismatched matrix sizes")
         let mixed = y.copy()
         overRows(of: y) { start, count in
             let offset = start * y.columns
@@ -77,27 +77,27 @@ extension Kernels {
         return mixed
     }
 
-    /// Makes in-context learning rates a = sigmoid(a + base), normed removal keys, and scaled keys.
+    /// Computes in-context learning rates a = sigmoid(a + base), normalised removal keys kk, and scaled keys.
     ///
     /// - Parameters:
-    ///   - k: keys, [tokens, heads N]; become scaled, in place.
-    ///   - a: what a is to be made of, as k; becomes that, in place.
-    ///   - base: [heads N]; nil for none.
-    ///   - removalScale: what keys are multiplied with before they are normed, [heads N]; nil for nothing.
-    ///   - mix: [heads N]: keys are scaled by 1 + (a - 1) mix; nil where they are by 1 - omega + a.
-    ///   - omega: as k; nil where there is a mix.
+    ///   - k: keys, [tokens, heads N]; scaled in place.
+    ///   - a: the sigmoid's argument without the base, in the shape of k; replaced by a.
+    ///   - base: a0, [heads N]; nil for none.
+    ///   - removalScale: k_k, the factor for keys before they are normalised, [heads N]; nil for none.
+    ///   - mix: k_a, [heads N]: keys are scaled by 1 + (a - 1) mix; nil to scale them by 1 - omega + a.
+    ///   - omega: in the shape of k; nil if there is a mix.
     ///   - size: channels of a head (N).
-    /// - Returns: k removalScale / max(|k removalScale|, 1e-12) for each head.
+    /// - Returns: kk = k removalScale / max(|k removalScale|, 1e-12) for each head.
     @specialized(where Element == Float)
     public func keys(
         inPlace k: Matrix<Element>, iclr a: Matrix<Element>, base: [Element]?, removalScale: [Element]?,
         mix: [Element]?, omega: Matrix<Element>?, size: Int
     ) -> Matrix<Element> {
-        precondition((mix == nil) == (omega != nil), "keys are scaled in one way")
+        precondition((mix == nil) == (omega != nil), "keys are scaled either by mix or by omega")
         precondition(
             a.count == k.count && omega?.count ?? k.count == k.count
                 && [base, removalScale, mix].allSatisfy { $0?.count ?? k.columns == k.columns },
-            "matrices of other sizes")
+            "mismatched matrix sizes")
         let removal = Matrix<Element>(rows: k.rows, columns: k.columns)
         overRows(of: k) { start, count in
             let offset = start * k.columns
@@ -108,16 +108,16 @@ extension Kernels {
         return removal
     }
 
-    /// (norm(y) + (sum over each head of r k bonus) v) gate, in the place of y.
+    /// Replaces y by (norm(y) + (sum over each head of r k bonus) v) gate.
     ///
     /// - Parameters:
-    ///   - y: what the recurrence gives, [tokens, heads N], as the other matrices.
+    ///   - y: the recurrence's output, [tokens, heads N]; the other matrices have the same shape.
     ///   - norm: LayerNorm of each head, weight and bias being [heads N]; nil for y / sqrt(N).
     ///   - r: receptance.
     ///   - k: key.
     ///   - v: value.
-    ///   - bonus: [heads, N].
-    ///   - gate: what the sum is multiplied with.
+    ///   - bonus: r_k, [heads, N].
+    ///   - gate: the factor for the sum.
     ///   - size: channels of a head (N).
     @specialized(where Element == Float)
     public func headOutputs(
@@ -128,7 +128,7 @@ extension Kernels {
         precondition(
             [r, k, v, gate].allSatisfy { $0.count == y.count }
                 && [bonus, norm?.weight, norm?.bias].allSatisfy { $0?.count ?? y.columns == y.columns },
-            "matrices of other sizes")
+            "mismatched matrix sizes")
         overRows(of: y) { start, count in
             let offset = start * y.columns
             functions.head_outputs(

@@ -1,16 +1,16 @@
 import CRWKVKernels
 
-/// What the recurrence of RWKV-7 takes in: [tokens, heads N] each, all of them with the same rows.
+/// The inputs of RWKV-7's recurrence: [tokens, heads N] each, for the same tokens.
 public struct WKV7Inputs<Numbers> {
-    /// Receptance.
+    /// Receptance r.
     public let r: Numbers
-    /// Decay, between 0 and 1.
+    /// Decay w, between 0 and 1.
     public let w: Numbers
-    /// Key.
+    /// Key k, already scaled.
     public let k: Numbers
-    /// Value.
+    /// Value v.
     public let v: Numbers
-    /// The normed removal key kk.
+    /// Normalised removal key kk.
     public let removal: Numbers
     /// In-context learning rate a.
     public let iclr: Numbers
@@ -20,7 +20,7 @@ public struct WKV7Inputs<Numbers> {
         (self.r, self.w, self.k, self.v, self.removal, self.iclr) = (r, w, k, v, removal, iclr)
     }
 
-    /// What becomes of each.
+    /// Applies a function to each input.
     package func map<Others>(_ other: (Numbers) -> Others) -> WKV7Inputs<Others> {
         .init(r: other(r), w: other(w), k: other(k), v: other(v), removal: other(removal), iclr: other(iclr))
     }
@@ -31,17 +31,17 @@ public struct WKV7Inputs<Numbers> {
 extension Kernels {
     /// The recurrence of RWKV-7, head by head: S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r (RWKV-LM, RWKV-v7).
     ///
-    /// Numbers so small that they are denormal count as zero.
+    /// Denormal numbers count as zero.
     ///
     /// - Parameters:
-    ///   - inputs: [tokens, heads N] each; of several sequences, one behind the other, of the same length.
+    ///   - inputs: [tokens, heads N] each; several sequences of equal length are concatenated.
     ///   - size: channels of a head (N).
-    ///   - state: [sequences, heads, key, value], the transposes of S; carried on.
+    ///   - state: S^T of each head, [sequences, heads, key, value]; updated.
     /// - Returns: [tokens, heads N].
     @specialized(where Element == Float)
     public func wkv7(_ inputs: WKV7Inputs<Matrix<Element>>, size: Int, state: inout [Element]) -> Matrix<Element> {
         let (rows, columns) = (inputs.r.rows, inputs.r.columns)
-        precondition(inputs.all.allSatisfy { $0.rows == rows && $0.columns == columns }, "matrices of other sizes")
+        precondition(inputs.all.allSatisfy { $0.rows == rows && $0.columns == columns }, "mismatched matrix sizes")
         return withExtendedLifetime(inputs) {
             wkv7(
                 inputs.all.map { UnsafeRawPointer($0.elements) }, Element.stored, rows, columns, size: size,
@@ -49,19 +49,19 @@ extension Kernels {
         }
     }
 
-    /// The same of inputs that are F64, F32, F16 or BF16, all of one type, and widened as they are read.
+    /// The recurrence of RWKV-7 on stored inputs of one type (F64, F32, F16 or BF16), which are widened as they are read.
     ///
     /// - Parameters:
-    ///   - inputs: as matrices with an output for each token.
+    ///   - inputs: each stored as [tokens, heads N].
     ///   - size: channels of a head (N).
-    ///   - state: [sequences, heads, key, value], the transposes of S; carried on.
+    ///   - state: S^T of each head, [sequences, heads, key, value]; updated.
     /// - Returns: [tokens, heads N].
     public func wkv7(_ inputs: WKV7Inputs<StoredMatrix>, size: Int, state: inout [Element]) -> Matrix<Element> {
         let (rows, columns, element) = (inputs.r.outputs, inputs.r.inputs, inputs.r.element)
         precondition(
             inputs.all.allSatisfy {
                 $0.outputs == rows && $0.inputs == columns && $0.element == element && !$0.isByInput
-            }, "matrices of other sizes or types")
+            }, "mismatched matrix sizes or types")
         return withExtendedLifetime(inputs) {
             wkv7(inputs.all.map(\.elements), element, rows, columns, size: size, state: &state)
         }
@@ -71,19 +71,19 @@ extension Kernels {
         _ inputs: [UnsafeRawPointer], _ element: rwkv_element, _ rows: Int, _ columns: Int, size: Int,
         state: inout [Element]
     ) -> Matrix<Element> {
-        precondition(columns > 0 && columns % size == 0, "heads of another size")
+        precondition(columns > 0 && columns % size == 0, "head size does not divide the columns")
         let heads = columns / size
         let sequences = state.count / (columns * size)
         precondition(
             sequences > 0 && state.count == sequences * columns * size && rows % sequences == 0,
-            "a state of another size")
+            "state size does not match")
         let length = rows / sequences
         let widened = element == Element.stored ? 0 : min(length, Int(RWKV_WKV7_ROWS))
         let room = (65 + 6 * widened) * size
         let y = Matrix<Element>(rows: rows, columns: columns)
         state.withUnsafeMutableBufferPointer { state in
             guard let state = state.baseAddress else { return }
-            // Each head's part of it is one thread's.
+            // Each head's state belongs to one thread.
             nonisolated(unsafe) let states = state
             forEach(sequences * heads) { piece in
                 let start = piece / heads * length * columns + piece % heads * size
@@ -100,9 +100,9 @@ extension Kernels {
     }
 }
 
-/// The states of a recurrence every so many rows, from which its gradients compute those between.
+/// States of the recurrence at regular intervals, from which the backward pass recomputes those between.
 public struct WKV7Checkpoints<Element: Real> {
-    /// A state, [key, value], for each sequence, head and part of it.
+    /// S^T, [key, value], at the start of each interval of each sequence and head.
     fileprivate let states: Matrix<Element>
     fileprivate let sequences: Int
     fileprivate let size: Int
@@ -111,20 +111,20 @@ public struct WKV7Checkpoints<Element: Real> {
 }
 
 extension Kernels {
-    /// ``wkv7(_:size:state:)`` of whole sequences, from no state on, that keeps what its gradients need.
+    /// ``wkv7(_:size:state:)`` over whole sequences from a zero state, with the checkpoints that the backward pass needs.
     ///
     /// - Parameters:
-    ///   - inputs: [tokens, heads N] each; of several sequences, one behind the other, of the same length.
+    ///   - inputs: [tokens, heads N] each; several sequences of equal length are concatenated.
     ///   - size: channels of a head (N).
-    ///   - sequences: how many there are.
-    /// - Returns: [tokens, heads N], and states.
+    ///   - sequences: the number of sequences.
+    /// - Returns: [tokens, heads N], and the checkpoints.
     public func wkv7(
         _ inputs: WKV7Inputs<Matrix<Element>>, size: Int, sequences: Int
     ) -> (Matrix<Element>, WKV7Checkpoints<Element>) {
         let (columns, length) = (inputs.r.columns, inputs.r.rows / sequences)
         precondition(
             inputs.all.allSatisfy { $0.rows == length * sequences && $0.columns == columns } && columns % size == 0,
-            "matrices of other sizes")
+            "mismatched matrix sizes")
         let y = Matrix<Element>(rows: inputs.r.rows, columns: columns)
         let (heads, parts) = (columns / size, length.parts(of: WKV7Checkpoints<Element>.rows))
         let states = Matrix<Element>(rows: sequences * heads * parts.count, columns: size * size)
@@ -147,14 +147,14 @@ extension Kernels {
         return (y, WKV7Checkpoints(states: states, sequences: sequences, size: size))
     }
 
-    /// The gradients of the recurrence.
+    /// The gradients of ``wkv7(_:size:sequences:)``.
     ///
     /// - Parameters:
-    ///   - dy: of what it gave, [tokens, heads N].
-    ///   - inputs: what it was given.
-    ///   - checkpoints: what it kept.
-    ///   - added: gradients of r, k and v, to which theirs are added.
-    /// - Returns: the gradients of the inputs, among them those three.
+    ///   - dy: the gradient of the output, [tokens, heads N].
+    ///   - inputs: as in the forward pass.
+    ///   - checkpoints: those of the forward pass.
+    ///   - added: gradients of r, k and v so far, to which the recurrence's are added.
+    /// - Returns: the gradients of all inputs; those of r, k and v are the matrices in `added`.
     public func wkv7Backward(
         _ dy: Matrix<Element>, _ inputs: WKV7Inputs<Matrix<Element>>, _ checkpoints: WKV7Checkpoints<Element>,
         added: (r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>)
@@ -165,7 +165,7 @@ extension Kernels {
         func matrix() -> Matrix<Element> { Matrix(rows: dy.rows, columns: columns) }
         let gradients = WKV7Inputs(
             r: added.r, w: matrix(), k: added.k, v: added.v, removal: matrix(), iclr: matrix())
-        precondition((inputs.all + gradients.all).allSatisfy { $0.count == dy.count }, "matrices of other sizes")
+        precondition((inputs.all + gradients.all).allSatisfy { $0.count == dy.count }, "mismatched matrix sizes")
         let pitch = (size + 15) / 16 * 16
         let room = (31 * WKV7Checkpoints<Element>.rows + 21 + pitch) * pitch
         forEach(sequences * heads) { piece in

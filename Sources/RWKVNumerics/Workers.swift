@@ -2,18 +2,19 @@ import CRWKVKernels
 import Glibc
 import Synchronization
 
-/// Threads that do pieces of work beside the one that has it to do.
+/// Threads that share a job's pieces with the calling thread.
 ///
-/// Between two pieces of work they wait for some microseconds, and then sleep: longer waiting would take from others what they need on a
-/// machine that is busy. Work is done when its pieces are, whoever did them: a thread that comes late is not waited for.
+/// Between jobs they spin for some microseconds and then sleep: on a busy machine, longer spinning would take time from other
+/// processes. A job ends when all of its pieces are done, whoever did them: the caller does not wait for a thread that wakes
+/// late.
 final class Workers: @unchecked Sendable {
-    /// Looks for more work, of which each takes some hundredths of a microsecond.
+    /// How many times a thread polls before it sleeps; each poll takes some hundredths of a microsecond.
     private static let patience = 1000
 
     private let threads: [pthread_t]
     private let board: Board
 
-    /// So many threads, besides the one that gives them work.
+    /// Starts up to `count` threads, besides the caller's.
     init(count: Int) {
         let board = Board()
         self.board = board
@@ -37,7 +38,7 @@ final class Workers: @unchecked Sendable {
         for thread in threads { pthread_join(thread, nil) }
     }
 
-    /// Does pieces of work, each on one thread; those of others that ask at the same time are theirs alone.
+    /// Runs `work` for each index below `count`, on all threads; a caller that finds the threads busy runs all of it itself.
     func forEach(_ count: Int, _ work: (Int) -> Void) {
         guard board.isTaken.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged
         else { return (0..<count).forEach(work) }
@@ -45,17 +46,20 @@ final class Workers: @unchecked Sendable {
         board.isTaken.store(false, ordering: .releasing)
     }
 
-    /// Where the work is put up.
+    /// The current job, shared by all threads.
     private final class Board: @unchecked Sendable {
         let isTaken = Atomic(false)
-        /// The number of the work, and of the piece that is next: who takes a piece of other work than is there would see that.
+        /// The job's generation in the high half, its next piece in the low half.
+        ///
+        /// A thread that raced with the end of a job fails its compare-exchange, because the generation differs.
         private let ticket = Atomic<UInt64>(0)
         private let isClosed = Atomic(false)
         private let sleepers = Atomic(0)
         private let isOwnerAsleep = Atomic(false)
         private let done = Atomic(0)
         private let count = Atomic(0)
-        // Written before the ticket is, and read by those that have a piece, without which the work does not end.
+        // Written before the ticket. Only a thread that holds a piece reads it, and the job does not end before that piece is
+        // done.
         private var piece: (Int) -> Void = { _ in }
 
         private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
@@ -79,7 +83,7 @@ final class Workers: @unchecked Sendable {
 
         func `do`(_ count: Int, _ work: @escaping (Int) -> Void) {
             let number = ticket.load(ordering: .relaxed) >> 32 &+ 1
-            // Nobody takes pieces while there are none.
+            // While the count is zero, no thread takes a piece.
             self.count.store(0, ordering: .sequentiallyConsistent)
             piece = work
             done.store(0, ordering: .relaxed)
@@ -131,7 +135,7 @@ final class Workers: @unchecked Sendable {
                 < count.load(ordering: .sequentiallyConsistent)
         }
 
-        /// What each thread does until the board is closed.
+        /// The loop that each thread runs until the board is closed.
         func work() {
             while !isClosed.load(ordering: .acquiring) {
                 takePieces()

@@ -21,25 +21,25 @@ struct Bench: ParsableCommand {
             rwkv-ckpt bench train Qwen3-0.6B
             """,
         discussion: """
-            Beside what it measures in the same run: the most multiplications and additions and the most bytes from memory that the \
-            machine can do, and a plain loop, one number at a time.
+            Each benchmark also measures, in the same run, the machine's peak floating-point rate and memory bandwidth, and a \
+            plain scalar loop, and reports its results relative to them.
             """,
         subcommands: [BenchWKV.self, BenchForward.self, BenchTrain.self])
 }
 
-/// What all have in common.
+/// The part of the help that all benchmarks share.
 private let benchDiscussion = """
-    Times are medians, of one thread in its processor's seconds, in which other work on the machine shows least, of several by the \
-    clock.
+    Times are medians: CPU time for one thread, because other work on the machine affects it least, and wall-clock time for several.
 
-    Exit status: 0 done, 64 wrong usage, 65 an input is malformed, 66 no such input, 73 a file cannot be created, 74 reading or writing \
-    failed or the disk is too small, 130 interrupted.
+    Exit status: 0 done, 64 wrong usage, 65 an input is malformed, 66 no such input, 73 a file cannot be created, 74 reading or \
+    writing failed or there is too little disk space, 130 interrupted.
     """
 
 struct BenchWKV: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "wkv",
-        abstract: "The recurrence of RWKV-7, over a sequence of F32, BF16 and F16, token by token, and with gradients.",
+        abstract:
+            "Times the RWKV-7 recurrence: over a sequence in F32, BF16 and F16, token by token, and with gradients.",
         usage: """
             rwkv-ckpt bench wkv
             rwkv-ckpt bench wkv --heads 6 --head-size 128 --threads 1
@@ -47,21 +47,21 @@ struct BenchWKV: ReportingCommand {
             """,
         discussion: benchDiscussion)
 
-    @Option(help: ArgumentHelp("How many heads: 1 to 1024.", valueName: "N"))
+    @Option(help: ArgumentHelp("Number of heads: 1 to 1024.", valueName: "N"))
     var heads = 12
 
-    @Option(help: ArgumentHelp("Channels of a head: 1 to 1024.", valueName: "N"))
+    @Option(help: ArgumentHelp("Channels per head: 1 to 1024.", valueName: "N"))
     var headSize = 64
 
-    @Option(help: ArgumentHelp("How long the sequence is: 1 to 1048576 tokens.", valueName: "N"))
+    @Option(help: ArgumentHelp("Sequence length: 1 to 1048576 tokens.", valueName: "N"))
     var tokens = 1024
 
-    @Option(help: ArgumentHelp("How often each is timed: 1 to 1000.", valueName: "N"))
+    @Option(help: ArgumentHelp("Timed runs of each measurement: 1 to 1000.", valueName: "N"))
     var runs = 15
 
     @OptionGroup var run: RunOptions
 
-    @Flag(help: "Print what was measured as one JSON document (schemas/bench.schema.json).")
+    @Flag(help: "Print the measurements as one JSON document (schemas/bench.schema.json).")
     var json = false
 
     func validate() throws {
@@ -71,9 +71,9 @@ struct BenchWKV: ReportingCommand {
         try check("--runs", runs, in: 1...1000)
         let sizes = [("--heads", heads), ("--head-size", headSize), ("--tokens", tokens)]
         try check(
-            sizes, total: heads * headSize * max(tokens, headSize), "numbers of a matrix", atMost: 1 << 24)
+            sizes, total: heads * headSize * max(tokens, headSize), "elements per matrix", atMost: 1 << 24)
         try check(
-            sizes, total: heads * headSize * headSize * tokens, "numbers of all states", atMost: 1 << 30)
+            sizes, total: heads * headSize * headSize * tokens, "elements in all states", atMost: 1 << 30)
     }
 
     func report() throws {
@@ -97,37 +97,40 @@ struct BenchWKV: ReportingCommand {
 struct BenchForward: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "forward",
-        abstract: "A model over a prompt, and token by token.",
+        abstract: "Times a model's forward pass: over a prompt, and token by token.",
         usage: """
             rwkv-ckpt bench forward
             rwkv-ckpt bench forward student --tokens 512 --threads 1
             rwkv-ckpt bench forward Qwen3-0.6B/config.json --dtype bf16
             """,
         discussion: """
-            Without a model, or with a config.json alone, random weights are written into TMPDIR, and taken away again: those of an \
-            RWKV-7 of 191 million parameters where nothing is said.
+            Without MODEL, or with only a config.json, the weights are random, and are kept in TMPDIR during the run. Without \
+            either, the model is an RWKV-7 with 191 million parameters.
 
             \(benchDiscussion)
             """)
 
-    @Argument(help: ArgumentHelp("The model, or a config.json.", valueName: "MODEL"), completion: .file())
+    @Argument(
+        help: ArgumentHelp("Model checkpoint, or a config.json for random weights.", valueName: "MODEL"),
+        completion: .file())
     var path: String?
 
-    @Option(help: ArgumentHelp("How long the prompt is: 1 to 1048576 tokens.", valueName: "N"))
+    @Option(help: ArgumentHelp("Prompt length: 1 to 1048576 tokens.", valueName: "N"))
     var tokens = 512
 
     @Option(
         help: ArgumentHelp(
-            "How often the prompt is timed, 1 to 1000; single tokens ten times as often.", valueName: "N"))
+            "Timed runs of the prompt: 1 to 1000. Single tokens are timed ten times as often.", valueName: "N"))
     var runs = 5
 
-    @Option(help: ArgumentHelp("The type of random weights: f32, bf16 or f16; f32 if not given.", valueName: "TYPE"))
+    @Option(
+        help: ArgumentHelp("Dtype of random weights: f32, bf16 or f16, but not keep. Default: f32.", valueName: "TYPE"))
     var dtype: FloatType?
 
     @OptionGroup var model: ModelOptions
     @OptionGroup var run: RunOptions
 
-    @Flag(help: "Print what was measured as one JSON document (schemas/bench.schema.json).")
+    @Flag(help: "Print the measurements as one JSON document (schemas/bench.schema.json).")
     var json = false
 
     func validate() throws {
@@ -139,7 +142,7 @@ struct BenchForward: ReportingCommand {
     func report() throws {
         let isModel = try path.map { try ModelConfiguration(alone: $0) == nil } ?? false
         if isModel, let dtype {
-            throw ValidationError("--dtype \(dtype) is for random weights: MODEL has a type of its own.")
+            throw ValidationError("--dtype \(dtype) applies to random weights only: MODEL has weights of its own.")
         }
         let report = try withModel(path, model, or: Self.rwkv7, dtype?.dtype ?? .f32) { file, options, path, _, stop in
             try measured(file, options, path: path, stop)
@@ -147,7 +150,7 @@ struct BenchForward: ReportingCommand {
         try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
     }
 
-    // The model in a file, which is called `path`, or nothing where its weights are random.
+    // Measures the model in `file`. `path` is the file as the user named it; nil for random weights.
     private func measured(
         _ file: String, _ options: ModelOptions, path: String?, _ stop: WorkProgress
     ) throws -> SpeedReport {
@@ -169,7 +172,7 @@ struct BenchForward: ReportingCommand {
             processor: processorName(), load: load, peakMemory: peakMemory(), warnings: warnings)
     }
 
-    /// As large as the smallest that was published, as flash-linear-attention describes it.
+    /// The config.json of an RWKV-7 with the sizes of the smallest published one, in the form of flash-linear-attention.
     private static let rwkv7 = """
         {"model_type": "rwkv7", "hidden_size": 768, "head_dim": 64, "intermediate_size": 3072, "num_hidden_layers": 12, \
         "vocab_size": 65536, "decay_low_rank_dim": 64, "a_low_rank_dim": 64, "v_low_rank_dim": 32, "gate_low_rank_dim": 128, \
@@ -180,35 +183,38 @@ struct BenchForward: ReportingCommand {
 struct BenchTrain: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "train",
-        abstract: "Steps of distilling a student, layer by layer and by its logits.",
+        abstract: "Times distillation steps: of stage 1 (layer by layer) and of stage 2 (by logits).",
         usage: """
             rwkv-ckpt bench train
             rwkv-ckpt bench train Qwen3-0.6B --batch 4 --context 256 --threads 1
             rwkv-ckpt bench train Qwen3-0.6B/config.json
             """,
         discussion: """
-            The student is hxa079 with time mixing in all layers, made in TMPDIR and taken away again. Without a teacher, or with a \
-            config.json alone, the teacher's weights are random ones: those of a Qwen3 of 29 million parameters where nothing is said.
+            The student is an hxa079 with time mixing in all layers, kept in TMPDIR during the run. Without TEACHER, or with \
+            only a config.json, the teacher's weights are random. Without either, the teacher is a Qwen3 with 29 million \
+            parameters.
 
             \(benchDiscussion)
             """)
 
-    @Argument(help: ArgumentHelp("The teacher, or a config.json.", valueName: "TEACHER"), completion: .file())
+    @Argument(
+        help: ArgumentHelp("Teacher checkpoint, or a config.json for random weights.", valueName: "TEACHER"),
+        completion: .file())
     var path: String?
 
-    @Option(help: ArgumentHelp("Sequences of a step: 1 to 4096.", valueName: "N"))
+    @Option(help: ArgumentHelp("Sequences per step: 1 to 4096.", valueName: "N"))
     var batch = 4
 
-    @Option(help: ArgumentHelp("Tokens of a sequence: 1 to 1048576.", valueName: "N"))
+    @Option(help: ArgumentHelp("Tokens per sequence: 1 to 1048576.", valueName: "N"))
     var context = 256
 
-    @Option(help: ArgumentHelp("How many steps are timed, of each kind: 1 to 1000.", valueName: "N"))
+    @Option(help: ArgumentHelp("Timed steps of each stage: 1 to 1000.", valueName: "N"))
     var runs = 5
 
     @OptionGroup var model: ModelOptions
     @OptionGroup var run: RunOptions
 
-    @Flag(help: "Print what was measured as one JSON document (schemas/bench.schema.json).")
+    @Flag(help: "Print the measurements as one JSON document (schemas/bench.schema.json).")
     var json = false
 
     func validate() throws {
@@ -216,7 +222,7 @@ struct BenchTrain: ReportingCommand {
         try check("--context", context, in: 1...1 << 20)
         try check("--runs", runs, in: 1...1000)
         try check(
-            [("--batch", batch), ("--context", context)], total: batch * context, "tokens of a step", atMost: 1 << 20)
+            [("--batch", batch), ("--context", context)], total: batch * context, "tokens per step", atMost: 1 << 20)
     }
 
     func report() throws {
@@ -226,7 +232,7 @@ struct BenchTrain: ReportingCommand {
         try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
     }
 
-    // A student of the teacher in a file, which is called `path`, or nothing where its weights are random.
+    // Measures training a student of the teacher in `file`. `path` is the file as the user named it; nil for random weights.
     private func measured(
         _ file: String, _ options: ModelOptions, path: String?, in directory: String, _ stop: WorkProgress
     ) throws -> SpeedReport {
@@ -240,7 +246,7 @@ struct BenchTrain: ReportingCommand {
         guard let target = ArchitectureRegistry.target(named: "hxa079"),
             let plan = LayerPlan(of: teacher.description, target: target, LayerSelection([], reason: ""), seed: 1)
         else {
-            throw CheckpointError(.unsupported, path: checkpoint.path, "there are no students of such a teacher")
+            throw CheckpointError(.unsupported, path: checkpoint.path, "no student can be planned for this teacher")
         }
         let place = directory + "/student"
         let output = ConversionOptions(to: .directory(path: place, shardByteCount: .max))
@@ -264,10 +270,10 @@ struct BenchTrain: ReportingCommand {
         """
 }
 
-/// Measures a model, or one of random weights: of a config.json, or of what is said here where there is none.
+/// Measures the checkpoint at `path`, or random weights for a config.json: `path`, else that of `--config`, else `configuration`.
 ///
-/// `measure` is given the model's file, its options, what the user calls it, and a directory for what it makes, which is gone before
-/// anything is printed.
+/// `measure` receives the path of the weights, their options, the path as the user named it (nil for random weights), and a
+/// temporary directory, which is deleted before this function returns.
 private func withModel(
     _ path: String?, _ model: ModelOptions, or configuration: String, _ dtype: DType,
     _ measure: (String, ModelOptions, String?, _ directory: String, WorkProgress) throws -> SpeedReport
@@ -289,7 +295,7 @@ private func withModel(
     }
 }
 
-/// Writes a configuration into a directory.
+/// Writes `configuration` to config.json in a directory, and returns its path.
 private func written(_ configuration: String, in directory: String) throws -> String {
     let file = try UnfinishedFile(path: directory + "/config.json", replaces: false)
     try file.write(Array(configuration.utf8))
@@ -297,7 +303,7 @@ private func written(_ configuration: String, in directory: String) throws -> St
     return directory + "/config.json"
 }
 
-/// Writes random weights of the model that a configuration describes.
+/// Writes random weights for the model that the config.json of `options` describes.
 private func writeWeights(_ options: ModelOptions, _ dtype: DType, to path: String, _ stop: WorkProgress) throws {
     guard let configuration = options.config else { return }
     let description = try RecognisedModel(

@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// `512MiB`, `2GB`, `1000000`: MB is decimal, MiB binary.
+/// A number of bytes as an option's value: `512MiB`, `2GB`, `1000000`; MB is decimal, MiB is binary.
 struct ByteCount: ExpressibleByArgument {
     let count: Int
 
@@ -14,7 +14,7 @@ struct ByteCount: ExpressibleByArgument {
         guard let number = Double(digits), let unit = units[String(argument.dropFirst(digits.count))],
             number * unit < 0x1p62
         else { return nil }
-        // Whole numbers exactly, also those that a Double rounds.
+        // Whole numbers are multiplied as integers, because a Double would round large ones.
         count = Int(digits).map { $0 * Int(unit) } ?? Int(number * unit)
     }
 }

@@ -10,7 +10,7 @@ import ModelFamilies
 struct Convert: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "convert",
-        abstract: "Makes students of transformers, and the same model in other files, names and types.",
+        abstract: "Converts a transformer to a student, or a model to another file format, layout or dtype.",
         usage: """
             rwkv-ckpt convert Qwen3-8B --plan plan.json -o student
             rwkv-ckpt convert student --teacher Qwen3-8B --plan hybrid.json -o hybrid
@@ -21,74 +21,89 @@ struct Convert: ReportingCommand {
             rwkv-ckpt convert model.safetensors -o model.pth --dry-run
             """,
         discussion: """
-            With --plan a transformer becomes the student that the plan describes: projections are copied, what is new begins with \
-            the plan's formulas. With --teacher as well, SRC is a student, and layers that the plan keeps as attention take their \
-            teacher's. With --teacher alone, SRC is what a trainer saved of a student, and the teacher gives the rest. Without \
-            either it stays the same model, but for --dtype and --adapter.
+            With --plan, SRC is a transformer and becomes the student that the plan describes: projections are copied, and new \
+            tensors are initialised with the plan's formulas. With --plan and --teacher, SRC is a student, and the layers that \
+            the plan keeps as attention are copied from the teacher. With --teacher alone, SRC is a training checkpoint of \
+            RWKVInside, and the teacher supplies the weights that were not trained. With neither, the model stays the same, \
+            except for --dtype and --adapter.
 
-            A path that ends in .safetensors or .pth, or one of them and .zst, is written as one file, any other as a model \
-            directory, with its config.json and the tokenizer's files. Beside it stands the manifest (conversion.json): what became \
-            of every tensor, and the SHA-256 of each that was made. The result appears whole or not at all.
+            A DST that ends in .safetensors or .pth, optionally followed by .zst, is one file. Any other DST is a model \
+            directory, with config.json and the tokenizer's files. The manifest (DST/conversion.json, or DST.conversion.json for \
+            one file) records what became of every input tensor, and the SHA-256 of every output tensor. The output is written \
+            completely or not at all.
 
-            Exit status: 0 done, 64 wrong usage, 65 an input is malformed, or tensors, plan and options do not go together, 66 no \
-            such input, 73 the output cannot be created, 74 reading or writing failed or the disk is too small, 130 interrupted.
+            Exit status: 0 done, 64 wrong usage, 65 an input is malformed, or tensors, plan and options do not match, 66 no such \
+            input, 73 the output cannot be created, 74 reading or writing failed or there is too little disk space, 130 \
+            interrupted.
             """)
 
-    @Argument(help: ArgumentHelp("What to convert.", valueName: "SRC"), completion: .file())
+    @Argument(help: ArgumentHelp("Checkpoint to convert.", valueName: "SRC"), completion: .file())
     var path: String
 
     @Option(
-        name: .shortAndLong, help: ArgumentHelp("Where the result goes.", valueName: "DST"), completion: .file())
+        name: .shortAndLong,
+        help: ArgumentHelp(
+            "Output: a file (.safetensors or .pth, optionally with .zst) or a model directory.", valueName: "DST"),
+        completion: .file())
     var output: String
 
-    @Option(help: ArgumentHelp("A plan that was made for the teacher.", valueName: "FILE"), completion: .file())
+    @Option(
+        help: ArgumentHelp("Plan for the teacher, as written by rwkv-ckpt plan.", valueName: "FILE"),
+        completion: .file())
     var plan: String?
 
-    @Option(help: ArgumentHelp("The transformer that SRC was made of.", valueName: "PATH"), completion: .file())
+    @Option(
+        help: ArgumentHelp("Checkpoint of the transformer from which SRC was converted.", valueName: "PATH"),
+        completion: .file())
     var teacher: String?
 
     @Option(
         help: ArgumentHelp(
-            "How tensors are named: \(TensorLayout.all.map(\.name).joined(separator: ", ")). As in SRC if not given; hf for students.",
+            "Layout of the output: \(TensorLayout.all.map(\.name).joined(separator: ", ")). Default: hf for students, else the layout of SRC.",
             valueName: "LAYOUT"))
     var layout: LayoutName?
 
     @Option(
-        help: ArgumentHelp("The type of tensors of F64, F32, F16 and BF16: f32, f16, bf16 or keep.", valueName: "DTYPE")
+        help: ArgumentHelp(
+            "Dtype for tensors that are stored as F64, F32, F16 or BF16; keep leaves them as they are.",
+            valueName: "DTYPE")
     )
     var dtype = FloatType.keep
 
     @Option(
         help: ArgumentHelp(
-            "Another type for tensors of a role, or of all roles that begin so: decay=f32, head=keep.",
+            "Dtype for tensors of one role, or of all roles that begin with ROLE and a dot, instead of --dtype: decay=f32, head=keep. May be repeated.",
             valueName: "ROLE=DTYPE"))
     var dtypeFor: [RoleType] = []
 
     @Option(
-        help: ArgumentHelp("An adapter to merge: LoRA, DoRA or Bone of peft or RWKVInside.", valueName: "PATH"),
+        help: ArgumentHelp("Adapter to merge: LoRA, DoRA or Bone, saved by peft or RWKVInside.", valueName: "PATH"),
         completion: .file())
     var adapter: String?
 
-    @Option(help: ArgumentHelp("The scale of an adapter whose files do not say it: a finite number.", valueName: "S"))
+    @Option(help: ArgumentHelp("Scale of an adapter whose files do not record it: a finite number.", valueName: "S"))
     var adapterScale: Double?
 
     @Option(
         help: ArgumentHelp(
-            "The most bytes of tensors in a file of a directory, 1 or more: 500MB. 5GB if not given.", valueName: "SIZE"
+            "Maximum bytes of tensor data per shard in a directory, 1 or more: 500MB, 4GiB. Default: 5GB.",
+            valueName: "SIZE"
         ))
     var maxShardSize: ByteCount?
 
-    @Flag(help: "Take a type's largest value for what is beyond it, instead of refusing.")
+    @Flag(help: "Clamp values outside the output dtype's range to its largest value, instead of failing.")
     var saturate = false
 
     @Option(
-        help: ArgumentHelp("Tensors that may be left out though nothing is known of them.", valueName: "GLOB"))
+        help: ArgumentHelp(
+            "Leave out tensors whose names match this shell pattern and that have no place in the output. May be repeated.",
+            valueName: "GLOB"))
     var allowUnused: [String] = []
 
-    @Flag(help: "Say what would be done, and do nothing.")
+    @Flag(help: "Print what would be done to each tensor, and write nothing.")
     var dryRun = false
 
-    @Flag(help: "Replace the output if it exists: a file, or a directory that an earlier conversion made.")
+    @Flag(help: "Replace the output if it exists: a file, or a directory that an earlier conversion wrote.")
     var force = false
 
     @OptionGroup var model: ModelOptions
@@ -97,20 +112,20 @@ struct Convert: ReportingCommand {
     var json = false
 
     func validate() throws {
-        guard !output.isEmpty else { throw ValidationError("-o is empty.") }
+        guard !output.isEmpty else { throw ValidationError("-o must not be empty.") }
         if let ending = [".pt", ".bin", ".ckpt", ".zst", ".json", ".gguf"].first(where: { output.hasSuffix($0) }),
             case .directory = destination
         {
             throw ValidationError(
-                "No file is written that ends in \(ending): take .safetensors or .pth, with .zst or without, or a directory."
+                "-o must not end in \(ending): give a file that ends in .safetensors or .pth, optionally with .zst, or a directory."
             )
         }
-        if adapterScale != nil, adapter == nil { throw ValidationError("--adapter-scale goes with --adapter.") }
+        if adapterScale != nil, adapter == nil { throw ValidationError("--adapter-scale requires --adapter.") }
         if let adapterScale, !adapterScale.isFinite {
             throw ValidationError("--adapter-scale must be a finite number, not \(adapterScale).")
         }
         if maxShardSize != nil, case .file = destination {
-            throw ValidationError("--max-shard-size goes with a directory: \(output) is one file.")
+            throw ValidationError("--max-shard-size requires a directory as output: \(output) is one file.")
         }
         try check("--max-shard-size", maxShardSize?.count, in: 1...)
     }
@@ -126,8 +141,8 @@ struct Convert: ReportingCommand {
             let of = teacher ?? source
             guard let model = of.model else {
                 throw CheckpointError(
-                    .unsupported, path: of.checkpoint.path, "it is no model of a known family",
-                    advice: of.configuration == nil ? "give its config.json by --config" : nil)
+                    .unsupported, path: of.checkpoint.path, "the model is not of a known family",
+                    advice: of.configuration == nil ? "give its config.json with --config" : nil)
             }
             layerPlan = try LayerPlan(contentsOf: plan, teacher: model)
         }
@@ -191,14 +206,14 @@ struct Convert: ReportingCommand {
     }
 }
 
-/// `f32`, `f16`, `bf16`, `keep`.
+/// A floating-point dtype as an option's value, or `keep` for no change.
 enum FloatType: String, ExpressibleByArgument, CaseIterable {
     case f32
     case f16
     case bf16
     case keep
 
-    /// nil for what stays as it is.
+    /// The dtype; nil for `keep`.
     var dtype: DType? {
         switch self {
         case .f32: .f32
@@ -209,7 +224,7 @@ enum FloatType: String, ExpressibleByArgument, CaseIterable {
     }
 }
 
-/// `decay=f32`.
+/// A dtype for the tensors of some roles as an option's value: `decay=f32`.
 struct RoleType: ExpressibleByArgument {
     let roles: [TensorRole]
     let type: FloatType
@@ -223,7 +238,7 @@ struct RoleType: ExpressibleByArgument {
     }
 }
 
-/// `hf`, `official`, ...
+/// A layout's name as an option's value: `hf`, `official`, ...
 struct LayoutName: ExpressibleByArgument {
     let layout: TensorLayout
 

@@ -6,19 +6,19 @@ import CheckpointReports
 struct Diff: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "diff",
-        abstract: "Compares two checkpoints, of any formats.",
+        abstract: "Compares two checkpoints of any format.",
         usage: """
             rwkv-ckpt diff model.pth model.safetensors
             rwkv-ckpt diff before after --values
             rwkv-ckpt diff before after --values --json
             """,
         discussion: """
-            Tells which tensors were added, removed, reshaped and recast from A to B; with --values also by how much the values of \
-            those that kept their shape differ: the largest difference, the norm of the difference as a part of A's norm, and the \
-            cosine between the two.
+            Lists the tensors that were added, removed, reshaped or recast (given another dtype) from A to B. With --values, \
+            also compares the values of tensors with the same shape: largest absolute difference, norm of the difference \
+            relative to A's norm, and cosine similarity.
 
-            Exit status: 0 the same, 1 different, 64 wrong usage, 65 an input is malformed or of another format, 66 no such \
-            input, 74 reading or writing failed.
+            Exit status: 0 the same, 1 different, 64 wrong usage, 65 an input is malformed or its format is not supported, 66 no \
+            such input, 74 reading or writing failed.
             """)
 
     @Argument(help: ArgumentHelp("The first checkpoint.", valueName: "A"), completion: .file())
@@ -27,10 +27,10 @@ struct Diff: ReportingCommand {
     @Argument(help: ArgumentHelp("The second checkpoint.", valueName: "B"), completion: .file())
     var b: String
 
-    @Flag(help: "Read the data, and compare values.")
+    @Flag(help: "Read the data and compare the values of tensors with the same shape.")
     var values = false
 
-    @Flag(help: "Print one JSON document (schemas/diff.schema.json).")
+    @Flag(help: "Print the report as one JSON document (schemas/diff.schema.json).")
     var json = false
 
     func report() throws {

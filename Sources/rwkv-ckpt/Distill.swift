@@ -9,139 +9,164 @@ import RWKVNumerics
 struct Distill: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "distill",
-        abstract: "Trains a student for some steps, to see whether it learns from its teacher.",
+        abstract: "Distils a teacher into a student for a number of steps, to see whether the student learns.",
         usage: """
             rwkv-ckpt distill Qwen3-0.6B student --stage 1 --tokens-file text.u32 --steps 140 -o aligned
             rwkv-ckpt distill Qwen3-0.6B hybrid --stage 2 --tokens-file text.u32 --steps 120 -o distilled
             rwkv-ckpt distill Qwen3-0.6B hybrid --stage 2 --tokens-file text.u32 --steps 120 -o distilled --resume
             """,
         discussion: """
-            Stage 1: each time mixing learns to give what its teacher's attention gives for the same input. Stage 2: the student's \
-            logits learn to be its teacher's. The output is a model directory with log.jsonl, a line of JSON for each step, curve.svg \
-            and report.html; what was trained is F32. An adapter is in its directory adapter, which convert merges.
+            Stage 1 trains each time mixing to reproduce the output of the teacher's attention for the same input. Stage 2 \
+            trains the student's logits to match the teacher's. The output is a model directory with log.jsonl (one line of JSON \
+            per step and evaluation), curve.svg and report.html. Trained tensors are F32. A trained adapter is in DIR/adapter; \
+            convert merges it.
 
-            Stopped by a signal, a run saves what it has; with --resume and the same options it goes on, and ends with the same bytes. \
-            With another instruction set or another library for matrix products it goes on as well, and warns that bytes will differ.
+            A run that a signal stops is saved. With --resume and the same options it continues, and ends with the same bytes as \
+            an uninterrupted run; with another instruction set or matrix library it also continues, but warns that the bytes \
+            will differ.
 
-            --train is a list of rules, the last one that speaks of a weight holding: mixers, rwkv, attention, projections, mlp, norms, \
-            or a pattern of tensors' names; -RULE freezes, RULE=2 trains at twice the rate, RULE=1/0.1 with a weight decay of 0.1.
+            --train takes rules separated by commas; the last rule that matches a weight applies. A rule is a set of weights \
+            (mixers, rwkv, attention, projections, mlp or norms) or a shell pattern for tensor names. -RULE freezes its weights, \
+            RULE=2 trains them at twice the learning rate, RULE=1/0.1 at the learning rate with a weight decay of 0.1.
 
-            Exit status: 0 done, 64 wrong usage, 65 an input is malformed, does not go with the others, or training failed, 66 no such \
-            input, 73 the output cannot be created, 74 reading or writing failed or the disk is too small, 130 interrupted.
+            Exit status: 0 done, 64 wrong usage, 65 an input is malformed or does not match the others, or training failed, 66 \
+            no such input, 73 the output cannot be created, 74 reading or writing failed or there is too little disk space, 130 \
+            interrupted.
             """)
 
-    @Argument(help: ArgumentHelp("The teacher.", valueName: "TEACHER"), completion: .file())
+    @Argument(help: ArgumentHelp("Teacher checkpoint.", valueName: "TEACHER"), completion: .file())
     var teacher: String
 
-    @Argument(help: ArgumentHelp("The student.", valueName: "STUDENT"), completion: .file())
+    @Argument(help: ArgumentHelp("Student checkpoint.", valueName: "STUDENT"), completion: .file())
     var student: String
 
-    @Option(help: ArgumentHelp("What is learnt: 1 for what layers give, 2 for logits.", valueName: "1|2"))
+    @Option(
+        help: ArgumentHelp(
+            "Training objective: 1 matches the outputs of single layers, 2 matches the logits.", valueName: "1|2"))
     var stage: Int
 
     @Option(
         help: ArgumentHelp(
-            "Sequences of token ids: .json, .safetensors (tokens), .npy, .u16, .u32, or .bin beside .idx.",
+            "Training tokens: .json, .safetensors (tensor tokens), .npy, .u16, .u32, or .bin next to .idx.",
             valueName: "FILE"),
         completion: .file())
     var tokensFile: String
 
-    @Option(help: ArgumentHelp("How many steps there are: 1 to 1073741824.", valueName: "N"))
+    @Option(help: ArgumentHelp("Number of optimiser steps: 1 to 1073741824.", valueName: "N"))
     var steps: Int
 
     @Option(
-        name: .shortAndLong, help: ArgumentHelp("Where the student goes.", valueName: "DIR"), completion: .directory)
+        name: .shortAndLong,
+        help: ArgumentHelp("Output directory for the trained student, the log and the report.", valueName: "DIR"),
+        completion: .directory)
     var output: String
 
-    @Option(help: ArgumentHelp("Sequences of a step: 1 to 4096.", valueName: "N"))
+    @Option(help: ArgumentHelp("Sequences per batch: 1 to 4096, with at most 1048576 tokens in all.", valueName: "N"))
     var batch = 8
 
     @Option(
         help: ArgumentHelp(
-            "Tokens of a sequence, 1 to 1048576; as many as there are, but at most 512, if not given.", valueName: "N")
+            "Tokens per sequence: 1 to 1048576. Default: the length of the longest sequence, at most 512.",
+            valueName: "N")
     )
     var context: Int?
 
-    @Option(help: ArgumentHelp("Batches of a step, computed one after the other: 1 to 4096.", valueName: "N"))
+    @Option(help: ArgumentHelp("Gradient accumulation: 1 to 4096 batches per optimiser step.", valueName: "N"))
     var accumulate = 1
 
     @Option(
         help: ArgumentHelp(
-            "The rate after the warm-up, above 0; 2e-3 in stage 1, 3e-4 in stage 2 if not given.", valueName: "RATE"))
+            "Learning rate after the warm-up, above 0. Default: 2e-3 in stage 1, 3e-4 in stage 2.", valueName: "RATE"))
     var learningRate: Double?
 
     @Option(
-        help: ArgumentHelp("The rate at the end, above 0; a hundredth of the other if not given.", valueName: "RATE"))
+        help: ArgumentHelp("Learning rate at the end, above 0. Default: 1/100 of --learning-rate.", valueName: "RATE"))
     var finalLearningRate: Double?
 
-    @Option(help: ArgumentHelp("How the rate falls.", valueName: "NAME"))
+    @Option(help: ArgumentHelp("Learning rate schedule; constant ignores --final-learning-rate.", valueName: "NAME"))
     var schedule = LearningRate.Schedule.quarterCosine
 
-    @Option(help: ArgumentHelp("Steps over which the rate grows: 0 to 1073741824.", valueName: "N"))
+    @Option(
+        help: ArgumentHelp(
+            "Warm-up steps, over which the learning rate rises from 1/100 to its full value: 0 to 1073741824.",
+            valueName: "N"))
     var warmup = 10
 
-    @Option(help: ArgumentHelp("The largest norm of all gradients together, above 0.", valueName: "NORM"))
+    @Option(
+        help: ArgumentHelp(
+            "Maximum global norm of the gradients, above 0; larger gradients are scaled down to it.", valueName: "NORM")
+    )
     var clip = 1.0
 
-    @Option(help: ArgumentHelp("The seed of the order of sequences, 0 or greater.", valueName: "N"))
+    @Option(
+        help: ArgumentHelp(
+            "Seed for shuffling the training sequences and initialising adapters, 0 or greater.", valueName: "N"))
     var seed: UInt64 = 1
 
-    @Option(help: ArgumentHelp("The loss of stage 1.", valueName: "NAME"))
+    @Option(
+        help: ArgumentHelp(
+            "Stage 1 loss between the outputs of time mixing and the teacher's attention.", valueName: "NAME"))
     var loss = AlignmentLoss.relativeL2
 
     @Option(
         help: ArgumentHelp(
-            "Whether gradients pass through the first layer's keys and values, which later ones mix in.",
+            "Whether gradients stop (detached) or pass (joined) at the first layer's keys and values, which later layers mix in.",
             valueName: "NAME"))
     var firstValues = FirstValuesOption.detached
 
     @Option(
         help: ArgumentHelp(
-            "What logits are divided by, above 0: one after the other in equal parts of the run.", valueName: "T,.."))
+            "Stage 2 softmax temperatures, above 0, separated by commas; each applies for an equal share of the steps.",
+            valueName: "T,.."))
     var temperature = Temperatures(values: [1])
 
-    @Option(help: ArgumentHelp("Whose logits are.", valueName: "NAME"))
+    @Option(
+        help: ArgumentHelp(
+            "Which logits the temperature divides: both the student's and the teacher's, or only the teacher's.",
+            valueName: "NAME"))
     var temperatureTarget = LogitDivergence.Divided.both
 
     @Option(
-        help: ArgumentHelp("The weight of next-token cross entropy in stage 2, 0 or greater.", valueName: "W")
+        help: ArgumentHelp("Weight of the next-token cross entropy in the stage 2 loss, 0 or greater.", valueName: "W")
     )
     var ceWeight = 0.0
 
     @Option(
         help: ArgumentHelp(
-            "What is trained, and how; mixers if not given, in stage 1 those of time mixing.", valueName: "RULES"))
+            "Which weights to train, and how (see above). Default: mixers. Stage 1 trains only time mixing.",
+            valueName: "RULES"))
     var train: RuleList?
 
     @Option(
         help: ArgumentHelp(
-            "What is trained in the place of the projections of mixers, to be merged by convert. R is 1 to 65536.",
+            "Train LoRA, DoRA or Bone adapters of rank R, 1 to 65536, instead of the mixers' projections. Default: none.",
             valueName: "lora:R|dora:R|bone:R"))
     var trainAdapter: TrainedAdapters?
 
     @Option(
         help: ArgumentHelp(
-            "Tokens that are held out: looked at before and after; any number of files.", valueName: "FILE"),
+            "Held-out tokens, as for --tokens-file, on which to evaluate the student before and after training. May be repeated.",
+            valueName: "FILE"),
         completion: .file())
     var evalTokens: [String] = []
 
     @Option(
-        help: ArgumentHelp("Evaluate and save every N steps: 1 to 1073741824.", valueName: "N"))
+        help: ArgumentHelp("Also evaluate and save every N steps: 1 to 1073741824.", valueName: "N"))
     var checkpointEvery: Int?
 
-    @Flag(help: "Go on with what -o holds of a run with the same options; STUDENT is not read again.")
+    @Flag(help: "Resume the run in the output directory, with the same options; STUDENT is not read.")
     var resume = false
 
     @OptionGroup var model: ModelOptions
     @OptionGroup var run: RunOptions
 
-    @Flag(help: "Replace the output if it exists.")
+    @Flag(help: "Replace the output if an earlier run wrote it.")
     var force = false
 
     @Flag(help: "Print the report as one JSON document (schemas/distill.schema.json).")
     var json = false
 
-    /// What becomes of gradients at first values.
+    /// Whether gradients pass through the first layer's keys and values.
     enum FirstValuesOption: String, ExpressibleByArgument, CaseIterable {
         case detached
         case joined
@@ -162,10 +187,10 @@ struct Distill: ReportingCommand {
         try check("--ce-weight", isPositive: ceWeight, orZero: true)
     }
 
-    /// A batch is computed at once; `--accumulate` takes several.
+    /// Limits the tokens of one batch; `--accumulate` does not count, because its batches are computed one after another.
     private static func checkTokens(batch: Int, context: Int) throws {
         try check(
-            [("--batch", batch), ("--context", context)], total: batch * context, "tokens of a batch",
+            [("--batch", batch), ("--context", context)], total: batch * context, "tokens per batch",
             atMost: 1 << 20)
     }
 
@@ -227,7 +252,7 @@ struct Distill: ReportingCommand {
     }
 }
 
-/// `4,2,1`.
+/// Temperatures as an option's value: `4,2,1`.
 struct Temperatures: ExpressibleByArgument, CustomStringConvertible {
     let values: [Double]
 
@@ -242,7 +267,7 @@ struct Temperatures: ExpressibleByArgument, CustomStringConvertible {
     var description: String { values.map { $0 == $0.rounded() ? "\(Int($0))" : "\($0)" }.joined(separator: ",") }
 }
 
-/// `mixers,-projections,*.w0=2,mlp=0.1/0.01`.
+/// Training rules as an option's value: `mixers,-projections,*.w0=2,mlp=0.1/0.01`.
 struct RuleList: ExpressibleByArgument {
     let rules: TrainingRules
 
@@ -272,7 +297,7 @@ struct RuleList: ExpressibleByArgument {
 }
 
 extension TrainedAdapters: ExpressibleByArgument {
-    /// A kind and a rank, as in `lora:16`.
+    /// Parses a kind and a rank, as in `lora:16`; nil for anything else.
     public init?(argument: String) {
         let parts = argument.split(separator: ":", omittingEmptySubsequences: false)
         guard parts.count == 2, let kind = Adapter.Kind(rawValue: String(parts[0])), let rank = Int(parts[1]),

@@ -1,19 +1,20 @@
 import CheckpointFiles
 import Glibc
 
-// What the machine and the surroundings of the process say.
+// Facts about the machine and the environment of the process.
 
-/// Where files that nobody is to see are put: TMPDIR, as everywhere on Unix.
+/// The directory for temporary files: TMPDIR, or /tmp if that is unset or empty.
 func temporaryDirectory() -> String {
     getenv("TMPDIR").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
 }
 
-/// A directory of its own for models, which is gone with them when the work is done, or fails.
+/// Calls `work` with the path of a new directory for models, and deletes the directory when `work` returns or throws.
 func withTemporaryDirectory<Result>(_ work: (String) throws -> Result) throws -> Result {
     let parent = temporaryDirectory()
     guard let path = makeTemporaryDirectory(prefix: parent + "/rwkv-ckpt", mode: 0o700) else {
         throw CheckpointError(
-            .cannotCreate, path: parent, "no directory can be made in it: \(String(cString: strerror(errno)))")
+            .cannotCreate, path: parent,
+            "cannot create a temporary directory in it: \(String(cString: strerror(errno)))")
     }
     defer {
         for directory in [path + "/student", path] {
@@ -24,21 +25,23 @@ func withTemporaryDirectory<Result>(_ work: (String) throws -> Result) throws ->
     return try work(path)
 }
 
-/// The name of the processor, as Linux has it.
+/// The processor's model name, from /proc/cpuinfo.
 func processorName() -> String { line("model name", of: "/proc/cpuinfo") ?? "unknown processor" }
 
-/// How many processes wanted to run in the last minute, on average.
+/// The load average over the last minute; 0 if it is unknown.
 func systemLoad() -> Double {
     var load = 0.0
     return getloadavg(&load, 1) == 1 ? load : 0
 }
 
-/// The most memory that the process had at once, mapped files included: what getrusage says may be another's, from before it began.
+/// The peak resident memory of the process in bytes, mapped files included; 0 if it is unknown.
+///
+/// The peak that getrusage reports survives exec, and may thus be that of an earlier program.
 func peakMemory() -> Int {
     line("VmHWM", of: "/proc/self/status").flatMap { Int($0.prefix { $0.isNumber }) }.map { $0 * 1024 } ?? 0
 }
 
-/// What stands behind a name and a colon in a file of such lines.
+/// The text after the colon in the first line that begins with `name` in the file at `path`; nil if there is none.
 private func line(_ name: String, of path: String) -> String? {
     guard let file = fopen(path, "r") else { return nil }
     defer { fclose(file) }

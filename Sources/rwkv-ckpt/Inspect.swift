@@ -17,16 +17,16 @@ struct Inspect: ReportingCommand {
             rwkv-ckpt inspect Qwen3-8B --json
             """,
         discussion: """
-            PATH is a safetensors file, a file of torch.save, a shard index (*.index.json) or a directory that holds one of \
-            them. What a file is comes from its bytes, never from its name. Reads headers alone, unless --stats or --hash ask \
-            for the data. Pickles are read without running anything in them; one that would run foreign code in Python is \
-            listed, and refused then.
+            PATH is a safetensors file, a file written by torch.save, a shard index (*.index.json), or a directory that contains \
+            one of them. A file's format is recognised by its bytes, never by its name. Only headers are read, unless --stats or \
+            --hash ask for the data. Pickles are parsed without executing them; a pickle that would run arbitrary code in Python \
+            is shown first, and then refused.
 
-            Exit status: 0 done, 64 wrong usage, 65 the input is malformed or of another format, 66 no such input, 74 reading \
-            or writing failed.
+            Exit status: 0 done, 64 wrong usage, 65 the input is malformed, dangerous or of a format that is not supported, 66 \
+            no such input, 74 reading or writing failed.
             """)
 
-    @Argument(help: ArgumentHelp("The checkpoint.", valueName: "PATH"), completion: .file())
+    @Argument(help: ArgumentHelp("Checkpoint file, shard index or directory.", valueName: "PATH"), completion: .file())
     var path: String
 
     @Flag(help: "List every tensor instead of the folded tree.")
@@ -34,15 +34,17 @@ struct Inspect: ReportingCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Show the tensors whose names match the shell pattern alone ('*' goes across dots).", valueName: "GLOB"))
+            "Show only tensors whose names match this shell pattern ('*' also matches dots).", valueName: "GLOB"))
     var filter: String?
 
     @Option(
         help: ArgumentHelp(
-            "The order of listed tensors: name, size or offset (as the data stands).", valueName: "ORDER"))
+            "Order of listed tensors: by name, by size (largest first) or by offset of the data.", valueName: "ORDER"))
     var sort: InspectReport.Order = .offset
 
-    @Flag(help: "Read the data: min, max, mean and standard deviation of the finite values, zeros, NaN, Inf.")
+    @Flag(
+        help: "Read the data: min, max, mean and standard deviation of the finite values; counts of zeros, NaN and Inf."
+    )
     var stats = false
 
     @Flag(help: "Read the data: SHA-256 of each tensor's bytes.")
@@ -50,11 +52,11 @@ struct Inspect: ReportingCommand {
 
     @OptionGroup var model: ModelOptions
 
-    @Flag(help: "Print one JSON document (schemas/inspect.schema.json).")
+    @Flag(help: "Print the report as one JSON document (schemas/inspect.schema.json).")
     var json = false
 
     func report() throws {
-        // Researchers look before they trust: what is dangerous is shown first, and refused then.
+        // A dangerous checkpoint is reported before it is refused, so that the user sees why.
         let checkpoint = try Checkpoint.open(
             path, temporaryDirectory: temporaryDirectory(), refusesDangerous: false)
         let positions = checkpoint.positions(

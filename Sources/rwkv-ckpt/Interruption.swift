@@ -2,11 +2,11 @@ import CheckpointFiles
 import Dispatch
 import Glibc
 
-/// Does work that ends in order, with nothing half-made left behind, when the user interrupts it.
+/// Runs `work`, and cancels `progress` on SIGINT, SIGTERM or SIGHUP, so that the work stops and leaves no partial output.
 func interruptible<Result>(_ progress: WorkProgress, _ work: () throws -> Result) rethrows -> Result {
-    // A limit on the size of files is an error like any other.
+    // Writing past the file size limit then fails with an error, instead of killing the process.
     signal(SIGXFSZ, SIG_IGN)
-    // nohup has it ignored, and that it stays.
+    // Under nohup SIGHUP is ignored, and must stay so.
     var hangUp = sigaction()
     sigaction(SIGHUP, nil, &hangUp)
     let isIgnored = unsafeBitCast(hangUp.__sigaction_handler.sa_handler, to: Int.self) == 1

@@ -7,26 +7,28 @@ import RWKVInference
 struct Logits: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "logits",
-        abstract: "Runs a model, and records its logits.",
+        abstract: "Runs a model and records its logits.",
         usage: """
             rwkv-ckpt logits student --tokens 1,2,3 -o logits.safetensors
             rwkv-ckpt logits Qwen3-8B --tokens-file tokens.json -o logits.safetensors
             rwkv-ckpt logits rwkv7.pth --kernels strict -o logits.safetensors
             """,
         discussion: """
-            Writes a safetensors file: tokens, I64 [B, T], and logits, F32 [B, T, V]. Without tokens, two sequences of 128 ids are made \
-            from a seed, and printed. Weights are used in the type in which they are stored; sums are fp32.
+            Writes a safetensors file with the tensors tokens, I64 [B, T], and logits, F32 [B, T, V]. Weights are used in the \
+            dtype in which they are stored; sums are fp32.
 
-            Exit status: 0 done, 64 wrong usage, 65 an input is malformed or a weight is not finite, 66 no such input, 73 the output \
-            cannot be created, 74 reading or writing failed or the disk is too small, 130 interrupted.
+            Exit status: 0 done, 64 wrong usage, 65 an input is malformed or a weight is not finite, 66 no such input, 73 the \
+            output cannot be created, 74 reading or writing failed or there is too little disk space, 130 interrupted.
             """)
 
-    @Argument(help: ArgumentHelp("The model.", valueName: "MODEL"), completion: .file())
+    @Argument(help: ArgumentHelp("Model checkpoint.", valueName: "MODEL"), completion: .file())
     var path: String
 
     @OptionGroup var input: TokenOptions
 
-    @Option(name: .shortAndLong, help: ArgumentHelp("Where the logits go.", valueName: "FILE"), completion: .file())
+    @Option(
+        name: .shortAndLong, help: ArgumentHelp("Output file, whose name ends in .safetensors.", valueName: "FILE"),
+        completion: .file())
     var output: String
 
     @OptionGroup var model: ModelOptions
@@ -35,7 +37,7 @@ struct Logits: ReportingCommand {
     @Flag(help: "Replace the output if it exists.")
     var force = false
 
-    @Flag(help: "Print what was done as one JSON document (schemas/logits.schema.json).")
+    @Flag(help: "Print a summary as one JSON document (schemas/logits.schema.json).")
     var json = false
 
     func validate() throws {
@@ -50,7 +52,7 @@ struct Logits: ReportingCommand {
         let loaded = try model.model(checkpoint, warnings: &warnings)
         if !json { warnings.forEach(printWarning) }
         guard !checkpoint.isFile(at: output) else {
-            throw CheckpointError(.cannotCreate, path: output, "it is the model whose logits are to be recorded")
+            throw CheckpointError(.cannotCreate, path: output, "it is a file of the model itself")
         }
         let given = try input.given()
         let tokens = given ?? .seeded(vocabulary: loaded.vocabulary)

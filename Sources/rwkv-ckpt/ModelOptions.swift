@@ -3,29 +3,32 @@ import CheckpointFiles
 import ModelFamilies
 import RWKVInference
 
-/// What helps to know a model whose files do not say it.
+/// Options that describe a model where its files do not.
 struct ModelOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "A config.json for what tensors do not show: the model's own, or its teacher's. By default the one beside the checkpoint.",
+            "config.json with the settings that tensors do not show: the model's own, or its teacher's. Default: the one next to the checkpoint.",
             valueName: "FILE"),
         completion: .file())
     var config: String?
 
-    @Option(help: ArgumentHelp("The variant, where tensors cannot tell: cxa076, hxa079, ...", valueName: "NAME"))
+    @Option(
+        help: ArgumentHelp(
+            "Model variant, if the tensors fit several: cxa076, cxa076r, cxa079, hxa079 or x070. Default: recognised from tensors and config.json.",
+            valueName: "NAME"))
     var variant: String?
 
-    /// Of the model that they are about.
+    /// The options as hints about the model.
     var hints: ModelHints { ModelHints(configuration: config, variant: variant) }
 
     /// The model of a checkpoint, ready to run.
     ///
     /// - Parameters:
-    ///   - checkpoint: of a described family.
-    ///   - isReference: whether options are first of all about another model: they help only where this one does not say itself.
-    ///   - warnings: to which that is added what the user should know.
+    ///   - checkpoint: a checkpoint of a supported family.
+    ///   - isReference: whether the options describe another model, and apply to this one only where its own files are silent.
+    ///   - warnings: the array to which the warnings about the model are appended.
     /// - Returns: the model.
-    /// - Throws: ``CheckpointError``.
+    /// - Throws: ``CheckpointError`` if the model is not recognised or cannot be loaded.
     func model(
         _ checkpoint: Checkpoint, isReference: Bool = false, warnings: inout [CheckpointWarning]
     ) throws(CheckpointError) -> Model<Float> {

@@ -8,7 +8,7 @@ import ModelFamilies
 struct Plan: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "plan",
-        abstract: "Plans which layers of a transformer stay attention, and what that costs.",
+        abstract: "Plans which layers of a transformer stay attention, and reports what that costs.",
         usage: """
             rwkv-ckpt plan Qwen3-8B --target hxa079 --gqa-layers 6
             rwkv-ckpt plan Qwen3-8B --target hxa079 --kv-cache 512MiB --context 32768
@@ -16,73 +16,91 @@ struct Plan: ReportingCommand {
             rwkv-ckpt plan Qwen3-8B --target cxa079 --keep-gqa none -o plan.json
             """,
         discussion: """
-            TEACHER is a checkpoint, a model directory, or a config.json alone. All other layers become RWKV-7 time mixing of the \
-            target. Nothing is run: layers are chosen by list, by number and spacing, by memory, or as a published model has them. \
-            Layer 0 gives later layers its first values, and is not chosen unless it is listed.
+            Some layers of TEACHER stay attention; all others become the RWKV-7 time mixing of the target. The model is not run: \
+            attention layers are listed (--keep-gqa), chosen by number (--gqa-layers) or memory budget (--kv-cache), or taken \
+            from a published model (--published). Layer 0 supplies the values that later layers mix in, so it stays attention \
+            only if it is named.
 
-            The plan records every choice that changes an equation, ranks, initialisers and a seed.
+            The plan records every choice that changes an equation, the ranks, the initialisers and a seed.
 
-            Exit status: 0 done, 64 wrong usage, 65 the teacher is malformed or cannot be converted faithfully, 66 no such input, 73 \
-            the output cannot be created, 74 reading or writing failed.
+            Exit status: 0 done, 64 wrong usage, 65 the teacher is malformed or cannot be converted faithfully, 66 no such \
+            input, 73 the output cannot be created, 74 reading or writing failed.
             """)
 
-    @Argument(help: ArgumentHelp("The teacher.", valueName: "TEACHER"), completion: .file())
+    @Argument(
+        help: ArgumentHelp("Teacher: a checkpoint, a model directory, or only a config.json.", valueName: "TEACHER"),
+        completion: .file())
     var path: String
 
     @Option(
         help: ArgumentHelp(
-            "What time mixing to plan for: \(ArchitectureRegistry.targetNames.joined(separator: ", ")).",
+            "Architecture of the student: \(ArchitectureRegistry.targetNames.joined(separator: ", ")).",
             valueName: "NAME"))
     var target: String
 
-    @Option(help: ArgumentHelp("The layers that stay attention: 3,7,11, none or all.", valueName: "LAYERS"))
+    @Option(help: ArgumentHelp("Layers that stay attention, counted from 0: 3,7,11, none or all.", valueName: "LAYERS"))
     var keepGqa: LayerList?
 
-    @Option(help: ArgumentHelp("How many layers stay attention, 0 or more.", valueName: "N"))
+    @Option(help: ArgumentHelp("Number of layers that stay attention, 0 or more.", valueName: "N"))
     var gqaLayers: Int?
 
     @Option(
         help: ArgumentHelp(
-            "As many attention layers as fit into this much memory at --context, with the state of the other layers: 512MiB, 2GB.",
+            "Memory budget for the KV cache at --context and the state of the other layers: 512MiB, 2GB. As many layers stay attention as fit.",
             valueName: "BYTES"))
     var kvCache: ByteCount?
 
     @Option(
         help: ArgumentHelp(
-            "The layers of a published model: \(PublishedSelection.all.map(\.name).joined(separator: ", ")).",
+            "Keep the attention layers of a published model: \(PublishedSelection.all.map(\.name).joined(separator: ", ")).",
             valueName: "NAME"))
     var published: String?
 
     @Option(
         help: ArgumentHelp(
-            "Tokens of context for --kv-cache, and for the memory that is shown: 1 to 1099511627776.", valueName: "T"))
+            "Context length for --kv-cache and for the memory in the report: 1 to 1099511627776 tokens.", valueName: "T"
+        ))
     var context = 32768
 
     @Option(
         help: ArgumentHelp(
-            "Where --gqa-layers and --kv-cache put layers: last-of-group, uniform, or prior (where published searches found them).",
+            "Which layers --gqa-layers and --kv-cache choose: the last (last-of-group) or the middle (uniform) of equal groups, or where published searches found them (prior). Default: prior.",
             valueName: "SPACING"))
     var spacing: LayerSelection.Spacing?
 
-    @Option(help: ArgumentHelp("Layers that must stay attention.", valueName: "LAYERS"))
+    @Option(
+        help: ArgumentHelp(
+            "Layers that --gqa-layers and --kv-cache must choose: 3,7,11, none or all. Default: none.",
+            valueName: "LAYERS"))
     var require: LayerList?
 
-    @Option(help: ArgumentHelp("Layers that must not stay attention.", valueName: "LAYERS"))
+    @Option(
+        help: ArgumentHelp(
+            "Layers that --gqa-layers and --kv-cache must not choose: 3,7,11, none or all. Default: none.",
+            valueName: "LAYERS"))
     var forbid: LayerList?
 
-    @Option(help: ArgumentHelp("The least distance between two layers that stay attention, 1 or more.", valueName: "N"))
+    @Option(
+        help: ArgumentHelp(
+            "Minimum distance between two chosen layers, 1 or more; neighbours have a distance of 1. Default: 1.",
+            valueName: "N"))
     var minGap: Int?
 
-    @Option(help: ArgumentHelp("Whether attention that stays is run with rotation: on, off.", valueName: "on|off"))
+    @Option(
+        help: ArgumentHelp(
+            "Whether layers that stay attention use RoPE. Default: on for cxa076, off for cxa079 and hxa079.",
+            valueName: "on|off"))
     var gqaRope: Switch?
 
-    @Option(help: ArgumentHelp("The seed of random initialisers, 0 or greater.", valueName: "N"))
+    @Option(help: ArgumentHelp("Seed for random initialisers, 0 or greater.", valueName: "N"))
     var seed = 0
 
     @OptionGroup var model: ModelOptions
 
     @Option(
-        name: .shortAndLong, help: ArgumentHelp("Write the plan to a file.", valueName: "FILE"), completion: .file())
+        name: .shortAndLong,
+        help: ArgumentHelp("Output file for the plan, as JSON. Default: no file.", valueName: "FILE"),
+        completion: .file())
     var output: String?
 
     @Flag(help: "Replace the output if it exists.")
@@ -94,12 +112,12 @@ struct Plan: ReportingCommand {
     func validate() throws {
         let ways = [keepGqa != nil, gqaLayers != nil, kvCache != nil, published != nil]
         guard ways.count(where: { $0 }) == 1 else {
-            throw ValidationError("Give one of --keep-gqa, --gqa-layers, --kv-cache and --published.")
+            throw ValidationError("Give exactly one of --keep-gqa, --gqa-layers, --kv-cache and --published.")
         }
         if keepGqa != nil || published != nil {
             guard spacing == nil, require == nil, forbid == nil, minGap == nil else {
                 throw ValidationError(
-                    "--spacing, --require, --forbid and --min-gap go with --gqa-layers and --kv-cache: lists are taken as they are."
+                    "--spacing, --require, --forbid and --min-gap require --gqa-layers or --kv-cache."
                 )
             }
         }
@@ -151,7 +169,7 @@ struct Plan: ReportingCommand {
         return .count(gqaLayers ?? 0, conditions)
     }
 
-    /// An error of the teacher, or of the option that asks for what cannot be.
+    /// The error for a plan that is not possible, which names the teacher or the option at fault.
     private func refusal(_ error: LayerPlanError) -> any Error {
         let option: String
         switch error {
@@ -177,7 +195,7 @@ struct Plan: ReportingCommand {
     }
 }
 
-/// `3,7,11`, `none`, `all`.
+/// A set of layers as an option's value: `3,7,11`, `none` or `all`.
 enum LayerList: ExpressibleByArgument {
     case these(Set<Int>)
     case all
@@ -202,7 +220,7 @@ enum LayerList: ExpressibleByArgument {
     }
 }
 
-/// `on`, `off`.
+/// `on` or `off` as an option's value.
 enum Switch: String, ExpressibleByArgument, CaseIterable {
     case on
     case off

@@ -3,7 +3,7 @@ import CheckpointReports
 import Glibc
 import Synchronization
 
-/// A bar on standard error, for work that takes more than a second and a terminal that shows it.
+/// A progress bar on standard error, for work that takes more than a second; drawn only if that is a terminal.
 final class ProgressBar: Sendable {
     private static let width = 30
 
@@ -16,10 +16,10 @@ final class ProgressBar: Sendable {
     private let start = ContinuousClock.now
     private let state = Mutex(State())
 
-    /// A bar of work that is counted in what `text` says of a number.
+    /// A bar that formats amounts of work with `text`: by default, as bytes.
     init(_ text: @escaping @Sendable (Int) -> String = byteText) { self.text = text }
 
-    /// Draws how far the work is, with a note where there is one, at most ten times a second.
+    /// Draws the progress and a note, at most ten times a second.
     func show(_ done: Int, of total: Int, note: String = "") {
         guard isOnTerminal, total > 0 else { return }
         let now = ContinuousClock.now
@@ -37,7 +37,7 @@ final class ProgressBar: Sendable {
         }
     }
 
-    /// Takes the bar off the terminal.
+    /// Erases the bar.
     func clear() {
         state.withLock { state in
             guard state.lastDrawn != nil else { return }

@@ -7,7 +7,7 @@ struct RWKVCkpt: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rwkv-ckpt",
         abstract:
-            "Looks into model checkpoints without executing anything in them, plans what becomes of them, converts them, runs them, and trains students.",
+            "Inspects, compares, converts, runs and verifies model checkpoints without executing code in them, and plans and distils RWKV-7 students of transformers.",
         usage: """
             rwkv-ckpt inspect model.safetensors
             rwkv-ckpt inspect Qwen3-8B --filter '*layers.0.*' --stats
@@ -25,10 +25,10 @@ struct RWKVCkpt: ParsableCommand {
             Inspect.self, Diff.self, Plan.self, Convert.self, Logits.self, Verify.self, Distill.self, Bench.self,
         ])
 
-    /// The tool's own.
+    /// The tool's version.
     static let version = "0.1.0"
 
-    /// The version, the instruction set whose kernels are in use, and what multiplies matrices, which takes loading OpenBLAS.
+    /// The version, the instruction set of the kernels, and the library for matrix products; loads OpenBLAS.
     private static var versionText: String {
         let kernels = Kernels<Float>(.fast, threads: 1)
         let instructionSet =

@@ -3,11 +3,11 @@ import CheckpointFiles
 import CheckpointJSON
 import CheckpointReports
 
-/// A command whose failures become one line, or one document with `--json`, and an exit status.
+/// A command that reports a failure on standard error, as one line or (with `--json`) one JSON document, and as an exit status.
 protocol ReportingCommand: ParsableCommand {
     var json: Bool { get }
 
-    /// Does the command's work.
+    /// Does the command's work and prints its result.
     func report() throws
 }
 
@@ -38,7 +38,7 @@ extension ReportingCommand {
 }
 
 extension ParsableCommand {
-    /// The words that call a subcommand: `rwkv-ckpt bench wkv`; none where it is no part of this command.
+    /// The words that call `command`, such as `rwkv-ckpt bench wkv`; empty if it is not this command or a subcommand of it.
     fileprivate static func words(of command: any ParsableCommand.Type) -> [String] {
         if command == self { return [_commandName] }
         let rest = configuration.subcommands.lazy.map { $0.words(of: command) }.first { !$0.isEmpty }
@@ -47,7 +47,7 @@ extension ParsableCommand {
 }
 
 extension CheckpointError.Category {
-    /// What the process ends with (sysexits.h).
+    /// The exit status of the process (sysexits.h; 130 for an interruption).
     var exitStatus: ExitCode {
         switch self {
         case .malformed, .unsupported, .notFinite, .dangerous: ExitCode(65)

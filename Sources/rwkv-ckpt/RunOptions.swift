@@ -3,19 +3,21 @@ import CRWKVKernels
 import CheckpointFiles
 import RWKVNumerics
 
-/// How a model is run.
+/// Options for running a model: threads, arithmetic and instruction set.
 struct RunOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("How many threads to use, 1 to 1024; results do not depend on it.", valueName: "N"))
+    @Option(
+        help: ArgumentHelp(
+            "Number of threads, 1 to 1024, by default one per processor; results do not depend on it.", valueName: "N"))
     var threads = min(1024, Int(rwkv_available_processors()))
 
     @Option(
         help: ArgumentHelp(
-            "The arithmetic: fast, or strict, which gives the same bits on any x86-64 processor.", valueName: "TABLE"))
+            "Arithmetic: fast, or strict, which gives the same bits on any x86-64 processor.", valueName: "TABLE"))
     var kernels = KernelTable.fast
 
     @Option(
         help: ArgumentHelp(
-            "The instruction set of kernels, and the limit for OpenBLAS: baseline, avx2 or avx512. The best if not given.",
+            "Instruction set of the kernels, and the highest that OpenBLAS may use. Default: the best of this machine.",
             valueName: "SET"))
     var isa: InstructionSet?
 
@@ -29,14 +31,16 @@ struct RunOptions: ParsableArguments {
         return ValidationError("--isa must be one of \(names) on this machine, not \(isa.rawValue).")
     }
 
-    /// Why matrix products are not OpenBLAS's; loads it.
+    /// A warning if the fast kernels cannot use OpenBLAS; loads OpenBLAS.
     var warnings: [CheckpointWarning] {
         Kernels<Float>(kernels, instructionSet: isa, threads: 1)?.openBLASFailure.map {
-            [CheckpointWarning(path: "libopenblas.so.0", $0 + "; matrix products run on our own kernels")]
+            [CheckpointWarning(path: "libopenblas.so.0", $0 + "; matrix products use the built-in kernels")]
         } ?? []
     }
 
-    /// With its threads started: after what ends the work on a signal is set up, which needs threads as well.
+    /// The kernels, with their threads started.
+    ///
+    /// Call it inside ``interruptible(_:_:)``, so that the signal handlers, which need threads too, are set up first.
     func loaded() throws -> Kernels<Float> {
         rwkv_keep_freed_memory()
         guard let kernels = Kernels<Float>(kernels, instructionSet: isa, threads: threads) else {
@@ -49,14 +53,16 @@ struct RunOptions: ParsableArguments {
 extension KernelTable: ExpressibleByArgument {}
 extension InstructionSet: ExpressibleByArgument {}
 
-/// What a model is run on.
+/// Options for the tokens on which a model is run.
 struct TokenOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("Token ids: 1,2,3.", valueName: "IDS"))
+    @Option(
+        help: ArgumentHelp(
+            "Token ids of one sequence: 1,2,3. Default: two sequences of 128 ids, made from a seed.", valueName: "IDS"))
     var tokens: TokenList?
 
     @Option(
         help: ArgumentHelp(
-            "Sequences of token ids: .json, .safetensors (tokens), .npy, .u16, .u32, or .bin beside .idx.",
+            "Sequences of token ids: .json, .safetensors (tensor tokens), .npy, .u16, .u32, or .bin next to .idx.",
             valueName: "FILE"),
         completion: .file())
     var tokensFile: String?
@@ -64,10 +70,10 @@ struct TokenOptions: ParsableArguments {
     var isGiven: Bool { tokens != nil || tokensFile != nil }
 
     func validate() throws {
-        if tokens != nil, tokensFile != nil { throw ValidationError("Give one of --tokens and --tokens-file.") }
+        if tokens != nil, tokensFile != nil { throw ValidationError("Give --tokens or --tokens-file, not both.") }
     }
 
-    /// What was asked for; nil where nothing was.
+    /// The tokens that were given; nil if none were.
     func given() throws(CheckpointError) -> TokenSequences? {
         if let tokensFile { return try TokenSequences(contentsOf: tokensFile) }
         if let tokens { return try TokenSequences([tokens.ids], path: "--tokens") }
@@ -75,7 +81,7 @@ struct TokenOptions: ParsableArguments {
     }
 }
 
-/// `1,2,3`.
+/// Token ids as an option's value: `1,2,3`.
 struct TokenList: ExpressibleByArgument {
     let ids: [Int]
 

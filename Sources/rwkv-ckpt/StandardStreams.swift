@@ -2,17 +2,17 @@ import CheckpointFiles
 import CheckpointJSON
 import Glibc
 
-/// The result, to standard output.
+/// Standard output, for a command's result.
 func standardOutput() -> ByteOutput {
     output(to: STDOUT_FILENO, name: "standard output")
 }
 
-/// Diagnostics, to standard error.
+/// Standard error, for diagnostics.
 func standardError() -> ByteOutput {
     output(to: STDERR_FILENO, name: "standard error")
 }
 
-/// One line on standard error, after the tool's name.
+/// Prints the tool's name and a line to standard error.
 func printError(_ line: String) {
     var output = standardError()
     output.write("rwkv-ckpt: \(line)\n")
@@ -20,7 +20,7 @@ func printError(_ line: String) {
     try? output.finish()
 }
 
-/// A warning, as one line on standard error.
+/// Prints a warning as one line to standard error.
 func printWarning(_ warning: CheckpointWarning) {
     printError("warning: \(warning.path.printable()): \(warning.message.printable(limit: 1000))")
 }
@@ -33,7 +33,7 @@ private func output(to descriptor: CInt, name: String) -> ByteOutput {
             if count >= 0 {
                 rest = rest.dropFirst(count)
             } else if errno == EAGAIN {
-                // Somebody made it non-blocking: wait until it takes more.
+                // The descriptor is non-blocking: wait until it accepts more.
                 var wait = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
                 poll(&wait, 1, -1)
             } else if errno != EINTR {

@@ -7,7 +7,7 @@ import RWKVInference
 struct Verify: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "verify",
-        abstract: "Says whether a model is what another is, or where it stops being so.",
+        abstract: "Checks whether two models agree, and finds the first block where they diverge.",
         usage: """
             rwkv-ckpt verify rwkv7.pth rwkv7-fla
             rwkv-ckpt verify Qwen3-8B student --report --html verify.html
@@ -15,35 +15,41 @@ struct Verify: ReportingCommand {
             rwkv-ckpt verify Qwen3-8B merged --tokens-file text.u16 --limit kl_mean=1e-3
             """,
         discussion: """
-            REFERENCE is a model, or recorded logits with their tokens. Both are run on the same tokens (two sequences of 128 from a seed \
-            if none are given); every layer of the candidate is also run on the reference's own input, so that the block is named that \
-            gives something else first. Where a conversion's manifest stands beside the candidate, all tensors are held against it.
+            REFERENCE is a model, or recorded logits with their tokens. The models run on the same tokens: those given, or those \
+            of the recorded logits. Every layer of the candidate also runs on the reference model's input to that layer, which \
+            shows the first block whose output differs. If a conversion's manifest is next to the candidate, all tensors are \
+            checked against it.
 
-            Limits follow from what was rounded between the two: nothing, weights to F16 or BF16, or all that was computed to BF16. \
-            --report judges nothing, for students before training, which are meant to differ.
+            The limits depend on what was rounded between the two: nothing, weights to F16 or BF16, or all results to BF16. Use \
+            --report for students before training, which are meant to differ.
 
-            Exit status: 0 they match, or --report, 1 they differ, 64 wrong usage, 65 an input is malformed, 66 no such input, 73 the \
-            page cannot be created, 74 reading or writing failed, 130 interrupted.
+            Exit status: 0 they match, or --report found nothing broken, 1 they differ, 64 wrong usage, 65 an input is \
+            malformed, 66 no such input, 73 the page cannot be created, 74 reading or writing failed, 130 interrupted.
             """)
 
-    @Argument(help: ArgumentHelp("What it is held against.", valueName: "REFERENCE"), completion: .file())
+    @Argument(help: ArgumentHelp("Reference model, or recorded logits.", valueName: "REFERENCE"), completion: .file())
     var reference: String
 
-    @Argument(help: ArgumentHelp("The model to verify.", valueName: "CANDIDATE"), completion: .file())
+    @Argument(help: ArgumentHelp("Model to verify.", valueName: "CANDIDATE"), completion: .file())
     var candidate: String
 
     @OptionGroup var input: TokenOptions
 
-    @Flag(name: .customLong("report"), help: "Judge nothing but what is broken.")
+    @Flag(
+        name: .customLong("report"),
+        help:
+            "Report differences without judging them; only numbers that are not finite and tensors that contradict the manifest fail."
+    )
     var isReport = false
 
     @Option(
         help: ArgumentHelp(
-            "Another limit, 0 or more: \(VerificationLimits.names.joined(separator: ", ")), of which top1 is at most 1.",
+            "Limit that replaces the default, 0 or more: \(VerificationLimits.names.joined(separator: ", ")); top1 is at most 1, KL in nats. May be repeated.",
             valueName: "NAME=VALUE"))
     var limit: [Limit] = []
 
-    @Option(help: ArgumentHelp("Write a page with the curves.", valueName: "FILE"), completion: .file())
+    @Option(
+        help: ArgumentHelp("Write the report with charts to this HTML file.", valueName: "FILE"), completion: .file())
     var html: String?
 
     @OptionGroup var model: ModelOptions
@@ -60,7 +66,8 @@ struct Verify: ReportingCommand {
         let opened = try Checkpoint.open(reference, temporaryDirectory: temporaryDirectory())
         let recorded = try RecordedLogits(opened)
         if recorded != nil, input.isGiven {
-            throw ValidationError("--tokens and --tokens-file do not go with recorded logits, which have their own.")
+            throw ValidationError(
+                "--tokens and --tokens-file cannot be used with recorded logits, which include their tokens.")
         }
         let model = try self.model.model(
             try Checkpoint.open(candidate, temporaryDirectory: temporaryDirectory()), warnings: &warnings)
@@ -71,9 +78,9 @@ struct Verify: ReportingCommand {
         let given = try input.given()
         let tokens = recorded?.tokens ?? given ?? .seeded(vocabulary: model.vocabulary)
         if let html, opened.isFile(at: html) || model.checkpoint.isFile(at: html) {
-            throw CheckpointError(.cannotCreate, path: html, "it is a file of what is verified")
+            throw CheckpointError(.cannotCreate, path: html, "it is a file of the reference or the candidate")
         }
-        // Before the work, as it may not be possible.
+        // Created before the work, so that a path that cannot be written fails at once.
         var page: UnfinishedFile?
         if let html { page = try UnfinishedFile(path: html, replaces: force) }
         let bar = ProgressBar { countText($0) + " tokens" }
@@ -87,7 +94,7 @@ struct Verify: ReportingCommand {
         }
         let report = VerificationReport(
             verification, isSeeded: recorded == nil && given == nil, warnings: warnings)
-        // The page last: where the disk is full, the report was made all the same.
+        // The page comes last, so that the report is printed even if the disk is full.
         try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
         if let file = consume page {
             try file.write(Array(report.html.utf8))
@@ -97,7 +104,7 @@ struct Verify: ReportingCommand {
     }
 }
 
-/// `nmse=1e-6`.
+/// A limit as an option's value: `nmse=1e-6`.
 struct Limit: ExpressibleByArgument {
     let name: String
     let value: Double

@@ -21,7 +21,7 @@ import Testing
         return (values, overflows)
     }
 
-    /// Bits of f32 around every value of a half, of every exponent, and at random.
+    /// f32 values around every half, around every pattern of their upper 16 bits, and at random.
     private static let floats: [Float] = {
         var bits: [UInt32] = []
         for half in UInt32(0)..<65536 {
@@ -69,7 +69,7 @@ import Testing
                     #expect(rounded.isNaN)
                     continue
                 }
-                // The two neighbours, in doubles so that the one beyond the largest is a number too.
+                // The two neighbours, as doubles so that the one beyond the largest is finite too.
                 let below = Double(Float(bitPattern: float.bitPattern & 0xFFFF_0000))
                 let step = Double(Float(bitPattern: max(float.bitPattern & 0x7F80_0000, 0x0080_0000))) * 0x1p-7
                 let above = below + (float.sign == .minus ? -step : step)
@@ -105,7 +105,7 @@ import Testing
         }
     }
 
-    /// Doubles just beside the middle between two halves: rounding to f32 first would make ties of them.
+    /// Doubles next to the midpoint between two halves, which rounding to f32 first would turn into ties.
     @Test func roundsDoublesOnce() {
         var doubles: [Double] = []
         for half in UInt16(0)..<0x7C00 {

@@ -20,7 +20,7 @@ import Testing
         return result
     }
 
-    /// Random bytes: every class of number is among them, in every lane, at every length of the tail.
+    /// Random bytes contain every class of number, in every lane and at every tail length.
     @Test func agreesToTheBitOnEveryInstructionSet() throws {
         var generator = SystemRandomNumberGenerator()
         let baseline = try #require(rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE)).pointee
@@ -46,7 +46,7 @@ import Testing
         }
     }
 
-    /// All 65,536 halves, one by one, against the standard library's.
+    /// Compares all 65,536 halves, one by one, with the standard library's conversion.
     @Test func widensEveryHalfExactly() throws {
         for instructionSet in Self.instructionSets {
             guard let kernels = rwkv_kernels_for(instructionSet)?.pointee else { continue }

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 @Suite struct AdapterTests {
-    /// What peft's merge_and_unload and RWKVInside's formulas make of every weight, to the rounding of fp32.
+    /// Compares merged weights with peft's merge_and_unload and RWKVInside's formulas, within fp32 rounding.
     @Test(arguments: [
         "peft-lora", "peft-rslora", "peft-lora-bias", "peft-dora", "peft-miss", "peft-miss-remainder", "peft-miss-bat",
         "peft-miss-mini", "rwkvinside-adapter",
@@ -35,13 +35,13 @@ import Testing
                 let largest = expected.reduce(0) { max($0, abs($1)) }
                 let difference = zip(found, expected).reduce(0) { max($0, abs($1.0 - $1.1)) }
                 #expect(difference <= 5e-7 * largest, "\(tensor.name): \(difference) of \(largest)")
-                // An adapter that was left out would show.
+                // The adapter changes the weight, so leaving it out would show.
                 #expect(try expected != source.checkpoint.values(tensor.name))
             }
         }
     }
 
-    /// Names are split at bytes: a mark after a dot does not hide the dot.
+    /// Names are split at bytes, so a combining mark after a dot does not hide the dot.
     @Test func haveNamesThatAreBytes() throws {
         try withTemporaryDirectory { directory in
             func write(_ names: String..., to file: String) throws -> String {
@@ -68,7 +68,7 @@ import Testing
         }
     }
 
-    /// The same weights whatever their names, and in a student as in its teacher.
+    /// Merging gives the same weights in any layout, and in a student as in its teacher.
     @Test func areMergedInOtherLayoutsAndIntoStudents() throws {
         let adapter = try Checkpoint.open(Repository.fixture("conversions/rwkvinside-adapter/adapter.pt"))
         let config = "models/hxa079/config.json"
@@ -103,7 +103,7 @@ import Testing
         }
     }
 
-    /// An adapter of peft for weights of one's own, of rank 2, and what its files say.
+    /// Writes a peft adapter of rank 2 for one module, with random parts, and returns the parts.
     private func writeAdapter(
         to directory: URL, _ module: String, rows: Int, columns: Int, magnitudes: Bool = false, base: [Float]? = nil,
         _ configuration: String
@@ -123,7 +123,7 @@ import Testing
         return (down, up, lengths)
     }
 
-    /// Of more elements than are merged at once, beside the formula in doubles; and the weight that peft saved with the change.
+    /// Merges weights that exceed one piece, also those that peft saved with the adapter; compares with the formula in doubles.
     @Test func areMergedRowByRow() throws {
         let (rows, columns) = (1100, 700)
         let weight = (0..<rows * columns).map { _ in Float.random(in: -1...1) }
@@ -162,7 +162,7 @@ import Testing
         }
     }
 
-    /// What cannot be merged as it was meant.
+    /// An adapter that cannot be merged as it was meant is refused.
     @Test func areRefusedWhereTheirMeaningIsAnother() throws {
         struct Case {
             let base: String
@@ -182,36 +182,37 @@ import Testing
         }
         for test in [
             qwen3(plain, ""),
-            // Stored the other way round in what is made, or in what is converted.
+            // The matrix is transposed in the result, or in the source.
             Case(
                 base: "models/rwkv7-fla", module: "model.layers.1.attn.w_lora.lora.0", rows: 16, columns: 64,
                 configuration: plain, layout: .official,
-                problem: "it changes a matrix that the layout stores the other way round"),
+                problem: "the adapter changes a matrix that the layout stores transposed"),
             Case(
                 base: "models/rwkv7-fla", module: "model.layers.1.attn.w_lora.lora.0", rows: 16, columns: 64,
                 configuration: plain, layout: nil, problem: ""),
             Case(
                 base: "models/rwkv7.pth", module: "model.layers.1.attn.w_lora.lora.0", rows: 16, columns: 64,
-                configuration: plain, layout: nil, problem: "it changes what the model does not have"),
+                configuration: plain, layout: nil, problem: "the adapter changes a tensor that the model does not have"),
             qwen3(
                 #"{"peft_type": "LORA", "lora_alpha": 3, "init_lora_weights": "pissa_niter_4"}"#,
-                "its base was changed when it began (init_lora_weights)"),
-            qwen3(#"{"peft_type": "LORA", "lora_alpha": 1e39}"#, "its scale is no number of fp32"),
-            qwen3(#"{"peft_type": "LORA", "lora_alpha": null}"#, "lora_alpha is no number"),
+                "the adapter's initialisation changed the base model (init_lora_weights)"),
+            qwen3(#"{"peft_type": "LORA", "lora_alpha": 1e39}"#, "the LoRA scale does not fit into fp32"),
+            qwen3(#"{"peft_type": "LORA", "lora_alpha": null}"#, "lora_alpha is not a number"),
             qwen3(
-                #"{"peft_type": "LORA", "lora_alpha": 3, "use_rslora": 1}"#, "use_dora and use_rslora are true or false"
+                #"{"peft_type": "LORA", "lora_alpha": 3, "use_rslora": 1}"#,
+                "use_dora and use_rslora must be true or false"
             ),
-            qwen3(#"{"peft_type": "LORA", "lora_alpha": 3, "use_dora": true}"#, "its magnitudes are missing"),
-            qwen3(#"{"peft_type": "LOHA", "alpha": 3}"#, "adapters of this kind are not merged"),
+            qwen3(#"{"peft_type": "LORA", "lora_alpha": 3, "use_dora": true}"#, "the DoRA magnitudes are missing"),
+            qwen3(#"{"peft_type": "LOHA", "alpha": 3}"#, "merging is not implemented for this type of adapter"),
             qwen3(
                 #"{"peft_type": "LORA", "lora_alpha": 3, "fan_in_fan_out": true}"#,
-                "\"fan_in_fan_out\" changes how it is merged, which is not known here"),
+                "merging is not implemented for adapters with \"fan_in_fan_out\""),
             qwen3(
                 #"{"peft_type": "LORA", "lora_alpha": 3, "alpha_pattern": {"q_proj": 4, "self_attn.q_proj": 5}}"#,
                 "alpha_pattern has several values for a module"),
             qwen3(
                 #"{"peft_type": "LORA", "lora_alpha": 3, "alpha_pattern": {".*proj": 4}}"#,
-                "a key of alpha_pattern is no name"),
+                "a key of alpha_pattern is not a plain name"),
         ] {
             try withTemporaryDirectory { directory in
                 let adapter = directory.appending(path: "adapter")
@@ -228,7 +229,7 @@ import Testing
         }
     }
 
-    /// The head that is the embedding, and a change to one of the two.
+    /// If embedding and head are tied, an adapter for one of the two is refused.
     @Test func areRefusedForOneOfTwoThatAreOne() throws {
         try withTemporaryDirectory { directory in
             try writeConfiguration(of: "models/qwen3", to: directory, "tie_word_embeddings", "true")
@@ -250,11 +251,12 @@ import Testing
                     adapter: Checkpoint.open(adapter.path(percentEncoded: false)),
                     options: .directory(directory.appending(path: "x")))
             }
-            #expect(error?.problem.hasPrefix("it changes the embedding or the head, which are one in") == true)
+            #expect(
+                error?.problem.hasPrefix("the adapter changes the embedding or the head, which are tied in") == true)
         }
     }
 
-    /// What fp32 cannot hold is an error, not an infinity.
+    /// A result that fp32 cannot hold is an error, not an infinity.
     @Test func areRefusedBeyondFloats() throws {
         try withTemporaryDirectory { directory in
             let path = directory.appending(path: "model.safetensors")
@@ -268,7 +270,7 @@ import Testing
                     adapterScale: 1, options: .file(directory.appending(path: "x.safetensors"), .safetensors)
                 ).run()
             }
-            #expect(error?.problem == "a value is beyond the largest of F32" && error?.tensor == "w.weight")
+            #expect(error?.problem == "a value is out of range for F32" && error?.tensor == "w.weight")
             let made = try Conversion(
                 of: input(path.path(percentEncoded: false)),
                 adapter: Checkpoint.open(adapter.path(percentEncoded: false)),
@@ -278,7 +280,7 @@ import Testing
         }
     }
 
-    /// DoRA divides by the length of a row: where that is zero, peft makes NaN of the row.
+    /// DoRA divides by the length of a row; if that is zero, peft makes the row NaN.
     @Test(arguments: [Float(2), 0]) func areRefusedWhereARowHasNoLength(magnitude: Float) throws {
         try withTemporaryDirectory { directory in
             let path = directory.appending(path: "model.safetensors")
@@ -305,7 +307,7 @@ import Testing
         }
     }
 
-    /// Marks that make one character with a dot beside them belong to the name all the same: these are not the model's weight.
+    /// A mark that forms one character with a dot beside it is still part of the name, so these are not the model's weight.
     @Test(arguments: ["base_model.model.\u{301}w", "w\u{600}"]) func areRefusedWhereAMarkJoinsADot(module: String)
         throws
     {
@@ -323,11 +325,11 @@ import Testing
                     adapter: Checkpoint.open(adapter.path(percentEncoded: false)),
                     options: .file(directory.appending(path: "y.safetensors"), .safetensors))
             }
-            #expect(error?.problem == "it changes what the model does not have")
+            #expect(error?.problem == "the adapter changes a tensor that the model does not have")
         }
     }
 
-    /// Modules that differ by normalisation alone are two.
+    /// Modules whose names differ only by Unicode normalisation stay separate.
     @Test func areOfTheModulesThatTheirNamesGiveByteForByte() throws {
         let modules = ["caf\u{E9}", "cafe\u{301}"]
         try withTemporaryDirectory { directory in
@@ -363,23 +365,23 @@ import Testing
         for test in [
             Case(
                 adapter: "conversions/rwkvinside-adapter/adapter.pt", base: "models/hxa079", scale: nil,
-                problem: "the scale of its LoRA stands nowhere"),
+                problem: "the adapter does not record its LoRA scale"),
             Case(
                 adapter: "conversions/peft-lora", base: "models/llama", scale: nil,
-                problem: "it changes what the model does not have"),
+                problem: "the adapter changes a tensor that the model does not have"),
             Case(
                 adapter: "conversions/peft-lora", base: "models/reka", scale: nil,
-                problem: "A has not the weight's columns"),
+                problem: "the LoRA matrix A does not have the weight's columns"),
             Case(
                 adapter: "conversions/peft-miss-bat", base: "models/reka", scale: nil,
-                problem: "the blocks do not make up the weight"),
+                problem: "the Bone blocks do not cover the weight"),
             Case(
                 adapter: "conversions/peft-lora/adapter_model.safetensors", base: "models/hxa079", scale: nil,
-                problem: "it changes what the model does not have"),
+                problem: "the adapter changes a tensor that the model does not have"),
             Case(adapter: "models/qwen3", base: "models/qwen3", scale: nil, problem: ""),
             Case(
                 adapter: "models/qwen3", base: "models/llama", scale: nil,
-                problem: "it replaces a tensor by one of other sizes"),
+                problem: "the adapter replaces a tensor with one of a different shape"),
         ] {
             try withTemporaryDirectory { scratch in
                 let error = failure {

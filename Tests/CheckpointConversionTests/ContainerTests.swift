@@ -43,7 +43,7 @@ import Testing
         #expect(failure { _ = try CheckpointOutline(tensors + tensors, shardByteCount: .max) } != nil)
     }
 
-    /// Every dtype from one container to the other and back, and through packed files.
+    /// Converts every dtype from one container to the other and back, and through compressed files.
     @Test func holdEveryDTypeThatBothHave() throws {
         for path in [
             "safetensors/every-dtype.safetensors", "pytorch/every-dtype.pth", "pytorch/views.pth",
@@ -60,7 +60,7 @@ import Testing
                     let outcome = failure {
                         try Conversion(of: source, options: .file(directory.appending(path: name), container)).run()
                     }
-                    // What one cannot hold is refused by name before anything is written.
+                    // A tensor that a container cannot hold is refused by name before anything is written.
                     let unable = source.checkpoint.tensors.filter { tensor in
                         container == .safetensors
                             ? !tensor.dtype.isInSafetensors
@@ -78,7 +78,7 @@ import Testing
                     }
                 }
             }
-            // The rest there and back.
+            // All other dtypes survive there and back.
             contents = contents.filter { !names.contains($0.key) }
             guard names.isEmpty else { continue }
             try withTemporaryDirectory { directory in
@@ -121,7 +121,7 @@ import Testing
         }
     }
 
-    /// Several names of one tensor in a directory, and what a file says of itself.
+    /// Directories record several names of one tensor, as files do; metadata is kept.
     @Test func noteNamesInDirectoriesToo() throws {
         let source = try input("pytorch/tied.pth")
         try withTemporaryDirectory { directory in
@@ -148,7 +148,7 @@ import Testing
         }
     }
 
-    /// Keys, names and values that differ by normalisation alone are what they were, byte for byte.
+    /// Keys, names and values that differ only by Unicode normalisation are kept byte for byte.
     @Test func keepWhatDiffersByNormalisationAlone() throws {
         let (nfc, nfd) = ("caf\u{E9}", "cafe\u{301}")
         try withTemporaryDirectory { directory in
@@ -176,7 +176,7 @@ import Testing
                 .file(directory.appending(path: "d.pth"), .pyTorch),
             ].enumerated() {
                 let conversion = try Conversion(of: source, options: options)
-                // A PyTorch file has no place for them, which is said.
+                // A PyTorch file has no place for metadata, so all keys are reported as omitted.
                 let omitted = number < 3 ? [] : ["cafe\u{301}", "caf\u{E9}", "y", "z"] as [ByteString]
                 #expect(conversion.omittedMetadata == omitted)
                 let made = try conversion.run()
@@ -187,7 +187,7 @@ import Testing
         }
     }
 
-    /// What a file of safetensors says of its own need not be said; what another program said does.
+    /// Omitting the format "pt" is not reported, because it is the default; omitting another program's is.
     @Test(arguments: [("pt", []), ("flax", ["format"])] as [(String, [ByteString])])
     func tellWhichFormatIsOmitted(format: String, omitted: [ByteString]) throws {
         try withTemporaryDirectory { directory in
@@ -202,7 +202,7 @@ import Testing
         }
     }
 
-    /// Names of one storage that differ by normalisation alone are noted one by one.
+    /// Names of one storage that differ only by Unicode normalisation are recorded separately.
     @Test func noteTiedNamesThatDifferByNormalisationAlone() throws {
         let (nfc, nfd) = ("caf\u{E9}", "cafe\u{301}")
         let outputs = try ["a", nfc, nfd].enumerated().map { number, name in
@@ -242,14 +242,14 @@ import Testing
                     of: input("pytorch/thousands.pth"),
                     options: .directory(directory.appending(path: "x"), shardByteCount: 1))
             }
-            #expect(many?.problem == "it would be cut into more files than readers open")
+            #expect(many?.problem == "the checkpoint would have more shards than readers accept")
         }
     }
 
     @Test func areCutIntoFramesAtTensors() throws {
         try withTemporaryDirectory { directory in
             let path = directory.appending(path: "x.safetensors")
-            // Small ones in one frame, large ones in several.
+            // Small tensors are in one frame, large ones in several.
             try writeSafetensors(
                 [("a", [1000]), ("b", [3, 1_000_000]), ("c", [5_000_001]), ("d", [10])], to: path)
             let source = try input(path.path(percentEncoded: false))
@@ -264,7 +264,7 @@ import Testing
                     try FileManager.default.attributesOfItem(atPath: directory.appending(path: name).path)[.size]
                     as? Int
                 #expect(try #require(size) < 100_000)
-                // Read anywhere, by many threads.
+                // They can be read at any position, by many threads.
                 #expect(packed.files.allSatisfy { !$0.source.isSequential })
             }
         }
@@ -317,7 +317,7 @@ import Testing
         }
     }
 
-    /// What was changed since it was written is found while it is read, and nothing is made of it.
+    /// Bytes that have changed since they were written are detected while they are read, and no output is made.
     @Test func areNotMadeOfBytesThatWereChanged() throws {
         var limits = ReadLimits.standard
         limits.checkedAtOpeningBytes = 0
@@ -338,7 +338,7 @@ import Testing
         }
     }
 
-    /// Every tensor of the inputs once, every tensor that is made once, with the hash of its bytes, and sums that are right.
+    /// The manifest has every input tensor once, every output tensor once with the hash of its bytes, and correct totals.
     @Test func haveAccountsThatAddUp() throws {
         struct Manifest: Decodable {
             struct Totals: Decodable {

@@ -6,7 +6,7 @@ import ModelFamilies
 import TestSupport
 import Testing
 
-/// A fixture as a conversion takes it.
+/// Opens a fixture as the input of a conversion.
 func input(_ path: String, config: String? = nil) throws -> ConversionInput {
     let checkpoint = try Checkpoint.open(path.hasPrefix("/") ? path : Repository.fixture(path))
     let configuration =
@@ -18,7 +18,7 @@ func input(_ path: String, config: String? = nil) throws -> ConversionInput {
     return ConversionInput(checkpoint, model: model, configuration: configuration)
 }
 
-/// A plan for a teacher in which these layers stay attention.
+/// Plans a student of a teacher in which these layers stay attention.
 func plan(for teacher: ConversionInput, _ target: Architecture, keeping layers: Set<Int>, seed: Int = 0) throws
     -> LayerPlan
 {
@@ -27,7 +27,7 @@ func plan(for teacher: ConversionInput, _ target: Architecture, keeping layers: 
 }
 
 extension Conversion {
-    /// Writes and opens the result.
+    /// Writes the result and opens it.
     @discardableResult
     func run(threads: Int = 2) throws -> Checkpoint {
         _ = try write(replaces: false, threads: threads, planHash: nil, version: "test")
@@ -55,12 +55,12 @@ extension ConversionOptions {
 }
 
 extension Checkpoint {
-    /// Type, sizes and bytes of every tensor, by name.
+    /// Dtype, shape and hash of every tensor, by name.
     func contents() throws -> [String: TensorContents] {
         let hashes = try scan(Array(tensors), statistics: false, sha256: true, threads: 2).map(\.sha256)
         return Dictionary(
             uniqueKeysWithValues: zip(tensors, hashes).map { tensor, hash in
-                // Names that look alike are others.
+                // As strings, names that differ only by normalisation would be equal.
                 let isASCII = tensor.name.utf8.allSatisfy { $0 < 0x80 }
                 return (
                     isASCII ? tensor.name : hexadecimal(tensor.name.utf8),
@@ -94,7 +94,7 @@ struct TensorContents: Equatable {
     let hash: [UInt8]
 }
 
-/// The error that describing or writing a conversion ends in.
+/// The error with which describing or writing a conversion fails.
 func failure(_ body: () throws -> Void) -> CheckpointError? {
     do {
         try body()
@@ -107,7 +107,7 @@ func failure(_ body: () throws -> Void) -> CheckpointError? {
 }
 
 extension Checkpoint {
-    /// Writes a safetensors file with these tensors, some left out, some with other bytes, and with other names.
+    /// Writes a safetensors file with these tensors, of which some are left out, changed or renamed.
     func write(
         to url: URL, without names: Set<String> = [], changing changed: Set<String> = [],
         renaming rename: (String) -> String = { $0 }
@@ -126,7 +126,7 @@ extension Checkpoint {
     }
 }
 
-/// A copy of a model directory's config.json with one member changed.
+/// Copies a model directory's config.json with one member changed.
 func writeConfiguration(of fixture: String, to directory: URL, _ key: String, _ value: String) throws {
     let text = try String(contentsOfFile: Repository.fixture(fixture + "/config.json"), encoding: .utf8)
     let lines = text.split(separator: "\n").map { line in

@@ -55,7 +55,7 @@ import Testing
             let matrix = try #require(self.matrix(values(.orthogonal(gain: 0.1), shape), kernels))
             let (rows, columns) = (shape[0], shape[1])
             let gain = rows > columns ? 0.1 * (Double(rows) / Double(columns)).squareRoot() : 0.1
-            // Of the shorter side, products with one another.
+            // Products of the vectors along the shorter side with one another.
             let isWide = rows <= columns
             func at(_ vector: Int, _ index: Int) -> Double {
                 isWide ? matrix[vector * columns + index] : matrix[index * columns + vector]
@@ -67,14 +67,14 @@ import Testing
                 }
             }
         }
-        // Spread over all directions: no element of 200 is far larger than the others.
+        // The values are spread over all directions: no element is far larger than the others.
         let wide = try #require(matrix(values(.orthogonal(gain: 1), [50, 1000]), kernels))
         let mean = wide.reduce(0, +) / 50000
         let square = wide.reduce(0) { $0 + $1 * $1 } / 50000
         #expect(abs(mean) < 0.001 && abs(square - 0.001) < 1e-9 && wide.allSatisfy { abs($0) < 0.2 })
     }
 
-    /// By seed and name, and to the last bit what they were when this was written.
+    /// The values depend only on seed and name, and are to the last bit those of when this test was written.
     @Test func dependOnSeedAndNameAlone() throws {
         let kernels = try #require(rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE)).pointee
         let best = try #require(rwkv_kernels_for(rwkv_best_instruction_set())).pointee

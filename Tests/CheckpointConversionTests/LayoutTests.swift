@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 @Suite struct LayoutTests {
-    /// Converts through files and layouts, and gives what comes out.
+    /// Converts through files and layouts, and returns the contents of the result.
     private func convert(
         _ source: ConversionInput, through ways: [(layout: TensorLayout, name: String)], config: String? = nil
     ) throws -> [String: TensorContents] {
@@ -70,7 +70,7 @@ import Testing
                 of: input("models/rwkv7.pth"),
                 options: .directory(directory.appending(path: "x")).with { $0.layout = .fla })
             let dropped = conversion.fates[.source]?.filter {
-                $0 == .dropped(reason: "nothing uses the residuals of the first time mixing")
+                $0 == .dropped(reason: "the first time-mixing layer does not use residuals")
             }
             #expect(dropped?.count == 3)
             let configuration = try #require(conversion.configuration)
@@ -82,7 +82,7 @@ import Testing
         }
     }
 
-    /// A head that is not the embedding is none, whatever a config.json says.
+    /// A head that differs from the embedding is kept, even if config.json says that it is tied.
     @Test func keepHeadsThatDiffer() throws {
         try withTemporaryDirectory { directory in
             try writeConfiguration(of: "models/hxa079", to: directory, "tie_word_embeddings", "true")
@@ -98,7 +98,7 @@ import Testing
         }
     }
 
-    /// One tensor of other sizes than all others say.
+    /// A tensor whose sizes contradict those of all others is refused.
     @Test func refuseOtherSizes() throws {
         try withTemporaryDirectory { directory in
             let whole = try Checkpoint.open(Repository.fixture("models/hxa079"))
@@ -118,7 +118,7 @@ import Testing
         }
     }
 
-    /// What a config.json says of another model is not to be relied on.
+    /// A config.json that contradicts the tensors is refused.
     @Test func refuseContradictions() throws {
         try withTemporaryDirectory { directory in
             try writeConfiguration(of: "models/hxa079", to: directory, "num_hidden_layers", "5")
@@ -129,11 +129,11 @@ import Testing
                     of: input(directory.path(percentEncoded: false)),
                     options: .file(directory.appending(path: "x.pth"), .pyTorch).with { $0.layout = .rwkvInfer })
             }
-            #expect(error?.problem.contains("num_hidden_layers 5") == true)
+            #expect(error?.problem.contains("num_hidden_layers to 5") == true)
         }
     }
 
-    /// A tied head is the embedding in every layout, or a tensor of its own, and then the embedding again.
+    /// A tied head is shared in a PyTorch file, or a tensor of its own in a safetensors file, and is tied again after that.
     @Test func keepHeadsTied() throws {
         let teacher = try input("models/qwen2")
         try withTemporaryDirectory { directory in

@@ -16,7 +16,7 @@ import Testing
         let tensors: [String: [Int]]
     }
 
-    /// Every teacher's students have the tensors that an independent script lists, those of the teacher byte for byte.
+    /// Every teacher's students have the tensors that an independent script lists, and the teacher's tensors byte for byte.
     @Test func haveNamesShapesAndTheTeachersBytes() throws {
         let all = try Repository.json("conversions/students.json", as: [String: Expected].self)
         #expect(all.count == 20)
@@ -44,7 +44,7 @@ import Testing
         }
     }
 
-    /// The config.json of a student, and what the tool itself reads in it.
+    /// Checks the config.json of a student, and what the tool reads in it.
     private func checkConfiguration(
         _ student: Checkpoint, _ expected: Expected, _ teacher: [String: TensorContents]
     ) throws {
@@ -95,7 +95,7 @@ import Testing
         try withTemporaryDirectory { directory in
             let first = directory.appending(path: "first")
             let path = directory.appending(path: "plan.json").path(percentEncoded: false)
-            // Factors, so that what is restored is not what the student has.
+            // With factors, so that restored tensors differ from the student's.
             try write(try plan(for: teacher, .cxa079, keeping: []), to: path) {
                 $0.replacing("\"receptance\": 1.0", with: "\"receptance\": 0.5").replacing(
                     "\"value\": 1.0", with: "\"value\": 0.3")
@@ -134,7 +134,7 @@ import Testing
             #expect(
                 model.variant == "hxa079" && model.kinds == [.gqa, .rwkv7, .gqa, .rwkv7] && model.findings.isEmpty)
 
-            // Where a layer is attention already, its teacher's is taken all the same.
+            // If a layer is attention already, the teacher's is taken nevertheless.
             let trained = directory.appending(path: "trained")
             try FileManager.default.createDirectory(at: trained, withIntermediateDirectories: true)
             try hybrid.write(
@@ -150,14 +150,14 @@ import Testing
                 try again.contents()["model.layers.0.self_attn.q_proj.weight"]
                     == after["model.layers.0.self_attn.q_proj.weight"])
 
-            // What has no time mixing any more cannot get it back.
+            // A layer without time mixing cannot become time mixing again.
             let error = failure {
                 _ = try Conversion(
                     of: input(directory.appending(path: "second").path(percentEncoded: false)), teacher: teacher,
                     plan: plan(for: teacher, .cxa079, keeping: [2]),
                     options: .directory(directory.appending(path: "third")))
             }
-            #expect(error?.problem == "layer 0 is attention, and the plan has time mixing there")
+            #expect(error?.problem == "layer 0 is an attention layer, but the plan has time mixing there")
         }
     }
 
@@ -174,16 +174,16 @@ import Testing
                 #expect(try ModelConfiguration(beside: student)?.root["transformer_layers"] == .array([.integer(2)]))
             }
         }
-        // Not without a teacher.
+        // This fails without a teacher.
         let error = failure {
             _ = try Conversion(
                 of: input("conversions/training/frozen.pt", config: "conversions/training/teacher/config.json"),
                 options: .directory(URL(filePath: "/nonexistent/x")).with { $0.layout = .huggingFace })
         }
-        #expect(error?.advice == "--teacher gives what was not trained")
+        #expect(error?.advice == "--teacher provides the tensors that were not trained")
     }
 
-    /// A teacher, a student and a plan that do not belong together.
+    /// A teacher, a student and a plan that do not belong together are refused.
     @Test func areHeldAgainstTheirTeacherAndPlan() throws {
         let teacher = try input("models/qwen3")
         try withTemporaryDirectory { directory in
@@ -200,11 +200,11 @@ import Testing
             }
             #expect(restore(student, teacher) == nil)
             for (key, value, problem) in [
-                ("rms_norm_eps", "0.001", "the epsilon of norms is not what it is in "),
-                ("rope_theta", "5", "the rotation is not what it is in "),
+                ("rms_norm_eps", "0.001", "the norm epsilon differs from that of "),
+                ("rope_theta", "5", "the rotary embedding differs from that of "),
                 (
                     "first_values", "\"layer_0\"",
-                    "the plan has it that first_values is \"first_rwkv_layer\", and the student was trained with another"
+                    "the plan sets first_values to \"first_rwkv_layer\", but the student was trained with another value"
                 ),
             ] {
                 let changed = directory.appending(path: key)
@@ -216,18 +216,18 @@ import Testing
                 try text.write(to: config, atomically: false, encoding: .utf8)
                 #expect(restore(changed, teacher)?.hasPrefix(problem) == true, "\(restore(changed, teacher) ?? "")")
             }
-            // Of another width.
+            // The other teacher has another width.
             let other = try input("models/reka")
             let error = failure {
                 _ = try Conversion(
                     of: input(student.path(percentEncoded: false)), teacher: other,
                     plan: plan(for: other, .cxa079, keeping: []), options: .directory(directory.appending(path: "x")))
             }
-            #expect(error?.problem.contains("is not what it is in") == true)
+            #expect(error?.problem.contains("differs from that of") == true)
         }
     }
 
-    /// A head that is the embedding by config.json, and another by its bytes.
+    /// A head that is tied according to config.json, but has other bytes than the embedding, is refused.
     @Test func areNotMadeOfTwoHeads() throws {
         try withTemporaryDirectory { directory in
             try writeConfiguration(of: "models/qwen3", to: directory, "tie_word_embeddings", "true")
@@ -239,11 +239,11 @@ import Testing
                     of: teacher, plan: plan(for: teacher, .cxa079, keeping: [1]),
                     options: .directory(directory.appending(path: "x")))
             }
-            #expect(error?.problem == "config.json has the embedding for its head, and there is a head that differs")
+            #expect(error?.problem == "config.json ties the embeddings, but the checkpoint has a head that differs")
         }
     }
 
-    /// The head of a teacher that was its embedding stays what it was when a student's embedding is trained.
+    /// If a teacher's head is tied and the student's embedding is trained, the head keeps the teacher's values.
     @Test func keepTheirTeachersHead() throws {
         let teacher = try Checkpoint.open(Repository.fixture("conversions/training/teacher"))
         let trained = try Checkpoint.open(Repository.fixture("conversions/training/frozen.pt"))
@@ -295,7 +295,7 @@ import Testing
         }
     }
 
-    /// Writes a plan, changed as text.
+    /// Writes a plan whose text is changed.
     private func write(_ plan: LayerPlan, to path: String, _ change: (String) -> String) throws {
         var bytes: [UInt8] = []
         try withoutActuallyEscaping({ bytes += $0 }) { append in

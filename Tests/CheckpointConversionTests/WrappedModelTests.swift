@@ -6,9 +6,9 @@ import ModelFamilies
 import TestSupport
 import Testing
 
-/// Conversions of models whose names have prefixes, and whose tensors hold several matrices.
+/// Converts models whose names have prefixes, and whose tensors hold several matrices.
 @Suite struct WrappedModelTests {
-    /// A copy of a fixture with other names and types.
+    /// Writes a copy of a fixture with other names and another dtype.
     private func write(
         _ fixture: String, as dtype: DType? = nil, to directory: URL, renaming rename: (String) -> String = { $0 }
     ) throws {
@@ -67,7 +67,7 @@ import Testing
         }
     }
 
-    /// The type of a tensor is that of all its matrices.
+    /// All matrices of a fused tensor have one type.
     @Test func aTensorOfSeveralMatricesHasOneType() throws {
         try withTemporaryDirectory { directory in
             func options(_ roles: [TensorRole]) -> ConversionOptions {
@@ -85,7 +85,7 @@ import Testing
         }
     }
 
-    /// 1 + w of bf16 numbers has digits that bf16 has not.
+    /// For bf16 numbers, 1 + w has more digits than bf16 can hold.
     @Test func onePlusWKeepsItsDigits() throws {
         try withTemporaryDirectory { directory in
             try write("decoders/gemma3", as: .bf16, to: directory)
@@ -108,7 +108,7 @@ import Testing
         }
     }
 
-    /// The type that config.json states is that of the whole model, beside `text_config`.
+    /// config.json states the dtype of the whole model, outside `text_config`.
     @Test func aWrappedModelIsOfTheTypeThatIsAskedFor() throws {
         try withTemporaryDirectory { directory in
             let source = try input("decoders/gemma3-wrapped")

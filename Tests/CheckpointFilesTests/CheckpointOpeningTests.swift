@@ -30,7 +30,7 @@ import Testing
         }
     }
 
-    /// Tensors and shards whose names differ by normalisation alone are as many as there are.
+    /// Tensors and shards whose names differ only by Unicode normalisation stay separate.
     @Test func keepsApartWhatDiffersByNormalisationAlone() throws {
         let names = ["caf\u{E9}", "cafe\u{301}"]
         try withTemporaryDirectory { directory in
@@ -146,7 +146,7 @@ import Testing
         #expect(largest.load(ordering: .relaxed) == total)
     }
 
-    /// Numbers in order over several buffers and pieces, whose mean and deviation are known.
+    /// Consecutive numbers, in several buffers and pieces, have a known mean and deviation.
     @Test(arguments: [300_001, 9_000_001]) func joinsWhatTheBuffersFind(count: Int) throws {
         try withTemporaryDirectory { directory in
             let header = #"{"w":{"dtype":"F32","shape":[\#(count)],"data_offsets":[0,\#(count * 4)]}}"#
@@ -164,7 +164,7 @@ import Testing
         }
     }
 
-    /// A tensor of several pieces, the last one odd: any number of threads, with or without a hash beside it.
+    /// A tensor of several pieces, the last of odd length, gives the same with any number of threads, hashed or not.
     @Test func measuresTheSameWithAnyNumberOfThreads() throws {
         try withTemporaryDirectory { directory in
             let count = 40_000_007
@@ -193,7 +193,7 @@ import Testing
         }
     }
 
-    /// What double precision cannot hold is said to be unknown, not zero.
+    /// Statistics that double precision cannot hold are nil, not zero.
     @Test(
         arguments: [
             ([1e200, 2e200], 1.5e200, nil), ([1e308, -1e308], nil, nil),

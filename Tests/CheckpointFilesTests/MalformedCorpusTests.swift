@@ -2,9 +2,9 @@ import CheckpointFiles
 import TestSupport
 import Testing
 
-/// The inputs of all corpora, through the library.
+/// Reads the inputs of all corpora, except recipes, with the library.
 ///
-/// The command line replays them too, with a watchdog, and the large ones.
+/// The command-line tests replay all of them, with a watchdog.
 @Suite(.serialized) struct MalformedCorpusTests {
     private static let cases = (try? MalformedCorpus.load().cases) ?? []
 
@@ -41,7 +41,7 @@ import Testing
         }
     }
 
-    /// We take nothing that safetensors refuses. (Torch refuses pickles for what they name; we read them, and run nothing.)
+    /// We accept nothing that safetensors refuses. (Torch refuses pickles for the names in them; we read them, and run nothing.)
     @Test func isNoLaxerThanTheReference() {
         for input in Self.cases where input.reference == "refused" && input.directory == "malformed" {
             #expect(input.verdict == "refused", "\(input.name)")

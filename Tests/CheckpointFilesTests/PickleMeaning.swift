@@ -2,16 +2,16 @@ import CheckpointJSON
 
 @testable import CheckpointFiles
 
-/// What our reader takes a pickle for, in the form of fixtures/make_pickle_programs.py.
+/// The meaning of a pickle for our reader, in the form of fixtures/make_pickle_programs.py.
 struct PickleMeaning {
     private let graph: PickleGraph
-    /// How calls and persistent values are called, by the number of the value.
+    /// The names that the lines give to calls and persistent values, by the number of the value.
     private var serials: [Int: String] = [:]
-    /// How containers are called, by the number of the value.
+    /// The numbers that the lines give to containers, by the number of the value.
     private var numbers: [Int: Int] = [:]
     private var queue: [PickleValue] = []
 
-    /// The lines, in which `text ?` is for a text that is kept and not decoded.
+    /// The lines, in which `text ?` stands for a string that is kept undecoded.
     private(set) var text = ""
 
     init(_ result: PickleMachine.Result) {
@@ -42,7 +42,7 @@ struct PickleMeaning {
         text = lines.joined(separator: "\n")
     }
 
-    /// Whether it is what CPython says.
+    /// Whether the meaning agrees with CPython's.
     func agrees(with expected: String) -> Bool {
         let parts = text.split(separator: "text ?", omittingEmptySubsequences: false)
         guard var rest = expected.dropping(prefix: String(parts[0])) else { return false }
@@ -70,7 +70,7 @@ struct PickleMeaning {
 
     private func name(_ global: PickleGraph.Global) -> String { "\(quoted(global.module)).\(quoted(global.name))" }
 
-    /// A value whose identity means nothing.
+    /// The text of a value whose identity does not matter; nil for others.
     private func scalar(_ value: PickleValue) -> String? {
         switch graph.content(value) {
         case .none: "None"
@@ -100,7 +100,7 @@ struct PickleMeaning {
         return "v\(numbers[number] ?? -1)"
     }
 
-    /// A hashable value without numbers of containers, by which the members of sets are sorted.
+    /// The text of a hashable value without container numbers, as a key to sort the members of sets.
     private func structure(_ value: PickleValue) -> String {
         if let text = scalar(value) { return text }
         let parts = items(of: value).map(structure)
@@ -108,7 +108,7 @@ struct PickleMeaning {
         return "\(isTuple ? "tuple" : "frozenset")(\((isTuple ? parts : parts.sorted()).joined(separator: " ")))"
     }
 
-    /// Keys and values by turns, or elements.
+    /// Alternating keys and values, or elements.
     private func items(of value: PickleValue) -> [PickleValue] {
         var items: [PickleValue] = []
         var cursor = graph.cursor(at: value)
@@ -137,7 +137,7 @@ struct PickleMeaning {
         return "\(kind)(\(items.map { reference($0) }.joined(separator: " ")))"
     }
 
-    /// A value that is copied where it is a container.
+    /// The text of a value, with the contents if it is a container.
     private mutating func copy(_ value: PickleValue) -> String {
         isCopied(value) ? parts(of: value) : reference(value)
     }
@@ -149,7 +149,7 @@ struct PickleMeaning {
         }
     }
 
-    /// Calls whose arguments are compared as they were at the call.
+    /// Whether a call's arguments are compared as they were at the time of the call.
     private func copiesArguments(_ callable: PickleValue) -> Bool {
         guard case .global(let number) = graph.content(callable) else { return false }
         let name = graph.name(ofGlobal: number)

@@ -5,9 +5,9 @@ import Testing
 
 @testable import CheckpointFiles
 
-/// Pickle programs against what CPython's two unpicklers make of them.
+/// Compares what our reader makes of pickle programs with what CPython's two unpicklers make of them.
 ///
-/// The environment's RWKV_CKPT_PICKLE_PROGRAMS names a larger corpus, which fixtures/make_pickle_programs.py writes with `--all`.
+/// The environment variable RWKV_CKPT_PICKLE_PROGRAMS names a larger corpus, written by fixtures/make_pickle_programs.py `--all`.
 @Suite struct PickleProgramTests {
     private struct Corpus: Decodable {
         let programs: [Program]
@@ -79,7 +79,7 @@ import Testing
         for (reason, count) in reasons.sorted(by: { $0.value > $1.value }) { print(count, reason) }
     }
 
-    /// MEMOIZE puts at the number of entries, which is 1 where the only entry is at 1.
+    /// MEMOIZE stores at the number of entries, which is 1 if the only entry is at 1.
     @Test func numbersMemoEntriesByTheirCount() throws {
         let alpha = "5805000000616c706861" + "7101" + "30"
         let beta = "580400000062657461" + "94" + "30"
@@ -87,7 +87,7 @@ import Testing
         #expect(meaning.text == "text \"beta\"\nglobals")
     }
 
-    /// The bytes of a line are Latin-1, of which UTF-8 would make something else.
+    /// The bytes of a line are Latin-1, which UTF-8 would decode differently.
     @Test func keepsLinesBeyondASCIIWithoutDecodingThem() throws {
         #expect(try Self.run([UInt8](hexadecimal: "56c3a90a2e")).text == "text ?\nglobals")
         #expect(try Self.run([UInt8](hexadecimal: "56650a2e")).text == "text \"e\"\nglobals")
@@ -104,7 +104,7 @@ import Testing
         #expect(error?.problem.contains("not hashable") == true, "\(title): \(String(describing: error))")
     }
 
-    /// Each is in CPython a dictionary or set of one entry.
+    /// Each of these is a dictionary or set of one entry in CPython.
     @Test(arguments: [
         "7d28580100000061 4e 580100000061 4e 752e", "7d284b014e884e752e", "7d284b014e473ff00000000000004e752e",
         "7d284b01854e4b01854e752e", "8f28580100000061550161902e", "7d4e4e734e4e732e",
@@ -183,7 +183,7 @@ import Testing
         #expect(error?.problem.contains("not hashable") == true, "\(String(describing: error))")
     }
 
-    /// What is passed by reference may change later, as it does in a list with an object that is made from the list.
+    /// A container that is passed by reference may change later, like a list that contains an object made from it.
     @Test(arguments: [
         ("keywords of two objects", "7d58010000006b4b0173 7100 30 28 63610a420a 29 6800 92 63610a420a 29 6800 92 742e"),
         ("a list that a call takes", "5d 7100 28 63610a420a 6800 85 52 652e"),

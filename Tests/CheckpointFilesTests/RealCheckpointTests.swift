@@ -2,7 +2,7 @@ import CheckpointFiles
 import TestSupport
 import Testing
 
-/// Files as the field's own libraries write them, against what those libraries say of them.
+/// Compares files written by the usual libraries with what those libraries read in them.
 @Suite struct RealCheckpointTests {
     private static let expected = Result { try ExpectedCheckpoints.load() }
 

@@ -59,14 +59,14 @@ struct TokenSequencesTests {
             ("a.json", Data("[[1], 2]".utf8), "not an array of tokens"),
             ("a.json", Data("{\"a\": 1}".utf8), "not an array of tokens"),
             ("a.json", Data("[-1]".utf8), "negative"),
-            ("a.u16", Data([1]), "not whole tokens"),
+            ("a.u16", Data([1]), "not a whole number of tokens"),
             ("a.u16", Data(), "no tokens"),
-            ("a.txt", Data("1".utf8), "by their names"),
-            ("a.npy", Data("not numpy at all".utf8), "no array of NumPy"),
+            ("a.txt", Data("1".utf8), "unknown extension"),
+            ("a.npy", Data("not numpy at all".utf8), "not a NumPy array"),
             ("a.npy", numpy("<f4", "(2,)", Data(count: 8)), "little-endian integers"),
             ("a.npy", numpy(">i8", "(1,)", Data(count: 8)), "little-endian integers"),
             ("a.npy", numpy("<i8", "(2, 1)", Data(count: 16), order: "True"), "little-endian integers"),
-            ("a.npy", numpy("<i8", "(2,)", Data(count: 8)), "another size"),
+            ("a.npy", numpy("<i8", "(2,)", Data(count: 8)), "size of the data does not match"),
             ("a.npy", numpy("<i8", "(999999999999999999999,)", Data()), "little-endian integers"),
             ("a.npy", numpy("<i8", "()", Data(count: 8)), "little-endian integers"),
             (
@@ -88,10 +88,11 @@ struct TokenSequencesTests {
             try little([UInt16(1), 2]).write(to: directory.appending(path: "m.bin"))
             #expect(refusal("m.bin").contains("m.idx"))
             for (index, words) in [
-                (Data("MMIDIDX".utf8), "no index"), (megatron(6, lengths: [1], places: [0]), "none of tokens"),
-                (megatron(8, lengths: [3], places: [0]), "outside"),
-                (megatron(8, lengths: [1], places: [-2]), "outside"),
-                (megatron(8, lengths: [1], places: [0]).prefix(40), "more sequences"),
+                (Data("MMIDIDX".utf8), "not a Megatron index"),
+                (megatron(6, lengths: [1], places: [0]), "token dtype code"),
+                (megatron(8, lengths: [3], places: [0]), "is not within"),
+                (megatron(8, lengths: [1], places: [-2]), "is not within"),
+                (megatron(8, lengths: [1], places: [0]).prefix(40), "number of sequences exceeds"),
             ] {
                 try index.write(to: directory.appending(path: "m.idx"))
                 #expect(refusal("m.bin").contains(words), "\(refusal("m.bin")), not \(words)")
@@ -99,7 +100,7 @@ struct TokenSequencesTests {
             try writeFloats([("tokens", [1, 1], [1])], to: directory.appending(path: "f.safetensors"))
             #expect(refusal("f.safetensors").contains("integers"))
             try writeFloats([("ids", [1], [1])], to: directory.appending(path: "n.safetensors"))
-            #expect(refusal("n.safetensors").contains("no tensor called"))
+            #expect(refusal("n.safetensors").contains("no tensor is named"))
         }
     }
 

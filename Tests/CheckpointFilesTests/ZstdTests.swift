@@ -5,10 +5,10 @@ import Testing
 
 @testable import CheckpointFiles
 
-/// Files in zstd, against the files that they were made of.
+/// Compares zstd files with the files that they were made from.
 @Suite struct ZstdTests {
     private struct Expected: Decodable {
-        /// What each file unpacks to, below fixtures/.
+        /// For each file, the path in fixtures/ of the file that it decompresses to.
         let files: [String: String]
     }
 
@@ -26,14 +26,14 @@ import Testing
         #expect(packed.tensors.map(\.name) == plain.tensors.map(\.name))
         #expect(packed.tensors.map(\.dtype) == plain.tensors.map(\.dtype))
         #expect(packed.tensors.map(\.shape) == plain.tensors.map(\.shape))
-        // In an order that is not that of the data.
+        // Reversed, so not in the order of the data.
         let order = plain.tensors.indices.reversed()
         let expected = try plain.scan(order.map { plain.tensors[$0] }, statistics: false, sha256: true, threads: 1)
         let found = try packed.scan(order.map { packed.tensors[$0] }, statistics: false, sha256: true, threads: threads)
         #expect(found.map(\.sha256) == expected.map(\.sha256))
     }
 
-    /// Back and forth, across the ends of frames.
+    /// Reads back and forth, across the boundaries of frames.
     @Test(arguments: ["frames-", "seekable-", ""]) func readsAnywhere(prefix: String) throws {
         let plain = try Checkpoint.open(Repository.fixture("safetensors/every-dtype.safetensors")).files[0].source
         let packed = try Checkpoint.open(Repository.fixture("zstd/\(prefix)every-dtype.safetensors.zst")).files[0]
@@ -54,7 +54,7 @@ import Testing
         return bytes
     }
 
-    /// Headers can be read of a file whose checksum is wrong, but not all of its data.
+    /// The headers of a file with a wrong checksum can be read, but not all of its data.
     @Test func findsAWrongChecksumAtTheEnd() throws {
         let checkpoint = try Checkpoint.open(Repository.fixture("malformed-zstd/checksum"))
         #expect(throws: CheckpointError.self) {
@@ -62,7 +62,7 @@ import Testing
         }
     }
 
-    /// Bytes of a frame are not handed out for good before its end was reached.
+    /// Bytes of a frame are final only when its end has been reached.
     @Test func findsAWrongChecksumBehindWhatIsRead() throws {
         let plain = try Checkpoint.open(Repository.fixture("safetensors/every-dtype.safetensors"))
         let packed = try Checkpoint.open(Repository.fixture("malformed-zstd/checksum"))
@@ -80,7 +80,7 @@ import Testing
         #expect(throws: CheckpointError.self) { try source.finish() }
     }
 
-    /// The checksum of the frame that is left is looked at, too.
+    /// The checksum of a frame is verified even if reading leaves it before its end.
     @Test func findsAWrongChecksumInAFrameThatIsLeft() throws {
         let file = try Data(contentsOf: URL(filePath: Repository.fixture("zstd/frames-every-dtype.safetensors.zst")))
         let other = try Data(contentsOf: URL(filePath: Repository.fixture("malformed-zstd/checksum")))
@@ -92,7 +92,7 @@ import Testing
         }
     }
 
-    /// Whatever is read first, what a seek table says wrongly about its frames gives no other bytes.
+    /// A wrong seek table never gives wrong bytes, in whatever order tensors are read.
     @Test(arguments: ["table-shifted", "table-shifted-back"]) func readsOneMeaningBesideALyingTable(name: String) throws
     {
         let plain = try Checkpoint.open(Repository.fixture("safetensors/every-dtype.safetensors"))
@@ -104,7 +104,7 @@ import Testing
         let expected = try plain.scan(Array(plain.tensors), statistics: false, sha256: true, threads: 2)
         var refused = 0
         for (tensor, scan) in zip(plain.tensors, expected) {
-            // Opened anew: nothing was read of it yet.
+            // Opened again, so that nothing has been read from it.
             let packed = try Checkpoint.open(Repository.fixture("malformed-zstd/" + name))
             let same = try #require(packed.tensor(named: tensor.name))
             do {
@@ -118,11 +118,11 @@ import Testing
         #expect(refused > 0)
     }
 
-    /// Frames whose lengths a table alone gives, of which those at some places are empty.
+    /// Frames whose lengths only a table gives, and some of which are empty.
     @Test(arguments: [[0], [0, 0], [0, 1], [1], [0, 1, 2, 3]])
     func readsWhatEmptyFramesAndATableHold(empty: [Int]) throws {
         func number(_ value: Int) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) } }
-        // One raw block each, the header without a length.
+        // One raw block, and a header without the length.
         func frame(_ content: [UInt8]) -> [UInt8] {
             number(0xFD2F_B528) + [0, 0] + number(content.count << 3 | 1).dropLast() + content
         }
@@ -142,7 +142,7 @@ import Testing
         }
     }
 
-    /// A source that counts how often, and how much of it, is read.
+    /// A source that counts its reads and the bytes that they read.
     private final class CountingSource: ByteSource {
         let counts = Mutex((reads: 0, bytes: 0))
         let path = "counted"
@@ -161,7 +161,7 @@ import Testing
         }
     }
 
-    /// A frame of raw blocks with zeros in them, whose header gives its length.
+    /// A frame of raw blocks of zeros, whose header gives the length.
     private func frame(blocks: Int, of size: Int) -> [UInt8] {
         func number(_ value: Int, _ count: Int) -> [UInt8] {
             (0..<count).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
@@ -171,7 +171,7 @@ import Testing
         return number(0xFD2F_B528, 4) + [0xC0, 0x70] + number(blocks.count / (size + 3) * size, 8) + blocks + [1, 0, 0]
     }
 
-    /// Headers in a row are not read one by one, and what is between others is not read.
+    /// Consecutive block headers are read together, and long contents between headers are not read.
     @Test(arguments: [(100_000, 0, 1000, 2_000_000), (100, 100_000, 1000, 100_000)]) func walksInFewReads(
         blocks: Int, size: Int, reads: Int, bytes: Int
     ) throws {
@@ -196,7 +196,7 @@ import Testing
         #expect(try bytes(most, 0, 1000) == [UInt8](repeating: 0, count: 1000))
     }
 
-    /// A long frame of a format that is read everywhere.
+    /// Long frames of a format that needs random access are decompressed to a temporary file, which leaves no trace.
     @Test(arguments: ["views.pth", "legacy.pth", "unsized-views.pth"]) func unpacksWithoutATrace(name: String) throws {
         var limits = ReadLimits.standard
         limits.seekableFrameBytes = 1000

@@ -45,7 +45,7 @@ import Testing
         #expect(error?.offset == offset, "\(text): \(String(describing: error))")
     }
 
-    /// Every prefix and suffix of plain text around one special byte, so that each place in a word of eight is met.
+    /// Plain text of every length around one special byte, to cover each position in an eight-byte word.
     @Test(arguments: 0..<20) func findsTheEndOfAStringAtAnyPlace(length: Int) throws {
         let plain = String("abcdefghijklmnopqrst".prefix(length))
         for rest in ["", "x", "0123456789"] {
@@ -70,7 +70,7 @@ import Testing
         #expect(string.decoded(from: bytes.span, limit: 3) == Array("éé".utf8))
     }
 
-    /// Against the standard library's own validation, on every sequence of two bytes and on longer ones that matter.
+    /// Compares with the standard library's validation, on every sequence of two bytes and on critical longer ones.
     @Test func refusesExactlyWhatIsNotUTF8() {
         var sequences: [[UInt8]] = []
         for first in UInt8(0x80)...0xFF { for second in UInt8(0x20)...0xFF { sequences.append([first, second]) } }

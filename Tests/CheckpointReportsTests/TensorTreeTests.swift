@@ -80,7 +80,7 @@ import Testing
         #expect(tree([vast, vast]).contains("9.22 EB"))
     }
 
-    /// Names that Unicode takes as equal are two names.
+    /// Canonically equivalent names are two names.
     @Test func keepsSpellingsApart() {
         #expect(tree([tensor("na\u{EF}ve"), tensor("nai\u{308}ve")]).split(separator: "\n").count == 2)
     }

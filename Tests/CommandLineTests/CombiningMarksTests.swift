@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Documents with a text that takes Swift's comparison of strings minutes, as it sorts the marks: only the watchdog ends that.
+/// Documents with a string that Swift takes minutes to compare, because it sorts the marks; only the watchdog would end that.
 @Suite struct CombiningMarksTests {
     private let marks = "a" + String(repeating: "\u{301}\u{316}", count: 150_000)
 
@@ -76,8 +76,9 @@ import Testing
             let path = directory.appending(path: "copy/conversion.json")
             let manifest = try object(path)
             for (key, member, words) in [
-                ("schema", "", "no manifest"), ("tensors", "origin", "no origin"), ("tensors", "sha256", "the bytes"),
-                ("tensors", "dtype", "another type"), ("inputs", "fate", "no fate"),
+                ("schema", "", "not a conversion manifest"),
+                ("tensors", "origin", "is unknown or not among the inputs"), ("tensors", "sha256", "the SHA-256 of"),
+                ("tensors", "dtype", "the dtype or shape of"), ("inputs", "fate", "is unknown or incomplete"),
             ] {
                 var changed = manifest
                 if var entries = manifest[key] as? [[String: Any]] {

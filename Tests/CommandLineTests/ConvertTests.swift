@@ -43,8 +43,8 @@ import Testing
                 target("student"), "--teacher", "fixtures/models/qwen3", "--plan", some, "-o", target("hybrid"))
             #expect(second.status == 0 && second.err.isEmpty)
             #expect(
-                second.out.contains("cxa079 to hxa079, hf layout\n77 tensors (77 copied, 12 of them the teacher's)"))
-            #expect(second.out.contains("the layer takes its teacher's attention"))
+                second.out.contains("cxa079 to hxa079, hf layout\n77 tensors (77 copied, 12 of them from the teacher)"))
+            #expect(second.out.contains("the layer uses the teacher's attention"))
             let flat = try run(
                 target("hybrid"), "-o", target("hybrid.pth.zst"), "--layout", "rwkv-infer", "--dtype", "f16")
             #expect(
@@ -88,7 +88,7 @@ import Testing
             let refused = try run("fixtures/models/llama", "-o", file.path)
             #expect(
                 refused.status == 73
-                    && refused.err == "rwkv-ckpt: \(file.path): there is something already; --force replaces it\n")
+                    && refused.err == "rwkv-ckpt: \(file.path): already exists; --force replaces it\n")
             #expect(try Data(contentsOf: file) == Data("mine".utf8))
             #expect(try run("fixtures/models/llama", "-o", file.path, "--force").status == 0)
             #expect(try Checkpoint.open(file.path).tensorCount == 30)
@@ -97,17 +97,17 @@ import Testing
             try FileManager.default.createDirectory(at: model, withIntermediateDirectories: true)
             #expect(try run("fixtures/models/llama", "-o", model.path).status == 0)
             #expect(try run("fixtures/models/qwen3", "-o", model.path).status == 73)
-            // Of a conversion with other files nothing is left, of what somebody else put there everything is.
+            // --force removes the files of an earlier conversion, but nothing that something else has put there.
             #expect(
                 try run("fixtures/models/qwen3", "-o", model.path, "--force", "--max-shard-size", "30KB").status == 0)
             let shards = try names(in: model)
             #expect(shards.count == 7 && !shards.contains("model.safetensors"))
             try Data("mine".utf8).write(to: model.appending(path: "notes.txt"))
             let kept = try run("fixtures/models/llama", "-o", model.path, "--force")
-            #expect(kept.status == 73 && kept.err.contains("the directory holds what this tool did not write"))
+            #expect(kept.status == 73 && kept.err.contains("the directory contains files that this tool did not write"))
             #expect(try names(in: model) == shards + ["notes.txt"])
             #expect(try names(in: directory) == ["model", "x.pth", "x.pth.conversion.json"])
-            // Even onto itself.
+            // The output may even replace the input.
             let own = directory.appending(path: "own.safetensors")
             #expect(try run("fixtures/models/llama", "-o", own.path).status == 0)
             #expect(try run(own.path, "-o", own.path, "--force", "--dtype", "f32").status == 0)
@@ -130,7 +130,7 @@ import Testing
             #expect(try Data(contentsOf: manifest).count > 1000)
             let mode = try FileManager.default.attributesOfItem(atPath: target.path)[.posixPermissions] as? Int
             #expect(mode == 0o600)
-            // A directory in the place of a file is not this tool's.
+            // A directory where a file belongs is not from this tool.
             let model = directory.appending(path: "model")
             #expect(try run("fixtures/models/llama", "-o", model.path).status == 0)
             try FileManager.default.createDirectory(
@@ -140,7 +140,7 @@ import Testing
         }
     }
 
-    /// Whatever does not go together is one line and 65 or 64, and nothing is there afterwards.
+    /// Inputs that do not belong together give one line and status 65 or 64, and leave no files.
     @Test func refusesBeforeItWrites() throws {
         try withTemporaryDirectory { directory in
             let plans = directory.appending(path: "plans")
@@ -162,22 +162,22 @@ import Testing
             let target = directory.appending(path: "target").path
             let out = ["-o", target]
             let cases: [([String], Int32, String)] = [
-                (["fixtures/models/llama", "--plan", all] + out, 65, "the plan was made for another teacher"),
+                (["fixtures/models/llama", "--plan", all] + out, 65, "the plan was made for a different teacher"),
                 (
                     ["fixtures/models/qwen3", "--plan", huge] + out, 65,
-                    "a field is missing, or of another kind (ranks.decay)"
+                    "a field is missing or has the wrong type (ranks.decay)"
                 ),
                 (["fixtures/models/qwen3", "--plan", infinite] + out, 65, "projection_factors.receptance"),
                 (["fixtures/models/qwen3", "--plan", unknown] + out, 65, "initialisers.decay.base"),
                 (["fixtures/models/qwen3", "--plan", "fixtures/models/qwen3/config.json"] + out, 65, "(schema)"),
-                (["fixtures/models/hxa079", "--plan", all] + out, 65, "the plan was made for another teacher"),
+                (["fixtures/models/hxa079", "--plan", all] + out, 65, "the plan was made for a different teacher"),
                 (
                     ["fixtures/models/cxa079", "--teacher", "fixtures/models/qwen3", "--plan", other] + out, 65,
-                    "the plan is for another kind of student"
+                    "the plan is for a different kind of student"
                 ),
                 (
                     ["fixtures/models/cxa079", "--teacher", "fixtures/models/qwen3"] + out, 65,
-                    "--teacher goes with --plan"
+                    "--teacher requires --plan"
                 ),
                 (
                     ["fixtures/models/quantised-fp8", "--layout", "rwkv-infer"] + out, 65,
@@ -189,27 +189,30 @@ import Testing
                 ),
                 (
                     ["fixtures/models/cxa079.pth", "--layout", "hf"] + out, 65,
-                    "its config.json needs what is not known: rms_norm_eps; a config.json that says so is given by --config"
+                    "the result's config.json needs a value that is not known: rms_norm_eps; give a config.json that sets it with --config"
                 ),
                 (
                     ["fixtures/models/adapter-rwkvinside.pt", "--layout", "hf", "--variant", "hxa079"] + out, 65, ""
                 ),
-                (["fixtures/models/adapter-lora", "--layout", "hf"] + out, 65, "it is no model of a known family"),
+                (
+                    ["fixtures/models/adapter-lora", "--layout", "hf"] + out, 65,
+                    "the checkpoint is not a model of a known family"
+                ),
                 (
                     ["fixtures/models/qwen3", "--adapter", "fixtures/models/adapter-rwkvinside.pt"] + out, 65,
-                    "it changes what the model does not have"
+                    "the adapter changes a tensor that the model does not have"
                 ),
                 (
                     ["fixtures/models/hxa079", "--adapter", "fixtures/models/adapter-rwkvinside.pt"] + out, 65,
-                    "give it by --adapter-scale"
+                    "set it with --adapter-scale"
                 ),
                 (
                     [surprising, "--layout", "rwkv-infer", "--config", "fixtures/models/hxa079/config.json"] + out, 65,
-                    "a tensor has no place in what is made (tensor \"model.layers.0.self_attn.surprise\"); --allow-unused"
+                    "a tensor has no place in the output (tensor \"model.layers.0.self_attn.surprise\"); --allow-unused"
                 ),
                 (
                     ["fixtures/pytorch/special.pth", "-o", target + ".safetensors"], 65,
-                    "tensors have no place in what is made (tensor \"coo\")"
+                    "tensors have no place in the output (tensor \"coo\")"
                 ),
                 (["fixtures/malformed/index-absolute"] + out, 65, ""),
                 (["fixtures/malformed-pytorch/danger-reduce"] + out, 65, "os.system"),
@@ -219,7 +222,7 @@ import Testing
                 (["fixtures/models/llama", "-o", target, "--dtype-for", "nonsense=f32"], 64, ""),
                 (["fixtures/models/llama", "-o", target + ".pth", "--max-shard-size", "1MB"], 64, "one file"),
                 (["fixtures/models/llama", "-o", target, "--adapter-scale", "1"], 64, "--adapter"),
-                (["fixtures/models/llama", "-o", target + ".pt"], 64, "No file is written that ends in .pt"),
+                (["fixtures/models/llama", "-o", target + ".pt"], 64, "-o must not end in .pt"),
                 (
                     ["fixtures/models/llama", "-o", target + String(repeating: "x", count: 250) + ".pth"], 73,
                     "File name too long"
@@ -243,12 +246,13 @@ import Testing
                 ])
             #expect(
                 allowed.status == 0
-                    && allowed.out.contains("1 tensor dropped, allowed to be unused: model.layers.0.self_attn.surprise")
+                    && allowed.out.contains(
+                        "1 tensor dropped (allowed to be unused): model.layers.0.self_attn.surprise")
             )
         }
     }
 
-    /// hxa079 with a tensor that nobody knows.
+    /// Writes hxa079 with an unknown tensor.
     private func surprisingModel(in directory: URL) throws -> String {
         let path = directory.appending(path: "surprising.safetensors").path
         var bytes = try Data(contentsOf: URL(filePath: Repository.fixture("models/hxa079/model.safetensors")))
@@ -264,9 +268,9 @@ import Testing
         return path
     }
 
-    // MARK: Ends that come early
+    // MARK: Interruptions
 
-    /// 200 MB, so that there is time to be interrupted.
+    /// The model has 200 MB, so that there is time for an interruption.
     private func withLargeModel(_ body: (URL, String) throws -> Void) throws {
         try withTemporaryDirectory { directory in
             let source = directory.appending(path: "large.safetensors")
@@ -290,7 +294,7 @@ import Testing
                 for found in try names(in: directory)
                 where found.hasPrefix(name) && !found.hasSuffix(".conversion.json") {
                     let path = directory.appending(path: found).path
-                    // Whole, or nothing that opens.
+                    // The output is complete, or cannot be opened.
                     if let checkpoint = try? Checkpoint.open(path) {
                         #expect(checkpoint.tensorCount == 20)
                         _ = try checkpoint.scan(Array(checkpoint.tensors), statistics: false, sha256: true, threads: 2)
@@ -312,7 +316,7 @@ import Testing
                     ["convert", source, "-o", directory.appending(path: name).path, "--dtype", "f32"],
                     signal: (SIGINT, .after(0.05)))
                 let found = try names(in: directory).filter { $0.hasPrefix(name) }
-                // A machine may be done before the signal comes, or not yet listen to it.
+                // The tool may have finished before the signal, or may not handle it yet.
                 if output.status == 130 || output.status == -SIGINT {
                     #expect(found.isEmpty, "\(found)")
                 } else {
@@ -326,19 +330,19 @@ import Testing
     @Test func refusesWhatTheDiskHasNoRoomFor() throws {
         try withTemporaryDirectory { directory in
             let source = directory.appending(path: "huge.safetensors")
-            // Eight terabytes that take no room.
+            // Eight terabytes that take no disk space.
             try writeSafetensors([("w", [2_000_000_000_000]), ("v", [2_000_000_000_000])], to: source)
             for name in ["x.safetensors", "x.pth", "x"] {
                 let output = try run(source.path, "-o", directory.appending(path: name).path)
                 #expect(
-                    output.status == 74 && output.err.contains("the disk is too small: expected 80000"), "\(output.err)"
+                    output.status == 74 && output.err.contains("not enough disk space: expected 80000"), "\(output.err)"
                 )
             }
             #expect(try names(in: directory) == ["huge.safetensors"])
         }
     }
 
-    /// The disk is full though there seemed to be room: a library in front of the C library says so.
+    /// The disk is full, although there seemed to be room; a preloaded library simulates that.
     @Test func keepsTheOldTargetWhenTheDiskIsFull() throws {
         try withLargeModel { directory, source in
             let library = directory.appending(path: "disk_full.so").path

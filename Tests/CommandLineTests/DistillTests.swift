@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `distill` as it is typed.
+/// Runs `distill` as a user does.
 @Suite struct DistillTests {
     private struct Document: Decodable {
         struct Layer: Decodable {
@@ -29,7 +29,7 @@ import Testing
     private static let teacher = Repository.fixture("planted-teacher")
     private static let tokens = Repository.fixture("distillation/tokens.npy")
 
-    /// With a student of the planted teacher's, all of time mixing, in `student`.
+    /// Makes a student of the planted teacher, with time mixing in every layer, in the subdirectory `student`.
     private func withStudent(_ body: (URL) throws -> Void) throws {
         try withTemporaryDirectory { directory in
             for arguments in [
@@ -92,7 +92,7 @@ import Testing
 
     @Test func goesOnWhereItWasSaved() throws {
         try withStudent { directory in
-            // Saved after each step: it is always about to do something.
+            // It saves after each step, so a signal always interrupts some work.
             let arguments = [
                 "distill", Self.teacher, "student", "--tokens-file", Self.tokens, "--context", "48", "--stage", "1",
                 "--steps", "40", "--checkpoint-every", "1",
@@ -106,7 +106,7 @@ import Testing
             let taken = try run(["-o", "whole"])
             #expect(taken.status == 73 && taken.err.contains("--force"))
 
-            // Stopped in order, which saves what there is, and killed, whatever it was about to do.
+            // SIGINT stops it in order, after saving; SIGKILL kills it at any point.
             let last = directory.appending(path: "whole/model.safetensors")
             for (number, status) in [(SIGINT, 130), (SIGKILL, -9)] {
                 try? FileManager.default.removeItem(at: directory.appending(path: "cut"))
@@ -116,7 +116,7 @@ import Testing
                 #expect(Int(stopped.status) == status && FileManager.default.fileExists(atPath: state.path))
                 let other = try run(["-o", "cut", "--resume", "--seed", "2"])
                 #expect(other.status == 65 && other.err.contains("other settings"))
-                // What is not its own it does not replace, and says so before it trains.
+                // It does not replace files that it did not write, and says so before it trains.
                 let notes = directory.appending(path: "cut/notes.txt")
                 try Data("mine".utf8).write(to: notes)
                 let foreign = try run(["-o", "cut", "--resume"])
@@ -159,7 +159,7 @@ import Testing
 
     @Test func whatWasTrainedIsKeptWhereItCannotBeEvaluated() throws {
         try withStudent { directory in
-            // The first evaluation is of a student that is not yet ruined.
+            // At the first evaluation, the student is not ruined yet.
             let output = try distill(
                 "--stage", "1", "--steps", "2", "--learning-rate", "1e8", "--warmup", "0", "--eval-tokens",
                 Self.tokens, "-o", "ruined", in: directory)
@@ -169,7 +169,7 @@ import Testing
             let again = try distill(
                 "--stage", "1", "--steps", "2", "-o", "ruined", in: directory)
             #expect(again.status == 73 && again.err.contains("--resume"), "\(again.err)")
-            // A rate beyond all numbers is written as well as others.
+            // A rate of tokens per second that overflows can be written like any other.
             let fast = log.replacing(#/"seconds": [^,]*/#, with: #""seconds": 1e-300"#)
             try Data(fast.utf8).write(to: directory.appending(path: "ruined/log.jsonl"))
             let resumed = try distill(
@@ -190,7 +190,7 @@ import Testing
                 try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: Self.tokens)
                 options += ["--eval-tokens", link]
             }
-            // There is a state from the first checkpoint on, and then soon the last evaluation, for more than a second.
+            // The state exists from the first checkpoint on; the last evaluation begins soon after, and takes more than a second.
             let state = directory.appending(path: "run/training.safetensors")
             for seconds in [0.02, 0.4] {
                 let stopped = try CommandLineTool.run(
@@ -245,17 +245,17 @@ import Testing
     @Test func saysWhatDoesNotGo() throws {
         try withStudent { directory in
             for (options, status, words) in [
-                (["--stage", "1", "--steps", "2", "--context", "97"], 65, "too few tokens"),
-                (["--stage", "1", "--steps", "2", "--train", "no such*"], 65, "no weight that can be trained"),
-                (["--stage", "1", "--steps", "2", "--train", "rwkv,mlp"], 65, "stage 1 trains time mixing alone"),
-                (["--stage", "1", "--steps", "2", "--train=-rwkv"], 65, "all that could be trained is frozen"),
+                (["--stage", "1", "--steps", "2", "--context", "97"], 65, "the training sequences are too short"),
+                (["--stage", "1", "--steps", "2", "--train", "no such*"], 65, "matches no trainable weight"),
+                (["--stage", "1", "--steps", "2", "--train", "rwkv,mlp"], 65, "stage 1 trains only time mixing"),
+                (["--stage", "1", "--steps", "2", "--train=-rwkv"], 65, "all trainable weights are frozen"),
                 (["--stage", "1", "--steps", "2", "--batch", "4096", "--context", "4096"], 64, "at most 1048576"),
                 (["--stage", "2", "--steps", "20", "--learning-rate", "1e30", "--warmup", "0"], 65, "not finite"),
                 (["--stage", "1", "--steps", "2", "--train-adapter", "lora:65"], 65, "an adapter of rank 65"),
                 (["--stage", "1", "--steps", "2", "--train-adapter", "bone:24"], 65, "an adapter of rank 24"),
                 (
                     ["--stage", "1", "--steps", "2", "--train", "*.w0", "--train-adapter", "lora:2"], 65,
-                    "no projection"
+                    "none of the trained weights is a projection"
                 ),
                 (["--stage", "1", "--steps", "2", "--train-adapter", "lora:0"], 64, "--train-adapter"),
                 (["--stage", "3", "--steps", "2"], 64, "--stage must be between 1 and 2, not 3"),
@@ -268,7 +268,8 @@ import Testing
                 #expect(!FileManager.default.fileExists(atPath: directory.appending(path: "out").path()))
             }
             for (student, words) in [
-                (Repository.fixture("logits/hxa079"), "does not fit its teacher"), (Self.teacher, "no layer of RWKV"),
+                (Repository.fixture("logits/hxa079"), "the student and its teacher differ in"),
+                (Self.teacher, "no RWKV layer"),
             ] {
                 let output = try distill("--stage", "1", "--steps", "2", "-o", "out", in: directory, student: student)
                 #expect(output.status == 65 && output.err.contains(words), "\(output.err)")

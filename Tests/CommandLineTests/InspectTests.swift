@@ -85,7 +85,7 @@ import Testing
     @Test func saysWhatItWarnsAboutOnStandardError() throws {
         let output = try CommandLineTool.run(["inspect", "fixtures/malformed/field-unknown"])
         #expect(output.status == 0)
-        #expect(output.err.hasPrefix("rwkv-ckpt: warning: fixtures/malformed/field-unknown: 1 field beside"))
+        #expect(output.err.hasPrefix("rwkv-ckpt: warning: fixtures/malformed/field-unknown: 1 field other than"))
         #expect(!output.out.contains("warning"))
     }
 

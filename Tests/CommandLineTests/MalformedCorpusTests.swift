@@ -1,7 +1,7 @@
 import TestSupport
 import Testing
 
-/// Every input of all corpora, as a user meets it: the verdict, the exit status, one clear line, in time.
+/// Runs `inspect` on every input of all corpora: the verdict, the exit status, one clear line, in time.
 @Suite(.serialized) struct MalformedCorpusTests {
     private static let cases = (try? MalformedCorpus.load().cases) ?? []
 
@@ -11,8 +11,8 @@ import Testing
             #expect(output.status == (input.verdict == "refused" ? input.exit ?? 65 : 0), "\(output)")
             for words in input.words { #expect(output.err.contains(words), "\(words) not in \(output.err)") }
             guard input.verdict == "refused" else { return }
-            // What is dangerous is shown before it is refused.
-            #expect(output.out.isEmpty != output.err.contains("would run foreign code"))
+            // Only dangerous files are listed before they are refused.
+            #expect(output.out.isEmpty != output.err.contains("would run arbitrary code"))
             #expect(output.err.hasPrefix("rwkv-ckpt: \(path)"))
             #expect(output.err.hasSuffix("\n") && output.err.split(separator: "\n").count == 1)
             #expect(output.err.utf8.count < 4000)

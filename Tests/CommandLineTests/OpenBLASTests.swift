@@ -2,9 +2,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Commands beside an OpenBLAS that is slow, wrong, old or missing: results stay right, and one warning says what happened.
+/// Runs commands with an OpenBLAS that is slow, wrong, old or missing: results stay right, and one warning says what happened.
 @Suite struct OpenBLASTests {
-    /// Compiles a stand-in for OpenBLAS and lends the environment in which it is found.
+    /// Compiles a substitute for OpenBLAS, and passes on the environment variables with which it is found.
     private func withStub<Result>(
         version: String = "0.3.21", _ definitions: String..., body: ([String: String]) throws -> Result
     ) throws -> Result {
@@ -28,7 +28,7 @@ import Testing
         return ["LD_LIBRARY_PATH": directory.path + path, "OPENBLAS_CORETYPE": coreType]
     }
 
-    /// What `--version` says of products.
+    /// What `--version` says about matrix products.
     private func product(_ environment: [String: String]) throws -> String {
         let output = try CommandLineTool.run(["--version"], environment: environment)
         #expect(output.status == 0 && output.err.isEmpty)
@@ -37,7 +37,7 @@ import Testing
         return String(line.dropFirst("matrix products: ".count))
     }
 
-    /// The core that OpenBLAS is asked for where the user names none.
+    /// The core that OpenBLAS is asked for if the user names none.
     private func wantedCore() throws -> String {
         try withStub { try #require(try product($0).split(separator: " ").last.map(String.init)) }
     }
@@ -56,7 +56,8 @@ import Testing
                 #expect(output.status == 0, "\(output.out)")
                 #expect(
                     output.err
-                        == "rwkv-ckpt: warning: libopenblas.so.0: \(warning); matrix products run on our own kernels\n")
+                        == "rwkv-ckpt: warning: libopenblas.so.0: \(warning); matrix products use the built-in kernels\n"
+                )
             }
             let files = try ["1", "2"].map { threads in
                 let file = directory.appending(path: threads + ".safetensors")
@@ -92,7 +93,7 @@ import Testing
         }
     }
 
-    /// Products in rows that are longer than a factor's are the ones of attention.
+    /// Attention needs products whose strides are longer than the rows of the factors.
     @Test func productsThatIgnoreStridesAreNotUsed() throws {
         try withStub("FAULT=3") { environment in
             let product = try product(environment)
@@ -100,11 +101,11 @@ import Testing
         }
     }
 
-    /// A library that was built for another processor: its kernels are not even tried.
+    /// If a library uses kernels of another processor, they are not even tried.
     @Test func kernelsThatCannotRunAreNotTried() throws {
         try withStub("CORE=\"Opteron\"", "FAULT=4") { environment in
             let product = try product(environment.merging(["OPENBLAS_CORETYPE": "Prescott"]) { $1 })
-            // A processor with 3DNow! tries them.
+            // This fails on a processor with 3DNow!, which can run them.
             #expect(product.hasSuffix("; OpenBLAS 0.3.21 runs its Opteron kernels, which this processor cannot run"))
         }
     }
@@ -126,7 +127,7 @@ import Testing
 
     @Test func missingLibraryIsSaid() throws {
         try withTemporaryDirectory { directory in
-            // The loader takes the first file of the name, and says that this is none.
+            // The loader takes the first file with the name, and says that it is not a library.
             let file = directory.appending(path: "libopenblas.so.0")
             try Data("nothing".utf8).write(to: file)
             try expectOwnProducts(
@@ -153,7 +154,7 @@ import Testing
                 let output = try CommandLineTool.run(
                     ["bench", "wkv", "--isa", isa, "--heads", "1", "--tokens", "8", "--runs", "1", "--json"],
                     environment: environment.merging(["OPENBLAS_CORETYPE": coreType]) { $1 })
-                // A processor without AVX2 refuses it.
+                // Without AVX2, the option is refused.
                 guard output.status == 0 else {
                     #expect(isa == "avx2" && output.status == 64)
                     continue

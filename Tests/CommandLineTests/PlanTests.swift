@@ -93,13 +93,13 @@ import Testing
     }
 
     private static let refusals: [(Int32, [String], String)] = [
-        (64, ["--target", "hxa079"], "Give one of"),
-        (64, ["--target", "hxa079", "--keep-gqa", "3", "--gqa-layers", "2"], "Give one of"),
+        (64, ["--target", "hxa079"], "Give exactly one of"),
+        (64, ["--target", "hxa079", "--keep-gqa", "3", "--gqa-layers", "2"], "Give exactly one of"),
         (64, ["--target", "hxa080", "--keep-gqa", "3"], "not hxa080"),
         (64, ["--target", "hxa079", "--keep-gqa", "44"], "no layer 44"),
         (64, ["--target", "hxa079", "--keep-gqa", "-1"], ""),
         (64, ["--target", "hxa079", "--keep-gqa", "3,3"], ""),
-        (64, ["--target", "hxa079", "--keep-gqa", "3", "--min-gap", "2"], "lists are taken as they are"),
+        (64, ["--target", "hxa079", "--keep-gqa", "3", "--min-gap", "2"], "require --gqa-layers or --kv-cache"),
         (64, ["--target", "hxa079", "--published", "qwen3-8b"], "has 36 layers, the teacher has 44"),
         (64, ["--target", "hxa079", "--published", "nobody"], "no published model nobody"),
         (64, ["--target", "hxa079", "--gqa-layers", "45"], "0 to 43 attention layers out of 44"),
@@ -135,9 +135,10 @@ import Testing
     }
 
     @Test(arguments: [
-        ("fixtures/models/quantised-gptq", "quantised by gptq"), ("fixtures/models/hxa079", "is not a transformer"),
-        ("fixtures/models/rwkv7.pth", "is not a transformer"),
-        ("fixtures/diff/a.pth", "the model is not of a known family"),
+        ("fixtures/models/quantised-gptq", "quantised by gptq"),
+        ("fixtures/models/hxa079", "is not supported as a teacher"),
+        ("fixtures/models/rwkv7.pth", "is not supported as a teacher"),
+        ("fixtures/diff/a.pth", "the model's family is not known"),
         ("fixtures/malformed/gap", "there is a gap"),
     ])
     func refusesTeachersWithTheReason(path: String, problem: String) throws {
@@ -148,7 +149,7 @@ import Testing
 
     @Test(arguments: [
         (#"{"hidden_size": 1, "hidden_size": 2}"#, "an object has the key \"hidden_size\" twice (byte 20)"),
-        ("[1,2]", "a config.json is an object: found an array"),
+        ("[1,2]", "config.json is not a JSON object: found an array"),
     ])
     func saysWhatIsWrongWithAConfiguration(text: String, problem: String) throws {
         try withTemporaryDirectory { directory in
@@ -167,9 +168,9 @@ import Testing
             #""model_type": "qwen2", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99"#
         for (keys, problem) in [
             (#""rms_norm_eps": 1e-6, "rope_theta": 1e6"#, nil),
-            // As transformers would assume.
+            // The defaults of transformers.
             (#""use_cache": true, "sliding_window": 4096"#, nil),
-            (#""rope_scaling": {"type": "linear"}"#, "no factor"),
+            (#""rope_scaling": {"type": "linear"}"#, "requires factor"),
             (#""rope_scaling": {"type": 3, "factor": 2}"#, "rope_type"),
             (#""quantization_config": {"quant_method": "fp8"}"#, "quantised by fp8"),
             (#""num_key_value_heads": 3"#, "evenly"),

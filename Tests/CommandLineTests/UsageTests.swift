@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Wrong usage names the option, the value and what is allowed, and shows the usage of the command that was typed.
+/// Usage errors name the option, the value and what is allowed, and show the usage of the command that was run.
 @Suite struct UsageTests {
     private static let model = "fixtures/models/qwen3"
     private static let convert = ["convert", model, "-o", "/nowhere/out"]
@@ -11,7 +11,7 @@ import Testing
     ]
     private static let plan = ["plan", "fixtures/models/published/reka-flash-3.1.json", "--target", "hxa079"]
 
-    /// The command, the options of which the last one has a bad value, and the words that say what is allowed.
+    /// A command, its options, of which the last has a bad value, and the words that say what is allowed.
     private static let cases: [(command: [String], options: [String], allowed: String)] = [
         (plan, ["--gqa-layers=1", "--context=0"], "between 1 and 1099511627776, not 0"),
         (plan, ["--gqa-layers=1", "--seed=-1"], "0 or greater, not -1"),
@@ -22,7 +22,7 @@ import Testing
         (plan, ["--keep-gqa=44"], "there is no layer 44: the teacher has layers 0 to 43"),
         (plan, ["--gqa-layers=1", "--require=50"], "there is no layer 50: the teacher has layers 0 to 43"),
         (plan, ["--gqa-layers=1", "--forbid=50"], "there is no layer 50: the teacher has layers 0 to 43"),
-        (plan, ["--published=nobody"], "no published model nobody; there are reka-flash-3.1, "),
+        (plan, ["--published=nobody"], "no published model nobody; the published models are reka-flash-3.1, "),
         (convert, ["--max-shard-size=0"], "1 or greater, not 0"),
         (convert, ["--adapter=nowhere", "--adapter-scale=inf"], "a finite number, not inf"),
         (["logits", model, "-o", "/nowhere/x.safetensors"], ["--threads=0"], "between 1 and 1024, not 0"),
@@ -39,13 +39,13 @@ import Testing
         (distill, ["--clip=nan"], "a finite number, above 0, not nan"),
         (distill, ["--ce-weight=-0.5"], "a finite number, 0 or greater, not -0.5"),
         (distill, ["--threads=0"], "between 1 and 1024, not 0"),
-        (distill, ["--batch=2048", "--context=1024"], "2097152 tokens of a batch; at most 1048576"),
+        (distill, ["--batch=2048", "--context=1024"], "2097152 tokens per batch; at most 1048576"),
         (["bench", "wkv"], ["--heads=0"], "between 1 and 1024, not 0"),
         (["bench", "wkv"], ["--head-size=1025"], "between 1 and 1024, not 1025"),
         (["bench", "wkv"], ["--tokens=0"], "between 1 and 1048576, not 0"),
         (["bench", "wkv"], ["--runs=1001"], "between 1 and 1000, not 1001"),
         (["bench", "wkv"], ["--threads=0"], "between 1 and 1024, not 0"),
-        (["bench", "wkv"], ["--heads=1024", "--tokens=1048576"], "numbers of a matrix; at most 16777216"),
+        (["bench", "wkv"], ["--heads=1024", "--tokens=1048576"], "elements per matrix; at most 16777216"),
         (["bench", "forward"], ["--tokens=0"], "between 1 and 1048576, not 0"),
         (["bench", "forward"], ["--runs=0"], "between 1 and 1000, not 0"),
         (["bench", "forward"], ["--dtype=keep"], "f32, bf16 or f16, not keep"),
@@ -59,7 +59,7 @@ import Testing
     func namesOptionValueAndRange(number: Int) throws {
         let (command, options, allowed) = Self.cases[number]
         let words = command[0] == "bench" ? "bench \(command[1])" : command[0]
-        // Of an error there is no document: it is argument-parser's.
+        // Usage errors come from argument-parser, which writes no JSON document.
         for json in [[], ["--json"]] {
             let output = try CommandLineTool.run(command + options + json)
             let context: Comment = "\(command + options): \(output)"
@@ -106,7 +106,7 @@ import Testing
         (["bench", "train"], ["--runs=many"], "1 to 1000"),
     ]
 
-    /// What is no such number at all is refused by argument-parser, with the option's help.
+    /// argument-parser refuses values that are not such numbers, with the option's help.
     @Test(arguments: values.indices)
     func namesWhatIsAllowedWhereItIsNoNumber(number: Int) throws {
         let (command, options, allowed) = Self.values[number]

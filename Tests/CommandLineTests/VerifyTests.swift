@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `logits` and `verify` as they are typed.
+/// Runs `logits` and `verify` as a user does.
 @Suite struct VerifyTests {
     private struct Document: Decodable {
         struct Logits: Decodable {
@@ -49,9 +49,9 @@ import Testing
         return (output.status, try JSONDecoder().decode(Document.self, from: Data(output.out.utf8)))
     }
 
-    /// Strict logits beside those of the fast kernels, within what fp32 rounds.
+    /// Compares strict logits with those of the fast kernels, within fp32 rounding.
     @Test(
-        "each family on each instruction set",
+        "each family, on each instruction set",
         arguments: [
             "llama", "llama-bias", "qwen2", "qwen3", "rwkv7/rwkv7.pth", "cxa076", "cxa076r", "cxa079", "hxa079",
             "hxa079-gqa-first", "hxa079-no-norm",
@@ -63,7 +63,7 @@ import Testing
             for set in ["baseline", "avx2", "avx512"] {
                 let output = try run(
                     ["verify", "strict.safetensors", model, "--isa", set, "--json"], in: directory)
-                if output.status == 64, output.err.contains("This machine has no \(set)") { continue }
+                if output.status == 64, output.err.contains("on this machine, not \(set)") { continue }
                 let document = try JSONDecoder().decode(Document.self, from: Data(output.out.utf8))
                 #expect(output.status == 0 && document.verdict == "match", "\(set)")
                 #expect((document.logits?.nmse ?? 1) < 1e-10, "\(set)")
@@ -136,7 +136,7 @@ import Testing
             let fast = try verify("logits.safetensors", model, in: directory)
             #expect(fast.status == 0 && fast.document.logits?.max_abs ?? 0 > 0)
             #expect(try verify("logits.safetensors", "fixtures/logits/cxa076", in: directory).status == 1)
-            // Another tool's, in float64.
+            // These logits are another implementation's, in float64.
             #expect(try verify("fixtures/logits/cxa079/reference.safetensors", model, in: directory).status == 0)
         }
     }
@@ -159,18 +159,19 @@ import Testing
             let text = try String(contentsOf: manifest, encoding: .utf8)
             for (old, new, words) in [
                 ("\"copied\": 69", "\"copied\": 68", "do not add up"),
-                ("\"name\": \"lm_head.weight\", \"dtype\"", "\"name\": \"lm_head.wrong\", \"dtype\"", "not there"),
+                ("\"name\": \"lm_head.weight\", \"dtype\"", "\"name\": \"lm_head.wrong\", \"dtype\"", "is missing"),
                 (
                     "\"name\": \"lm_head.weight\", \"fate\": \"copied\"",
-                    "\"name\": \"lm_head.weight\", \"fate\": \"lost\"", "no fate"
+                    "\"name\": \"lm_head.weight\", \"fate\": \"lost\"", "is unknown or incomplete"
                 ),
                 ("\"name\": \"lm_head.weight\", \"fate\"", "\"name\": \"lm_head.lost\", \"fate\"", "has no fate"),
                 ("\"bytes\": ", "\"bytes\": 1", "bytes do not add up"),
                 (
                     "\"origin\": \"copied\", \"input\": \"source\", \"from\": \"lm_head",
-                    "\"origin\": \"found\", \"input\": \"source\", \"from\": \"lm_head", "no origin"
+                    "\"origin\": \"found\", \"input\": \"source\", \"from\": \"lm_head",
+                    "is unknown or not among the inputs"
                 ),
-                ("rwkv-ckpt/conversion/1", "something else", "no manifest"),
+                ("rwkv-ckpt/conversion/1", "something else", "not a conversion manifest"),
             ] {
                 #expect(text.contains(old), "\(old)")
                 try text.replacing(old, with: new).write(to: manifest, atomically: true, encoding: .utf8)
@@ -179,7 +180,7 @@ import Testing
                     found.status == 1 && found.document.audit?.problems.contains { $0.contains(words) } == true,
                     "\(words): \(found.document.audit?.problems as Any)")
             }
-            // A file that the conversion did not make is none of its manifest's business.
+            // The manifest does not apply to a file that the conversion did not make.
             try text.write(to: manifest, atomically: true, encoding: .utf8)
             try FileManager.default.copyItem(
                 at: directory.appending(path: "other/model.safetensors"),
@@ -189,7 +190,7 @@ import Testing
         }
     }
 
-    /// Names that share with each other alone, and so with nothing in the file.
+    /// Two tensors share only with each other, and so with nothing that is stored in the file.
     @Test(arguments: [true, false]) func auditsWhatIsSharedWithNothing(hasHash: Bool) throws {
         try withTemporaryDirectory { directory in
             let model = "fixtures/models/rwkv7.pth"
@@ -213,7 +214,7 @@ import Testing
             try JSONSerialization.data(withJSONObject: manifest).write(to: path)
             let problems = try verify(model, "copy", in: directory).document.audit?.problems
             #expect(
-                problems?.filter { $0.hasSuffix("is not there") } == ["ghost.a is not there", "ghost.b is not there"])
+                problems?.filter { $0.hasSuffix("is missing") } == ["ghost.a is missing", "ghost.b is missing"])
         }
     }
 
@@ -243,11 +244,11 @@ import Testing
             let cases: [([String], Int32, String)] = [
                 (["logits", model, "--tokens", "1,96"], 65, "token 1 of sequence 0 is not in the model's vocabulary"),
                 (["logits", model, "--tokens-file", "beyond.json"], 65, "beyond.json: token 1"),
-                (["logits", model, "--tokens-file", "ragged.json"], 65, "different lengths"),
+                (["logits", model, "--tokens-file", "ragged.json"], 65, "must have the same length"),
                 (["logits", model, "--tokens-file", "empty.json"], 65, "no tokens"),
                 (["logits", model, "--tokens-file", "nothing.json"], 66, "nothing.json"),
                 (["logits", "missing"], 65, "model.layers.3.mlp.up_proj.weight is missing"),
-                (["logits", "contradicting"], 65, "width is 64"),
+                (["logits", "contradicting"], 65, "implies width 64"),
                 (["logits", "broken"], 65, "model.layers.3.mlp.up_proj.weight"),
                 (["logits", "fixtures/logits/cxa079/reference.safetensors"], 65, "recognised but not supported"),
                 (["logits", "fixtures/models/cxa079.pth"], 65, "rope_theta"),
@@ -261,12 +262,15 @@ import Testing
             }
             for (arguments, status, words) in [
                 (["verify", model, "missing"], 65, "is missing"),
-                (["verify", model, "fixtures/planted-teacher"], 65, "another vocabulary"),
+                (["verify", model, "fixtures/planted-teacher"], 65, "the vocabulary size differs from that of"),
                 (["verify", model, model, "--limit", "speed=1"], 64, "--limit"),
-                (["verify", model, model, "--tokens", "1", "--tokens-file", "x"], 64, "one of"),
+                (
+                    ["verify", model, model, "--tokens", "1", "--tokens-file", "x"], 64,
+                    "--tokens or --tokens-file, not both"
+                ),
                 (
                     ["verify", "fixtures/logits/qwen3/reference.safetensors", model, "--tokens", "1"], 64,
-                    "which have their own"
+                    "which include their tokens"
                 ),
                 (["logits", model, "-o", "out.pth"], 64, ".safetensors"),
                 (["logits", model, "--threads", "0", "-o", "o.safetensors"], 64, "--threads"),

@@ -1,9 +1,8 @@
-// Runs every kernel on memory that ends where the headers say, under the address and the undefined behaviour sanitizer, and holds
-// the tables against each other. scripts/check-kernels compiles and starts it.
+// Runs every kernel on memory that ends where the headers say, under the address and undefined-behaviour sanitizers, and compares
+// the tables with each other. scripts/check-kernels compiles and starts it.
 //
-// A check is a function that draws sizes, asks for buffers and calls a kernel. It runs for each table with the same sizes and the
-// same numbers; then the buffers are compared. A new kernel takes such a function, or a ROWWISE or a GRADIENT, and its place in
-// driver.h.
+// A check is a function that draws sizes, allocates buffers and calls a kernel. It runs for each table with the same sizes and
+// numbers; then the buffers are compared. A new kernel needs such a function, or a ROWWISE or GRADIENT, and an entry in driver.h.
 
 #include "driver.h"
 
@@ -41,8 +40,8 @@ double number_at(const buffer *buffer, size_t i) {
     return buffer->width == 2 ? *(const uint16_t *)at : buffer->width == 4 ? *(const float *)at : *(const double *)at;
 }
 
-// The tolerance is relative to the largest number of a buffer; without one all bits count, but for those of what a layer's kernel
-// gives that is not a number.
+// The tolerance is relative to the largest number in the buffer. If it is 0, all bits must agree, except those of NaN in results
+// of layer kernels.
 static void compare(const run *found, const run *expected, double tolerance) {
     EACH(b, found->used) {
         const buffer *f = &found->buffers[b], *e = &expected->buffers[b];
@@ -115,7 +114,7 @@ void *numbers(run *run, int is_result, rwkv_element element, size_t count, doubl
     return elements;
 }
 
-// MARK: All of them
+// MARK: All checks
 
 static const struct check {
     const char *name;
@@ -134,14 +133,14 @@ static void perform(run *run, const struct check *check) {
     run->name = check->name;
     run->random = 2 * run->number + (run->has_edges != 0);
     check->function(run);
-    // Where a kernel has denormals be zero, that ends with it.
+    // A kernel that treats denormals as zero must restore the processor's mode.
     const volatile double smallest = 0x1p-1074, normal = DBL_MIN;
     const int has_denormals = smallest * 2 > 0 && normal / 2 > 0;
     EXPECT(has_denormals, 1, 0);
 }
 
 static void check_tables(const struct check *check, size_t number, int has_edges) {
-    // Of each number type the strict baseline, which comes first.
+    // The strict baseline of each number type, which comes first.
     run first[2] = {0};
     EACH(table, check->tables) {
         run found = {.number = number, .has_edges = has_edges, .real = table < 6 ? RWKV_REAL_F64 : RWKV_REAL_F32};
@@ -159,7 +158,7 @@ static void check_tables(const struct check *check, size_t number, int has_edges
 }
 
 int main(void) {
-    // Often enough for all pairs of sizes.
+    // Enough repetitions to cover all pairs of sizes.
     EACH(time, 192) EACH(has_edges, 2) EACH(i, COUNT(CHECKS)) check_tables(&CHECKS[i], time, (int)has_edges);
     printf("kernels up to %s: %zu comparisons, all as expected\n", SETS[rwkv_best_instruction_set()], comparisons);
 }

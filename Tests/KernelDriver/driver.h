@@ -1,4 +1,4 @@
-// What checks are made of: sizes, numbers and buffers that are drawn, and what is expected of them.
+// What checks use to draw sizes, numbers and buffers, and to state what they expect.
 
 #ifndef KERNEL_DRIVER_H
 #define KERNEL_DRIVER_H
@@ -10,7 +10,7 @@
 #define EACH(i, count) for (size_t i = 0; i < (count); i++)
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-// Only results are compared.
+// Buffers are compared only if they are results.
 typedef struct {
     char *start;
     void *allocation;
@@ -24,7 +24,7 @@ typedef struct {
     const rwkv_layer_kernels *layers;
     rwkv_instruction_set set;
     rwkv_real real;
-    // Whether numbers near limits are drawn among the others.
+    // has_edges: whether numbers near limits are drawn among the others.
     int is_strict, has_edges;
     size_t number, picks, sizes[12], used;
     uint64_t random;
@@ -35,7 +35,7 @@ static const size_t WIDTHS[] = {1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 96, 100
 static const size_t COLUMNS[] = {1, 17, 100, 255, 256, 257, 600}, HEADS[] = {1, 3}, PADDINGS[] = {0, 1, 5};
 static const size_t WINDOWS[] = {1, 2, 7, 64, 1000};
 
-// Those that models are of come first. What is infinite, or the largest integer.
+// The element types of models come first. `infinity` has the bits of infinity, or of the largest integer.
 enum { MODEL_ELEMENTS = 4 };
 static const struct {
     size_t size;
@@ -47,25 +47,25 @@ static const struct {
     [RWKV_ELEMENT_U16] = {2, UINT16_MAX},
 };
 
-// What is not a number is like any other such, what is infinite only like itself.
+// NaN agrees with any NaN, and an infinity only with itself.
 void expect(const run *run, const char *what, double found, double expected, double tolerance);
 #define EXPECT(found, expected, tolerance) expect(run, #found, (double)(found), (double)(expected), tolerance)
 
-// Of the first result, which has rows of `width`: the sum of each, or of its squares, is 1 of a softmax and of what is normalised.
+// Expects that the numbers in each row of the first result, raised to `power`, sum to 1: power 1 for softmax, 2 for unit vectors.
 void expect_one(const run *run, size_t rows, size_t width, int power);
 double number_at(const buffer *buffer, size_t i);
 
 uint64_t next(run *run);
-// One of a list, or a number below `count`. The first two that a check picks go through all pairs from one time to the next.
+// An entry of `list`, or a number below `count`. A check's first two picks go through all pairs as it is repeated.
 size_t pick(run *run, const size_t *list, size_t count);
 #define PICK(list) pick(run, list, COUNT(list))
 
-// From the first number of the first row to the last one of the last row, behind which nothing is.
+// The numbers from the first of the first row to the last of the last row, after which the buffer ends.
 static inline size_t span(size_t rows, size_t stride, size_t width) { return rows ? (rows - 1) * stride + width : 0; }
 
-// Ends where the allocation ends, begins where it begins or a little behind, and holds what is not a number until that is written.
+// The buffer ends where its allocation ends, begins at or shortly after its start, and holds NaN until it is written.
 void *allocate(run *run, int is_result, size_t count, size_t width);
-// As precise as a float, so that all tables compute with the same.
+// Rounded to float, so that all tables compute with the same numbers.
 double draw(run *run, double low, double high);
 void *numbers(run *run, int is_result, rwkv_element element, size_t count, double low, double high);
 
@@ -76,11 +76,11 @@ static inline size_t own_size(const run *run) { return ELEMENTS[own_element(run)
 
 #define STORED(count, low, high) numbers(run, 0, element, count, low, high)
 #define INPUT(count, low, high) numbers(run, 0, own_element(run), count, low, high)
-// An output too: what it holds before shows what is not written.
+// Also for outputs: their initial numbers reveal what is not written.
 #define RESULT(count, low, high) numbers(run, 1, own_element(run), count, low, high)
 #define SCRATCH(count) allocate(run, 0, count, own_size(run))
 
-// Every kernel and function has a check of its name.
+// Every kernel and function has a check with its name.
 #define FOR_EACH_LAYER_CHECK(DO)                                                                             \
     DO(widen) DO(product) DO(product_of_columns) DO(rms_norm) DO(layer_norm) DO(sigmoid) DO(tanh) DO(scale) DO(softcap) \
     DO(add) DO(add_to_rows) DO(swiglu) DO(geglu) DO(relu_squared) DO(all_finite) DO(rotate) DO(repeat_heads) DO(attend) \

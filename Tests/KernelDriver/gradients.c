@@ -1,12 +1,12 @@
-// Checks of what training is made of.
+// Checks of the kernels of training.
 
 #include "driver.h"
 
 #include <math.h>
 #include <string.h>
 
-// A kernel of rows that are made of heads. Of each y, which it changes, there are as many numbers as of each x, and of f there is
-// one for each number of a row. Few are negative, so that sums do not cancel.
+// Checks a kernel on rows of heads. Each y, which it changes, and each x have a number for each element of the rows; f has one
+// for each column. Few are negative, so that sums do not cancel.
 #define GRADIENT(KERNEL, ARGUMENTS)                                                                          \
     void check_##KERNEL(run *run) {                                                                          \
         const size_t size = PICK(WIDTHS), rows = PICK(ROWS), heads = PICK(HEADS), width = heads * size, count = rows * width; \
@@ -17,7 +17,7 @@
         run->layers->KERNEL ARGUMENTS;                                                                       \
     }
 
-// What may be missing is there with an odd number of rows.
+// Optional arguments are given if the number of rows is odd.
 GRADIENT(sigmoid_backward, (x[0], count, y[0]))
 GRADIENT(tanh_backward, (x[0], count, y[0]))
 GRADIENT(softcap_backward, (x[0], count, 0.5, 10, y[0]))
@@ -111,7 +111,7 @@ void check_wkv7_backward(run *run) {
             dr + head, dw + head, dk + head, dv + head, dkk + head, da + head);
     }
     if (run->has_edges) return;
-    // The loss is linear in r, k and v each, and what is removed in a once and in kk twice.
+    // The loss is linear in each of r, k and v. Its removed part is linear in a and quadratic in kk.
     const double loss = dot(run, y, dy, count), removed = dot(run, a, da, count), tolerance = 1e-6 * (double)(count * size);
     EXPECT(dot(run, r, dr, count), loss + added[0], tolerance), EXPECT(dot(run, k, dk, count), loss + added[1], tolerance);
     EXPECT(dot(run, v, dv, count), loss + added[2], tolerance), EXPECT(dot(run, kk, dkk, count), 2 * removed, tolerance);
@@ -128,7 +128,7 @@ void check_divergence(run *run) {
     const size_t count = PICK(COLUMNS), rows = PICK(ROWS);
     const double target_scale = 0.5, scale = pick(run, NULL, 2) ? 1 : 0.5;
     void *target = INPUT(rows * count, -9, 9), *logits = INPUT(rows * count, -9, 9);
-    // The last number cannot be the next by the target, or by both.
+    // The last token is impossible for the target, or for both.
     const size_t masked = count > 1 ? pick(run, NULL, 3) : 0;
     EACH(row, rows) {
         if (masked > 0) put(run, target, (row + 1) * count - 1, -INFINITY);

@@ -7,7 +7,7 @@ import Testing
 @testable import LayerPlanning
 
 @Suite struct LayerChoiceTests {
-    /// Layers of which each takes 8 B a token as attention, and 32 B as time mixing.
+    /// A teacher whose layers each take 8 B per token as attention, and 32 B as time mixing.
     private func teacher(layers: Int = 8) throws -> ModelDescription {
         try withTemporaryDirectory { directory in
             let file = directory.appending(path: "config.json")
@@ -29,7 +29,7 @@ import Testing
         return conditions
     }
 
-    /// All choices that keep the conditions, one by one.
+    /// All choices that meet the conditions.
     private func allowed(_ layerCount: Int, _ conditions: LayerConditions) -> [[Int]] {
         (0..<1 << layerCount).map { bits in (0..<layerCount).filter { bits >> $0 & 1 == 1 } }.filter { layers in
             conditions.required.isSubset(of: layers) && conditions.forbidden.isDisjoint(with: layers)
@@ -49,7 +49,7 @@ import Testing
         }
     }
 
-    /// On both sides of the context at which a layer's cache outgrows its state, and at it.
+    /// Contexts below, at and above that at which a layer's cache outgrows its state.
     @Test func keepsAsManyLayersAsFit() throws {
         var generator = SystemRandomNumberGenerator()
         let models = try (1...8).map { try teacher(layers: $0) }
@@ -79,7 +79,7 @@ import Testing
         }
     }
 
-    /// Layers 2 and 5 of 6 see all tokens, the others the last 8.
+    /// Layers 2 and 5 of 6 see all tokens, the others only the last 8.
     @Test func countsWhatWindowsKeep() throws {
         let path = Repository.fixture("decoders/gemma3")
         let teacher = try RecognisedModel(path: path, temporaryDirectory: NSTemporaryDirectory()).description
@@ -92,7 +92,7 @@ import Testing
         #expect(plan.studentMemory.bytes(context: 5) == state + 10 * layer)
         #expect(plan.studentMemory.bytes(context: 100) == state + (100 + 8) * layer)
         #expect(plan.studentMemory.bytes(context: .max) == .max)
-        // By number alone: at this context layers with a window are cheap, and whether three fit depends on which they are.
+        // At this context, layers with a window are cheap, so whether three layers fit depends on which ones they are.
         var conditions = LayerConditions()
         (conditions.required, conditions.forbidden) = ([0, 1, 3], [4])
         let least = 3 * (4 * 8 * 8 * 4) + 3 * 8 * layer

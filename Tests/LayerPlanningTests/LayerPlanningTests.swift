@@ -35,7 +35,7 @@ private func teacher(_ name: String) throws -> ModelDescription {
         }
     }
 
-    /// Every choice of small cases is tried.
+    /// Compares with every possible choice, in small cases.
     @Test func findsTheNearestOfAllChoices() throws {
         var generator = SystemRandomNumberGenerator()
         for _ in 0..<300 {
@@ -45,7 +45,7 @@ private func teacher(_ name: String) throws -> ModelDescription {
             let random = { Set((0..<layerCount).filter { _ in Int.random(in: 0..<6, using: &generator) == 0 }) }
             let (require, forbid) = (random(), random())
             let spacing = LayerSelection.Spacing.allCases[Int.random(in: 0..<2, using: &generator)]
-            // As LayerSelection says: sums of squared distances to these.
+            // LayerSelection minimises the sum of squared distances to these.
             let ideal = (0..<count).map { number in
                 spacing == .uniform
                     ? (Double(number) + 0.5) * Double(layerCount) / Double(count) - 0.5
@@ -79,7 +79,7 @@ private func teacher(_ name: String) throws -> ModelDescription {
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// Reka's card: the cache is reduced to 1/7.
+    /// As in Reka's model card, the cache is reduced to about 1/7.
     @Test func countsMemory() throws {
         let reka = try plan("reka-flash-3.1", .cxa079, [8, 15, 22, 29, 36, 43])
         #expect(reka.target == "hxa079")
@@ -109,7 +109,7 @@ private func teacher(_ name: String) throws -> ModelDescription {
         #expect(ranks[.gateRank]?(attentionWidth: width) == gate)
     }
 
-    /// The student of a plan is the student of the fixture, tensor by tensor.
+    /// The planned student has the tensors of the fixture's student.
     @Test func plansThePublishedShapes() throws {
         func open(_ path: String) throws -> ModelDescription {
             let checkpoint = try Checkpoint.open(Repository.fixture("models/" + path))
@@ -119,7 +119,7 @@ private func teacher(_ name: String) throws -> ModelDescription {
             else { throw CheckpointError(.unsupported, path: path, "is not described") }
             return model
         }
-        // Of the same sizes, with other ranks than the formulas give.
+        // The sizes are the same, but the ranks are not those of the formulas.
         let student = try open("hxa079")
         let ranks = Dimension.ranks.reduce(into: [:]) { $0[$1] = student.dimensions[$1] }
         let planned = try #require(
@@ -178,24 +178,24 @@ private func teacher(_ name: String) throws -> ModelDescription {
         ("\"hxa079\"", "\"hxa099\"", "target is unknown"), ("\"hxa079\"", "\"cxa079\"", "does not fit"),
         ("\"head_norm\": true", "\"head_norm\": false", "does not fit"),
         ("\"kv_cache_bytes_per_token\": 8192", "\"kv_cache_bytes_per_token\": 1", "does not fit"),
-        ("\"index\": 35", "\"index\": 99", "out of its place"),
-        ("\"schema\": \"rwkv-ckpt/plan/1\"", "\"schema\": \"x\"", "no plan"),
-        ("{\"index\": 34, \"kind\": \"rwkv7\", \"reason\": \"not chosen\"},", "", "out of its place"),
+        ("\"index\": 35", "\"index\": 99", "out of order"),
+        ("\"schema\": \"rwkv-ckpt/plan/1\"", "\"schema\": \"x\"", "not a plan"),
+        ("{\"index\": 34, \"kind\": \"rwkv7\", \"reason\": \"not chosen\"},", "", "out of order"),
         (
             "{\"index\": 35, \"kind\": \"rwkv7\", \"reason\": \"not chosen\"}",
             "{\"index\": 35, \"kind\": \"rwkv7\", \"reason\": \"not chosen\"}, {\"index\": 36, \"kind\": \"rwkv7\", \"reason\": \"\"}",
-            "out of its place"
+            "out of order"
         ),
-        ("\"kind\": \"gqa\"", "\"kind\": \"mha\"", "another kind"),
+        ("\"kind\": \"gqa\"", "\"kind\": \"mha\"", "does not follow from the teacher and the target"),
         ("\"decay\": 256", "\"decay\": 128", "does not fit"),
         ("\"decay\": 256", "\"decay\": 0", "a rank"),
         ("\"gate\": 256", "\"gat\": 256", "a field is missing"),
-        ("\"identity\": \"", "\"identity\": \"0", "another teacher"),
+        ("\"identity\": \"", "\"identity\": \"0", "a different teacher"),
         ("\"rwkv_rope\": true", "\"rwkv_rope\": false", "does not fit"),
         ("\"first_rwkv_layer\"", "\"layer_9\"", "first_rwkv_layer or layer_0"),
         ("\"seed\": 7", "\"seed\": -7", "seed"), ("\"seed\": 7", "\"seed\": 7.5", "seed"),
         ("\"seed\": 7", "\"seed\": 7, \"seed\": 8", "twice"),
-        ("\"decay.up\"", "\"decay.left\"", "no such tensor"),
+        ("\"decay.up\"", "\"decay.left\"", "no tensor of this role"),
         ("\"decay_ramp_with_heads\"", "\"ones\"", "an initialiser"),
         ("\"output\": 1.0", "\"output\": true", "a number"), ("}", "", "expected"),
     ])

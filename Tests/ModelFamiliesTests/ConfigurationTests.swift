@@ -6,7 +6,7 @@ import Testing
 
 @testable import ModelFamilies
 
-/// The keys of a config.json, and what is refused of their values.
+/// The keys of a config.json, and the values that are refused.
 @Suite struct ConfigurationTests {
     private struct Keys: Decodable {
         struct Class: Decodable {
@@ -17,7 +17,7 @@ import Testing
         let generation, shared: [String]
     }
 
-    /// Every key of transformers' configuration classes is understood, harmless, or known to change equations, and only one of these.
+    /// Every key of transformers' configuration classes is exactly one of: understood, harmless, or known to change equations.
     @Test func everyKeyIsOfOneKind() throws {
         let all = try Repository.json("configuration-keys.json", as: Keys.self)
         #expect(all.classes.count >= 11)
@@ -28,7 +28,7 @@ import Testing
         #expect(ModelConfiguration.otherEquationKeys.intersection(ModelConfiguration.harmlessKeys).isEmpty)
         #expect(ModelConfiguration.otherEquationKeys.intersection(understoodByAny).isEmpty)
         for (name, own) in all.classes {
-            // The wrapper of a family has its keys beside those of the text model.
+            // A family's architecture also has the keys of its wrapper, beside those of the text model.
             let architecture = try #require(
                 ArchitectureRegistry.standard.first { $0.configurationNames.contains(own.model_type) }, "\(name)")
             for key in own.keys + all.generation + all.shared {
@@ -104,7 +104,7 @@ import Testing
         }
     }
 
-    /// Of layers with a window too, which have a rotation of their own.
+    /// This includes layers with a window, which have their own RoPE settings.
     @Test func rotationsThatCannotBeComputedAreRefused() throws {
         func rope(_ sliding: String) -> String {
             #""max_position_embeddings": 64, "head_dim": 8, "rope_parameters": {"full_attention": {"rope_theta": 1e6, "rope_type": "default"}, "#
@@ -116,20 +116,20 @@ import Testing
         #expect(try findings(rope(lists), of: "gemma3_text").contains { $0.contains("3 numbers in long_factor") })
         for part in ["0.01", "0.19", "1e-300"] {
             let found = try findings(#""head_dim": 16, "partial_rotary_factor": \#(part)"#, of: "glm4")
-            #expect(found.contains { $0.contains("turned in pairs") }, "\(part)")
+            #expect(found.contains { $0.contains("channels of a head in pairs") }, "\(part)")
         }
     }
 
-    /// transformers has a part in some families alone, wherever it is written.
+    /// In transformers, only some families read partial_rotary_factor, nested or not.
     @Test func partsOfHeadsAreRefusedWhereNothingReadsThem() throws {
         let nested = #""rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}"#
         for type in ["llama", "mistral", "gemma2", "qwen3"] {
-            #expect(try findings(nested, of: type).contains { $0.contains("partial_rotary_factor is 0.5") }, "\(type)")
+            #expect(try findings(nested, of: type).contains { $0.contains("partial_rotary_factor to 0.5") }, "\(type)")
         }
         for type in ["phi3", "glm4"] { #expect(try findings(nested, of: type).isEmpty, "\(type)") }
     }
 
-    /// As transformers reads them: the first files say "su", or "yarn", and none of the length of pretraining.
+    /// As in transformers: the first files say "su" or "yarn", and do not give the length of pretraining.
     @Test func rotationsOfTheFirstPhi3() throws {
         let factors = #""short_factor": [1, 1, 1, 1], "long_factor": [1, 2, 3, 4]"#
         for type in ["su", "yarn", "longrope"] {

@@ -4,7 +4,7 @@ import ModelFamilies
 import TestSupport
 import Testing
 
-/// What fixtures/make_models.py says of the models that it made.
+/// What fixtures/make_models.py records about the models that it made.
 struct ExpectedModels: Decodable {
     struct Model: Decodable, CustomTestStringConvertible {
         struct Rope: Decodable {

@@ -4,7 +4,7 @@ import ModelFamilies
 import TestSupport
 import Testing
 
-/// Names behind what trainers and wrappers put before them.
+/// Names with the prefixes that trainers and wrappers add.
 @Suite struct NamePrefixTests {
     private func describe(
         _ names: (String) -> String, others: [(name: String, shape: [Int])] = []
@@ -39,7 +39,7 @@ import Testing
     @Test func stripsNothingThatSomeNamesLack() throws {
         let found = try describe { $0.hasSuffix("norm.weight") ? $0 : "module." + $0 }
         #expect(found == nil || found?.runningObstacle != nil)
-        // A prefix within a name is a part of it.
+        // A prefix in the middle of a name is part of the name.
         let other = try describe { "other.module." + $0 }
         #expect(other == nil || other?.runningObstacle != nil)
     }
@@ -51,7 +51,7 @@ import Testing
         #expect(found.findings.allSatisfy { $0.kind == .otherModel })
         #expect(Set(found.findings.compactMap(\.tensor)) == Set(others.map(\.0)))
         #expect(found.runningObstacle == nil && found.obstacle == nil)
-        // To be converted, they have to be left out by name.
+        // A conversion must drop them explicitly, by name.
         #expect(found.obstacle { _ in false } != nil)
         #expect(found.obstacle { $0.hasPrefix("vision_tower.") } != nil)
         #expect(found.obstacle { $0.hasPrefix("vision_tower.") || $0.hasPrefix("model.visual.") } == nil)

@@ -5,7 +5,7 @@ import ModelFamilies
 import TestSupport
 import Testing
 
-/// Models of names and shapes alone, changed so that they are wrong, or another family's.
+/// Recognises models by names and shapes alone, some of them changed to be wrong or to be another family's.
 @Suite struct RecognitionTests {
     private func recognize(
         _ tensors: [(name: String, shape: [Int])], variant: String? = nil, configuration: String? = nil
@@ -29,7 +29,7 @@ import Testing
         return description
     }
 
-    /// Names and shapes of a fixture.
+    /// The names and shapes of a fixture.
     private func tensors(_ path: String) throws -> [(name: String, shape: [Int])] {
         try Checkpoint.open(Repository.fixture("models/" + path)).tensors.map { ($0.name, $0.shape) }
     }
@@ -52,7 +52,7 @@ import Testing
             ])
         #expect(try findings { $0.append(("model.layers.4000.x", [3])) } == ["unexpected model.layers.4000.x"])
         #expect(try findings { $0[index($0)].shape = [32, 64] } == ["shape \(q)"])
-        // Not even where the first one is wrong are the others blamed.
+        // Even if the first layer is wrong, the others are not reported.
         #expect(
             try findings { tensors in
                 let first = tensors.firstIndex { $0.name == "model.layers.0.mlp.up_proj.weight" } ?? 0
@@ -68,12 +68,12 @@ import Testing
             return found.findings.filter { $0.kind == .contradiction }.map(\.message)
         }
         #expect(try contradictions(#""head_dim": 16"#).isEmpty)
-        #expect(try contradictions(#""head_dim": 8"#)[0].hasSuffix("head size is 8, by the tensors it is 16"))
+        #expect(try contradictions(#""head_dim": 8"#)[0].hasSuffix("implies head size 8, but the tensors give 16"))
         #expect(
             try contradictions(#""num_hidden_layers": 5"#)[0].hasSuffix(
-                "num_hidden_layers 5, the tensors are of 4 layers"))
+                "num_hidden_layers to 5, but there are tensors for 4 layers"))
         let kinds = try contradictions(#""transformer_layers": [1, 2]"#)
-        #expect(kinds.count == 1 && kinds[0].contains("layer 1 among transformer_layers"))
+        #expect(kinds.count == 1 && kinds[0].contains("has layer 1 in transformer_layers"))
     }
 
     @Test func takesTheConstantsOfATeachersConfiguration() throws {
@@ -129,7 +129,7 @@ import Testing
                     ("model.layers.0.self_attn.q_proj.lora_B.weight", [64, 4]),
                 ],
                 configuration: String(contentsOfFile: Repository.fixture("models/qwen3/config.json"), encoding: .utf8)))
-        #expect(adapted.obstacle?.contains("2 tensors of an adapter") == true)
+        #expect(adapted.obstacle?.contains("2 adapter tensors") == true)
     }
 
     @Test func readsRotationHoweverItIsWritten() throws {
@@ -161,7 +161,7 @@ import Testing
         }
     }
 
-    /// Layers of names, as other families have them.
+    /// Two layers of tensors with the names that other families use.
     private static func layers(_ prefix: String, _ names: [String], beside others: [String] = []) -> [(
         name: String, shape: [Int]
     )] {
@@ -194,7 +194,7 @@ import Testing
         ),
         ("rwkv6qwen2", "rad-rwkv6", layers("model.layers", body + attention + ["self_attn.time_maa_x"], beside: model)),
         ("rwkv7qwen", "rad-rwkv7", layers("model.layers", body + attention + lowRanks, beside: model)),
-        // Attention in layer 2 alone, in a layout where both kinds' norms have one name.
+        // Attention in layer 2 alone, in a layout that gives the norms of both kinds one name.
         (
             "rwkv7", "x070 with attention",
             layers("model.layers", ["attn.r_proj.weight", "attn.q_proj.weight"], beside: ["model.embeddings.weight"])
@@ -230,7 +230,7 @@ import Testing
             }
             #expect(candidates == names)
         }
-        // The norms' names are in both kinds of layers: cxa076 with norms is not cxa076.
+        // Both kinds of layers have these norms, and cxa076 with norms is not cxa076.
         let norms = ["att.ln_r.weight", "att.ln_k.weight"]
         let hybrid = try tensors("hxa079.pth").filter {
             !$0.name.contains(".k0") && !$0.name.contains(".k1") && !$0.name.contains(".k2")
@@ -240,7 +240,7 @@ import Testing
             Issue.record("hxa078 is \(String(describing: try recognize(hybrid)))")
             return
         }
-        // Bodies that lack a norm, or have biases, are nobody's here.
+        // Bodies that lack a norm, or have biases, belong to no known family.
         for change in [
             { (name: String) in name.hasSuffix("post_attention_layernorm.weight") ? nil : name },
             { $0.replacing("o_proj.weight", with: "o_proj.bias") },
@@ -250,7 +250,7 @@ import Testing
                     try tensors("llama").compactMap { tensor in change(tensor.name).map { ($0, tensor.shape) } }) == nil
             )
         }
-        // Of two that look the same a configuration names the one.
+        // If two variants look the same, a configuration can name one.
         let either = Self.student(["v1", "v2", "r_norm.weight", "k_norm.weight"])
         guard
             case .other("cxa", "cxa07c", _) = try recognize(either, configuration: #"{"rwkv_architecture": "hxa07c"}"#)
@@ -260,7 +260,7 @@ import Testing
             )
             return
         }
-        // What Llama has, Mistral has too.
+        // Mistral has the same tensors as Llama.
         let mistral = try model(
             try recognize(try tensors("llama"), configuration: #"{"model_type": "mistral", "rope_theta": 1e4}"#))
         #expect(mistral.architecture.family == "mistral")
@@ -281,7 +281,7 @@ import Testing
         ("rwkv7-0.1b", 191.0e6),
     ]
 
-    /// By config.json alone, and by the names and shapes that follow from it, without it.
+    /// Counts from config.json alone, and from the names and shapes that follow from it, without config.json.
     @Test(arguments: counts)
     func countsTheParametersOfPublishedModels(name: String, count: Double) throws {
         let path = Repository.fixture("models/published/\(name).json")
@@ -303,7 +303,7 @@ import Testing
         #expect(read.cacheBytesPerToken == planned.cacheBytesPerToken)
     }
 
-    /// A hint's config.json, else the one beside the checkpoint, else the fallback, else the tensors alone.
+    /// Uses a hint's config.json, else the one beside the checkpoint, else the fallback, else the tensors alone.
     @Test func readsConfigurationsInOrder() throws {
         let model = try tensors("qwen3")
         try withTemporaryDirectory { directory in
@@ -323,7 +323,7 @@ import Testing
             func epsilon(_ hints: ModelHints) throws -> Double? {
                 try RecognisedModel(checkpoint, hints).description.epsilon
             }
-            // Nothing beside it.
+            // No config.json is beside the checkpoint.
             #expect(try epsilon(ModelHints()) == nil)
             #expect(try epsilon(ModelHints(fallbackConfiguration: other)) == 1e-4)
             let beside = try write("config.json", document(epsilon: "1e-6"))
@@ -331,14 +331,14 @@ import Testing
             #expect(try epsilon(ModelHints(fallbackConfiguration: other)) == 1e-6)
             #expect(try epsilon(ModelHints(configuration: given, fallbackConfiguration: other)) == 1e-3)
 
-            // One that cannot be read is left aside, for the fallback where there is one.
+            // A config.json that cannot be read is ignored, in favour of the fallback if there is one.
             _ = try write("config.json", "{")
             let unread = try RecognisedModel(checkpoint)
             #expect(try unread.description.epsilon == nil && unread.configuration == nil)
             #expect(unread.warnings.map(\.path) == [beside] && unread.warnings[0].message.hasPrefix("is not used: "))
             #expect(try epsilon(ModelHints(fallbackConfiguration: other)) == 1e-4)
 
-            // One of impossible values does not hide what the tensors are, but no equation may go without it.
+            // A config.json with impossible values does not prevent inspection, but no equation may be run without it.
             _ = try write("config.json", document(epsilon: "-1"))
             let impossible = try RecognisedModel(checkpoint)
             guard case .model(let shown) = impossible.recognition else {
@@ -349,7 +349,7 @@ import Testing
             #expect(throws: CheckpointError.self) { try impossible.knownDescription }
             #expect(try epsilon(ModelHints(configuration: given)) == 1e-3)
 
-            // What a user names is used, or refused.
+            // A config.json that the user names is used or refused.
             for name in ["config.json", "nowhere.json"] {
                 let hints = ModelHints(configuration: directory.appending(path: name).path(percentEncoded: false))
                 #expect(throws: CheckpointError.self) { try RecognisedModel(checkpoint, hints) }
@@ -362,7 +362,7 @@ import Testing
         }
     }
 
-    /// A fallback decides where tensors cannot; a variant must fit them.
+    /// A fallback decides if the tensors cannot; a variant must fit the tensors.
     @Test func takesVariantsFromHints() throws {
         func variant(_ fixture: String, _ hints: ModelHints) throws -> String? {
             let tensors = try Checkpoint.open(Repository.fixture(fixture)).tensors.map { ($0.name, $0.shape) }
@@ -380,14 +380,14 @@ import Testing
         #expect(throws: CheckpointError.self) { try variant("models/cxa076", ModelHints(variant: "cxa076r")) }
     }
 
-    /// What is JSON and no index says as a config.json what is wrong with it, and at which byte.
+    /// A JSON file that is not an index is read as a config.json; the error says what is wrong, and at which byte.
     @Test(
         arguments: [
             (
                 #"{"model_type": "qwen3", "hidden_size": 1, "hidden_size": 2}"#,
                 "an object has the key \"hidden_size\" twice", 43
             ),
-            ("[1,2]", "a config.json is an object", nil), (#"{"a": }"#, "the JSON is not valid", 6),
+            ("[1,2]", "config.json is not a JSON object", nil), (#"{"a": }"#, "the JSON is not valid", 6),
             ("\u{FEFF}{}", "the JSON is not valid", 0), (" \n{\"a\": \"\\u0000\"}", "a string has a NUL in it", 9),
         ] as [(String, String, Int?)])
     func saysWhatIsWrongWithAConfiguration(text: String, problem: String, offset: Int?) throws {
@@ -408,7 +408,7 @@ import Testing
         #expect(try ModelConfiguration(alone: Repository.fixture(path)) == nil)
     }
 
-    /// Names and keys that differ by normalisation alone are two, whichever comes first.
+    /// Names and keys that differ only by Unicode normalisation stay separate, in either order.
     @Test func keepsWhatDiffersByNormalisationAlone() throws {
         let (nfc, nfd) = ("caf\u{E9}", "cafe\u{301}")
         let extra = try [nfc, nfd].map { name in

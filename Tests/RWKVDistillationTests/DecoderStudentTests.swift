@@ -21,7 +21,7 @@ struct DecoderStudentTests {
         try RecognisedModel(path: path, temporaryDirectory: NSTemporaryDirectory())
     }
 
-    /// A student of a teacher in which these layers stay attention.
+    /// Makes a student of a teacher in which these layers stay attention.
     private func withStudent(
         of name: String, _ target: String, keeping layers: (Int) -> Set<Int>, turnsAttention: Bool? = nil,
         _ body: (_ teacher: RecognisedModel, _ student: RecognisedModel, LayerPlan) throws -> Void
@@ -49,7 +49,7 @@ struct DecoderStudentTests {
         return try model.logits(try model.hidden((0..<40).map { $0 * 7 % 61 }, &state, kernels), kernels).array
     }
 
-    @Test("equal their teacher where all layers stay attention", arguments: teachers, targets)
+    @Test("equal their teacher if all layers stay attention", arguments: teachers, targets)
     func keepAll(_ name: String, _ target: String) throws {
         try withStudent(of: name, target, keeping: { Set(0..<$0) }, turnsAttention: true) { teacher, student, plan in
             #expect(plan.dropped.isEmpty)
@@ -60,8 +60,8 @@ struct DecoderStudentTests {
         }
     }
 
-    /// A student without attention says nothing of a window, and gets it back with the attention.
-    @Test("get their teacher's windows back with its attention", arguments: ["mistral", "gemma3", "phi4-mini"])
+    /// The config.json of a student without attention omits the window.
+    @Test("regain their teacher's windows with its attention", arguments: ["mistral", "gemma3", "phi4-mini"])
     func restored(_ name: String) throws {
         try withStudent(of: name, "hxa079", keeping: { _ in [] }) { teacher, student, _ in
             let architecture = try #require(ArchitectureRegistry.target(named: "hxa079"))
@@ -82,7 +82,7 @@ struct DecoderStudentTests {
         }
     }
 
-    @Test("are read as they were planned", arguments: teachers, targets)
+    @Test("are recognised as planned", arguments: teachers, targets)
     func keepSome(_ name: String, _ target: String) throws {
         for kept: Set<Int> in [[], [1]] {
             try withStudent(of: name, target, keeping: { _ in kept }) { teacher, student, plan in

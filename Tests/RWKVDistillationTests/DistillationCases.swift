@@ -10,7 +10,7 @@ import Testing
 @testable import LayerPlanning
 @testable import RWKVDistillation
 
-/// A run whose first steps an independent implementation made in float64.
+/// A run whose first steps an independent implementation has computed in float64.
 struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
     struct Step: Decodable {
         let loss: Double
@@ -22,18 +22,18 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
     static let teacher = Repository.fixture("planted-teacher")
     static let tokens = Repository.fixture("distillation/tokens.npy")
     static let all = (try? Repository.json("distillation/steps.json", as: [DistillationCase].self)) ?? []
-    /// Those of teachers that are not of Llama's shape.
+    /// Cases of teachers that do not have Llama's shape.
     static let ofDecoders =
         (try? Repository.json("distillation/decoder-steps.json", as: [DistillationCase].self)) ?? []
 
     static func named(_ name: String) throws -> DistillationCase { try #require(all.first { $0.name == name }) }
 
     let name: String
-    /// The directory below fixtures/decoders; nil for the planted teacher.
+    /// Name of the teacher's directory in fixtures/decoders; nil for the planted teacher.
     let teacher: String?
     let target: String
     let kept: String
-    /// Whether attention that stays is turned; nil for what its target has.
+    /// Whether the layers that stay attention use RoPE; nil for the target's default.
     let gqa_rope: Bool?
     let options: [String: Option]
     let steps: [Step]
@@ -42,7 +42,7 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
     func text(_ option: String) -> String? { options[option]?.text }
     func number(_ option: String) -> Double? { text(option).flatMap { Double($0) } }
 
-    /// A number or a text.
+    /// An option's value: a number or a string.
     struct Option: Decodable {
         let text: String
 
@@ -93,7 +93,7 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
         return settings
     }
 
-    /// Makes its student in a directory.
+    /// Makes the case's student in a directory.
     func student(in directory: URL) throws -> Checkpoint {
         let teacher = try Checkpoint.open(teacherPath)
         let description = try described(teacher)
@@ -130,7 +130,7 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
         teacher == nil ? Self.tokens : Repository.fixture("distillation/decoder-tokens.npy")
     }
 
-    /// Hands on a run of a student that is made for it.
+    /// Passes on a run of a student that is made for it.
     func distilling<Element: Real>(
         as _: Element.Type, _ body: (inout Distillation<Element>) throws -> Void
     ) throws {
@@ -141,7 +141,7 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
     }
 }
 
-/// What a checkpoint is found to be.
+/// The description of the model in a checkpoint.
 func described(_ checkpoint: Checkpoint) throws -> ModelDescription {
     let configuration = try #require(try ModelConfiguration(beside: checkpoint))
     guard

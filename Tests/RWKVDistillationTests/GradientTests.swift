@@ -8,7 +8,7 @@ import RWKVNumerics
 import TestSupport
 import Testing
 
-/// A student of fixtures/logits, all of whose layers' weights change.
+/// A student of fixtures/logits in which the weights of all layers are trained.
 private func student<Element: Real>(
     _ name: String, by adapters: TrainedAdapters? = nil, as type: Element.Type
 ) throws -> TrainedModel<Element> {
@@ -28,7 +28,7 @@ private func kernels<Element: Real>(_ table: KernelTable = .fast, threads: Int =
 }
 
 extension Checkpoint {
-    /// A tensor's numbers.
+    /// The numbers of a tensor.
     fileprivate func numbers<Number: BitwiseCopyable>(_ name: String) throws -> [Number] {
         let tensor = try #require(self.tensor(named: name), "\(name)")
         return try [Number](unsafeUninitializedCapacity: tensor.elementCount) { buffer, initializedCount in
@@ -52,7 +52,7 @@ private func relativeError(_ found: [some Real], _ expected: [Float]) -> Double 
     return squares.1 == 0 ? (squares.0 == 0 ? 0 : .infinity) : (squares.0 / squares.1).squareRoot()
 }
 
-/// Beside PyTorch's autograd in float64, which fixtures/gradients recorded in F32.
+/// Compares with PyTorch's autograd in float64, as fixtures/gradients records it in F32.
 struct AutogradTests {
     static let cases = ["hxa079", "cxa076"].flatMap { name in
         KernelTable.allCases.flatMap { table in [false, true].map { (name, table, $0) } }
@@ -90,7 +90,7 @@ struct AutogradTests {
         #expect(inFloats.worst < 2e-5)
         let inDoubles = try divergence(name, table, joined: joined, as: Double.self)
         #expect(abs(inDoubles.loss) < 1e-12)
-        // As many digits as were recorded.
+        // The recorded precision is F32.
         #expect(inDoubles.worst < 1e-7)
     }
 
@@ -134,17 +134,17 @@ struct AutogradTests {
     }
 }
 
-/// Beside differences of the loss, in doubles.
+/// Compares gradients with finite differences of the loss, in doubles.
 struct DifferenceTests {
     static let students: [(String, Adapter.Kind?)] =
         ["hxa079", "hxa079-gqa-first", "hxa079-no-norm", "cxa079", "cxa076", "cxa076r"].map { ($0, nil) }
         + [.lora, .dora, .bone].map { ("hxa079-gqa-first", $0) }
 
-    @Test("every weight's gradient is the loss' slope", arguments: students)
+    @Test("every weight's gradient is the slope of the loss", arguments: students)
     func slopes(_ name: String, _ adapter: Adapter.Kind?) throws {
         var model = try student(name, by: adapter.map { TrainedAdapters($0, rank: 4) }, as: Double.self)
         let kernels: Kernels<Double> = try kernels()
-        // Where all of an adapter begins with zeros, slopes of the rest of it are zero.
+        // At the start, one part of an adapter is zero, which makes the slopes of the others zero.
         for parameter in model.parameters where parameter.isOfAdapter {
             var random = SplitMix64(seed: 2, name: parameter.name)
             parameter.values.replaceRows(
@@ -172,7 +172,7 @@ struct DifferenceTests {
         try model.backward(first, gradient, passesFirstValues: true, kernels)
         model.adaptersBackward(kernels)
         var random = SplitMix64(seed: 1)
-        // DoRA's gradients are published without what the lengths of rows add to them.
+        // DoRA, as published, leaves the derivative of the row norms out of its gradients.
         let isWhole = { (parameter: TrainedModel<Double>.Parameter) in
             adapter != .dora || !parameter.isOfAdapter || parameter.shape.count == 1
         }

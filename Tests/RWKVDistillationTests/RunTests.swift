@@ -15,7 +15,7 @@ struct RunTests {
 
     private func kernels() throws -> Kernels<Float> { try #require(Kernels(.fast, threads: 2)) }
 
-    /// What a run leaves, but for its times.
+    /// The files that a run leaves, without its times.
     private func contents(_ directory: URL) throws -> [String: Data] {
         var contents: [String: Data] = [:]
         for name in try FileManager.default.subpathsOfDirectory(atPath: directory.path) {
@@ -38,7 +38,7 @@ struct RunTests {
         return options
     }
 
-    /// Runs a case until it is cancelled after two steps, and hands on where it was saved.
+    /// Runs a case until it is cancelled after two steps, and passes on the directory where it was saved.
     private func withInterrupted(_ fixture: DistillationCase, _ body: (_ run: URL, _ root: URL) throws -> Void) throws {
         try withTemporaryDirectory { root in
             let place = root.appending(path: "cut")
@@ -55,7 +55,7 @@ struct RunTests {
         }
     }
 
-    /// A run that is to go on where another was saved.
+    /// A run that resumes from the directory in which another was saved.
     private func resumed(
         _ fixture: DistillationCase, in place: URL, teacher: String = DistillationCase.teacher,
         tokens: TokenSequences? = nil, _ settings: DistillationSettings? = nil
@@ -65,7 +65,7 @@ struct RunTests {
             in: place.path, options(resumes: true))
     }
 
-    /// What resuming it says; nil where it goes on to its end.
+    /// The error with which resuming a run fails; nil if it runs to its end.
     private func refusal(_ make: @autoclosure () throws -> DistillationRun) throws -> CheckpointError? {
         do {
             var run = try make()
@@ -75,7 +75,7 @@ struct RunTests {
     }
 
     @Test(
-        "a run that was interrupted and resumed leaves what one that was not leaves",
+        "a run that was interrupted and resumed leaves the same as an uninterrupted one",
         arguments: ["alignment", "divergence, joined, accumulated", "alignment with DoRA", "divergence with Bone"])
     func resumed(_ name: String) throws {
         let fixture = try DistillationCase.named(name)
@@ -101,12 +101,12 @@ struct RunTests {
         }
     }
 
-    @Test("inputs are known by their content, and the one that differs is named")
+    @Test("inputs are identified by their content, and the one that differs is named")
     func otherInputs() throws {
         let fixture = try DistillationCase.named("alignment")
         try withInterrupted(fixture) { place, root in
             let files = FileManager.default
-            // The same shapes, the last number of the last tensor retrained.
+            // The same shapes, but the last number of the last tensor changed.
             let (copied, retrained) = (root.appending(path: "copied").path, root.appending(path: "retrained").path)
             for path in [copied, retrained] { try files.copyItem(atPath: DistillationCase.teacher, toPath: path) }
             try change(retrained + "/model.safetensors") { $0[$0.count - 1] ^= 1 }
@@ -130,20 +130,20 @@ struct RunTests {
             let model = place.appending(path: "model.safetensors").path
             try change(model) { $0[$0.count - 1] ^= 1 }
             let student = try refusal(resumed(fixture, in: place))
-            #expect(student?.problem.contains("the student is not the one") == true)
+            #expect(student?.problem.contains("the student differs from the one") == true)
             try change(model) { $0[$0.count - 1] ^= 1 }
             let first = try refusal(
                 DistillationRun(
                     fixture.distillation(of: Checkpoint.open(root.appending(path: "student").path)), in: place.path,
                     options(resumes: true)))
-            #expect(first?.problem.contains("student in its directory") == true)
+            #expect(first?.problem.contains("student in the run's directory") == true)
 
-            // Elsewhere, and written at another time, the same numbers are the same teacher.
+            // A copy elsewhere, written at another time, is the same teacher.
             #expect(try refusal(resumed(fixture, in: place, teacher: copied)) == nil)
         }
     }
 
-    @Test("settings that differ are named, and others are not")
+    @Test("settings that differ are named, and no others")
     func otherSettings() throws {
         let fixture = try DistillationCase.named("alignment")
         try withInterrupted(fixture) { place, _ in
@@ -180,7 +180,7 @@ struct RunTests {
                     }
                 }
             }
-            // Once for each time that it is resumed: the steps before stay what they were.
+            // One warning per resumption, because the earlier steps stay as they are.
             #expect(warned.count == 2 && Set(warned.map(\.message)).count == 1)
             for name in [kernels.product.description, other.product.text] {
                 #expect(warned.first?.message.contains(name) == true)
@@ -203,7 +203,7 @@ struct RunTests {
         #expect(!fast.givesSameBytes(as: .init(kernels: "fast", instructionSet: "avx512", product: "own")))
     }
 
-    @Test("what a run cannot do it refuses before it begins")
+    @Test("what a run cannot do is refused before it begins")
     func refused() throws {
         let fixture = try DistillationCase.named("divergence")
         try withInterrupted(fixture) { place, root in
@@ -229,17 +229,17 @@ struct RunTests {
                 { $0.adapters = TrainedAdapters(.bone, rank: 0) },
             ] {
                 let error = try refusal { settings, _ in change(&settings) }
-                #expect(error?.problem == "no run can have these settings")
+                #expect(error?.problem == "a training setting is out of range")
             }
             let scope = try refusal { settings, _ in
                 settings.stage = .alignment(Alignment())
                 settings.rules = TrainingRules([.init("mlp", Training())])
             }
-            #expect(scope?.problem.contains("no weight that can be trained") == true)
+            #expect(scope?.problem.contains("matches no trainable weight") == true)
         }
     }
 
-    @Test("whatever a state holds, resuming it ends in a run or in an error")
+    @Test("resuming from any saved state ends in a run or in an error")
     func damaged() throws {
         let fixture = try DistillationCase.named("alignment")
         try withInterrupted(fixture) { place, _ in
@@ -270,7 +270,7 @@ struct RunTests {
                 ("log.jsonl", log(#""kl": "#, #""kl": -1e308, "k": "#), false),
                 ("log.jsonl", log("arithmetic", "arithmetics"), true),
             ]
-            // Different keys, though equal as strings.
+            // The keys differ, although they compare equal as strings.
             let twice = try editHeader(ofSafetensors: state { ($0["FIRST"], $0["SECOND"]) = ("", "") }) { text in
                 text = text.replacing("FIRST", with: "caf\u{E9}").replacing("SECOND", with: "cafe\u{301}")
             }
@@ -291,7 +291,7 @@ struct RunTests {
                     cases.append((name, Array(bytes.prefix(length)), true))
                 }
             }
-            // A single bit of a moment, and a log that does not say what its steps were computed with.
+            // One bit of a moment is flipped, and a log does not say with what arithmetic its steps were computed.
             var flipped = contents[Self.stateName] ?? []
             flipped[flipped.count - 100] ^= 1
             cases.append((Self.stateName, flipped, true))

@@ -12,7 +12,7 @@ import Testing
 @testable import LayerPlanning
 @testable import RWKVDistillation
 
-/// The first steps of runs, beside those that an independent implementation made in float64.
+/// Compares the first steps of runs with those of an independent implementation in float64.
 struct StepTests {
     typealias Case = DistillationCase
 
@@ -20,7 +20,7 @@ struct StepTests {
 
     @Test func casesAreThere() { #expect(Self.cases.count == 19) }
 
-    /// How far losses, rates and norms are off, relatively.
+    /// The largest relative error of losses, learning rates and norms.
     private func error<Element: Real>(_ fixture: Case, as type: Element.Type) throws -> Double {
         let kernels = try #require(Kernels<Element>(.fast, threads: 2))
         var worst = 0.0
@@ -42,20 +42,20 @@ struct StepTests {
         return worst
     }
 
-    @Test("steps are an independent implementation's", arguments: cases)
+    @Test("steps agree with an independent implementation", arguments: cases)
     func steps(_ fixture: Case) throws {
         #expect(try error(fixture, as: Double.self) < 1e-7)
         #expect(try error(fixture, as: Float.self) < 1e-4)
     }
 
-    @Test("steps of students with other bodies are an independent implementation's", arguments: Case.ofDecoders)
+    @Test("steps of students with other bodies agree with an independent implementation", arguments: Case.ofDecoders)
     func stepsOfDecoders(_ fixture: Case) throws {
         #expect(Case.ofDecoders.count == 11)
         #expect(try error(fixture, as: Double.self) < 1e-7)
         #expect(try error(fixture, as: Float.self) < 1e-4)
     }
 
-    @Test("a run that is stopped is as it was in front of the step, and what takes too much memory does not begin")
+    @Test("a run that is stopped is as it was before the step, and one that needs too much memory does not begin")
     func stopped() throws {
         let kernels = try #require(Kernels<Float>(.fast, threads: 1))
         for name in ["alignment", "divergence"] {
@@ -75,7 +75,7 @@ struct StepTests {
         }
     }
 
-    @Test("threads do not show")
+    @Test("any number of threads gives the same weights")
     func threads() throws {
         let fixture = try Case.named("divergence beside attention")
         let weights = try [1, 2].map { threads in
@@ -90,7 +90,7 @@ struct StepTests {
         #expect(weights[0] == weights[1])
     }
 
-    @Test("adapters that are merged are what was trained", arguments: cases.filter { $0.text("train-adapter") != nil })
+    @Test("merged adapters equal what was trained", arguments: cases.filter { $0.text("train-adapter") != nil })
     func merged(_ fixture: Case) throws {
         let kernels = try #require(Kernels<Float>(.fast, threads: 2))
         try fixture.distilling(as: Float.self) { distillation in
@@ -121,7 +121,7 @@ struct StepTests {
         }
     }
 
-    @Test("held-out tokens")
+    @Test("evaluation on held-out tokens agrees with an independent implementation")
     func heldOut() throws {
         struct Expected: Decodable {
             let kl, top1, recall, teacher_recall, recall_of_known: Double
@@ -137,7 +137,7 @@ struct StepTests {
                 Model(teacher, described(teacher)), distillation.student.model, tokens, kernels)
             #expect(found.tokenCount == expected.tokens && found.recall.count == expected.queries)
             #expect(abs(found.divergence - expected.kl) < 1e-5 * expected.kl)
-            // One token may be nearly as likely as another.
+            // Two tokens may be almost equally likely, so one choice may differ.
             let some = 1.5 / Double(expected.tokens)
             #expect(abs(found.agreement - expected.top1) < some)
             let queries = Double(found.recall.count)
@@ -172,7 +172,7 @@ struct StepTests {
     }
 
     @Test(
-        "logs that no run wrote",
+        "logs that no run wrote are refused",
         arguments: [
             (#""step": 1,"#, #""step": 2,"#), (#""step": 2, "path""#, #""step": 5000, "path""#),
             (#""index": 0"#, #""index": -3"#), (#""index": 0"#, #""index": 99999999999999"#), ("}\n", "}"),
@@ -202,7 +202,7 @@ struct StepTests {
         }
     }
 
-    @Test("windows are passed over as they are taken")
+    @Test("skipping windows advances the order like taking them")
     func skipping() throws {
         let tokens = try TokenSequences((0..<5).map { [$0, $0] }, path: "tokens")
         var (taken, skipped) = (

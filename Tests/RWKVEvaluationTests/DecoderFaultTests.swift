@@ -7,12 +7,12 @@ import RWKVNumerics
 import TestSupport
 import Testing
 
-/// What can be got wrong of a decoder that is not of Llama's shape is flagged, in the layer and the block that it touches first.
+/// Faults in decoders that do not have Llama's shape are flagged, in the first layer and block that they affect.
 struct DecoderFaultTests {
     struct Fault: CustomTestStringConvertible, Sendable {
         let name: String
         let model: String
-        /// The first that it touches; nil for what is in none.
+        /// The first layer that the fault affects; nil if its block is in no layer.
         let layer: Int?
         let block: Verification.Block
         var constants: [String] = []
@@ -24,12 +24,12 @@ struct DecoderFaultTests {
         model[name] = model[name].map { $0 * factor }
     }
 
-    /// What an engine computes that forgets the 1 of 1 + w.
+    /// Has a norm multiply by w instead of 1 + w.
     private static func forgetOne(_ model: inout EditableModel, _ name: String) {
         model[name] = model[name].map { $0 - 1 }
     }
 
-    /// Puts the rows of each head of 16 channels in another order.
+    /// Reorders the rows of each head; a head has as many as `order`.
     private static func permute(_ model: inout EditableModel, _ name: String, heads: Int, _ order: [Int]) {
         let old = model[name]
         let width = old.count / (heads * order.count)
@@ -49,39 +49,39 @@ struct DecoderFaultTests {
     )
 
     static let faults: [Fault] = [
-        Fault(name: "window of one more", model: "mistral", layer: 0, block: .mixer, constants: ["window of attention"])
+        Fault(name: "window of one more", model: "mistral", layer: 0, block: .mixer, constants: ["attention window"])
         {
             $0.configure("sliding_window", 9)
         },
-        Fault(name: "window of one less", model: "phi3", layer: 0, block: .mixer, constants: ["window of attention"]) {
+        Fault(name: "window of one less", model: "phi3", layer: 0, block: .mixer, constants: ["attention window"]) {
             $0.configure("sliding_window", 7)
         },
-        Fault(name: "window forgotten", model: "phi3", layer: 0, block: .mixer, constants: ["window of attention"]) {
+        Fault(name: "window forgotten", model: "phi3", layer: 0, block: .mixer, constants: ["attention window"]) {
             $0.configure("sliding_window", NSNull())
         },
         Fault(
             name: "windows in the other layers", model: "gemma2", layer: 0, block: .mixer,
-            constants: ["window of attention"]
+            constants: ["attention window"]
         ) {
             $0.configure(
                 "layer_types", ["full_attention", "sliding_attention", "full_attention", "sliding_attention"])
         },
         Fault(
             name: "window in a layer that has none", model: "gemma3", layer: 2, block: .mixer,
-            constants: ["rotation of attention", "window of attention"]
+            constants: ["rotation of attention", "attention window"]
         ) {
             $0.configure("layer_types", Array(repeating: "sliding_attention", count: 6))
             $0.configure("rope_parameters", ["full_attention": full, "sliding_attention": sliding])
         },
-        Fault(name: "cap on scores dropped", model: "gemma2", layer: 0, block: .mixer, constants: ["cap on scores"]) {
+        Fault(name: "cap on scores dropped", model: "gemma2", layer: 0, block: .mixer, constants: ["score softcap"]) {
             $0.configure("attn_logit_softcapping", NSNull())
         },
-        Fault(name: "cap on logits dropped", model: "gemma2", layer: nil, block: .head, constants: ["cap on logits"]) {
+        Fault(name: "cap on logits dropped", model: "gemma2", layer: nil, block: .head, constants: ["logit softcap"]) {
             $0.configure("final_logit_softcapping", NSNull())
         },
         Fault(
             name: "scale of heads for the query scale", model: "gemma2", layer: 0, block: .mixer,
-            constants: ["scale of attention"]
+            constants: ["query scale"]
         ) {
             $0.configure("query_pre_attn_scalar", 8)
         },
@@ -116,11 +116,11 @@ struct DecoderFaultTests {
             $0.configure("hidden_activation", "silu")
         },
         Fault(name: "embedding scale forgotten", model: "gemma3", layer: nil, block: .embedding) {
-            // The head is tied, and a factor would show there first; one row of the embedding alone is scaled back.
+            // The tied head changes too, but the embedding comes first.
             scale(&$0, "model.embed_tokens.weight", by: 1 / Float(24).squareRoot())
         },
         Fault(name: "half-split pairs", model: "glm4", layer: 0, block: .mixer) { model in
-            // What an engine of half-split pairs would compute of the weights as they were.
+            // Gives what an engine with half-split pairs would compute from the original weights.
             let order: [Int] = [0, 4, 1, 5, 2, 6, 3, 7] + Array(8..<16)
             for layer in 0..<3 {
                 for (part, heads) in [("q_proj", 3), ("k_proj", 1)] {
@@ -151,7 +151,7 @@ struct DecoderFaultTests {
 
     private func load(_ path: String) throws -> Model<Float> { try Model(RecognisedModel(Checkpoint.open(path))) }
 
-    @Test("is flagged, with the first layer that it touches", arguments: faults)
+    @Test("is flagged, with the first layer that it affects", arguments: faults)
     func fault(_ fault: Fault) throws {
         let fixture = "decoders/\(fault.model)"
         let reference = try load(Repository.fixture(fixture))
@@ -169,7 +169,7 @@ struct DecoderFaultTests {
         let found = try verify(model)
         #expect(found.verdict == .differs)
         #expect(found.firstDivergence?.layer == fault.layer && found.firstDivergence?.block == fault.block)
-        // What a configuration states is named, and nothing else.
+        // Constants of the configuration that differ are named.
         #expect(found.constants.map(\.name) == fault.constants)
     }
 
@@ -184,7 +184,7 @@ struct DecoderFaultTests {
             let reference = try load(Repository.fixture("decoders/gemma2"))
             let found = try Verification(
                 of: try load(narrow.path), against: .model(reference), on: .seeded(vocabulary: 64), kernels)
-            #expect(found.constants.map(\.name) == ["scale of embedding"])
+            #expect(found.constants.map(\.name) == ["embedding scale"])
         }
     }
 }

@@ -3,7 +3,7 @@ import Testing
 
 @testable import RWKVEvaluation
 
-/// What is said of logits, beside the plainest formulas.
+/// Compares the figures for logits with the plain formulas.
 struct LogitsComparisonTests {
     private func rows(_ count: Int, _ vocabulary: Int, seed: UInt64) -> [[Double]] {
         var state = seed
@@ -28,7 +28,7 @@ struct LogitsComparisonTests {
         ((a ?? .nan) - b).magnitude <= 1e-12 * max(1, b.magnitude)
     }
 
-    @Test("every figure", arguments: [(1, 7), (3, 2), (40, 5), (200, 99)])
+    @Test("every figure agrees with its formula", arguments: [(1, 7), (3, 2), (40, 5), (200, 99)])
     func figures(_ count: Int, _ vocabulary: Int) throws {
         let reference = rows(count, vocabulary, seed: 1)
         let noise = rows(count, vocabulary, seed: 2)
@@ -82,7 +82,7 @@ struct LogitsComparisonTests {
             isNear(found.perplexity?.candidate, exponential(-likelihood.reduce(0) { $0 + $1.1 } / Double(count - 1))))
     }
 
-    @Test("one token in the vocabulary, and logits that are the same")
+    @Test("one token in the vocabulary, and identical logits")
     func edges() throws {
         var comparison = LogitsComparison()
         #expect(comparison.agreement == nil)

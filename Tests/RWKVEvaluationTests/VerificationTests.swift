@@ -8,7 +8,7 @@ import RWKVNumerics
 import TestSupport
 import Testing
 
-/// Rounding passes, and every known error of conversion is flagged, on a trained model of six layers.
+/// On a trained model of six layers, rounding passes and every known conversion error is flagged.
 struct VerificationTests {
     private static let fixture = "planted-teacher"
     private static let (heads, keyValueHeads, size, width) = (4, 2, 32, 128)
@@ -46,7 +46,7 @@ struct VerificationTests {
             try #require(try RecordedLogits(try Checkpoint.open(Repository.fixture(Self.fixture + "/" + name)))))
     }
 
-    @Test("rounding stays within the limits of its path")
+    @Test("rounding stays within the limits of its precision path")
     func rounding() throws {
         let teacher = try EditableModel(fixture: Self.fixture)
         let same = try verify(teacher)
@@ -55,7 +55,7 @@ struct VerificationTests {
         for (dtype, path) in [(DType.f16, PrecisionPath.fp16Weights), (.bf16, .bf16Weights)] {
             let rounded = try verify(teacher, as: dtype)
             #expect(rounded.path == path && rounded.verdict == .match, "\(dtype): \(rounded.exceeded)")
-            // The limits of less rounding are not those of more.
+            // The limits for fp32 would be exceeded.
             #expect((rounded.logits?.nmse ?? 0) > VerificationLimits(.fp32, layerCount: 6).nmse)
         }
         let model = try load(Repository.fixture(Self.fixture))
@@ -79,7 +79,7 @@ struct VerificationTests {
         #expect(found[0].nmse == found[1].nmse && found[0].kl == found[1].kl && found[0].top5 == found[1].top5)
     }
 
-    @Test("what was widened was not rounded")
+    @Test("widened weights do not count as rounded")
     func widened() throws {
         let teacher = try EditableModel(fixture: Self.fixture)
         try withTemporaryDirectory { directory in
@@ -91,14 +91,14 @@ struct VerificationTests {
         }
     }
 
-    // MARK: Errors that were made on purpose
+    // MARK: Deliberate errors
 
-    /// Exchanges parts of two tensors' numbers.
+    /// Exchanges the numbers of two tensors.
     private static func exchange(_ model: inout EditableModel, _ a: String, _ b: String) {
         (model[a], model[b]) = (model[b], model[a])
     }
 
-    /// Rows, or columns, of a matrix in another order, a head at a time.
+    /// Reorders the rows, or columns, of a matrix.
     private static func permute(
         _ model: inout EditableModel, _ name: String, channels: [Int], columns: Bool = false
     ) {
@@ -117,15 +117,15 @@ struct VerificationTests {
         "model.layers.\(layer).self_attn.\(part).weight"
     }
 
-    /// Has each head of queries use the keys and values of head h mod Hk, not h / (H/Hk).
+    /// Has query head h use the keys and values of head h mod Hk, not h / (H/Hk).
     private static func tileHeads(_ model: inout EditableModel, _ layer: Int) {
-        // The engine gives heads 0 and 1 the first, 2 and 3 the second.
+        // The engine gives query heads 0 and 1 the first key-value head, and 2 and 3 the second.
         let order = [0, 2, 1, 3].flatMap { head in (0..<size).map { head * size + $0 } }
         permute(&model, attention(layer, "q_proj"), channels: order)
         permute(&model, attention(layer, "o_proj"), channels: order, columns: true)
     }
 
-    /// Rounds all matrices of layers to so many levels, with a scale for each group of columns.
+    /// Rounds all matrices of layers to `levels` on each side of zero, with a scale for each group of columns.
     private static func quantise(_ model: inout EditableModel, levels: Float, group: Int?) {
         for name in model.names where name.contains("_proj") {
             let columns = model.shapes[name]?[1] ?? 1
@@ -142,7 +142,7 @@ struct VerificationTests {
 
     struct Fault: CustomTestStringConvertible, Sendable {
         let name: String
-        /// The first that it touches.
+        /// The first layer that the fault affects.
         let layer: Int
         let block: Verification.Block
         let plant: @Sendable (inout EditableModel) -> Void
@@ -179,7 +179,7 @@ struct VerificationTests {
             }
         },
         Fault(name: "rotation of neighbouring channels", layer: 0, block: .mixer) { model in
-            // What an engine of neighbours would compute of the weights as they were.
+            // Gives what an engine with neighbouring pairs would compute from the original weights.
             let channels = (0..<size / 2).map { 2 * $0 } + (0..<size / 2).map { 2 * $0 + 1 }
             for layer in 0..<6 {
                 for (part, heads) in [("q_proj", heads), ("k_proj", keyValueHeads), ("q_norm", 1), ("k_norm", 1)] {
@@ -192,7 +192,7 @@ struct VerificationTests {
         Fault(name: "int4, a scale for 32", layer: 0, block: .mixer) { quantise(&$0, levels: 7, group: 32) },
     ]
 
-    @Test("is flagged, with the first layer that it touches", arguments: faults)
+    @Test("is flagged, with the first layer that it affects", arguments: faults)
     func fault(_ fault: Fault) throws {
         var model = try EditableModel(fixture: Self.fixture)
         fault.plant(&model)
@@ -200,14 +200,14 @@ struct VerificationTests {
         #expect(found.verdict == .differs)
         #expect(found.firstDivergence?.layer == fault.layer && found.firstDivergence?.block == fault.block)
         if fault.name.contains("one") {
-            // On the reference's own input no other layer shows it, however far it has spread.
+            // On the reference's own input, no other block differs, however far the error has spread.
             let blocks = try #require(found.blocks)
             for (number, layer) in blocks.layers.enumerated() where number != fault.layer {
                 #expect(layer.blockError == 0 && (layer.relativeError > 1e-3) == (number > fault.layer))
             }
             #expect(blocks.headError == 0)
         }
-        // In a type that hides small errors, too.
+        // It is also flagged in a type that hides small errors.
         let rounded = try verify(model, as: .bf16)
         #expect(rounded.path == .bf16Weights && rounded.verdict == .differs, "\(rounded.logits?.nmse ?? 0)")
         let report = try verify(model, isReport: true)
@@ -223,7 +223,7 @@ struct VerificationTests {
         #expect(found.constants.first?.reference == "1e-06" && found.constants.first?.candidate == "1e-05")
     }
 
-    @Test("embedding and head are told apart from layers")
+    @Test("errors in embedding and head are distinguished from errors in layers")
     func ends() throws {
         var model = try EditableModel(fixture: "logits/qwen3")
         func verifyEnds() throws -> Verification {
@@ -241,7 +241,7 @@ struct VerificationTests {
         #expect(found.firstDivergence?.block == .embedding && found.firstDivergence?.layer == nil)
     }
 
-    @Test("what is not a number differs, and is named")
+    @Test("a tensor with NaN makes the verdict differ, and is named")
     func notFinite() throws {
         var model = try EditableModel(fixture: Self.fixture)
         let name = "model.layers.3.mlp.up_proj.weight"
@@ -252,7 +252,7 @@ struct VerificationTests {
         }
     }
 
-    @Test("other vocabularies are refused; other shapes compare by their logits alone")
+    @Test("other vocabularies are refused; other shapes are compared by their logits alone")
     func shapes() throws {
         let kernels = try #require(Kernels<Float>(.fast, threads: 1))
         let (qwen, llama) = (try load(Repository.fixture("logits/qwen3")), try load(Repository.fixture("logits/llama")))
@@ -264,11 +264,11 @@ struct VerificationTests {
         }
     }
 
-    @Test("tokens outside the vocabulary, or other than those of recorded logits, are refused before anything runs")
+    @Test("tokens outside the vocabulary, or not those of the recorded logits, are refused before anything runs")
     func foreignTokens() throws {
         let kernels = try #require(Kernels<Float>(.fast, threads: 1))
         let model = try load(Repository.fixture("logits/qwen3"))
-        // The last token of the second is the first of the chunk after the one that predicts it.
+        // With 513 tokens, the last is in the chunk after that of the token that predicts it.
         for count in [3, 513] {
             let foreign = try TokenSequences(
                 [Array(repeating: 1, count: count - 1) + [model.vocabulary]], path: "foreign")
@@ -297,7 +297,7 @@ struct VerificationTests {
             expected: "0 to 95", found: "96")
     }
 
-    @Test("limits can be set by their names")
+    @Test("limits can be set by name")
     func limits() throws {
         let model = try load(Repository.fixture(Self.fixture))
         let kernels = try #require(Kernels<Float>(.fast, threads: 1))

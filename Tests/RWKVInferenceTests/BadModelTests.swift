@@ -6,7 +6,7 @@ import RWKVNumerics
 import TestSupport
 import Testing
 
-/// Models that cannot be run say why, in one line.
+/// Models that cannot be run give an error of one line that says why.
 struct BadModelTests {
     private func load(_ directory: URL) throws -> Model<Float> {
         try Model(RecognisedModel(Checkpoint.open(directory.path)))
@@ -39,14 +39,14 @@ struct BadModelTests {
                 #expect(error?.category == .notFinite && error?.tensor == name, "\(name) \(value): \(error as Any)")
             }
         }
-        // Of an embedding a token's row is used, and no other.
+        // A token uses its own row of the embedding, and no other.
         var model = try EditableModel(fixture: "logits/qwen3")
         model["model.embed_tokens.weight"][7 * 32] = .nan
         #expect(try failure(model) == nil)
         #expect(try failure(model, tokens: [7])?.tensor == "model.embed_tokens.weight")
     }
 
-    @Test("values beyond fp32 on the way are told from weights that are")
+    @Test("activations that overflow fp32 are distinguished from weights that are not finite")
     func overflow() throws {
         var model = try EditableModel(fixture: "logits/qwen3")
         let name = "model.layers.3.mlp.down_proj.weight"
@@ -55,7 +55,7 @@ struct BadModelTests {
         #expect(error.category == .notFinite && error.problem.contains("layer 3") && error.tensor == nil)
     }
 
-    @Test("what is missing or contradicts itself")
+    @Test("missing and contradictory tensors and settings are reported")
     func contradictions() throws {
         var missing = try EditableModel(fixture: "logits/hxa079")
         missing.remove("model.layers.2.self_attn.w2")
@@ -63,10 +63,11 @@ struct BadModelTests {
 
         var shape = try EditableModel(fixture: "logits/hxa079")
         shape.shapes["model.layers.2.self_attn.w1"] = [8, 32]
-        #expect(try failure(shape)?.problem.contains("model.layers.2.self_attn.w1 is [8, 32], not [32, 8]") == true)
+        #expect(
+            try failure(shape)?.problem.contains("model.layers.2.self_attn.w1 has shape [8, 32], not [32, 8]") == true)
 
         for (key, value, words) in [
-            ("num_hidden_layers", 5, "num_hidden_layers 5"), ("hidden_size", 40, "width is 40"),
+            ("num_hidden_layers", 5, "num_hidden_layers to 5"), ("hidden_size", 40, "implies width 40"),
             ("num_attention_heads", 8, "heads"), ("rope_scaling", ["rope_type": "sideways"], "sideways"),
             ("hidden_act", "gelu", "gelu"), ("first_values", "anywhere", "first_values"),
         ] as [(String, Any, String)] {
@@ -77,11 +78,11 @@ struct BadModelTests {
         }
     }
 
-    @Test("a file that becomes shorter while the model runs")
+    @Test("a file that is truncated while the model runs is reported")
     func truncated() throws {
         try withTemporaryDirectory { directory in
             var large = try EditableModel(fixture: "logits/qwen3")
-            // Pages behind what was read before.
+            // The tensors extend to pages that have not been read yet.
             large.configure("vocab_size", 20000)
             for name in ["model.embed_tokens.weight", "lm_head.weight"] {
                 large.shapes[name] = [20000, 32]
@@ -91,7 +92,7 @@ struct BadModelTests {
             let model = try load(directory)
             let kernels = try #require(Kernels<Float>(.fast, threads: 2))
             let file = try FileHandle(forWritingTo: directory.appending(path: "model.safetensors"))
-            // A few bytes: what is behind them in the last page reads as zeros.
+            // First only a few bytes are cut, after which the rest of the last page reads as zeros.
             for end in [try file.seekToEnd() - 8, 4096] {
                 try file.truncate(atOffset: end)
                 var state = model.start(length: 4)
@@ -105,7 +106,7 @@ struct BadModelTests {
         }
     }
 
-    @Test("sizes that no model has do not get as far as a kernel")
+    @Test("impossible sizes are refused before a kernel runs")
     func sizes() throws {
         var zero = try EditableModel(fixture: "logits/hxa079")
         for layer in [0, 2] {
@@ -115,7 +116,7 @@ struct BadModelTests {
             zero["model.layers.\(layer).self_attn.w2"] = []
         }
         zero.configure("lora_rank_decay", NSNull())
-        #expect(try failure(zero)?.problem.contains("w1 is [32, 0]") == true)
+        #expect(try failure(zero)?.problem.contains("w1 has the implausible shape [32, 0]") == true)
 
         var odd = try EditableModel(fixture: "logits/qwen3")
         for layer in 0..<6 {
@@ -132,10 +133,10 @@ struct BadModelTests {
             }
         }
         odd.configure("head_dim", 15)
-        #expect(try failure(odd)?.problem.contains("15 channels cannot be turned in pairs") == true)
+        #expect(try failure(odd)?.problem.contains("cannot rotate 15 of the 15 channels of a head in pairs") == true)
     }
 
-    @Test("any number of tensors that nothing uses does not hide one that is wrong")
+    @Test("unused tensors do not hide one that is wrong, however many there are")
     func manyUnused() throws {
         for (name, shape) in [("self_attn.q_norm.weight", [3]), ("mlp.up_proj.weight", [64, 31])] {
             var model = try EditableModel(fixture: "logits/qwen3")
@@ -144,11 +145,11 @@ struct BadModelTests {
             let name = "model.layers.4." + name
             model.shapes[name] = shape
             model[name] = Array(repeating: 1, count: shape.reduce(1, *))
-            #expect(try failure(model)?.problem.contains("\(name) is \(shape)") == true)
+            #expect(try failure(model)?.problem.contains("\(name) has shape \(shape)") == true)
         }
     }
 
-    @Test("a file that is written over while the model runs")
+    @Test("a file that is overwritten while the model runs is reported")
     func changed() throws {
         try withTemporaryDirectory { directory in
             try EditableModel(fixture: "logits/qwen3").write(to: directory)
@@ -169,7 +170,7 @@ struct BadModelTests {
         }
     }
 
-    @Test("norms of keys without those of queries, residuals that a layer needs, heads that differ")
+    @Test("key norms without query norms, missing residuals and differing heads are reported")
     func incomplete() throws {
         var keys = try EditableModel(fixture: "logits/hxa079")
         for layer in 0..<4 {

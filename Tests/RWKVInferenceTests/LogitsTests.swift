@@ -6,7 +6,7 @@ import RWKVNumerics
 import TestSupport
 import Testing
 
-/// A model of fixtures/logits, with the logits that an independent implementation gave in float64.
+/// A model in fixtures, with the logits of an independent implementation in float64.
 struct LogitsCase: CustomTestStringConvertible, Sendable {
     let name: String
     let model: String
@@ -39,7 +39,7 @@ struct LogitsCase: CustomTestStringConvertible, Sendable {
         return try Model(checkpoint, description)
     }
 
-    /// A sequence, and its logits.
+    /// The recorded sequence and its logits.
     func recorded() throws -> (tokens: [Int], logits: [Double]) {
         let checkpoint = try Checkpoint.open(Repository.fixture(reference))
         let tokens: [Int64] = try checkpoint.numbers("tokens")
@@ -59,7 +59,7 @@ extension Checkpoint {
     }
 }
 
-/// The mean squared difference, by the variance of the reference.
+/// The mean squared difference, divided by the variance of the reference.
 func normalisedError(_ values: some Collection<some Real>, _ reference: [Double]) -> Double {
     let mean = reference.reduce(0, +) / Double(reference.count)
     let squares = zip(values, reference).reduce(0) { $0 + (Double($1.0) - $1.1) * (Double($1.0) - $1.1) }
@@ -67,11 +67,11 @@ func normalisedError(_ values: some Collection<some Real>, _ reference: [Double]
 }
 
 struct LogitsTests {
-    @Test("logits are an independent implementation's", arguments: LogitsCase.all, KernelTable.allCases)
+    @Test("logits agree with an independent implementation", arguments: LogitsCase.all, KernelTable.allCases)
     func logits(_ fixture: LogitsCase, _ table: KernelTable) throws {
         let inFloats = try error(fixture, table, as: Float.self)
         #expect(inFloats < 1e-11)
-        // Angles are fp32 as transformers', whose powers of theta are a last bit off here and there.
+        // Angles are fp32, as in transformers, whose powers of theta sometimes differ in the last bit.
         let inDoubles = try error(fixture, table, as: Double.self)
         #expect(inDoubles < 1e-13)
     }

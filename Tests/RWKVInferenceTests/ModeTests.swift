@@ -5,7 +5,7 @@ import RWKVNumerics
 import TestSupport
 import Testing
 
-/// The ways to run a model give the same logits.
+/// All ways to run a model give the same logits.
 struct ModeTests {
     private func logits(
         _ model: Model<Float>, _ tokens: [Int], _ state: inout Model<Float>.State, _ kernels: Kernels<Float>
@@ -14,7 +14,7 @@ struct ModeTests {
     }
 
     @Test(
-        "a sequence, its parts with the state put back, and single tokens", arguments: LogitsCase.all,
+        "a sequence, its parts with the state restored, and single tokens give the same", arguments: LogitsCase.all,
         KernelTable.allCases)
     func modes(_ fixture: LogitsCase, _ table: KernelTable) throws {
         let model = try fixture.load(as: Float.self)
@@ -27,7 +27,7 @@ struct ModeTests {
         let half = tokens.count * 17 / 40
         let start = try logits(model, Array(tokens[..<half]), &parts, kernels)
         let saved = parts
-        // What comes after may go otherwise first.
+        // Other tokens may follow before the state is restored.
         _ = try logits(model, Array(tokens[..<5]), &parts, kernels)
         #expect(parts != saved)
         parts = saved
@@ -73,7 +73,7 @@ struct ModeTests {
         #expect(results.allSatisfy { $0 == results[0] })
     }
 
-    @Test("strict logits are those of any other machine, compiler and time")
+    @Test("strict logits do not depend on machine, compiler or time")
     func digests() throws {
         for (root, expected) in [
             ("logits", "9fa852d60128bdd3966f9e9470609044709bec1c41c4ed983f82b0ac598a8bcc"),
@@ -100,7 +100,7 @@ struct ModeTests {
         return sha256(of: bytes)
     }
 
-    @Test("dynamic and longrope go by the length that was announced")
+    @Test("dynamic and longrope use the announced length")
     func lengths() throws {
         for name in ["llama dynamic", "llama longrope"] {
             let fixture = try #require(LogitsCase.all.first { $0.name == name })
@@ -114,7 +114,7 @@ struct ModeTests {
         }
     }
 
-    @Test("sequences side by side give what each gives alone, or are refused", arguments: LogitsCase.all)
+    @Test("a batch of sequences gives what each gives alone, or is refused", arguments: LogitsCase.all)
     func sequences(_ fixture: LogitsCase) throws {
         let model = try fixture.load(as: Float.self)
         let kernels = try #require(Kernels<Float>(.strict, threads: 2))
@@ -136,7 +136,7 @@ struct ModeTests {
         #expect(throws: CheckpointError.self) { try logits(model, tokens, &state, kernels) }
     }
 
-    @Test("tokens that there are not")
+    @Test("empty input and tokens outside the vocabulary are refused")
     func badTokens() throws {
         let model = try #require(LogitsCase.all.first).load(as: Float.self)
         let kernels = try #require(Kernels<Float>(.fast, threads: 1))

@@ -8,7 +8,7 @@ import Testing
 @testable import RWKVLayers
 
 struct RotaryTests {
-    @Test("a part of each head, as transformers' Phi-3 rotates it")
+    @Test("a part of each head is rotated as by transformers' Phi-3")
     func partial() throws {
         let recorded = try Checkpoint.open(Repository.fixture("logits/rotary-partial.safetensors"))
         let shape = try #require(recorded.tensor(named: "x")).shape
@@ -26,7 +26,7 @@ struct RotaryTests {
         let kernels = try #require(Kernels<Double>(.strict, threads: 1))
         let rotated = Matrix(x, columns: shape[1] * shape[2])
         Rotation<Double>(frequencies, positions: 0..<shape[0]).apply(to: rotated, size: shape[2], kernels)
-        // Powers of theta are fp32 there.
+        // transformers computes the powers of theta in fp32.
         #expect(normalisedError(rotated.array, expected) < 1e-13)
     }
 }

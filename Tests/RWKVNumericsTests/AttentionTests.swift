@@ -1,11 +1,11 @@
 import RWKVNumerics
 import Testing
 
-/// Attention beside the plainest loops over doubles, its bits beside each other, and its gradients beside differences.
+/// Compares attention with plain loops over doubles, the bits of its forms with each other, and gradients with differences.
 struct AttentionTests {
     private static let heads = 4
     private static let keyValueHeads = 2
-    /// Windows on both sides of a tile of queries and of a block of keys.
+    /// Windows shorter and longer than a tile of queries and than a block of keys.
     private static let all: [AttentionParameters] = [
         (nil, nil), (1, nil), (7, 2), (64, nil), (100, 2), (600, nil), (5000, nil), (nil, 2),
     ].map { window, softcap in
@@ -13,7 +13,7 @@ struct AttentionTests {
             heads: heads, keyValueHeads: keyValueHeads, scale: 0.3, window: window, softcap: softcap)
     }
 
-    /// Queries, keys and values of sequences, one after the other.
+    /// Queries, keys and values of several sequences, one after another.
     private struct Inputs {
         let size, sequences: Int
         let queries, keys, values: [Double]
@@ -38,7 +38,7 @@ struct AttentionTests {
             }
         }
 
-        /// Attention of some queries, with the keys from `first` to the last of theirs.
+        /// Attention of the queries in a range, with the keys from `first` to that of the last query.
         func attention<Element: Real>(
             _ kernels: Kernels<Element>, _ range: Range<Int>, first: Int = 0, _ parameters: AttentionParameters
         ) -> Matrix<Element> {
@@ -48,7 +48,7 @@ struct AttentionTests {
                 values: rows(values, seen, width: narrow), parameters, sequences: sequences)
         }
 
-        /// All rows as one loop after the other gives them.
+        /// All rows, computed by plain loops.
         func plain(_ parameters: AttentionParameters) -> [Double] {
             var y: [Double] = []
             for row in 0..<sequences * tokens {
@@ -109,7 +109,7 @@ struct AttentionTests {
         }
     }
 
-    /// Whole sequences, parts and single tokens, with caches that keep all keys or those that are still seen.
+    /// Runs whole sequences, parts and single tokens, with caches of all keys or of those in the window.
     private func bits<Element: Real>(_: Element.Type) throws {
         let (tokens, inputs) = (150, Inputs(tokens: 150, size: 12, sequences: 2))
         let divisions = [[0..<150], [0..<1, 1..<9, 9..<150], [0..<70, 70..<150], (0..<150).map { $0..<$0 + 1 }]
@@ -138,7 +138,7 @@ struct AttentionTests {
         try bits(Double.self)
     }
 
-    /// Were they read, what is not a number would spread.
+    /// These keys are NaN, which would spread if they were read.
     @Test("keys that no query of a tile sees are not read", arguments: KernelTests.tables)
     func unseen(_ table: KernelTable, _ set: InstructionSet) throws {
         guard let kernels = Kernels<Float>(table, instructionSet: set, threads: 2) else { return }
@@ -156,7 +156,7 @@ struct AttentionTests {
         #expect(!kernels.areFinite(kernels.attention(queries, keys: keys, values: values, parameters)))
     }
 
-    /// With two sequences, and windows shorter and longer than a tile of queries.
+    /// Parameters for gradients, with windows shorter and longer than a tile of queries.
     private static let trained: [AttentionParameters] = [(nil, nil), (20, nil), (64, 2), (90, nil), (nil, 2)].map {
         AttentionParameters(heads: heads, keyValueHeads: keyValueHeads, scale: 0.3, window: $0, softcap: $1)
     }
@@ -198,7 +198,7 @@ struct AttentionTests {
         }
     }
 
-    @Test("gradients have the same bits in strict, and are near those in fast", arguments: trained)
+    @Test("strict gradients have the same bits everywhere, and fast ones are close to them", arguments: trained)
     func gradientBits(_ parameters: AttentionParameters) throws {
         let inputs = Inputs(tokens: 150, size: 8, sequences: 2)
         let strict = try #require(Kernels<Double>(.strict, instructionSet: .baseline, threads: 1))

@@ -1,7 +1,7 @@
 import RWKVNumerics
 import Testing
 
-/// Gradients beside plain loops and differences, in sizes that are divided among threads and tiles.
+/// Compares gradients with plain loops and differences, in sizes that are divided among threads and tiles.
 struct BackwardTests {
     private static let tables = KernelTable.allCases
 
@@ -18,7 +18,9 @@ struct BackwardTests {
         zip(found, expected).map { abs($0 - $1) }.max() ?? .infinity
     }
 
-    @Test("gradients of weights, as they stand, are added", arguments: tables, [false, true])
+    @Test(
+        "gradients of weights are added, in the order in which the weights are stored", arguments: tables,
+        [false, true])
     func weights(_ table: KernelTable, _ isByInput: Bool) throws {
         let kernels = try kernels(table)
         let (rows, outputs, inputs) = (70, 300, 270)
@@ -80,7 +82,7 @@ struct BackwardTests {
         }
     }
 
-    @Test("distances row by row, and their gradients", arguments: tables)
+    @Test("distances of rows, and their gradients", arguments: tables)
     func distances(_ table: KernelTable) throws {
         let kernels = try kernels(table)
         let (rows, width) = (400, 129)
@@ -98,7 +100,7 @@ struct BackwardTests {
         #expect(largestDifference(x.array, expected) < 1e-12)
     }
 
-    @Test("divergence and cross entropy row by row", arguments: tables)
+    @Test("divergence and cross-entropy of rows", arguments: tables)
     func divergence(_ table: KernelTable) throws {
         let kernels = try kernels(table)
         let (rows, count) = (90, 400)

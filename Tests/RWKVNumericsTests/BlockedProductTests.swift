@@ -3,9 +3,9 @@ import Testing
 
 @testable import RWKVNumerics
 
-/// Our own blocked product, and the check that every product passes before it is used.
+/// Our own blocked product, and the check that every product must pass before it is used.
 struct BlockedProductTests {
-    // On both sides of a block of 256, and of no tile's size.
+    // Sizes on both sides of a block of 256, which no tile divides.
     private static func checks() -> [ProductCheck] {
         [
             ProductCheck(rows: 1, columns: 1, inner: 1), ProductCheck(rows: 23, columns: 37, inner: 41),
@@ -25,7 +25,7 @@ struct BlockedProductTests {
         }
     }
 
-    @Test("is right in both precisions, with transposed factors, added or not", arguments: [0, 1, 2])
+    @Test("is right in both precisions, with transposed factors, adding or not", arguments: [0, 1, 2])
     func product(_ set: Int) {
         for isStrict: Int32 in [0, 1] {
             let set = rwkv_instruction_set(rwkv_instruction_set.RawValue(set))
@@ -39,7 +39,7 @@ struct BlockedProductTests {
         }
     }
 
-    /// A product that is wrong in one way, and right in all others.
+    /// A way in which a product is wrong; it is otherwise right.
     enum Fault: CaseIterable {
         case forgetsToAdd
         case addsToWhatIsThere
@@ -60,7 +60,7 @@ struct BlockedProductTests {
             case .forgetsToAdd: right(size, a, b, y, stride, false)
             case .addsToWhatIsThere: right(size, a, b, y, stride, true)
             case .takesTransposedAsPlain:
-                // Its elements are as many, so nothing is read out of bounds.
+                // It has as many elements, so nothing is read out of bounds.
                 let plain = Factor(b.elements, stride: size.columns)
                 right(size, a, b.isTransposed ? plain : b, y, stride, adds)
             case .writesAfterRows:

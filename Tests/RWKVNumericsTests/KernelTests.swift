@@ -3,7 +3,7 @@ import Testing
 
 @testable import RWKVLayers
 
-/// Kernels beside the plainest loops over doubles.
+/// Compares kernels with plain loops over doubles.
 struct KernelTests {
     static let tables: [(KernelTable, InstructionSet)] = KernelTable.allCases.flatMap { table in
         InstructionSet.allCases.map { (table, $0) }
@@ -23,7 +23,7 @@ struct KernelTests {
             && zip(found, expected).allSatisfy { (Double($0) - $1).magnitude <= tolerance * max(size, 1e-30) }
     }
 
-    @Test("elementary functions, to the edges", arguments: tables)
+    @Test("elementary functions, up to the limits of their range", arguments: tables)
     func elementary(_ table: KernelTable, _ set: InstructionSet) throws {
         guard let kernels = kernels(table, set) else { return }
         var noise = Noise(state: 1)
@@ -34,7 +34,7 @@ struct KernelTests {
             #expect(values.count == inputs.count)
             for (x, y) in zip(inputs, values) {
                 let expected = exact(Double(Float(x)))
-                // What is smaller than the smallest normal number may be zero.
+                // A denormal result may be zero.
                 #expect((Double(y) - expected).magnitude <= 3e-7 * expected.magnitude + 2e-38, "of \(x)")
             }
         }
@@ -44,7 +44,7 @@ struct KernelTests {
         let tanh = matrix(inputs, columns: 1)
         kernels.tanh(inPlace: tanh)
         check(tanh.array) { x in
-            // The series where the difference would lose bits.
+            // The series, for small x, where the difference would lose bits.
             let (a, b) = (exponential(x.magnitude), exponential(-x.magnitude))
             let small = x - x * x * x / 3 + 2 * x * x * x * x * x / 15
             return x.magnitude < 1e-2
@@ -57,7 +57,7 @@ struct KernelTests {
         check(decay.array) { exponential(-exponential(-softplus(-$0) - 0.5)) }
     }
 
-    @Test("what is not a number stays so", arguments: tables)
+    @Test("NaN stays NaN", arguments: tables)
     func notANumber(_ table: KernelTable, _ set: InstructionSet) throws {
         guard let kernels = kernels(table, set) else { return }
         let nan = Matrix<Float>([.nan, 1, 2, 3], columns: 4)
@@ -125,7 +125,7 @@ struct KernelTests {
             gated(plain, gate)
             #expect(gate.array[0].isNaN)
         }
-        // Whatever overflows in the first block of keys, those of the next are seen.
+        // Scores that overflow in the first block of keys do not hide those of the next.
         var keys = [Float](repeating: 1, count: 520 * 4)
         for place in 0..<515 * 4 { keys[place] = -3e38 }
         let queries = Matrix<Float>(Array(repeating: 1e20, count: 20 * 4), columns: 4)
@@ -174,7 +174,7 @@ struct KernelTests {
         }
     }
 
-    @Test("doubles to the edges of the exponential", arguments: InstructionSet.allCases)
+    @Test("doubles up to the limits of the exponential", arguments: InstructionSet.allCases)
     func doubles(_ set: InstructionSet) throws {
         guard let kernels = Kernels<Double>(.fast, instructionSet: set, threads: 1) else { return }
         let inputs = [0, 1e-9, 3, 30, 700, 708.2, 708.4, 709, 709.39, 709.41, 709.5, 709.7, 710, 1000].flatMap {
@@ -187,8 +187,8 @@ struct KernelTests {
         }
     }
 
-    /// So many rows that threads take them in pieces, with numbers of columns that fill no vector.
-    @Test("what is done row by row is done to all rows", arguments: tables)
+    /// Enough rows that threads share them, and numbers of columns that do not divide into vectors.
+    @Test("kernels of rows process all rows", arguments: tables)
     func manyRows(_ table: KernelTable, _ set: InstructionSet) throws {
         guard let kernels = kernels(table, set) else { return }
         let (rows, heads, size) = (311, 13, 10)
@@ -266,7 +266,7 @@ struct KernelTests {
         }
     }
 
-    @Test("strict element by element: the same bits on every instruction set, for any number of threads")
+    @Test("strict elementwise kernels give the same bits on every instruction set and for any number of threads")
     func bits() throws {
         func results(_ set: InstructionSet, threads: Int) -> [[Float]]? {
             guard let kernels = Kernels<Float>(.strict, instructionSet: set, threads: threads) else { return nil }
@@ -300,8 +300,8 @@ struct KernelTests {
         }
     }
 
-    /// With as many rows as above, and heads that fill no vector.
-    @Test("the chains of time mixing", arguments: tables)
+    /// As many rows as above, and heads that do not divide into vectors.
+    @Test("the fused kernels of time mixing", arguments: tables)
     func timeMixing(_ table: KernelTable, _ set: InstructionSet) throws {
         guard let kernels = kernels(table, set) else { return }
         let (rows, heads, size) = (311, 13, 10)

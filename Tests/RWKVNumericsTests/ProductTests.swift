@@ -2,10 +2,10 @@ import CRWKVKernels
 import RWKVNumerics
 import Testing
 
-/// Products with stored matrices: of every type, in both orders, with few rows and many.
+/// Products with stored matrices of every type, in both orders, with few rows and with many.
 struct ProductTests {
     @Test(
-        "are exact where sums are", arguments: KernelTable.allCases,
+        "are exact if the sums are", arguments: KernelTable.allCases,
         [RWKV_ELEMENT_F64, RWKV_ELEMENT_F32, RWKV_ELEMENT_F16, RWKV_ELEMENT_BF16].map { Int($0.rawValue) })
     func products(_ table: KernelTable, _ type: Int) throws {
         let element = rwkv_element(rawValue: rwkv_element.RawValue(type))
@@ -41,7 +41,7 @@ struct ProductTests {
         }
     }
 
-    @Test("halves beyond the finite stay so")
+    @Test("infinite and NaN halves stay so")
     func halves() throws {
         let kernels = try #require(Kernels<Float>(.strict, threads: 1))
         let matrix = stored(RWKV_ELEMENT_F16, inputs: 4, outputs: 1, isByInput: false) { _, input in
@@ -51,7 +51,7 @@ struct ProductTests {
         #expect(row[0] == 1 && row[1] == .infinity && row[2] == -.infinity && row[3].isNaN)
     }
 
-    @Test("strict sums do not show how a matrix is stored, nor how many rows there are")
+    @Test("strict sums do not depend on how a matrix is stored, nor on the number of rows")
     func strictSums() throws {
         var state: UInt64 = 3
         func noise() -> Double {

@@ -2,15 +2,15 @@ import CRWKVKernels
 import RWKVNumerics
 import Testing
 
-/// A matrix of numbers in the type in which a file stores them, each rounded to it.
+/// Makes a matrix of numbers, each rounded to the type in which a file stores them.
 ///
 /// - Parameters:
 ///   - element: F64, F32, F16 or BF16.
-///   - inputs: numbers that go in.
-///   - outputs: numbers that come out.
-///   - isByInput: whether the numbers of an input stand together.
-///   - value: of an output and an input.
-/// - Returns: the matrix, which keeps its bytes.
+///   - inputs: the number of inputs.
+///   - outputs: the number of outputs.
+///   - isByInput: whether the numbers of an input are contiguous, not those of an output.
+///   - value: gives the number of an output and an input.
+/// - Returns: the matrix, which owns its bytes.
 func stored(
     _ element: rwkv_element, inputs: Int, outputs: Int, isByInput: Bool = false, _ value: (Int, Int) -> Double
 ) -> StoredMatrix {
@@ -34,10 +34,10 @@ private final class Bytes: @unchecked Sendable {
     deinit { start.deallocate() }
 }
 
-/// Numbers that are the same every time.
+/// A generator of reproducible numbers.
 struct Noise {
     var state: UInt64
-    /// Between -1 and 1.
+    /// A number between -1 and 1.
     mutating func next() -> Double {
         state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
         return Double(state >> 11) / Double(1 << 53) * 2 - 1

@@ -4,7 +4,7 @@ import Testing
 
 @testable import RWKVNumerics
 
-/// Every piece of work is done once, whoever asks, and however often threads fell asleep before.
+/// Every piece of work is done once, by whichever thread it is started, and however often threads have slept before.
 struct WorkersTests {
     private func sum(_ workers: Workers, pieces: Int) -> Int {
         let total = Atomic(0)
@@ -12,7 +12,7 @@ struct WorkersTests {
         return total.load(ordering: .relaxed)
     }
 
-    @Test("many small pieces of work, by one, two and seven threads beside", arguments: [1, 2, 7])
+    @Test("many small pieces of work, with one, two and seven more threads", arguments: [1, 2, 7])
     func small(_ count: Int) {
         let workers = Workers(count: count)
         for round in 0..<20_000 {
@@ -21,7 +21,7 @@ struct WorkersTests {
         }
     }
 
-    @Test("threads that sleep are woken, and end")
+    @Test("sleeping threads are woken, and end")
     func sleep() {
         for _ in 0..<20 {
             let workers = Workers(count: 3)
@@ -33,7 +33,7 @@ struct WorkersTests {
         }
     }
 
-    @Test("work within work, and from several threads at once")
+    @Test("nested work, and work from several threads at once")
     func nested() async {
         let workers = Workers(count: 3)
         let total = Atomic(0)

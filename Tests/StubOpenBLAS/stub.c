@@ -1,15 +1,15 @@
-// A library that answers as OpenBLAS does, for tests of what happens where OpenBLAS is old, slow or wrong.
+// A substitute for OpenBLAS, to test what happens if OpenBLAS is old, slow or wrong.
 //
 //     cc -shared -fPIC -DVERSION='"0.3.21"' -DCORE='"Prescott"' -DFAULT=1 stub.c -o libopenblas.so.0
 
 #include <stdlib.h>
 
-// Without a CORE it runs the one that it is asked for.
+// The core that it reports; by default the one that the environment asks for.
 #ifndef CORE
 #define CORE getenv("OPENBLAS_CORETYPE")
 #endif
-// 1: the last number of each product of more than 1,000,000 multiplications is wrong. 2: of each product in doubles whose b is
-// transposed. 3: of each product of rows that are longer than the factors'. 4: it runs what the processor does not have.
+// 1: the last number of a product of more than 1,000,000 multiplications is wrong. 2: so is that of a product in doubles with a
+// transposed b. 3: the strides of the factors are ignored. 4: an illegal instruction is executed.
 #ifndef FAULT
 #define FAULT 0
 #endif

@@ -1,37 +1,37 @@
 package import Foundation
 
-/// The built binary, run as a user runs it.
+/// Runs the built binary as a user does.
 package enum CommandLineTool {
-    /// What a run left behind.
+    /// The result of a run.
     package struct Output: Sendable {
         package let status: Int32
         package let out: String
         package let err: String
     }
 
-    /// Beside the test bundle, where the package manager puts both.
+    /// The package manager puts the binary beside the test bundle.
     private static var binary: URL {
         URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().appending(path: "rwkv-ckpt")
     }
 
-    /// When a signal is sent.
+    /// The time at which to send a signal.
     package enum Moment {
-        /// So many seconds after the start.
+        /// A number of seconds after the start.
         case after(Double)
-        /// So many seconds after there is this file.
+        /// A number of seconds after a file appears.
         case appearance(of: URL, after: Double = 0)
     }
 
-    /// Runs the tool in the repository's root, or elsewhere; after two minutes it is killed, which `status` shows.
+    /// Runs the tool, and kills it after two minutes, which `status` shows.
     ///
     /// - Parameters:
-    ///   - arguments: of the tool.
-    ///   - directory: where it runs.
-    ///   - out: what its standard output goes to.
-    ///   - environment: what is added to the environment.
-    ///   - signal: what it is sent, and when.
-    /// - Returns: how it ended, and what it said.
-    /// - Throws: where it cannot be run.
+    ///   - arguments: the tool's arguments.
+    ///   - directory: the working directory; by default, the repository's root.
+    ///   - out: the file for its standard output; nil to return it in the result.
+    ///   - environment: variables to add to the environment.
+    ///   - signal: a signal to send, and when.
+    /// - Returns: the exit status and the output.
+    /// - Throws: an error if the tool cannot be run.
     package static func run(
         _ arguments: [String], in directory: URL = Repository.root, out: FileHandle? = nil,
         environment: [String: String] = [:],
@@ -42,14 +42,14 @@ package enum CommandLineTool {
         process.arguments = arguments
         process.currentDirectoryURL = directory
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-        // Files, not pipes: nobody has to read while the tool writes.
+        // Files, not pipes, so that nothing has to read while the tool writes.
         return try withTemporaryDirectory { directory in
             let urls = ["out", "err"].map { directory.appending(path: $0) }
             for url in urls { try Data().write(to: url) }
             process.standardOutput = try out ?? FileHandle(forWritingTo: urls[0])
             process.standardError = try FileHandle(forWritingTo: urls[1])
             try process.run()
-            // Not the polite signal: the thread that started the process may have it blocked, and the process with it.
+            // Not SIGTERM: the thread that starts the process may block it, and the process inherits that.
             let watchdog = DispatchWorkItem { kill(process.processIdentifier, SIGKILL) }
             DispatchQueue.global().asyncAfter(deadline: .now() + 120, execute: watchdog)
             if let signal {

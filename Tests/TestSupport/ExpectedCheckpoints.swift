@@ -1,15 +1,15 @@
-/// fixtures/safetensors/expected.json: what the libraries that wrote the checkpoints say is in them.
+/// fixtures/safetensors/expected.json: the contents of checkpoints, according to the libraries that wrote them.
 package struct ExpectedCheckpoints: Decodable, Sendable {
-    /// By path below fixtures/safetensors.
+    /// The checkpoints, by path in fixtures/safetensors.
     package let checkpoints: [String: Contents]
 
-    /// One checkpoint.
+    /// The contents of a checkpoint.
     package struct Contents: Decodable, Sendable {
         package let metadata: [String: String]
         package let tensors: [Tensor]
     }
 
-    /// One tensor.
+    /// A tensor.
     package struct Tensor: Decodable, Sendable {
         package let name: String
         package let dtype: String

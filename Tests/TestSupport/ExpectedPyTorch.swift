@@ -1,26 +1,26 @@
 package import Foundation
 
-/// fixtures/pytorch/expected.json: what torch says is in the files that it wrote.
+/// fixtures/pytorch/expected.json: the contents of the files that torch wrote, according to torch.
 package struct ExpectedPyTorch: Decodable, Sendable {
-    /// By path below fixtures/pytorch.
+    /// The checkpoints, by path in fixtures/pytorch.
     package let checkpoints: [String: Contents]
-    /// Files that are almost all hole, by name.
+    /// Files that are almost entirely holes, by name.
     package let sparse: [String: Sparse]
 
-    /// One checkpoint.
+    /// The contents of a checkpoint.
     package struct Contents: Decodable, Sendable {
         package let tensors: [Tensor]
         package let tied: [[String]]
         package let others: [String]
     }
 
-    /// One tensor.
+    /// A tensor.
     package struct Tensor: Decodable, Sendable {
         package let name, dtype, sha256: String
         package let shape: [Int]
     }
 
-    /// A file by the bytes of it that are not zero.
+    /// A file, given by its nonzero bytes.
     package struct Sparse: Decodable, Sendable {
         package struct Extent: Decodable, Sendable {
             let offset: UInt64
@@ -31,7 +31,7 @@ package struct ExpectedPyTorch: Decodable, Sendable {
         package let extents: [Extent]
         package let tensors: [Tensor]
 
-        /// Writes the file, its holes as holes.
+        /// Writes the file, with holes for the zeros.
         package func write(to url: URL) throws {
             try Data().write(to: url)
             let file = try FileHandle(forWritingTo: url)

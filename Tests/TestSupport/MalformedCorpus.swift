@@ -1,24 +1,24 @@
 import CRWKVKernels
 import Foundation
 
-/// The corpus.json of each fixtures/malformed*: inputs, and what must become of them.
+/// The corpus.json files of fixtures/malformed*: inputs, and what a reader must do with them.
 package struct MalformedCorpus: Decodable, Sendable {
     package let cases: [Case]
 
-    /// One input.
+    /// An input.
     package struct Case: Decodable, Sendable, CustomStringConvertible {
         package let name: String
         /// `refused` or `accepted`.
         package let verdict: String
-        /// What the error, or a warning, must say.
+        /// Words that the error, or a warning, must contain.
         package let words: [String]
-        /// Below ``directory``.
+        /// The path in ``directory``; nil for a recipe.
         package let path: String?
-        /// Below fixtures/.
+        /// The corpus's directory in fixtures/.
         package private(set) var directory = ""
-        /// The exit status, where it is not that of malformed input.
+        /// The exit status, if it is not that of malformed input.
         package let exit: Int?
-        /// What the reference does with it: `refused` or `accepted`.
+        /// What the reference implementation does with it: `refused` or `accepted`.
         package let reference: String?
         package let recipe: Recipe?
 
@@ -34,7 +34,7 @@ package struct MalformedCorpus: Decodable, Sendable {
             return copy
         }
 
-        /// Runs `body` with the path of the input, which is made for the occasion if it is a recipe.
+        /// Runs `body` with the path of the input, which is made temporarily if it is a recipe.
         package func withInput<Result>(_ body: (String) throws -> Result) throws -> Result {
             if let path { return try body(Repository.fixture(directory + "/" + path)) }
             return try withTemporaryDirectory { directory in
@@ -45,11 +45,11 @@ package struct MalformedCorpus: Decodable, Sendable {
         }
     }
 
-    /// An input too large to keep: a safetensors header as text, or a pickle, as hexadecimal, that goes into a PyTorch archive.
+    /// An input too large to keep: a safetensors header as text, or a pickle in hexadecimal, which is put in a PyTorch archive.
     package struct Recipe: Decodable, Sendable {
         let prefix, unit, suffix: String
         let count: Int
-        /// Whether the length of a safetensors header goes in front; nil for a pickle.
+        /// Whether the length of a safetensors header comes first; nil for a pickle.
         let framed: Bool?
 
         func bytes() -> Data {
@@ -85,7 +85,7 @@ package struct MalformedCorpus: Decodable, Sendable {
             return text
         }
 
-        /// An archive of a pickle, a storage of sixteen bytes and a version, as torch lays them out but for the alignment.
+        /// An archive with a pickle, a storage of sixteen bytes and a version, as torch writes them except for the alignment.
         private func archive(pickle: [UInt8]) -> Data {
             var file: [UInt8] = []
             var directory: [UInt8] = []
@@ -114,7 +114,7 @@ package struct MalformedCorpus: Decodable, Sendable {
         }
     }
 
-    /// Reads all of them.
+    /// Reads all corpora.
     package static func load() throws -> MalformedCorpus {
         MalformedCorpus(
             cases: try ["malformed", "malformed-pytorch", "malformed-zstd"].flatMap { directory in
@@ -126,7 +126,7 @@ package struct MalformedCorpus: Decodable, Sendable {
 }
 
 extension [UInt8] {
-    /// The bytes that pairs of hexadecimal digits stand for; `(4e*1000)` stands for a thousand times the same.
+    /// Decodes pairs of hexadecimal digits, in which `(4e*1000)` stands for a thousand times 4e.
     package init(hexadecimal text: String) {
         self = []
         for part in text.split(separator: "(") {

@@ -2,13 +2,13 @@ import CRWKVKernels
 package import CheckpointFiles
 package import Foundation
 
-/// Writes a safetensors file with this header, valid or not, and the data after it.
+/// Writes a safetensors file with a given header, valid or not, followed by the data.
 package func writeSafetensors(header: String, data: Data = Data(), to url: URL) throws {
     try (withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) } + Data(header.utf8) + data)
         .write(to: url)
 }
 
-/// Writes a safetensors file with tensors of bf16 zeros, which take no room on a disk.
+/// Writes a safetensors file with tensors of bf16 zeros, which take no disk space.
 package func writeSafetensors(_ tensors: [(name: String, shape: [Int])], to url: URL) throws {
     var offset = 0
     var members: [String] = []
@@ -24,7 +24,7 @@ package func writeSafetensors(_ tensors: [(name: String, shape: [Int])], to url:
     try file.close()
 }
 
-/// Writes a safetensors file of tensors of which all is known.
+/// Writes a safetensors file with given tensors.
 package func writeSafetensors(
     _ tensors: [(name: String, dtype: DType, shape: [Int], data: Data)], to url: URL
 ) throws {
@@ -35,19 +35,19 @@ package func writeSafetensors(
         )
         data += tensor.data
     }
-    // Padded as the format's library pads it, so that numbers are where processors like them.
+    // Padded like the format's library does, so that the data is aligned.
     var header = "{\(members.joined(separator: ","))}"
     while header.utf8.count % 8 != 0 { header += " " }
     try writeSafetensors(header: header, data: data, to: url)
 }
 
-/// Writes a safetensors file of floats.
+/// Writes a safetensors file with tensors of floats.
 package func writeFloats(_ tensors: [(name: String, shape: [Int], values: [Float])], to url: URL) throws {
     try writeSafetensors(
         tensors.map { ($0.name, .f32, $0.shape, $0.values.withUnsafeBytes { Data($0) }) }, to: url)
 }
 
-/// A safetensors file with another header.
+/// Returns a safetensors file with its header changed.
 package func editHeader(ofSafetensors bytes: [UInt8], _ change: (inout String) throws -> Void) rethrows -> [UInt8] {
     let end = 8 + (0..<8).reduce(0) { $0 | Int(bytes[$1]) << (8 * $1) }
     var text = String(decoding: bytes[8..<end], as: UTF8.self)
@@ -56,14 +56,14 @@ package func editHeader(ofSafetensors bytes: [UInt8], _ change: (inout String) t
     return (0..<8).map { UInt8(count >> (8 * $0) & 0xFF) } + Array(text.utf8) + bytes[end...]
 }
 
-/// A model directory of floats, to be changed and written elsewhere.
+/// A model with F32 weights that can be changed and written to another directory.
 package struct EditableModel {
     package private(set) var names: [String] = []
     package var shapes: [String: [Int]] = [:]
     private var values: [String: [Float]] = [:]
     private var configuration: [String: Any]
 
-    /// The model directory below fixtures/, all of F32.
+    /// Reads a model directory in fixtures/, whose tensors are all F32.
     package init(fixture: String) throws {
         let path = Repository.fixture(fixture)
         let checkpoint = try Checkpoint.open(path)
@@ -81,7 +81,7 @@ package struct EditableModel {
         configuration = try JSONSerialization.jsonObject(with: document) as? [String: Any] ?? [:]
     }
 
-    /// A tensor's numbers, row by row.
+    /// The numbers of a tensor, row by row.
     package subscript(name: String) -> [Float] {
         get { values[name] ?? [] }
         set { values[name] = newValue }
@@ -94,13 +94,13 @@ package struct EditableModel {
         values[name] = numbers
     }
 
-    /// Takes a tensor away.
+    /// Removes a tensor.
     package mutating func remove(_ name: String) { names.removeAll { $0 == name } }
 
     /// Sets a member of config.json.
     package mutating func configure(_ key: String, _ value: Any) { configuration[key] = value }
 
-    /// Writes it as a model directory, its numbers rounded to a type.
+    /// Writes a model directory, with the numbers rounded to a type.
     package func write(to directory: URL, as dtype: DType = .f32) throws {
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         guard let element = dtype.kernelElement else { return }

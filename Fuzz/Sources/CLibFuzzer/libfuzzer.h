@@ -1,4 +1,4 @@
-/* What libFuzzer offers a program that keeps its own main; the toolchain has the library but no header for it. */
+/* The entry point of libFuzzer for programs with their own main; the toolchain has the library but no header for it. */
 
 #pragma once
 

@@ -1,16 +1,16 @@
 import CLibFuzzer
 import Glibc
 
-/// What ``fuzz(_:)`` was given, set once before the first call; libFuzzer's callback carries no context.
+/// The test that ``fuzz(_:)`` runs, set once before the first call; libFuzzer's callback has no context.
 nonisolated(unsafe) private var target: (Span<UInt8>) -> Void = { _ in }
 
-/// Runs libFuzzer, by the command line's arguments, on `test`.
+/// Runs libFuzzer on `test`, with the command line's arguments.
 ///
-/// Called from an ordinary `@main`, because the package manager renames the main function of every executable and so
-/// does not get along with the one that libFuzzer brings.
+/// It is called from an ordinary `@main`: the package manager renames the main function of every executable, which does not work
+/// with the one that libFuzzer has.
 ///
-/// - Parameter test: looks at one input; a finding is a trap. The bytes are a copy without slack at its end, so that
-///   the address sanitizer sees a read beyond it.
+/// - Parameter test: tests one input; a finding is a trap. The bytes are a copy without slack at its end, so that the address
+///   sanitizer detects reads beyond it.
 public func fuzz(_ test: @escaping (Span<UInt8>) -> Void) -> Never {
     target = test
     var count = CommandLine.argc
@@ -31,16 +31,16 @@ extension [UInt8] {
 
 /// Stops with `message` unless the condition holds.
 ///
-/// `precondition` would stop as well, but optimised code does not say which one it was.
+/// `precondition` would also stop, but optimised code does not say which one failed.
 public func require(
     _ condition: Bool, _ message: @autoclosure () -> String, file: StaticString = #file, line: UInt = #line
 ) {
     if !condition { fatalError(message(), file: file, line: line) }
 }
 
-/// Stops unless `text` stays on its line of a terminal, in the order in which it is written.
+/// Stops unless a terminal shows `text` on one line, in the order in which it is written.
 ///
-/// Asks the Unicode tables, not the list that made the text printable.
+/// Uses the Unicode tables, not the list that made the text printable.
 public func requirePrintable(_ text: String, file: StaticString = #file, line: UInt = #line) {
     for scalar in text.unicodeScalars {
         let isHarmful =
@@ -53,7 +53,7 @@ public func requirePrintable(_ text: String, file: StaticString = #file, line: U
     }
 }
 
-/// Stops unless `bytes` are UTF-8; gives their text.
+/// Stops unless `bytes` are UTF-8; returns their text.
 public func requireUTF8(_ bytes: some Collection<UInt8>, file: StaticString = #file, line: UInt = #line) -> String {
     guard let text = String(validating: bytes, as: UTF8.self), text.utf8.elementsEqual(bytes) else {
         fatalError("not UTF-8: \(Array(bytes))", file: file, line: line)

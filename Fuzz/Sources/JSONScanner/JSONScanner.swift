@@ -1,10 +1,10 @@
 import CheckpointJSON
 import Fuzzing
 
-/// The JSON scanner.
+/// Fuzzes the JSON scanner.
 ///
-/// Every input is read twice, by ``JSONScanner/skipValue()`` and step by step; both must come to the same end. What they let pass
-/// json-c takes too, but for keys that are there twice and NUL.
+/// Every input is read twice, by ``JSONScanner/skipValue()`` and step by step, which must end in the same way. json-c must accept
+/// the same inputs, except for those with duplicate keys or NUL.
 @main
 enum Target {
     static func main() {
@@ -14,14 +14,14 @@ enum Target {
             require(skipped == walked, "skipping: \(skipped as Any), walking: \(walked as Any)")
             do throws(MalformedInput) {
                 let value = try JSONValue(document: Array(copying: bytes))
-                require(skipped == nil, "\(value) was read from what is no JSON")
+                require(skipped == nil, "\(value) was read from invalid JSON")
             } catch {
                 require(skipped != nil || error.problem.contains("twice") || error.problem.contains("NUL"), "\(error)")
             }
         }
     }
 
-    /// Reads a document whose only value `value` reads; gives the offset of the error, or nil when there is none.
+    /// Reads a document whose only value `value` reads; returns the offset of the error, or nil if there is none.
     private static func outcome(
         _ bytes: Span<UInt8>, _ value: (inout JSONScanner) throws(MalformedInput) -> Void
     ) -> Int? {
@@ -68,7 +68,7 @@ enum Target {
             let value = try? integer.unsignedInteger()
             require(integer.position <= bytes.count, "position \(integer.position) of \(bytes.count)")
             try scanner.skipValue()
-            // What is no unsigned integer may still be a value.
+            // A value need not be an unsigned integer.
             guard let value else { return }
             let digits = Array(copying: bytes.extracting(start..<integer.position))
             require(UInt64(requireUTF8(digits)) == value, "\(value) was read from \(digits)")
@@ -81,7 +81,7 @@ enum Target {
         let text = requireUTF8(decoded)
         require(decoded.count <= string.range.count, "\(text) is longer than \(string)")
         if !string.hasEscapes {
-            require(decoded == Array(copying: bytes.extracting(string.range)), "\(text) is not what stands there")
+            require(decoded == Array(copying: bytes.extracting(string.range)), "\(text) is not the text of the input")
         }
         require(scanner.matches(string, text), "\(text) does not match itself")
         require(!scanner.matches(string, text + "x"), "\(text) matches more")

@@ -2,9 +2,9 @@
 import CheckpointJSON
 import Fuzzing
 
-/// A pickle, and the tensors in what it describes.
+/// Fuzzes the pickle machine, and the search for tensors in its result.
 ///
-/// Storages are taken to be there in whatever size the pickle gives them.
+/// Storages are assumed to exist, with the size that the pickle gives them.
 @main
 enum Target {
     static func main() {
@@ -35,7 +35,7 @@ enum Target {
             var stored: [StoredBytes] = []
             var end = 0
             for storage in storages.all {
-                // What no file can hold a file cannot be said to hold.
+                // No file can hold such a storage.
                 let byteCount = storage.byteCount ?? 0
                 guard byteCount < 1 << 50 else { return }
                 stored.append(StoredBytes(range: end..<end + byteCount, checksum: nil))

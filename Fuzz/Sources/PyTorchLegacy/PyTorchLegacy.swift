@@ -2,7 +2,7 @@
 import CheckpointJSON
 import Fuzzing
 
-/// A checkpoint in torch's form before the zip archive, read to its last byte.
+/// Fuzzes the reader of torch's legacy format, down to the bytes of tensors.
 @main
 enum Target {
     static func main() {
@@ -39,7 +39,7 @@ enum Target {
         }
     }
 
-    /// Holds what was gathered against the definition, element by element.
+    /// Compares the gathered bytes with the definition of a view, element by element.
     private static func check(_ bytes: [UInt8], _ view: StridedView, _ source: MemorySource) {
         let count = view.shape.reduce(1, *)
         for element in 0..<count {

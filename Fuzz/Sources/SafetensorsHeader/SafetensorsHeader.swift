@@ -2,11 +2,10 @@
 import CheckpointJSON
 import Fuzzing
 
-/// The header of a safetensors file.
+/// Fuzzes the parser of safetensors headers.
 ///
-/// The input is the whole file; one that begins with `{` is the text of a header alone, because a mutated text hardly
-/// ever keeps the length that the file puts in front of it. Lost thereby are files with a header of 123 bytes, which is
-/// `{`, and every 256 more.
+/// The input is a whole file, or the text of a header alone if it begins with `{`, because a mutated text hardly ever keeps the
+/// length that a file has before it. Files whose header length begins with the byte 123 (`{`) are therefore not tested.
 @main
 enum Target {
     static func main() {
@@ -36,10 +35,10 @@ enum Target {
         for position in 0..<file.tensorCount {
             let tensor = file.tensor(at: position, file: 3)
             requirePrintable(tensor.name.printable())
-            require(tensor.byteRange.lowerBound == end, "\(tensor) begins elsewhere than at \(end)")
+            require(tensor.byteRange.lowerBound == end, "\(tensor) does not begin at \(end)")
             let byteCount = try? tensor.dtype.byteCount(of: tensor.shape)
             require(byteCount == tensor.byteRange.count, "\(tensor) has \(byteCount as Any) bytes")
-            // Traps should the product overflow, which a header is refused for even where a dimension is zero.
+            // Traps if the product overflows, for which a header is refused even if a dimension is zero.
             let elements = tensor.shape.reduce(1, *)
             require(elements == tensor.elementCount, "\(tensor) has \(tensor.elementCount) elements")
             require(elements * tensor.dtype.bitWidth == byteCount.map { $0 * 8 }, "\(tensor) has \(elements) elements")
@@ -58,9 +57,9 @@ enum Target {
     }
 }
 
-/// A file with a given header, the right length in front of it and as much data behind it as its tensors ask for.
+/// A file with a given header, the right length before it, and as much data after it as its tensors need.
 ///
-/// The data is only counted, so the header may speak of any amount that a file can have.
+/// The data is only counted, so the header may declare any amount that a file can have.
 private struct HeaderSource: ByteSource {
     let path = "input"
     let count: Int

@@ -2,7 +2,7 @@
 import CheckpointJSON
 import Fuzzing
 
-/// A shard index.
+/// Fuzzes the parser of shard indices.
 @main
 enum Target {
     static func main() {

@@ -1,7 +1,7 @@
 @testable import CheckpointFiles
 import Fuzzing
 
-/// Files of tokens whose headers say how many there are: NumPy's, and Megatron's with its index behind it.
+/// Fuzzes the readers of token files that say how many tokens they have: NumPy's, and Megatron's data followed by its index.
 @main
 enum Target {
     static func main() {

@@ -2,7 +2,7 @@
 import CheckpointJSON
 import Fuzzing
 
-/// The directory of a zip archive, and the whole of a PyTorch archive where that is right.
+/// Fuzzes the reader of zip directories, and the reader of PyTorch archives if the directory is valid.
 @main
 enum Target {
     static func main() {

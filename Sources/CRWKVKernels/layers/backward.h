@@ -1,4 +1,4 @@
-// Gradients of what is in norms.h, elementwise.h, mixing.h and time_mix.h: dx stands for dL/dx.
+// Gradients of the kernels in norms.h, elementwise.h, mixing.h and time_mix.h: dx means dL/dx.
 
 ALWAYS_INLINE void NAME(add_rows)(const REAL *x, size_t rows, size_t width, size_t stride, REAL *y) {
     for (size_t row = 0; row < rows; row++, x += stride)
@@ -75,7 +75,7 @@ ALWAYS_INLINE void NAME(softmax_backward)(const REAL *y, size_t rows, size_t col
     }
 }
 
-// p is in front of base, and dp stands where dw stood. w = exp(-c s) with s = sigmoid(p), and omega = log(s) - 1/2.
+// p is without base; dw becomes dp. w = exp(-e^(-1/2) s) with s = sigmoid(p + base), and omega = log(s) - 1/2.
 ALWAYS_INLINE void NAME(decay_backward)(
     const REAL *base, const REAL *p, const REAL *w, const REAL *domega, size_t rows, size_t width, REAL *dw) {
     for (size_t row = 0; row < rows; row++, p += width, w += width, domega += width, dw += width)
@@ -89,7 +89,7 @@ ALWAYS_INLINE void NAME(decay_backward)(
 ALWAYS_INLINE void NAME(mix_residual_backward)(
     const REAL *first, const REAL *y, const REAL *base, size_t rows, size_t width, REAL *share, REAL *dfirst, REAL *dy) {
     for (size_t row = 0; row < rows; row++, first += width, y += width, share += width, dy += width) {
-        // Asked for each number, processors would try to write beside a null pointer.
+        // Inside the loop, this test would make processors attempt writes near a null pointer.
         if (dfirst) {
             for (size_t i = 0; i < width; i++) dfirst[i] += dy[i] * NAME(logistic)(share[i] + base[i]);
             dfirst += width;

@@ -1,4 +1,4 @@
-// Exponential, logarithm and what is made of them, without branches, so that loops over them become vectors.
+// Exponential, logarithm and functions made of them, without branches, so that loops over them are vectorised.
 
 #if REAL_IS_DOUBLE
 #define INTEGER int64_t
@@ -9,7 +9,7 @@
 #define EXP_HIGHEST 709.4
 #define EXP_TERMS 13
 #define LOG_TERMS 17
-// The first with zeros enough at its end that its small multiples are exact.
+// LN2_HIGH ends in enough zeros that its small multiples are exact.
 #define LN2_HIGH 0x1.62e42fee00000p-1
 #define LN2_LOW 0x1.a39ef35793c76p-33
 #else
@@ -25,9 +25,9 @@
 #define LN2_LOW 0x1.7f7d1cp-20f
 #endif
 
-// exp(x) - 1 = scale part + (scale - 1), scale a power of two; x within EXP_LOWEST and EXP_HIGHEST.
+// exp(x) - 1 = scale part + (scale - 1), where scale is a power of two, for x from EXP_LOWEST to EXP_HIGHEST.
 ALWAYS_INLINE void NAME(exp_parts)(REAL x, REAL *part, REAL *scale) {
-    // Adding and taking away a number whose last bit is worth one rounds to an integer.
+    // Adding and subtracting a number whose last bit is worth one rounds to an integer.
     const REAL shifted = x * (REAL)0x1.71547652b82fep+0 + ROUNDING;
     const REAL k = shifted - ROUNDING;
     const REAL r = (x - k * LN2_HIGH) - k * LN2_LOW;
@@ -39,8 +39,8 @@ ALWAYS_INLINE void NAME(exp_parts)(REAL x, REAL *part, REAL *scale) {
     *part = sum * r;
 }
 
-// Zero below EXP_LOWEST, where numbers begin to lose their bits, and infinity beyond EXP_HIGHEST, where the power of two that is nearest
-// is beyond the largest number.
+// Zero below EXP_LOWEST, where results become denormal, and infinity above EXP_HIGHEST, where the nearest power of two exceeds
+// the largest number.
 ALWAYS_INLINE REAL NAME(exponential)(REAL x) {
     const REAL low = x < EXP_LOWEST ? EXP_LOWEST : x;
     const REAL within = low > EXP_HIGHEST ? EXP_HIGHEST : low;
@@ -54,12 +54,12 @@ ALWAYS_INLINE REAL NAME(exponential)(REAL x) {
 
 ALWAYS_INLINE REAL NAME(logistic)(REAL x) { return 1 / (1 + NAME(exponential)(-x)); }
 
-// sqrt(2 / pi) (x + 0.044715 x^3) times 2: as 1 + tanh(u) is 2 logistic(2 u), gelu_tanh(x) is x logistic of this.
+// 2 u, with u = sqrt(2 / pi) (x + 0.044715 x^3): as 1 + tanh(u) = 2 logistic(2 u), gelu_tanh(x) = x logistic(2 u).
 ALWAYS_INLINE REAL NAME(gelu_argument)(REAL x) {
     return (REAL)1.5957691216057308 * (x + (REAL)0.044715 * x * x * x);
 }
 
-// With m = exp(-2 |x|) - 1, of which no bits are lost near zero: -m / (2 + m).
+// tanh |x| = -m / (2 + m), with m = exp(-2 |x|) - 1, which loses no bits near zero.
 ALWAYS_INLINE REAL NAME(hyperbolic_tangent)(REAL x) {
     const REAL size = x < 0 ? -x : x;
     const REAL within = size > 20 ? 20 : size;
@@ -71,7 +71,7 @@ ALWAYS_INLINE REAL NAME(hyperbolic_tangent)(REAL x) {
     return x != x ? x : with_sign;
 }
 
-// log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|), the logarithm by 2 artanh(e / (2 + e)).
+// log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|), where log(1 + e) = 2 artanh(e / (2 + e)).
 ALWAYS_INLINE REAL NAME(softplus)(REAL x) {
     const REAL e = NAME(exponential)(x < 0 ? x : -x);
     const REAL s = e / (2 + e), square = s * s;

@@ -1,4 +1,4 @@
-// Element by element, and row by row with the same vector.
+// Kernels that treat each element by itself, or add the same vector to each row.
 
 ALWAYS_INLINE void NAME(sigmoid)(size_t count, REAL *x) {
     for (size_t i = 0; i < count; i++) x[i] = NAME(logistic)(x[i]);
@@ -42,7 +42,7 @@ ALWAYS_INLINE void NAME(relu_squared)(size_t count, REAL *x) {
 }
 
 ALWAYS_INLINE int NAME(all_finite)(const REAL *x, size_t count) {
-    // What is not finite is not zero when it is taken away from itself.
+    // x - x is NaN, and not zero, if x is not finite.
     int are_finite = 1;
     for (size_t i = 0; i < count; i++) are_finite &= x[i] - x[i] == 0;
     return are_finite;

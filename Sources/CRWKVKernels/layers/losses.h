@@ -1,4 +1,4 @@
-// Losses with their gradients, and the step that follows.
+// Losses with their gradients, and the optimiser step.
 
 // The sum of exp((x - largest) scale).
 ALWAYS_INLINE REAL NAME(sum_of_exponentials)(const REAL *x, size_t count, REAL largest, REAL scale) {
@@ -22,7 +22,7 @@ ALWAYS_INLINE void NAME(divergence)(
         const REAL largest = NAME(largest)(logits, count, logits[0]);
         const REAL target_sum = NAME(sum_of_exponentials)(target, count, target_largest, wide);
         const REAL sum = NAME(sum_of_exponentials)(logits, count, largest, own);
-        // Sums of some thousands of parts: of one part each they would lose bits.
+        // Sums of 256 terms are added as doubles: one sum over all terms would lose bits.
         double loss = rwkv_log((double)sum) - rwkv_log((double)target_sum);
         for (size_t start = 0; start < count; start += 256) {
             const size_t end = count - start < 256 ? count : start + 256;
@@ -31,7 +31,7 @@ ALWAYS_INLINE void NAME(divergence)(
                 const REAL x = (target[i] - target_largest) * wide, y = (logits[i] - largest) * own;
                 const REAL p = NAME(exponential)(x) / target_sum;
                 gradient[i] = (NAME(exponential)(y) / sum - p) * (REAL)factor;
-                // What cannot be by the target counts for nothing, however far away it is: it may be -infinity.
+                // A token with zero probability in the target adds nothing, even if x is -infinity.
                 parts[i - start] = p == 0 ? 0 : p * (x - y);
             }
             loss += (double)NAME(sum)(parts, end - start);
@@ -53,7 +53,7 @@ ALWAYS_INLINE void NAME(cross_entropy)(
     }
 }
 
-// LANES numbers, widened.
+// LANES numbers, widened to doubles.
 typedef double NAME(doubles) __attribute__((vector_size(LANES * sizeof(double)), aligned(sizeof(double))));
 
 ALWAYS_INLINE double NAME(total_of_doubles)(NAME(doubles) sums) {

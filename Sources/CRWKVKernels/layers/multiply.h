@@ -1,12 +1,12 @@
-// The blocked matrix product, for the gradients of the strict table and for all products of many rows that OpenBLAS does not compute.
+// The blocked matrix product, for the strict table's gradients and for all products of many rows that OpenBLAS does not compute.
 //
-// A block of b is packed into panels as wide as a tile of y, then each few rows of a are packed and multiplied with all its panels. A tile
-// is summed in registers over RWKV_MULTIPLY_BLOCK inner elements, in order, then added to y. So no result depends on the tile's size or
-// on its place in y.
+// A block of b is packed into panels as wide as a tile of y; then a few rows of a at a time are packed and multiplied by all its
+// panels. A tile is summed in registers over RWKV_MULTIPLY_BLOCK inner elements, in order, then added to y. So no result depends
+// on the tile's size or on its position in y.
 
 #ifndef RWKV_TILES
 #define RWKV_TILES
-// Rows of a tile, and bytes of a vector. A row is two vectors; sums, one row of b and one number of a fit into the registers.
+// Rows of a tile, and bytes of a vector. A row is two vectors: the sums, one row of b and one number of a fit into the registers.
 #define TILE_ROWS_baseline 4
 #define TILE_ROWS_avx2 6
 #define TILE_ROWS_avx512 12
@@ -19,7 +19,7 @@ _Static_assert(
     "a block of b, rows of a and a tile fit into the scratch memory");
 #endif
 
-// Up to `width` vectors of a factor, interleaved, with zeros in place of those that are missing: packed[i][lane] = x[lane][i].
+// Up to `width` vectors of a factor, interleaved, with zeros for missing ones: packed[i][lane] = x[lane][i].
 ALWAYS_INLINE void NAME(pack)(
     const REAL *x, size_t lane_stride, size_t inner_stride, size_t lanes, size_t inner, const size_t width, REAL *packed) {
     if (lanes > width) lanes = width;

@@ -1,8 +1,8 @@
-// Products with matrices as they stand in a file.
+// Products with stored matrices.
 
 #ifndef RWKV_STORED_VALUES
 #define RWKV_STORED_VALUES
-// Any half: what is beyond the largest finite one is infinite or not a number, bits and all.
+// Any half, including infinities and NaNs, whose bits are kept.
 ALWAYS_INLINE float stored_f16(uint16_t bits) {
     const uint32_t beyond = (uint32_t)(bits & 0x8000) << 16 | 0x7F800000 | (uint32_t)(bits & 0x3FF) << 13;
     return f16_finite(bits) ? f16_value(bits) : f32_value(beyond);
@@ -29,7 +29,7 @@ ALWAYS_INLINE void widen_bf16_lanes(const u16_lanes *stored, f32_lanes *widened)
 ALWAYS_INLINE void widen_f16_lanes(const u16_lanes *stored, f32_lanes *widened) {
     const u32_lanes bits = __builtin_convertvector(*stored, u32_lanes);
     const u32_lanes sign = (bits & 0x8000) << 16, magnitude = (bits & 0x7FFF) << 13;
-    // As f16_value and stored_f16.
+    // As in f16_value and stored_f16.
     u32_lanes value = sign | magnitude;
     f32_lanes scaled;
     memcpy(&scaled, &value, sizeof scaled);
@@ -40,14 +40,14 @@ ALWAYS_INLINE void widen_f16_lanes(const u16_lanes *stored, f32_lanes *widened) 
     memcpy(widened, &value, sizeof value);
 }
 
-// Rows of x that are multiplied with a row of weights while it is at hand.
+// Rows of x that are multiplied by each row of weights as it is loaded.
 #define ROWS 4
-// Rows of weights, far from each other, that are multiplied with a single row of x: memory gives more to two readers than to one.
+// Rows of weights, far apart, that are multiplied by a single row of x: memory is faster for two streams than for one.
 #define FAR 2
 _Static_assert(FAR <= ROWS, "there are sums for as many");
-// Sums of so many outputs stay in a first-level cache.
+// Sums of this many outputs stay in an L1 cache.
 #define COLUMNS_AT_ONCE 256
-// Weights are asked for so many bytes ahead, of all readers together: what processors ask for of themselves ends with each page.
+// Weights are prefetched this many bytes ahead, over all streams: hardware prefetchers stop at the end of each page.
 #define BYTES_AHEAD 12288
 #endif
 
@@ -61,7 +61,7 @@ _Static_assert(FAR <= ROWS, "there are sums for as many");
 FOR_EACH_STORED(WIDEN)
 #undef WIDEN
 
-// Up to LANES stored numbers, zero for those that are missing.
+// Up to LANES stored numbers, zero for missing ones.
 #define LOAD(ELEMENT, TYPE)                                                                                  \
     ALWAYS_INLINE NAME(lanes) NAME(load_##ELEMENT)(const TYPE *elements, size_t count) {                     \
         stored_##ELEMENT##_lanes stored = {0};                                                               \
@@ -73,7 +73,7 @@ FOR_EACH_STORED(WIDEN)
 FOR_EACH_STORED(LOAD)
 #undef LOAD
 
-// `rows` rows of x with `outputs` rows of weights, `apart` of them from one to the next; each sum is made as dot makes it.
+// `rows` rows of x times `outputs` rows of weights, which are `apart` rows apart; each sum is in the order of dot.
 #define DOTS(ELEMENT, TYPE)                                                                                  \
     ALWAYS_INLINE void NAME(dots_##ELEMENT)(                                                                 \
         const TYPE *weight, size_t inputs, size_t apart, const REAL *x, REAL *y, size_t y_stride, const int rows, \
@@ -118,7 +118,7 @@ FOR_EACH_STORED(LOAD)
 FOR_EACH_STORED(DOTS)
 #undef DOTS
 
-// Up to COLUMNS_AT_ONCE outputs, a row of weights at a time; their sums are made as dot makes them, so that it does not show how a
+// Up to COLUMNS_AT_ONCE outputs, a row of weights at a time. Sums are in the order of dot, so that results do not depend on how a
 // matrix is stored.
 #define COLUMNS(ELEMENT, TYPE)                                                                               \
     ALWAYS_INLINE void NAME(columns_##ELEMENT)(                                                              \

@@ -1,14 +1,14 @@
-// What every kernel of a layer has in common. Included once for each real number type, with REAL its name and NAME(x) what makes a
-// name that type's own.
+// What all layer kernels have in common. Included once for each real number type: REAL is the type, and NAME(x) makes a name
+// specific to it.
 
 // Element i goes to lane i % LANES on every instruction set, and the lanes are folded in pairs.
 #ifndef LANES
 #define LANES 16
-// Functions that take and give vectors are inlined, so it does not matter how others would be called.
+// Functions that take or return vectors are inlined, so their calling convention does not matter.
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 
-// LANES numbers: a type of its own, so that compilers keep sums in registers, as many as that takes.
+// LANES numbers: a vector type, so that compilers keep sums in as many registers as they take.
 typedef REAL NAME(lanes) __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 
 ALWAYS_INLINE REAL NAME(fold)(REAL sums[LANES]) {
@@ -23,7 +23,7 @@ ALWAYS_INLINE REAL NAME(total)(NAME(lanes) lanes) {
     return NAME(fold)(sums);
 }
 
-// The last of `count` numbers, fewer than LANES; zero for those that are missing, which changes no sum.
+// The last `count` numbers, fewer than LANES; zero for missing ones, which changes no sum.
 ALWAYS_INLINE NAME(lanes) NAME(last)(const REAL *x, size_t count) {
     NAME(lanes) lanes = {0};
     memcpy(&lanes, x, count * sizeof *x);
@@ -60,5 +60,5 @@ ALWAYS_INLINE REAL NAME(largest)(const REAL *x, size_t count, REAL start) {
     return lanes[0];
 }
 
-// Square roots are rounded exactly everywhere. C's own sets errno, and would keep loops from being vectors.
+// Square roots are correctly rounded everywhere. C's sqrt sets errno, which would keep loops from being vectorised.
 ALWAYS_INLINE REAL NAME(root)(REAL x) { return __builtin_elementwise_sqrt(x); }

@@ -1,4 +1,4 @@
-// The tables of layers' kernels, and what their sources need.
+// The tables of layer kernels, and what their sources include.
 
 #ifndef CRWKV_LAYER_TABLES_H
 #define CRWKV_LAYER_TABLES_H

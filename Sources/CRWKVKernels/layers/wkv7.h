@@ -2,14 +2,14 @@
 
 #ifndef RWKV_WKV7
 #define RWKV_WKV7
-// At most so many times LANES values of the state are computed together.
+// At most this many times LANES values of the state are computed at a time.
 #define MOST_PARTS 4
-// For fewer rows than this, parts of the state are not brought together.
+// For fewer rows than this, parts of the state are updated in place, not in a contiguous copy.
 #define FEW_ROWS 8
-// Rows lie pages apart, which processors do not foresee: each is asked for some rows ahead.
+// Rows are pages apart, which hardware prefetchers do not follow: each is prefetched this many rows ahead.
 #define ROWS_AHEAD 3
 
-// Denormals, which states decay into, take some processors a hundred times as long: they are zero until this is undone.
+// States decay into denormals, which take some processors a hundred times as long: they count as zero until restore_denormals.
 ALWAYS_INLINE unsigned flush_denormals(void) {
 #if defined(__x86_64__)
     const unsigned mode = __builtin_ia32_stmxcsr();
@@ -29,9 +29,9 @@ ALWAYS_INLINE void restore_denormals(unsigned mode) {
 }
 #endif
 
-// One pass over some values of the state for each row: what the next row removes is summed while the state is at hand. Values do not
-// depend on each other. `parts` times LANES values, of which `values` are there, and `pitch` numbers lie between the state's keys;
-// `replaced` has room for `size`.
+// One pass per row over some values of the state, which do not depend on each other; also sums what the next row removes, S kk.
+// There are `parts` times LANES values, of which `values` exist. The state's keys are `pitch` numbers apart; `replaced` has room
+// for `size` numbers.
 ALWAYS_INLINE void NAME(wkv7_values)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
     size_t size, REAL *state, size_t pitch, REAL *replaced, REAL *y, size_t y_stride, const int parts, const size_t values) {
@@ -75,7 +75,7 @@ ALWAYS_INLINE void NAME(wkv7_values)(
     }
 }
 
-// The same with that part of the state brought together, so that it fills a first-level cache evenly.
+// The same on a contiguous copy of that part of the state, which fills an L1 cache evenly.
 ALWAYS_INLINE void NAME(wkv7_block)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
     size_t size, REAL *state, REAL *scratch, REAL *y, size_t y_stride, const int parts, const size_t values) {
@@ -93,7 +93,7 @@ ALWAYS_INLINE void NAME(wkv7_block)(
     for (size_t j = 0; j < size; j++) memcpy(state + j * size, together + j * width, values * sizeof *state);
 }
 
-// At most `most` times LANES values at a time, as many as keep their sums in registers.
+// Up to `most` times LANES values at a time: as many as keep their sums in registers.
 ALWAYS_INLINE void NAME(wkv7_rows)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
     size_t size, REAL *state, REAL *scratch, REAL *y, size_t y_stride, const int most) {
@@ -127,7 +127,7 @@ ALWAYS_INLINE void NAME(wkv7)(
             parts[i] = room;
             room += count * size;
         }
-        // Behind the widening, which makes numbers of denormal halves.
+        // After the widening, which turns denormal halves into normal numbers.
         const unsigned mode = flush_denormals();
         NAME(wkv7_rows)(
             parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], count, is_real ? stride : size, size, state, room,

@@ -1,27 +1,28 @@
-// The gradients of the recurrence of RWKV-7. States are computed again from checkpoints, as dividing by decays loses what they forget.
-// Values depend on each other only in sums over them, so LANES of them at a time go from one checkpoint to the next and back: their
-// states stay in a near cache. They do so in groups whose sums stay in registers, while another group's are being folded.
+// The gradients of the recurrence of RWKV-7. States are recomputed from checkpoints, because dividing by the decay cannot recover
+// what it made a state forget. Values depend on each other only in sums over them, so LANES of them at a time go from one
+// checkpoint to the next and back: their states stay in a near cache. They do so in groups, whose sums stay in registers while
+// another group's are folded.
 
 #ifndef RWKV_WKV7_BACKWARD
 #define RWKV_WKV7_BACKWARD
 #define GROUP_VALUES 8
 #define GROUPS (LANES / GROUP_VALUES)
-// Of two vectors, lane by lane, the first and the second half.
+// Interleave the first halves of two vectors, and their second halves.
 #define LOW_LANES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define HIGH_LANES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #endif
 
-// What belongs to LANES keys of a row, and the sums over values that their gradients are made of.
+// LANES keys of a row, and the sums over values that their gradients are made of.
 typedef struct {
     NAME(lanes) r, w, k, kk, replaced, dr, dw, dk, removing, replacing;
 } NAME(wkv7_keys);
 
-// What belongs to LANES values of a row. `sums` of a group are the gradients of its v, and of what is removed of it.
+// LANES values of a row. The `sums` of a group are the gradients of its v and of what is removed from it (S kk).
 typedef struct {
     REAL v[LANES], dy[LANES], removed[LANES], sums[GROUPS][2 * GROUP_VALUES];
 } NAME(wkv7_row_values);
 
-// LANES keys of the state of a group of values, or of its gradient.
+// LANES keys of the state of a group of values, or of that state's gradient.
 typedef struct {
     NAME(lanes) values[GROUP_VALUES];
 } NAME(wkv7_state);
@@ -35,7 +36,7 @@ ALWAYS_INLINE void NAME(put)(NAME(lanes) x, size_t count, REAL *y) {
     else *(NAME(lanes) *)y = x;
 }
 
-// y[i] = total(x[i]), which is folded in the same order.
+// y[i] = total(x[i]), folded in the same order.
 ALWAYS_INLINE void NAME(totals)(NAME(lanes) *x, const int count, REAL *y) {
     for (int width = count / 2; width > 0; width /= 2)
         for (int i = 0; i < width; i++)
@@ -59,7 +60,7 @@ ALWAYS_INLINE void NAME(transpose)(NAME(lanes) x[LANES]) {
     }
 }
 
-// LANES values of a checkpoint, of which `values` are there.
+// Reads LANES values of a checkpoint, of which `values` exist.
 ALWAYS_INLINE void NAME(wkv7_read_state)(
     const REAL *checkpoint, size_t size, size_t values, size_t parts, NAME(wkv7_state) *state) {
     for (size_t i = 0; i < parts; i++) {
@@ -72,7 +73,7 @@ ALWAYS_INLINE void NAME(wkv7_read_state)(
     }
 }
 
-// What a row removes of a group's state in front of it.
+// What a row removes from a group's state before it: S kk.
 ALWAYS_INLINE void NAME(wkv7_removed)(const NAME(wkv7_keys) *keys, size_t parts, const NAME(wkv7_state) *state, REAL *removed) {
     NAME(lanes) sums[GROUP_VALUES] = {0};
     for (size_t i = 0; i < parts; i++)
@@ -80,7 +81,7 @@ ALWAYS_INLINE void NAME(wkv7_removed)(const NAME(wkv7_keys) *keys, size_t parts,
     NAME(totals)(sums, GROUP_VALUES, removed);
 }
 
-// A group's state behind a row from that in front of it, and what the next row removes.
+// A group's state after a row from that before it, and what the next row removes; adds S^T dy to dr.
 ALWAYS_INLINE void NAME(wkv7_forward)(
     NAME(wkv7_keys) *keys, const NAME(wkv7_keys) *next, size_t parts, const REAL *v, const REAL *dy, const REAL *removed,
     const NAME(wkv7_state) *before, NAME(wkv7_state) *after, REAL *removed_next) {
@@ -99,9 +100,9 @@ ALWAYS_INLINE void NAME(wkv7_forward)(
     NAME(totals)(sums, GROUP_VALUES, removed_next);
 }
 
-// Takes G = dL/dS of a group from behind the row of `late` to in front of it, where S is `between`; then, for the row of `keys` in
-// front of that, adds dy r^T to G, and of that the sums that the row's gradients are made of, where `before` is S in front of it. Both
-// in one pass over G; of the first and the last row one half.
+// Takes G = dL/dS of a group from after the row of `late` to before it, where S is `between`. Then, for the preceding row, that
+// of `keys`, adds dy r^T to G, and sums what that row's gradients are made of, where `before` is S before it. Both halves share
+// one pass over G; at either end of the rows there is only one of them (`is_late`, `is_row`).
 ALWAYS_INLINE void NAME(wkv7_back)(
     NAME(wkv7_keys) *late, NAME(wkv7_keys) *keys, size_t parts, const REAL *removing_late, const REAL *v, const REAL *dy,
     const REAL *removed, const NAME(wkv7_state) *between, const NAME(wkv7_state) *before, NAME(wkv7_state) *gradient,
@@ -113,7 +114,7 @@ ALWAYS_INLINE void NAME(wkv7_back)(
         const NAME(lanes) r = is_row ? keys[i].r : zero, k = is_row ? keys[i].k : zero, replaced = is_row ? keys[i].replaced : zero;
         NAME(lanes) removing = is_late ? late[i].removing : zero, replacing = is_row ? keys[i].replacing : zero;
         NAME(lanes) dw = is_row ? keys[i].dw : zero, dk = is_row ? keys[i].dk : zero;
-// All of it, or the sums would not stay in registers.
+// Fully unrolled, or the sums would not stay in registers.
 #pragma clang loop unroll(full)
         for (int j = 0; j < GROUP_VALUES; j++) {
             NAME(lanes) g = gradient[i].values[j];
@@ -196,7 +197,7 @@ ALWAYS_INLINE void NAME(wkv7_backward)(
 #undef BACK
                 }
                 if (start == 0) continue;
-                // Rows lie pages apart: those that come next are asked for, and the checkpoint in front of them.
+                // Rows are pages apart: prefetches those that come next, and the checkpoint before them.
                 const size_t ahead = (start - RWKV_WKV7_CHECKPOINT_ROWS + row) * stride + part * LANES;
                 for (size_t i = 0; row < count && i < sizeof used / sizeof *used; i++) __builtin_prefetch(used[i] + ahead);
                 for (size_t key = row; key < size; key += count + 1)

@@ -2,21 +2,21 @@ import CZstd
 
 /// Unpacks zstd frames, one at a time, from front to back.
 ///
-/// Many frames can be unpacked by one, which is made slowly. One thread uses it at a time.
+/// Creating a decoder is slow, so one is reused for many frames. Only one thread may use it at a time.
 final class ZstdDecoder: @unchecked Sendable {
     private let source: any ByteSource
     private let context: OpaquePointer
-    /// What of the frame was not read yet.
+    /// The range of the frame's bytes that were not read yet.
     private var rest = 0..<0
     private var input: [UInt8] = []
     private var inputPosition = 0
     private var isAtEnd = true
-    /// Where bytes go that nobody wants.
+    /// The destination of bytes that are skipped.
     private let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 17, alignment: 64)
 
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         guard let context = ZSTD_createDCtx() else {
-            throw CheckpointError(.inputOutput, path: source.path, "there is no memory to unpack it")
+            throw CheckpointError(.inputOutput, path: source.path, "not enough memory to decompress the file")
         }
         let windowLog = CInt(limits.zstdWindowBytes.bitWidth - 1 - limits.zstdWindowBytes.leadingZeroBitCount)
         ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, windowLog)
@@ -29,7 +29,7 @@ final class ZstdDecoder: @unchecked Sendable {
         scratch.deallocate()
     }
 
-    /// Goes to the start of the frame that is at `range` in the file.
+    /// Moves to the start of the frame at `range` in the file.
     func begin(_ range: Range<Int>) {
         ZSTD_DCtx_reset(context, ZSTD_reset_session_only)
         rest = range
@@ -38,14 +38,14 @@ final class ZstdDecoder: @unchecked Sendable {
         isAtEnd = false
     }
 
-    /// Unpacks at most so many bytes that nobody wants; none at the end of the frame.
+    /// Unpacks and discards at most `count` bytes; returns how many, 0 at the end of the frame.
     func skip(_ count: Int) throws(CheckpointError) -> Int {
         try unpack(into: UnsafeMutableRawBufferPointer(rebasing: scratch.prefix(count)))
     }
 
-    /// Unpacks some bytes to the beginning of the buffer, which must have room for one; none at the end of the frame.
+    /// Unpacks bytes to the beginning of `buffer`, which must have room for one; returns how many, 0 at the end of the frame.
     ///
-    /// Only then the frame's checksum and the length that its header gives were found to be right.
+    /// Until it returns 0, neither the frame's checksum nor the size in its header has been verified.
     func unpack(into buffer: UnsafeMutableRawBufferPointer) throws(CheckpointError) -> Int {
         while !isAtEnd {
             if inputPosition == input.count, !rest.isEmpty {
@@ -71,7 +71,7 @@ final class ZstdDecoder: @unchecked Sendable {
             if output.pos > 0 { return output.pos }
             guard isAtEnd || !isInputEmpty else {
                 throw CheckpointError(
-                    .malformed, path: source.path, "the zstd file is cut short", offset: rest.upperBound)
+                    .malformed, path: source.path, "the zstd file is truncated", offset: rest.upperBound)
             }
         }
         return 0

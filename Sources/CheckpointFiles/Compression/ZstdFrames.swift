@@ -1,41 +1,41 @@
 import CheckpointJSON
 
-/// Where the frames of a zstd file are, and what of the unpacked bytes each holds. (RFC 8878, section 3.)
+/// The frames of a zstd file, and the range of the unpacked bytes that each holds. (RFC 8878, section 3.)
 ///
-/// Frames are found by stepping from block to block. How long a frame's content is stands in its header; or in a seek table at the end
-/// of the file (zstd's contrib/seekable_format), which is taken at its word until the frame is unpacked; or the frame is unpacked to
-/// see. Sizes and windows are held against the limits before anything is allocated for them.
+/// Frames are found by stepping from block to block. The size of a frame's content is read from its header; or from a seek table
+/// at the end of the file (zstd's contrib/seekable_format), which is trusted until the frame is unpacked; or the frame is
+/// unpacked to determine it. Sizes and windows are checked against the limits before anything is allocated for them.
 struct ZstdFrames: Sendable {
     struct Frame: Sendable {
-        /// In the file.
+        /// The range of the frame in the file.
         var range: Range<Int>
-        /// Whether it holds something that is not for us.
+        /// Whether the frame is a skippable one, which has no content to unpack.
         var isSkippable: Bool
-        /// In the unpacked bytes.
+        /// The range of the frame's content in the unpacked bytes.
         var content = 0..<0
-        /// Whether its length is more than what a seek table says.
+        /// Whether the content's size is known from more than a seek table.
         var isExact = true
-        /// Whether it was unpacked to see how long it is.
+        /// Whether the frame was unpacked to determine the content's size.
         var isCounted = false
     }
 
     private(set) var frames: [Frame] = []
-    /// The number of the first frame whose length a seek table alone gives: what is behind it may be elsewhere.
+    /// The index of the first frame whose size comes from a seek table alone, after which positions are uncertain.
     private let firstInexact: Int
 
     /// Finds the frames of a file.
     ///
-    /// - Throws: ``CheckpointError``: `malformed`, `unsupported` where a window is too large, or `inputOutput`.
+    /// - Throws: ``CheckpointError``: `malformed`, `unsupported` if a window is too large, or `inputOutput`.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         var headers = HeaderReader(source)
-        /// What the headers say.
+        /// The content sizes that the frame headers give.
         var sizes: [Int?] = []
         while headers.position < source.count {
             let start = headers.position
             guard frames.count < limits.zstdFrames else {
                 throw CheckpointError(
                     .malformed, path: source.path, "the zstd file has too many frames", offset: start,
-                    expected: "\(limits.zstdFrames) at the most")
+                    expected: "at most \(limits.zstdFrames)")
             }
             let magic = try headers.integer(4)
             let isSkippable = magic & 0xFFFF_FFF0 == 0x184D_2A50
@@ -46,13 +46,13 @@ struct ZstdFrames: Sendable {
                 sizes.append(try headers.stepOverFrame(limits: limits))
             } else {
                 throw CheckpointError(
-                    .malformed, path: source.path, "there is something behind a zstd frame that is none", offset: start)
+                    .malformed, path: source.path, "the bytes after a zstd frame are not another frame", offset: start)
             }
             guard headers.position <= source.count else { throw headers.cutShort }
             frames.append(Frame(range: start..<headers.position, isSkippable: isSkippable))
         }
         guard frames.contains(where: { !$0.isSkippable }) else {
-            throw CheckpointError(.malformed, path: source.path, "the zstd file holds nothing")
+            throw CheckpointError(.malformed, path: source.path, "the zstd file contains only skippable frames")
         }
 
         let claims = try Self.seekTable(source, frames)
@@ -71,13 +71,14 @@ struct ZstdFrames: Sendable {
             }
             guard claim == nil || claim == size else {
                 throw CheckpointError(
-                    .malformed, path: source.path, "the zstd seek table and a frame differ on the size of its content",
+                    .malformed, path: source.path,
+                    "the zstd seek table and a frame disagree on the size of its content",
                     offset: frames[index].range.lowerBound, expected: "\(size)", found: claim.map { "\($0)" })
             }
             guard size <= most - end else {
                 throw CheckpointError(
                     .malformed, path: source.path, "the zstd file unpacks to more bytes than the limit allows",
-                    expected: "\(most) at the most")
+                    expected: "at most \(most)")
             }
             frames[index].content = end..<end + size
             end += size
@@ -85,10 +86,10 @@ struct ZstdFrames: Sendable {
         firstInexact = frames.firstIndex { !$0.isExact } ?? frames.count
     }
 
-    /// How many bytes the content of all has.
+    /// The size of the unpacked bytes.
     var contentCount: Int { frames.last?.content.upperBound ?? 0 }
 
-    /// The number of the frame from whose start on must be unpacked what is wanted at `offset` of the unpacked bytes.
+    /// The index of the frame from whose start unpacking must begin to reach `offset` in the unpacked bytes.
     func start(for offset: Int) -> Int {
         var low = 0
         var high = frames.count
@@ -99,9 +100,9 @@ struct ZstdFrames: Sendable {
         return min(low, firstInexact)
     }
 
-    /// What a seek table in the last frame says of the content's size of each frame; nil where there is no table.
+    /// The content size of each frame according to a seek table in the last frame; nil without one.
     private static func seekTable(_ source: any ByteSource, _ frames: [Frame]) throws(CheckpointError) -> [Int]? {
-        /// Number of frames, descriptor, magic number.
+        /// The footer holds the number of frames, a descriptor and a magic number.
         let footerSize = 9
         guard let own = frames.last, own.isSkippable, own.range.count >= 8 + footerSize else { return nil }
         let start = own.range.lowerBound
@@ -119,12 +120,13 @@ struct ZstdFrames: Sendable {
         let count = footer.integer(at: 0, count: 4)
         guard footer[4] & 0x7C == 0 else { throw malformed("has unknown flags", at: source.count - 5) }
         guard count == frames.count - 1 else {
-            throw malformed("has another number of frames than the file", at: source.count - 9, frames.count - 1, count)
+            throw malformed(
+                "has a different number of frames than the file", at: source.count - 9, frames.count - 1, count)
         }
         let entrySize = footer[4] & 0x80 == 0 ? 8 : 12
         let tableSize = 8 + count * entrySize + footerSize
         guard own.range.count == tableSize else {
-            throw malformed("is longer or shorter than its entries", at: start, tableSize, own.range.count)
+            throw malformed("does not have the size of its entries", at: start, tableSize, own.range.count)
         }
         let table = try source.bytes(own.range)
         var sizes: [Int] = []
@@ -133,7 +135,7 @@ struct ZstdFrames: Sendable {
             let packed = table.integer(at: entry, count: 4)
             guard packed == frame.range.count else {
                 throw malformed(
-                    "gives a frame another length than it has", at: start + entry, frame.range.count, packed)
+                    "gives the wrong length for a frame", at: start + entry, frame.range.count, packed)
             }
             sizes.append(table.integer(at: entry + 4, count: 4))
         }
@@ -141,9 +143,9 @@ struct ZstdFrames: Sendable {
     }
 }
 
-/// Reads the headers of frames and blocks, one behind the other.
+/// Reads the headers of frames and blocks, one after the other.
 private struct HeaderReader {
-    /// Of the next header, in the file.
+    /// The offset of the next header in the file, in bytes.
     private(set) var position = 0
     private let source: any ByteSource
     private var window = 0..<0
@@ -154,18 +156,18 @@ private struct HeaderReader {
     }
 
     var cutShort: CheckpointError {
-        CheckpointError(.malformed, path: source.path, "the zstd file is cut short", offset: source.count)
+        CheckpointError(.malformed, path: source.path, "the zstd file is truncated", offset: source.count)
     }
 
     mutating func skip(_ count: Int) {
         position += count
     }
 
-    /// The little-endian integer of the next `count` bytes; -1 where it does not fit in 63 bits.
+    /// Reads the little-endian integer of the next `count` bytes; -1 if it does not fit in 63 bits.
     mutating func integer(_ count: Int) throws(CheckpointError) -> Int {
         guard count <= source.count - position else { throw cutShort }
         if position + count > window.upperBound {
-            // Headers in a row are read by the page and more, those that are far apart without what lies between them.
+            // Headers close together are read through growing windows, those far apart without the bytes between them.
             let size = position - window.upperBound < 256 ? min(max(256, window.count * 2), 1 << 16) : 256
             window = position..<min(position + size, source.count)
             bytes = try source.bytes(window)
@@ -174,7 +176,7 @@ private struct HeaderReader {
         return bytes.integer(at: position - window.lowerBound, count: count)
     }
 
-    /// Goes from behind the magic number of a frame to its end; gives the size of its content where the header does.
+    /// Moves from the end of a frame's magic number to the frame's end; returns its content size if the header gives it.
     mutating func stepOverFrame(limits: ReadLimits) throws(CheckpointError) -> Int? {
         let start = position - 4
         func malformed(_ problem: String, at offset: Int) -> CheckpointError {
@@ -184,7 +186,7 @@ private struct HeaderReader {
         guard descriptor & 8 == 0 else { throw malformed("a zstd frame has unknown flags", at: start + 4) }
         let isSingleSegment = descriptor & 0x20 != 0
         let windowByte = isSingleSegment ? 0 : try integer(1)
-        // The number of a dictionary.
+        // The dictionary ID.
         skip([0, 1, 2, 4][descriptor & 3])
         let sizeCode = descriptor >> 6
         let sizeCount = sizeCode == 0 ? (isSingleSegment ? 1 : 0) : 1 << sizeCode
@@ -194,12 +196,12 @@ private struct HeaderReader {
             guard value >= 0 else { throw malformed("a zstd frame's size overflows", at: start) }
             contentCount = value + (sizeCount == 2 ? 256 : 0)
         }
-        // An exponent of 2 in the upper five bits, eighths of that in the lower three.
+        // The upper five bits give a power of two, the lower three how many eighths of it to add.
         let needed = isSingleSegment ? contentCount ?? 0 : (8 + (windowByte & 7)) << (7 + (windowByte >> 3))
         guard needed <= limits.zstdWindowBytes else {
             throw CheckpointError(
                 .unsupported, path: source.path, "the zstd file needs a window that is too large", offset: start,
-                expected: "\(limits.zstdWindowBytes) bytes at the most", found: "\(needed)",
+                expected: "at most \(limits.zstdWindowBytes) bytes", found: "\(needed)",
                 advice: "compress it again without --long and --ultra")
         }
         var isLast = false
@@ -216,7 +218,7 @@ private struct HeaderReader {
 }
 
 extension ZstdDecoder {
-    /// Unpacks a frame to see how long its content is.
+    /// Unpacks a frame to determine the size of its content; stops once it exceeds `limit`.
     fileprivate func countContent(of frame: Range<Int>, limit: Int) throws(CheckpointError) -> Int {
         begin(frame)
         var count = 0

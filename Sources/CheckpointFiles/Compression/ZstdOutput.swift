@@ -1,18 +1,18 @@
 import CZstd
 import Synchronization
 
-/// Packs bytes into a zstd file that can be read at any place: frames with their lengths and checksums, and a seek table behind them.
+/// Compresses bytes into a seekable zstd file: frames with content sizes and checksums, followed by a seek table.
 /// (RFC 8878; zstd's contrib/seekable_format.)
 final class ZstdOutput: ByteSink {
-    /// The fastest level: weights are noise but for their exponents, of which the others make no more.
+    /// The fastest level: weights are noise except for their exponents, which other levels compress no better.
     private static let level: CInt = 1
 
     private struct State: ~Copyable {
-        /// Of the frame that is being filled.
+        /// The content of the frame that is being filled.
         var content: [UInt8] = []
-        /// The lengths of the frames, packed and unpacked.
+        /// The sizes of the finished frames in bytes, packed and unpacked.
         var frames: [(packed: Int, unpacked: Int)] = []
-        /// Of the cuts that are still to come, the first one's number.
+        /// The index of the next cut.
         var nextCut = 0
         var position = 0
         var end = 0
@@ -20,11 +20,11 @@ final class ZstdOutput: ByteSink {
 
     package let isSequential = true
     private let file: OutputFile
-    /// Where frames end, in the unpacked bytes, in ascending order; the last is the end of all.
+    /// The offsets in the unpacked bytes at which frames end, ascending; the last is the total size.
     private let cuts: [Int]
     private let state = Mutex(State())
 
-    /// A file whose frames end at `cuts`.
+    /// Creates an output whose frames end at `cuts`.
     init(_ file: OutputFile, cuts: [Int]) {
         self.file = file
         self.cuts = cuts
@@ -62,7 +62,7 @@ final class ZstdOutput: ByteSink {
         try file.finish()
     }
 
-    /// Makes a frame of what there is.
+    /// Compresses the collected content into a frame.
     private func pack(_ state: inout State) throws(CheckpointError) {
         let context = ZSTD_createCCtx()
         defer { ZSTD_freeCCtx(context) }
@@ -72,10 +72,10 @@ final class ZstdOutput: ByteSink {
             count = state.content.withUnsafeBytes {
                 ZSTD_compress2(context, buffer.baseAddress, buffer.count, $0.baseAddress, $0.count)
             }
-            // Out of memory, which nothing else here can tell.
+            // Out of memory: the only error possible here.
             if ZSTD_isError(count) != 0 { count = 0 }
         }
-        guard !packed.isEmpty else { throw file.failure("there is no memory to pack it") }
+        guard !packed.isEmpty else { throw file.failure("not enough memory to compress the file") }
         try file.write(packed, at: state.end)
         state.end += packed.count
         state.frames.append((packed.count, state.content.count))
@@ -85,7 +85,7 @@ final class ZstdOutput: ByteSink {
 }
 
 extension FileOutline {
-    /// Where the frames of the packed file end: at tensors' ends, small ones together, large ones in parts.
+    /// The offsets at which the frames of a compressed file end: small tensors share a frame, large ones are split.
     var cuts: [Int] {
         var cuts: [Int] = []
         var start = 0
@@ -103,6 +103,6 @@ extension FileOutline {
         return cuts
     }
 
-    /// The most bytes of a frame.
+    /// The most unpacked bytes in a frame.
     private static var frameSize: Int { 1 << 22 }
 }

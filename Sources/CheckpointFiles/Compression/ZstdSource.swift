@@ -1,14 +1,14 @@
 import Synchronization
 
-/// The bytes that a zstd file unpacks to, unpacked as they are read.
+/// The content of a zstd file, unpacked as it is read.
 ///
-/// Reading forwards goes on where reading stopped. Reading elsewhere begins at the start of the frame that holds the place, which is
-/// cheap where frames are small (a seekable archive) and dear where one frame is all there is. Behind frames whose lengths a seek table
-/// alone gives it begins at the first of them, so that a table cannot make a byte appear at two places.
+/// Reading forwards continues where reading stopped. Reading elsewhere begins at the start of the frame that holds the offset,
+/// which is cheap if frames are small (a seekable archive) and expensive if there is only one. If a seek table alone gives the
+/// sizes of earlier frames, it begins at the first of those, so that a false table cannot make a byte appear at two offsets.
 final class ZstdSource: ByteSource {
     let path: String
     let count: Int
-    /// Whether a frame is long, or a place is certain only once all in front of it was unpacked.
+    /// Whether a frame is long, or an offset is certain only once everything before it was unpacked.
     let isSequential: Bool
 
     private let source: any ByteSource
@@ -17,23 +17,23 @@ final class ZstdSource: ByteSource {
     private let readers: Mutex<Readers>
 
     private struct Readers {
-        /// Those that nobody uses now, the one that was used last at the end.
+        /// The idle readers, the most recently used last.
         var waiting: [ZstdReader] = []
         var inUse = 0
-        /// How many were ever in use at once, which is how many are kept: each holds a window.
+        /// The most readers that were ever in use at once, which is how many are kept, as each holds a window.
         var mostInUse = 0
-        /// What was read of each frame.
+        /// How much was read of each frame.
         var progress: [FrameProgress]
     }
 
     private enum FrameProgress {
         case nothing
         case part
-        /// To its end, where its length and checksum are checked.
+        /// All of it, to its end, where its size and checksum are verified.
         case all
     }
 
-    /// Reads where the frames are; where nothing says how long a frame's content is, that is unpacked once to see.
+    /// Finds the frames; a frame whose content size is not recorded is unpacked once to determine it.
     ///
     /// - Throws: ``CheckpointError``: `malformed`, `unsupported` or `inputOutput`.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
@@ -49,7 +49,7 @@ final class ZstdSource: ByteSource {
     func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
         guard buffer.byteCount > 0 else { return }
         guard offset >= 0, offset <= count - buffer.byteCount else {
-            throw CheckpointError(.inputOutput, path: path, "the bytes end early", offset: offset)
+            throw CheckpointError(.inputOutput, path: path, "unexpected end of data", offset: offset)
         }
         readers.withLock {
             $0.inUse += 1
@@ -64,7 +64,7 @@ final class ZstdSource: ByteSource {
         giveBack(reader)
     }
 
-    /// Unpacks every frame of which a part was read to its end, unless that was done before.
+    /// Unpacks each partly read frame to its end, where its size and checksum are verified.
     func finish() throws(CheckpointError) {
         for (index, frame) in frames.frames.enumerated() {
             guard readers.withLock({ $0.progress[index] == .part }) else { continue }
@@ -74,7 +74,7 @@ final class ZstdSource: ByteSource {
         }
     }
 
-    /// The reader that has the least to unpack on its way to `offset`, a new one where none can get there.
+    /// Takes the idle reader that has the least to unpack on its way to `offset`, or a new one if none can get there.
     private func takeReader(for offset: Int) throws(CheckpointError) -> ZstdReader {
         let start = frames.start(for: offset)
         let places = frames.frames[start].content.lowerBound...offset
@@ -87,7 +87,7 @@ final class ZstdSource: ByteSource {
         return try ZstdReader(source, frames, index: start, limits: limits)
     }
 
-    /// Unpacks bytes, and keeps account of what was read of each frame.
+    /// Unpacks bytes and records how much was read of each frame.
     private func unpack(
         _ count: Int, from reader: inout ZstdReader, into buffer: UnsafeMutableRawBufferPointer? = nil
     ) throws(CheckpointError) {
@@ -111,11 +111,11 @@ final class ZstdSource: ByteSource {
     }
 }
 
-/// Unpacks forwards from the start of a frame, on into the frames behind it.
+/// Unpacks forwards from the start of a frame, on into the frames after it.
 private struct ZstdReader {
-    /// The number of the frame that it is in; after the last one their number.
+    /// The index of the current frame, or the number of frames once all were read.
     private(set) var index: Int
-    /// Where the next byte that it gives is in the unpacked bytes.
+    /// The offset of the next byte in the unpacked bytes.
     private(set) var position: Int
 
     private let frames: [ZstdFrames.Frame]
@@ -133,9 +133,9 @@ private struct ZstdReader {
         try endFrames()
     }
 
-    /// Unpacks the next `count` bytes, to nowhere where there is no buffer.
+    /// Unpacks the next `count` bytes, and discards them if `buffer` is nil.
     ///
-    /// Where they reach the end of a frame, its length and checksum are checked.
+    /// If they reach the end of a frame, its size and checksum are verified.
     mutating func read(_ count: Int, into buffer: UnsafeMutableRawBufferPointer?) throws(CheckpointError) {
         var done = 0
         while done < count {
@@ -148,7 +148,7 @@ private struct ZstdReader {
             }
             guard given > 0 else {
                 throw CheckpointError(
-                    .malformed, path: path, "the zstd file unpacks to less than it says",
+                    .malformed, path: path, "a zstd frame unpacks to fewer bytes than recorded",
                     offset: frames[index].range.lowerBound)
             }
             done += given
@@ -157,12 +157,12 @@ private struct ZstdReader {
         }
     }
 
-    /// Goes on to the next frame with content, where all of this one's has been given.
+    /// Moves on to the next frame with content, once all of the current one's was returned.
     private mutating func endFrames() throws(CheckpointError) {
         while index < frames.count, position == frames[index].content.upperBound {
             guard try decoder.skip(1) == 0 else {
                 throw CheckpointError(
-                    .malformed, path: path, "the zstd file unpacks to more than it says",
+                    .malformed, path: path, "a zstd frame unpacks to more bytes than recorded",
                     offset: frames[index].range.lowerBound)
             }
             index += 1

@@ -1,24 +1,24 @@
 import CheckpointJSON
 
-/// Something in Python that a pickle names: a class or function that loading it with Python would import, and mostly call.
+/// A Python class or function that a pickle names: loading the pickle with Python would import it, and usually call it.
 ///
-/// Here it is a label, whatever it is.
+/// This library treats it only as a name.
 public struct PickleGlobal: Sendable, Hashable {
-    /// What is to be thought of a name.
+    /// How far a global can be trusted.
     public enum Kind: String, Sendable {
-        /// A part of tensors or of plain data, which torch too loads without running foreign code.
+        /// Part of a tensor or of plain data; torch also loads it without running arbitrary code.
         case known
         /// Anything else: a class of a training framework, of the writer's own code, or worse.
         case unknown
-        /// Runs programs, evaluates code, opens files or connections, or leads to what does.
+        /// Runs programs, evaluates code, opens files or connections, or gives access to something that does.
         case dangerous
     }
 
-    /// The module and the name in it, with a dot between them: `collections.OrderedDict`.
+    /// The module and the name in it, joined by a dot: `collections.OrderedDict`.
     public let name: String
-    /// What is to be thought of it.
+    /// How far the global can be trusted.
     ///
-    /// No list of dangerous names is complete: that a pickle has none of them does not make it safe to load with Python.
+    /// No list of dangerous names is complete: a pickle without them is not necessarily safe to load with Python.
     public let kind: Kind
 
     init(module: String, name: String) {
@@ -29,7 +29,7 @@ public struct PickleGlobal: Sendable, Hashable {
 
     // MARK: The lists
 
-    /// By module.
+    /// The known names, by module.
     private static let known: [ByteString: Set<ByteString>] = [
         "torch._utils": [
             "_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter",
@@ -61,7 +61,8 @@ public struct PickleGlobal: Sendable, Hashable {
         "bytearray", "complex", "bool", "slice", "range", "xrange", "NoneType",
     ]
 
-    /// Modules whose functions run programs or code, reach files, memory or the network, or load further pickles; with all below them.
+    /// Modules and functions that run programs or code, reach files, memory or the network, or load more pickles; with
+    /// submodules.
     private static let dangerousModules: Set<ByteString> = [
         // Programs, files, memory.
         "os", "posix", "nt", "ntpath", "posixpath", "subprocess", "_posixsubprocess", "_winapi", "winreg", "sys",
@@ -88,7 +89,7 @@ public struct PickleGlobal: Sendable, Hashable {
         "_pyrepl",
         "_osx_support", "_aix_support", "_xxsubinterpreters", "_interpreters", "_testcapi", "_frozen_importlib",
         "_frozen_importlib_external", "pkg_resources", "psutil", "pexpect", "fsspec",
-        // Further pickles, and what evaluates text.
+        // More pickles, and functions that evaluate text.
         "pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "jsonpickle", "yaml", "numpy.f2py",
         "numpy.distutils", "numpy.testing", "numpy.load", "numpy.lib.npyio", "numpy.lib._npyio_impl", "pandas.eval",
         "pandas.io", "pandas.read_pickle", "pandas.core.computation", "numpy.memmap", "numpy.save", "numpy.savetxt",
@@ -103,13 +104,13 @@ public struct PickleGlobal: Sendable, Hashable {
         "torch.utils.bottleneck", "torch.utils.collect_env", "torch.utils.cpp_extension", "torch.utils.model_zoo",
     ]
 
-    /// Plain data in modules that are not.
+    /// Plain data in dangerous modules.
     private static let harmless: Set<ByteString> = [
         "types.SimpleNamespace", "types.MappingProxyType", "uuid.UUID", "uuid.SafeUUID", "io.BytesIO", "_io.BytesIO",
         "io.StringIO", "_io.StringIO", "signal.Signals", "operator.itemgetter", "operator.or_",
     ]
 
-    /// Names that lead from anything to anything, in Python's builtins or on the way through another name.
+    /// Names of Python's builtins, or within a dotted name, that give access to arbitrary objects or code.
     private static let dangerousNames: Set<ByteString> = [
         "eval", "exec", "execfile", "compile", "open", "file", "input", "raw_input", "breakpoint", "getattr", "setattr",
         "delattr", "globals", "locals", "vars", "apply", "reduce", "system", "popen", "spawn", "load", "loads", "run",
@@ -119,7 +120,7 @@ public struct PickleGlobal: Sendable, Hashable {
         let full = module + "." + name
         if harmless.contains(ByteString(full)) { return false }
         let steps = parts(of: name)
-        // From a class to its methods and on: what plain data lives in modules that also hold functions over files.
+        // A dotted name leads from a class to its methods and on, and modules of plain data also have functions that open files.
         if steps.count > 1,
             known[ByteString(module)] != nil || steps.contains(where: { $0.text.dropping(prefix: "__") != nil })
         {
@@ -131,7 +132,7 @@ public struct PickleGlobal: Sendable, Hashable {
         {
             return true
         }
-        // No entry of the list has more parts.
+        // No entry of the list has more parts than this.
         let path = parts(of: full, maxSplits: 5)
         return path.indices.contains {
             dangerousModules.contains(ByteString(path[...$0].map(\.text).joined(separator: ".")))
@@ -144,7 +145,7 @@ public struct PickleGlobal: Sendable, Hashable {
     }
 }
 
-/// What the pickles of one file name, each name once.
+/// The globals that the pickles of one file name, each once.
 struct PickleNames {
     private struct Name: Hashable {
         var module, name: ByteString
@@ -153,15 +154,16 @@ struct PickleNames {
     }
 
     private var names: Set<Name> = []
-    /// Calls of getattr that do no more than to lead from a class to what is in it.
+    /// The number of getattr calls that only look up text in a global.
     private var plainGetattr = 0
     private var otherGetattr = 0
 
-    /// Adds what a pickle names.
+    /// Adds the globals that a pickle names.
     ///
-    /// - Throws: ``MalformedInput`` when there are more names than anybody reads.
+    /// - Throws: ``MalformedInput`` if the pickles name more than 10,000 globals, or one of them names globals in more than
+    ///   100,000 places.
     mutating func insert(_ graph: PickleGraph) throws(MalformedInput) {
-        // By place first: there may be a million of the same.
+        // By place first: a pickle may name the same global a million times.
         var places: Set<PickleGraph.Global> = []
         for global in graph.globals where places.insert(global).inserted {
             names.insert(Name(module: graph.text(global.module), name: graph.text(global.name)))
@@ -169,7 +171,7 @@ struct PickleNames {
                 throw MalformedInput("the pickle names more than 10000 globals", at: global.module.lowerBound)
             }
         }
-        // Python up to protocol 3 writes a class within a class, or a method, as getattr(outer, "inner").
+        // Up to protocol 3, Python writes a class within a class, or a method, as getattr(outer, "inner").
         guard names.contains(where: { $0.name == "getattr" }) else { return }
         for object in graph.objects {
             guard case .global(let callable) = graph.content(object.callable),
@@ -192,7 +194,7 @@ struct PickleNames {
         }
     }
 
-    /// All of them, sorted.
+    /// All globals, sorted by name; without getattr if every call of it is a plain look-up.
     var globals: [PickleGlobal] {
         let isPlain = plainGetattr > 0 && otherGetattr == 0
         return names.compactMap { name in
@@ -202,9 +204,9 @@ struct PickleNames {
     }
 }
 
-/// Torch's names for the types of elements.
+/// torch's names for dtypes.
 enum TorchTypes {
-    /// Classes of typed storages, and the types of their elements.
+    /// The dtype of each class of typed storages.
     static let storages: [ByteString: DType] = [
         "DoubleStorage": .f64, "FloatStorage": .f32, "HalfStorage": .f16, "BFloat16Storage": .bf16, "ByteStorage": .u8,
         "CharStorage": .i8, "ShortStorage": .i16, "IntStorage": .i32, "LongStorage": .i64, "BoolStorage": .bool,
@@ -212,10 +214,10 @@ enum TorchTypes {
         "QInt32Storage": .qi32,
     ]
 
-    /// Classes of storages whose elements share bytes, which are what is counted.
+    /// Classes of storages that pack several elements into a byte; the pickle counts bytes.
     static let packedStorages: Set<ByteString> = ["QUInt4x2Storage", "QUInt2x4Storage"]
 
-    /// `torch.float32` and its like, without the module.
+    /// The dtype of each name such as `torch.float32`, without the module.
     static let dtypes: [ByteString: DType] = [
         "float64": .f64, "float32": .f32, "float16": .f16, "bfloat16": .bf16, "uint8": .u8, "int8": .i8, "int16": .i16,
         "int32": .i32, "int64": .i64, "bool": .bool, "uint16": .u16, "uint32": .u32, "uint64": .u64, "complex32": .c32,
@@ -224,14 +226,14 @@ enum TorchTypes {
         "float4_e2m1fn_x2": .f4E2M1, "qint8": .qi8, "quint8": .qu8, "qint32": .qi32,
     ]
 
-    /// The class of typed storages for a type, where torch has one.
+    /// The class of typed storages for each dtype that has one.
     static let storageNames = Dictionary(uniqueKeysWithValues: storages.map { ($1, $0.text) })
 
-    /// How torch calls a type, without the module.
+    /// torch's name for each dtype, without the module.
     static let names = Dictionary(uniqueKeysWithValues: dtypes.map { ($1, $0.text) })
 }
 
 extension DType {
-    /// How torch calls it, without the module: `bfloat16`; nil where it has no such type.
+    /// torch's name for the dtype, without the module: `bfloat16`; nil if torch does not have the dtype.
     public var torchName: String? { TorchTypes.names[self] }
 }

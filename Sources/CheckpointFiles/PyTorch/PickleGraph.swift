@@ -1,6 +1,6 @@
 import CheckpointJSON
 
-/// A reference to a value of a ``PickleGraph``; small integers and constants are their own reference.
+/// A reference to a value of a ``PickleGraph``; small integers and constants are encoded in the reference itself.
 struct PickleValue: Sendable, Hashable {
     private let bits: UInt32
 
@@ -22,25 +22,25 @@ struct PickleValue: Sendable, Hashable {
     fileprivate var smallInteger: Int? { bits >> 30 == 1 ? Int(bits & 0x3FFF_FFFF) : nil }
 }
 
-/// What a pickle describes, as inert data: nothing that it names is looked up, called or imported.
+/// The values that a pickle describes, as inert data: nothing that it names is looked up, called or imported.
 ///
-/// Values refer to each other by number. A value that stands at many places, or in itself, is there once, and nothing here walks
-/// from value to value: neither depth nor sharing can make building, copying or freeing a graph expensive.
+/// Values refer to each other by number. A value that is used in many places, or contains itself, is stored once, and nothing
+/// here walks from value to value: neither depth nor sharing can make building, copying or freeing a graph expensive.
 struct PickleGraph: Sendable {
-    /// One value, taken apart.
+    /// A value's kind, and its immediate parts.
     enum Content {
         case none
         case bool(Bool)
         case integer(Int)
-        /// An integer of more than 64 bits, which no tensor is made of, and where its shortest two's complement is in ``pickle``; nil
-        /// where it is decimal.
+        /// An integer that does not fit into 64 bits, which no tensor uses: the range of its shortest two's complement in
+        /// ``pickle``; nil if it is written in decimal.
         case longInteger(Range<Int>?)
         case float(Double)
-        /// Where its UTF-8 is in ``pickle``; it may have surrogates, as Python's text may.
+        /// Text: the range of its UTF-8 in ``pickle``, which may have surrogates, as Python's text may.
         case text(Range<Int>)
-        /// Text of which ``pickle`` has no UTF-8, because of escapes or another encoding: never a name.
+        /// Text that is not UTF-8 in ``pickle``, because of escapes or another encoding; it is never a name.
         case undecodedText
-        /// Where they are in ``pickle``.
+        /// The range of the bytes in ``pickle``.
         case bytes(Range<Int>)
         case byteArray(Range<Int>)
         case tuple(ArraySlice<PickleValue>)
@@ -48,11 +48,11 @@ struct PickleGraph: Sendable {
         case dictionary
         case set
         case frozenSet
-        /// The number in ``globals``.
+        /// A global's index in ``globals``.
         case global(Int)
-        /// What a call would give, were it made.
+        /// The result that a call would have.
         case object(Object)
-        /// What the writer left to the file around the pickle.
+        /// A value that is stored outside the pickle, by its identifier.
         case persistent(PickleValue)
     }
 
@@ -61,34 +61,34 @@ struct PickleGraph: Sendable {
         case call
         /// By the class's `__new__`.
         case new
-        /// The same with keywords: the object's arguments are a tuple of these and a dictionary.
+        /// By `__new__` with keywords: the object's arguments are a pair of the positional tuple and the keyword dictionary.
         case newWithKeywords
     }
 
-    /// A call that was asked for, and what was to be done with its result.
+    /// A call that the pickle asks for, and what it does with the result.
     struct Object: Sendable {
         var making: Making
         var callable: PickleValue
         var arguments: PickleValue
         var state = PickleValue.absent
-        /// Whether what was put into it are keys and values by turns.
+        /// Whether the object's items are alternating keys and values.
         fileprivate(set) var holdsPairs = false
         fileprivate var items = ItemList()
     }
 
-    /// The name of something in Python: a module, and a name in it.
+    /// The name of a Python class or function: the ranges in the pickle of its module and of the name in it.
     struct Global: Sendable, Hashable {
         var module: Range<Int>
         var name: Range<Int>
     }
 
-    /// What is known of the calls of a global.
+    /// What is known about the calls of a global.
     private struct Calls: OptionSet {
         var rawValue: UInt32
 
-        /// They may copy the contents of containers that they are passed.
+        /// They may copy the contents of containers that are passed to them.
         static let copy = Calls(rawValue: 1)
-        /// They give what is not hashable.
+        /// Their results are not hashable.
         static let makeUnhashable = Calls(rawValue: 2)
 
         private static let containers: Set<ByteString> = [
@@ -126,12 +126,12 @@ struct PickleGraph: Sendable {
         case global, object, persistent
     }
 
-    /// What `a` and `b` mean depends on the kind: the halves of a number, a start and a count, a number in one of the tables.
+    /// `a` and `b` are the halves of a number, a start and a count, two chunks, or an index into a table, depending on the kind.
     private struct Node {
         var kind: Kind
         /// Whether a call or an object may have copied a container, or the parts of a tuple.
         var isSealed = false
-        /// Whether a dictionary was keywords before, so that its keys are strings.
+        /// Whether a dictionary has already been used as keywords, so that its keys are strings.
         var isKeywords = false
         var a: UInt32
         var b: UInt32
@@ -140,7 +140,7 @@ struct PickleGraph: Sendable {
         var range: Range<Int> { Int(a)..<Int(a) + Int(b) }
     }
 
-    /// Items that were appended together, and the number of the next ones; 0 is none.
+    /// Items that were appended together, and the number of the next chunk, from 1; 0 is none.
     private struct Chunk {
         var start: UInt32
         var count: UInt32
@@ -153,11 +153,11 @@ struct PickleGraph: Sendable {
         var last: UInt32 = 0
     }
 
-    /// The bytes that were read.
+    /// The bytes of the pickle.
     let pickle: [UInt8]
-    /// Everything that was named, in the order of the pickle, the same name as often as the pickle gives it.
+    /// The globals in the order of the pickle, as often as the pickle names them.
     private(set) var globals: [Global] = []
-    /// What the persistent values are known by, in the order of the pickle.
+    /// The identifiers of the persistent values, in the order of the pickle.
     private(set) var persistentIdentifiers: [PickleValue] = []
 
     private var nodes: [Node] = []
@@ -168,17 +168,17 @@ struct PickleGraph: Sendable {
     private var budget: Int
     private let limit: Int
 
-    /// An empty graph that may take `limit` bytes beside those of `pickle`.
+    /// Makes an empty graph that may take `limit` bytes of memory, not counting those of `pickle`.
     init(_ pickle: [UInt8], limit: Int) {
         self.pickle = pickle
         budget = limit
         self.limit = limit
-        // Every node takes a byte of the pickle at least. Pages that are not used cost nothing, growing would copy.
+        // Every node takes at least one byte of the pickle. Untouched pages cost nothing; growing would copy.
         nodes.reserveCapacity(min(pickle.count, limit / MemoryLayout<Node>.stride))
         children.reserveCapacity(min(pickle.count, limit / MemoryLayout<PickleValue>.stride))
     }
 
-    /// What it takes in memory, beside the bytes of ``pickle``.
+    /// Bytes of memory that the graph takes, not counting those of ``pickle``.
     var byteCount: Int { limit - budget }
 
     /// The bytes left in the budget.
@@ -186,7 +186,7 @@ struct PickleGraph: Sendable {
 
     // MARK: Reading
 
-    /// Takes a value apart.
+    /// The content of a value.
     func content(_ value: PickleValue) -> Content {
         if let integer = value.smallInteger { return .integer(integer) }
         guard let index = value.node else {
@@ -216,31 +216,31 @@ struct PickleGraph: Sendable {
         }
     }
 
-    /// The elements of a tuple; nil for everything else.
+    /// The elements of a tuple; nil for other values.
     func elements(_ value: PickleValue) -> ArraySlice<PickleValue>? {
         if case .tuple(let elements) = content(value) { elements } else { nil }
     }
 
-    /// Where the text that a value is stands in ``pickle``; nil for everything else.
+    /// The range of a text's UTF-8 in ``pickle``; nil for other values.
     func textRange(_ value: PickleValue) -> Range<Int>? {
         if case .text(let range) = content(value) { range } else { nil }
     }
 
-    /// An integer of up to 64 bits; nil for everything else.
+    /// An integer that fits into 64 bits; nil for other values.
     func integer(_ value: PickleValue) -> Int? {
         if case .integer(let integer) = content(value) { integer } else { nil }
     }
 
-    /// A place among the items of a value.
+    /// A position among the items of a value.
     struct Cursor {
         fileprivate var chunk: UInt32 = 0
         fileprivate var rest = 0..<0
         fileprivate var isPairs = false
-        /// How many items were passed.
+        /// The number of items that were passed.
         fileprivate(set) var count = 0
     }
 
-    /// The place before the first item of what has keys: a dictionary, a set, an object that is used as a dictionary.
+    /// A cursor over the items of a dictionary, a set or an object used as a dictionary; without items for other values.
     func keyCursor(at value: PickleValue) -> Cursor {
         switch content(value) {
         case .dictionary, .set, .frozenSet: cursor(at: value)
@@ -249,7 +249,7 @@ struct PickleGraph: Sendable {
         }
     }
 
-    /// The place in front of the first element of a tuple, or of what was put into a list, a set, a dictionary or an object.
+    /// A cursor over the elements of a tuple, or the items of a list, a set, a dictionary or an object.
     func cursor(at value: PickleValue) -> Cursor {
         guard let index = value.node else { return Cursor() }
         let node = nodes[index]
@@ -264,7 +264,7 @@ struct PickleGraph: Sendable {
         }
     }
 
-    /// The next item, with its key where there are keys; nil behind the last.
+    /// The next item, with its key if the items are pairs; nil after the last.
     func next(_ cursor: inout Cursor) -> (key: PickleValue?, value: PickleValue)? {
         while cursor.rest.isEmpty {
             guard cursor.chunk != 0 else { return nil }
@@ -279,7 +279,7 @@ struct PickleGraph: Sendable {
         return cursor.isPairs ? (children[start], children[start + 1]) : (nil, children[start])
     }
 
-    /// The value of a dictionary under a key that is text.
+    /// The value of a dictionary for a text key; nil if there is none.
     func value(of dictionary: PickleValue, forKey name: String) -> PickleValue? {
         var cursor = cursor(at: dictionary)
         while let (key, value) = next(&cursor) {
@@ -288,15 +288,15 @@ struct PickleGraph: Sendable {
         return nil
     }
 
-    /// The text at a place in the pickle.
+    /// The text in a range of the pickle.
     func text(_ range: Range<Int>) -> String { String(decoding: pickle[range], as: UTF8.self) }
 
-    /// A global's module and name, with a dot between them.
+    /// A global's module and name, joined by a dot.
     func name(ofGlobal number: Int) -> String {
         text(globals[number].module) + "." + text(globals[number].name)
     }
 
-    /// Whether calls of `callable` give what is known not to be hashable.
+    /// Whether the results of calls of `callable` are known not to be hashable.
     func makesUnhashable(_ callable: PickleValue) -> Bool { calls(of: callable).contains(.makeUnhashable) }
 
     private func calls(of callable: PickleValue) -> Calls {
@@ -304,10 +304,10 @@ struct PickleGraph: Sendable {
         return Calls(rawValue: nodes[index].b)
     }
 
-    /// How many values there are that are not their own reference.
+    /// The number of values that are not encoded in their references.
     var nodeCount: Int { nodes.count }
 
-    /// The value of a number below ``nodeCount``.
+    /// The value with a number below ``nodeCount``.
     func value(numbered number: Int) -> PickleValue { PickleValue(node: number) }
 
     /// The number of a value below ``nodeCount``; nil for small integers and constants.
@@ -400,7 +400,7 @@ struct PickleGraph: Sendable {
 
     /// Freezes the containers passed to a call, which may copy them rather than keep them.
     private mutating func sealParts(of tuple: PickleValue) {
-        // A tuple may be the arguments of any number of calls, and is gone through for the first.
+        // A tuple may be the arguments of any number of calls, so only the first call goes through it.
         guard let index = tuple.node, nodes[index].kind == .tuple, !nodes[index].isSealed else { return }
         nodes[index].isSealed = true
         for part in children[nodes[index].range] { seal(part) }
@@ -411,7 +411,7 @@ struct PickleGraph: Sendable {
         nodes[index].isSealed = true
     }
 
-    /// Puts `items` after those that a container or object has.
+    /// Appends `items` to those of a container or an object.
     mutating func append(
         _ items: some Collection<PickleValue>, to target: PickleValue, _ operation: Appending
     ) throws(PickleFailure) {
@@ -436,21 +436,21 @@ struct PickleGraph: Sendable {
         }
     }
 
-    /// What is appended.
+    /// The kind of items that an operation appends.
     enum Appending {
         case elements
         case pairs
         case members
     }
 
-    /// Hands an object its state, once.
+    /// Sets the state of an object, which must not have one yet.
     mutating func setState(_ state: PickleValue, of target: PickleValue) throws(PickleFailure) {
         guard let index = target.node, nodes[index].kind == .object, objects[Int(nodes[index].a)].state == .absent
         else {
             throw .unfit
         }
         objects[Int(nodes[index].a)].state = state
-        // Attributes are copied, as a rule; a pair may be of attributes and slots.
+        // Python usually copies attributes; a pair may be of attributes and slots.
         if areAttributes(state) { seal(state) }
         if let parts = elements(state), parts.count == 2, parts.allSatisfy({ $0 == .none || areAttributes($0) }) {
             sealParts(of: state)
@@ -493,7 +493,7 @@ struct PickleGraph: Sendable {
         return UInt32(children.count - values.count)
     }
 
-    /// Takes memory from the budget before it is used.
+    /// Charges memory to the budget before it is used.
     mutating func spend(_ byteCount: Int) throws(PickleFailure) {
         guard byteCount <= budget else { throw .outOfMemory }
         budget -= byteCount

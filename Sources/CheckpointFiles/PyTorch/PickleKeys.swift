@@ -1,15 +1,15 @@
 import CheckpointJSON
 
 extension PickleGraph {
-    // Two hashes that no value has.
-    /// The value cannot be a key.
+    // Two reserved hashes.
+    /// The hash of a value that cannot be a key.
     private static let unhashable = Int.min
-    /// The value can be a key, but which others of its family are equal is not known.
+    /// The hash of a value that can be a key, but whose equality to others of its family is not known.
     private static let incomparable = Int.min + 1
 
     /// Checks that all dictionary keys and set members are hashable and distinct.
     ///
-    /// Python keeps the value of the last of equal keys, and writes no pickle that has such. Each value is hashed once, however
+    /// Python keeps the value of the last of equal keys, and writes no pickle that has any. Each value is hashed once, however
     /// often the pickle refers to it.
     func checkKeys() throws(PickleFailure) {
         let hasKeys = (0..<nodeCount).contains { number in
@@ -19,7 +19,7 @@ extension PickleGraph {
         guard hasKeys else { return }
         let bytesPerHash = MemoryLayout<Int>.stride
         guard nodeCount * bytesPerHash <= availableBytes else { throw .outOfMemory }
-        /// By the numbers of the values.
+        /// The hash of each value, by the value's number.
         var known: [Int] = []
         known.reserveCapacity(nodeCount)
         for number in 0..<nodeCount { known.append(hash(value(numbered: number), known)) }
@@ -28,7 +28,7 @@ extension PickleGraph {
             let container = value(numbered: number)
             var cursor = keyCursor(at: container)
             hashes.removeAll(keepingCapacity: true)
-            // By family: how many keys there are, and 1 where one of them is incomparable.
+            // By family: the number of keys, and 1 if one of them is incomparable.
             var (counts, isIncomparable) = (SIMD4<Int>(), SIMD4<Int>())
             while let (key, value) = next(&cursor) {
                 let hash = hash(key ?? value, known)
@@ -41,7 +41,7 @@ extension PickleGraph {
                 }
                 guard hash != Self.incomparable else { continue }
                 hashes.append(hash)
-                // A growing array takes twice its elements.
+                // A growing array takes twice the memory of its elements.
                 guard (nodeCount + hashes.count * 2) * bytesPerHash <= availableBytes else { throw .outOfMemory }
             }
             guard (counts &* isIncomparable).max() <= 1 else {
@@ -55,7 +55,7 @@ extension PickleGraph {
         }
     }
 
-    /// Says which key a container has twice.
+    /// The error message for a hash that two keys of a container have.
     private func twice(_ repeated: Int, in container: PickleValue, _ known: [Int]) -> String {
         var cursor = keyCursor(at: container)
         while let (key, value) = next(&cursor) {
@@ -66,7 +66,7 @@ extension PickleGraph {
         return "a dictionary or set has a key twice"
     }
 
-    /// The number of the values that an incomparable value may be equal to; nil for values that are never equal to such.
+    /// The number of the family whose incomparable values this value may be equal to; nil if it is never equal to such a value.
     private func family(_ value: PickleValue) -> Int? {
         switch content(value) {
         case .text, .undecodedText: 0
@@ -78,13 +78,13 @@ extension PickleGraph {
         }
     }
 
-    /// A hash that only equal keys share; `known` has those of the values before this one, of which its parts are.
+    /// A hash that only equal keys share; `known` has the hashes of the values before this one, which include its parts.
     private func hash(_ value: PickleValue, _ known: [Int]) -> Int {
         if let number = number(of: value), number < known.count { return known[number] }
         var hasher = Hasher()
         switch content(value) {
         case .none: hasher.combine(0)
-        // Numbers are equal whatever their type.
+        // Equal numbers are equal keys, whatever their types.
         case .bool(let bool): combine(bool ? 1 : 0, &hasher)
         case .integer(let integer): combine(integer, &hasher)
         case .float(let float):
@@ -93,7 +93,7 @@ extension PickleGraph {
             } else if let integer = float.longInteger {
                 combine(8, integer[...], &hasher)
             } else if float.isNaN {
-                // Equal to nothing but the same object.
+                // NaN is equal only to the same object.
                 hasher.combine(6)
                 hasher.combine(value)
             } else {
@@ -151,7 +151,7 @@ extension PickleGraph {
 }
 
 extension Double {
-    /// The shortest little-endian two's complement of an integer of more than 64 bits; nil for everything else.
+    /// The shortest little-endian two's complement of an integer that does not fit into 64 bits; nil for all other numbers.
     fileprivate var longInteger: [UInt8]? {
         guard isFinite, magnitude >= 0x1p63, self != -0x1p63 else { return nil }
         let shift = Int(exponent) - 52
@@ -159,7 +159,7 @@ extension Double {
         let high = (sign == .minus ? -significand : significand) << (shift % 8)
         var bytes = Array(repeating: 0 as UInt8, count: shift / 8)
         for byte in 0..<8 { bytes.append(UInt8(truncatingIfNeeded: high >> (8 * byte))) }
-        // Bytes that only repeat the sign.
+        // Drop bytes that only repeat the sign.
         while bytes[bytes.count - 1] == (bytes[bytes.count - 2] < 0x80 ? 0 : 0xFF) { bytes.removeLast() }
         return bytes
     }

@@ -1,22 +1,22 @@
 import CheckpointJSON
 
-/// Runs a pickle's stack machine (protocols 0 to 5) and gives what it describes, as inert data.
+/// Runs a pickle on a stack machine (protocols 0 to 5) and returns what it describes, as inert data.
 ///
-/// No operation does anything but arrange values in a ``PickleGraph``: a global is a name, a call is a record of its parts. There
-/// is no recursion; every length is held against the bytes that are there before anything is done with it. The operations are those
-/// of CPython's pickletools.py. Refused: extension codes and out-of-band buffers, whose meaning is not in the file, and persistent
-/// identifiers as text.
+/// Operations only arrange values in a ``PickleGraph``: a global is a name, a call is a record of its parts. There is no
+/// recursion, and every length is checked against the bytes that are left before it is used. The operations are those of
+/// CPython's pickletools.py. Extension codes and out-of-band buffers, whose meaning is not in the file, and persistent
+/// identifiers as text are refused.
 struct PickleMachine {
-    /// The values that were on the stack's top when the pickle ended, and where it ended.
+    /// The values of a pickle, the one that was on the stack when the pickle ended, and the offset of its end.
     struct Result {
         var graph: PickleGraph
         var value: PickleValue
         var end: Int
     }
 
-    /// The longest line of a text operation.
+    /// The longest line of a text operation, in bytes.
     private static let lineLimit = 1000
-    /// The longest module or name of a global.
+    /// The longest module or name of a global, in bytes.
     private static let nameLimit = 255
     private static let stackLimit = 1_000_000
     private static let markLimit = 10_000
@@ -39,9 +39,9 @@ struct PickleMachine {
         graph = PickleGraph(bytes, limit: valueBytes)
     }
 
-    /// Runs the pickle that begins at `start`, whose values may take `valueBytes` of memory.
+    /// Runs the pickle that begins at `start`, whose values may take `valueBytes` bytes of memory.
     ///
-    /// - Throws: ``MalformedInput`` with the offset in `bytes`. Where the bytes end within the pickle, the offset is their count.
+    /// - Throws: ``MalformedInput`` with the offset in `bytes`. If the bytes end within the pickle, the offset is their count.
     static func run(_ bytes: [UInt8], from start: Int = 0, valueBytes: Int) throws(MalformedInput) -> Result {
         var machine = PickleMachine(bytes, from: start, valueBytes: valueBytes)
         let value = try machine.run()
@@ -55,7 +55,7 @@ struct PickleMachine {
             position += 1
             let code = bytes[start]
             guard let operation = PickleOpcode(rawValue: code) else {
-                throw MalformedInput("the pickle has an unknown operation, code \(code),", at: start)
+                throw MalformedInput("the pickle has the unknown opcode \(code)", at: start)
             }
             operations += 1
             if operation == .stop {
@@ -88,7 +88,7 @@ struct PickleMachine {
         case .stop: break
         case .protocol:
             let version = try Int(byte())
-            guard version <= 5 else { throw .other("the pickle's protocol is \(version)", expected: "5 at the most") }
+            guard version <= 5 else { throw .other("the pickle's protocol is \(version)", expected: "at most 5") }
         case .frame:
             guard position > frameEnd else { throw .other("a frame begins within another") }
             let count = try count(bytes: 8)
@@ -120,8 +120,8 @@ struct PickleMachine {
         case .stringLine:
             let line = try line()
             guard line.count >= 2, let quote = bytes[line].first, quote == bytes[line].last, [34, 39].contains(quote)
-            else { throw .other("a string is not between quotes") }
-            guard !bytes[line].contains(UInt8(ascii: "\\")) else { throw .other("a string has escapes") }
+            else { throw .other("a string is not quoted") }
+            guard !bytes[line].contains(UInt8(ascii: "\\")) else { throw .other("a string has escape sequences") }
             try text(line.dropFirst().dropLast(), hasSurrogates: false)
         case .textLine: try text(line: line())
         case .bytes1: try push(graph.bytes(take(Int(byte()))))
@@ -171,12 +171,12 @@ struct PickleMachine {
             try push(global(moduleRange, nameRange))
         case .reduce, .newObject:
             let (arguments, callable) = try (pop(), pop())
-            guard case .tuple = graph.content(arguments) else { throw .other("a call's arguments are no tuple") }
+            guard case .tuple = graph.content(arguments) else { throw .other("a call's arguments are not a tuple") }
             try push(graph.object(callable, arguments, operation == .reduce ? .call : .new))
         case .newObjectWithKeywords:
             let (keywords, arguments, callable) = try (pop(), pop(), pop())
             guard case .tuple = graph.content(arguments), case .dictionary = graph.content(keywords) else {
-                throw .other("a call's arguments are no tuple and dictionary")
+                throw .other("a call's arguments are not a tuple and a dictionary")
             }
             try push(graph.object(callable, arguments, keywords: keywords))
         case .instance:
@@ -203,7 +203,7 @@ struct PickleMachine {
         case .extension1, .extension2, .extension4:
             throw .other("the pickle uses an extension code, whose meaning is not in the file")
         case .nextBuffer, .readOnlyBuffer:
-            throw .other("the pickle wants a buffer from outside, which is not in the file")
+            throw .other("the pickle needs an out-of-band buffer, which is not in the file")
         }
     }
 }
@@ -215,26 +215,26 @@ extension PickleMachine {
         try bytes[take(1).lowerBound]
     }
 
-    /// Steps over as many bytes; gives where they are.
+    /// Steps over `count` bytes and returns their range.
     private mutating func take(_ count: Int) throws(PickleFailure) -> Range<Int> {
         guard count <= bytes.count - position else { throw .truncated(count) }
         position += count
         return position - count..<position
     }
 
-    /// A little-endian integer of so many bytes.
+    /// Reads a little-endian integer of `byteCount` bytes.
     private mutating func unsigned(_ byteCount: Int) throws(PickleFailure) -> UInt64 {
         try bytes.bits(at: take(byteCount).lowerBound, count: byteCount)
     }
 
-    /// A length or an index.
+    /// Reads a length or an index of `byteCount` bytes.
     private mutating func count(bytes byteCount: Int) throws(PickleFailure) -> Int {
         let value = try unsigned(byteCount)
         guard let count = Int(exactly: value) else { throw .truncated(.max) }
         return count
     }
 
-    /// The text up to the end of the line, without it.
+    /// Reads a line and returns the range of its text, without the newline.
     private mutating func line() throws(PickleFailure) -> Range<Int> {
         let window = bytes[position...].prefix(Self.lineLimit + 1)
         guard let end = window.firstIndex(of: UInt8(ascii: "\n")) else {
@@ -252,7 +252,7 @@ extension PickleMachine {
         stack.append(value)
     }
 
-    /// The value on top of the stack and above the last mark.
+    /// The value on top of the stack, which must be above the last mark.
     private func top() throws(PickleFailure) -> PickleValue {
         guard stack.count > marks.last ?? 0, let value = stack.last else { throw .underflow }
         return value
@@ -269,10 +269,10 @@ extension PickleMachine {
         return mark
     }
 
-    /// Takes the last `count` values, which stand above the last mark.
+    /// Pops the top `count` values, all of which must be above the last mark.
     private mutating func popLast(_ count: Int) throws(PickleFailure) -> [PickleValue] {
         guard count <= stack.count - (marks.last ?? 0) else { throw .underflow }
-        // A slice would share the stack, which would then be copied as a whole to become shorter.
+        // A slice would share the stack's buffer, so removing the values would copy the whole stack.
         let values = Array(stack.suffix(count))
         stack.removeLast(count)
         return values
@@ -297,7 +297,7 @@ extension PickleMachine {
         }
     }
 
-    /// What `callable` gives for the arguments on the stack; without any, Python makes an instance without initialising it.
+    /// Pushes what `callable` returns for the arguments on the stack; without any, Python makes an uninitialised instance.
     private mutating func instance(of callable: PickleValue) throws(PickleFailure) {
         let arguments = try pop()
         let isEmpty = graph.elements(arguments)?.isEmpty ?? true
@@ -311,9 +311,9 @@ extension PickleMachine {
     }
 
     private mutating func memoize(_ index: Int) throws(PickleFailure) {
-        // Writers number from 0 or 1 on, one by one.
+        // Writers use consecutive indices, from 0 or 1 on.
         guard index <= operations else {
-            throw .other("the memo's number \(index) is beyond all that the pickle can have kept")
+            throw .other("the memo index \(index) is greater than the number of operations so far")
         }
         if index >= memo.count {
             let missing = index + 1 - memo.count
@@ -327,32 +327,32 @@ extension PickleMachine {
 
     private mutating func recall(_ index: Int) throws(PickleFailure) {
         guard index < memo.count, memo[index] != .absent else {
-            throw .other("the memo has nothing under number \(index)")
+            throw .other("the memo has no value at index \(index)")
         }
         try push(memo[index])
     }
 
     private mutating func text(_ range: Range<Int>, hasSurrogates: Bool = true) throws(PickleFailure) {
         guard bytes[range].isUTF8 || hasSurrogates && bytes[range].isUTF8WithSurrogates else {
-            throw .other("a text is not UTF-8")
+            throw .other("a string is not UTF-8")
         }
         try push(graph.text(range))
     }
 
-    /// A Latin-1 line with `\u` and `\U` escapes.
+    /// Pushes a Latin-1 line with `\u` and `\U` escapes.
     ///
-    /// Unless it is plain ASCII it is kept as a value and cannot be a name.
+    /// Unless it is plain ASCII, its characters are not kept, and it cannot be a name.
     private mutating func text(line: Range<Int>) throws(PickleFailure) {
         guard bytes[line].hasWholeEscapes else { throw .other("a string has an incomplete escape sequence") }
         let isPlain = bytes[line].allSatisfy { $0 < 0x80 && $0 != UInt8(ascii: "\\") }
         try push(isPlain ? graph.text(line) : graph.undecodedText())
     }
 
-    /// A little-endian integer in two's complement.
+    /// Pushes a little-endian two's-complement integer of `count` bytes.
     private mutating func long(count: Int) throws(PickleFailure) {
         let range = try take(count)
         var count = count
-        // Bytes that only repeat the sign.
+        // Drop bytes that only repeat the sign.
         while count > 8 {
             let (last, before) = (bytes[range.lowerBound + count - 1], bytes[range.lowerBound + count - 2])
             guard last == (before < 0x80 ? 0 : 0xFF) else { break }
@@ -364,7 +364,7 @@ extension PickleMachine {
         try push(graph.integer(Int(value)))
     }
 
-    /// An integer as decimal text; `00` and `01` are how protocol 0 writes truth values.
+    /// Pushes an integer that is written as decimal text; `00` and `01` are the Booleans of protocol 0.
     private mutating func decimal(_ line: Range<Int>, isLong: Bool) throws(PickleFailure) {
         let text = bytes[line]
         if !isLong, text.elementsEqual("00".utf8) { return try push(.false) }
@@ -380,7 +380,7 @@ extension PickleMachine {
 
     private func index(_ line: Range<Int>) throws(PickleFailure) -> Int {
         guard let index = Int(String(decoding: bytes[line], as: UTF8.self)), index >= 0 else {
-            throw .other("the memo's number is no number")
+            throw .other("invalid memo index")
         }
         return index
     }
@@ -392,15 +392,17 @@ extension PickleMachine {
             }
             guard !part.isEmpty, bytes[part].allSatisfy({ $0 > 0x20 && $0 != 0x7F }),
                 bytes[part].isUTF8
-            else { throw .other("the name of a global is no name") }
+            else {
+                throw .other("the name of a global is empty, not UTF-8, or contains white space or control characters")
+            }
         }
         return try graph.global(module: module, name: name)
     }
 }
 
-/// Why an operation cannot be done.
+/// Why an operation failed.
 enum PickleFailure: Error {
-    /// It wants so many bytes more than there are.
+    /// It needs this many bytes, and fewer are left.
     case truncated(Int)
     case underflow
     case unfit
@@ -412,9 +414,9 @@ enum PickleFailure: Error {
         case .truncated(let count):
             MalformedInput(
                 "the pickle ends early", at: end, expected: "\(count) bytes more (operation at byte \(start))")
-        case .underflow: MalformedInput("the pickle takes a value from its stack where there is none", at: start)
-        case .unfit: MalformedInput("the pickle puts something into a value that cannot hold it", at: start)
-        case .outOfMemory: MalformedInput("the pickle describes more values than the limit allows", at: start)
+        case .underflow: MalformedInput("pickle stack underflow", at: start)
+        case .unfit: MalformedInput("the pickle adds items or a state to a value that cannot take them", at: start)
+        case .outOfMemory: MalformedInput("the pickle's values take more memory than the limit allows", at: start)
         case .other(let problem, let expected): MalformedInput(problem, at: start, expected: expected)
         }
     }

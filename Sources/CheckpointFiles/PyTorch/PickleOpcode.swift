@@ -1,4 +1,4 @@
-/// The operations of Python's pickles, protocols 0 to 5, by their codes (CPython, Lib/pickletools.py).
+/// The opcodes of Python's pickles, protocols 0 to 5, by their codes (CPython, Lib/pickletools.py).
 enum PickleOpcode: UInt8 {
     case mark = 0x28
     case stop = 0x2E
@@ -20,7 +20,7 @@ enum PickleOpcode: UInt8 {
     case longLine = 0x4C
     case floatLine = 0x46
     case float8 = 0x47
-    /// A string of Python 2: bytes, used as text.
+    /// A Python 2 string: bytes that are used as text.
     case stringLine = 0x53
     case bytesAsText4 = 0x54
     case bytesAsText1 = 0x55

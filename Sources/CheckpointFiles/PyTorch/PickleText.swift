@@ -1,16 +1,16 @@
-/// Numbers and text as Python writes them into a pickle.
+/// Parses numbers and text in the forms that Python writes into a pickle.
 ///
-/// Python's readers take more, and each means something else by some of it: `010` is eight to one and an error to the other.
+/// Python's readers accept other forms, and disagree about some: `010` is eight to one and an error to another.
 extension ArraySlice<UInt8> {
     private var areDigits: Bool { !isEmpty && allSatisfy { $0 &- UInt8(ascii: "0") < 10 } }
 
-    /// Whether it is a decimal integer without zeros before it.
+    /// Whether the bytes are a decimal integer without leading zeros.
     var isInteger: Bool {
         let digits = first == UInt8(ascii: "-") ? dropFirst() : self
         return digits.areDigits && (digits.first != UInt8(ascii: "0") || count == 1)
     }
 
-    /// The number that digits, a point, digits and an exponent are, or that is not finite by its name.
+    /// The value of a finite decimal floating-point number, or of `nan`, `inf` or `-inf`; nil for all other text.
     var floatingPoint: Double? {
         guard let value = Double(String(decoding: self, as: UTF8.self)) else { return nil }
         if ["nan", "inf", "-inf"].contains(where: { elementsEqual($0.utf8) }) { return value }
@@ -23,7 +23,7 @@ extension ArraySlice<UInt8> {
         return value.isFinite && digits.allSatisfy(\.areDigits) ? value : nil
     }
 
-    /// Whether each `\u` has four digits after it, and each `\U` the eight of a code point.
+    /// Whether four hexadecimal digits follow each `\u`, and the eight digits of a code point each `\U`.
     var hasWholeEscapes: Bool {
         var rest = self
         while let place = rest.firstIndex(of: UInt8(ascii: "\\")), place + 1 < rest.endIndex {
@@ -46,7 +46,7 @@ extension ArraySlice<UInt8> {
 
     var isUTF8: Bool { (try? UTF8Span(validating: span)) != nil }
 
-    /// Whether it is UTF-8 in which code points may be surrogates.
+    /// Whether the bytes are UTF-8 in which code points may be surrogates.
     var isUTF8WithSurrogates: Bool {
         var rest = self
         while true {

@@ -1,16 +1,16 @@
-/// The pickle of a state dictionary, in protocol 2 and in the words of `torch.save`, so that `weights_only` takes it.
+/// Writes the pickle of a state dictionary, in protocol 2 and as `torch.save` does, so that `weights_only` accepts it.
 struct PickleWriter {
     private var bytes: [UInt8] = [0x80, 2]
-    /// Where in the memo a text or a class is.
+    /// The memo index of each string or class.
     private var memo: [String: Int] = [:]
 
-    /// A dictionary from names to tensors on the CPU; storages have the keys from 0 on, those that are shared the first one's.
+    /// The pickle of a dictionary from names to CPU tensors; storages are numbered from 0, tensors that share bytes share one.
     static func stateDictionary(_ tensors: [OutputTensor]) -> [UInt8] {
         var writer = PickleWriter()
         writer.write("}")
         var keys: [Int] = []
         var count = 0
-        // The opcodes of a dictionary take a thousand pairs at a time where Python writes them.
+        // Python's pickler sets a thousand items at a time.
         for (position, tensor) in tensors.enumerated() {
             if position % 1000 == 0 { writer.write(position == 0 ? "(" : "u(") }
             keys.append(tensor.sharedWith.map { keys[$0] } ?? count)
@@ -30,7 +30,7 @@ struct PickleWriter {
         bytes += text.utf8
     }
 
-    /// What is written once, and named by its number from then on.
+    /// Writes a value the first time, and its memo index from then on.
     private mutating func write(once name: String, _ write: (inout PickleWriter) -> Void) {
         if let number = memo[name] {
             bytes += [UInt8(ascii: "h"), UInt8(number)]
@@ -69,7 +69,7 @@ struct PickleWriter {
     private mutating func write(_ tensor: OutputTensor, key: Int) {
         let storage = TorchTypes.storageNames[tensor.dtype]
         var shape = tensor.shape
-        // Two elements of four bits are one to torch.
+        // torch counts two 4-bit elements as one.
         if tensor.dtype == .f4E2M1, let last = shape.indices.last { shape[last] /= 2 }
         write(class: "torch._utils", storage == nil ? "_rebuild_tensor_v3" : "_rebuild_tensor_v2")
         write("((")
@@ -85,7 +85,7 @@ struct PickleWriter {
         write("tQK\u{0}")
         write(tuple: shape)
         write(tuple: Self.strides(of: shape))
-        // It needs no gradient, and has no hooks.
+        // requires_grad is false, and there are no hooks.
         bytes.append(0x89)
         write(class: "collections", "OrderedDict")
         write(")R")
@@ -93,7 +93,7 @@ struct PickleWriter {
         write("tR")
     }
 
-    /// Of row-major elements.
+    /// The strides of row-major elements.
     private static func strides(of shape: [Int]) -> [Int] {
         var stride = 1
         return shape.reversed().map { size in

@@ -2,10 +2,10 @@ import CRWKVKernels
 import CheckpointJSON
 import Synchronization
 
-/// A checkpoint as `torch.save` writes it, its pickles read and every tensor held against the bytes that it claims.
+/// A checkpoint that `torch.save` wrote, with its pickles read and every tensor checked against its storage.
 ///
-/// Nothing in a pickle is executed, imported or looked up: it is run on a machine of our own that arranges names, numbers and text
-/// (``PickleMachine``). What a tensor is made of is then read from that arrangement.
+/// Nothing in a pickle is executed, imported or looked up: ``PickleMachine`` only arranges names, numbers and text, from which
+/// the tensors are then read.
 struct PyTorchFile: FileContents {
     let format: FileFormat
     let dataByteCount: Int
@@ -46,7 +46,7 @@ struct PyTorchFile: FileContents {
         let entry = tensors.entries[position]
         let view = tensors.view(of: entry, in: storages[entry.storage].range)
         var shape = view.shape
-        // Two elements of four bits are one to torch.
+        // torch counts two 4-bit elements as one.
         if entry.dtype == .f4E2M1, let last = shape.indices.last { shape[last] *= 2 }
         return TensorInfo(
             name: String(decoding: name(at: position), as: UTF8.self), dtype: entry.dtype, shape: shape, file: file,
@@ -77,15 +77,15 @@ struct PyTorchFile: FileContents {
     }
 }
 
-/// Where a storage's bytes are, and their CRC-32 if one was recorded.
+/// The range of a storage's bytes in the file, and their CRC-32 if one was recorded.
 struct StoredBytes: Sendable {
     var range: Range<Int>
     var checksum: UInt32?
 }
 
-/// Which storages were found to have the checksum that the file gives them.
+/// Remembers which storages match their checksums.
 ///
-/// A storage is read by one thread, while others that want the same wait for it, and those that want another seldom do.
+/// One thread reads a storage while others that need it wait; threads that need other storages seldom wait.
 private final class ChecksumState: Sendable {
     private final class Stripe: Sendable {
         let verified = Mutex<Set<Int>>([])
@@ -121,6 +121,6 @@ extension ByteSource {
 }
 
 extension [UInt8] {
-    /// Their CRC-32.
+    /// The CRC-32 of the bytes.
     var checksum: UInt32 { withUnsafeBytes { rwkv_crc32(0, $0.baseAddress, $0.count) } }
 }

@@ -1,11 +1,11 @@
 import CheckpointJSON
 
 extension PyTorchFile {
-    /// Reads a checkpoint in the form that torch wrote until 1.5: five pickles (a magic number, a version, the writer's machine, the
-    /// object, the keys of the storages), then for each key the number of elements and the elements. (torch/serialization.py,
-    /// `_legacy_load`.)
+    /// Reads a checkpoint in the format that torch wrote up to 1.5: five pickles (a magic number, the protocol version, facts
+    /// about the writer's machine, the object, the list of storage keys), then for each key the element count and the elements.
+    /// (torch/serialization.py, `_legacy_load`.)
     ///
-    /// - Throws: ``CheckpointError``: `malformed` with offset or tensor, `unsupported`, or `inputOutput`.
+    /// - Throws: ``CheckpointError``: `malformed` with offset or tensor, or what `source` throws.
     init(legacy source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         let pickles = try LegacyPickles(source, limits: limits)
         var budget = PickleBudget(path: source.path, limits: limits)
@@ -24,17 +24,17 @@ extension PyTorchFile {
 /// The pickles at the beginning of a legacy file.
 private struct LegacyPickles {
     let object: PickleMachine.Result
-    /// What the five pickles name.
+    /// The globals that the five pickles name.
     let globals: [PickleGlobal]
 
-    /// The list of the storages' keys, and where the pickles end.
+    /// The list of storage keys; it ends where the storages begin.
     private let keys: PickleMachine.Result
 
-    /// What they take in memory.
+    /// Bytes of memory that the pickles and their values take.
     var byteCount: Int { keys.end + object.graph.byteCount + keys.graph.byteCount }
 
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
-        // How long the pickles are only they know: read some, and more where that ends too early.
+        // Only the pickles themselves tell how long they are: read a prefix, and a longer one if it ends too early.
         var count = min(source.count, 1 << 16)
         while true {
             let bytes = try source.bytes(0..<count)
@@ -47,7 +47,7 @@ private struct LegacyPickles {
                     var error = error
                     if error.offset >= bytes.count, bytes.count < source.count {
                         error.problem = "the pickles are too long"
-                        error.expected = "\(limits.pickleBytes) bytes at the most"
+                        error.expected = "at most \(limits.pickleBytes) bytes"
                     }
                     throw CheckpointError(error, path: source.path)
                 }
@@ -67,7 +67,7 @@ private struct LegacyPickles {
         let magic = try run(from: 0, valueBytes: 1000)
         let version = try run(from: magic.end, valueBytes: 1000)
         guard case .integer(1001) = version.graph.content(version.value) else {
-            throw MalformedInput("the legacy checkpoint is of another version than 1001", at: magic.end)
+            throw MalformedInput("the legacy checkpoint's protocol version is not 1001", at: magic.end)
         }
         let machine = try run(from: version.end, valueBytes: 100_000)
         guard machine.graph.value(of: machine.value, forKey: "little_endian") == .true else {
@@ -77,12 +77,12 @@ private struct LegacyPickles {
         object = try run(from: machine.end, valueBytes: limits.pickledValueBytes)
         keys = try run(from: object.end, valueBytes: limits.pickledValueBytes / 4)
         guard case .list = keys.graph.content(keys.value) else {
-            throw MalformedInput("the legacy checkpoint has no list of its storages", at: object.end)
+            throw MalformedInput("the legacy checkpoint has no list of storage keys", at: object.end)
         }
         globals = names.globals
     }
 
-    /// Finds the storages behind the pickles, which must be those that the object speaks of, up to the end of the file.
+    /// Locates the storages: they follow the pickles up to the end of the file, and must be exactly those that the object uses.
     func places(
         of storages: PyTorchStorages, in source: any ByteSource
     ) throws(CheckpointError) -> [StoredBytes] {
@@ -97,36 +97,37 @@ private struct LegacyPickles {
         var cursor = keys.graph.cursor(at: keys.value)
         while let (_, item) = keys.graph.next(&cursor) {
             guard let range = keys.graph.textRange(item) else {
-                throw malformed("the key of a storage is no text", at: object.end)
+                throw malformed("the key of a storage is not text", at: object.end)
             }
             let key = object.graph.pickle[range]
             guard let number = storages.number(ofKey: key), places[number] == nil else {
                 throw malformed(
-                    "the storage \"\(excerpt(key))\" is listed twice, or nothing speaks of it", at: range.lowerBound)
+                    "the storage \"\(excerpt(key))\" is listed twice, or nothing refers to it", at: range.lowerBound)
             }
             let storage = storages.all[number]
             guard let byteCount = storage.byteCount else {
                 throw malformed(
-                    "the storage \"\(excerpt(key))\" is of an unknown class, so that its end is not known",
+                    "the storage \"\(excerpt(key))\" has an unknown class, so its size is not known",
                     at: range.lowerBound)
             }
             guard source.count - position >= 8, source.count - position - 8 >= byteCount else {
                 throw malformed(
                     "the file is cut short within the storage \"\(excerpt(key))\"", at: source.count,
-                    expected: "\(byteCount) bytes and their number", found: "\(source.count - position)")
+                    expected: "an 8-byte element count and \(byteCount) bytes",
+                    found: "\(source.count - position) bytes")
             }
             let count = try source.bytes(position..<position + 8).bits(at: 0, count: 8)
             let expected = byteCount / storage.elementSize
             guard count == UInt64(expected) else {
                 throw malformed(
-                    "the storage \"\(excerpt(key))\" has another number of elements than the pickle says", at: position,
+                    "the element count of the storage \"\(excerpt(key))\" differs from the pickle's", at: position,
                     expected: "\(expected)", found: "\(count)")
             }
             places[number] = StoredBytes(range: position + 8..<position + 8 + byteCount, checksum: nil)
             position += 8 + byteCount
         }
         guard position == source.count else {
-            throw malformed("there are bytes behind the last storage", at: position)
+            throw malformed("there are bytes after the last storage", at: position)
         }
         var stored: [StoredBytes] = []
         stored.reserveCapacity(places.count)

@@ -1,18 +1,18 @@
-/// A file of `torch.save` before it is written: a zip archive of stored records, each at a multiple of 64 bytes.
+/// The byte layout of a file in `torch.save`'s format: a zip archive of stored records, with data at multiples of 64 bytes.
 ///
-/// As torch 2 writes it (caffe2/serialize/inline_container.cc; PKWARE APPNOTE 6.3.10), but for times, names of files and other things that
-/// would differ from one writing to the next.
+/// It is what torch 2 writes (caffe2/serialize/inline_container.cc; PKWARE APPNOTE 6.3.10), except for times, file names and
+/// other values that would differ from one run to the next.
 struct PyTorchOutline: FileOutline {
     private struct Record {
         var name: [UInt8]
         var content: [UInt8] = []
         var byteCount: Int
-        /// Of its local header.
+        /// The offset of the local header.
         var start: Int
-        /// Of its data.
+        /// The offset of the data.
         var dataStart: Int
 
-        /// Fields of 64 bits for what does not fit into 32.
+        /// The zip64 extra field, with the sizes and the offset that do not fit into 32 bits; empty if all fit.
         var zip64: [UInt8] {
             var fields: [UInt8] = []
             if byteCount >= 0xFFFF_FFFF {
@@ -27,7 +27,7 @@ struct PyTorchOutline: FileOutline {
             return extra + fields
         }
 
-        /// Names are UTF-8; what has bytes has its checksum behind them.
+        /// The general-purpose flags: the name is UTF-8, and a data descriptor follows the data if there is any.
         var flags: UInt16 { byteCount > 0 ? 0x0808 : 0x0800 }
 
         var descriptorByteCount: Int { byteCount == 0 ? 0 : zip64.isEmpty ? 16 : 24 }
@@ -38,20 +38,20 @@ struct PyTorchOutline: FileOutline {
     let byteCount: Int
     let needsChecksums = true
     private let records: [Record]
-    /// The number of the first record that is a tensor's.
+    /// The index of the first record that holds a tensor.
     private let firstTensor: Int
 
     private static let root = "archive/"
     private static let alignment = 64
 
-    /// A file of these tensors, of which those with ``OutputTensor/sharedWith`` have no bytes of their own.
+    /// Lays out a file of these tensors; those with ``OutputTensor/sharedWith`` do not have bytes of their own.
     init(_ tensors: [OutputTensor]) {
         var records: [Record] = []
         func add(_ name: String, _ content: [UInt8] = [], byteCount: Int? = nil) {
             var record = Record(
                 name: Array((Self.root + name).utf8), content: content, byteCount: byteCount ?? content.count,
                 start: records.last?.end ?? 0, dataStart: 0)
-            // The field that aligns the data has a header of its own.
+            // The extra field that aligns the data has a 4-byte header.
             let unaligned = record.start + 30 + record.name.count + record.zip64.count + 4
             record.dataStart = (unaligned + Self.alignment - 1) / Self.alignment * Self.alignment
             records.append(record)
@@ -99,7 +99,7 @@ struct PyTorchOutline: FileOutline {
         bytes.append(littleEndian: UInt32(0x0403_4B50))
         bytes.append(littleEndian: UInt16(0))
         bytes.append(littleEndian: record.flags)
-        // Method, time and date, checksum, sizes: stored, no time, the others behind the data.
+        // Method, time, date, checksum, sizes: stored, no time, and the rest is in the data descriptor.
         bytes.append(contentsOf: repeatElement(0, count: 18))
         bytes.append(littleEndian: UInt16(record.name.count))
         bytes.append(littleEndian: UInt16(extra))
@@ -146,7 +146,7 @@ struct PyTorchOutline: FileOutline {
             directory += zip64
         }
         bytes += directory
-        // The end in 64 bits, its locator, and the end in 32 bits.
+        // The zip64 end record, its locator, and the end record.
         bytes.append(littleEndian: UInt32(0x0606_4B50))
         bytes.append(littleEndian: UInt64(44))
         bytes.append(littleEndian: UInt16(0x031E))

@@ -1,31 +1,31 @@
 import CheckpointJSON
 
-/// The storages that a pickle speaks of: bytes elsewhere in the file, of which tensors are made.
+/// The storages that a pickle refers to: bytes elsewhere in the file, which hold the elements of tensors.
 struct PyTorchStorages {
-    /// What a storage's class says of its elements.
+    /// What a storage's class says about its elements.
     enum Elements: Hashable {
         case known(DType)
-        /// Bytes whose tensors bring their own type.
+        /// Untyped bytes; each tensor gives its own dtype.
         case any
-        /// Nothing that we know, or elements of less than a byte.
+        /// An unknown class, or elements smaller than a byte.
         case unknown
     }
 
-    /// A storage as the pickle speaks of it.
+    /// A storage as the pickle describes it.
     struct Storage {
-        /// Where the key stands in the pickle.
+        /// The range of the storage's key in the pickle.
         var key: Range<Int>
-        /// nil where the elements are of unknown size.
+        /// The size in bytes; nil if that of the elements is unknown.
         var byteCount: Int?
         var elements: Elements
 
-        /// Bytes of what the pickle counts.
+        /// Bytes per unit that the pickle counts: an element if the dtype is known, else a byte.
         var elementSize: Int {
             if case .known(let dtype) = elements { dtype.bitWidth / 8 } else { 1 }
         }
     }
 
-    /// A part of a storage.
+    /// A range of bytes within a storage.
     struct Part {
         var number: Int
         var elements: Elements
@@ -33,52 +33,52 @@ struct PyTorchStorages {
         var byteCount: Int
     }
 
-    /// What a storage takes in memory here, and where it is found in the file.
+    /// Bytes of memory per storage: its entry, its place in the file, and an optional place while places are collected.
     private static let storageByteCount =
         MemoryLayout<Storage>.stride + MemoryLayout<StoredBytes>.stride + MemoryLayout<StoredBytes?>.stride
 
     private let pickle: TorchPickle
-    /// In the order of the pickle.
+    /// All storages, each once, in the order in which the pickle first refers to them.
     private(set) var all: [Storage] = []
     private var numbers: NameTable
 
-    /// Reads what `pickle` says of storages.
+    /// Reads the storages that `pickle` refers to.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed`.
+    /// - Throws: ``CheckpointError`` of category `malformed` if a reference is malformed, or if two of them disagree.
     init(_ pickle: TorchPickle, spending budget: inout PickleBudget) throws(CheckpointError) {
         self.pickle = pickle
         let identifiers = pickle.graph.persistentIdentifiers
         try budget.spend(memory: NameTable.byteCount(capacity: identifiers.count))
         numbers = NameTable(capacity: identifiers.count)
-        // Pages that are not used cost nothing, growing would copy.
+        // Untouched pages cost nothing; growing would copy.
         all.reserveCapacity(identifiers.count)
         for identifier in identifiers { try declare(identifier, &budget) }
     }
 
-    /// The key of a storage.
+    /// The bytes of a storage's key.
     func key(of storage: Storage) -> ArraySlice<UInt8> { pickle.graph.pickle[storage.key] }
 
-    /// The number of the storage with this key.
+    /// The index in ``all`` of the storage with this key; nil if there is none.
     func number(ofKey key: ArraySlice<UInt8>) -> Int? {
         numbers.find(key, text: pickle.graph.pickle) { all[Int($0)].key }.map(Int.init)
     }
 
-    /// Notes the storage that a persistent identifier speaks of.
+    /// Adds the storage that a persistent identifier refers to, or checks that it agrees with the earlier one.
     private mutating func declare(
         _ identifier: PickleValue, _ budget: inout PickleBudget
     ) throws(CheckpointError) {
         let graph = pickle.graph
         guard let fields = graph.elements(identifier), let kind = fields.first.flatMap(graph.textRange) else {
-            throw pickle.malformed("a persistent identifier is not what torch writes")
+            throw pickle.malformed("a persistent identifier does not have a form that torch writes")
         }
-        // ("module", class, source file, source): the class, with its source for the curious.
+        // ("module", class, source file, source): a class and its source code, not a storage.
         if graph.pickle[kind].elementsEqual("module".utf8) { return }
         guard graph.pickle[kind].elementsEqual("storage".utf8), (5...6).contains(fields.count),
             let key = graph.textRange(fields[fields.startIndex + 2]),
             let count = graph.integer(fields[fields.startIndex + 4]),
             count >= 0
-        else { throw pickle.malformed("a persistent identifier speaks of no storage") }
-        // The same may be said of one storage a million times, with a long key.
+        else { throw pickle.malformed("a persistent identifier does not describe a storage") }
+        // A pickle may refer to one storage a million times, with a long key.
         try budget.spend(work: 500 + key.count)
         let type = try storageType(fields[fields.startIndex + 1])
         let (byteCount, overflow) = count.multipliedReportingOverflow(by: type.size ?? 1)
@@ -92,17 +92,17 @@ struct PyTorchStorages {
         }
         all.removeLast()
         let earlier = all[Int(number)]
-        // Tensors of types without a storage class use the bytes of whatever storage there is.
+        // Tensors whose dtype has no storage class refer to untyped bytes.
         let isOfOneType = earlier.elements == storage.elements || [earlier.elements, storage.elements].contains(.any)
         let counts = Set([earlier.byteCount, storage.byteCount].compactMap { $0 })
         guard isOfOneType, counts.count <= 1 else {
             throw pickle.malformed(
-                "a storage is spoken of in two ways", expected: text(of: earlier), found: text(of: storage))
+                "two references to a storage disagree", expected: text(of: earlier), found: text(of: storage))
         }
         all[Int(number)].byteCount = counts.first
     }
 
-    /// What a storage's class says of its elements, and their size in bytes where that is known.
+    /// What a storage's class says about its elements, and the bytes per unit that it counts, if known.
     private func storageType(_ value: PickleValue) throws(CheckpointError) -> (elements: Elements, size: Int?) {
         let className = pickle.globalName(value) ?? "nothing"
         if (["torch.storage.UntypedStorage", "torch.UntypedStorage"] as [ByteString]).contains(ByteString(className)) {
@@ -112,7 +112,7 @@ struct PyTorchStorages {
         if let type = TorchTypes.storages[name] { return (.known(type), type.bitWidth / 8) }
         if TorchTypes.packedStorages.contains(name) { return (.unknown, 1) }
         guard name.text.dropping(suffix: "Storage") != nil, !name.text.utf8.contains(UInt8(ascii: ".")) else {
-            throw pickle.malformed("a storage is of an unknown class", found: className)
+            throw pickle.malformed("a storage has an unknown class", found: className)
         }
         return (.unknown, nil)
     }
@@ -128,7 +128,7 @@ struct PyTorchStorages {
         return "\"\(excerpt(key(of: storage)))\" with \(size) of \(type)"
     }
 
-    /// The part of a storage that a persistent value stands for; nil where it stands for none.
+    /// The bytes of a storage that a persistent value refers to; nil if there are no such bytes.
     func part(_ value: PickleValue) throws(CheckpointError) -> Part? {
         let graph = pickle.graph
         guard case .persistent(let identifier) = graph.content(value), let fields = graph.elements(identifier),
@@ -138,7 +138,7 @@ struct PyTorchStorages {
         let (elements, size) = try storageType(fields[fields.startIndex + 1])
         let byteCount = all[number].byteCount ?? 0
         var part = Part(number: number, elements: elements, offset: 0, byteCount: byteCount)
-        // (key of the view, offset, length) in elements: how files before 2017 share a storage.
+        // (key of the view, offset, length), in elements: how files written before 2017 share a storage.
         if let size, fields.count == 6, let view = graph.elements(fields[fields.startIndex + 5]) {
             guard view.count == 3, let offset = graph.integer(view[view.startIndex + 1]),
                 let count = graph.integer(view[view.startIndex + 2]), offset >= 0, count >= 0,

@@ -1,14 +1,14 @@
 import CheckpointJSON
 
-/// Finds tensors in what a pickle describes, and holds each against its storage.
+/// Finds the tensors in the object that a pickle describes, and checks each against its storage.
 struct PyTorchTensorCollector {
-    /// What a value is that stands for a tensor, found out once however many names lead to it.
+    /// What a value that represents a tensor is: a tensor to list, with a kind if it is not plain, or something else.
     private enum Found {
         case tensor(PyTorchTensors.Entry, kind: String?)
         case other(String)
     }
 
-    /// What was found, by where it is kept: an entry of the result, and one of the kinds.
+    /// What a value was found to be, as an index into the result's entries and one into `kinds`.
     private struct Known {
         static let none = UInt32.max
 
@@ -16,9 +16,9 @@ struct PyTorchTensorCollector {
         var kind = none
     }
 
-    /// The most entries in a tensor's metadata; torch writes two, and subclasses of tensors a few.
+    /// The most entries in a tensor's metadata; torch writes two, subclasses of tensors a few.
     private static let metadataLimit = 16
-    /// How deep parameters may be nested, which torch does not do: each level is walked for every tensor above it.
+    /// The deepest nesting of parameters, which torch never nests: each level is walked for every tensor above it.
     private static let parameterLimit = 8
 
     private static let plainClasses: Set<ByteString> = [
@@ -51,24 +51,24 @@ struct PyTorchTensorCollector {
         _ root: PickleValue, stored: [StoredBytes], fileSize: Int
     ) throws(CheckpointError) -> PyTorchTensors {
         try walk(root, try TensorLinks(below: root, in: pickle, spending: &budget))
-        // A file of some bytes can speak of any number of them: what is named again and again must stay in proportion.
+        // A small file can name the same elements any number of times, so the total is limited in proportion to the file's size.
         let most = max(fileSize.multiplied(clamped: limits.expandedRatio), limits.expandedBytes)
         guard logicalBytes <= most else {
             throw malformed(
                 "tensors that share their elements, or repeat them, take more bytes than the limit allows",
-                expected: "\(most) at the most", found: "\(logicalBytes)")
+                expected: "at most \(most)", found: "\(logicalBytes)")
         }
         try result.finish(stored: stored, path: pickle.path)
         return result
     }
 
-    /// Sentences for the user, once the tensors are listed.
+    /// Warnings for the user; complete once the tensors are listed.
     var warnings: [String] {
         var isUsed = [Bool](repeating: false, count: storages.all.count)
         for entry in result.entries { isUsed[entry.storage] = true }
         let count = isUsed.count { !$0 }
         guard count > 0, result.others.isEmpty else { return [] }
-        return ["\(count) storage\(count == 1 ? " belongs" : "s belong") to no tensor that is listed"]
+        return ["\(count) storage\(count == 1 ? " belongs" : "s belong") to no listed tensor"]
     }
 
     private func malformed(
@@ -79,13 +79,13 @@ struct PyTorchTensorCollector {
 
     // MARK: Names
 
-    /// Lists the tensors: once for every way that leads to them.
+    /// Lists each tensor once for every path that leads to it.
     private mutating func walk(_ root: PickleValue, _ links: TensorLinks) throws(CheckpointError) {
         struct Place {
-            /// Those that are still to be taken.
+            /// The links that are still to be followed.
             var links: Range<Int>
             var nameCount: Int
-            /// Whether anything belongs to the name yet, and whether all of it can be written.
+            /// Whether the name has a component yet, and whether all of its keys can be written.
             var isNamed, isWritable: Bool
         }
         guard let rootNumber = graph.number(of: root), let first = links.range(of: rootNumber) else { return }
@@ -129,7 +129,7 @@ struct PyTorchTensorCollector {
         }
     }
 
-    /// Lists the tensor that `value` describes under a name, or says what else it is.
+    /// Lists the tensor that `value` describes under a name, or records what else the value is.
     private mutating func list(
         _ value: PickleValue, _ number: Int, _ name: [UInt8], isWritable: Bool
     ) throws(CheckpointError) {
@@ -141,7 +141,7 @@ struct PyTorchTensorCollector {
             guard isWritable else {
                 return try append("tensor under a key that is neither text nor an integer", name, isListed: false)
             }
-            // Its name once more in the table by which names are found.
+            // The entry, its name, and its share of the tables that find names.
             try budget.spend(of: PyTorchTensors.Entry.self)
             try budget.spend(memory: 2 * name.count + PyTorchTensors.tableByteCount)
             if known[UInt32(number)] == nil {
@@ -156,14 +156,14 @@ struct PyTorchTensorCollector {
         }
     }
 
-    /// Lists a tensor that is not plain.
+    /// Records a tensor that is not simply elements in the file.
     private mutating func append(_ kind: String, _ name: [UInt8], isListed: Bool) throws(CheckpointError) {
         try budget.spend(of: OtherTensor.self)
         try budget.spend(memory: PickleBudget.text(name.count))
         result.others.append(OtherTensor(name: String(decoding: name, as: UTF8.self), kind: kind, isListed: isListed))
     }
 
-    /// Finds out what a value that stands for a tensor is, once for all names that lead to it.
+    /// Finds out what a value that represents a tensor is, once for all names that lead to it.
     private mutating func find(
         _ value: PickleValue, _ number: Int, _ name: [UInt8]
     ) throws(CheckpointError) -> Found {
@@ -189,7 +189,7 @@ struct PyTorchTensorCollector {
 
     // MARK: Tensors
 
-    /// Finds out what a value that stands for a tensor is.
+    /// Finds out what a value that represents a tensor is, without looking it up among known values.
     private mutating func find(_ value: PickleValue, _ name: [UInt8]) throws(CheckpointError) -> Found {
         if case .persistent(let identifier) = graph.content(value) {
             let key = graph.elements(identifier).flatMap { $0.count > 2 ? graph.textRange($0[$0.startIndex + 2]) : nil }
@@ -198,7 +198,9 @@ struct PyTorchTensorCollector {
         var call = try tensorCall(value, name)
         var depth = 0
         while case .parameter = call.recipe {
-            guard let inner = call.arguments.first else { throw malformed("a parameter holds no tensor", tensor: name) }
+            guard let inner = call.arguments.first else {
+                throw malformed("a parameter does not contain a tensor", tensor: name)
+            }
             depth += 1
             guard depth <= Self.parameterLimit else {
                 throw malformed("parameters are nested deeper than \(Self.parameterLimit) levels", tensor: name)
@@ -206,9 +208,9 @@ struct PyTorchTensorCollector {
             call = try tensorCall(inner, name)
         }
         guard case .subclass = call.recipe else { return try find(call.recipe, call.arguments, name) }
-        // The function that makes the tensor, its class, the function's arguments, attributes.
+        // (function that makes the tensor, class, arguments of the function, attributes)
         guard call.arguments.count >= 3, let inner = graph.elements(call.arguments[2]) else {
-            throw malformed("a tensor is made of too few parts", tensor: name)
+            throw malformed("a tensor's constructor has too few arguments", tensor: name)
         }
         let className = pickle.globalName(call.arguments[1]) ?? "unknown"
         var made = pickle.recipe(call.arguments[0])
@@ -226,28 +228,28 @@ struct PyTorchTensorCollector {
         }
     }
 
-    /// Takes apart the call that makes a tensor.
+    /// The recipe and the first ten arguments of the call that makes a tensor.
     private mutating func tensorCall(
         _ value: PickleValue, _ name: [UInt8]
     ) throws(CheckpointError) -> (recipe: TorchRecipe, arguments: [PickleValue]) {
         guard case .object(let object) = graph.content(value) else {
-            throw malformed("a parameter holds no tensor", tensor: name)
+            throw malformed("a parameter does not contain a tensor", tensor: name)
         }
         var cursor = graph.cursor(at: value)
         guard object.state == .absent, graph.next(&cursor) == nil else {
-            throw malformed("something is put into a tensor after it was made", tensor: name)
+            throw malformed("the pickle modifies a tensor after constructing it", tensor: name)
         }
         return (pickle.recipe(of: object), Array((graph.elements(object.arguments) ?? []).prefix(10)))
     }
 
-    /// Finds out what one of torch's functions makes of its arguments.
+    /// Finds out what a torch function makes of its arguments.
     private mutating func find(
         _ recipe: TorchRecipe, _ arguments: [PickleValue], _ name: [UInt8]
     ) throws(CheckpointError) -> Found {
         switch recipe {
         case .tensor(let version):
             guard arguments.count >= [4, 6, 7][version - 1] else {
-                throw malformed("a tensor is made of too few parts", tensor: name)
+                throw malformed("a tensor's constructor has too few arguments", tensor: name)
             }
             var dtype: DType?
             if version == 3 {
@@ -259,7 +261,9 @@ struct PyTorchTensorCollector {
             let metadata = version == 1 ? nil : arguments.dropFirst(version == 2 ? 6 : 7).first
             return .tensor(try entry(arguments, dtype: dtype, metadata: metadata, name), kind: nil)
         case .quantised:
-            guard arguments.count >= 5 else { throw malformed("a tensor is made of too few parts", tensor: name) }
+            guard arguments.count >= 5 else {
+                throw malformed("a tensor's constructor has too few arguments", tensor: name)
+            }
             let scheme = graph.elements(arguments[4])?.first.flatMap(pickle.globalName) ?? "unknown"
             let kind = "quantised tensor (\(scheme))"
             if try isUnreadable(arguments) { return .other(kind) }
@@ -271,17 +275,17 @@ struct PyTorchTensorCollector {
             return .other(
                 "tensor of class \(arguments.first.flatMap(pickle.globalName) ?? "unknown"), without elements of its own"
             )
-        case .unknownTensor, .subclass: return .other("tensor that is made in a way that is not known")
-        case .parameter, .size, .none: throw malformed("a parameter holds no tensor", tensor: name)
+        case .unknownTensor, .subclass: return .other("tensor made by an unknown function")
+        case .parameter, .size, .none: throw malformed("a parameter does not contain a tensor", tensor: name)
         }
     }
 
-    /// Whether the elements of the storage that a tensor is made of are not to be told apart.
+    /// Whether the storage that a tensor is made of has elements of an unknown class, or smaller than a byte.
     private func isUnreadable(_ arguments: [PickleValue]) throws(CheckpointError) -> Bool {
         try storages.part(arguments[0])?.elements == .unknown
     }
 
-    /// `torch.serialization._get_layout("torch.sparse_coo")` as torch pickles it: the layout's name.
+    /// The name of a layout, which torch pickles as `torch.serialization._get_layout("torch.sparse_coo")`; nil for other values.
     private func layoutName(_ value: PickleValue) -> String? {
         guard case .object(let object) = graph.content(value),
             let name = graph.elements(object.arguments)?.first.flatMap(graph.textRange)
@@ -289,7 +293,7 @@ struct PyTorchTensorCollector {
         return excerpt(graph.pickle[name])
     }
 
-    /// The tensor that `arguments` (storage, offset, size, stride, ...) describe, held against its storage.
+    /// The tensor that `arguments` (storage, offset, size, stride, ...) describe, checked against its storage.
     private mutating func entry(
         _ arguments: [PickleValue], dtype: DType?, metadata: PickleValue?, _ name: [UInt8]
     ) throws(CheckpointError) -> PyTorchTensors.Entry {
@@ -299,19 +303,19 @@ struct PyTorchTensorCollector {
         var stored: DType?
         if case .known(let type) = storage.elements { stored = type }
         guard let dtype = dtype ?? stored, stored == nil || stored == dtype else {
-            throw malformed("a tensor is of another type than its storage", tensor: name)
+            throw malformed("a tensor's dtype differs from its storage's", tensor: name)
         }
         guard let offset = graph.integer(arguments[1]), offset >= 0, let shape = integers(arguments[2]),
             var strides = integers(arguments[3]), shape.allSatisfy({ $0 >= 0 }), strides.allSatisfy({ $0 >= 0 }),
             shape.count == strides.count
         else {
             throw malformed(
-                "a tensor's offset, shape or strides are not as many integers from 0 on as it has dimensions",
+                "a tensor's offset, shape or strides are not non-negative integers, or shape and strides differ in length",
                 tensor: name)
         }
-        // Where there is no second element, how far it would be says nothing, and may be anything.
+        // A dimension of size 0 or 1 does not use its stride, which may be anything.
         for (dimension, size) in shape.enumerated() where size <= 1 { strides[dimension] = 0 }
-        // Nor does where the first element would be of a tensor without any.
+        // Nor does a tensor without elements use its offset.
         let start = shape.contains(0) ? 0 : offset
         let elementSize = max(1, dtype.bitWidth / 8)
         let available = storage.byteCount / elementSize
@@ -323,7 +327,7 @@ struct PyTorchTensorCollector {
         } catch {
             throw malformed("the size of a tensor overflows", tensor: name)
         }
-        // The number behind the last element's.
+        // One more than the index of the last element in the storage.
         var end = start
         if byteCount > 0 {
             for (dimension, stride) in zip(shape, strides) {
@@ -333,16 +337,16 @@ struct PyTorchTensorCollector {
         }
         guard end <= available else {
             throw malformed(
-                "a tensor lies outside its storage", tensor: name, expected: "\(available) elements at the most",
+                "a tensor extends beyond its storage", tensor: name, expected: "at most \(available) elements",
                 found: "\(end)")
         }
         if dtype == .f4E2M1, shape.isEmpty {
-            throw malformed("a tensor of pairs of four bits is a scalar", tensor: name)
+            throw malformed("a tensor of packed F4 pairs has no dimensions", tensor: name)
         }
         let signs = try signs(metadata, name)
         let isFloat = dtype.isComplex || [.f64, .f32, .f16, .bf16].contains(dtype)
         guard (!signs.isConjugated || dtype.isComplex) && (!signs.isNegated || isFloat) else {
-            throw malformed("a tensor is conjugated or negated whose type cannot be", tensor: name)
+            throw malformed("a tensor is marked as conjugated or negated, which its dtype cannot be", tensor: name)
         }
         try budget.spend(elements: 2 * shape.count, of: Int.self)
         return result.entry(
@@ -350,9 +354,9 @@ struct PyTorchTensorCollector {
             strides: strides, isConjugated: signs.isConjugated, isNegated: signs.isNegated)
     }
 
-    /// What a tensor's metadata says of the signs of its elements.
+    /// Whether a tensor's metadata marks its elements as conjugated or negated.
     ///
-    /// The metadata may belong to any number of tensors, and is read for each of them: it must be short.
+    /// Any number of tensors may share one metadata dictionary, which is read for each of them, so it must be short.
     private func signs(
         _ metadata: PickleValue?, _ name: [UInt8]
     ) throws(CheckpointError) -> (isConjugated: Bool, isNegated: Bool) {
@@ -367,17 +371,17 @@ struct PyTorchTensorCollector {
             let key = graph.pickle[range]
             let isConjugation = key.elementsEqual("conj".utf8)
             guard isConjugation || key.elementsEqual("neg".utf8) else { continue }
-            // Python would take anything for one of the two.
+            // Python would accept any object as true or false.
             guard case .bool(let isSet) = graph.content(value) else {
                 throw malformed(
-                    "a tensor's metadata says \"\(excerpt(key))\" with what is neither true nor false", tensor: name)
+                    "the entry \"\(excerpt(key))\" of a tensor's metadata is neither true nor false", tensor: name)
             }
             if isConjugation { signs.isConjugated = isSet } else { signs.isNegated = isSet }
         }
         return signs
     }
 
-    /// The integers of a tuple, or of a `torch.Size` of one; nil where there are others, or too many.
+    /// The integers in a tuple, or in a `torch.Size` of one; nil if there are other elements, or more than ``ReadLimits/rank``.
     private func integers(_ value: PickleValue) -> [Int]? {
         var value = value
         if case .object(let object) = graph.content(value), case .size = pickle.recipe(of: object),

@@ -1,9 +1,10 @@
-/// The tensors that an unpickled object holds, each under the names of the keys that lead to it.
+/// The tensors in an unpickled object, each listed under every path of keys that leads to it.
 struct PyTorchTensors: Sendable {
+    /// A tensor: where its elements, its name and its shape are.
     ///
-    /// There may be a hundred thousand: what fits in half a word is half a word.
+    /// There may be a hundred thousand, so what fits into 32 bits takes 32 bits.
     struct Entry: Sendable {
-        /// Where in the storage it begins, in bytes.
+        /// The offset of the first element in the storage, in bytes.
         var offset: Int
         fileprivate var storageNumber: UInt32
         fileprivate var nameStart: UInt32 = 0
@@ -14,31 +15,31 @@ struct PyTorchTensors: Sendable {
         var isConjugated: Bool
         var isNegated: Bool
 
-        /// The number of its storage.
+        /// The index of the tensor's storage.
         var storage: Int { Int(storageNumber) }
-        /// Where its name stands in ``names``.
+        /// The range of the tensor's name in ``names``.
         var name: Range<Int> { Int(nameStart)..<Int(nameStart) + Int(nameCount) }
-        /// Where its shape stands in the dimensions.
+        /// The range of the tensor's shape in `dimensions`.
         fileprivate var shape: Range<Int> { Int(dimensionsStart)..<Int(dimensionsStart) + Int(rank) }
-        /// Where its strides stand in the dimensions.
+        /// The range of the tensor's strides in `dimensions`.
         fileprivate var strides: Range<Int> { shape.upperBound..<shape.upperBound + Int(rank) }
 
-        /// Where it begins in the file.
+        /// The offset of the first element in the file, in bytes.
         fileprivate func start(in stored: [StoredBytes]) -> Int { stored[storage].range.lowerBound + offset }
 
-        /// Bytes of a stored element; torch stores F4 by pairs.
+        /// Bytes per stored element; torch stores F4 in pairs.
         var elementSize: Int { max(1, dtype.bitWidth / 8) }
     }
 
-    /// In the order of their data once all are there.
+    /// The listed tensors; in the order of their data after ``finish(stored:path:)``.
     private(set) var entries: [Entry] = []
-    /// The names as UTF-8, one behind the other.
+    /// All names as UTF-8, concatenated.
     private(set) var names: [UInt8] = []
-    /// Tensors that are not plain, and what they are.
+    /// Tensors that are not simply elements in the file, and what they are instead.
     var others: [OtherTensor] = []
     private var dimensions: [Int] = []
 
-    /// A tensor that is not listed yet, its dimensions kept.
+    /// Makes the entry of a tensor that is not listed yet, and stores its shape and strides.
     mutating func entry(
         storage: Int, offset: Int, dtype: DType, shape: [Int], strides: [Int], isConjugated: Bool, isNegated: Bool
     ) -> Entry {
@@ -56,9 +57,9 @@ struct PyTorchTensors: Sendable {
         entries.append(entry)
     }
 
-    /// Puts the tensors into the order of their data, and those that two ways lead to under one name into one place.
+    /// Sorts the tensors by the offset of their data, and merges entries that have the same name and elements.
     ///
-    /// - Throws: ``CheckpointError`` where one name stands for two tensors.
+    /// - Throws: ``CheckpointError`` if two different tensors have the same name.
     mutating func finish(stored: [StoredBytes], path: String) throws(CheckpointError) {
         var table = NameTable(capacity: entries.count)
         var count = 0
@@ -76,14 +77,14 @@ struct PyTorchTensors: Sendable {
             }
         }
         entries.removeSubrange(count...)
-        // Those that begin at one place stay in their order.
+        // Tensors that begin at the same offset keep their order.
         entries.sort { $0.start(in: stored) < $1.start(in: stored) }
     }
 
-    /// What the table of names takes for each, and another while this one is made, or half of the entries while they are sorted.
+    /// Bytes of memory per tensor for a name table, and for either a second one or half of the entries, which sorting may copy.
     static let tableByteCount = 32
 
-    /// What they take in memory.
+    /// Bytes of memory that the tensors take.
     var byteCount: Int {
         entries.count * MemoryLayout<Entry>.stride + names.count + dimensions.count * MemoryLayout<Int>.stride
             + others.reduce(0) {
@@ -92,7 +93,7 @@ struct PyTorchTensors: Sendable {
             }
     }
 
-    /// The dimensions in stored elements.
+    /// The shape of a tensor, outermost dimension first, in stored elements.
     func shape(of entry: Entry) -> ArraySlice<Int> {
         dimensions[entry.shape]
     }
@@ -101,7 +102,7 @@ struct PyTorchTensors: Sendable {
         dimensions[entry.strides]
     }
 
-    /// Where the elements lie, in a file that has their storage at `range`.
+    /// The elements of a tensor, in a file whose bytes `range` are the tensor's storage.
     func view(of entry: Entry, in range: Range<Int>) -> StridedView {
         var signs: [Int] = []
         if entry.dtype.isComplex {
@@ -115,7 +116,7 @@ struct PyTorchTensors: Sendable {
             start: range.lowerBound + entry.offset, signBytes: signs)
     }
 
-    /// What makes two tensors the same elements.
+    /// Identifies a tensor's elements: tensors with equal places are the same elements.
     private struct Place: Hashable {
         var storage, offset: Int
         var dtype: DType
@@ -129,7 +130,7 @@ struct PyTorchTensors: Sendable {
             strides: strides(of: entry), isConjugated: entry.isConjugated, isNegated: entry.isNegated)
     }
 
-    /// Groups of tensors that are the same elements of the same storage, by number; in each the first in the file is the first.
+    /// Groups of tensors that are the same elements of the same storage, as ascending indices into ``entries``.
     var tied: [[Int]] {
         var users = [UInt32](repeating: 0, count: (entries.map(\.storage).max() ?? -1) + 1)
         for entry in entries { users[entry.storage] += 1 }

@@ -1,8 +1,8 @@
 import CheckpointJSON
 
 extension PyTorchFile {
-    /// Reads a checkpoint in the zip form, which torch writes since 1.6: `ROOT/data.pkl` with the object, `ROOT/data/KEY` with each
-    /// storage, and a few small records. (torch/serialization.py; caffe2/serialize/inline_container.cc.)
+    /// Reads a checkpoint in the zip format, which torch has written since 1.6: `ROOT/data.pkl` with the object, `ROOT/data/KEY`
+    /// with each storage, and a few small records. (torch/serialization.py; caffe2/serialize/inline_container.cc.)
     ///
     /// - Throws: ``CheckpointError``: `malformed` with the record or tensor, `unsupported`, or `inputOutput`.
     init(zip source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
@@ -21,7 +21,7 @@ extension PyTorchFile {
         for storage in storages.all {
             stored.append(try archive.storage(storages.key(of: storage), byteCount: storage.byteCount))
         }
-        // Where it costs nothing, wrong bytes are found at once; else when they are read.
+        // Small files are verified at once, larger ones tensor by tensor as they are read.
         let all = stored.reduce(0) { $0 + $1.range.count }
         if all < limits.checkedAtOpeningBytes {
             for storage in stored { try archive.verify(storage) }
@@ -35,12 +35,12 @@ extension PyTorchFile {
     }
 }
 
-/// A PyTorch archive's records, and what they say of themselves.
+/// The records of a PyTorch archive whose version and byte order are supported.
 private struct PyTorchArchive {
     private let source: any ByteSource
     private let directory: ZipDirectory
 
-    /// Small records beside the storages that torch writes.
+    /// The small records that torch writes in addition to the storages.
     private static let knownRecords: Set<ByteString> = [
         "data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id",
     ]
@@ -50,7 +50,7 @@ private struct PyTorchArchive {
         directory = try ZipDirectory(source, limits: limits)
         if directory.record(named: "constants.pkl".utf8) != nil {
             throw CheckpointError(
-                .unsupported, path: source.path, "this is a TorchScript archive: a program, which is not read",
+                .unsupported, path: source.path, "this is a TorchScript archive, a program, which is not supported",
                 advice: "save the module's state_dict with torch.save")
         }
         guard let version = try text(ofRecord: "version") else {
@@ -64,22 +64,22 @@ private struct PyTorchArchive {
         if let order = try text(ofRecord: "byteorder"), order != "little" {
             throw CheckpointError(
                 order == "big" ? .unsupported : .malformed, path: source.path,
-                "the tensors' bytes are in an order that is not read", expected: "\"little\"", found: "\"\(order)\"")
+                "the tensors' byte order is not supported", expected: "\"little\"", found: "\"\(order)\"")
         }
     }
 
-    /// What the directory takes in memory.
+    /// Bytes of memory that the directory takes.
     var byteCount: Int { directory.byteCount }
 
     var warnings: [String] {
         var warnings: [String] = []
         let unchecked = directory.records.count { $0.checksum == 0 && !$0.data.isEmpty }
         if !directory.hasChecksums {
-            warnings.append("the archive records no checksums, so that changed bytes would not be noticed")
+            warnings.append("the archive records no checksums, so changed bytes would go unnoticed")
         } else if unchecked > 0 {
-            // As torch.serialization.skip_data leaves the storages that are to be filled in later.
+            // torch.serialization.skip_data leaves out the checksums of storages that are to be filled in later.
             warnings.append(
-                "\(unchecked) record\(unchecked == 1 ? " has" : "s have") no checksum, so that changed bytes would not be noticed"
+                "\(unchecked) record\(unchecked == 1 ? " has" : "s have") no checksum, so changed bytes would go unnoticed"
             )
         }
         let unknown = directory.records.map(directory.name).filter { name in
@@ -87,13 +87,13 @@ private struct PyTorchArchive {
         }
         if let first = unknown.first {
             warnings.append(
-                "\(unknown.count) record\(unknown.count == 1 ? "" : "s") that torch does not write ignored; the first is \"\(first)\""
+                "ignored \(unknown.count) record\(unknown.count == 1 ? "" : "s") that torch does not write; the first is \"\(first)\""
             )
         }
         return warnings
     }
 
-    /// Runs the pickle of the object.
+    /// Runs the pickle that describes the object.
     func pickle(
         limits: ReadLimits, spending budget: inout PickleBudget
     ) throws(CheckpointError) -> PickleMachine.Result {
@@ -104,7 +104,7 @@ private struct PyTorchArchive {
         guard record.data.count <= limits.pickleBytes else {
             throw CheckpointError(
                 .malformed, path: source.path, "the pickle is too long", offset: record.data.lowerBound,
-                expected: "\(limits.pickleBytes) bytes at the most", found: "\(record.data.count)")
+                expected: "at most \(limits.pickleBytes) bytes", found: "\(record.data.count)")
         }
         try verify(stored(record))
         try budget.spend(memory: record.data.count)
@@ -113,7 +113,7 @@ private struct PyTorchArchive {
         do throws(MalformedInput) {
             result = try PickleMachine.run(bytes, valueBytes: min(limits.pickledValueBytes, budget.memory))
             guard result.end == bytes.count else {
-                throw MalformedInput("there are bytes behind the end of the pickle", at: result.end)
+                throw MalformedInput("there are bytes after the end of the pickle", at: result.end)
             }
         } catch {
             throw CheckpointError(error, path: source.path, base: record.data.lowerBound)
@@ -122,7 +122,7 @@ private struct PyTorchArchive {
         return result
     }
 
-    /// Where the storage with this key is; its record must hold it and nothing else, if its size is known.
+    /// Locates the storage with this key; if its size is known, its record must have exactly that size.
     func storage(_ key: ArraySlice<UInt8>, byteCount: Int?) throws(CheckpointError) -> StoredBytes {
         guard let number = directory.record(named: Array("data/".utf8) + key) else {
             throw CheckpointError(
@@ -132,7 +132,7 @@ private struct PyTorchArchive {
         if let byteCount, record.data.count != byteCount {
             throw CheckpointError(
                 .malformed, path: source.path,
-                "the record of the storage \"\(excerpt(key))\" has another size than the storage",
+                "the record of the storage \"\(excerpt(key))\" does not have the storage's size",
                 offset: record.data.lowerBound, expected: "\(byteCount)", found: "\(record.data.count)")
         }
         return stored(record)
@@ -152,7 +152,7 @@ private struct PyTorchArchive {
         StoredBytes(range: record.data, checksum: record.checksum == 0 ? nil : record.checksum)
     }
 
-    /// A record of one short line, without white space around it.
+    /// The text of a short record, without white space around it; nil if there is no such record.
     private func text(ofRecord name: String) throws(CheckpointError) -> String? {
         guard let number = directory.record(named: name.utf8) else { return nil }
         let record = directory.records[number]

@@ -1,16 +1,16 @@
-/// The ways through what a pickle describes that lead to tensors.
+/// The paths that lead to tensors through the object that a pickle describes.
 struct TensorLinks {
-    /// Deeper than this nothing is that a person or a program made to be used.
+    /// The deepest nesting that is read; no object that is meant to be used is nested deeper.
     private static let depthLimit = 1000
 
-    /// What a step from a value to one below it adds to a name.
+    /// What a step from a value to one of its parts adds to a tensor's name.
     enum Step {
         case nothing
         case key(PickleValue)
         case index(UInt32)
     }
 
-    /// A step that leads to a tensor.
+    /// A step towards a tensor, and the value that it leads to.
     struct Link {
         var step: Step
         var value: PickleValue
@@ -20,33 +20,33 @@ struct TensorLinks {
     private struct Visit {
         var value: PickleValue
         var number: Int
-        /// Arguments and state of an object, to be visited behind what was put into it.
+        /// An object's arguments and state, which are visited after its items.
         var parts: [(step: Step, value: PickleValue, isState: Bool)] = []
         var cursor: PickleGraph.Cursor
-        /// Whether it is what an object keeps its attributes in.
+        /// Whether the value holds the attributes of an object.
         var isState = false
-        /// Where its links begin among those that are found so far for values still being visited.
+        /// The index of the value's first link in the list of links of all values that are still being visited.
         var firstLink = 0
-        /// The step that is being taken.
+        /// The step to the part that is being visited.
         var step = Step.nothing
     }
 
-    /// What is known of a value.
+    /// What is known about a value.
     private enum State: UInt8 {
         case unseen
         case seen
-        /// Is a tensor, or leads to one.
+        /// It is a tensor, or leads to one.
         case leading
     }
 
     private let pickle: TorchPickle
     private let graph: PickleGraph
     private let limits: ReadLimits
-    /// By the number of the value.
+    /// The state of each value, by the value's number.
     private var states: [State] = []
-    /// The links of each value together.
+    /// All links; those of one value are contiguous.
     private var links: [Link] = []
-    /// Where among these a value's are, by its number, if it has any.
+    /// The range in `links` of each value that has links, by the value's number.
     private var ranges: [UInt32: Range<UInt32>] = [:]
 
     /// Finds, for every value below `root`, the steps that lead from it to tensors.
@@ -61,16 +61,16 @@ struct TensorLinks {
         try find(below: root, &budget)
     }
 
-    /// Where the steps are that lead from a value towards tensors; nil where no way does, and the value is no tensor.
+    /// The range of the links from a value towards tensors; nil if the value neither is a tensor nor leads to one.
     func range(of number: Int) -> Range<Int>? {
         guard number < states.count, states[number] == .leading else { return nil }
         return ranges[UInt32(number)].map { Int($0.lowerBound)..<Int($0.upperBound) } ?? 0..<0
     }
 
-    /// The step at a place that ``range(of:)`` gives.
+    /// The link at an index in a range that ``range(of:)`` returns.
     subscript(place: Int) -> Link { links[place] }
 
-    /// Prepares to visit the parts of a value; of a tensor these are its attributes.
+    /// Prepares to visit the parts of a value; the parts of a tensor are its attributes.
     private func visit(_ value: PickleValue, _ number: Int, isState: Bool) -> Visit {
         var visit = Visit(value: value, number: number, cursor: graph.cursor(at: value), isState: isState)
         guard case .object(let object) = graph.content(value) else { return visit }
@@ -85,7 +85,7 @@ struct TensorLinks {
             return visit
         }
         visit.parts = [(.nothing, object.arguments, false)]
-        // A dictionary of attributes, or a tuple of such and one of slots.
+        // The state is a dictionary of attributes, or a pair of one of attributes and one of slots.
         if let states = graph.elements(object.state), states.count == 2, states.allSatisfy(isDictionaryOrNone) {
             visit.parts += states.map { (.nothing, $0, true) }
         } else if object.state != .absent {
@@ -98,13 +98,13 @@ struct TensorLinks {
         if case .dictionary = graph.content(value) { true } else { value == .none }
     }
 
-    /// The next part of the value that is being visited.
+    /// The next part of the value that is being visited; nil after the last.
     private func nextPart(
         _ visit: inout Visit
     ) -> (step: Step, value: PickleValue, isState: Bool)? {
         if let (key, value) = graph.next(&visit.cursor) {
             guard let key else { return (.index(UInt32(visit.cursor.count - 1)), value, false) }
-            // What torch.nn.Module calls these three does not stand in the names of its state_dict.
+            // The keys of a torch.nn.Module's state_dict leave out these three names.
             let isTransparent =
                 visit.isState
                 && graph.textRange(key).map { key in
@@ -115,14 +115,14 @@ struct TensorLinks {
         return visit.parts.isEmpty ? nil : visit.parts.removeFirst()
     }
 
-    /// Visits every value once, whatever leads to it; a value that holds itself ends there.
+    /// Visits every value once, however many paths lead to it; a value that contains itself is not entered again.
     private mutating func find(below root: PickleValue, _ budget: inout PickleBudget) throws(CheckpointError) {
         guard let rootNumber = graph.number(of: root) else { return }
         try budget.spend(memory: graph.nodeCount)
         states = Array(repeating: .unseen, count: graph.nodeCount)
         states[rootNumber] = .seen
         var visits = [visit(root, rootNumber, isState: false)]
-        // Those of values that are still being visited; the innermost one's are the last.
+        // The links of values that are still being visited; those of the innermost value are last.
         var open: [Link] = []
         while !visits.isEmpty {
             let last = visits.count - 1
@@ -147,7 +147,7 @@ struct TensorLinks {
             guard let number = graph.number(of: value) else { continue }
             guard states[number] == .unseen else {
                 guard states[number] == .leading else { continue }
-                // Among the open ones, and then among all.
+                // Once in `open`, and later once in `links`.
                 try budget.spend(elements: 2, of: Link.self)
                 open.append(Link(step: step, value: value))
                 continue
@@ -163,7 +163,7 @@ struct TensorLinks {
         budget.free(memory: 2 * links.count * MemoryLayout<Link>.stride)
     }
 
-    /// Checks that the keys that lead to tensors are text that can be printed.
+    /// Checks that the text keys of these links are UTF-8 without NUL, and no longer than ``ReadLimits/nameBytes``.
     private func checkKeys(_ links: ArraySlice<Link>) throws(CheckpointError) {
         for link in links {
             guard case .key(let key) = link.step, let range = graph.textRange(key) else { continue }
@@ -171,7 +171,7 @@ struct TensorLinks {
                 throw pickle.malformed("a name is longer than \(limits.nameBytes) bytes", tensor: graph.pickle[range])
             }
             guard String(validating: graph.pickle[range], as: UTF8.self) != nil, !graph.pickle[range].contains(0) else {
-                throw pickle.malformed("a name is not UTF-8, or has a NUL in it", tensor: graph.pickle[range])
+                throw pickle.malformed("a name is not UTF-8, or contains NUL", tensor: graph.pickle[range])
             }
         }
     }

@@ -1,9 +1,9 @@
 import CheckpointJSON
 
-/// What torch's own functions make of their arguments.
+/// What one of torch's own functions makes of its arguments.
 enum TorchRecipe {
     case tensor(version: Int)
-    /// A tensor that stands as the first argument.
+    /// The tensor that is the first argument.
     case parameter
     case quantised
     case sparse
@@ -12,9 +12,9 @@ enum TorchRecipe {
     case wrapper
     case subclass
     case size
-    /// Tensors that are made by what we do not know.
+    /// A tensor, made by a function that is not known here.
     case unknownTensor
-    /// None of torch's that makes a tensor.
+    /// Not a function of torch that makes a tensor.
     case none
 
     private static let byName: [ByteString: TorchRecipe] = [
@@ -36,12 +36,12 @@ enum TorchRecipe {
     }
 }
 
-/// What a pickle describes, read as torch means it.
+/// The values of a pickle, as torch interprets them.
 struct TorchPickle {
     let graph: PickleGraph
     let path: String
     let limits: ReadLimits
-    /// By the numbers of the globals.
+    /// The recipe of each global, by the global's number.
     private let recipes: [TorchRecipe]
 
     init(
@@ -59,12 +59,12 @@ struct TorchPickle {
         if case .global(let number) = graph.content(callable) { recipes[number] } else { .none }
     }
 
-    /// What an object is made by.
+    /// The recipe of the call that makes an object; `none` for objects that are made in other ways.
     func recipe(of object: PickleGraph.Object) -> TorchRecipe {
         object.making == .call ? recipe(object.callable) : .none
     }
 
-    /// Whether a value stands for a tensor, or for what only tensors are made of.
+    /// Whether a value represents a tensor, or refers to data outside the pickle, which only tensors consist of.
     func isTensor(_ value: PickleValue) -> Bool {
         switch graph.content(value) {
         case .persistent: return true
@@ -77,7 +77,7 @@ struct TorchPickle {
         }
     }
 
-    /// The module and name of a global, or of a class that a legacy file gives with its source.
+    /// The module and name of a global, or of a class that a legacy file stores with its source; nil for other values.
     func globalName(_ value: PickleValue) -> String? {
         switch graph.content(value) {
         case .global(let number): return graph.name(ofGlobal: number)
@@ -92,7 +92,7 @@ struct TorchPickle {
         }
     }
 
-    /// An error about this pickle.
+    /// A `malformed` error about this pickle.
     func malformed(
         _ problem: String, tensor: ArraySlice<UInt8>? = nil, expected: String? = nil, found: String? = nil
     ) -> CheckpointError {

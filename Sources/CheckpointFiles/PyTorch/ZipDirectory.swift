@@ -1,13 +1,13 @@
 import CheckpointJSON
 
-/// The records of a zip archive that nothing is wrong with: stored, not compressed, one behind the other from the first byte to the
-/// directory, under one root, and with local headers and data descriptors that say what the central directory says.
+/// The records of a well-formed zip archive: stored without compression, contiguous from the first byte to the central directory,
+/// under one root, and with local headers and data descriptors that agree with the central directory.
 ///
-/// The central directory rules, and there is one way to read it: the end record is the file's last 22 bytes, and the directory ends
-/// where it, or the zip64 record in front of it, begins. (PKWARE APPNOTE 6.3.10, sections 4.3 and 4.5.3.)
+/// The central directory is authoritative, and there is one way to find it: the end record is the file's last 22 bytes, and the
+/// directory ends where that record, or the zip64 record before it, begins. (PKWARE APPNOTE 6.3.10, sections 4.3 and 4.5.3.)
 struct ZipDirectory: Sendable {
     struct Record: Sendable {
-        /// Where the bytes are in the file.
+        /// The range of the record's bytes in the file.
         var data: Range<Int>
         var checksum: UInt32
         fileprivate var nameStart: UInt32
@@ -18,18 +18,18 @@ struct ZipDirectory: Sendable {
         fileprivate var name: Range<Int> { Int(nameStart)..<Int(nameStart) + Int(nameCount) }
     }
 
-    /// In the order of their data.
+    /// The records, in the order of their data.
     let records: [Record]
-    /// Whether any record has a checksum; torch writes zeros where it recorded none.
+    /// Whether any record has a CRC-32; torch writes zero for records without one.
     let hasChecksums: Bool
 
-    /// The central directory, the names in it in lower case.
+    /// The bytes of the central directory, with names in lower case.
     private let text: [UInt8]
-    /// The length of the root with its slash, which every name begins with.
+    /// The length of the root's name and its slash, with which every name begins, in bytes.
     private let rootCount: Int
     private let names: NameTable
 
-    /// Reads the directory of a zip archive, and the headers in front of all records.
+    /// Reads the central directory of a zip archive, and the local header and data descriptor of every record.
     ///
     /// - Throws: ``CheckpointError``: `malformed` with record and offset, or `inputOutput`.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
@@ -38,14 +38,14 @@ struct ZipDirectory: Sendable {
             guard range.bytes.count <= limits.zipDirectoryBytes else {
                 throw ZipFailure(
                     "the zip directory is too long", at: range.bytes.lowerBound,
-                    expected: "\(limits.zipDirectoryBytes) bytes at the most", found: "\(range.bytes.count)")
+                    expected: "at most \(limits.zipDirectoryBytes) bytes", found: "\(range.bytes.count)")
             }
             var text = try source.bytes(range.bytes, as: ZipFailure.self)
             var records = try Self.records(text, count: range.recordCount, base: range.bytes.lowerBound)
             records.sort { $0.data.lowerBound < $1.data.lowerBound }
             try Self.checkRecords(&records, text: text, source: source, directory: range.bytes.lowerBound)
             rootCount = try Self.rootCount(records, text: text)
-            // Names that differ in case alone are one name to torch's reader.
+            // torch's reader takes names that differ only in case for the same name.
             for record in records {
                 for place in record.name where (0x41...0x5A).contains(text[place]) { text[place] |= 0x20 }
             }
@@ -65,13 +65,13 @@ struct ZipDirectory: Sendable {
         }
     }
 
-    /// The number of the record with this name below the root.
+    /// The index of the record with this name below the root, ignoring case; nil if there is none.
     func record(named name: some Collection<UInt8>) -> Int? {
         let full = text[rootName] + name.map { (0x41...0x5A).contains($0) ? $0 | 0x20 : $0 }
         return names.find(full, text: text) { records[Int($0)].name }.map(Int.init)
     }
 
-    /// What it takes in memory.
+    /// Bytes of memory that the directory takes.
     var byteCount: Int { text.count + records.count * MemoryLayout<Record>.stride + names.byteCount }
 
     /// A record's name below the root, in lower case.
@@ -86,7 +86,7 @@ struct ZipDirectory: Sendable {
 
     // MARK: The directory
 
-    /// Finds the central directory by the records at the file's end.
+    /// Finds the central directory from the end records, the last bytes of the file.
     private static func directoryRange(
         _ source: any ByteSource
     ) throws(ZipFailure) -> (bytes: Range<Int>, recordCount: Int) {
@@ -95,14 +95,16 @@ struct ZipDirectory: Sendable {
         let end = try source.bytes(endStart..<source.count, as: ZipFailure.self)
         guard end.integer(at: 0, count: 4) == 0x0605_4B50, end.integer(at: 20, count: 2) == 0 else {
             throw ZipFailure(
-                "the zip archive does not end in its end record, or has a comment: it was cut short, or something stands behind it",
+                "the zip archive does not end with an end record without a comment: it is cut short, or bytes follow it",
                 at: endStart)
         }
         var fields: [(name: String, value: Int)] = [
-            ("this disk", end.integer(at: 4, count: 2)), ("disk of the directory", end.integer(at: 6, count: 2)),
-            ("records on this disk", end.integer(at: 8, count: 2)), ("records", end.integer(at: 10, count: 2)),
+            ("number of this disk", end.integer(at: 4, count: 2)),
+            ("disk of the directory", end.integer(at: 6, count: 2)),
+            ("number of records on this disk", end.integer(at: 8, count: 2)),
+            ("number of records", end.integer(at: 10, count: 2)),
             ("length of the directory", end.integer(at: 12, count: 4)),
-            ("place of the directory", end.integer(at: 16, count: 4)),
+            ("offset of the directory", end.integer(at: 16, count: 4)),
         ]
         var directoryEnd = endStart
         if endStart >= 76 {
@@ -111,7 +113,10 @@ struct ZipDirectory: Sendable {
                 directoryEnd = endStart - 76
                 guard locator.integer(at: 8, count: 8) == directoryEnd, locator.integer(at: 4, count: 4) == 0,
                     locator.integer(at: 16, count: 4) == 1
-                else { throw ZipFailure("the zip64 locator points elsewhere", at: endStart - 20) }
+                else {
+                    throw ZipFailure(
+                        "the zip64 locator does not point to an end record directly before it", at: endStart - 20)
+                }
                 let record = try source.bytes(directoryEnd..<endStart - 20, as: ZipFailure.self)
                 guard record.integer(at: 0, count: 4) == 0x0606_4B50, record.integer(at: 4, count: 8) == 44 else {
                     throw ZipFailure("the zip64 end record is not where its locator points", at: directoryEnd)
@@ -130,7 +135,7 @@ struct ZipDirectory: Sendable {
             }
         }
         guard fields[0].value == 0, fields[1].value == 0, fields[2].value == fields[3].value else {
-            throw ZipFailure("the zip archive is one of several disks", at: endStart)
+            throw ZipFailure("the zip archive spans several disks", at: endStart)
         }
         let (start, count) = (fields[5].value, fields[4].value)
         guard start >= 0, count >= 0, start <= directoryEnd, count == directoryEnd - start else {
@@ -138,21 +143,21 @@ struct ZipDirectory: Sendable {
                 "the zip directory does not end where the end record begins", at: endStart,
                 expected: "\(directoryEnd)", found: "\(start) + \(count)")
         }
-        // No record takes fewer bytes, so that a count cannot make us allocate.
+        // A record takes at least 46 bytes, so a false count cannot make us allocate.
         guard fields[3].value >= 0, fields[3].value <= count / 46 else {
             throw ZipFailure("the zip directory is too short for its \(fields[3].value) records", at: start)
         }
         return (start..<directoryEnd, fields[3].value)
     }
 
-    /// Reads the directory; `data` begins at the record's local header until ``checkRecords`` has read that.
+    /// Reads the central directory; `data` begins at the record's local header until `checkRecords` has read that header.
     private static func records(_ text: [UInt8], count: Int, base: Int) throws(ZipFailure) -> [Record] {
         var records: [Record] = []
         records.reserveCapacity(count)
         var position = 0
         for _ in 0..<count {
             guard text.count - position >= 46, text.integer(at: position, count: 4) == 0x0201_4B50 else {
-                throw ZipFailure("the zip directory has fewer records than it says", at: base + position)
+                throw ZipFailure("the zip directory has fewer records than the end record says", at: base + position)
             }
             let start = position
             let nameCount = text.integer(at: start + 28, count: 2)
@@ -211,10 +216,11 @@ struct ZipDirectory: Sendable {
             guard disk == 0 else { throw refused("is on another disk") }
             guard compressedCount == dataCount else {
                 throw refused(
-                    "is stored in another size than its own", expected: "\(dataCount)", found: "\(compressedCount)")
+                    "is stored, but its compressed size differs from its size", expected: "\(dataCount)",
+                    found: "\(compressedCount)")
             }
             guard offset >= 0, dataCount >= 0, offset <= base - 30, dataCount <= base - 30 - offset else {
-                throw refused("does not lie in front of the directory", found: "\(offset) + \(dataCount)")
+                throw refused("does not end before the directory", found: "\(offset) + \(dataCount)")
             }
             records.append(
                 Record(
@@ -224,7 +230,7 @@ struct ZipDirectory: Sendable {
             position = nameStart + nameCount + extraCount + commentCount
         }
         guard position == text.count else {
-            throw ZipFailure("the zip directory has more records than it says", at: base + position)
+            throw ZipFailure("the zip directory has more records than the end record says", at: base + position)
         }
         guard !records.isEmpty else { throw ZipFailure("the zip archive is empty", at: base) }
         return records
@@ -236,19 +242,19 @@ struct ZipDirectory: Sendable {
         if name.contains(UInt8(ascii: "\\")) { return "has a backslash in its name" }
         let parts = name.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
         if parts.contains(where: { $0.isEmpty || $0.elementsEqual("..".utf8) || $0.elementsEqual(".".utf8) }) {
-            return "has a path for a name that leads elsewhere, or is a directory"
+            return "is a directory, or has an empty, \".\" or \"..\" component in its name"
         }
         return nil
     }
 
     // MARK: The records
 
-    /// Reads what stands in front of and behind every record's data, and finds where that begins.
+    /// Checks the local header and the data descriptor of every record, and sets `data` to the bytes between them.
     private static func checkRecords(
         _ records: inout [Record], text: [UInt8], source: any ByteSource, directory: Int
     ) throws(ZipFailure) {
         var end = 0
-        // What stands between two records' data: the first one's descriptor and the second one's header.
+        // The length of the previous record's data descriptor, which is before this record's local header.
         var descriptor = 0
         for index in records.indices {
             let record = records[index]
@@ -260,37 +266,38 @@ struct ZipDirectory: Sendable {
             guard offset == end + descriptor else {
                 throw refused(
                     offset < end + descriptor
-                        ? "overlaps another" : "has bytes in front of it that belong to no record",
+                        ? "overlaps another record" : "has bytes before it that belong to no record",
                     expected: "\(end + descriptor)", found: "\(offset)")
             }
-            guard directory - offset >= 30 + name.count else { throw refused("is cut short by the directory") }
+            guard directory - offset >= 30 + name.count else { throw refused("extends into the directory") }
             let between = try source.bytes(end..<offset + 30 + name.count, as: ZipFailure.self)
             if index > 0 { try checkDescriptor(between, of: records[index - 1], text: text) }
             let header = Array(between[descriptor...])
             guard header.integer(at: 0, count: 4) == 0x0403_4B50 else {
-                throw refused("has no local header where it should")
+                throw refused("has no local header at its offset")
             }
             guard header.integer(at: 26, count: 2) == name.count, header[30...].elementsEqual(name) else {
-                throw refused("has another name in its local header", found: "\"\(excerpt(header[30...]))\"")
+                throw refused("has a different name in its local header", found: "\"\(excerpt(header[30...]))\"")
             }
             guard header.integer(at: 6, count: 2) == Int(record.flags), header.integer(at: 8, count: 2) == 0 else {
-                throw refused("has other flags, or another compression, in its local header")
+                throw refused("has different flags, or a different compression method, in its local header")
             }
-            // Torch writes zeros here and the truth behind the data; where the truth does not fit it stands in an extra field.
+            // torch writes zeros here and the values after the data; sizes that do not fit are in an extra field.
             let isDeferred = record.flags & 8 != 0
             for (place, value) in [(14, Int(record.checksum)), (18, record.data.count), (22, record.data.count)] {
                 let found = header.integer(at: place, count: 4)
                 let isElsewhere = place != 14 && record.usesZip64 && found == 0xFFFF_FFFF
                 guard found == value || (isDeferred && found == 0) || isElsewhere else {
                     throw refused(
-                        "has another \(place == 14 ? "checksum" : "size") in its local header", expected: "\(value)",
+                        "has a different \(place == 14 ? "checksum" : "size") in its local header",
+                        expected: "\(value)",
                         found: "\(found)")
                 }
             }
             let start = offset + 30 + name.count + header.integer(at: 28, count: 2)
             descriptor = isDeferred ? (record.usesZip64 ? 24 : 16) : 0
             guard directory - descriptor >= start, directory - descriptor - start >= record.data.count else {
-                throw refused("is cut short by the directory")
+                throw refused("extends into the directory")
             }
             end = start + record.data.count
             records[index].data = start..<end
@@ -305,7 +312,7 @@ struct ZipDirectory: Sendable {
         }
     }
 
-    /// Holds the data descriptor at the beginning of `bytes` against the record in front of it.
+    /// Compares the data descriptor at the beginning of `bytes` with the central directory's `record`, whose data is before it.
     private static func checkDescriptor(_ bytes: [UInt8], of record: Record, text: [UInt8]) throws(ZipFailure) {
         guard record.flags & 8 != 0 else { return }
         let width = record.usesZip64 ? 8 : 4
@@ -322,19 +329,19 @@ struct ZipDirectory: Sendable {
     private static func rootCount(_ records: [Record], text: [UInt8]) throws(ZipFailure) -> Int {
         let first = text[records[0].name]
         guard let slash = first.firstIndex(of: UInt8(ascii: "/")) else {
-            throw ZipFailure("the zip archive's records are in no directory", at: 0)
+            throw ZipFailure("the zip archive's records are not in a root directory", at: 0)
         }
         let root = first[...slash]
         for record in records where !text[record.name].starts(with: root) {
             throw ZipFailure(
-                "the record \"\(excerpt(text[record.name]))\" is not in the directory of the others",
+                "the record \"\(excerpt(text[record.name]))\" is not in the root directory",
                 at: record.data.lowerBound, expected: "\"\(excerpt(root))…\"")
         }
         return root.count
     }
 }
 
-/// What is wrong with a zip archive, or with reading it.
+/// Why a zip archive cannot be read: it is malformed, or reading its bytes failed.
 private enum ZipFailure: Error {
     case malformed(MalformedInput)
     case reading(CheckpointError)

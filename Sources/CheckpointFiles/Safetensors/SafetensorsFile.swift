@@ -1,15 +1,15 @@
 import CheckpointJSON
 
-/// A safetensors file, its header read.
+/// A safetensors file, with its header read.
 struct SafetensorsFile: FileContents {
     let header: SafetensorsHeader
-    /// Where the tensors' data begins.
+    /// The offset of the tensor data in the file, in bytes.
     let dataStart: Int
     let dataByteCount: Int
     let format = FileFormat.safetensors
     let warnings: [String]
 
-    /// Reads the header and checks all of it.
+    /// Reads and validates the header.
     ///
     /// - Throws: ``CheckpointError``: `malformed` with tensor and offset, or `inputOutput`.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
@@ -17,7 +17,7 @@ struct SafetensorsFile: FileContents {
             CheckpointError(.malformed, path: source.path, problem, offset: 0, expected: expected, found: found)
         }
         guard source.count >= 8 else {
-            throw malformed("the file is cut short", expected: "8 bytes or more", found: "\(source.count)")
+            throw malformed("the file is truncated", expected: "at least 8 bytes", found: "\(source.count)")
         }
         let length = try source.bytes(0..<8).bits(at: 0, count: 8)
         guard length <= UInt64(limits.headerBytes) else {
@@ -25,17 +25,17 @@ struct SafetensorsFile: FileContents {
             let isSwapped = swapped <= UInt64(source.count - 8)
             throw malformed(
                 "the header is too long" + (isSwapped ? " (its length seems to be written big-endian)" : ""),
-                expected: "\(limits.headerBytes) bytes at the most", found: "\(length)")
+                expected: "at most \(limits.headerBytes) bytes", found: "\(length)")
         }
         guard length <= UInt64(source.count - 8) else {
             throw malformed(
-                "the file is cut short within its header", expected: "a header of \(length) bytes",
+                "the file is truncated within its header", expected: "a header of \(length) bytes",
                 found: "\(source.count - 8)")
         }
         let dataStart = 8 + Int(length)
         let text = try source.bytes(8..<dataStart)
         do throws(MalformedInput) {
-            // Taken, not copied, though names are decoded in it.
+            // Consumed, so that names are decoded in place without a copy.
             let taken = consume text
             header = try SafetensorsHeader(taken, dataCount: source.count - dataStart, limits: limits)
         } catch {
@@ -49,7 +49,7 @@ struct SafetensorsFile: FileContents {
         var warnings = header.warnings
         if misaligned > 0 {
             warnings.append(
-                "\(misaligned) tensor\(misaligned == 1 ? " is" : "s are") not aligned to the size of the elements; loaders that map the file may refuse it"
+                "\(misaligned) tensor\(misaligned == 1 ? " is" : "s are") not aligned to the size of the elements; loaders that memory-map the file may refuse it"
             )
         }
         self.warnings = warnings

@@ -1,39 +1,39 @@
 import CheckpointJSON
 
-/// The header of a safetensors file: its own text, and 32 bytes for each tensor that say where to look in it.
+/// The header of a safetensors file: its JSON text, and an entry of 32 bytes per tensor that points into it.
 ///
-/// Names are decoded in place and shapes are read again when they are asked for, so that a header of a million tensors costs
-/// little more than its text. Format: <https://github.com/huggingface/safetensors>, "Format". Stricter than the reference in that
-/// it refuses names, metadata keys and fields that appear twice, NUL in names, more dimensions than ``ReadLimits/rank``, sizes
-/// that overflow beside a zero dimension, and tensors or dtypes spelled as anything but an object and a string.
+/// Names are decoded in place and shapes are parsed again on access, so a header of a million tensors takes little more memory
+/// than its text. Format: <https://github.com/huggingface/safetensors>, "Format". Stricter than the reference: it refuses
+/// duplicate names, metadata keys and fields, NUL in names, more dimensions than ``ReadLimits/rank``, sizes that overflow apart
+/// from a zero dimension, tensors that are not objects, and dtypes that are not strings.
 struct SafetensorsHeader: Sendable {
     struct Entry: Sendable {
-        /// Within the data, which follows the header.
+        /// The start in bytes within the data, which follows the header.
         var begin: Int
         var end: Int
         var nameStart: UInt32
         var nameCount: UInt32
-        /// Of the `[` of the shape.
+        /// The offset in the text of the shape's `[`.
         var shapeStart: UInt32
         var dtype: DType
 
         var nameRange: Range<Int> { Int(nameStart)..<Int(nameStart) + Int(nameCount) }
     }
 
-    /// The header's JSON, names unescaped where they stand.
+    /// The header's JSON, with names unescaped in place.
     let text: [UInt8]
-    /// In the order of their data; those without any in the order of the header.
+    /// The tensors in the order of their data; empty ones with the same offset in the order of the header.
     let entries: [Entry]
     /// The pairs of `__metadata__` in the order of the header.
     let metadata: [(key: Range<Int>, value: JSONString)]
-    /// Sentences for the user; at most one of a kind.
+    /// Warnings for the user, at most one of each kind.
     let warnings: [String]
 
     private let names: NameTable
 
-    /// Reads the header `text` of a file with `dataCount` bytes behind it.
+    /// Parses the header `text`, which `dataCount` bytes of data follow.
     ///
-    /// - Throws: what breaks the format, with the offset in `text`.
+    /// - Throws: ``MalformedInput`` with the offset in `text`.
     init(_ text: consuming [UInt8], dataCount: Int, limits: ReadLimits) throws(MalformedInput) {
         var parser = SafetensorsHeaderParser(dataCount: dataCount, limits: limits, headerBytes: text.count)
         try parser.parse(text.span)
@@ -68,7 +68,7 @@ struct SafetensorsHeader: Sendable {
         self.names = names
     }
 
-    /// The position in ``entries`` of the tensor with this name, compared by bytes.
+    /// The position in ``entries`` of the tensor with this name, compared by bytes; nil if there is none.
     func position(of name: ArraySlice<UInt8>) -> Int? {
         names.find(name, text: text) { entries[Int($0)].nameRange }.map(Int.init)
     }
@@ -77,7 +77,7 @@ struct SafetensorsHeader: Sendable {
         String(decoding: text[entry.nameRange], as: UTF8.self)
     }
 
-    /// The dimensions, read again from the text, which has been checked.
+    /// Parses the dimensions again from the text, which has already been validated.
     func shape(of entry: Entry) -> [Int] {
         var shape: [Int] = []
         var dimension: Int?
@@ -107,7 +107,7 @@ struct SafetensorsHeader: Sendable {
             guard entry.begin == end else {
                 let problem =
                     entry.begin < end
-                    ? "the tensor's data overlaps that of another" : "there is a gap in front of the tensor's data"
+                    ? "the tensor's data overlaps that of another" : "there is a gap before the tensor's data"
                 throw malformed(problem, entry, expected: end, found: entry.begin)
             }
             end = entry.end
@@ -120,7 +120,7 @@ struct SafetensorsHeader: Sendable {
     }
 }
 
-/// The beginning of a name, as evidence in an error.
+/// The beginning of a name, to quote in an error.
 func excerpt(_ name: ArraySlice<UInt8>) -> String {
     String(decoding: name.prefix(1000), as: UTF8.self)
 }

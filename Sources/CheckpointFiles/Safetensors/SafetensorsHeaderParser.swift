@@ -1,6 +1,6 @@
 import CheckpointJSON
 
-/// Walks a safetensors header once, front to back, and notes where things stand.
+/// Parses a safetensors header in one pass and records the positions of names, shapes and values.
 struct SafetensorsHeaderParser {
     private(set) var entries: [SafetensorsHeader.Entry] = []
     private(set) var metadata: [(key: Range<Int>, value: JSONString)] = []
@@ -10,17 +10,17 @@ struct SafetensorsHeaderParser {
     private let limits: ReadLimits
     private var hasMetadata = false
     private var metadataBytes = 0
-    /// Names with escapes in them: how they stand in the text.
+    /// Names that contain escapes, as they are in the text.
     private var escapedNames: [(entry: Int, name: JSONString)] = []
     private var escapedKeys: [(entry: Int, key: JSONString)] = []
     private var unknownFields = 0
     private var firstUnknownField = ""
 
-    /// A parser for the header of a file with `dataCount` bytes behind it.
+    /// Creates a parser for a header that `dataCount` bytes of data follow.
     init(dataCount: Int, limits: ReadLimits, headerBytes: Int) {
         self.dataCount = dataCount
         self.limits = limits
-        // No tensor takes fewer bytes than this; pages that are not used cost nothing.
+        // No tensor takes fewer bytes than this, and memory pages that stay unused cost nothing.
         let shortest = #""":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"#.utf8.count
         entries.reserveCapacity(min(limits.tensors, headerBytes / shortest + 1))
     }
@@ -52,12 +52,12 @@ struct SafetensorsHeaderParser {
         try scanner.end()
         if unknownFields > 0 {
             warnings.append(
-                "\(unknownFields) field\(unknownFields == 1 ? "" : "s") beside dtype, shape and data_offsets ignored; "
+                "\(unknownFields) field\(unknownFields == 1 ? "" : "s") other than dtype, shape and data_offsets ignored; "
                     + "the first is \(firstUnknownField)")
         }
     }
 
-    /// Puts the decoded form of escaped names in place of the text.
+    /// Replaces escaped names in the text by their decoded form.
     mutating func unescapeNames(in text: inout [UInt8]) {
         for (entry, name) in escapedNames {
             let range = text.unescape(name)
@@ -69,7 +69,7 @@ struct SafetensorsHeaderParser {
 
     private mutating func parseMetadata(_ scanner: inout JSONScanner) throws(MalformedInput) {
         if try scanner.skipNull() {
-            warnings.append("__metadata__ is null where the format asks for an object")
+            warnings.append("__metadata__ is null, but the format requires an object")
             return
         }
         var more = try scanner.openObject()
@@ -160,7 +160,7 @@ struct SafetensorsHeaderParser {
         }
         guard byteCount == offsets.count else {
             throw MalformedInput(
-                "dtype and shape do not fit data_offsets", at: start, expected: "\(byteCount) bytes",
+                "dtype and shape do not match data_offsets", at: start, expected: "\(byteCount) bytes",
                 found: "\(offsets.count)")
         }
     }
@@ -174,7 +174,7 @@ struct SafetensorsHeaderParser {
             return dtype
         }
         throw MalformedInput(
-            "the dtype is unknown", at: start, expected: "one of the format's 22",
+            "the dtype is unknown", at: start, expected: "one of the format's 22 dtypes",
             found: "\"\(scanner.excerpt(of: name))\"")
     }
 
@@ -209,9 +209,9 @@ struct SafetensorsHeaderParser {
         guard values.0 <= values.1 else { throw MalformedInput("data_offsets run backwards", at: start) }
         guard values.1 <= dataCount else {
             throw MalformedInput(
-                "the tensor's data ends behind the end of the file, which was cut short or is still being written",
+                "the tensor's data ends after the end of the file, which is truncated or still being written",
                 at: start,
-                expected: "\(values.1) bytes of data or more", found: "\(dataCount)")
+                expected: "at least \(values.1) bytes of data", found: "\(dataCount)")
         }
         return values.0..<values.1
     }

@@ -1,17 +1,17 @@
 import CheckpointJSON
 
-/// A safetensors file before it is written, byte for byte as the format's own library would write it.
+/// The byte layout of a safetensors file before it is written, identical to what the safetensors library would write.
 struct SafetensorsOutline: FileOutline {
     let ranges: [Range<Int>]
     let needsChecksums = false
     private let header: [UInt8]
 
-    /// The most bytes of a header that readers take.
+    /// The longest header that readers accept, in bytes.
     private static let headerLimit = 100_000_000
 
     var byteCount: Int { ranges.last?.upperBound ?? header.count }
 
-    /// The order in which the format's library puts tensors: by the size and kind of their elements, then by name.
+    /// Sorts tensors as the safetensors library does: by the size and kind of their elements, then by name.
     static func sorted(_ numbers: [Int], of tensors: [OutputTensor]) -> [Int] {
         numbers.sorted { a, b in
             let (p, q) = (rank[tensors[a].dtype] ?? 0, rank[tensors[b].dtype] ?? 0)
@@ -25,9 +25,9 @@ struct SafetensorsOutline: FileOutline {
             .f16, .bf16, .i32, .u32, .f32, .c64, .f64, .i64, .u64,
         ] as [DType]).enumerated().map { ($1, $0) })
 
-    /// A file of tensors in this order.
+    /// Lays out a file of tensors in the given order.
     ///
-    /// - Throws: ``CheckpointError`` of category `unsupported` where the header is too long.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if the header is too long.
     init(_ tensors: [OutputTensor], metadata: [ByteString: String], path: String) throws(CheckpointError) {
         var text = Array("{".utf8)
         if !metadata.isEmpty {
@@ -48,8 +48,8 @@ struct SafetensorsOutline: FileOutline {
         while text.count % 8 != 0 { text.append(UInt8(ascii: " ")) }
         guard text.count <= Self.headerLimit else {
             throw CheckpointError(
-                .unsupported, path: path, "its header would be longer than readers take",
-                expected: "\(Self.headerLimit) bytes at the most", found: "\(text.count)")
+                .unsupported, path: path, "the header would be longer than readers accept",
+                expected: "at most \(Self.headerLimit) bytes", found: "\(text.count)")
         }
         var header: [UInt8] = []
         header.append(littleEndian: UInt64(text.count))

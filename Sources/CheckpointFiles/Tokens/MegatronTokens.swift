@@ -1,9 +1,9 @@
-/// Megatron's tokens: `.bin` holds them, `.idx` where each sequence is (Megatron-LM, indexed_dataset.py).
+/// A Megatron-LM token file: `.bin` holds the tokens, `.idx` the position of each sequence (indexed_dataset.py).
 struct MegatronTokens {
     private let data: any ByteSource
     private let index: any ByteSource
 
-    /// What lies in `data`, by its index.
+    /// Creates a reader of the tokens in `data`, whose sequences `index` locates.
     init(_ data: any ByteSource, index: any ByteSource) {
         self.data = data
         self.index = index
@@ -13,17 +13,21 @@ struct MegatronTokens {
         let headSize = 34
         let head = try index.bytes(0..<min(index.count, headSize))
         guard head.count == headSize, head.starts(with: Array("MMIDIDX\0\0".utf8)), head.integer(at: 9, count: 8) == 1
-        else { throw CheckpointError(.malformed, path: index.path, "it is no index of Megatron's", offset: 0) }
+        else {
+            throw CheckpointError(
+                .malformed, path: index.path, "the file is not a Megatron index of version 1", offset: 0)
+        }
         let sizes = [1: 1, 4: 4, 5: 8, 8: 2]
         guard let size = sizes[Int(head[17])] else {
             throw CheckpointError(
-                .malformed, path: index.path, "its tokens are of a type that is none of tokens", offset: 17,
+                .malformed, path: index.path, "unsupported token dtype code", offset: 17,
                 expected: "1 (u8), 4 (i32), 5 (i64) or 8 (u16)", found: "\(head[17])")
         }
         let count = head.integer(at: 18, count: 8)
         guard 0...TokenSequences.limit ~= count, headSize + 12 * count <= index.count else {
             throw CheckpointError(
-                .malformed, path: index.path, "it speaks of more sequences than it has room for", offset: 18,
+                .malformed, path: index.path, "the number of sequences exceeds the size of the index or the limit",
+                offset: 18,
                 found: "\(count)")
         }
         let lengths = try index.bytes(headSize..<headSize + 4 * count)
@@ -35,7 +39,7 @@ struct MegatronTokens {
             let start = places.integer(at: 8 * number, count: 8)
             guard 0...data.count ~= start, length <= (data.count - start) / size else {
                 throw CheckpointError(
-                    .malformed, path: index.path, "sequence \(number) lies outside of \(data.path)",
+                    .malformed, path: index.path, "sequence \(number) is not within \(data.path)",
                     offset: headSize + 4 * count + 8 * number, found: "\(length) tokens at byte \(start)")
             }
             total += length

@@ -1,4 +1,4 @@
-/// NumPy's file of one array (numpy.lib.format).
+/// A NumPy file of one array (numpy.lib.format).
 struct NumpyArray {
     private let source: any ByteSource
     private let header: String
@@ -8,14 +8,15 @@ struct NumpyArray {
         self.source = source
         let head = try source.bytes(0..<min(source.count, 12))
         guard head.count == 12, head.starts(with: [0x93] + Array("NUMPY".utf8)), 1...3 ~= head[6] else {
-            throw CheckpointError(.malformed, path: source.path, "it is no array of NumPy", offset: 0)
+            throw CheckpointError(.malformed, path: source.path, "the file is not a NumPy array", offset: 0)
         }
-        // Version 1 has two bytes for the length of the header, later ones four.
+        // Version 1 stores the header length in two bytes, later versions in four.
         let lengthSize = head[6] == 1 ? 2 : 4
         let length = head.integer(at: 8, count: lengthSize)
         dataStart = 8 + lengthSize + length
         guard length <= 1 << 16, dataStart <= source.count else {
-            throw CheckpointError(.malformed, path: source.path, "the header is longer than the file", offset: 8)
+            throw CheckpointError(
+                .malformed, path: source.path, "the header is longer than the file or than 65536 bytes", offset: 8)
         }
         header = String(decoding: try source.bytes(8 + lengthSize..<dataStart), as: UTF8.self)
     }
@@ -35,13 +36,14 @@ struct NumpyArray {
             shape.count == 1 || header.contains("'fortran_order': False")
         else {
             throw CheckpointError(
-                .malformed, path: source.path, "tokens are little-endian integers, [T] or [B, T], row by row",
+                .malformed, path: source.path,
+                "tokens must be little-endian integers of shape [T] or [B, T], in C order",
                 found: header.trimmed)
         }
         let count = shape.reduce(1, *)
         guard source.count - dataStart == count * kind.size else {
             throw CheckpointError(
-                .malformed, path: source.path, "the data has another size than the header says", offset: dataStart,
+                .malformed, path: source.path, "the size of the data does not match the header", offset: dataStart,
                 expected: "\(count * kind.size) bytes", found: "\(source.count - dataStart)")
         }
         try TokenSequences.check(count: count, path: source.path)

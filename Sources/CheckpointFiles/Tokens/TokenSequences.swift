@@ -1,22 +1,23 @@
 import CheckpointJSON
 
-/// Sequences of token ids, to run models on.
+/// Sequences of token IDs to run models on.
 ///
-/// Files say by their names what they are, as they have no other mark: `.json` (an array of numbers, or of such arrays), `.safetensors`
-/// (a tensor called `tokens`, [T] or [B, T]), `.npy` (integers, [T] or [B, T]), `.u16` and `.u32` (numbers one behind the other,
-/// little-endian), and `.bin` beside an `.idx` (Megatron's).
+/// The extension of a file's name gives its format: `.json` (an array of numbers, or of such arrays), `.safetensors` (a tensor
+/// named `tokens`, [T] or [B, T]), `.npy` (integers, [T] or [B, T]), `.u16` and `.u32` (consecutive little-endian numbers), and
+/// `.bin` beside an `.idx` (Megatron-LM).
 public struct TokenSequences: Sendable, Hashable {
     /// The sequences; there is at least one, and none is empty.
     public let sequences: [[Int]]
-    /// Where they come from, as errors say it.
+    /// The path that errors name.
     public let path: String
 
-    /// More tokens than a run on one machine takes.
+    /// The most tokens of one run.
     static let limit = 1 << 24
 
-    /// Sequences that are known.
+    /// Creates token sequences from their tokens.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` where there are no tokens, too many, or a negative one.
+    /// - Throws: ``CheckpointError`` of category `malformed` if there are no sequences, one is empty, there are too many tokens,
+    ///   or a token is negative.
     public init(_ sequences: [[Int]], path: String) throws(CheckpointError) {
         guard !sequences.isEmpty, !sequences.contains(where: \.isEmpty) else {
             throw CheckpointError(.malformed, path: path, "a sequence has no tokens")
@@ -34,7 +35,7 @@ public struct TokenSequences: Sendable, Hashable {
         path = "seeded tokens"
     }
 
-    /// Reads a file of tokens.
+    /// Reads a token file.
     ///
     /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, `malformed`, or `unsupported` for a file of another kind.
     public init(contentsOf path: String) throws(CheckpointError) {
@@ -50,34 +51,34 @@ public struct TokenSequences: Sendable, Hashable {
             try self.init(try MegatronTokens(FileSource(path: path), index: index).sequences(), path: path)
         default:
             throw CheckpointError(
-                .unsupported, path: path, "files of tokens are told by their names",
-                expected: ".json, .safetensors, .npy, .u16, .u32, or .bin beside .idx", found: ending)
+                .unsupported, path: path, "unknown extension of a token file",
+                expected: ".json, .safetensors, .npy, .u16, .u32, or .bin next to .idx", found: ending)
         }
     }
 
-    /// Reads the tensor called `tokens` of a checkpoint.
+    /// Reads the tensor named `tokens` of a checkpoint.
     ///
     /// - Throws: ``CheckpointError``: `inputOutput`, or `malformed`.
     public init(contentsOf checkpoint: Checkpoint) throws(CheckpointError) {
         guard let tensor = checkpoint.tensor(named: "tokens") else {
-            throw CheckpointError(.malformed, path: checkpoint.path, "there is no tensor called \"tokens\"")
+            throw CheckpointError(.malformed, path: checkpoint.path, "no tensor is named \"tokens\"")
         }
         try self.init(try checkpoint.sequences(of: tensor), path: checkpoint.path)
     }
 
-    /// How many tokens there are in all.
+    /// The total number of tokens.
     public var count: Int { sequences.reduce(0) { $0 + $1.count } }
 
-    /// How many sequences there are, and their length; nil where they have different ones.
+    /// The number of sequences and their common length; nil if their lengths differ.
     public var rectangular: (sequenceCount: Int, length: Int)? {
         let length = sequences[0].count
         return sequences.allSatisfy { $0.count == length } ? (sequences.count, length) : nil
     }
 
-    /// Holds all tokens against the vocabulary of a model.
+    /// Checks that all tokens are in the vocabulary of a model.
     ///
-    /// - Parameter vocabulary: how many tokens the model has.
-    /// - Throws: ``CheckpointError`` of category `malformed`.
+    /// - Parameter vocabulary: the size of the model's vocabulary.
+    /// - Throws: ``CheckpointError`` of category `malformed` if one is not.
     public func check(vocabulary: Int) throws(CheckpointError) {
         for (number, sequence) in sequences.enumerated() {
             guard let place = sequence.firstIndex(where: { $0 >= vocabulary }) else { continue }
@@ -91,7 +92,7 @@ public struct TokenSequences: Sendable, Hashable {
     static func check(count: Int, path: String) throws(CheckpointError) {
         guard count <= limit else {
             throw CheckpointError(
-                .malformed, path: path, "there are too many tokens for one run", expected: "\(limit) at the most",
+                .malformed, path: path, "there are too many tokens for one run", expected: "at most \(limit)",
                 found: "\(count)")
         }
     }
@@ -99,7 +100,7 @@ public struct TokenSequences: Sendable, Hashable {
     private static func sequences(_ document: JSONValue, path: String) throws(CheckpointError) -> [[Int]] {
         func wrong(_ found: JSONValue?) -> CheckpointError {
             CheckpointError(
-                .malformed, path: path, "it is not an array of tokens, nor one of such arrays",
+                .malformed, path: path, "the document is not an array of tokens or an array of such arrays",
                 found: found?.description)
         }
         guard let elements = document.array, let first = elements.first else { throw wrong(document) }
@@ -114,14 +115,15 @@ public struct TokenSequences: Sendable, Hashable {
         return sequences
     }
 
-    /// Unsigned little-endian numbers that fill a file, or a part of it.
+    /// Reads the unsigned little-endian numbers, of `size` bytes each, that fill a file or a range of it.
     static func numbers(
         _ source: any ByteSource, size: Int, in range: Range<Int>? = nil
     ) throws(CheckpointError) -> [Int] {
         let range = range ?? 0..<source.count
         guard range.count % size == 0 else {
             throw CheckpointError(
-                .malformed, path: source.path, "its bytes are not whole tokens", expected: "a multiple of \(size)",
+                .malformed, path: source.path, "the size in bytes is not a whole number of tokens",
+                expected: "a multiple of \(size)",
                 found: "\(range.count)")
         }
         try check(count: range.count / size, path: source.path)
@@ -131,14 +133,15 @@ public struct TokenSequences: Sendable, Hashable {
 }
 
 extension Checkpoint {
-    /// The rows of a matrix of integers, or the one that a vector is.
+    /// The rows of a matrix of integers; a vector is one row.
     fileprivate func sequences(of tensor: TensorInfo) throws(CheckpointError) -> [[Int]] {
         let kinds: [DType: (size: Int, isSigned: Bool)] = [
             .u8: (1, false), .u16: (2, false), .u32: (4, false), .i32: (4, true), .i64: (8, true),
         ]
         guard let kind = kinds[tensor.dtype], (1...2).contains(tensor.shape.count) else {
             throw CheckpointError(
-                .malformed, path: files[tensor.file].path, "tokens are integers, [T] or [B, T]", tensor: tensor.name,
+                .malformed, path: files[tensor.file].path, "tokens must be integers of shape [T] or [B, T]",
+                tensor: tensor.name,
                 found: "\(tensor.dtype.rawValue) \(tensor.shape)")
         }
         try TokenSequences.check(count: tensor.elementCount, path: files[tensor.file].path)
@@ -150,7 +153,7 @@ extension Checkpoint {
     }
 }
 
-/// Integers row by row; of a vector one row.
+/// Decodes little-endian integers into rows; a vector gives one row.
 func rows(of bytes: [UInt8], size: Int, isSigned: Bool, shape: [Int]) -> [[Int]] {
     let numbers = stride(from: 0, to: bytes.count, by: size).map { start in
         let bits = bytes.bits(at: start, count: size)
@@ -162,10 +165,10 @@ func rows(of bytes: [UInt8], size: Int, isSigned: Bool, shape: [Int]) -> [[Int]]
 }
 
 extension TokenSequences {
-    /// What ``seeded(vocabulary:)`` begins with.
+    /// The seed of ``seeded(vocabulary:)``.
     public static let seed = 1
 
-    /// Two sequences of 128 tokens, each as likely as any other: always the same for a vocabulary.
+    /// Two sequences of 128 uniformly random tokens, always the same for a vocabulary size.
     public static func seeded(vocabulary: Int) -> TokenSequences {
         var numbers = SplitMix64(seed: UInt64(seed))
         func next() -> Int { Int(numbers.next().multipliedFullWidth(by: UInt64(vocabulary)).high) }

@@ -1,6 +1,6 @@
 public import CheckpointJSON
 
-/// A tensor that is to be written.
+/// A tensor to be written.
 public struct OutputTensor: Sendable, Hashable {
     /// The name.
     public let name: String
@@ -8,19 +8,19 @@ public struct OutputTensor: Sendable, Hashable {
     public let dtype: DType
     /// The dimensions, outermost first.
     public let shape: [Int]
-    /// The bytes of its elements.
+    /// The size of the elements in bytes.
     public let byteCount: Int
-    /// The place among all tensors of an earlier one of the same bytes, which a file that can holds once; nil for most.
+    /// The index among all tensors of an earlier one with the same bytes, which are then stored once; nil for most.
     public let sharedWith: Int?
 
-    /// A tensor that is to be written.
+    /// Creates a tensor to be written.
     ///
     /// - Parameters:
-    ///   - name: of the tensor.
-    ///   - dtype: of its elements.
-    ///   - shape: its dimensions, outermost first.
-    ///   - sharedWith: the place of an earlier tensor of the same bytes.
-    /// - Throws: ``DType/SizeError`` where it has no size.
+    ///   - name: the name.
+    ///   - dtype: the type of the elements.
+    ///   - shape: the dimensions, outermost first.
+    ///   - sharedWith: the index of an earlier tensor with the same bytes.
+    /// - Throws: ``DType/SizeError`` if the shape has no size in bytes.
     public init(name: String, dtype: DType, shape: [Int], sharedWith: Int? = nil) throws(DType.SizeError) {
         self.name = name
         self.dtype = dtype
@@ -30,9 +30,9 @@ public struct OutputTensor: Sendable, Hashable {
     }
 }
 
-/// What a checkpoint's files will be, before any of it is written.
+/// The files of a checkpoint and their byte layouts, before anything is written.
 public struct CheckpointOutline: Sendable {
-    /// A kind of file.
+    /// A file format that can be written.
     public enum Container: String, Sendable {
         case safetensors
         /// A zip archive as `torch.save` writes it.
@@ -42,39 +42,39 @@ public struct CheckpointOutline: Sendable {
     struct File: Sendable {
         let name: String
         let outline: any FileOutline
-        /// The numbers of the tensors, in the order of ``FileOutline/ranges``.
+        /// The indices among all tensors of those in this file, in the order of ``FileOutline/ranges``.
         let tensors: [Int]
     }
 
     /// All tensors.
     public let tensors: [OutputTensor]
     let files: [File]
-    /// Which tensor is in which file, as transformers writes it; nil where there is one file.
+    /// The shard index as transformers writes it; nil if there is only one file.
     let shardIndex: [UInt8]?
 
-    /// The file's number for each tensor, and its place there.
+    /// For each tensor, the index of its file and its place in that file.
     private let places: [(file: Int, place: Int)]
 
-    /// How many bytes all files have, unpacked.
+    /// The size of all files together, uncompressed, in bytes.
     public var byteCount: Int { files.reduce(shardIndex?.count ?? 0) { $0.adding(clamped: $1.outline.byteCount) } }
 
     /// The names of the files, in order.
     public var fileNames: [String] { files.map(\.name) }
 
-    /// The number of the file that holds a tensor.
+    /// The index of the file that holds a tensor.
     public func file(ofTensor number: Int) -> Int { places[number].file }
 
-    /// The file's number for a tensor, and its place there.
+    /// The index of a tensor's file and the tensor's place in that file.
     func place(ofTensor number: Int) -> (file: Int, place: Int) { places[number] }
 
-    /// One file.
+    /// Lays out a single file.
     ///
     /// - Parameters:
-    ///   - tensors: in the order in which a PyTorch file is to list them.
-    ///   - container: the kind of file.
-    ///   - name: what it is called.
-    ///   - metadata: what a safetensors file is to say of itself.
-    /// - Throws: ``CheckpointError`` of category `unsupported` where the container cannot hold a tensor.
+    ///   - tensors: the tensors, in the order in which a PyTorch file lists them.
+    ///   - container: the file format.
+    ///   - name: the name of the file.
+    ///   - metadata: the `__metadata__` of a safetensors file.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if the file format cannot hold the tensors.
     public init(
         _ tensors: [OutputTensor], container: Container, name: String, metadata: [ByteString: String] = [:]
     ) throws(CheckpointError) {
@@ -82,15 +82,15 @@ public struct CheckpointOutline: Sendable {
         try self.init(tensors, container: container, metadata, groups: [(name, Array(tensors.indices))])
     }
 
-    /// Files of safetensors, `model.safetensors` or shards of at most so many bytes of tensors, with an index.
+    /// Lays out `model.safetensors`, or an index and several shards of at most `shardByteCount` bytes of tensors.
     ///
-    /// As transformers 5 does it: in the natural order of names, a new file where one would become too large.
+    /// Tensors are split as transformers 5 does: in the natural order of names, with a new file when one would become too large.
     ///
     /// - Parameters:
-    ///   - tensors: in any order.
-    ///   - shardByteCount: the most bytes of tensors in a file, but for a tensor that alone has more.
-    ///   - metadata: what each file is to say of itself.
-    /// - Throws: ``CheckpointError`` of category `unsupported` where safetensors cannot hold a tensor.
+    ///   - tensors: the tensors, in any order.
+    ///   - shardByteCount: the most bytes of tensors in a file, except for a tensor that is larger by itself.
+    ///   - metadata: the `__metadata__` of each file.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if safetensors files cannot hold the tensors.
     public init(
         _ tensors: [OutputTensor], shardByteCount: Int, metadata: [ByteString: String] = [:]
     ) throws(CheckpointError) {
@@ -116,14 +116,14 @@ public struct CheckpointOutline: Sendable {
         if !current.isEmpty || shards.isEmpty { shards.append(current) }
         guard shards.count <= Self.shardLimit else {
             throw CheckpointError(
-                .unsupported, path: "model.safetensors", "it would be cut into more files than readers open",
-                expected: "\(Self.shardLimit) at the most", found: "\(shards.count)")
+                .unsupported, path: "model.safetensors", "the checkpoint would have more shards than readers accept",
+                expected: "at most \(Self.shardLimit)", found: "\(shards.count)")
         }
         var shardOfTensor: [Int: Int] = [:]
         for (index, shard) in shards.enumerated() {
             for number in shard { shardOfTensor[number] = index }
         }
-        // Noted where the tensor is whose bytes they are.
+        // A tensor that shares bytes is recorded in the shard that holds them.
         for (number, tensor) in tensors.enumerated() {
             if let other = tensor.sharedWith, let shard = shardOfTensor[other] { shards[shard].append(number) }
         }
@@ -143,7 +143,7 @@ public struct CheckpointOutline: Sendable {
         for tensor in tensors where !container.holds(tensor) {
             throw CheckpointError(
                 .unsupported, path: groups[0].name,
-                "a \(container.rawValue) file cannot hold a tensor of this type, sizes and name",
+                "a \(container.rawValue) file cannot hold a tensor of this dtype, shape and name",
                 tensor: tensor.name, found: "\(tensor.dtype.rawValue) \(tensor.shape)")
         }
         var files: [File] = []
@@ -154,7 +154,7 @@ public struct CheckpointOutline: Sendable {
             switch container {
             case .safetensors:
                 own = SafetensorsOutline.sorted(own, of: tensors)
-                // What was there twice is noted as the format's own library notes it.
+                // Dropped duplicates are recorded as the safetensors library records them.
                 let dropped = numbers.compactMap { number in
                     tensors[number].sharedWith.map { (tensors[number].name, tensors[$0].name) }
                 }
@@ -175,24 +175,24 @@ public struct CheckpointOutline: Sendable {
         self.places = places
     }
 
-    /// More bytes than any disk has; what a container adds to them cannot overflow.
+    /// More bytes than any disk has, yet few enough that what a container adds to them cannot overflow.
     private static let byteLimit = 1 << 62
 
     private static func checkSize(of tensors: [OutputTensor], path: String) throws(CheckpointError) {
         let byteCount = tensors.reduce(0) { $0.adding(clamped: $1.byteCount) }
         guard byteCount <= byteLimit else {
             throw CheckpointError(
-                .unsupported, path: path, "its tensors take more bytes than any disk has",
-                expected: "\(byteLimit) at most", found: byteCount == .max ? "more than \(Int.max)" : "\(byteCount)")
+                .unsupported, path: path, "the tensors take more bytes than any disk has",
+                expected: "at most \(byteLimit)", found: byteCount == .max ? "more than \(Int.max)" : "\(byteCount)")
         }
     }
 
     private static let shardLimit = ReadLimits.standard.shards
 
-    /// What the index of several files is called.
+    /// The name of the shard index.
     public static let indexName = "model.safetensors.index.json"
 
-    /// Whether a file of a model directory is called so.
+    /// Whether a file name is `model.safetensors` or that of one of its shards.
     public static func isShard(_ name: String) -> Bool {
         var pattern = ""
         for character in name { pattern.append(character.isWholeNumber && character.isASCII ? "#" : character) }
@@ -230,16 +230,16 @@ public struct CheckpointOutline: Sendable {
 }
 
 extension CheckpointOutline.Container {
-    /// Whether it can hold a tensor.
+    /// Whether a file of this format can hold a tensor.
     func holds(_ tensor: OutputTensor) -> Bool {
         switch self {
-        // What is noted of the file as a whole stands under one name, of tensors that share bytes under others.
+        // `__metadata__` is reserved; the names of tensors that share bytes are keys in it, where `format` is taken.
         case .safetensors:
             tensor.dtype.isInSafetensors && tensor.name != "__metadata__"
                 && !(tensor.sharedWith != nil && tensor.name == "format")
-        // Pairs of four bits are elements to torch.
+        // An element of torch's is a pair of 4-bit values.
         case .pyTorch where tensor.dtype == .f4E2M1: tensor.shape.last.map { $0 % 2 == 0 } ?? false
-        // Quantised tensors have scales, which are not among their elements.
+        // Quantised tensors also have scales, which are not among their elements.
         case .pyTorch: ![.qi8, .qu8, .qi32].contains(tensor.dtype) && TorchTypes.names[tensor.dtype] != nil
         }
     }

@@ -2,12 +2,12 @@ import CRWKVKernels
 import Crypto
 import Synchronization
 
-/// Writes a checkpoint's files as an outline has them, tensor by tensor.
+/// Writes the files of a ``CheckpointOutline``, tensor by tensor.
 ///
-/// Tensors are written in any order and from many threads, each by one; into compressed files in ``order`` and from one thread. What
-/// stands around the tensors is written last, so that a file in which something is missing is none.
+/// Tensors can be written in any order and from many threads, each tensor by one. The bytes around them are written last, so that
+/// an incomplete file is not a valid one. Compressed files are written front to back: tensors in ``order``, from one thread.
 public final class CheckpointWriter: Sendable {
-    /// What the files will be.
+    /// The files to write.
     public let outline: CheckpointOutline
     private let sinks: [any ByteSink]
     private let checksums: Mutex<[[UInt32]]>
@@ -15,16 +15,16 @@ public final class CheckpointWriter: Sendable {
     /// Whether tensors must be written in ``order``, from one thread.
     public var isSequential: Bool { sinks.contains { $0.isSequential } }
 
-    /// The tensors that have bytes of their own, in the order in which they stand in the files.
+    /// The indices of the tensors that have bytes of their own, in file order.
     public var order: [Int] { outline.files.flatMap(\.tensors) }
 
-    /// Writes into one file.
+    /// Creates a writer of a single file.
     ///
     /// - Parameters:
-    ///   - outline: of one file.
-    ///   - file: what is to hold it.
-    ///   - isCompressed: whether to pack it with zstd.
-    /// - Throws: ``CheckpointError`` of category `inputOutput` where there is not enough room.
+    ///   - outline: an outline of one file.
+    ///   - file: the file to write.
+    ///   - isCompressed: whether to compress it with zstd.
+    /// - Throws: ``CheckpointError`` of category `inputOutput` if there is not enough disk space.
     public convenience init(
         _ outline: CheckpointOutline, into file: borrowing UnfinishedFile, isCompressed: Bool
     ) throws(CheckpointError) {
@@ -33,9 +33,9 @@ public final class CheckpointWriter: Sendable {
         self.init(outline, isCompressed ? [ZstdOutput(output, cuts: own.cuts)] : [output])
     }
 
-    /// Writes into a directory.
+    /// Creates a writer of all files of an outline in a directory.
     ///
-    /// - Throws: ``CheckpointError``: `inputOutput` where there is not enough room, `cannotCreate`.
+    /// - Throws: ``CheckpointError``: `inputOutput` if there is not enough disk space, or `cannotCreate`.
     public convenience init(
         _ outline: CheckpointOutline, into directory: borrowing UnfinishedDirectory
     ) throws(CheckpointError) {
@@ -55,7 +55,7 @@ public final class CheckpointWriter: Sendable {
         checksums = Mutex(outline.files.map { $0.tensors.map { _ in 0 } })
     }
 
-    /// Begins a tensor that has bytes of its own.
+    /// Begins writing a tensor that has bytes of its own.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     public func begin(_ number: Int) throws(CheckpointError) -> TensorOutput {
@@ -77,7 +77,7 @@ public final class CheckpointWriter: Sendable {
         try sinks[file].write(bytes, at: own.start(before: place))
     }
 
-    /// Writes what stands around the tensors, all of which were written, and waits until the files are safe on their disk.
+    /// Writes the bytes around the tensors, all of which must have been written, and waits until the files are on disk.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     public func finish() throws(CheckpointError) {
@@ -91,7 +91,7 @@ public final class CheckpointWriter: Sendable {
     }
 }
 
-/// One tensor on its way out, front to back.
+/// Writes one tensor, front to back.
 public struct TensorOutput: ~Copyable {
     private let writer: CheckpointWriter
     private let file: Int
@@ -115,7 +115,7 @@ public struct TensorOutput: ~Copyable {
         position = range.lowerBound
     }
 
-    /// Writes the bytes that come next.
+    /// Writes the next bytes.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     public mutating func append(_ bytes: UnsafeRawBufferPointer) throws(CheckpointError) {
@@ -126,7 +126,7 @@ public struct TensorOutput: ~Copyable {
         position += bytes.count
     }
 
-    /// Ends the tensor, all of whose bytes were written; gives their SHA-256.
+    /// Ends the tensor, all of whose bytes must have been written, and returns their SHA-256 (32 bytes).
     public consuming func finish() -> [UInt8] {
         precondition(position == range.upperBound, "a tensor has as many bytes as were announced")
         writer.note(checksum, file: file, place: place)

@@ -1,20 +1,20 @@
-/// What a file will be, before any of it is written: where each tensor's bytes go, and what stands around them.
+/// The byte layout of a file before it is written: where each tensor's bytes go, and the bytes around them.
 protocol FileOutline: Sendable {
-    /// All bytes of the file.
+    /// The size of the file in bytes.
     var byteCount: Int { get }
-    /// Where the tensors' bytes go, in order.
+    /// The byte ranges of the tensors, in file order.
     var ranges: [Range<Int>] { get }
-    /// Whether what stands around the tensors has the CRC-32 of each in it.
+    /// Whether the bytes around the tensors include the CRC-32 of each.
     var needsChecksums: Bool { get }
 
-    /// The bytes in front of the tensor at a place, behind the one before it; behind the last, all that is left.
+    /// The bytes between the tensor at `place` and the one before it; after the last tensor, the rest of the file.
     ///
-    /// `checksums` are right for the tensors in front of that place.
+    /// `checksums` must be valid for the tensors before `place`.
     func bytes(before place: Int, checksums: [UInt32]) -> [UInt8]
 }
 
 extension FileOutline {
-    /// Where ``bytes(before:checksums:)`` go.
+    /// The offset in the file of ``bytes(before:checksums:)``.
     func start(before place: Int) -> Int { place == 0 ? 0 : ranges[place - 1].upperBound }
 }
 

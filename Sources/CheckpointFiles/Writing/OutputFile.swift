@@ -2,17 +2,17 @@ import CRWKVKernels
 import Glibc
 import Synchronization
 
-/// Bytes on their way out, put at any place, from any thread unless they go out in order.
+/// A destination that takes bytes at any offset and from any thread, unless it is sequential.
 package protocol ByteSink: Sendable {
-    /// Whether bytes are taken in order alone, one behind the other, from one thread.
+    /// Whether bytes must be written in order, from one thread.
     var isSequential: Bool { get }
 
-    /// Puts bytes at a place.
+    /// Writes bytes at an offset.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError)
 
-    /// Ends the output, all of whose bytes were given, and waits until they are safe on their disk.
+    /// Ends the output, after all its bytes were written, and waits until they are on disk.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     func finish() throws(CheckpointError)
@@ -20,17 +20,17 @@ package protocol ByteSink: Sendable {
 
 /// A file that is being written, open as long as the value lives.
 package final class OutputFile: ByteSink {
-    /// So much is handed on to the disk while the rest is still being written.
+    /// A write of this many bytes or more starts going to disk at once, while others follow.
     private static let writebackSize = 1 << 20
 
     package let isSequential = false
     private let descriptor: CInt
-    /// The system lets one thread write to a file at a time, and has others wait for it at full speed.
+    /// The kernel lets one thread at a time write to a file and makes the others spin; here they wait instead.
     private let turn = Mutex(())
-    /// What errors call it.
+    /// The path that errors name.
     private let path: String
 
-    /// Takes over an open file that errors call `path`.
+    /// Takes ownership of an open file descriptor; errors name the file by `path`.
     init(descriptor: CInt, path: String) {
         self.descriptor = descriptor
         self.path = path
@@ -40,7 +40,7 @@ package final class OutputFile: ByteSink {
         close(descriptor)
     }
 
-    /// Makes sure of room for so many bytes, which are zero until they are written.
+    /// Reserves disk space, where the file system can, for `byteCount` bytes, which are zero until they are written.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     func reserve(_ byteCount: Int) throws(CheckpointError) {
@@ -49,7 +49,7 @@ package final class OutputFile: ByteSink {
 
     package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError) {
         guard turn.withLock({ _ in put(bytes, into: descriptor, at: offset) }) else { throw failure() }
-        // Else all of it would be waited for at the end.
+        // Otherwise `finish` would wait for all of it.
         if bytes.count >= Self.writebackSize {
             rwkv_begin_writeback(descriptor, Int64(offset), Int64(bytes.count))
         }
@@ -63,12 +63,12 @@ package final class OutputFile: ByteSink {
         systemError(errno, path: path, "cannot be written", category: .inputOutput)
     }
 
-    /// The error for a file that cannot be written for a reason of ours.
+    /// The error for a file that cannot be written though no system call failed.
     func failure(_ problem: String) -> CheckpointError { CheckpointError(.inputOutput, path: path, problem) }
 }
 
 extension ByteSink {
-    /// Puts bytes at a place.
+    /// Writes bytes at an offset.
     package func write(_ bytes: [UInt8], at offset: Int) throws(CheckpointError) {
         var failure: CheckpointError?
         bytes.withUnsafeBytes { bytes in
@@ -78,21 +78,21 @@ extension ByteSink {
     }
 }
 
-/// Makes a file whose name begins with `prefix`, with those permissions of `mode` that the process gives to new files; its
-/// descriptor is -1 where it cannot be made (`errno`).
+/// Creates a file whose name begins with `prefix`, with permissions `mode` less the process's umask; the descriptor is -1 on
+/// failure, which sets `errno`.
 func makeTemporaryFile(prefix: String, mode: mode_t) -> (descriptor: CInt, path: String) {
     let (descriptor, path) = makeTemporary(prefix: prefix) { open($0, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode) }
     return (descriptor, path)
 }
 
-/// Makes a directory whose name begins with `prefix`, with those permissions of `mode` that the process gives to new files; nil
-/// where it cannot be made (`errno`).
+/// Creates a directory whose name begins with `prefix`, with permissions `mode` less the process's umask; nil on failure, which
+/// sets `errno`.
 package func makeTemporaryDirectory(prefix: String, mode: UInt32) -> String? {
     let (result, path) = makeTemporary(prefix: prefix) { mkdir($0, mode) }
     return result == 0 ? path : nil
 }
 
-/// Makes something under a random name that nothing has yet; `make` gives -1 where it fails (`errno`).
+/// Creates something under an unused random name; `make` returns -1 on failure and sets `errno`.
 private func makeTemporary(prefix: String, _ make: (String) -> CInt) -> (result: CInt, path: String) {
     let characters = "abcdefghijklmnopqrstuvwxyz0123456789"
     var path = prefix
@@ -104,14 +104,14 @@ private func makeTemporary(prefix: String, _ make: (String) -> CInt) -> (result:
     return (-1, path)
 }
 
-/// What a link leads to, where it leads to something: that is replaced, not the link.
+/// The path without symbolic links, so that a link's target is replaced and not the link; `path` itself if nothing is there.
 func resolved(_ path: String) -> String {
     guard let target = realpath(path, nil) else { return path }
     defer { free(target) }
     return String(cString: target)
 }
 
-/// Puts all of `bytes` into a file; false where it takes no more (`errno`).
+/// Writes all of `bytes` to a file; false on failure, which sets `errno`.
 func put(_ bytes: UnsafeRawBufferPointer, into descriptor: CInt, at offset: Int) -> Bool {
     var done = 0
     while done < bytes.count {
@@ -122,7 +122,7 @@ func put(_ bytes: UnsafeRawBufferPointer, into descriptor: CInt, at offset: Int)
     return true
 }
 
-/// Makes what was done to the names in the directory of `path` safe on its disk.
+/// Flushes the directory that contains `path` to disk.
 func synchroniseDirectory(of path: String) {
     let descriptor = open(directoryPart(of: path) + ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { return }
@@ -130,7 +130,7 @@ func synchroniseDirectory(of path: String) {
     close(descriptor)
 }
 
-/// Takes a file away, where there is one.
+/// Removes a file, if it exists.
 ///
 /// - Throws: ``CheckpointError`` of category `cannotCreate`.
 public func removeFile(_ path: String) throws(CheckpointError) {
@@ -139,18 +139,18 @@ public func removeFile(_ path: String) throws(CheckpointError) {
     }
 }
 
-/// Makes sure that a disk has room for so many bytes more.
+/// Checks that a disk has room for `byteCount` more bytes.
 ///
 /// - Parameters:
-///   - byteCount: how many.
-///   - path: of what is to be written, in a directory that exists.
-/// - Throws: ``CheckpointError`` of category `inputOutput`.
+///   - byteCount: the number of bytes.
+///   - path: the file to be written, in a directory that exists.
+/// - Throws: ``CheckpointError`` of category `inputOutput` if there is too little room.
 public func requireRoom(for byteCount: Int, at path: String) throws(CheckpointError) {
     var status = statvfs()
     guard statvfs(directoryPart(of: path) + ".", &status) == 0 else { return }
     let free = Int(clamping: status.f_bavail).multiplied(clamped: Int(clamping: status.f_frsize))
     guard byteCount <= free else {
         throw CheckpointError(
-            .inputOutput, path: path, "the disk is too small", expected: "\(byteCount) bytes", found: "\(free) free")
+            .inputOutput, path: path, "not enough disk space", expected: "\(byteCount) bytes", found: "\(free) free")
     }
 }

@@ -1,38 +1,39 @@
 import CRWKVKernels
 import Glibc
 
-/// A directory that is being filled, beside the place where it is to stand, and is gone unless it is committed.
+/// A directory that is filled under a temporary name beside its final path, and deleted unless it is committed.
 ///
-/// The place holds what it held before, or all of the new files, and never anything between, whatever happens to the process. Where a file
-/// system cannot let two paths change places (NFS), it holds nothing for a moment, and beside it is what it held, `.replaced` by its name.
+/// At any time, even if the process dies, the path holds either its old files or all of the new ones, never anything in between.
+/// On a file system that cannot exchange two paths (NFS), there is nothing at the path for a moment, while the old directory is
+/// beside it under a name that ends in `.replaced`.
 public struct UnfinishedDirectory: ~Copyable {
     private let path: String
     private let temporaryPath: String
-    /// What is in the directory that is replaced.
+    /// The entries of the directory to be replaced.
     private let replacedNames: [String]
 
-    /// Begins a directory that will stand at `path`, where there is nothing, or a directory that is empty, or may be replaced.
+    /// Creates the temporary directory for `path`, which must not exist, or be a directory that is empty or may be replaced.
     ///
     /// - Parameters:
-    ///   - path: where it will stand.
-    ///   - isReplaceable: whether a directory with this in it may be replaced, `a/` and `a/b` for a file in a directory; nil where no
-    ///     directory may.
+    ///   - path: the final path.
+    ///   - isReplaceable: whether a directory with these entries may be replaced (a file in a subdirectory gives `a/` and `a/b`);
+    ///     nil if only an empty one may.
     /// - Throws: ``CheckpointError`` of category `cannotCreate`.
     public init(path: String, isReplaceable: ((_ names: [String]) -> Bool)?)
         throws(CheckpointError)
     {
         var path = path
         while path.utf8.count > 1, path.hasSuffix("/") { path.removeLast() }
-        guard !path.isEmpty else { throw CheckpointError(.cannotCreate, path: path, "there is no name for it") }
+        guard !path.isEmpty else { throw CheckpointError(.cannotCreate, path: path, "the path is empty") }
         let kind = PathKind(path)
         guard kind == .nothing || kind == .directory else {
-            throw CheckpointError(.cannotCreate, path: path, "there is something that is not a directory")
+            throw CheckpointError(.cannotCreate, path: path, "exists and is not a directory")
         }
         let names = kind == .directory ? Self.entries(path) : []
         if !names.isEmpty {
             guard let isReplaceable else {
                 throw CheckpointError(
-                    .cannotCreate, path: path, "there is something already", advice: "--force replaces it")
+                    .cannotCreate, path: path, "already exists", advice: "--force replaces it")
             }
             guard isReplaceable(names),
                 names.allSatisfy({ PathKind(path + "/" + $0) == ($0.hasSuffix("/") ? .directory : .file) })
@@ -50,16 +51,16 @@ public struct UnfinishedDirectory: ~Copyable {
     }
 
     deinit {
-        // Where it was committed, what it replaced is there, or nothing.
+        // After a commit, this is what was replaced, or nothing.
         for name in Self.entries(temporaryPath).reversed() { remove(temporaryPath + "/" + name) }
         rmdir(temporaryPath)
     }
 
-    /// What is in a directory and in the directories there, which come in front of what is in them, as `a/`.
+    /// The entries of a directory and of its subdirectories, each of which is listed as `a/` before its own entries.
     private static func entries(_ path: String) -> [String] {
         func names(_ path: String) -> [String] { namesInDirectory(path).filter { $0 != "." && $0 != ".." } }
         return names(path).flatMap { name in
-            // Nothing is taken away behind a link.
+            // Links are not followed, so that nothing outside the directory is deleted.
             guard PathKind(path + "/" + name, ofItself: true) == .directory else { return [name] }
             return ["\(name)/"] + names(path + "/" + name).map { "\(name)/\($0)" }
         }
@@ -67,11 +68,11 @@ public struct UnfinishedDirectory: ~Copyable {
 
     private static func foreign(_ path: String) -> CheckpointError {
         CheckpointError(
-            .cannotCreate, path: path, "the directory holds what this tool did not write",
-            advice: "take another, or move it away")
+            .cannotCreate, path: path, "the directory contains files that this tool did not write",
+            advice: "choose another directory, or move this one away")
     }
 
-    /// Makes a file in it, or as `a/b` one in a directory in it.
+    /// Creates a file in the directory or, with a name such as `a/b`, in a subdirectory.
     ///
     /// - Throws: ``CheckpointError`` of category `cannotCreate`.
     package func create(_ name: String) throws(CheckpointError) -> OutputFile {
@@ -83,7 +84,7 @@ public struct UnfinishedDirectory: ~Copyable {
         return OutputFile(descriptor: descriptor, path: path + "/" + name)
     }
 
-    /// Makes a file in it that holds `bytes`.
+    /// Creates a file with the content `bytes`.
     ///
     /// - Throws: ``CheckpointError`` of category `cannotCreate` or `inputOutput`.
     public func write(_ bytes: [UInt8], to name: String) throws(CheckpointError) {
@@ -92,7 +93,7 @@ public struct UnfinishedDirectory: ~Copyable {
         try file.finish()
     }
 
-    /// Makes a file in it that holds what another does.
+    /// Creates a file with the content of `source`.
     ///
     /// - Throws: ``CheckpointError``: `cannotCreate`, `inputOutput`, or what the source throws.
     public func copy(_ source: some ByteSource, to name: String) throws(CheckpointError) {
@@ -103,9 +104,10 @@ public struct UnfinishedDirectory: ~Copyable {
         try file.finish()
     }
 
-    /// Puts the directory in its place.
+    /// Moves the directory to its final path.
     ///
-    /// - Throws: ``CheckpointError`` of category `cannotCreate` where something has come to stand there, or into what is replaced.
+    /// - Throws: ``CheckpointError`` of category `cannotCreate` if the path cannot be taken, or if the entries of the directory
+    ///   to be replaced have changed meanwhile.
     public consuming func commit() throws(CheckpointError) {
         for name in Self.entries(temporaryPath) where name.hasSuffix("/") {
             synchroniseDirectory(of: temporaryPath + "/" + name)
@@ -115,7 +117,7 @@ public struct UnfinishedDirectory: ~Copyable {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
         }
         if !replacedNames.isEmpty, Self.entries(temporaryPath) != replacedNames {
-            // Somebody put something there in the meantime.
+            // The old entries changed in the meantime: put the old directory back.
             guard rwkv_exchange(temporaryPath, path) == 0 else {
                 throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
             }

@@ -1,34 +1,34 @@
 import CRWKVKernels
 import Glibc
 
-/// A file that is being written, beside the place where it is to stand, and is gone unless it is committed.
+/// A file that is written under a temporary name beside its final path, and deleted unless it is committed.
 ///
-/// The place holds what it held before, or all of the new bytes, and never anything between, whatever happens to the process.
+/// At any time, even if the process dies, the path holds either its old content or all of the new, never anything in between.
 public struct UnfinishedFile: ~Copyable {
     package let file: OutputFile
     private let path: String
     private let temporaryPath: String
     private let replaces: Bool
 
-    /// Begins a file that will stand at `path`.
+    /// Creates the temporary file for `path`.
     ///
     /// - Parameters:
-    ///   - path: where it will stand.
-    ///   - replaces: whether what stands there already may be replaced.
-    ///   - followsLinks: whether it is what a link leads to that is replaced, not the link.
+    ///   - path: the final path.
+    ///   - replaces: whether an existing file may be replaced.
+    ///   - followsLinks: whether to replace the target of a symbolic link instead of the link.
     /// - Throws: ``CheckpointError`` of category `cannotCreate`.
     public init(path: String, replaces: Bool, followsLinks: Bool = true) throws(CheckpointError) {
         let kind = PathKind(path)
         guard replaces || kind == .nothing else {
             throw CheckpointError(
-                .cannotCreate, path: path, "there is something already", advice: "--force replaces it")
+                .cannotCreate, path: path, "already exists", advice: "--force replaces it")
         }
-        // A device, a socket or a directory is not what anybody wants replaced.
+        // Devices, sockets and directories are never replaced.
         guard kind == .nothing || kind == .file else {
-            throw CheckpointError(.cannotCreate, path: path, "there is something that is not a file")
+            throw CheckpointError(.cannotCreate, path: path, "exists and is not a regular file")
         }
         let path = kind == .file && followsLinks ? resolved(path) : path
-        // As what it replaces, or as open would have made it.
+        // The permissions of the file that it replaces, or those that open would have given.
         var status = stat()
         let isThere = kind == .file && stat(path, &status) == 0
         let (descriptor, temporaryPath) = makeTemporaryFile(prefix: path, mode: isThere ? 0o600 : 0o666)
@@ -43,23 +43,24 @@ public struct UnfinishedFile: ~Copyable {
     }
 
     deinit {
-        // Where it was committed, nothing is there any more.
+        // After a commit, nothing has this name any more.
         unlink(temporaryPath)
     }
 
-    /// Writes all that the file is to hold.
+    /// Writes the whole content of the file.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     public func write(_ bytes: [UInt8]) throws(CheckpointError) {
         try file.write(bytes, at: 0)
     }
 
-    /// Puts the file in its place, once its bytes are safe on the disk.
+    /// Moves the file to its final path, once its bytes are on disk.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput`, or `cannotCreate` where something has come to stand there.
+    /// - Throws: ``CheckpointError`` of category `inputOutput`, or `cannotCreate` if the path cannot be taken, for instance
+    ///   because something was created there meanwhile.
     public consuming func commit() throws(CheckpointError) {
         try file.finish()
-        // Even what came a moment ago is not replaced where it may not be.
+        // Without `replaces`, not even a file created a moment ago is replaced.
         guard (replaces ? rename(temporaryPath, path) : rwkv_rename_new(temporaryPath, path)) == 0 else {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
         }

@@ -1,5 +1,5 @@
 extension Architecture {
-    /// PRWKV-7 cxa076: a teacher's body, all of its attention replaced by time mixing without token shift, norms or rotation.
+    /// PRWKV-7 cxa076: a teacher's body with all attention replaced by time mixing without token shift, head norms or RoPE.
     /// (RWKVInside, rwkv_inside/TimeMixer.py at d144b11.)
     public static let cxa076 = Architecture(
         family: "cxa",
@@ -37,7 +37,7 @@ extension Architecture {
             ],
             turnsAttention: true))
 
-    /// cxa076 with head norms of receptance and key; cxa077 and cxa078 have the same tensors, and rotate
+    /// cxa076 with head norms on receptance and key; cxa077 and cxa078 have the same tensors but apply RoPE
     /// (RWKVInside, rwkv_inside/TimeMixer.py at 56cc141).
     public static let cxa076r: Architecture = {
         var timeMix = cxa076.timeMix

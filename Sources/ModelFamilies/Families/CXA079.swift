@@ -1,6 +1,6 @@
 extension Architecture {
-    /// cxa079, and hxa079 where some layers stay softmax attention: a teacher's body; time mixing with the teacher's head norms and
-    /// rotation, and with residuals of the first layer's values and keys before they are repeated.
+    /// cxa079, or hxa079 if some layers stay softmax attention: a teacher's body; time mixing with the teacher's head norms and
+    /// RoPE, and with the first layer's values and keys mixed in before keys and values are repeated for each head.
     /// (RWKVInside, rwkv_inside/TimeMixer.py at d03af49; ranks and initialisers are those of its class for 079.)
     public static let cxa079 = Architecture(
         family: "cxa",
@@ -32,14 +32,14 @@ extension Architecture {
             initialisers: [
                 .decayBase: .decayRampWithHeads, .decayDown: .constant(0), .decayUp: .orthogonal(gain: 0.1),
                 .iclrBase: .iclrRamp, .iclrDown: .constant(0), .iclrUp: .orthogonal(gain: 0.1),
-                // Meant to fall over the channels; the trainer leaves the slope at zero.
+                // Intended as a falling ramp over the channels, but the trainer leaves the slope at zero.
                 .valueResidualBase: .constant(0.73), .valueResidualDown: .constant(0),
                 .valueResidualUp: .orthogonal(gain: 0.1),
                 .keyResidualBase: .constant(0.73), .keyResidualDown: .constant(0),
                 .keyResidualUp: .orthogonal(gain: 0.1),
                 .gateDown: .constant(0), .gateUp: .orthogonal(gain: 0.1),
                 .bonus: .constant(-0.04),
-                // Where the teacher has none.
+                // For teachers without head norms.
                 .receptanceNorm: .constant(1), .timeMixKeyNorm: .constant(1),
             ],
             turnsAttention: false),

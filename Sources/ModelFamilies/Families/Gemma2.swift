@@ -1,7 +1,7 @@
 import CheckpointFiles
 
 extension Architecture {
-    /// Gemma 2: norms (1 + w) on both sides of each block, windows in even layers, caps on scores and logits. (transformers,
+    /// Gemma 2: norms (1 + w) before and after each block, windows in even layers, softcaps on scores and logits. (transformers,
     /// models/gemma2.)
     public static let gemma2 = Architecture(
         family: "gemma2",
@@ -20,7 +20,7 @@ extension Architecture {
                 layer.attention?.softcap = try configuration.cap("attn_logit_softcapping", assumed: 50)
             },
             activationKey: "hidden_activation",
-            // Its config.json has hidden_act too, which nothing reads.
+            // Its config.json also has hidden_act, which nothing reads.
             keys: ["sliding_window", "layer_types", "query_pre_attn_scalar", "attn_logit_softcapping", "hidden_act"],
             assumedEpsilon: 1e-6,
             assumedTheta: 10000,
@@ -34,7 +34,7 @@ extension Architecture {
         assumesTiedHead: true,
         isTeacher: true)
 
-    /// The names of norms that Llama lacks or has in other places.
+    /// The names of norms that Llama does not have, or names differently.
     static let gemmaNorms: [TensorRole: String] = [
         .mixerPostNormWeight: "model.layers.#.post_attention_layernorm.weight",
         .feedForwardNormWeight: "model.layers.#.pre_feedforward_layernorm.weight",

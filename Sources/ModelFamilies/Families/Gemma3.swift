@@ -1,7 +1,7 @@
 import CheckpointFiles
 
 extension Architecture {
-    /// Gemma 3: Gemma 2 with norms of heads and without caps on scores; layers with a window have a theta of their own. (transformers,
+    /// Gemma 3: Gemma 2 with head norms and without score softcaps; layers with a window have their own RoPE base. (transformers,
     /// models/gemma3.)
     public static let gemma3: Architecture = Architecture(
         family: "gemma3_text",
@@ -24,7 +24,7 @@ extension Architecture {
                     assumedTheta: 10000)
             },
             activationKey: "hidden_activation",
-            // The last two do nothing.
+            // The last two have no effect.
             keys: [
                 "sliding_window", "sliding_window_pattern", "layer_types", "query_pre_attn_scalar",
                 "rope_local_base_freq",

@@ -1,5 +1,5 @@
 extension Architecture {
-    /// Llama 2 and 3, and what has its shape: Reka Flash 3.1. (transformers, models/llama.)
+    /// Llama 2 and 3, and models of the same form, such as Reka Flash 3.1. (transformers, models/llama.)
     public static let llama = Architecture(
         family: "llama",
         configurationNames: ["llama"],

@@ -2,7 +2,7 @@ import CheckpointFiles
 import CheckpointJSON
 
 extension Architecture {
-    /// Phi-3, Phi-3.5 and Phi-4: one tensor for queries, keys and values, and one for gate and up. (transformers, models/phi3.)
+    /// Phi-3, Phi-3.5 and Phi-4: fused tensors for queries, keys and values, and for gate and up. (transformers, models/phi3.)
     public static let phi3 = Architecture(
         family: "phi3",
         configurationNames: ["phi3"],
@@ -15,7 +15,7 @@ extension Architecture {
             keys: ["sliding_window", "partial_rotary_factor"],
             assumedEpsilon: 1e-5,
             assumedTheta: 10000,
-            // The first files call it so.
+            // The first releases use these names.
             rotaryTypeAliases: ["su": "longrope", "yarn": "longrope"],
             assumedOriginalLength: 4096),
         attention: Attention(),

@@ -2,7 +2,7 @@ import CheckpointFiles
 import CheckpointJSON
 
 extension Architecture {
-    /// Qwen2 and Qwen2.5, whose biases no config.json mentions. (transformers, models/qwen2.)
+    /// Qwen2 and Qwen2.5, whose query, key and value biases are not in config.json. (transformers, models/qwen2.)
     public static let qwen2 = Architecture(
         family: "qwen2",
         configurationNames: ["qwen2"],
@@ -21,7 +21,7 @@ extension Architecture {
         "use_sliding_window", "sliding_window", "max_window_layers", "layer_types",
     ]
 
-    /// Windows where `use_sliding_window` says so: in the layers of `layer_types`, else from `max_window_layers` on.
+    /// Sets a layer's window if `use_sliding_window` is true: in layers that `layer_types` lists, or from `max_window_layers` on.
     @Sendable
     static func qwenWindows(
         _ layer: inout LayerSpec, _ index: Int, _ configuration: ModelConfiguration
@@ -30,7 +30,8 @@ extension Architecture {
         let first = try configuration.count("max_window_layers", assumed: 28)
         let isWindowed = try configuration.isWindowed(layer: index, otherwise: isOn && index >= first)
         guard isOn || !isWindowed else {
-            throw configuration.malformed("layer_types", expected: "full attention, as use_sliding_window is not true")
+            throw configuration.malformed(
+                "layer_types", expected: "full_attention in all layers, as sliding windows are off")
         }
         layer.attention?.window = isWindowed ? try configuration.window(assumed: 4096) : nil
     }

@@ -1,5 +1,5 @@
 extension Architecture {
-    /// Qwen3: norms of each head of queries and keys, and a head size of its own. (transformers, models/qwen3.)
+    /// Qwen3: norms on each head of queries and keys, and an explicit head size. (transformers, models/qwen3.)
     public static let qwen3 = Architecture(
         family: "qwen3",
         configurationNames: ["qwen3"],

@@ -24,7 +24,7 @@ extension Architecture {
             outputNorm: .groupNorm,
             storesUnusedResiduals: false),
         layouts: [.fla, .official],
-        // Its num_heads is left at 32 by flash-linear-attention's converter, whatever the size.
+        // num_heads is not read: flash-linear-attention's converter leaves it at 32 for all sizes.
         dimensionKeys: [
             .vocabulary: "vocab_size", .width: "hidden_size", .headSize: "head_dim",
             .feedForwardWidth: "intermediate_size", .decayRank: "decay_low_rank_dim", .iclrRank: "a_low_rank_dim",

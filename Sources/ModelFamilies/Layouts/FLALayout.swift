@@ -1,5 +1,5 @@
 extension TensorLayout {
-    /// flash-linear-attention's RWKV-7, which stores the low-rank matrices as linear layers: `[out, in]` (fla/layers/rwkv7.py).
+    /// RWKV-7 of flash-linear-attention, which stores low-rank matrices as linear weights, `[out, in]` (fla/layers/rwkv7.py).
     public static let fla = TensorLayout(
         "fla",
         names: [

@@ -1,5 +1,5 @@
 extension TensorLayout {
-    /// RWKV's own: what its trainer saves (RWKV-LM, RWKV-v7/train_temp/src/model.py).
+    /// RWKV's own layout, which its trainer saves (RWKV-LM, RWKV-v7/train_temp/src/model.py).
     public static let official = TensorLayout(
         "official",
         names: [
@@ -38,7 +38,7 @@ extension TensorLayout {
         ].merging(baseTransforms) { $1 },
         separatesHead: true)
 
-    /// What RWKVInside's converter writes for RWKV-Infer: the official names of time mixing in a transformer's body.
+    /// The layout that RWKVInside's converter writes for RWKV-Infer: RWKV's names of time mixing, and a transformer's body.
     public static let rwkvInfer = TensorLayout(
         "rwkv-infer",
         names: [
@@ -57,7 +57,7 @@ extension TensorLayout {
             .valueBias: "blocks.#.att.v_proj.bias",
             .outputWeight: "blocks.#.att.o_proj.weight",
             .outputBias: "blocks.#.att.o_proj.bias",
-            // The same names in both kinds of layers.
+            // Attention and time mixing have the same names for these.
             .queryNorm: "blocks.#.att.ln_r.weight",
             .keyNorm: "blocks.#.att.ln_k.weight",
             .receptanceNorm: "blocks.#.att.ln_r.weight",
@@ -70,17 +70,17 @@ extension TensorLayout {
             .feedForwardDown: "blocks.#.ffn.down.weight",
         ].merging(timeMixNames) { $1 },
         transforms: baseTransforms,
-        // Copies of the teacher's norms that the converter leaves behind.
+        // Copies of the teacher's norms that the converter does not remove.
         strays: ["blocks.#.self_attn.ln_r.weight", "blocks.#.self_attn.ln_k.weight"],
         separatesHead: true)
 
-    /// RWKV's own code keeps what the low-rank parts begin with as [1, 1, n].
+    /// RWKV's own code stores the biases of the low-rank parts (w0, a0, v0, k0) as [1, 1, n].
     static let baseTransforms: [TensorRole: Transform] = [
         .decayBase: .leadingOnes, .iclrBase: .leadingOnes, .valueResidualBase: .leadingOnes,
         .keyResidualBase: .leadingOnes,
     ]
 
-    /// What both have in common.
+    /// The names of time mixing that both layouts share.
     private static let timeMixNames: [TensorRole: String] = [
         .receptanceWeight: "blocks.#.att.receptance.weight",
         .receptanceBias: "blocks.#.att.receptance.bias",

@@ -1,13 +1,13 @@
 extension TensorLayout {
-    /// How transformers names a decoder's tensors, and how the Hugging Face form of RWKVInside's students names those of time mixing.
+    /// The layout of decoders in transformers, and of RWKVInside's students in their Hugging Face form.
     public static let huggingFace = TensorLayout(
         "hf",
         names: names(root: "", mixer: "self_attn."),
         transforms: baseTransforms,
-        // Before 4.33 transformers saved what it computes from theta.
+        // Before version 4.33, transformers saved the inverse frequencies, which it computes from theta.
         strays: ["model.layers.#.self_attn.rotary_emb.inv_freq"])
 
-    /// What RWKVInside saves while it trains: the student within the teacher's own modules, copies of the teacher beside it.
+    /// The layout that RWKVInside saves during training: the student's mixers in the teacher's modules, beside its attention.
     public static let rwkvInside = TensorLayout(
         "rwkvinside",
         names: names(root: "model.", mixer: "self_attn.student_attn."),

@@ -6,18 +6,18 @@ import RWKVLayers
 public import RWKVNumerics
 
 extension SpeedMeasurements {
-    /// A model's forward pass: a prompt with the logits of its last token, and single tokens after a short one.
+    /// Measures a model's forward pass: a prompt with the logits of its last token, and single tokens after a short prompt.
     ///
-    /// The peak of memory is that of the weights that each single token reads.
+    /// The peak memory bandwidth is measured on the weights that each single token reads.
     ///
     /// - Parameters:
-    ///   - model: that runs.
-    ///   - tokens: how long the prompt is.
-    ///   - runs: how often the prompt is timed; single tokens ten times as often.
-    ///   - kernels: that are to be measured.
-    ///   - progress: is told of each token, and can stop the work.
-    /// - Returns: what was measured.
-    /// - Throws: ``CheckpointError``, as the model does, or of category `cancelled`.
+    ///   - model: the model to run.
+    ///   - tokens: the length of the prompt.
+    ///   - runs: how often the prompt is timed; single tokens are timed ten times as often.
+    ///   - kernels: the kernels to measure.
+    ///   - progress: is told of tokens, and can cancel the work.
+    /// - Returns: the measurements.
+    /// - Throws: ``CheckpointError``: `cancelled`, or what running the model throws.
     public static func ofForward(
         _ model: Model<Float>, tokens: Int, runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress
     ) throws(CheckpointError) -> SpeedMeasurements {
@@ -43,7 +43,7 @@ extension SpeedMeasurements {
         var (prefill, single, peaks) = (Timings(), Timings(), MachinePeaks())
         for round in 0...runs {
             var state = model.start(length: tokens)
-            // The first brings the file into memory.
+            // The first round is not timed: it brings the file into memory.
             if round == 0 {
                 try run(prompt[0..<tokens], &state)
             } else {
@@ -73,7 +73,7 @@ extension SpeedMeasurements {
         }
     }
 
-    /// Of an F32 matrix and a vector that fit into a second-level cache.
+    /// The speed of a plain loop over an F32 matrix and a vector that fit into the second-level cache.
     package static func plainOperationsPerSecond() -> Double {
         let size = 384
         let (weight, x) = ([Float](repeating: 0.5, count: size * size), [Float](repeating: 0.5, count: size))
@@ -85,19 +85,20 @@ extension SpeedMeasurements {
 }
 
 extension Model {
-    /// Floating-point operations of tokens that follow `past` others: matrix products, attention, recurrences, and the last one's logits.
+    /// Floating-point operations of tokens after `past` others: matrix products, attention, recurrences, and the last token's
+    /// logits.
     fileprivate func operations(tokens: Int, past: Int) -> Double {
         let layers = Double(tokens) * (layers.flatMap(\.matrices).operations + mixingOperations(tokens, past: past))
         return layers + [head].operations
     }
 
-    /// Those of what mixes tokens, for each of some that follow `past` others.
+    /// Floating-point operations per token of attention and recurrences, without matrix products.
     ///
     /// - Parameters:
-    ///   - tokens: how many they are.
-    ///   - past: how many came before.
-    ///   - recurrence: those of each number of a recurrence's state.
-    /// - Returns: operations.
+    ///   - tokens: the number of tokens.
+    ///   - past: the number of tokens before them.
+    ///   - recurrence: operations per number of a recurrence's state.
+    /// - Returns: the mean over the tokens.
     package func mixingOperations(_ tokens: Int, past: Int = 0, recurrence: Double = 9) -> Double {
         let (heads, size) = (
             Double(description.dimensions[.heads] ?? 0), Double(description.dimensions[.headSize] ?? 0)
@@ -109,9 +110,9 @@ extension Model {
         }
     }
 
-    /// How many tokens each of some that follow `past` others sees, on average.
+    /// How many tokens each of `tokens` tokens after `past` others attends to, on average.
     private func tokensSeen(_ tokens: Int, _ past: Int, _ window: Int?) -> Double {
-        // The first ones do not fill the window.
+        // The first tokens do not fill the window.
         let growing = min(max((window ?? .max) - past, 0), tokens)
         let seen = Double(growing) * (Double(past) + Double(growing + 1) / 2)
         return (seen + Double(tokens - growing) * Double(window ?? 0)) / Double(tokens)
@@ -119,8 +120,8 @@ extension Model {
 }
 
 extension [StoredMatrix] {
-    /// Operations of the products of one token.
+    /// Floating-point operations of the matrix-vector products of one token.
     package var operations: Double { reduce(0) { $0 + 2 * Double($1.inputs * $1.outputs) } }
-    /// What they take in memory.
+    /// The size of all matrices in bytes.
     package var byteCount: Double { reduce(0) { $0 + Double($1.bytes.count) } }
 }

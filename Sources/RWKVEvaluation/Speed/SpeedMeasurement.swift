@@ -1,40 +1,40 @@
 public import RWKVNumerics
 
-/// How fast something is.
+/// The speed of one kind of work.
 public struct SpeedMeasurement: Sendable {
-    /// What was measured.
+    /// The kind of work.
     public enum Subject: String, Sendable {
-        /// The recurrence of RWKV-7 over a sequence.
+        /// The RWKV-7 recurrence over a sequence.
         case wkv7
-        /// The same, a call for each token.
+        /// The same, with a call for each token.
         case wkv7Tokens = "wkv7_tokens"
-        /// The recurrence of RWKV-7 over a sequence, and its gradients.
+        /// The RWKV-7 recurrence over a sequence, with its gradients.
         case wkv7Gradients = "wkv7_gradients"
-        /// A model over a prompt, with the last token's logits.
+        /// A model's forward pass over a prompt, with the last token's logits.
         case prefill
-        /// A model over single tokens, with their logits.
+        /// A model's forward pass over a single token, with its logits.
         case token
-        /// A step of training a student, layer by layer.
+        /// A training step of stage 1.
         case alignment
-        /// A step of training a student by its logits.
+        /// A training step of stage 2.
         case divergence
     }
 
-    /// What was measured.
+    /// The kind of work.
     public let subject: Subject
-    /// The type of what it reads: `F32`.
+    /// The dtype of the numbers read, as in `F32`.
     public let dtype: String
-    /// How many tokens were computed each time.
+    /// Tokens per run.
     public let tokens: Int
-    /// How long that took.
+    /// How long the runs took.
     public let timings: Timings
-    /// Floating-point operations, each time.
+    /// Floating-point operations per run.
     public let operations: Double
-    /// Bytes that go from and to memory, each time: inputs and outputs of the recurrence, weights of a model.
+    /// Bytes moved from and to memory per run: the inputs and outputs of the recurrence, or the weights of a model.
     public let bytes: Double
 
-    /// Operations of the recurrence and its gradients, for each number of a state and token: 9 of itself, 7 of states that are computed
-    /// anew, and 19 of gradients.
+    /// Operations of the recurrence and its gradients, per token and number of the state: 9 for the recurrence, 7 for recomputing
+    /// states, and 19 for gradients.
     package static let recurrenceWithGradients = 35.0
 
     package init(
@@ -45,23 +45,24 @@ public struct SpeedMeasurement: Sendable {
     }
 }
 
-/// What was measured in one run, beside what the machine can do and what a plain loop does.
+/// The measurements of one run, with the machine's peak speeds and that of a plain loop.
 public struct SpeedMeasurements: Sendable {
-    /// Which kernels ran.
+    /// The kernel table that was measured.
     public let table: KernelTable
-    /// What they were compiled for.
+    /// The instruction set that the kernels are compiled for.
     public let instructionSet: InstructionSet
-    /// What multiplied matrices of many rows.
+    /// The implementation of products of matrices with many rows.
     public let product: MatrixProduct
-    /// How many threads ran them.
+    /// The number of threads.
     public let threads: Int
-    /// The most fp32 operations a second.
+    /// The peak fp32 operations per second.
     public let peakOperationsPerSecond: Double
-    /// The most bytes a second that are read from memory.
+    /// The peak bytes per second read from memory.
     public let peakBytesPerSecond: Double
-    /// Operations a second of a plain loop, one fp32 number at a time on one thread: the recurrence, or a matrix and a vector.
+    /// Operations per second of a plain loop, one fp32 number at a time on one thread: the recurrence, or a matrix-vector
+    /// product.
     public let plainOperationsPerSecond: Double
-    /// One behind the other.
+    /// The measurements, in order.
     public let measurements: [SpeedMeasurement]
 
     package init(
@@ -78,27 +79,27 @@ public struct SpeedMeasurements: Sendable {
         self.measurements = measurements
     }
 
-    /// Seconds each time, by which speeds are computed.
+    /// The median seconds of a run, from which speeds are computed.
     public func seconds(_ measurement: SpeedMeasurement) -> Double { measurement.timings.median(threads: threads) }
 
-    /// Operations a second.
+    /// Floating-point operations per second.
     public func operationsPerSecond(_ measurement: SpeedMeasurement) -> Double {
         measurement.operations / seconds(measurement)
     }
 
-    /// Bytes a second.
+    /// Bytes moved per second.
     public func bytesPerSecond(_ measurement: SpeedMeasurement) -> Double {
         measurement.bytes / seconds(measurement)
     }
 }
 
-/// What the machine can do at the most, looked at between other measurements: it changes with what else happens there.
+/// The machine's peak speeds, sampled between other measurements because they change with its load.
 package struct MachinePeaks {
     private(set) var multiplyingAdding = Timings()
     private(set) var reading = Timings()
-    /// Operations each time.
+    /// Operations per sample.
     private(set) var operations = 0.0
-    /// Bytes each time.
+    /// Bytes per sample.
     private(set) var bytes = 0.0
 
     package init() {}

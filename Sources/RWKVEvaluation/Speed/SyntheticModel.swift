@@ -4,21 +4,23 @@ public import ModelFamilies
 import RWKVInference
 import RWKVNumerics
 
-/// Models of random weights: as fast, or slow, as trained ones of the same sizes.
+/// Models with random weights, which are as fast as trained ones of the same sizes.
 public enum SyntheticModel {
-    /// Writes one into a file of safetensors.
+    /// Writes a model with random weights to a safetensors file.
     ///
     /// - Parameters:
-    ///   - description: of the model: its family, and all sizes.
-    ///   - dtype: of all weights: F32, F16 or BF16.
-    ///   - path: where the file is to be; there is none yet.
-    ///   - progress: is told of bytes, and can stop the work.
-    /// - Throws: ``CheckpointError``: `unsupported` where a size is not known, `cannotCreate`, `inputOutput`, `cancelled`.
+    ///   - description: the family and all sizes of the model.
+    ///   - dtype: the dtype of all weights: F32, F16 or BF16.
+    ///   - path: the file to create, which must not exist.
+    ///   - progress: is told of bytes, and can cancel the work.
+    /// - Throws: ``CheckpointError``: `unsupported` if a size is not known or `dtype` is not one of these, `cannotCreate`,
+    ///   `inputOutput`, `cancelled`.
     public static func write(
         _ description: ModelDescription, _ dtype: DType, to path: String, progress: WorkProgress
     ) throws(CheckpointError) {
         guard let layout = description.architecture.layouts.first, let element = dtype.kernelElement else {
-            throw CheckpointError(.unsupported, path: path, "weights are floating-point numbers", found: dtype.rawValue)
+            throw CheckpointError(
+                .unsupported, path: path, "weights must be floating-point numbers", found: dtype.rawValue)
         }
         let cast = rwkv_kernels_for(rwkv_best_instruction_set()).pointee.cast
         var tensors: [OutputTensor] = []
@@ -38,7 +40,7 @@ public enum SyntheticModel {
         var random = SplitMix64(seed: 0)
         for (number, tensor) in tensors.enumerated() {
             var output = try writer.begin(number)
-            // Matrices as small as initialisers make them, vectors near what norms and shares are.
+            // Matrices are as small as initialisers make them; vectors are in the range of norm weights and mixing shares.
             let range: ClosedRange<Double> = tensor.shape.count == 2 ? -0.03...0.03 : 0.5...1
             for part in (tensor.byteCount / element.size).parts(of: atOnce) {
                 try progress.check(path)

@@ -3,16 +3,16 @@ public import CheckpointFiles
 public import RWKVNumerics
 
 extension SpeedMeasurements {
-    /// The recurrence of RWKV-7: a sequence in each type, single tokens, and a sequence with its gradients.
+    /// Measures the RWKV-7 recurrence: a sequence in each dtype, single tokens, and a sequence with its gradients.
     ///
     /// - Parameters:
-    ///   - heads: how many there are.
-    ///   - size: channels of a head.
-    ///   - tokens: how long the sequence is.
+    ///   - heads: the number of heads.
+    ///   - size: channels per head.
+    ///   - tokens: the length of the sequence.
     ///   - runs: how often each is timed.
-    ///   - kernels: that are to be measured.
-    ///   - progress: is told of each run, and can stop the work.
-    /// - Returns: what was measured.
+    ///   - kernels: the kernels to measure.
+    ///   - progress: is told of each run, and can cancel the work.
+    /// - Returns: the measurements.
     /// - Throws: ``CheckpointError`` of category `cancelled`.
     public static func ofWKV7(
         heads: Int, size: Int, tokens: Int, runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress
@@ -36,7 +36,7 @@ extension SpeedMeasurements {
                 peaks.lookAtArithmetic(kernels)
                 progress.advance(by: 1, of: (types.count + 2) * runs)
             }
-            // All inputs, and what is computed, which is F32.
+            // The six inputs, and the computed matrices, which are F32.
             let bytes = heads * size * tokens * (6 * dtype.element.size + 4 * (matrices - 6))
             measurements.append(
                 SpeedMeasurement(
@@ -65,7 +65,7 @@ extension SpeedMeasurements {
     }
 }
 
-/// Inputs of the recurrence that look like a model's.
+/// Random inputs of the recurrence, in the ranges that models have.
 private struct WKV7Numbers {
     private let channels: Int
     private let size: Int
@@ -79,7 +79,7 @@ private struct WKV7Numbers {
                 range.lowerBound + (range.upperBound - range.lowerBound) * Float(random.next() >> 40) * 0x1p-24
             }
         }
-        // Lengths of heads of removal keys are about one.
+        // The norm of each head's removal key is about one.
         let removal = (3 / Float(size)).squareRoot()
         inputs = .init(
             r: numbers(-1...1), w: numbers(0.545...1), k: numbers(-1...1), v: numbers(-1...1),
@@ -100,7 +100,7 @@ private struct WKV7Numbers {
         inputs.map { Matrix($0[token * channels..<(token + 1) * channels], columns: channels) }
     }
 
-    /// The first head's first tokens, by a plain loop.
+    /// The speed of a plain loop over the first head's first tokens.
     func plainOperationsPerSecond() -> Double {
         let tokens = min(tokens, 256)
         var state = [Float](repeating: 0, count: size * size)

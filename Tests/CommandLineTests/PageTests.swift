@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What README shows as the tool's output is its output.
+/// The output that README shows is the tool's output.
 @Suite struct ReadmeTests {
     @Test func showsWhatTheBinaryPrints() throws {
         let readme = try String(contentsOf: Repository.root.appending(path: "README.md"), encoding: .utf8)
@@ -10,7 +10,7 @@ import Testing
             $0.components(separatedBy: "```").first
         }
         var checked = 0
-        // Somewhere else, as some commands write.
+        // In a temporary directory, because some commands write files.
         try withTemporaryDirectory { directory in
             try FileManager.default.createSymbolicLink(
                 at: directory.appending(path: "fixtures"),
@@ -20,7 +20,7 @@ import Testing
                     let lines = session.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
                     let arguments = lines[0].split(separator: " ").map { $0.trimmingCharacters(in: ["'"]) }
                     let output = try CommandLineTool.run(arguments, in: directory)
-                    // Warnings come in front of what they are about, errors behind it.
+                    // Warnings come before the output that they concern, errors after it.
                     let shown = [output.err + output.out, output.out + output.err]
                     let isShown =
                         lines[1] == "…\n" && output.status == 0
@@ -34,7 +34,7 @@ import Testing
         #expect(checked >= 8)
     }
 
-    /// Whether two texts differ in no more than numbers that were measured: processors round in their own ways, and are as fast as they are.
+    /// Whether two texts differ only in measured numbers: rounding and speed depend on the processor.
     private func isAlike(_ text: String, _ other: String) -> Bool {
         func lines(_ text: String) -> [[Substring]] { text.split(separator: "\n").map { $0.split(separator: " ") } }
         let (lines, others) = (lines(text), lines(other))
