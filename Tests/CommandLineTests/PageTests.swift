@@ -2,64 +2,118 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The output that README shows is the tool's output.
-@Suite struct ReadmeTests {
-    @Test func showsWhatTheBinaryPrints() throws {
-        let readme = try String(contentsOf: Repository.root.appending(path: "README.md"), encoding: .utf8)
-        let blocks = readme.components(separatedBy: "```console\n").dropFirst().compactMap {
-            $0.components(separatedBy: "```").first
-        }
-        var checked = 0
-        // In a temporary directory, because some commands write files.
+/// README and the pages below docs/ show what the tool prints.
+///
+/// Every block fenced as `console` is a session: lines that begin with `$ rwkv-ckpt` are run in order, in a directory with a link to
+/// fixtures/ that the whole page shares, and what follows must be their output. A line `…` stands for any number of lines. A block
+/// fenced as `console not-run` shows what cannot be run here. With RWKV_CKPT_REWRITE_PAGES in the environment, outputs without `…` are
+/// written into the pages instead of compared.
+@Suite struct PageTests {
+    static let pages: [String] = {
+        let docs = Repository.root.appending(path: "docs").path
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: docs)) ?? []
+        return ["README.md"] + names.filter { $0.hasSuffix(".md") }.sorted().map { "docs/" + $0 }
+    }()
+
+    private static let rewrites = ProcessInfo.processInfo.environment["RWKV_CKPT_REWRITE_PAGES"] != nil
+
+    @Test("shows what the tool prints", arguments: pages)
+    func showsWhatTheToolPrints(page: String) throws {
+        let file = Repository.root.appending(path: page)
+        let text = try String(contentsOf: file, encoding: .utf8)
+        var parts = text.components(separatedBy: "```console\n")
         try withTemporaryDirectory { directory in
             try FileManager.default.createSymbolicLink(
                 at: directory.appending(path: "fixtures"),
                 withDestinationURL: Repository.root.appending(path: "fixtures"))
-            for block in blocks {
-                for session in block.components(separatedBy: "$ rwkv-ckpt ").dropFirst() {
-                    let lines = session.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
-                    let arguments = lines[0].split(separator: " ").map { $0.trimmingCharacters(in: ["'"]) }
-                    let output = try CommandLineTool.run(arguments, in: directory)
-                    // Warnings come before the output that they concern, errors after it.
-                    let shown = [output.err + output.out, output.out + output.err]
-                    let isShown =
-                        lines[1] == "…\n" && output.status == 0
-                        || (block.contains("$ rwkv-ckpt distill")
-                            ? isAlike(shown[0], String(lines[1])) : shown.contains(String(lines[1])))
-                    #expect(isShown, "rwkv-ckpt \(lines[0])\n\(shown[0])")
-                    checked += 1
+            for part in parts.indices.dropFirst() {
+                let block = try #require(parts[part].components(separatedBy: "```").first)
+                let sessions = block.components(separatedBy: "$ rwkv-ckpt ")
+                #expect(sessions[0].isEmpty && sessions.count > 1, "a block that runs nothing: \(block)")
+                let made = try sessions.dropFirst().map { try self.shown($0, in: directory) }
+                if Self.rewrites {
+                    let rest = parts[part].dropFirst(block.count)
+                    parts[part] = made.map { "$ rwkv-ckpt " + $0 }.joined() + rest
                 }
             }
         }
-        #expect(checked >= 8)
+        if Self.rewrites {
+            try parts.joined(separator: "```console\n").write(to: file, atomically: true, encoding: .utf8)
+        }
     }
 
-    /// Whether two texts differ only in measured numbers: rounding and speed depend on the processor.
-    private func isAlike(_ text: String, _ other: String) -> Bool {
-        func lines(_ text: String) -> [[Substring]] { text.split(separator: "\n").map { $0.split(separator: " ") } }
-        let (lines, others) = (lines(text), lines(other))
-        return lines.count == others.count
-            && zip(lines, others).allSatisfy { line, other in
-                line.count == other.count
-                    && zip(line, other).allSatisfy { word, other in
-                        if word == other || line.contains("tokens/s") || word.allSatisfy({ $0 == "█" }) { return true }
-                        let numbers = [word, other].compactMap { Double($0.replacing(",", with: "")) }
-                        return numbers.count == 2 && abs(numbers[0] - numbers[1]) <= 0.25 * abs(numbers[1]) + 0.01
-                    }
+    /// Runs a command, compares what it prints with what is below it, and gives the command with what it is to show.
+    private func shown(_ session: String, in directory: URL) throws -> String {
+        let lines = session.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
+        let (command, expected) = (String(lines[0]), String(lines[1]))
+        let arguments = command.split(separator: " ").map { $0.trimmingCharacters(in: ["'"]) }
+        let output = try CommandLineTool.run(arguments, in: directory)
+        // Warnings come before what they are about, errors after it.
+        let printed = output.status == 0 ? output.err + output.out : output.out + output.err
+        let isMeasured = ["distill", "bench"].contains(arguments.first)
+        if Self.rewrites, !expected.contains("…") { return command + "\n" + printed }
+        #expect(
+            matches(printed.split(separator: "\n")[...], expected.split(separator: "\n")[...], isMeasured),
+            "rwkv-ckpt \(command)\n\(printed)")
+        return session
+    }
+
+    /// Whether lines are those that are expected, where `…` stands for any number of them.
+    private func matches(_ lines: ArraySlice<Substring>, _ expected: ArraySlice<Substring>, _ isMeasured: Bool) -> Bool
+    {
+        guard let first = expected.first else { return lines.isEmpty }
+        if first == "…" {
+            return (lines.startIndex...lines.endIndex).contains {
+                matches(lines[$0...], expected.dropFirst(), isMeasured)
+            }
+        }
+        guard let line = lines.first, isMeasured ? isAlike(line, first) : line == first else { return false }
+        return matches(lines.dropFirst(), expected.dropFirst(), isMeasured)
+    }
+
+    /// Whether two lines differ only in measured numbers: losses by rounding, by up to a quarter, and times by anything.
+    private func isAlike(_ line: Substring, _ other: Substring) -> Bool {
+        let (words, others) = (line.split(separator: " "), other.split(separator: " "))
+        return words.count == others.count
+            && zip(words, others).allSatisfy { word, other in
+                if word == other || words.contains("tokens/s") || word.allSatisfy({ $0 == "█" }) { return true }
+                let numbers = [word, other].compactMap { Double($0.replacing(",", with: "")) }
+                return numbers.count == 2 && abs(numbers[0] - numbers[1]) <= 0.25 * abs(numbers[1]) + 0.01
             }
     }
 
-    @Test func showsTheWholeFileOfAFamily() throws {
-        let readme = try String(contentsOf: Repository.root.appending(path: "README.md"), encoding: .utf8)
+    @Test("few blocks are not run")
+    func fewBlocksAreNotRun() throws {
+        let marked = try Self.pages.reduce(0) { count, page in
+            let text = try String(contentsOf: Repository.root.appending(path: page), encoding: .utf8)
+            return count + text.components(separatedBy: "```console not-run\n").count - 1
+        }
+        #expect(marked <= 10)
+    }
+
+    /// Links between pages, and to files, lead somewhere.
+    @Test("links lead to files that exist", arguments: pages)
+    func linksLeadSomewhere(page: String) throws {
+        let file = Repository.root.appending(path: page)
+        let text = try String(contentsOf: file, encoding: .utf8)
+        for match in text.matches(of: #/\]\(([^)#:]+)(?:#[^)]*)?\)/#) {
+            let target = file.deletingLastPathComponent().appending(path: String(match.1))
+            #expect(FileManager.default.fileExists(atPath: target.path), "\(page): \(match.1)")
+        }
+    }
+
+    @Test("README is short")
+    func readmeIsShort() throws {
+        let readme = try Data(contentsOf: Repository.root.appending(path: "README.md"))
+        #expect(readme.count <= 10_000)
+    }
+
+    /// The worked example of docs/adding-a-family.md is a family that exists.
+    @Test("shows the whole file of a family")
+    func showsTheWholeFileOfAFamily() throws {
+        let page = try String(contentsOf: Repository.root.appending(path: "docs/adding-a-family.md"), encoding: .utf8)
         let path = "Sources/ModelFamilies/Families/Qwen3.swift"
         let file = try String(contentsOf: Repository.root.appending(path: path), encoding: .utf8)
-        let added = file.split(separator: "\n", omittingEmptySubsequences: false).dropLast().map { "+" + $0 + "\n" }
-            .joined()
-        #expect(readme.contains("+++ b/\(path)\n" + added + "---"))
-        let registry = try String(
-            contentsOf: Repository.root.appending(path: "Sources/ModelFamilies/ArchitectureRegistry.swift"),
-            encoding: .utf8)
-        #expect(registry.contains("\n        .qwen2,\n        .qwen3,\n"))
-        #expect(readme.contains("\n         .qwen2,\n+        .qwen3,\n"))
+        #expect(page.contains("```swift\n" + file + "```"))
     }
 }
