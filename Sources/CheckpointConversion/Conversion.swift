@@ -85,7 +85,7 @@ public struct Conversion: Sendable {
     /// same names, and only safetensors files can hold it.
     public let omittedMetadata: [ByteString]
     /// The files that are written.
-    public let outline: CheckpointOutline
+    public let byteLayout: CheckpointByteLayout
     /// The layout of the output names; nil if it is not known.
     public let layout: TensorLayout?
     /// The resulting model; nil if its family is not known.
@@ -153,7 +153,7 @@ public struct ConversionOptions: Sendable {
     /// Where to write the result.
     public enum Destination: Sendable {
         /// One file.
-        case file(path: String, container: CheckpointOutline.Container, isCompressed: Bool)
+        case file(path: String, container: CheckpointByteLayout.Container, isCompressed: Bool)
         /// A model directory of safetensors, in shards of at most this many bytes of tensors.
         case directory(path: String, shardByteCount: Int)
 

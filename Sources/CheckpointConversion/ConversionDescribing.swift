@@ -30,11 +30,11 @@ extension Conversion {
             inputs[.adapter] = ConversionInput(adapter, model: nil, configuration: nil)
             changes = try AdapterChanges(adapter, on: source, scale: adapterScale, mayBeUnused: options.mayBeUnused)
         }
-        let isPutTogether = plan != nil || teacher != nil
-        let layout = options.layout ?? (isPutTogether ? .huggingFace : source.model?.layout)
+        let combinesInputs = plan != nil || teacher != nil
+        let layout = options.layout ?? (combinesInputs ? .huggingFace : source.model?.layout)
         // An explicit layout also removes the prefixes of wrappers.
         let keepsNames =
-            !isPutTogether && layout?.name == source.model?.layout?.name
+            !combinesInputs && layout?.name == source.model?.layout?.name
             && (options.layout == nil || !source.hasPrefixes)
         var builder = ConversionBuilder(inputs, changes, layout: keepsNames ? nil : layout, options: options)
         try builder.checkHead()
@@ -65,10 +65,10 @@ extension Conversion {
         }.keys.sorted()
         switch options.destination {
         case .file(let path, let container, _):
-            outline = try CheckpointOutline(
+            byteLayout = try CheckpointByteLayout(
                 outputs, container: container, name: Self.name(of: path), metadata: metadata)
         case .directory(_, let shardByteCount):
-            outline = try CheckpointOutline(outputs, shardByteCount: shardByteCount, metadata: metadata)
+            byteLayout = try CheckpointByteLayout(outputs, shardByteCount: shardByteCount, metadata: metadata)
         }
         configuration = try builder.configuration(of: made.model, plan: plan)
     }
@@ -138,7 +138,7 @@ extension ConversionBuilder {
                     advice: "set tie_word_embeddings to false to use that head")
             }
         } else if let teacher {
-            guard source.layout?.omitsFrozen == true else {
+            guard source.layout?.holdsTrainedOnly == true else {
                 throw error(
                     .unsupported, "--teacher requires --plan, or a training checkpoint of RWKVInside as the source")
             }
@@ -162,7 +162,7 @@ extension ConversionBuilder {
     /// Refuses quantised models, models that contradict their config.json, and sources that contain parts of an adapter.
     private func check(_ model: ModelDescription, _ part: Conversion.Part) throws(CheckpointError) {
         if let quantisation = model.quantisation {
-            throw error(.unsupported, in: part, quantisation.obstacle)
+            throw error(.unsupported, in: part, quantisation.conversionBlocker)
         }
         let tensors = inputs[part]?.checkpoint.tensors
         if part == .source, let name = tensors?.first(where: { Adapter.split($0.name) != nil })?.name {
@@ -177,16 +177,16 @@ extension ConversionBuilder {
 
     /// The student that a plan makes of a transformer.
     private func student(of source: ModelDescription, _ plan: LayerPlan) throws(CheckpointError) -> ModelDescription {
-        if let obstacle = source.obstacle(options.mayBeUnused) {
+        if let conversionBlocker = source.conversionBlocker(options.mayBeUnused) {
             let isLarger = source.findings.contains { $0.kind == .otherModel }
             throw error(
-                .unsupported, "the model cannot be converted faithfully: \(obstacle)",
+                .unsupported, "the model cannot be converted faithfully: \(conversionBlocker)",
                 advice: isLarger ? "--allow-unused 'GLOB' leaves out the tensors of another model" : nil)
         }
         guard let architecture = ArchitectureRegistry.target(named: plan.target),
             let student = source.student(
                 architecture, attention: Set(plan.attentionLayers), ranks: plan.ranks,
-                turnsAttention: plan.switches.turnsAttention, firstValues: plan.switches.firstValues)
+                attentionUsesRoPE: plan.switches.attentionUsesRoPE, firstValues: plan.switches.firstValues)
         else { throw error(.unsupported, "the model's sizes are not known") }
         return student
     }
@@ -201,8 +201,8 @@ extension ConversionBuilder {
     private func restored(
         _ student: ModelDescription, _ teacher: ModelDescription, _ plan: LayerPlan
     ) throws(CheckpointError) -> ModelDescription {
-        if let obstacle = teacher.obstacle(options.mayBeUnused) {
-            throw error(.unsupported, in: .teacher, "the model cannot be a teacher: \(obstacle)")
+        if let conversionBlocker = teacher.conversionBlocker(options.mayBeUnused) {
+            throw error(.unsupported, in: .teacher, "the model cannot be a teacher: \(conversionBlocker)")
         }
         guard student.architecture.variants.contains(plan.target) else {
             throw error(
@@ -241,7 +241,7 @@ extension ConversionBuilder {
                 advice: "only time mixing can be replaced with attention")
         }
         return student.restored(
-            from: teacher, attention: attention, turnsAttention: plan.switches.turnsAttention,
+            from: teacher, attention: attention, attentionUsesRoPE: plan.switches.attentionUsesRoPE,
             firstValues: plan.switches.firstValues)
     }
 
@@ -308,7 +308,7 @@ extension ConversionBuilder {
                 // Head norms of time mixing multiply by w, not by 1 + w, and time mixing has no query scale.
                 if TensorRole.headNorms.contains(role), model.architecture.body.norm == .rmsOfOnePlus { own.offset = 1 }
                 if place.role.takesQueryScale(hasNorm: target.optionalRoles.contains(.receptanceNorm)) {
-                    own.factor *= model.queryFactor(ofLayer: layer)
+                    own.factor *= model.receptanceFactor(ofLayer: layer)
                 }
             }
             return own
@@ -369,7 +369,7 @@ extension ConversionBuilder {
                 .malformed, "\(known) lack\(inputs[.teacher] == nil ? "s" : "") the tensor that becomes \(name)",
                 tensor: nil,
                 expected: tensor.shape.map { "\(tensor.role.rawValue) \($0)" } ?? tensor.role.rawValue,
-                advice: inputs[.teacher] == nil && inputs[.source]?.model?.layout?.omitsFrozen == true
+                advice: inputs[.teacher] == nil && inputs[.source]?.model?.layout?.holdsTrainedOnly == true
                     ? "--teacher provides the tensors that were not trained" : nil)
         }
         let reference =
@@ -388,7 +388,7 @@ extension ConversionBuilder {
         _ tensor: Conversion.InputTensor, _ info: TensorInfo, _ target: ModelDescription, _ plan: LayerPlan?
     ) -> String? {
         guard let model = inputs[tensor.part]?.model else { return nil }
-        if model.layout?.isStray(info.name) == true { return "an unused copy" }
+        if model.layout?.isIgnored(info.name) == true { return "an unused copy" }
         guard let place = places[tensor]?.first else { return nil }
         switch tensor.part {
         case .teacher: return plan == nil ? "the trained tensor is used" : "the student's tensor is used"

@@ -23,13 +23,13 @@ extension Conversion {
     public func write(
         replaces: Bool, threads: Int, planHash: String?, version: String, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> [[UInt8]] {
-        try requireRoom(for: isCompressed ? 0 : outline.byteCount, at: options.destination.path)
+        try requireRoom(for: isCompressed ? 0 : byteLayout.byteCount, at: options.destination.path)
         switch options.destination {
         case .file(let path, _, let isCompressed):
             let manifestPath = path + ".conversion.json"
             let file = try UnfinishedFile(path: path, replaces: replaces)
             let manifestFile = try UnfinishedFile(path: manifestPath, replaces: replaces, followsLinks: false)
-            let writer = try CheckpointWriter(outline, into: file, isCompressed: isCompressed)
+            let writer = try CheckpointWriter(byteLayout, into: file, isCompressed: isCompressed)
             let hashes = try write(with: writer, threads: threads, progress)
             try writeManifest(hashes, planHash, version, to: manifestFile.file)
             // An older manifest would describe another file.
@@ -39,7 +39,7 @@ extension Conversion {
             return hashes
         case .directory(let path, _):
             let directory = try UnfinishedDirectory(path: path, isReplaceable: replaces ? { Self.isOwn($0) } : nil)
-            let writer = try CheckpointWriter(outline, into: directory)
+            let writer = try CheckpointWriter(byteLayout, into: directory)
             let hashes = try write(with: writer, threads: threads, progress)
             try copyCompanions(into: directory)
             if let configuration { try directory.write(configuration, to: "config.json") }
@@ -109,9 +109,9 @@ extension Conversion {
 
     /// Whether a directory has a manifest, and only files that a conversion writes.
     private static func isOwn(_ names: [String]) -> Bool {
-        let known = Set(companions + [manifestName, "config.json", CheckpointOutline.indexName])
+        let known = Set(companions + [manifestName, "config.json", CheckpointByteLayout.indexName])
         return names.contains(manifestName)
-            && names.allSatisfy { known.contains($0) || CheckpointOutline.isShard($0) }
+            && names.allSatisfy { known.contains($0) || CheckpointByteLayout.isShard($0) }
     }
 }
 

@@ -58,8 +58,8 @@ extension Conversion {
 
     /// The names of all files that are written, without the manifest if the result is a single file.
     var fileNames: [String] {
-        guard case .directory = options.destination else { return outline.fileNames }
-        return outline.fileNames + (outline.fileNames.count > 1 ? [CheckpointOutline.indexName] : [])
+        guard case .directory = options.destination else { return byteLayout.fileNames }
+        return byteLayout.fileNames + (byteLayout.fileNames.count > 1 ? [CheckpointByteLayout.indexName] : [])
             + companionFiles.map(Self.name) + (configuration == nil ? [] : ["config.json"]) + [Self.manifestName]
     }
 
@@ -174,7 +174,7 @@ extension Conversion {
         json.key("bytes")
         json.value(tensor.output.byteCount)
         json.key("file")
-        json.value(outline.fileNames[outline.file(ofTensor: number)])
+        json.value(byteLayout.fileNames[byteLayout.file(ofTensor: number)])
         json.key("sha256")
         json.value(hash.map { .string(ByteString(hexadecimal($0))) } ?? .null)
         if let other = tensor.output.sharedWith {

@@ -99,12 +99,12 @@ struct ArchitectureReport {
                 json.value(value)
             }
             json.end()
-            if rotary.turnsNeighbours {
+            if rotary.isInterleaved {
                 json.key("interleaved")
                 json.value(true)
             }
             json.key("attention")
-            json.value(model.turnsAttention)
+            json.value(model.attentionUsesRoPE)
             json.key("time_mixing")
             json.value(model.architecture.timeMix?.rotary == .teacher)
             json.end()
@@ -258,7 +258,7 @@ extension RotaryEmbedding {
         if type != "default" { words.append(type.text.printable(limit: 40)) }
         if let factor = parameters["factor"] { words.append("× \(valueText(factor))") }
         if let part = parameters["partial_rotary_factor"] { words.append("of \(valueText(part)) of each head") }
-        if turnsNeighbours { words.append("interleaved") }
+        if isInterleaved { words.append("interleaved") }
         return words.joined(separator: " ")
     }
 }

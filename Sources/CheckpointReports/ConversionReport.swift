@@ -75,7 +75,7 @@ public struct ConversionReport: Sendable {
             (totals.copied, "copied"), (totals.transformed, "transformed"), (totals.initialised, "initialised"),
             (ofTeacher, "of them from the teacher"),
         ].filter { $0.0 > 0 }.map { "\(countText($0.0)) \($0.1)" }
-        let files = countText(conversion.outline.fileNames.count, "file")
+        let files = countText(conversion.byteLayout.fileNames.count, "file")
         output.write(
             "\(countText(conversion.tensors.count, "tensor")) (\(parts.joined(separator: ", "))), \(byteText(totals.byteCount)) in \(files)\n"
         )

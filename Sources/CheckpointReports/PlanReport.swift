@@ -104,10 +104,10 @@ public struct PlanReport: Sendable {
         output.write("\nranks       \(ranks.joined(separator: ", "))\n")
         let scaling = switches.usesTeachersScaling ? "with the teacher's scaling" : "without scaling"
         let choices = [
-            "attention RoPE \(switches.turnsAttention ? "on" : "off")",
-            "time mixing RoPE \(switches.turnsTimeMixing ? scaling : "off")",
+            "attention RoPE \(switches.attentionUsesRoPE ? "on" : "off")",
+            "time mixing RoPE \(switches.timeMixingUsesRoPE ? scaling : "off")",
             "first values from \(switches.firstValues == .firstTimeMixing ? "the first time mixing" : "layer 0")",
-            "head norms \(switches.normsHeads ? "on" : "off")",
+            "head norms \(switches.normalisesHeads ? "on" : "off")",
         ]
         output.write("switches    \(choices.joined(separator: ", "))\n")
         output.write("seed        \(plan.seed)\n")

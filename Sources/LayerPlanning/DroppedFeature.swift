@@ -54,8 +54,8 @@ public struct DroppedFeature: Sendable, Hashable {
             let attention = teacher.layers[layer].attention
             add(.window, attention?.window.map { Double($0) }, layer)
             add(.softcap, attention?.softcap, layer)
-            if teacher.queryFactor(ofLayer: layer) != 1 { add(.queryScale, attention?.scale, layer) }
-            if rotates, let rotation = teacher.layers[layer].rotation, rotation.turnsNeighbours {
+            if teacher.receptanceFactor(ofLayer: layer) != 1 { add(.queryScale, attention?.scale, layer) }
+            if rotates, let rotation = teacher.layers[layer].rotation, rotation.isInterleaved {
                 add(.interleavedRotation, rotation.parameters["partial_rotary_factor"] ?? 1, layer)
             }
         }

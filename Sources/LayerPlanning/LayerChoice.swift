@@ -147,7 +147,7 @@ private struct LayerMemory {
 
     init?(of teacher: ModelDescription, target: Architecture, context: Int) {
         guard !teacher.layers.isEmpty, let cache = teacher.cacheBytesOfLayer,
-            let state = teacher.student(target, attention: [], turnsAttention: false)?.stateBytes
+            let state = teacher.student(target, attention: [], attentionUsesRoPE: false)?.stateBytes
         else { return nil }
         cacheBytes = teacher.layers.map { cache.multiplied(clamped: min(context, $0.attention?.window ?? context)) }
         stateBytes = state / teacher.layers.count

@@ -26,15 +26,15 @@ public struct LayerPlan: Sendable, Hashable {
     /// Choices that change equations.
     public struct Switches: Sendable, Hashable {
         /// Whether attention layers use RoPE.
-        public var turnsAttention: Bool
+        public var attentionUsesRoPE: Bool
         /// Whether time mixing applies RoPE to receptance and key, which the target decides.
-        public var turnsTimeMixing: Bool
+        public var timeMixingUsesRoPE: Bool
         /// Whether RoPE in time mixing uses the teacher's RoPE scaling, or none.
         public var usesTeachersScaling: Bool
         /// Which layer provides the values and keys that later layers mix in.
         public var firstValues: ModelDescription.FirstValues
         /// Whether the heads of receptance and key are normalised.
-        public var normsHeads: Bool
+        public var normalisesHeads: Bool
         /// Whether the head is tied to the embedding.
         public var tiesHead: Bool
     }
@@ -105,21 +105,22 @@ public struct LayerPlan: Sendable, Hashable {
     /// Plans a conversion; nil if the target does not have a recipe, or sizes of the teacher are not known.
     ///
     /// - Parameters:
-    ///   - teacher: a model without ``ModelDescription/obstacle``.
+    ///   - teacher: a model without ``ModelDescription/conversionBlocker``.
     ///   - target: an architecture with a ``StudentRecipe``.
     ///   - selection: the layers that stay attention.
     ///   - ranks: ranks of low-rank parts that replace the recipe's.
-    ///   - turnsAttention: whether attention layers use RoPE; nil takes the recipe's choice.
+    ///   - attentionUsesRoPE: whether attention layers use RoPE; nil takes the recipe's choice.
     ///   - seed: the seed of random initialisers.
     public init?(
         of teacher: ModelDescription, target: Architecture, _ selection: LayerSelection,
-        ranks: [Dimension: Int] = [:], turnsAttention: Bool? = nil,
+        ranks: [Dimension: Int] = [:], attentionUsesRoPE: Bool? = nil,
         seed: Int
     ) {
         let attention = Set(selection.layers)
         guard let recipe = target.conversion, let timeMix = target.timeMix,
             let student = teacher.student(
-                target, attention: attention, ranks: ranks, turnsAttention: turnsAttention ?? recipe.turnsAttention),
+                target, attention: attention, ranks: ranks,
+                attentionUsesRoPE: attentionUsesRoPE ?? recipe.attentionUsesRoPE),
             let teacherCount = teacher.parameterCount, let studentCount = student.parameterCount,
             let teacherMemory = Memory(teacher), let studentMemory = Memory(student)
         else { return nil }
@@ -131,9 +132,9 @@ public struct LayerPlan: Sendable, Hashable {
             return Layer(kind: kind, reason: index == first ? "gives first values" : "not chosen")
         }
         switches = Switches(
-            turnsAttention: student.turnsAttention, turnsTimeMixing: timeMix.rotary == .teacher,
+            attentionUsesRoPE: student.attentionUsesRoPE, timeMixingUsesRoPE: timeMix.rotary == .teacher,
             usesTeachersScaling: true,
-            firstValues: .firstTimeMixing, normsHeads: student.optionalRoles.contains(.receptanceNorm),
+            firstValues: .firstTimeMixing, normalisesHeads: student.optionalRoles.contains(.receptanceNorm),
             tiesHead: student.hasTiedHead)
         self.ranks = Dimension.ranks.reduce(into: [:]) { ranks, dimension in
             if recipe.ranks[dimension] != nil { ranks[dimension] = student.dimensions[dimension] }
@@ -155,7 +156,7 @@ public struct LayerPlan: Sendable, Hashable {
             rotates: timeMix.rotary == .teacher)
         if student.optionalRoles.contains(.receptanceNorm), !given.contains(.queryNorm) {
             // All layers have the same query scale.
-            let factor = teacher.layers.indices.first.map { teacher.queryFactor(ofLayer: $0) } ?? 1
+            let factor = teacher.layers.indices.first.map { teacher.receptanceFactor(ofLayer: $0) } ?? 1
             if case .constant(let value)? = initialisers[.receptanceNorm] {
                 initialisers[.receptanceNorm] = .constant(value * factor)
             }
@@ -172,17 +173,19 @@ extension LayerPlan {
     ///   - teacher: the model to convert.
     ///   - target: an architecture with a ``StudentRecipe``.
     ///   - choice: how to choose the layers that stay attention.
-    ///   - turnsAttention: whether attention layers use RoPE; nil takes the recipe's choice.
+    ///   - attentionUsesRoPE: whether attention layers use RoPE; nil takes the recipe's choice.
     ///   - seed: the seed of random initialisers; 0 or greater.
     /// - Throws: ``LayerPlanError`` if the teacher cannot be converted, the seed is negative, or the choice is impossible.
     public init(
-        of teacher: ModelDescription, target: Architecture, _ choice: LayerChoice, turnsAttention: Bool? = nil,
+        of teacher: ModelDescription, target: Architecture, _ choice: LayerChoice, attentionUsesRoPE: Bool? = nil,
         seed: Int
     ) throws(LayerPlanError) {
-        if let obstacle = teacher.obstacle { throw .unfitTeacher(obstacle) }
+        if let conversionBlocker = teacher.conversionBlocker { throw .unfitTeacher(conversionBlocker) }
         guard seed >= 0 else { throw .negativeSeed(seed) }
         let selection = try LayerSelection(choice, for: teacher, target: target)
-        guard let plan = LayerPlan(of: teacher, target: target, selection, turnsAttention: turnsAttention, seed: seed)
+        guard
+            let plan = LayerPlan(
+                of: teacher, target: target, selection, attentionUsesRoPE: attentionUsesRoPE, seed: seed)
         else { throw .unknownSizes }
         self = plan
     }

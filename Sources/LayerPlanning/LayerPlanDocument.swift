@@ -40,15 +40,15 @@ extension LayerPlan {
         json.key("switches")
         json.beginObject()
         json.key("gqa_rope")
-        json.value(switches.turnsAttention)
+        json.value(switches.attentionUsesRoPE)
         json.key("rwkv_rope")
-        json.value(switches.turnsTimeMixing)
+        json.value(switches.timeMixingUsesRoPE)
         json.key("rwkv_rope_scaling")
         json.value(switches.usesTeachersScaling ? "teacher" : "none")
         json.key("first_values")
         json.value(switches.firstValues.rawValue)
         json.key("head_norm")
-        json.value(switches.normsHeads)
+        json.value(switches.normalisesHeads)
         json.key("tied_head")
         json.value(switches.tiesHead)
         json.end()
@@ -164,7 +164,7 @@ extension LayerPlan {
             var plan = LayerPlan(
                 of: teacher, target: target, LayerSelection(Set(attention), reason: ""),
                 ranks: try fields.ranks(Set(target.conversion?.ranks.keys.map { $0 } ?? [])),
-                turnsAttention: switches.turnsAttention, seed: try fields.integer("seed"))
+                attentionUsesRoPE: switches.attentionUsesRoPE, seed: try fields.integer("seed"))
         else { throw fields.error("the teacher's sizes are not known", "teacher") }
         guard plan.seed >= 0 else { throw fields.error("the seed is negative", "seed") }
         guard zip(plan.layers, layers).allSatisfy({ $0.kind == $1.kind }) else {
@@ -172,8 +172,8 @@ extension LayerPlan {
         }
         for (keys, expected) in [
             (["target"], JSONValue.string(ByteString(plan.target))),
-            (["switches", "rwkv_rope"], .bool(plan.switches.turnsTimeMixing)),
-            (["switches", "head_norm"], .bool(plan.switches.normsHeads)),
+            (["switches", "rwkv_rope"], .bool(plan.switches.timeMixingUsesRoPE)),
+            (["switches", "head_norm"], .bool(plan.switches.normalisesHeads)),
             (["switches", "tied_head"], .bool(plan.switches.tiesHead)),
             (["parameter_count", "teacher"], .integer(plan.teacherParameterCount)),
             (["parameter_count", "student"], .integer(plan.studentParameterCount)),
@@ -282,7 +282,7 @@ private struct PlanFields {
             try read(["switches", key], "true or false") { $0.bool }
         }
         return LayerPlan.Switches(
-            turnsAttention: try truth("gqa_rope"), turnsTimeMixing: try truth("rwkv_rope"),
+            attentionUsesRoPE: try truth("gqa_rope"), timeMixingUsesRoPE: try truth("rwkv_rope"),
             usesTeachersScaling: try read(["switches", "rwkv_rope_scaling"], "teacher or none") {
                 ["teacher": true, "none": false][$0.string ?? ""]
             },
@@ -290,7 +290,7 @@ private struct PlanFields {
                 ["switches", "first_values"],
                 ModelDescription.FirstValues.allCases.map(\.rawValue).joined(separator: " or ")
             ) { $0.string.flatMap { ModelDescription.FirstValues($0) } },
-            normsHeads: try truth("head_norm"), tiesHead: try truth("tied_head"))
+            normalisesHeads: try truth("head_norm"), tiesHead: try truth("tied_head"))
     }
 
     /// The initialisers of a plan, one for each role that `known` has.

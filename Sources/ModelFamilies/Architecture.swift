@@ -24,11 +24,11 @@ public struct Architecture: Sendable {
     /// Whether transformers assumes tied embeddings if config.json does not set `tie_word_embeddings`.
     var assumesTiedHead = false
     /// Sizes that always equal another, which is the value.
-    public var equalities: [Dimension: Dimension] = [:]
+    public var impliedSizes: [Dimension: Dimension] = [:]
     /// Other families whose tensors have the same names; reports mention them.
-    public var lookAlikes: [String] = []
+    public var familiesWithSameTensors: [String] = []
     /// Architectures with the same tensors but other equations; if there are any, only its name identifies this one.
-    public var twins: [String] = []
+    public var indistinguishableVariants: [String] = []
     /// How a teacher is converted to it; nil if it is not a target.
     public var conversion: StudentRecipe?
     /// The transformers class that loads it in RWKVInside's Hugging Face form; nil if there is none.
@@ -75,7 +75,7 @@ public struct Architecture: Sendable {
     }
 
     /// Whether a layer mixes each token with the previous one, in a token shift or in channel mixing.
-    package var mixesNeighbours: Bool {
+    package var mixesPreviousToken: Bool {
         body.feedForward == .channelMix || timeMix.map { $0.tokenShift == .lerp } == true
     }
 

@@ -7,7 +7,7 @@ public struct Attention: Sendable, Hashable {
     /// Whether each head of queries and keys has an RMSNorm, before RoPE.
     public var headNorm = Presence.never
     /// Whether each query head has its own keys and values.
-    var hasKeysForEveryHead = false
+    var isMultiHead = false
     /// The query scale, by which scores are multiplied; nil for 1 / sqrt(N).
     public internal(set) var scale: Double?
     /// The number of tokens that a query sees, itself included; nil if it sees all up to itself.

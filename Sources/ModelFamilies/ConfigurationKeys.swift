@@ -127,7 +127,7 @@ extension ModelConfiguration {
         var found: [(key: String, value: String)] = []
         let understood = architecture.understoodKeys
         for (key, value) in members where Self.kind(of: key, understood: understood) == .changesEquations {
-            if !leavesEquationsAlone(key, value) { found.append((key.text, value.description)) }
+            if !isNeutral(key, value) { found.append((key.text, value.description)) }
         }
         func refuse(_ key: String, unless isKnown: (JSONValue) -> Bool) {
             if let value = root[key], value != .null, !isKnown(value) { found.append((key, value.description)) }
@@ -154,7 +154,7 @@ extension ModelConfiguration {
     }
 
     /// Whether a key that can change equations has a value that leaves them unchanged.
-    private func leavesEquationsAlone(_ key: ByteString, _ value: JSONValue) -> Bool {
+    private func isNeutral(_ key: ByteString, _ value: JSONValue) -> Bool {
         switch key {
         // null makes attention bidirectional in transformers.
         case "is_causal": value == .bool(true)

@@ -45,13 +45,13 @@ public struct DecoderBody: Sendable {
     /// The RoPE base that transformers assumes if config.json does not set it.
     public internal(set) var assumedTheta: Double?
     /// The fraction of each head that RoPE rotates if config.json does not set it.
-    var assumedRotaryPart = 1.0
+    var assumedPartialRotaryFactor = 1.0
     /// Whether RoPE pairs channels 2i and 2i + 1 of a head, not i and i + R/2 of its R rotated channels.
-    var turnsNeighbours = false
+    var isInterleaved = false
     /// Whether layers with a window have a RoPE of their own, so that `rope_parameters` has one object per kind of layer.
     var hasRotationsByKind = false
     /// Names of RoPE types that only this family's config.json uses, and the types that they mean.
-    var rotaryTypeAliases: [ByteString: ByteString] = [:]
+    var ropeTypeAliases: [ByteString: ByteString] = [:]
     /// The context length, in tokens, before RoPE scaling, if config.json does not set it.
     var assumedOriginalLength: Double?
     /// The sizes that transformers assumes if config.json does not set them.

@@ -8,7 +8,7 @@ public struct LayerSpec: Sendable, Hashable {
         /// The kind of a layer with this mixer, as plans and reports write it.
         var kind: LayerKind {
             switch self {
-            case .attention(let attention): attention.hasKeysForEveryHead ? .mha : .gqa
+            case .attention(let attention): attention.isMultiHead ? .mha : .gqa
             case .timeMix: .rwkv7
             }
         }

@@ -20,7 +20,7 @@ public struct ModelConfiguration: Sendable {
             throw CheckpointError(.malformed, path: path, "config.json is not a JSON object", found: root.description)
         }
         whole = root
-        self.root = Self.ofText(root)
+        self.root = Self.textConfiguration(root)
     }
 
     /// A configuration that was not read from a file; errors name `path`.
@@ -180,7 +180,7 @@ public struct ModelConfiguration: Sendable {
     }
 
     /// The configuration of the text model, if `root` is that of a model of text and images; else `root` itself.
-    private static func ofText(_ root: JSONValue) -> JSONValue {
+    private static func textConfiguration(_ root: JSONValue) -> JSONValue {
         guard case .object(let whole) = root, case .object(var text)? = root["text_config"] else { return root }
         // transformers reads tie_word_embeddings from the whole model's configuration (models/gemma3).
         text["tie_word_embeddings"] = nil
@@ -199,7 +199,7 @@ public struct ModelConfiguration: Sendable {
     func dimensions(of architecture: Architecture) throws(CheckpointError) -> Dimensions {
         var sizes: [Dimension: Int] = [:]
         for (dimension, key) in architecture.dimensionKeys { sizes[dimension] = try size(key) }
-        for (dimension, other) in architecture.equalities { sizes[dimension] = sizes[dimension] ?? sizes[other] }
+        for (dimension, other) in architecture.impliedSizes { sizes[dimension] = sizes[dimension] ?? sizes[other] }
         sizes.merge(architecture.body.assumedSizes) { said, _ in said }
         if architecture.attention != nil {
             sizes[.keyValueHeads] = sizes[.keyValueHeads] ?? sizes[.heads]
@@ -214,7 +214,7 @@ public struct ModelConfiguration: Sendable {
             }
         }
         var dimensions = Dimensions(sizes)
-        for (dimension, other) in architecture.equalities where dimensions[dimension] == nil {
+        for (dimension, other) in architecture.impliedSizes where dimensions[dimension] == nil {
             dimensions[dimension] = dimensions[other]
         }
         return dimensions

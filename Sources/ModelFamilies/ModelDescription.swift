@@ -19,11 +19,11 @@ public struct ModelDescription: Sendable {
     /// The rotary embedding that config.json sets, which single layers may replace; nil if there is none.
     public let rotary: RotaryEmbedding?
     /// Whether attention layers use RoPE.
-    public internal(set) var turnsAttention: Bool
+    public internal(set) var attentionUsesRoPE: Bool
     /// Which layer provides the first values and keys, which time mixing mixes in.
     public internal(set) var firstValues: FirstValues
     /// Whether RoPE in time mixing has the scaling of attention; otherwise it depends only on theta.
-    public let stretchesTimeMixing: Bool
+    public let scalesTimeMixingRoPE: Bool
     /// Whether embeddings are tied: the head is the embedding.
     public internal(set) var hasTiedHead: Bool
     /// The optional roles that the model has.
@@ -83,7 +83,7 @@ public struct ModelDescription: Sendable {
         var tensors: [ExpectedTensor] = []
         func add(_ roles: RoleSet, layer: Int?) {
             let present = roles.required.union(roles.optional.intersection(optionalRoles))
-            for role in TensorRole.all where present.contains(role) && role.isOfLayer == (layer != nil) {
+            for role in TensorRole.all where present.contains(role) && role.isPerLayer == (layer != nil) {
                 tensors.append(ExpectedTensor(role: role, layer: layer, shape: dimensions.shape(role.shape)))
             }
         }

@@ -26,9 +26,9 @@ extension ModelDescription {
         layers = reading.layers
         epsilon = reading.epsilon
         rotary = reading.rotary
-        turnsAttention = reading.turnsAttention
+        attentionUsesRoPE = reading.attentionUsesRoPE
         firstValues = reading.firstValues
-        stretchesTimeMixing = reading.stretchesTimeMixing
+        scalesTimeMixingRoPE = reading.scalesTimeMixingRoPE
         hasTiedHead = reading.hasTiedHead
         optionalRoles = reading.optionalRoles
         storesUnusedResiduals = reading.storesUnusedResiduals
@@ -54,9 +54,9 @@ private struct ModelReading {
     private(set) var logitSoftcap: Double?
     private(set) var epsilon: Double?
     private(set) var rotary: RotaryEmbedding?
-    private(set) var turnsAttention = true
+    private(set) var attentionUsesRoPE = true
     private(set) var firstValues = ModelDescription.FirstValues.firstTimeMixing
-    private(set) var stretchesTimeMixing = true
+    private(set) var scalesTimeMixingRoPE = true
     private(set) var hasTiedHead = false
     private(set) var optionalRoles: Set<TensorRole> = []
     private(set) var storesUnusedResiduals: Bool
@@ -103,7 +103,7 @@ private struct ModelReading {
     mutating func find(in index: TensorIndex) {
         quantisation = Quantisation.find(index.occurrences.keys, ownConfiguration)
         findLayers(index)
-        let strays = Set(layout.strays.map { NamePattern($0) })
+        let ignoredNames = Set(layout.ignoredNames.map { NamePattern($0) })
         let quantised = Set(index.occurrences.keys.compactMap(Quantisation.weight))
         var votes: [Dimension: [Int: Int]] = [:]
         func vote(_ role: TensorRole, _ sizes: [Int]) {
@@ -121,7 +121,7 @@ private struct ModelReading {
                 let found = self.places(roles, occurrence.number)
                 guard let place = found.first else {
                     if Adapter.isPart(pattern) { adapterCount += 1 }
-                    guard !strays.contains(pattern), !Adapter.isPart(pattern) else { continue }
+                    guard !ignoredNames.contains(pattern), !Adapter.isPart(pattern) else { continue }
                     let name = index.tensor(occurrence).name
                     add(.unexpected, name, "\(name) is not a tensor of \(title)")
                     continue
@@ -212,13 +212,13 @@ private struct ModelReading {
 
     /// The kind of layers that have no mixer in a layout without frozen tensors: the teacher's attention; nil for other layouts.
     private var kindOfFrozenLayers: LayerKind? {
-        layout.omitsFrozen ? architecture.kinds.first(where: \.hasCache) : nil
+        layout.holdsTrainedOnly ? architecture.kinds.first(where: \.hasCache) : nil
     }
 
     /// The places that a tensor fills: of a pattern's roles, the one that its layer's kind has, with those fused with it.
     private func places(_ roles: [TensorRole], _ number: Int?) -> [Place] {
         for role in roles {
-            if role.isOfLayer {
+            if role.isPerLayer {
                 guard let number, layers.indices.contains(number),
                     layers[number].roles(norm: architecture.body.norm).all.contains(role)
                 else { continue }
@@ -230,7 +230,7 @@ private struct ModelReading {
     }
 
     private mutating func fillEqualities() {
-        for (dimension, other) in architecture.equalities where dimensions[dimension] == nil {
+        for (dimension, other) in architecture.impliedSizes where dimensions[dimension] == nil {
             dimensions[dimension] = dimensions[other]
         }
     }
@@ -249,11 +249,11 @@ private struct ModelReading {
             let firsts = ModelDescription.FirstValues.allCases.map(\.rawValue)
             let first = try configuration.choice("first_values", of: firsts)
             firstValues = first.flatMap { ModelDescription.FirstValues($0) } ?? firstValues
-            stretchesTimeMixing = try configuration.choice("rwkv_rope_scaling", of: ["teacher", "none"]) != "none"
+            scalesTimeMixingRoPE = try configuration.choice("rwkv_rope_scaling", of: ["teacher", "none"]) != "none"
         }
         quantisation = quantisation ?? Quantisation.find([NamePattern](), ownConfiguration)
-        turnsAttention =
-            try configuration?.flag("nope_in_transformer").map { !$0 } ?? architecture.conversion?.turnsAttention
+        attentionUsesRoPE =
+            try configuration?.flag("nope_in_transformer").map { !$0 } ?? architecture.conversion?.attentionUsesRoPE
             ?? true
         // A teacher's tie_word_embeddings says nothing about its student, and the head of a partial checkpoint may be elsewhere.
         let says = try ownConfiguration?.flag("tie_word_embeddings")
@@ -364,36 +364,36 @@ private struct ModelReading {
     private mutating func decideAttention() {
         if let all = dimensions[.attentionWidth], all == dimensions[.keyValueWidth] {
             for index in layers.indices where layers[index].kind.hasCache {
-                layers[index].attention?.hasKeysForEveryHead = true
+                layers[index].attention?.isMultiHead = true
             }
         }
     }
 
     /// The rotary embedding of a layer, derived from its family's; nil if its mixer does not use RoPE.
     private func rotation(of layer: LayerSpec) -> RotaryEmbedding? {
-        guard let timeMix = layer.timeMix else { return turnsAttention ? layer.rotation : nil }
-        return timeMix.rotation(from: layer.rotation, isStretched: stretchesTimeMixing)
+        guard let timeMix = layer.timeMix else { return attentionUsesRoPE ? layer.rotation : nil }
+        return timeMix.rotation(from: layer.rotation, isScaled: scalesTimeMixingRoPE)
     }
 
     // MARK: Checks
 
     /// Compares every tensor with those that the architecture has, and adds the differences to the findings.
     mutating func check(_ index: TensorIndex) {
-        let isAnyOf = places.keys.reduce(into: Set<TensorRole>()) { $0.insert($1.role) }
+        let presentRoles = places.keys.reduce(into: Set<TensorRole>()) { $0.insert($1.role) }
         let first = firstValues.layer(of: layers.map(\.kind))
         var model = architecture.modelRoles
         if !hasTiedHead { model.add([.head], .always) }
-        check(index, model, layer: nil, isAnyOf)
+        check(index, model, layer: nil, presentRoles)
         for (layer, spec) in layers.enumerated() {
             var roles = spec.roles(norm: architecture.body.norm)
-            optionalRoles.formUnion(roles.optional.intersection(isAnyOf))
+            optionalRoles.formUnion(roles.optional.intersection(presentRoles))
             if layer == first, let timeMix = architecture.timeMix {
                 roles.makeOptional(timeMix.residualRoles)
                 storesUnusedResiduals = timeMix.residualRoles.allSatisfy {
                     places[Place(role: $0, layer: layer)] != nil
                 }
             }
-            check(index, roles, layer: layer, isAnyOf)
+            check(index, roles, layer: layer, presentRoles)
         }
         if let all = dimensions[.attentionWidth], let heads = dimensions[.heads], let size = dimensions[.headSize],
             heads.multipliedReportingOverflow(by: size) != (all, false)
@@ -402,7 +402,7 @@ private struct ModelReading {
         }
     }
 
-    private mutating func check(_ index: TensorIndex, _ roles: RoleSet, layer: Int?, _ isAnyOf: Set<TensorRole>) {
+    private mutating func check(_ index: TensorIndex, _ roles: RoleSet, layer: Int?, _ presentRoles: Set<TensorRole>) {
         for role in TensorRole.all where roles.all.contains(role) {
             guard let name = layout.name(of: role, layer: layer) else { continue }
             guard let found = places[Place(role: role, layer: layer)] else {
@@ -410,7 +410,7 @@ private struct ModelReading {
                 let isRecord = role == .architectureRecord || role == .headSizeRecord
                 let isWanted =
                     roles.required.contains(role)
-                    || (isAnyOf.contains(role) && !isResidual && !isRecord && role != .head)
+                    || (presentRoles.contains(role) && !isResidual && !isRecord && role != .head)
                 if isWanted { add(.missing, name, "\(name) is missing") }
                 continue
             }
@@ -440,15 +440,15 @@ private struct ModelReading {
     }
 
     /// Whether any layer uses RoPE.
-    private var isTurned: Bool {
-        architecture.timeMix?.rotary == .teacher || (layers.contains(where: \.kind.hasCache) && turnsAttention)
+    private var usesRoPE: Bool {
+        architecture.timeMix?.rotary == .teacher || (layers.contains(where: \.kind.hasCache) && attentionUsesRoPE)
     }
 
     /// The sizes and config.json keys that the equations need and that are not known.
     var unknown: [String] {
         var unknown: [String] = []
         if epsilon == nil { unknown.append(architecture.body.epsilonKey) }
-        if isTurned, rotary == nil { unknown.append("rope_theta") }
+        if usesRoPE, rotary == nil { unknown.append("rope_theta") }
         if configuration == nil, architecture.body.keys.contains("sliding_window") { unknown.append("sliding_window") }
         let dimensions = Dimension.allCases.filter { dimension in
             switch dimension {

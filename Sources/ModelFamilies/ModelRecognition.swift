@@ -60,7 +60,7 @@ public enum ModelRecognition: Sendable {
             let isNamed =
                 configuration?.root["rwkv_architecture"] != nil && configured?.name == architecture.name
             fits.append(
-                Fit(try architecture.resolved(by: configuration), index, layout, mayMixNothing: isNamed))
+                Fit(try architecture.resolved(by: configuration), index, layout, allowsNoTimeMixing: isNamed))
         }
         func describe(_ fit: Fit, _ findings: [ModelFinding] = []) throws(CheckpointError) -> ModelRecognition {
             .model(
@@ -73,7 +73,7 @@ public enum ModelRecognition: Sendable {
             let isNamed =
                 fit.architecture.variants.contains { $0 == variant || $0 == configured?.variant }
                 || fit.architecture.name == configured?.name
-            return fit.mismatches.isEmpty && (fit.architecture.twins.isEmpty || isNamed)
+            return fit.mismatches.isEmpty && (fit.architecture.indistinguishableVariants.isEmpty || isNamed)
         }
         if let variant {
             guard let fit = exact.first(where: { $0.architecture.variants.contains(variant) }) else {
@@ -114,7 +114,7 @@ public enum ModelRecognition: Sendable {
                     message:
                         "\(evidence.joined(separator: ", ")), but the tensors are those of \(exact.architecture.name)")
             }
-            if fit.mismatches.isEmpty || exact.first != nil || OtherFamily.find(index.occurrences.keys) == nil {
+            if fit.mismatches.isEmpty || exact.first != nil || UnsupportedFamily.find(index.occurrences.keys) == nil {
                 return try describe(fit, fit.mismatches.isEmpty ? [] : other.map { [$0] } ?? [])
             }
         }
@@ -125,7 +125,7 @@ public enum ModelRecognition: Sendable {
     private static func other(
         _ patterns: some Collection<NamePattern>, _ configuration: ModelConfiguration?, _ evidence: [String]
     ) -> ModelRecognition? {
-        if let (other, names) = OtherFamily.find(patterns) {
+        if let (other, names) = UnsupportedFamily.find(patterns) {
             let evidence = evidence + ["tensors: " + names.joined(separator: ", ")]
             // hxa07b is the name of cxa07b with attention layers.
             let named = configuration?.root["rwkv_architecture"]?.string
@@ -151,7 +151,7 @@ private struct Fit {
     private let found: [TensorRole: NamePattern]
 
     init(
-        _ architecture: Architecture, _ index: TensorIndex, _ layout: TensorLayout, mayMixNothing: Bool
+        _ architecture: Architecture, _ index: TensorIndex, _ layout: TensorLayout, allowsNoTimeMixing: Bool
     ) {
         self.architecture = architecture
         self.layout = layout
@@ -159,14 +159,16 @@ private struct Fit {
         var counts = kinds.reduce(into: [LayerKind?: Int]()) { $0[$1, default: 0] += 1 }
         // Names in layers of unknown kind count only if most of all layers have them.
         counts[nil] = kinds.count
-        let strays = Set(layout.strays.map { NamePattern($0) })
+        let ignoredNames = Set(layout.ignoredNames.map { NamePattern($0) })
         let modelRoles = architecture.modelRoles
         var found: [TensorRole: NamePattern] = [:]
         var mismatches: [String] = []
         for (pattern, occurrences) in index.occurrences {
             let weight = Quantisation.weight(of: pattern)
             let roles = layout.roles(of: weight ?? pattern)
-            if let role = roles.first(where: { !$0.isOfLayer && modelRoles.all.contains($0) }) { found[role] = pattern }
+            if let role = roles.first(where: { !$0.isPerLayer && modelRoles.all.contains($0) }) {
+                found[role] = pattern
+            }
             var ofKind: [LayerKind?: Int] = [:]
             for case let number? in occurrences.map(\.number) where kinds.indices.contains(number) {
                 ofKind[kinds[number], default: 0] += 1
@@ -177,23 +179,23 @@ private struct Fit {
                 }
                 if let role = roles.first(where: { allowed.contains($0) }) {
                     for role in layout.fusion(of: role) ?? [role] { found[role] = pattern }
-                } else if weight == nil, !strays.contains(pattern), !Adapter.isPart(pattern),
-                    roles.allSatisfy(\.isOfLayer)
+                } else if weight == nil, !ignoredNames.contains(pattern), !Adapter.isPart(pattern),
+                    roles.allSatisfy(\.isPerLayer)
                 {
                     mismatches.append("\(pattern.text) present")
                 }
             }
         }
         var required = modelRoles.required
-        if layout.omitsFrozen { required.subtract([.finalNormWeight]) }
+        if layout.holdsTrainedOnly { required.subtract([.finalNormWeight]) }
         for kind in Set(kinds.compactMap { $0 }) {
-            if layout.omitsFrozen {
+            if layout.holdsTrainedOnly {
                 required.formUnion(kind.carriesState ? architecture.timeMix?.trainedRoles ?? [] : [])
             } else {
                 required.formUnion(architecture.layerRoles(kind).required)
             }
         }
-        if architecture.timeMix != nil, !kinds.contains(where: { $0?.carriesState == true }), !mayMixNothing {
+        if architecture.timeMix != nil, !kinds.contains(where: { $0?.carriesState == true }), !allowsNoTimeMixing {
             mismatches.append("no time-mixing layer")
         }
         for role in required where found[role] == nil {
@@ -205,8 +207,10 @@ private struct Fit {
 
     /// A clause that states what distinguishes this architecture from the others.
     func evidence(among fits: [Fit]) -> String {
-        let others = fits.filter { $0.architecture.name != architecture.name && $0.architecture.twins.isEmpty }
-        let lacking = found.keys.filter(\.isOfLayer).reduce(into: [TensorRole: [String]]()) { lacking, role in
+        let others = fits.filter {
+            $0.architecture.name != architecture.name && $0.architecture.indistinguishableVariants.isEmpty
+        }
+        let lacking = found.keys.filter(\.isPerLayer).reduce(into: [TensorRole: [String]]()) { lacking, role in
             lacking[role] = others.filter { other in
                 !other.architecture.kinds.contains { other.architecture.layerRoles($0).all.contains(role) }
             }.map(\.architecture.name)
@@ -218,7 +222,7 @@ private struct Fit {
                 count > 3 ? "\(names[0]), \(names[1]) and \(count - 2) others" : names.joined(separator: ", ")
             return "tensors: \(pattern.text), which \(others) \(count == 1 ? "does" : "do") not have"
         }
-        let alike = architecture.lookAlikes.joined(separator: ", ")
+        let alike = architecture.familiesWithSameTensors.joined(separator: ", ")
         return (mismatches.isEmpty ? "tensors: exact match" : "tensors: closest match")
             + (alike.isEmpty ? "" : "; \(alike) would have the same tensors")
     }

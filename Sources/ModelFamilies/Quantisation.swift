@@ -8,7 +8,7 @@ public struct Quantisation: Sendable, Hashable {
     public let evidence: String
 
     /// Why such weights cannot be used, as a clause.
-    public var obstacle: String {
+    public var conversionBlocker: String {
         "its weights are quantised by \(method) (\(evidence)); use the unquantised model"
     }
 

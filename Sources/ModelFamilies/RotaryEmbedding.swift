@@ -13,7 +13,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
     public let lists: [ByteString: [Double]]
 
     /// Whether RoPE pairs channels 2i and 2i + 1 of a head, not i and i + R/2 of its R rotated channels.
-    public let turnsNeighbours: Bool
+    public let isInterleaved: Bool
 
     /// The types of RoPE scaling that are implemented.
     public static let knownTypes: Set<ByteString> = ["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
@@ -22,37 +22,37 @@ public struct RotaryEmbedding: Sendable, Hashable {
     public var plain: RotaryEmbedding {
         let part = parameters["partial_rotary_factor"].map { ["partial_rotary_factor" as ByteString: $0] }
         return RotaryEmbedding(
-            theta: theta, type: "default", parameters: part ?? [:], lists: [:], turnsNeighbours: turnsNeighbours)
+            theta: theta, type: "default", parameters: part ?? [:], lists: [:], isInterleaved: isInterleaved)
     }
 
     /// The rotation as time mixing applies it; in place of adjacent pairs, it pairs all N channels of a head, i with i + N/2.
     ///
     /// The published classes of such students implement no other (RWKVInside, rwkv_inside/TimeMixer.py).
     public var ofTimeMixing: RotaryEmbedding {
-        guard turnsNeighbours else { return self }
+        guard isInterleaved else { return self }
         var parameters = parameters
         parameters["partial_rotary_factor"] = nil
-        return RotaryEmbedding(theta: theta, type: type, parameters: parameters, lists: lists, turnsNeighbours: false)
+        return RotaryEmbedding(theta: theta, type: type, parameters: parameters, lists: lists, isInterleaved: false)
     }
 
     private init(
         theta: Double, type: ByteString, parameters: [ByteString: Double], lists: [ByteString: [Double]],
-        turnsNeighbours: Bool
+        isInterleaved: Bool
     ) {
         (self.theta, self.type, self.parameters, self.lists) = (theta, type, parameters, lists)
-        self.turnsNeighbours = turnsNeighbours
+        self.isInterleaved = isInterleaved
     }
 
     /// All parameters in one line, for ``ModelDescription/identity``.
     package var text: String {
         let numbers = parameters.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
         let lists = lists.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
-        return "\(theta) \(type)\(numbers)\(lists)\(turnsNeighbours ? " of neighbours" : "")"
+        return "\(theta) \(type)\(numbers)\(lists)\(isInterleaved ? " of neighbours" : "")"
     }
 
     /// RoPE of whole heads without scaling.
     public init(theta: Double) {
-        self.init(theta: theta, type: "default", parameters: [:], lists: [:], turnsNeighbours: false)
+        self.init(theta: theta, type: "default", parameters: [:], lists: [:], isInterleaved: false)
     }
 
     /// Reads the rotary embedding from a configuration; nil if neither it nor the family gives a base.
@@ -97,17 +97,18 @@ public struct RotaryEmbedding: Sendable, Hashable {
             throw configuration.malformed(thetaKey, expected: "a number above zero")
         }
         self.theta = theta
-        turnsNeighbours = body.turnsNeighbours
+        isInterleaved = body.isInterleaved
         let type = members["rope_type"] ?? members["type"] ?? .string("default")
         guard let written = type.string else { throw configuration.malformed("rope_type", expected: "a string") }
-        let name = body.rotaryTypeAliases[written] ?? written
+        let name = body.ropeTypeAliases[written] ?? written
         self.type = name
         var parameters = members.compactMapValues { $0.double ?? $0.bool.map { $0 ? 1 : 0 } }
         parameters["rope_theta"] = nil
         // As in Python, null counts as false.
         if members["truncate"] == .null { parameters["truncate"] = 0 }
         let said = [members["partial_rotary_factor"], root["partial_rotary_factor"]].compactMap { $0 }.first ?? .null
-        let part = said == .null && body.assumedRotaryPart != 1 ? .number(body.assumedRotaryPart) : said
+        let part =
+            said == .null && body.assumedPartialRotaryFactor != 1 ? .number(body.assumedPartialRotaryFactor) : said
         if part != .null, !((part.double ?? 0) > 0 && (part.double ?? 0) <= 1) {
             throw configuration.malformed("partial_rotary_factor", expected: "a number above 0 and at most 1")
         }

@@ -8,11 +8,11 @@ extension ModelDescription {
     ///   - target: an architecture with a ``StudentRecipe``.
     ///   - attention: indices of the layers that stay attention.
     ///   - ranks: ranks that replace the recipe's.
-    ///   - turnsAttention: whether those layers use RoPE.
+    ///   - attentionUsesRoPE: whether those layers use RoPE.
     ///   - firstValues: which layer provides the first values and keys.
     /// - Returns: the student; nil if the target has no recipe, or the attention width is not known.
     public func student(
-        _ target: Architecture, attention: Set<Int>, ranks: [Dimension: Int] = [:], turnsAttention: Bool,
+        _ target: Architecture, attention: Set<Int>, ranks: [Dimension: Int] = [:], attentionUsesRoPE: Bool,
         firstValues: FirstValues = .firstTimeMixing
     ) -> ModelDescription? {
         let target = target.over(architecture)
@@ -21,7 +21,7 @@ extension ModelDescription {
         else { return nil }
         var sizes = dimensions
         for (dimension, rank) in recipe.ranks { sizes[dimension] = ranks[dimension] ?? rank(attentionWidth: width) }
-        for (dimension, other) in target.equalities { sizes[dimension] = sizes[other] }
+        for (dimension, other) in target.impliedSizes { sizes[dimension] = sizes[other] }
         let present = Set(tensors.map(\.role))
         var optional = optionalRoles.union(present).intersection([
             .queryBias, .keyBias, .valueBias, .outputBias, .queryNorm, .keyNorm,
@@ -36,10 +36,10 @@ extension ModelDescription {
             architecture: target, evidence: [], layout: nil, dimensions: sizes,
             layers: layers.enumerated().map {
                 $1.student(
-                    isAttention: attention.contains($0), target, timeMix, turnsAttention: turnsAttention,
-                    stretchesTimeMixing: stretchesTimeMixing)
-            }, epsilon: epsilon, rotary: rotary, turnsAttention: turnsAttention, firstValues: firstValues,
-            stretchesTimeMixing: stretchesTimeMixing, hasTiedHead: hasTiedHead, optionalRoles: optional,
+                    isAttention: attention.contains($0), target, timeMix, attentionUsesRoPE: attentionUsesRoPE,
+                    scalesTimeMixingRoPE: scalesTimeMixingRoPE)
+            }, epsilon: epsilon, rotary: rotary, attentionUsesRoPE: attentionUsesRoPE, firstValues: firstValues,
+            scalesTimeMixingRoPE: scalesTimeMixingRoPE, hasTiedHead: hasTiedHead, optionalRoles: optional,
             storesUnusedResiduals: timeMix.storesUnusedResiduals, logitSoftcap: logitSoftcap, bindings: [:],
             quantisation: nil, findings: [], findingCount: 0, unknown: unknown)
     }
@@ -49,11 +49,11 @@ extension ModelDescription {
     /// - Parameters:
     ///   - teacher: the model that the student was made from.
     ///   - attention: indices of the layers that get attention.
-    ///   - turnsAttention: whether those layers use RoPE.
+    ///   - attentionUsesRoPE: whether those layers use RoPE.
     ///   - firstValues: which layer provides the first values and keys.
     /// - Returns: the student with these layers.
     public func restored(
-        from teacher: ModelDescription, attention: Set<Int>, turnsAttention: Bool, firstValues: FirstValues
+        from teacher: ModelDescription, attention: Set<Int>, attentionUsesRoPE: Bool, firstValues: FirstValues
     ) -> ModelDescription {
         var student = completed(by: teacher)
         // Attention has what a student without any did not state, such as a window.
@@ -61,11 +61,11 @@ extension ModelDescription {
         if let timeMix = architecture.timeMix {
             student.layers = teacher.layers.enumerated().map {
                 $1.student(
-                    isAttention: attention.contains($0), architecture, timeMix, turnsAttention: turnsAttention,
-                    stretchesTimeMixing: stretchesTimeMixing)
+                    isAttention: attention.contains($0), architecture, timeMix, attentionUsesRoPE: attentionUsesRoPE,
+                    scalesTimeMixingRoPE: scalesTimeMixingRoPE)
             }
         }
-        student.turnsAttention = turnsAttention
+        student.attentionUsesRoPE = attentionUsesRoPE
         student.firstValues = firstValues
         if let first = student.layerOfFirstValues, let timeMix = architecture.timeMix {
             student.storesUnusedResiduals = timeMix.residualRoles.allSatisfy {
@@ -91,41 +91,41 @@ extension ModelDescription {
     /// - Returns: the model with the tensors that the layout stores.
     public func stored(in layout: TensorLayout, hasTiedHead: Bool) -> ModelDescription {
         var model = self
-        model.hasTiedHead = hasTiedHead && !layout.separatesHead
-        if !layout.holdsUnusedResiduals { model.storesUnusedResiduals = false }
+        model.hasTiedHead = hasTiedHead && !layout.alwaysStoresHead
+        if !layout.mayHoldUnusedResiduals { model.storesUnusedResiduals = false }
         return model
     }
 
     /// Why no student of this model can be planned, as a clause; nil if one can.
     ///
     /// Tensors outside the text model are ignored here; only the conversion itself refuses them.
-    public var obstacle: String? { teachingObstacle { $0.kind == .otherModel } }
+    public var conversionBlocker: String? { teacherBlocker { $0.kind == .otherModel } }
 
     /// Why no student can be made from this model; nil if one can.
     ///
     /// - Parameter mayBeUnused: whether a tensor of this name may be left out, if the model does not have it.
     /// - Returns: the reason, as a clause.
-    public func obstacle(_ mayBeUnused: (String) -> Bool) -> String? {
-        teachingObstacle { [.unexpected, .otherModel].contains($0.kind) && ($0.tensor.map(mayBeUnused) ?? false) }
+    public func conversionBlocker(_ mayBeUnused: (String) -> Bool) -> String? {
+        teacherBlocker { [.unexpected, .otherModel].contains($0.kind) && ($0.tensor.map(mayBeUnused) ?? false) }
     }
 
-    private func teachingObstacle(_ harmless: (ModelFinding) -> Bool) -> String? {
+    private func teacherBlocker(_ harmless: (ModelFinding) -> Bool) -> String? {
         guard architecture.isTeacher else {
             return "\(variant ?? architecture.family) is not supported as a teacher"
         }
-        return flaw(harmless)
+        return blocker(harmless)
     }
 
     /// Why this model cannot be run, as a clause; nil if it can.
     ///
     /// Tensors that the model does not have are ignored.
-    public var runningObstacle: String? { flaw { [.unexpected, .otherModel].contains($0.kind) } }
+    public var runBlocker: String? { blocker { [.unexpected, .otherModel].contains($0.kind) } }
 
     /// Why the model cannot be used at all, ignoring findings that are `harmless`; nil if it can.
-    private func flaw(_ harmless: (ModelFinding) -> Bool) -> String? {
+    private func blocker(_ harmless: (ModelFinding) -> Bool) -> String? {
         let findings = findings.filter { !harmless($0) }
         if let quantisation {
-            return quantisation.obstacle
+            return quantisation.conversionBlocker
         }
         if let finding = findings.first {
             return finding.message + (findings.count > 1 ? ", and \(findings.count - 1) more" : "")
@@ -143,20 +143,20 @@ extension ModelDescription {
         for tensor in tensors { text += "\(tensor.role.rawValue) \(tensor.layer ?? -1) \(tensor.shape ?? [])\n" }
         text += "epsilon \(epsilon ?? 0)\n"
         if let rotary { text += "rope \(rotary.text)\n" }
-        text += traits.map { $0 + "\n" }.joined()
+        text += differencesFromLlama.map { $0 + "\n" }.joined()
         return sha256(of: Array(text.utf8))
     }
 }
 
 extension ModelDescription {
     /// Whether a student's body differs from Llama's, so that its config.json must name its teacher's family.
-    package var needsBody: Bool {
+    package var hasNonLlamaBody: Bool {
         architecture.teacherFamily != nil
             && (architecture.body.norm != .rms || architecture.body.scalesEmbedding
                 || architecture.body.mixerNorms != .before
                 || architecture.body.feedForwardNorms != .before
                 || architecture.layouts[0].names != TensorLayout.huggingFace.names
-                || rotary?.parameters["partial_rotary_factor"] != nil || !traits.isEmpty)
+                || rotary?.parameters["partial_rotary_factor"] != nil || !differencesFromLlama.isEmpty)
     }
 
     /// The factor on a student's receptance in place of this teacher's query scale s: s sqrt(N), because time mixing itself
@@ -164,40 +164,41 @@ extension ModelDescription {
     ///
     /// - Parameter layer: index of a layer of attention.
     /// - Returns: the factor; 1 if the query scale is 1 / sqrt(N) or the head size is not known.
-    package func queryFactor(ofLayer layer: Int) -> Double {
+    package func receptanceFactor(ofLayer layer: Int) -> Double {
         guard let scale = layers[layer].attention?.scale, let size = dimensions[.headSize] else { return 1 }
         return scale * Double(size).squareRoot()
     }
 
     /// How the equations differ from Llama's, a line each: windows, query scales, softcaps, activations, RoPE of single layers.
-    package var traits: [String] {
-        var traits: [String] = []
-        if let logitSoftcap { traits.append("logit softcap \(logitSoftcap)") }
+    package var differencesFromLlama: [String] {
+        var differencesFromLlama: [String] = []
+        if let logitSoftcap { differencesFromLlama.append("logit softcap \(logitSoftcap)") }
         for (index, layer) in layers.enumerated() {
             if let attention = layer.attention {
-                if let scale = attention.scale { traits.append("layer \(index) scale \(scale)") }
-                if let window = attention.window { traits.append("layer \(index) window \(window)") }
-                if let softcap = attention.softcap { traits.append("layer \(index) softcap \(softcap)") }
+                if let scale = attention.scale { differencesFromLlama.append("layer \(index) scale \(scale)") }
+                if let window = attention.window { differencesFromLlama.append("layer \(index) window \(window)") }
+                if let softcap = attention.softcap { differencesFromLlama.append("layer \(index) softcap \(softcap)") }
             }
             if layer.attention != nil, let rotation = layer.rotation, rotation != rotary {
-                traits.append("layer \(index) rope \(rotation.text)")
+                differencesFromLlama.append("layer \(index) rope \(rotation.text)")
             }
             if case .gated(let activation) = layer.feedForward, activation != .silu {
-                traits.append("layer \(index) \(activation.rawValue)")
+                differencesFromLlama.append("layer \(index) \(activation.rawValue)")
             }
         }
-        return traits
+        return differencesFromLlama
     }
 }
 
 extension LayerSpec {
     /// The layer in a student: the same attention, or time mixing in its place.
     fileprivate func student(
-        isAttention: Bool, _ target: Architecture, _ timeMix: TimeMix7, turnsAttention: Bool, stretchesTimeMixing: Bool
+        isAttention: Bool, _ target: Architecture, _ timeMix: TimeMix7, attentionUsesRoPE: Bool,
+        scalesTimeMixingRoPE: Bool
     ) -> LayerSpec {
         var layer = self
         guard !isAttention else {
-            if !turnsAttention { layer.rotation = nil }
+            if !attentionUsesRoPE { layer.rotation = nil }
             // Here the tensors show which biases and norms the layer has.
             layer.attention?.inputBias = target.attention?.inputBias ?? .sometimes
             layer.attention?.outputBias = target.attention?.outputBias ?? .sometimes
@@ -205,7 +206,7 @@ extension LayerSpec {
             return layer
         }
         layer.mixer = .timeMix(timeMix)
-        layer.rotation = timeMix.rotation(from: rotation, isStretched: stretchesTimeMixing)
+        layer.rotation = timeMix.rotation(from: rotation, isScaled: scalesTimeMixingRoPE)
         return layer
     }
 }

@@ -26,7 +26,7 @@ public struct StudentRecipe: Sendable {
     /// Initial values of tensors that a teacher lacks, except biases; tensors that it has are copied.
     public let initialisers: [TensorRole: Initialiser]
     /// Whether the remaining attention layers use RoPE, unless a plan decides otherwise.
-    public let turnsAttention: Bool
+    public let attentionUsesRoPE: Bool
 }
 
 /// The initial values of a new tensor; n is the channel, A the number of channels, l the layer, L the number of layers.

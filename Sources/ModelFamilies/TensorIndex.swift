@@ -63,7 +63,7 @@ struct TensorIndex {
     func layerKinds(in layout: TensorLayout) -> [LayerKind?] {
         var kinds: [LayerKind?] = []
         for (pattern, occurrences) in occurrences {
-            let roles = layout.roles(of: Quantisation.weight(of: pattern) ?? pattern).filter(\.isOfLayer)
+            let roles = layout.roles(of: Quantisation.weight(of: pattern) ?? pattern).filter(\.isPerLayer)
             guard !roles.isEmpty else { continue }
             for case let number? in occurrences.map(\.number) where number < Self.layerLimit {
                 while kinds.count <= number { kinds.append(nil) }

@@ -21,13 +21,13 @@ public struct TensorLayout: Sendable {
     /// The transforms of roles whose tensors are not stored in the role's shape.
     public let transforms: [TensorRole: Transform]
     /// Names of tensors that such files may hold but that are not part of the model, with `#` for a number.
-    public let strays: [String]
+    public let ignoredNames: [String]
     /// Whether files hold only trained tensors, so that any others may be missing.
-    public let omitsFrozen: Bool
+    public let holdsTrainedOnly: Bool
     /// Whether the head is stored even if it equals the embedding.
-    public let separatesHead: Bool
+    public let alwaysStoresHead: Bool
     /// Whether the first time-mixing layer may have value and key residuals, which nothing uses.
-    public let holdsUnusedResiduals: Bool
+    public let mayHoldUnusedResiduals: Bool
 
     /// All layouts, with the names that most families share.
     public static let all: [TensorLayout] = [.huggingFace, .official, .fla, .rwkvInfer, .rwkvInside]
@@ -37,17 +37,17 @@ public struct TensorLayout: Sendable {
     /// Creates a layout from the name of each role's tensor.
     public init(
         _ name: String, names: [TensorRole: String], fused: [[TensorRole]] = [],
-        transforms: [TensorRole: Transform] = [:], strays: [String] = [], omitsFrozen: Bool = false,
-        separatesHead: Bool = false, holdsUnusedResiduals: Bool = true
+        transforms: [TensorRole: Transform] = [:], ignoredNames: [String] = [], holdsTrainedOnly: Bool = false,
+        alwaysStoresHead: Bool = false, mayHoldUnusedResiduals: Bool = true
     ) {
         self.name = name
         self.names = names
         self.fused = fused
         self.transforms = transforms
-        self.strays = strays
-        self.omitsFrozen = omitsFrozen
-        self.separatesHead = separatesHead
-        self.holdsUnusedResiduals = holdsUnusedResiduals
+        self.ignoredNames = ignoredNames
+        self.holdsTrainedOnly = holdsTrainedOnly
+        self.alwaysStoresHead = alwaysStoresHead
+        self.mayHoldUnusedResiduals = mayHoldUnusedResiduals
         roles = Dictionary(
             names.map { (NamePattern($0.value), [$0.key]) }, uniquingKeysWith: +)
     }
@@ -55,8 +55,9 @@ public struct TensorLayout: Sendable {
     /// This layout with other names for some roles, and with these groups of roles fused.
     func naming(_ other: [TensorRole: String], fused: [[TensorRole]] = []) -> TensorLayout {
         TensorLayout(
-            name, names: names.merging(other) { $1 }, fused: fused, transforms: transforms, strays: strays,
-            omitsFrozen: omitsFrozen, separatesHead: separatesHead, holdsUnusedResiduals: holdsUnusedResiduals)
+            name, names: names.merging(other) { $1 }, fused: fused, transforms: transforms, ignoredNames: ignoredNames,
+            holdsTrainedOnly: holdsTrainedOnly, alwaysStoresHead: alwaysStoresHead,
+            mayHoldUnusedResiduals: mayHoldUnusedResiduals)
     }
 
     /// This student's layout with a teacher's names for everything except token mixers; nil if it cannot express them.
@@ -89,13 +90,13 @@ public struct TensorLayout: Sendable {
     /// The possible places of a tensor with this name; the kind of its layer decides between them.
     public func places(ofTensor name: String) -> [TensorPlace] {
         let (pattern, number) = NamePattern.split(name)
-        return roles(of: pattern).map { TensorPlace(role: $0, layer: $0.isOfLayer ? number : nil) }
+        return roles(of: pattern).map { TensorPlace(role: $0, layer: $0.isPerLayer ? number : nil) }
     }
 
     /// Whether a tensor with this name may be in such files but is not part of the model.
-    public func isStray(_ name: String) -> Bool {
+    public func isIgnored(_ name: String) -> Bool {
         let pattern = NamePattern.split(name).pattern
-        return strays.contains { NamePattern($0) == pattern }
+        return ignoredNames.contains { NamePattern($0) == pattern }
     }
 
     /// The possible roles of a pattern; the kind of the layer decides between them.

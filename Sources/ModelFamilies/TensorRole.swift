@@ -12,9 +12,9 @@ public struct TensorRole: Sendable {
     /// The part of a model under which its parameters are counted.
     public let part: Part
     /// Whether the matrix is [inputs, outputs], as RWKV's own code stores low-rank matrices, and not [outputs, inputs].
-    public let isByInput: Bool
+    public let isInputMajor: Bool
     /// Whether the tensor belongs to a layer, and not to the model as a whole.
-    public let isOfLayer: Bool
+    public let isPerLayer: Bool
 
     /// The parts of a model by which parameters are counted; a norm belongs to the block whose input or output it normalises.
     public enum Part: String, Sendable, CaseIterable {
@@ -25,13 +25,13 @@ public struct TensorRole: Sendable {
     }
 
     init(
-        _ rawValue: String, _ shape: [Dimension], _ part: Part, isByInput: Bool = false, isOfLayer: Bool = true
+        _ rawValue: String, _ shape: [Dimension], _ part: Part, isInputMajor: Bool = false, isPerLayer: Bool = true
     ) {
         self.rawValue = rawValue
         self.shape = shape
         self.part = part
-        self.isByInput = isByInput
-        self.isOfLayer = isOfLayer
+        self.isInputMajor = isInputMajor
+        self.isPerLayer = isPerLayer
     }
 
     /// All roles: those of the model, then those of a layer, block by block.
@@ -59,18 +59,18 @@ extension TensorRole: Hashable {
 // Roles outside attention, time mixing and feed-forward blocks.
 extension TensorRole {
     /// Embedding rows: [V, C].
-    public static let embedding = TensorRole("embedding", [.vocabulary, .width], .embeddings, isOfLayer: false)
+    public static let embedding = TensorRole("embedding", [.vocabulary, .width], .embeddings, isPerLayer: false)
     /// Weight of the embedding's LayerNorm (ln0): [C].
     public static let embeddingNormWeight = TensorRole(
-        "embedding_norm.weight", [.width], .embeddings, isOfLayer: false)
+        "embedding_norm.weight", [.width], .embeddings, isPerLayer: false)
     /// Bias of the embedding's LayerNorm: [C].
-    public static let embeddingNormBias = TensorRole("embedding_norm.bias", [.width], .embeddings, isOfLayer: false)
+    public static let embeddingNormBias = TensorRole("embedding_norm.bias", [.width], .embeddings, isPerLayer: false)
     /// Weight of the norm before the head: [C].
-    public static let finalNormWeight = TensorRole("final_norm.weight", [.width], .head, isOfLayer: false)
+    public static let finalNormWeight = TensorRole("final_norm.weight", [.width], .head, isPerLayer: false)
     /// Bias of the norm before the head: [C].
-    public static let finalNormBias = TensorRole("final_norm.bias", [.width], .head, isOfLayer: false)
+    public static let finalNormBias = TensorRole("final_norm.bias", [.width], .head, isPerLayer: false)
     /// Weight of the head, which computes the logits: [V, C].
-    public static let head = TensorRole("head", [.vocabulary, .width], .head, isOfLayer: false)
+    public static let head = TensorRole("head", [.vocabulary, .width], .head, isPerLayer: false)
 
     /// Weight of the norm before attention or time mixing: [C].
     public static let mixerNormWeight = TensorRole("mixer_norm.weight", [.width], .mixer)

@@ -73,7 +73,7 @@ public struct TimeMix7: Sendable, Hashable {
     /// Whether the first time-mixing layer also has value and key residuals, which nothing uses.
     public var storesUnusedResiduals = true
     /// Whether layers may have the scalars that RWKVInside's trainer saves in each of them.
-    public var leavesRecords = false
+    public var hasRecords = false
 
     /// The ranks of its low-rank parts.
     public var ranks: Set<Dimension> {
@@ -84,12 +84,12 @@ public struct TimeMix7: Sendable, Hashable {
     ///
     /// - Parameters:
     ///   - teacher: the rotary embedding of the teacher's layer.
-    ///   - isStretched: whether its RoPE scaling applies too.
+    ///   - isScaled: whether its RoPE scaling applies too.
     /// - Returns: the rotary embedding of a layer of time mixing.
-    func rotation(from teacher: RotaryEmbedding?, isStretched: Bool) -> RotaryEmbedding? {
+    func rotation(from teacher: RotaryEmbedding?, isScaled: Bool) -> RotaryEmbedding? {
         guard rotary == .teacher else { return nil }
         let own = teacher?.ofTimeMixing
-        return isStretched ? own : own?.plain
+        return isScaled ? own : own?.plain
     }
 
     var roles: RoleSet {
@@ -107,7 +107,7 @@ public struct TimeMix7: Sendable, Hashable {
         if removalKey == .scaledKey { roles.add([.removalKeyScale], .always) }
         if keyScale == .iclr { roles.add([.keyICLRMix], .always) }
         if outputNorm == .groupNorm { roles.add([.groupNormWeight, .groupNormBias], .always) }
-        if leavesRecords { roles.add([.architectureRecord, .headSizeRecord], .sometimes) }
+        if hasRecords { roles.add([.architectureRecord, .headSizeRecord], .sometimes) }
         return roles
     }
 
@@ -170,35 +170,35 @@ extension TensorRole {
     /// Bias of the decay, before its nonlinearity (w0): [A].
     public static let decayBase = TensorRole("decay.base", [.attentionWidth], .mixer)
     /// First low-rank matrix of the decay (w1): [C, D].
-    public static let decayDown = TensorRole("decay.down", [.width, .decayRank], .mixer, isByInput: true)
+    public static let decayDown = TensorRole("decay.down", [.width, .decayRank], .mixer, isInputMajor: true)
     /// Second low-rank matrix of the decay (w2): [D, A].
-    public static let decayUp = TensorRole("decay.up", [.decayRank, .attentionWidth], .mixer, isByInput: true)
+    public static let decayUp = TensorRole("decay.up", [.decayRank, .attentionWidth], .mixer, isInputMajor: true)
     /// Bias of the in-context learning rate, before the sigmoid (a0): [A].
     public static let iclrBase = TensorRole("iclr.base", [.attentionWidth], .mixer)
     /// First low-rank matrix of the in-context learning rate (a1): [C, D].
-    public static let iclrDown = TensorRole("iclr.down", [.width, .iclrRank], .mixer, isByInput: true)
+    public static let iclrDown = TensorRole("iclr.down", [.width, .iclrRank], .mixer, isInputMajor: true)
     /// Second low-rank matrix of the in-context learning rate (a2): [D, A].
-    public static let iclrUp = TensorRole("iclr.up", [.iclrRank, .attentionWidth], .mixer, isByInput: true)
+    public static let iclrUp = TensorRole("iclr.up", [.iclrRank, .attentionWidth], .mixer, isInputMajor: true)
     /// Bias of the value residual, before the sigmoid (v0): [A or Hk N].
     public static let valueResidualBase = TensorRole("value_residual.base", [.valueResidualWidth], .mixer)
     /// First low-rank matrix of the value residual (v1): [C, D].
     public static let valueResidualDown = TensorRole(
-        "value_residual.down", [.width, .valueResidualRank], .mixer, isByInput: true)
+        "value_residual.down", [.width, .valueResidualRank], .mixer, isInputMajor: true)
     /// Second low-rank matrix of the value residual (v2): [D, A or Hk N].
     public static let valueResidualUp = TensorRole(
-        "value_residual.up", [.valueResidualRank, .valueResidualWidth], .mixer, isByInput: true)
+        "value_residual.up", [.valueResidualRank, .valueResidualWidth], .mixer, isInputMajor: true)
     /// Bias of the key residual, before the sigmoid (k0): [Hk N].
     public static let keyResidualBase = TensorRole("key_residual.base", [.keyValueWidth], .mixer)
     /// First low-rank matrix of the key residual (k1): [C, D].
     public static let keyResidualDown = TensorRole(
-        "key_residual.down", [.width, .keyResidualRank], .mixer, isByInput: true)
+        "key_residual.down", [.width, .keyResidualRank], .mixer, isInputMajor: true)
     /// Second low-rank matrix of the key residual (k2): [D, Hk N].
     public static let keyResidualUp = TensorRole(
-        "key_residual.up", [.keyResidualRank, .keyValueWidth], .mixer, isByInput: true)
+        "key_residual.up", [.keyResidualRank, .keyValueWidth], .mixer, isInputMajor: true)
     /// First low-rank matrix of the output gate (g1): [C, D].
-    public static let gateDown = TensorRole("gate.down", [.width, .gateRank], .mixer, isByInput: true)
+    public static let gateDown = TensorRole("gate.down", [.width, .gateRank], .mixer, isInputMajor: true)
     /// Second low-rank matrix of the output gate (g2): [D, A].
-    public static let gateUp = TensorRole("gate.up", [.gateRank, .attentionWidth], .mixer, isByInput: true)
+    public static let gateUp = TensorRole("gate.up", [.gateRank, .attentionWidth], .mixer, isInputMajor: true)
     /// Scale of the removal key (k_k): [A].
     public static let removalKeyScale = TensorRole("removal_key_scale", [.attentionWidth], .mixer)
     /// How much the in-context learning rate scales the key (k_a): [A].

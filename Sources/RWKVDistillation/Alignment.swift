@@ -11,7 +11,7 @@ public struct Alignment: Sendable, Hashable {
     /// The distance between outputs that is minimised.
     public var loss = AlignmentLoss.relativeL2
     /// Whether gradients pass through the first keys and values (k_first, v_first).
-    public var passesFirstValues = false
+    public var propagatesFirstValues = false
 
     /// The relative L2 loss, with k_first and v_first detached.
     public init() {}
@@ -78,7 +78,7 @@ public struct Alignment: Sendable, Hashable {
                 loss.figures(
                     ofLayer: layer, inPlace: output, pair.output, lastNorm: lastNorm,
                     gradientScale: 1 / Double(aligned.count), kernels))
-            if passesFirstValues, !givesFirst, kept == nil {
+            if propagatesFirstValues, !givesFirst, kept == nil {
                 firstGradients = FirstGradients(of: first)
                 kept = (output, trace)
                 continue

@@ -13,7 +13,7 @@ public import RWKVNumerics
 /// resumes.
 public struct Distillation<Element: Real> {
     /// Training fails at this many consecutive steps whose gradients are not finite.
-    private static var patience: Int { 8 }
+    private static var maximumNonFiniteSteps: Int { 8 }
 
     /// The settings of the run.
     public let settings: DistillationSettings
@@ -125,11 +125,11 @@ public struct Distillation<Element: Real> {
         let rate = settings.learningRate.rate(at: step, of: settings.steps)
         let norm = optimiser.step(student.parameters, averaging: settings.accumulate, rate: rate, kernels)
         failures = norm.isFinite ? 0 : failures + 1
-        let patience = min(Self.patience, settings.steps)
-        guard failures < patience else {
+        let maximumNonFiniteSteps = min(Self.maximumNonFiniteSteps, settings.steps)
+        guard failures < maximumNonFiniteSteps else {
             throw CheckpointError(
                 .notFinite, path: student.model.checkpoint.path,
-                "the gradients of \(patience) consecutive steps were not finite",
+                "the gradients of \(maximumNonFiniteSteps) consecutive steps were not finite",
                 advice: "if the student's weights are finite (inspect --stats), try a lower learning rate")
         }
         if let broken = student.parameters.first(where: { !kernels.areFinite($0.values) }) {
@@ -194,12 +194,12 @@ extension ModelDescription {
             throw no("the student has no RWKV layer")
         }
         // Sequences of a batch are concatenated, so a token shift would reach into the sequence before.
-        guard !teacher.architecture.mixesNeighbours else {
+        guard !teacher.architecture.mixesPreviousToken else {
             throw no(
                 "distillation is not implemented for this kind of teacher",
                 found: teacher.variant ?? teacher.architecture.family)
         }
-        guard architecture.hasTeachersBody, !architecture.mixesNeighbours,
+        guard architecture.hasTeachersBody, !architecture.mixesPreviousToken,
             timeMix.tokenShift == .none, timeMix.removalKey == .key, timeMix.keyScale == .oneMinusOmega,
             timeMix.outputNorm == .headScale
         else {

@@ -139,8 +139,8 @@ extension DistillationRun {
         into directory: borrowing UnfinishedDirectory,
         _ append: (_ number: Int, _ output: inout TensorOutput) throws(CheckpointError) -> Void
     ) throws(CheckpointError) -> [TensorDigest] {
-        let outline = try CheckpointOutline(tensors, container: .safetensors, name: name, metadata: metadata)
-        let writer = try CheckpointWriter(outline, into: directory)
+        let byteLayout = try CheckpointByteLayout(tensors, container: .safetensors, name: name, metadata: metadata)
+        let writer = try CheckpointWriter(byteLayout, into: directory)
         var digests: [TensorDigest] = []
         for (number, tensor) in tensors.enumerated() {
             var output = try writer.begin(number)

@@ -49,12 +49,12 @@ extension DistillationSettings {
         switch stage {
         case .alignment(let alignment):
             members = [
-                ("stage", "1"), ("loss", alignment.loss.rawValue), firstValues(alignment.passesFirstValues),
+                ("stage", "1"), ("loss", alignment.loss.rawValue), firstValues(alignment.propagatesFirstValues),
             ]
         case .divergence(let divergence, let temperatures):
             members = [
                 ("stage", "2"), ("temperatures", "\(temperatures) of \(divergence.divides.rawValue)"),
-                ("cross entropy", "\(divergence.crossEntropyWeight)"), firstValues(divergence.passesFirstValues),
+                ("cross entropy", "\(divergence.crossEntropyWeight)"), firstValues(divergence.propagatesFirstValues),
             ]
         }
         let rate = learningRate

@@ -59,11 +59,11 @@ extension HeldOut {
         for sequence in tokens.sequences {
             let queries = Self.queries(sequence)
             var states = (teacher.start(length: sequence.count), student.start(length: sequence.count))
-            for part in sequence.count.parts(of: tokensTogether) {
+            for part in sequence.count.parts(of: tokensPerChunk) {
                 let ids = Array(sequence[part])
                 let theirs = try teacher.hidden(ids, &states.0, kernels, progress: progress)
                 let own = try student.hidden(ids, &states.1, kernels, progress: progress)
-                for rows in ids.count.parts(of: logitsTogether) {
+                for rows in ids.count.parts(of: logitRowsPerChunk) {
                     let expected = try teacher.logits(theirs.rows(rows), kernels)
                     let found = try student.logits(own.rows(rows), kernels)
                     for row in 0..<rows.count {

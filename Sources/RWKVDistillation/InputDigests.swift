@@ -67,8 +67,8 @@ extension ModelDescription {
         let sizes = Dimension.allCases.compactMap { dimension in
             dimensions[dimension].map { "\(dimension.rawValue) \($0)" }
         }
-        let equations = ([architecture.teacherFamily ?? ""] + traits).joined(separator: " ")
-        let flags = [turnsAttention, stretchesTimeMixing, hasTiedHead]
+        let equations = ([architecture.teacherFamily ?? ""] + differencesFromLlama).joined(separator: " ")
+        let flags = [attentionUsesRoPE, scalesTimeMixingRoPE, hasTiedHead]
         return
             "\(architecture.family) \(sizes) \(kinds.map(\.rawValue)) \(epsilon ?? 0) \(rotary?.text ?? "") \(equations) \(flags) "
             + firstValues.rawValue

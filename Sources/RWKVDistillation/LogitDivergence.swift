@@ -7,15 +7,15 @@ public struct LogitDivergence: Sendable, Hashable {
     /// The temperature by which logits are divided.
     public var temperature = 1.0
     /// Whose logits the temperature divides.
-    public var divides = Divided.both
+    public var divides = TemperatureTarget.both
     /// The weight of the next-token cross entropy in the loss.
     public var crossEntropyWeight = 0.0
 
     /// Whether gradients pass through the first keys and values (k_first, v_first).
-    public var passesFirstValues = false
+    public var propagatesFirstValues = false
 
     /// Whose logits a temperature divides, and the resulting loss.
-    public enum Divided: String, Sendable, CaseIterable {
+    public enum TemperatureTarget: String, Sendable, CaseIterable {
         /// T^2 KL(softmax(z_T / T) || softmax(z_S / T)) (Hinton, Vinyals and Dean 2015; RWKVInside, klloss.py).
         case both
         /// KL(softmax(z_T / T) || softmax(z_S)) (RWKVInside, train_functions.py).
@@ -57,12 +57,12 @@ public struct LogitDivergence: Sendable, Hashable {
                 try progress.check(teacher.checkpoint.path)
                 return try teacher.logits(theirs.rows(rows), kernels)
             })
-        try student.backward(run, gradient, passesFirstValues: passesFirstValues, kernels, progress: progress)
+        try student.backward(run, gradient, propagatesFirstValues: propagatesFirstValues, kernels, progress: progress)
         return loss
     }
 
     /// Logits per chunk for vocabularies so small that these are more than `logitsTogether` rows.
-    private static let numbersTogether = 1 << 20
+    private static let logitsPerChunk = 1 << 20
 
     /// The loss, averaged over tokens, and its gradient with respect to the residual stream.
     ///
@@ -84,7 +84,7 @@ public struct LogitDivergence: Sendable, Hashable {
         let crossEntropyFactor = crossEntropyWeight / Double(max(1, predicting))
         var loss = 0.0
         let gradient = Matrix<Element>(rows: hidden.rows, columns: hidden.columns)
-        let together = max(logitsTogether, Self.numbersTogether / max(1, model.vocabulary))
+        let together = max(logitRowsPerChunk, Self.logitsPerChunk / max(1, model.vocabulary))
         for rows in hidden.rows.parts(of: together) {
             let part = hidden.rows(rows)
             // Logits need not be finite: the optimiser skips a step whose gradients are not.

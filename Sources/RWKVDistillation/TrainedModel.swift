@@ -160,15 +160,15 @@ public struct TrainedModel<Element: Real> {
     /// - Parameters:
     ///   - run: the forward pass, which can be used once.
     ///   - gradient: the gradient with respect to its residual stream, [tokens, C]; overwritten.
-    ///   - passesFirstValues: whether gradients pass through k_first and v_first to the layer that gives them.
+    ///   - propagatesFirstValues: whether gradients pass through k_first and v_first to the layer that gives them.
     ///   - kernels: the kernels to use.
     ///   - progress: can cancel the work.
     /// - Throws: ``CheckpointError`` of category `cancelled`.
     public func backward(
-        _ run: Run, _ gradient: Matrix<Element>, passesFirstValues: Bool = false, _ kernels: Kernels<Element>,
+        _ run: Run, _ gradient: Matrix<Element>, propagatesFirstValues: Bool = false, _ kernels: Kernels<Element>,
         progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) {
-        let first = passesFirstValues ? FirstGradients(of: run.first) : nil
+        let first = propagatesFirstValues ? FirstGradients(of: run.first) : nil
         // Below the lowest trained layer no gradient is needed.
         let lowest = parameters.compactMap(\.place.layer).min() ?? model.layers.count
         for number in (lowest..<max(lowest, model.layers.count)).reversed() {

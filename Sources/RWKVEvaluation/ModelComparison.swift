@@ -98,7 +98,7 @@ struct ModelComparison {
                 reference: reference.start(length: sequence.count), own: candidate.start(length: sequence.count),
                 guided: candidate.start(length: sequence.count))
             var last: (Int, Int) = (0, 0)
-            for part in sequence.count.parts(of: tokensTogether) {
+            for part in sequence.count.parts(of: tokensPerChunk) {
                 let ids = Array(sequence[part])
                 let (theirs, own): (Matrix<Float>, Matrix<Float>)
                 if hasSameLayers {
@@ -107,7 +107,7 @@ struct ModelComparison {
                     theirs = try reference.hidden(ids, &states.reference, kernels, progress: progress)
                     own = try candidate.hidden(ids, &states.own, kernels, progress: progress)
                 }
-                for rows in ids.count.parts(of: logitsTogether) {
+                for rows in ids.count.parts(of: logitRowsPerChunk) {
                     let expected = try reference.logits(theirs.rows(rows), kernels)
                     let found = try candidate.logits(own.rows(rows), kernels)
                     if hasSameLayers {

@@ -90,8 +90,8 @@ public struct RecordedLogits: Sendable {
             let rows = try? OutputTensor(name: "logits", dtype: .f32, shape: [count, length, model.vocabulary])
         else { throw CheckpointError(.unsupported, path: path, "there are more logits than fit into a file") }
         let weights = model.mostCommonDType.map { [weightsKey: $0.rawValue] } ?? [:]
-        let outline = try CheckpointOutline([ids, rows], container: .safetensors, name: path, metadata: weights)
-        let writer = try CheckpointWriter(outline, into: file, isCompressed: false)
+        let byteLayout = try CheckpointByteLayout([ids, rows], container: .safetensors, name: path, metadata: weights)
+        let writer = try CheckpointWriter(byteLayout, into: file, isCompressed: false)
         let numbers = UnsafeMutableBufferPointer<Int64>.allocate(capacity: count * length)
         defer { numbers.deallocate() }
         _ = numbers.initialize(from: tokens.sequences.joined().lazy.map { Int64($0).littleEndian })

@@ -32,7 +32,7 @@ public struct Model<Element: Real>: Sendable {
     let reader: WeightReader<Element>
     /// The different rotary embeddings of layers, and the index of the one that each layer has.
     let rotaries: [RotaryEmbedding]
-    let rotaryOfLayers: [Int?]
+    let rotaryIndexByLayer: [Int?]
     private var memory: TensorMemory { reader.memory }
 
     /// What a model keeps of preceding tokens; a copy saves it, and assigning the copy restores it.
@@ -122,7 +122,7 @@ public struct Model<Element: Real>: Sendable {
                 .malformed, path: checkpoint.path, "tokens cannot be divided into sequences of the same length",
                 expected: "a multiple of \(sequences)", found: "\(tokens.count)")
         }
-        guard sequences == 1 || !description.architecture.mixesNeighbours else {
+        guard sequences == 1 || !description.architecture.mixesPreviousToken else {
             throw CheckpointError(
                 .unsupported, path: checkpoint.path,
                 "the model mixes each token with the one before, so it runs one sequence at a time",
@@ -161,7 +161,7 @@ public struct Model<Element: Real>: Sendable {
             Rotation<Element>(
                 RotaryFrequencies($0, headSize: size, length: length), positions: positions, sequences: sequences)
         }
-        return rotaryOfLayers.map { number in number.map { made[$0] } }
+        return rotaryIndexByLayer.map { number in number.map { made[$0] } }
     }
 
     /// Logits: the final norm, the head and any logit softcap, applied to the residual stream.
@@ -236,7 +236,7 @@ public struct Model<Element: Real>: Sendable {
 
     /// A stored matrix that shares the numbers of a weight, in the orientation of its role.
     package func stored(_ matrix: Matrix<Element>, _ place: TensorPlace) -> StoredMatrix {
-        StoredMatrix(sharing: matrix, isByInput: reader.isByInput(place.role))
+        StoredMatrix(sharing: matrix, isInputMajor: reader.isInputMajor(place.role))
     }
 
     /// Throws if numbers are not finite, naming the weight at fault if there is one.
@@ -285,9 +285,9 @@ extension Model {
         _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress(),
         receive: (Int, Matrix<Element>) throws -> Void
     ) throws {
-        for part in tokens.count.parts(of: tokensTogether) {
+        for part in tokens.count.parts(of: tokensPerChunk) {
             let hidden = try hidden(Array(tokens[part]), &state, kernels, progress: progress)
-            for rows in part.count.parts(of: logitsTogether) {
+            for rows in part.count.parts(of: logitRowsPerChunk) {
                 try receive(part.lowerBound + rows.lowerBound, try logits(hidden.rows(rows), kernels))
             }
         }
@@ -295,6 +295,6 @@ extension Model {
 }
 
 /// Tokens per chunk that runs through the layers: enough for efficient matrix products, in as little memory as that takes.
-package let tokensTogether = 512
+package let tokensPerChunk = 512
 /// Rows of logits per chunk; each row has V numbers.
-package let logitsTogether = 64
+package let logitRowsPerChunk = 64

@@ -34,7 +34,7 @@ extension Model {
         var rotaries: [RotaryEmbedding] = []
         for case let rotation? in rotations where !rotaries.contains(rotation) { rotaries.append(rotation) }
         self.rotaries = rotaries
-        rotaryOfLayers = rotations.map { rotation in rotation.flatMap { rotaries.firstIndex(of: $0) } }
+        rotaryIndexByLayer = rotations.map { rotation in rotation.flatMap { rotaries.firstIndex(of: $0) } }
     }
 
     /// Loads the model of a recognised checkpoint.
@@ -79,8 +79,8 @@ struct WeightReader<Element: Real>: Sendable {
     init(
         _ checkpoint: Checkpoint, _ description: ModelDescription, replacing weights: [TensorPlace: StoredMatrix]
     ) throws(CheckpointError) {
-        if let obstacle = description.runningObstacle {
-            throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: \(obstacle)")
+        if let conversionBlocker = description.runBlocker {
+            throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: \(conversionBlocker)")
         }
         guard let layout = description.layout, let epsilon = description.epsilon else {
             throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: it has no tensors")
@@ -160,10 +160,10 @@ struct WeightReader<Element: Real>: Sendable {
         let start = bytes.start + rows.lowerBound * tensor.shape[1] * tensor.dtype.bitWidth / 8
         // Low-rank matrices are [inputs, outputs], all others [outputs, inputs], unless the layout transposes them.
         return StoredMatrix(
-            start, element, shape: (rows.count, tensor.shape[1]), isByInput: isByInput(role), owner: bytes.owner)
+            start, element, shape: (rows.count, tensor.shape[1]), isInputMajor: isInputMajor(role), owner: bytes.owner)
     }
 
-    func isByInput(_ role: TensorRole) -> Bool { role.isByInput != layout.isTransposed(role) }
+    func isInputMajor(_ role: TensorRole) -> Bool { role.isInputMajor != layout.isTransposed(role) }
 
     /// All numbers of a weight, row by row as stored.
     func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] {
@@ -177,7 +177,7 @@ struct WeightReader<Element: Real>: Sendable {
         guard let element = tensor.dtype.kernelElement else { throw missing(role, layer) }
         let bytes = try memory.bytes(of: tensor)
         return StoredMatrix(
-            bytes.start, element, shape: (1, tensor.elementCount), isByInput: false, owner: bytes.owner
+            bytes.start, element, shape: (1, tensor.elementCount), isInputMajor: false, owner: bytes.owner
         ).numbers()
     }
 

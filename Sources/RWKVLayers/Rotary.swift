@@ -66,7 +66,7 @@ public struct RotaryFrequencies: Sendable, Hashable {
     ///   - headSize: channels of a head, of which R are rotated.
     ///   - length: how many tokens the sequence will have, on which `dynamic` and `longrope` depend.
     public init(_ rotary: RotaryEmbedding, headSize: Int, length: Int) {
-        isInterleaved = rotary.turnsNeighbours
+        isInterleaved = rotary.isInterleaved
         let parameter = { rotary.parameters[$0] ?? 1 }
         let width = Int(Double(headSize) * parameter("partial_rotary_factor"))
         var theta = rotary.theta

@@ -149,7 +149,7 @@ public struct TimeMix<Element: Real>: Sendable {
 
         let (w, innerDecay) = decay(input.decay, kernels)
         let (p, keyInFront) = isTraced ? (w.copy(), k.copy()) : (w, k)
-        let omega = kernels.decay(inPlace: w, base: decay.base, givesOmega: keyScale.mix == nil)
+        let omega = kernels.decay(inPlace: w, base: decay.base, returnsOmega: keyScale.mix == nil)
         let (a, innerICLR) = iclr(input.iclr, kernels)
         let removal = kernels.keys(
             inPlace: k, iclr: a, base: iclr.base, removalScale: removalKey.scale, mix: keyScale.mix, omega: omega,

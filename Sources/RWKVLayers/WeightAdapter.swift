@@ -82,7 +82,7 @@ public struct WeightAdapter<Element: Real> {
             let merged = base.copy()
             for (columns, part) in parts(of: blocks, kernels) {
                 let change = kernels.product(
-                    part, StoredMatrix(sharing: blocks.values.rows(columns), isByInput: true))
+                    part, StoredMatrix(sharing: blocks.values.rows(columns), isInputMajor: true))
                 kernels.add(base.columns(columns), to: change)
                 merged.replaceColumns(from: columns.lowerBound, by: change)
             }
@@ -118,7 +118,7 @@ public struct WeightAdapter<Element: Real> {
 
     /// W + B A.
     private func sum(_ down: Factor, _ up: Factor, _ kernels: Kernels<Element>) -> Matrix<Element> {
-        let sum = kernels.product(up.values, StoredMatrix(sharing: down.values, isByInput: true))
+        let sum = kernels.product(up.values, StoredMatrix(sharing: down.values, isInputMajor: true))
         kernels.add(base, to: sum)
         return sum
     }

@@ -14,7 +14,7 @@ extension Kernels {
     public func addGradient(
         to gradient: Matrix<Element>, of weight: StoredMatrix, _ dy: Matrix<Element>, _ x: Matrix<Element>
     ) {
-        let (a, b) = weight.isByInput ? (x, dy) : (dy, x)
+        let (a, b) = weight.isInputMajor ? (x, dy) : (dy, x)
         precondition(
             a.rows == b.rows && gradient.rows == a.columns && gradient.columns == b.columns, "mismatched matrix sizes")
         let tiles = a.columns.parts(of: Self.gradientTile)
@@ -129,7 +129,7 @@ extension Kernels {
 
     // MARK: Time mixing
 
-    /// Turns the gradient of the decay w from ``decay(inPlace:base:givesOmega:)`` into that of p, in place.
+    /// Turns the gradient of the decay w from ``decay(inPlace:base:returnsOmega:)`` into that of p, in place.
     ///
     /// - Parameters:
     ///   - dw: the gradient of w, [tokens, A]; becomes the gradient of p.

@@ -12,7 +12,7 @@ extension Kernels {
     public func gather(_ weight: StoredMatrix, rows: [Int]) -> Matrix<Element> {
         let y = Matrix<Element>(rows: rows.count, columns: weight.inputs)
         for (index, row) in rows.enumerated() {
-            precondition(0..<weight.outputs ~= row && !weight.isByInput)
+            precondition(0..<weight.outputs ~= row && !weight.isInputMajor)
             functions.widen(
                 weight.element, weight.start(ofOutput: row), weight.inputs, 1, weight.inputs,
                 y.elements + index * y.columns)

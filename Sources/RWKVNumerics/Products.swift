@@ -49,9 +49,9 @@ extension Kernels {
             x.elements + rows.lowerBound * inputs, y.elements + rows.lowerBound * y.columns + outputs.lowerBound
         )
         let elements = weight.start(ofOutput: outputs.lowerBound)
-        let stride = weight.isByInput ? weight.outputs : inputs
+        let stride = weight.isInputMajor ? weight.outputs : inputs
         guard multipliesInBlocks(rows: x.rows) else {
-            if weight.isByInput {
+            if weight.isInputMajor {
                 functions.product_of_columns(
                     element, elements, stride, inputs, outputs.count, source, rows.count, target, y.columns)
             } else {
@@ -63,13 +63,13 @@ extension Kernels {
         func multiply(_ weights: UnsafePointer<Element>, stride: Int) {
             self.multiply(
                 (rows.count, outputs.count, inputs), Factor(source, stride: inputs),
-                Factor(weights, stride: stride, isTransposed: !weight.isByInput), into: target, stride: y.columns,
+                Factor(weights, stride: stride, isTransposed: !weight.isInputMajor), into: target, stride: y.columns,
                 adds: adds)
         }
         if element == Element.stored {
             return multiply(elements.assumingMemoryBound(to: Element.self), stride: stride)
         }
-        let (height, width) = weight.isByInput ? (inputs, outputs.count) : (outputs.count, inputs)
+        let (height, width) = weight.isInputMajor ? (inputs, outputs.count) : (outputs.count, inputs)
         withUnsafeTemporaryAllocation(of: Element.self, capacity: height * width) { widened in
             guard let widened = widened.baseAddress else { return }
             functions.widen(element, elements, stride, height, width, widened)

@@ -7,7 +7,7 @@ public struct StoredMatrix: @unchecked Sendable {
     /// The number of outputs.
     public let outputs: Int
     /// Whether the matrix is stored as [inputs, outputs] rather than [outputs, inputs].
-    let isByInput: Bool
+    let isInputMajor: Bool
     let element: rwkv_element
     let elements: UnsafeRawPointer
     /// Keeps the bytes alive.
@@ -19,16 +19,16 @@ public struct StoredMatrix: @unchecked Sendable {
     ///   - elements: the bytes, aligned for their type.
     ///   - element: F64, F32, F16 or BF16.
     ///   - shape: the stored shape.
-    ///   - isByInput: whether that is [inputs, outputs] rather than [outputs, inputs].
+    ///   - isInputMajor: whether that is [inputs, outputs] rather than [outputs, inputs].
     ///   - owner: the owner of the bytes.
     package init(
-        _ elements: UnsafeRawPointer, _ element: rwkv_element, shape: (Int, Int), isByInput: Bool,
+        _ elements: UnsafeRawPointer, _ element: rwkv_element, shape: (Int, Int), isInputMajor: Bool,
         owner: any AnyObject & Sendable
     ) {
         self.elements = elements
         self.element = element
-        (inputs, outputs) = isByInput ? (shape.0, shape.1) : (shape.1, shape.0)
-        self.isByInput = isByInput
+        (inputs, outputs) = isInputMajor ? (shape.0, shape.1) : (shape.1, shape.0)
+        self.isInputMajor = isInputMajor
         self.owner = owner
     }
 
@@ -36,24 +36,24 @@ public struct StoredMatrix: @unchecked Sendable {
     ///
     /// - Parameters:
     ///   - matrix: the numbers, in storage order.
-    ///   - isByInput: whether that is [inputs, outputs] rather than [outputs, inputs].
-    public init<Element: Real>(sharing matrix: Matrix<Element>, isByInput: Bool = false) {
+    ///   - isInputMajor: whether that is [inputs, outputs] rather than [outputs, inputs].
+    public init<Element: Real>(sharing matrix: Matrix<Element>, isInputMajor: Bool = false) {
         self.init(
-            matrix.elements, Element.stored, shape: (matrix.rows, matrix.columns), isByInput: isByInput,
+            matrix.elements, Element.stored, shape: (matrix.rows, matrix.columns), isInputMajor: isInputMajor,
             owner: MatrixOwner(matrix: matrix))
     }
 
     /// The transposed matrix, over the same bytes.
     package var transposed: StoredMatrix {
-        StoredMatrix(elements, element, shape: shape, isByInput: !isByInput, owner: owner)
+        StoredMatrix(elements, element, shape: shape, isInputMajor: !isInputMajor, owner: owner)
     }
 
     /// The stored shape.
-    var shape: (Int, Int) { isByInput ? (inputs, outputs) : (outputs, inputs) }
+    var shape: (Int, Int) { isInputMajor ? (inputs, outputs) : (outputs, inputs) }
 
     /// The address of an output's first weight.
     func start(ofOutput output: Int) -> UnsafeRawPointer {
-        elements + output * (isByInput ? 1 : inputs) * element.size
+        elements + output * (isInputMajor ? 1 : inputs) * element.size
     }
 }
 

@@ -38,14 +38,14 @@ extension Kernels {
     /// - Parameters:
     ///   - p: [tokens, A].
     ///   - base: w0, [A]; nil for none.
-    ///   - givesOmega: whether to return omega as well.
+    ///   - returnsOmega: whether to return omega as well.
     /// - Returns: omega, [tokens, A], or nil.
     @specialized(where Element == Float)
     public func decay(
-        inPlace p: Matrix<Element>, base: [Element]?, givesOmega: Bool
+        inPlace p: Matrix<Element>, base: [Element]?, returnsOmega: Bool
     ) -> Matrix<Element>? {
         precondition(base?.count ?? p.columns == p.columns, "base size does not match")
-        let omega = givesOmega ? Matrix<Element>(rows: p.rows, columns: p.columns) : nil
+        let omega = returnsOmega ? Matrix<Element>(rows: p.rows, columns: p.columns) : nil
         overRows(of: p) { start, count in
             let offset = start * p.columns
             functions.decay(base, count, p.columns, p.elements + offset, omega.map { $0.elements + offset })

@@ -60,7 +60,7 @@ extension Kernels {
         let (rows, columns, element) = (inputs.r.outputs, inputs.r.inputs, inputs.r.element)
         precondition(
             inputs.all.allSatisfy {
-                $0.outputs == rows && $0.inputs == columns && $0.element == element && !$0.isByInput
+                $0.outputs == rows && $0.inputs == columns && $0.element == element && !$0.isInputMajor
             }, "mismatched matrix sizes or types")
         return withExtendedLifetime(inputs) {
             wkv7(inputs.all.map(\.elements), element, rows, columns, size: size, state: &state)

@@ -9,14 +9,14 @@ import Synchronization
 /// late.
 final class Workers: @unchecked Sendable {
     /// How many times a thread polls before it sleeps; each poll takes some hundredths of a microsecond.
-    private static let patience = 1000
+    private static let maximumNonFiniteSteps = 1000
 
     private let threads: [pthread_t]
-    private let board: Board
+    private let board: Job
 
     /// Starts up to `count` threads, besides the caller's.
     init(count: Int) {
-        let board = Board()
+        let board = Job()
         self.board = board
         threads = (0..<count).compactMap { _ in
             var thread = pthread_t()
@@ -24,7 +24,7 @@ final class Workers: @unchecked Sendable {
             let result = pthread_create(
                 &thread, nil,
                 { argument in
-                    if let argument { Unmanaged<Board>.fromOpaque(argument).takeRetainedValue().work() }
+                    if let argument { Unmanaged<Job>.fromOpaque(argument).takeRetainedValue().work() }
                     return nil
                 }, argument.toOpaque())
             if result == 0 { return thread }
@@ -40,15 +40,15 @@ final class Workers: @unchecked Sendable {
 
     /// Runs `work` for each index below `count`, on all threads; a caller that finds the threads busy runs all of it itself.
     func forEach(_ count: Int, _ work: (Int) -> Void) {
-        guard board.isTaken.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged
+        guard board.isBusy.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged
         else { return (0..<count).forEach(work) }
         withoutActuallyEscaping(work) { work in board.do(count, work) }
-        board.isTaken.store(false, ordering: .releasing)
+        board.isBusy.store(false, ordering: .releasing)
     }
 
     /// The current job, shared by all threads.
-    private final class Board: @unchecked Sendable {
-        let isTaken = Atomic(false)
+    private final class Job: @unchecked Sendable {
+        let isBusy = Atomic(false)
         /// The job's generation in the high half, its next piece in the low half.
         ///
         /// A thread that raced with the end of a job fails its compare-exchange, because the generation differs.
@@ -95,7 +95,7 @@ final class Workers: @unchecked Sendable {
                 pthread_mutex_unlock(mutex)
             }
             takePieces()
-            for _ in 0..<Workers.patience {
+            for _ in 0..<Workers.maximumNonFiniteSteps {
                 if done.load(ordering: .acquiring) == count { break }
                 rwkv_pause()
             }
@@ -139,7 +139,7 @@ final class Workers: @unchecked Sendable {
         func work() {
             while !isClosed.load(ordering: .acquiring) {
                 takePieces()
-                for _ in 0..<Workers.patience {
+                for _ in 0..<Workers.maximumNonFiniteSteps {
                     if hasPieces { break }
                     rwkv_pause()
                 }

@@ -309,8 +309,8 @@ private func writeWeights(_ options: ModelOptions, _ dtype: DType, to path: Stri
     let description = try RecognisedModel(
         ModelConfiguration(path: configuration), variant: options.variant
     ).description
-    if let obstacle = description.runningObstacle {
-        throw CheckpointError(.malformed, path: configuration, "the model cannot be run: \(obstacle)")
+    if let conversionBlocker = description.runBlocker {
+        throw CheckpointError(.malformed, path: configuration, "the model cannot be run: \(conversionBlocker)")
     }
     let bar = ProgressBar()
     defer { bar.clear() }

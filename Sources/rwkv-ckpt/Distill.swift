@@ -124,7 +124,7 @@ struct Distill: ReportingCommand {
         help: ArgumentHelp(
             "Which logits the temperature divides: both the student's and the teacher's, or only the teacher's.",
             valueName: "NAME"))
-    var temperatureTarget = LogitDivergence.Divided.both
+    var temperatureTarget = LogitDivergence.TemperatureTarget.both
 
     @Option(
         help: ArgumentHelp("Weight of the next-token cross entropy in the stage 2 loss, 0 or greater.", valueName: "W")
@@ -198,9 +198,9 @@ struct Distill: ReportingCommand {
         var rate = LearningRate(learningRate ?? (stage == 1 ? 2e-3 : 3e-4), final: finalLearningRate)
         (rate.schedule, rate.warmUp) = (schedule, warmup)
         var alignment = Alignment()
-        (alignment.loss, alignment.passesFirstValues) = (loss, firstValues == .joined)
+        (alignment.loss, alignment.propagatesFirstValues) = (loss, firstValues == .joined)
         var divergence = LogitDivergence()
-        divergence.passesFirstValues = firstValues == .joined
+        divergence.propagatesFirstValues = firstValues == .joined
         (divergence.divides, divergence.crossEntropyWeight) = (temperatureTarget, ceWeight)
         var settings = DistillationSettings(
             stage == 1 ? .alignment(alignment) : .divergence(divergence, temperatures: temperature.values),
@@ -309,4 +309,4 @@ extension TrainedAdapters: ExpressibleByArgument {
 
 extension LearningRate.Schedule: ExpressibleByArgument {}
 extension AlignmentLoss: ExpressibleByArgument {}
-extension LogitDivergence.Divided: ExpressibleByArgument {}
+extension LogitDivergence.TemperatureTarget: ExpressibleByArgument {}

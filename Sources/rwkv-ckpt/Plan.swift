@@ -140,7 +140,7 @@ struct Plan: ReportingCommand {
         do throws(LayerPlanError) {
             plan = try LayerPlan(
                 of: teacher, target: target, choice(layerCount: teacher.layers.count),
-                turnsAttention: gqaRope.map { $0 == .on }, seed: seed)
+                attentionUsesRoPE: gqaRope.map { $0 == .on }, seed: seed)
         } catch {
             throw refusal(error)
         }

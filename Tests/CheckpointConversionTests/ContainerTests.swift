@@ -37,10 +37,10 @@ import Testing
 
     @Test func refuseMoreBytesThanAFileHas() throws {
         let tensors = try (0..<9).map { try OutputTensor(name: "\($0)", dtype: .u8, shape: [1 << 59]) }
-        for container in [CheckpointOutline.Container.safetensors, .pyTorch] {
-            #expect(failure { _ = try CheckpointOutline(tensors, container: container, name: "x") } != nil)
+        for container in [CheckpointByteLayout.Container.safetensors, .pyTorch] {
+            #expect(failure { _ = try CheckpointByteLayout(tensors, container: container, name: "x") } != nil)
         }
-        #expect(failure { _ = try CheckpointOutline(tensors + tensors, shardByteCount: .max) } != nil)
+        #expect(failure { _ = try CheckpointByteLayout(tensors + tensors, shardByteCount: .max) } != nil)
     }
 
     /// Converts every dtype from one container to the other and back, and through compressed files.
@@ -55,7 +55,9 @@ import Testing
             }
             let names = source.checkpoint.tensors.filter { !isOfBoth($0.dtype) }.map(\.name)
             var contents = try source.checkpoint.contents()
-            for (name, container) in [("x.safetensors", CheckpointOutline.Container.safetensors), ("x.pth", .pyTorch)] {
+            for (name, container) in [
+                ("x.safetensors", CheckpointByteLayout.Container.safetensors), ("x.pth", .pyTorch),
+            ] {
                 try withTemporaryDirectory { directory in
                     let outcome = failure {
                         try Conversion(of: source, options: .file(directory.appending(path: name), container)).run()
@@ -84,7 +86,7 @@ import Testing
             try withTemporaryDirectory { directory in
                 var source = source
                 for (name, container) in [
-                    ("a.pth.zst", CheckpointOutline.Container.pyTorch), ("b.safetensors.zst", .safetensors),
+                    ("a.pth.zst", CheckpointByteLayout.Container.pyTorch), ("b.safetensors.zst", .safetensors),
                     ("c.pth", .pyTorch),
                     ("d.safetensors", .safetensors),
                 ] {
@@ -212,7 +214,7 @@ import Testing
             let path = directory.appending(path: "x.safetensors").path(percentEncoded: false)
             let file = try UnfinishedFile(path: path, replaces: false)
             let writer = try CheckpointWriter(
-                CheckpointOutline(outputs, container: .safetensors, name: "x"), into: file, isCompressed: false)
+                CheckpointByteLayout(outputs, container: .safetensors, name: "x"), into: file, isCompressed: false)
             _ = try writer.begin(0).finish()
             try writer.finish()
             try file.commit()
@@ -254,7 +256,7 @@ import Testing
                 [("a", [1000]), ("b", [3, 1_000_000]), ("c", [5_000_001]), ("d", [10])], to: path)
             let source = try input(path.path(percentEncoded: false))
             for (name, container) in [
-                ("y.safetensors.zst", CheckpointOutline.Container.safetensors), ("y.pth.zst", .pyTorch),
+                ("y.safetensors.zst", CheckpointByteLayout.Container.safetensors), ("y.pth.zst", .pyTorch),
             ] {
                 let packed = try Conversion(
                     of: source, options: .file(directory.appending(path: name), container, isCompressed: true)

@@ -41,7 +41,7 @@ extension ConversionOptions {
     }
 
     static func file(
-        _ url: URL, _ container: CheckpointOutline.Container, isCompressed: Bool = false
+        _ url: URL, _ container: CheckpointByteLayout.Container, isCompressed: Bool = false
     ) -> ConversionOptions {
         ConversionOptions(
             to: .file(path: url.path(percentEncoded: false), container: container, isCompressed: isCompressed))

@@ -123,7 +123,7 @@ private func teacher(_ name: String) throws -> ModelDescription {
         let student = try open("hxa079")
         let ranks = Dimension.ranks.reduce(into: [:]) { $0[$1] = student.dimensions[$1] }
         let planned = try #require(
-            try open("qwen3").student(.cxa079, attention: [2], ranks: ranks, turnsAttention: false))
+            try open("qwen3").student(.cxa079, attention: [2], ranks: ranks, attentionUsesRoPE: false))
         func list(_ model: ModelDescription) -> Set<String> {
             Set(
                 model.tensors.filter { !$0.role.rawValue.hasSuffix("_record") }.map {

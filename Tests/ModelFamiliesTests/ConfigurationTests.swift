@@ -180,8 +180,8 @@ import Testing
                         toPath: directory.appending(path: "config.json").path)
                     let checkpoint = try Checkpoint.open(file.path(percentEncoded: false))
                     let model = try #require(try RecognisedModel(checkpoint).knownDescription)
-                    let obstacle = try #require(model.obstacle, "\(name) \(rows)")
-                    #expect(model.runningObstacle != nil && !obstacle.contains("\n"))
+                    let conversionBlocker = try #require(model.conversionBlocker, "\(name) \(rows)")
+                    #expect(model.runBlocker != nil && !conversionBlocker.contains("\n"))
                 }
             }
         }

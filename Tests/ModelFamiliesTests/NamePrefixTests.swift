@@ -33,15 +33,15 @@ import Testing
         let found = try #require(try describe { prefix + $0 })
         #expect(found.findings.isEmpty && found.architecture.family == "llama", "\(found.findings)")
         #expect(found.evidence.contains("names begin with \(prefix)"))
-        #expect(found.runningObstacle == nil && found.obstacle == nil)
+        #expect(found.runBlocker == nil && found.conversionBlocker == nil)
     }
 
     @Test func stripsNothingThatSomeNamesLack() throws {
         let found = try describe { $0.hasSuffix("norm.weight") ? $0 : "module." + $0 }
-        #expect(found == nil || found?.runningObstacle != nil)
+        #expect(found == nil || found?.runBlocker != nil)
         // A prefix in the middle of a name is part of the name.
         let other = try describe { "other.module." + $0 }
-        #expect(other == nil || other?.runningObstacle != nil)
+        #expect(other == nil || other?.runBlocker != nil)
     }
 
     @Test(arguments: ["model.language_model.", "model.language_model.model.", "language_model.model."])
@@ -50,10 +50,10 @@ import Testing
         let found = try #require(try describe({ Self.textModel($0, prefix) }, others: others))
         #expect(found.findings.allSatisfy { $0.kind == .otherModel })
         #expect(Set(found.findings.compactMap(\.tensor)) == Set(others.map(\.0)))
-        #expect(found.runningObstacle == nil && found.obstacle == nil)
+        #expect(found.runBlocker == nil && found.conversionBlocker == nil)
         // A conversion must drop them explicitly, by name.
-        #expect(found.obstacle { _ in false } != nil)
-        #expect(found.obstacle { $0.hasPrefix("vision_tower.") } != nil)
-        #expect(found.obstacle { $0.hasPrefix("vision_tower.") || $0.hasPrefix("model.visual.") } == nil)
+        #expect(found.conversionBlocker { _ in false } != nil)
+        #expect(found.conversionBlocker { $0.hasPrefix("vision_tower.") } != nil)
+        #expect(found.conversionBlocker { $0.hasPrefix("vision_tower.") || $0.hasPrefix("model.visual.") } == nil)
     }
 }

@@ -109,7 +109,7 @@ import Testing
                 try tensors("llama") + [("model.layers.0.self_attn.receptance.weight", [48, 48])],
                 configuration: String(contentsOfFile: Repository.fixture("models/llama/config.json"), encoding: .utf8)))
         #expect(found.findings.map(\.tensor).contains("model.layers.0.self_attn.receptance.weight"))
-        #expect(found.obstacle != nil)
+        #expect(found.conversionBlocker != nil)
     }
 
     @Test func findsTheSameTensorTwice() throws {
@@ -121,7 +121,7 @@ import Testing
         let checkpoint = try Checkpoint.open(Repository.fixture("models/qwen3"))
         let plain = try model(
             try ModelRecognition.recognize(checkpoint, configuration: ModelConfiguration(beside: checkpoint)))
-        #expect(plain.obstacle == nil)
+        #expect(plain.conversionBlocker == nil)
         let adapted = try model(
             try recognize(
                 try tensors("qwen3") + [
@@ -129,7 +129,7 @@ import Testing
                     ("model.layers.0.self_attn.q_proj.lora_B.weight", [64, 4]),
                 ],
                 configuration: String(contentsOfFile: Repository.fixture("models/qwen3/config.json"), encoding: .utf8)))
-        #expect(adapted.obstacle?.contains("2 adapter tensors") == true)
+        #expect(adapted.conversionBlocker?.contains("2 adapter tensors") == true)
     }
 
     @Test func readsRotationHoweverItIsWritten() throws {

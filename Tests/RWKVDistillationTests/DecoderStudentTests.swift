@@ -23,7 +23,7 @@ struct DecoderStudentTests {
 
     /// Makes a student of a teacher in which these layers stay attention.
     private func withStudent(
-        of name: String, _ target: String, keeping layers: (Int) -> Set<Int>, turnsAttention: Bool? = nil,
+        of name: String, _ target: String, keeping layers: (Int) -> Set<Int>, attentionUsesRoPE: Bool? = nil,
         _ body: (_ teacher: RecognisedModel, _ student: RecognisedModel, LayerPlan) throws -> Void
     ) throws {
         let teacher = try recognise(Repository.fixture("decoders/\(name)"))
@@ -31,7 +31,7 @@ struct DecoderStudentTests {
         let architecture = try #require(ArchitectureRegistry.target(named: target))
         let plan = try LayerPlan(
             of: description, target: architecture, .listed(layers(description.layers.count)),
-            turnsAttention: turnsAttention, seed: 1)
+            attentionUsesRoPE: attentionUsesRoPE, seed: 1)
         try withTemporaryDirectory { directory in
             let path = directory.appending(path: "student").path(percentEncoded: false)
             var options = ConversionOptions(to: .directory(path: path, shardByteCount: .max))
@@ -51,7 +51,7 @@ struct DecoderStudentTests {
 
     @Test("equal their teacher if all layers stay attention", arguments: teachers, targets)
     func keepAll(_ name: String, _ target: String) throws {
-        try withStudent(of: name, target, keeping: { Set(0..<$0) }, turnsAttention: true) { teacher, student, plan in
+        try withStudent(of: name, target, keeping: { Set(0..<$0) }, attentionUsesRoPE: true) { teacher, student, plan in
             #expect(plan.dropped.isEmpty)
             let (own, theirs) = try (student.description, teacher.description)
             #expect(own.kinds == theirs.kinds && own.findings.isEmpty && own.unknown.isEmpty, "\(own.findings)")
@@ -66,7 +66,7 @@ struct DecoderStudentTests {
         try withStudent(of: name, "hxa079", keeping: { _ in [] }) { teacher, student, _ in
             let architecture = try #require(ArchitectureRegistry.target(named: "hxa079"))
             let plan = try LayerPlan(
-                of: teacher.description, target: architecture, .listed([1]), turnsAttention: true, seed: 1)
+                of: teacher.description, target: architecture, .listed([1]), attentionUsesRoPE: true, seed: 1)
             try withTemporaryDirectory { directory in
                 let path = directory.appending(path: "restored").path(percentEncoded: false)
                 let conversion = try Conversion(
@@ -92,7 +92,7 @@ struct DecoderStudentTests {
                 #expect(student.warnings.isEmpty, "\(student.warnings)")
                 let architecture = try #require(ArchitectureRegistry.target(named: target))
                 let description = try teacher.description.student(
-                    architecture, attention: kept, turnsAttention: plan.switches.turnsAttention)
+                    architecture, attention: kept, attentionUsesRoPE: plan.switches.attentionUsesRoPE)
                 let planned = try #require(description)
                 #expect(own.layers == planned.layers)
                 #expect(own.logitSoftcap == planned.logitSoftcap)

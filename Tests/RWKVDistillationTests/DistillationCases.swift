@@ -58,12 +58,12 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
         let stage: DistillationSettings.Stage
         if integer("stage") == 1 {
             var alignment = Alignment()
-            alignment.passesFirstValues = isJoined
+            alignment.propagatesFirstValues = isJoined
             if let loss = text("layer-loss") { alignment.loss = try #require(AlignmentLoss(rawValue: loss)) }
             stage = .alignment(alignment)
         } else {
             var divergence = LogitDivergence()
-            divergence.passesFirstValues = isJoined
+            divergence.propagatesFirstValues = isJoined
             divergence.crossEntropyWeight = number("ce-weight") ?? 0
             divergence.divides = text("temperature-target") == "teacher" ? .teacher : .both
             let temperatures = (text("temperature") ?? "1").split(separator: ",").compactMap { Double($0) }
@@ -101,7 +101,8 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
         let kept = Set(kept.split(separator: ",").compactMap { Int($0) })
         var plan = try #require(
             LayerPlan(
-                of: description, target: target, LayerSelection(kept, reason: "test"), turnsAttention: gqa_rope, seed: 1
+                of: description, target: target, LayerSelection(kept, reason: "test"), attentionUsesRoPE: gqa_rope,
+                seed: 1
             ))
         if kept.contains(0) { plan.switches.firstValues = .layer0 }
         let path = directory.appending(path: "student").path(percentEncoded: false)

@@ -70,7 +70,7 @@ struct AutogradTests {
         let (loss, gradient) = try LogitDivergence()(
             run.hidden, of: model.model, next: tokens.map { _ in -1 }, kernels,
             targets: { (rows) throws(CheckpointError) in targets.rows(rows) })
-        try model.backward(run, gradient, passesFirstValues: joined, kernels)
+        try model.backward(run, gradient, propagatesFirstValues: joined, kernels)
         let expected = try #require((try recorded.numbers("loss") as [Double]).first)
         var worst = 0.0
         for parameter in model.parameters {
@@ -169,7 +169,7 @@ struct DifferenceTests {
             return (run, value, gradient)
         }
         let (first, _, gradient) = try run()
-        try model.backward(first, gradient, passesFirstValues: true, kernels)
+        try model.backward(first, gradient, propagatesFirstValues: true, kernels)
         model.adaptersBackward(kernels)
         var random = SplitMix64(seed: 1)
         // DoRA, as published, leaves the derivative of the row norms out of its gradients.

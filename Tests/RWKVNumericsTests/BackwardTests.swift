@@ -21,18 +21,18 @@ struct BackwardTests {
     @Test(
         "gradients of weights are added, in the order in which the weights are stored", arguments: tables,
         [false, true])
-    func weights(_ table: KernelTable, _ isByInput: Bool) throws {
+    func weights(_ table: KernelTable, _ isInputMajor: Bool) throws {
         let kernels = try kernels(table)
         let (rows, outputs, inputs) = (70, 300, 270)
         let (dy, x) = (matrix(rows, outputs, seed: 1), matrix(rows, inputs, seed: 2))
-        let shape = isByInput ? (inputs, outputs) : (outputs, inputs)
-        let weight = StoredMatrix(sharing: matrix(shape.0, shape.1, seed: 3), isByInput: isByInput)
+        let shape = isInputMajor ? (inputs, outputs) : (outputs, inputs)
+        let weight = StoredMatrix(sharing: matrix(shape.0, shape.1, seed: 3), isInputMajor: isInputMajor)
         let gradient = matrix(shape.0, shape.1, seed: 4)
         let (dys, xs) = (dy.array, x.array)
         var expected = gradient.array
         for output in 0..<outputs {
             for input in 0..<inputs {
-                let place = isByInput ? input * outputs + output : output * inputs + input
+                let place = isInputMajor ? input * outputs + output : output * inputs + input
                 for row in 0..<rows { expected[place] += dys[row * outputs + output] * xs[row * inputs + input] }
             }
         }

@@ -51,7 +51,7 @@ struct KernelTests {
                 ? small : x.magnitude > 100 ? (x < 0 ? -1 : 1) : (x < 0 ? -1 : 1) * (a - b) / (a + b)
         }
         let decay = matrix(inputs, columns: 1)
-        let omega = kernels.decay(inPlace: decay, base: nil, givesOmega: true)
+        let omega = kernels.decay(inPlace: decay, base: nil, returnsOmega: true)
         let softplus = { (z: Double) in z > 700 ? z : max(z, 0) + logarithm(1 + exponential(-z.magnitude)) }
         check(omega?.array ?? []) { -softplus(-$0) - 0.5 }
         check(decay.array) { exponential(-exponential(-softplus(-$0) - 0.5)) }
@@ -68,10 +68,10 @@ struct KernelTests {
             { kernels.rmsNorm($0, weight: [1, 1, 1, 1], epsilon: 1e-6) },
             { kernels.layerNorm($0, weight: [1, 1, 1, 1], bias: [0, 0, 0, 0], epsilon: 1e-5) },
             { kernels.shifted(plain, previous: [0, 0, 0, 0], shares: [$0.array])[0] },
-            { kernels.decay(inPlace: $0.copy(), base: nil, givesOmega: true) ?? plain },
+            { kernels.decay(inPlace: $0.copy(), base: nil, returnsOmega: true) ?? plain },
             { x in
                 let decay = x.copy()
-                _ = kernels.decay(inPlace: decay, base: [1, 1, 1, 1], givesOmega: false)
+                _ = kernels.decay(inPlace: decay, base: [1, 1, 1, 1], returnsOmega: false)
                 return decay
             },
             { kernels.mixed(plain, first: plain.copy(), share: $0, base: nil) },
@@ -335,7 +335,7 @@ struct KernelTests {
         }
 
         let decay = all(x)
-        let omega = kernels.decay(inPlace: decay, base: F, givesOmega: true)
+        let omega = kernels.decay(inPlace: decay, base: F, returnsOmega: true)
         check("omega", omega) { -logarithm(1 + exponential(-x[$0] - f[$1])) - 0.5 }
         check("decay", decay) { exponential(-exponential(-logarithm(1 + exponential(-x[$0] - f[$1])) - 0.5)) }
 

@@ -23,8 +23,8 @@ struct ProductTests {
                         $0 + number(place / outputs, $1) * weight(place % outputs, $1)
                     }
                 }
-                for isByInput in [false, true] {
-                    let matrix = stored(element, inputs: inputs, outputs: outputs, isByInput: isByInput, weight)
+                for isInputMajor in [false, true] {
+                    let matrix = stored(element, inputs: inputs, outputs: outputs, isInputMajor: isInputMajor, weight)
                     let x = (0..<rows * inputs).map { number($0 / inputs, $0 % inputs) }
                     let found = kernels.product(Matrix(x.map { Float($0) }, columns: inputs), matrix)
                     #expect(found.array.map(Double.init) == expected)
@@ -32,7 +32,7 @@ struct ProductTests {
                     let twice = Matrix(expected, columns: outputs)
                     doubles.addProduct(Matrix(x, columns: inputs), matrix, to: twice)
                     #expect(twice.array == expected.map { 2 * $0 })
-                    if !isByInput {
+                    if !isInputMajor {
                         let row = kernels.gather(matrix, rows: [outputs - 1])
                         #expect(row.array.map(Double.init) == (0..<inputs).map { weight(outputs - 1, $0) })
                     }
@@ -44,7 +44,7 @@ struct ProductTests {
     @Test("infinite and NaN halves stay so")
     func halves() throws {
         let kernels = try #require(Kernels<Float>(.strict, threads: 1))
-        let matrix = stored(RWKV_ELEMENT_F16, inputs: 4, outputs: 1, isByInput: false) { _, input in
+        let matrix = stored(RWKV_ELEMENT_F16, inputs: 4, outputs: 1, isInputMajor: false) { _, input in
             [1, .infinity, -.infinity, .nan][input]
         }
         let row = kernels.gather(matrix, rows: [0]).array
@@ -60,8 +60,8 @@ struct ProductTests {
         }
         let weights = (0..<45).map { _ in (0..<133).map { _ in noise() } }
         let kernels = try #require(Kernels<Float>(.strict, threads: 2))
-        let byOutput = stored(RWKV_ELEMENT_F32, inputs: 133, outputs: 45, isByInput: false) { weights[$0][$1] }
-        let byInput = stored(RWKV_ELEMENT_F32, inputs: 133, outputs: 45, isByInput: true) { weights[$0][$1] }
+        let byOutput = stored(RWKV_ELEMENT_F32, inputs: 133, outputs: 45, isInputMajor: false) { weights[$0][$1] }
+        let byInput = stored(RWKV_ELEMENT_F32, inputs: 133, outputs: 45, isInputMajor: true) { weights[$0][$1] }
         let x = Matrix((0..<11 * 133).map { _ in Float(noise()) }, columns: 133)
         let whole = kernels.product(x, byOutput).array
         #expect(kernels.product(x, byInput).array == whole)
@@ -73,8 +73,8 @@ struct ProductTests {
     func threads(_ table: KernelTable) throws {
         var noise = Noise(state: 7)
         let numbers = noise.numbers(700 * 90)
-        for isByInput in [false, true] {
-            let matrix = stored(RWKV_ELEMENT_BF16, inputs: 90, outputs: 700, isByInput: isByInput) {
+        for isInputMajor in [false, true] {
+            let matrix = stored(RWKV_ELEMENT_BF16, inputs: 90, outputs: 700, isInputMajor: isInputMajor) {
                 numbers[$0 * 90 + $1]
             }
             for rows in [1, 3, 20, 600] {

@@ -8,15 +8,15 @@ import Testing
 ///   - element: F64, F32, F16 or BF16.
 ///   - inputs: the number of inputs.
 ///   - outputs: the number of outputs.
-///   - isByInput: whether the numbers of an input are contiguous, not those of an output.
+///   - isInputMajor: whether the numbers of an input are contiguous, not those of an output.
 ///   - value: gives the number of an output and an input.
 /// - Returns: the matrix, which owns its bytes.
 func stored(
-    _ element: rwkv_element, inputs: Int, outputs: Int, isByInput: Bool = false, _ value: (Int, Int) -> Double
+    _ element: rwkv_element, inputs: Int, outputs: Int, isInputMajor: Bool = false, _ value: (Int, Int) -> Double
 ) -> StoredMatrix {
     let bytes = Bytes(count: inputs * outputs * 8)
     let doubles = (0..<inputs * outputs).map { place in
-        isByInput ? value(place % outputs, place / outputs) : value(place / inputs, place % inputs)
+        isInputMajor ? value(place % outputs, place / outputs) : value(place / inputs, place % inputs)
     }
     let cast = rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE).pointee.cast
     let overflows = doubles.withUnsafeBytes {
@@ -24,7 +24,7 @@ func stored(
     }
     #expect(overflows == 0)
     return StoredMatrix(
-        bytes.start, element, shape: isByInput ? (inputs, outputs) : (outputs, inputs), isByInput: isByInput,
+        bytes.start, element, shape: isInputMajor ? (inputs, outputs) : (outputs, inputs), isInputMajor: isInputMajor,
         owner: bytes)
 }
 

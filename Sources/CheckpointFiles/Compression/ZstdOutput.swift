@@ -84,7 +84,7 @@ final class ZstdOutput: ByteSink {
     }
 }
 
-extension FileOutline {
+extension FileByteLayout {
     /// The offsets at which the frames of a compressed file end: small tensors share a frame, large ones are split.
     var cuts: [Int] {
         var cuts: [Int] = []

@@ -415,7 +415,7 @@ struct PickleGraph: Sendable {
     mutating func append(
         _ items: some Collection<PickleValue>, to target: PickleValue, _ operation: Appending
     ) throws(PickleFailure) {
-        guard let index = target.node else { throw .unfit }
+        guard let index = target.node else { throw .invalidTarget }
         guard !nodes[index].isSealed else {
             throw .other("the pickle changes a container after passing it to a call or an object")
         }
@@ -428,11 +428,11 @@ struct PickleGraph: Sendable {
             let object = Int(nodes[index].a)
             var list = objects[object].items
             let isPairs = operation == .pairs
-            guard list.first == 0 || objects[object].holdsPairs == isPairs else { throw .unfit }
+            guard list.first == 0 || objects[object].holdsPairs == isPairs else { throw .invalidTarget }
             objects[object].holdsPairs = isPairs
             try append(items, to: &list)
             objects[object].items = list
-        default: throw .unfit
+        default: throw .invalidTarget
         }
     }
 
@@ -447,7 +447,7 @@ struct PickleGraph: Sendable {
     mutating func setState(_ state: PickleValue, of target: PickleValue) throws(PickleFailure) {
         guard let index = target.node, nodes[index].kind == .object, objects[Int(nodes[index].a)].state == .absent
         else {
-            throw .unfit
+            throw .invalidTarget
         }
         objects[Int(nodes[index].a)].state = state
         // Python usually copies attributes; a pair may be of attributes and slots.

@@ -86,7 +86,7 @@ struct PickleMachine {
     private mutating func perform(_ operation: PickleOpcode) throws(PickleFailure) {
         switch operation {
         case .stop: break
-        case .protocol:
+        case .proto:
             let version = try Int(byte())
             guard version <= 5 else { throw .other("the pickle's protocol is \(version)", expected: "at most 5") }
         case .frame:
@@ -96,37 +96,37 @@ struct PickleMachine {
             frameEnd = position + count
 
         case .none: try push(.none)
-        case .true: try push(.true)
-        case .false: try push(.false)
-        case .integer1: try push(graph.integer(Int(byte())))
-        case .integer2: try push(graph.integer(Int(unsigned(2))))
-        case .integer4: try push(graph.integer(Int(Int32(truncatingIfNeeded: unsigned(4)))))
+        case .newTrue: try push(.true)
+        case .newFalse: try push(.false)
+        case .binInt1: try push(graph.integer(Int(byte())))
+        case .binInt2: try push(graph.integer(Int(unsigned(2))))
+        case .binInt: try push(graph.integer(Int(Int32(truncatingIfNeeded: unsigned(4)))))
         case .long1: try long(count: Int(byte()))
         case .long4: try long(count: count(bytes: 4))
-        case .float8:
+        case .binFloat:
             try push(graph.float(Double(bitPattern: unsigned(8).byteSwapped)))
-        case .integerLine, .longLine: try decimal(line(), isLong: operation == .longLine)
-        case .floatLine:
+        case .int, .long: try decimal(line(), isLong: operation == .long)
+        case .float:
             guard let value = try bytes[line()].floatingPoint else {
                 throw .other("a floating-point number is malformed or out of range")
             }
             try push(graph.float(value))
 
-        case .text1: try text(take(Int(byte())))
-        case .text4: try text(take(count(bytes: 4)))
-        case .text8: try text(take(count(bytes: 8)))
-        case .bytesAsText1: try text(take(Int(byte())), hasSurrogates: false)
-        case .bytesAsText4: try text(take(count(bytes: 4)), hasSurrogates: false)
-        case .stringLine:
+        case .shortBinUnicode: try text(take(Int(byte())))
+        case .binUnicode: try text(take(count(bytes: 4)))
+        case .binUnicode8: try text(take(count(bytes: 8)))
+        case .shortBinString: try text(take(Int(byte())), hasSurrogates: false)
+        case .binString: try text(take(count(bytes: 4)), hasSurrogates: false)
+        case .string:
             let line = try line()
             guard line.count >= 2, let quote = bytes[line].first, quote == bytes[line].last, [34, 39].contains(quote)
             else { throw .other("a string is not quoted") }
             guard !bytes[line].contains(UInt8(ascii: "\\")) else { throw .other("a string has escape sequences") }
             try text(line.dropFirst().dropLast(), hasSurrogates: false)
-        case .textLine: try text(line: line())
-        case .bytes1: try push(graph.bytes(take(Int(byte()))))
-        case .bytes4: try push(graph.bytes(take(count(bytes: 4))))
-        case .bytes8: try push(graph.bytes(take(count(bytes: 8))))
+        case .unicode: try text(line: line())
+        case .shortBinBytes: try push(graph.bytes(take(Int(byte()))))
+        case .binBytes: try push(graph.bytes(take(count(bytes: 4))))
+        case .binBytes8: try push(graph.bytes(take(count(bytes: 8))))
         case .byteArray8: try push(graph.byteArray(take(count(bytes: 8))))
 
         case .emptyTuple: try push(graph.tuple([]))
@@ -135,9 +135,9 @@ struct PickleMachine {
         case .tuple3: try tuple(count: 3)
         case .tuple: try tuple(count: stack.count - popMark())
         case .emptyList: try push(graph.list())
-        case .emptyDictionary: try push(graph.dictionary())
+        case .emptyDict: try push(graph.dictionary())
         case .emptySet: try push(graph.set())
-        case .list, .dictionary, .frozenSet: try container(operation)
+        case .list, .dict, .frozenSet: try container(operation)
         case .append: try append(1, .elements)
         case .appends: try append(stack.count - popMark(), .elements)
         case .setItem: try append(2, .pairs)
@@ -152,14 +152,14 @@ struct PickleMachine {
         case .pop:
             if let mark = marks.last, mark == stack.count { marks.removeLast() } else { _ = try pop() }
         case .popMark: stack.removeSubrange(try popMark()...)
-        case .duplicate: try push(top())
+        case .dup: try push(top())
         case .put: try memoize(index(line()))
-        case .put1: try memoize(Int(byte()))
-        case .put4: try memoize(count(bytes: 4))
+        case .binPut: try memoize(Int(byte()))
+        case .longBinPut: try memoize(count(bytes: 4))
         case .memoize: try memoize(memoCount)
         case .get: try recall(index(line()))
-        case .get1: try recall(Int(byte()))
-        case .get4: try recall(count(bytes: 4))
+        case .binGet: try recall(Int(byte()))
+        case .longBinGet: try recall(count(bytes: 4))
 
         case .global:
             let (module, name) = try (line(), line())
@@ -169,24 +169,24 @@ struct PickleMachine {
             guard case .text(let moduleRange) = graph.content(module), case .text(let nameRange) = graph.content(name)
             else { throw .other("a global's name is not text") }
             try push(global(moduleRange, nameRange))
-        case .reduce, .newObject:
+        case .reduce, .newObj:
             let (arguments, callable) = try (pop(), pop())
             guard case .tuple = graph.content(arguments) else { throw .other("a call's arguments are not a tuple") }
             try push(graph.object(callable, arguments, operation == .reduce ? .call : .new))
-        case .newObjectWithKeywords:
+        case .newObjEx:
             let (keywords, arguments, callable) = try (pop(), pop(), pop())
             guard case .tuple = graph.content(arguments), case .dictionary = graph.content(keywords) else {
                 throw .other("a call's arguments are not a tuple and a dictionary")
             }
             try push(graph.object(callable, arguments, keywords: keywords))
-        case .instance:
+        case .inst:
             let (module, name) = try (line(), line())
             guard bytes[module.lowerBound..<name.upperBound].allSatisfy({ $0 < 0x80 }) else {
                 throw .other("the name of a class is not ASCII")
             }
             try tuple(count: stack.count - popMark())
             try instance(of: global(module, name))
-        case .object:
+        case .obj:
             let mark = try popMark()
             guard mark < stack.count else { throw .other("an object has no class") }
             let callable = stack.remove(at: mark)
@@ -195,12 +195,12 @@ struct PickleMachine {
         case .build:
             let state = try pop()
             try graph.setState(state, of: top())
-        case .persistentIdentifier:
+        case .binPersID:
             let identifier = try pop()
             try push(graph.persistent(identifier))
-        case .persistentIdentifierLine:
+        case .persID:
             throw .other("the pickle has a persistent identifier as text, which torch does not write")
-        case .extension1, .extension2, .extension4:
+        case .ext1, .ext2, .ext4:
             throw .other("the pickle uses an extension code, whose meaning is not in the file")
         case .nextBuffer, .readOnlyBuffer:
             throw .other("the pickle needs an out-of-band buffer, which is not in the file")
@@ -289,7 +289,7 @@ extension PickleMachine {
         case .list:
             try push(graph.list())
             try graph.append(items, to: top(), .elements)
-        case .dictionary:
+        case .dict:
             guard items.count.isMultiple(of: 2) else { throw .other("a key has no value") }
             try push(graph.dictionary())
             try graph.append(items, to: top(), .pairs)
@@ -405,7 +405,7 @@ enum PickleFailure: Error {
     /// It needs this many bytes, and fewer are left.
     case truncated(Int)
     case underflow
-    case unfit
+    case invalidTarget
     case outOfMemory
     case other(String, expected: String? = nil)
 
@@ -415,7 +415,8 @@ enum PickleFailure: Error {
             MalformedInput(
                 "the pickle ends early", at: end, expected: "\(count) bytes more (operation at byte \(start))")
         case .underflow: MalformedInput("pickle stack underflow", at: start)
-        case .unfit: MalformedInput("the pickle adds items or a state to a value that cannot take them", at: start)
+        case .invalidTarget:
+            MalformedInput("the pickle adds items or a state to a value that cannot take them", at: start)
         case .outOfMemory: MalformedInput("the pickle's values take more memory than the limit allows", at: start)
         case .other(let problem, let expected): MalformedInput(problem, at: start, expected: expected)
         }

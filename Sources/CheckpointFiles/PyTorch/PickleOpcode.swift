@@ -4,28 +4,28 @@ enum PickleOpcode: UInt8 {
     case stop = 0x2E
     case pop = 0x30
     case popMark = 0x31
-    case duplicate = 0x32
+    case dup = 0x32
     case put = 0x70
-    case put1 = 0x71
-    case put4 = 0x72
+    case binPut = 0x71
+    case longBinPut = 0x72
     case get = 0x67
-    case get1 = 0x68
-    case get4 = 0x6A
+    case binGet = 0x68
+    case longBinGet = 0x6A
 
     case none = 0x4E
-    case integerLine = 0x49
-    case integer4 = 0x4A
-    case integer1 = 0x4B
-    case integer2 = 0x4D
-    case longLine = 0x4C
-    case floatLine = 0x46
-    case float8 = 0x47
+    case int = 0x49
+    case binInt = 0x4A
+    case binInt1 = 0x4B
+    case binInt2 = 0x4D
+    case long = 0x4C
+    case float = 0x46
+    case binFloat = 0x47
     /// A Python 2 string: bytes that are used as text.
-    case stringLine = 0x53
-    case bytesAsText4 = 0x54
-    case bytesAsText1 = 0x55
-    case textLine = 0x56
-    case text4 = 0x58
+    case string = 0x53
+    case binString = 0x54
+    case shortBinString = 0x55
+    case unicode = 0x56
+    case binUnicode = 0x58
 
     case emptyTuple = 0x29
     case tuple = 0x74
@@ -33,45 +33,45 @@ enum PickleOpcode: UInt8 {
     case list = 0x6C
     case append = 0x61
     case appends = 0x65
-    case emptyDictionary = 0x7D
-    case dictionary = 0x64
+    case emptyDict = 0x7D
+    case dict = 0x64
     case setItem = 0x73
     case setItems = 0x75
 
     case global = 0x63
     case reduce = 0x52
     case build = 0x62
-    case instance = 0x69
-    case object = 0x6F
-    case persistentIdentifierLine = 0x50
-    case persistentIdentifier = 0x51
+    case inst = 0x69
+    case obj = 0x6F
+    case persID = 0x50
+    case binPersID = 0x51
 
     // Protocol 2.
-    case `protocol` = 0x80
-    case newObject = 0x81
-    case extension1 = 0x82
-    case extension2 = 0x83
-    case extension4 = 0x84
+    case proto = 0x80
+    case newObj = 0x81
+    case ext1 = 0x82
+    case ext2 = 0x83
+    case ext4 = 0x84
     case tuple1 = 0x85
     case tuple2 = 0x86
     case tuple3 = 0x87
-    case `true` = 0x88
-    case `false` = 0x89
+    case newTrue = 0x88
+    case newFalse = 0x89
     case long1 = 0x8A
     case long4 = 0x8B
 
     // Protocol 3.
-    case bytes4 = 0x42
-    case bytes1 = 0x43
+    case binBytes = 0x42
+    case shortBinBytes = 0x43
 
     // Protocol 4.
-    case text1 = 0x8C
-    case text8 = 0x8D
-    case bytes8 = 0x8E
+    case shortBinUnicode = 0x8C
+    case binUnicode8 = 0x8D
+    case binBytes8 = 0x8E
     case emptySet = 0x8F
     case addItems = 0x90
     case frozenSet = 0x91
-    case newObjectWithKeywords = 0x92
+    case newObjEx = 0x92
     case stackGlobal = 0x93
     case memoize = 0x94
     case frame = 0x95

@@ -2,13 +2,13 @@ import CRWKVKernels
 import Crypto
 import Synchronization
 
-/// Writes the files of a ``CheckpointOutline``, tensor by tensor.
+/// Writes the files of a ``CheckpointByteLayout``, tensor by tensor.
 ///
 /// Tensors can be written in any order and from many threads, each tensor by one. The bytes around them are written last, so that
 /// an incomplete file is not a valid one. Compressed files are written front to back: tensors in ``order``, from one thread.
 public final class CheckpointWriter: Sendable {
     /// The files to write.
-    public let outline: CheckpointOutline
+    public let byteLayout: CheckpointByteLayout
     private let sinks: [any ByteSink]
     private let checksums: Mutex<[[UInt32]]>
 
@@ -16,51 +16,51 @@ public final class CheckpointWriter: Sendable {
     public var isSequential: Bool { sinks.contains { $0.isSequential } }
 
     /// The indices of the tensors that have bytes of their own, in file order.
-    public var order: [Int] { outline.files.flatMap(\.tensors) }
+    public var order: [Int] { byteLayout.files.flatMap(\.tensors) }
 
     /// Creates a writer of a single file.
     ///
     /// - Parameters:
-    ///   - outline: an outline of one file.
+    ///   - byteLayout: a byte layout of one file.
     ///   - file: the file to write.
     ///   - isCompressed: whether to compress it with zstd.
     /// - Throws: ``CheckpointError`` of category `inputOutput` if there is not enough disk space.
     public convenience init(
-        _ outline: CheckpointOutline, into file: borrowing UnfinishedFile, isCompressed: Bool
+        _ byteLayout: CheckpointByteLayout, into file: borrowing UnfinishedFile, isCompressed: Bool
     ) throws(CheckpointError) {
-        let (output, own) = (file.file, outline.files[0].outline)
+        let (output, own) = (file.file, byteLayout.files[0].byteLayout)
         if !isCompressed { try output.reserve(own.byteCount) }
-        self.init(outline, isCompressed ? [ZstdOutput(output, cuts: own.cuts)] : [output])
+        self.init(byteLayout, isCompressed ? [ZstdOutput(output, cuts: own.cuts)] : [output])
     }
 
-    /// Creates a writer of all files of an outline in a directory.
+    /// Creates a writer of all files of a byte layout in a directory.
     ///
     /// - Throws: ``CheckpointError``: `inputOutput` if there is not enough disk space, or `cannotCreate`.
     public convenience init(
-        _ outline: CheckpointOutline, into directory: borrowing UnfinishedDirectory
+        _ byteLayout: CheckpointByteLayout, into directory: borrowing UnfinishedDirectory
     ) throws(CheckpointError) {
         var files: [OutputFile] = []
-        for file in outline.files {
+        for file in byteLayout.files {
             let output = try directory.create(file.name)
-            try output.reserve(file.outline.byteCount)
+            try output.reserve(file.byteLayout.byteCount)
             files.append(output)
         }
-        self.init(outline, files)
-        if let index = outline.shardIndex { try directory.write(index, to: CheckpointOutline.indexName) }
+        self.init(byteLayout, files)
+        if let index = byteLayout.shardIndex { try directory.write(index, to: CheckpointByteLayout.indexName) }
     }
 
-    private init(_ outline: CheckpointOutline, _ sinks: [any ByteSink]) {
-        self.outline = outline
+    private init(_ byteLayout: CheckpointByteLayout, _ sinks: [any ByteSink]) {
+        self.byteLayout = byteLayout
         self.sinks = sinks
-        checksums = Mutex(outline.files.map { $0.tensors.map { _ in 0 } })
+        checksums = Mutex(byteLayout.files.map { $0.tensors.map { _ in 0 } })
     }
 
     /// Begins writing a tensor that has bytes of its own.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     public func begin(_ number: Int) throws(CheckpointError) -> TensorOutput {
-        let (file, place) = outline.place(ofTensor: number)
-        let own = outline.files[file].outline
+        let (file, place) = byteLayout.place(ofTensor: number)
+        let own = byteLayout.files[file].byteLayout
         if sinks[file].isSequential { try writeSurroundings(of: file, before: place) }
         return TensorOutput(
             writer: self, file: file, place: place, sink: sinks[file], range: own.ranges[place],
@@ -72,7 +72,7 @@ public final class CheckpointWriter: Sendable {
     }
 
     private func writeSurroundings(of file: Int, before place: Int) throws(CheckpointError) {
-        let own = outline.files[file].outline
+        let own = byteLayout.files[file].byteLayout
         let bytes = checksums.withLock { own.bytes(before: place, checksums: $0[file]) }
         try sinks[file].write(bytes, at: own.start(before: place))
     }
@@ -81,7 +81,7 @@ public final class CheckpointWriter: Sendable {
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     public func finish() throws(CheckpointError) {
-        for (number, file) in outline.files.enumerated() {
+        for (number, file) in byteLayout.files.enumerated() {
             let count = file.tensors.count
             for place in (sinks[number].isSequential ? count : 0)...count {
                 try writeSurroundings(of: number, before: place)

@@ -18,9 +18,9 @@ extension Architecture {
             removalKey: .key,
             keyScale: .oneMinusOmega,
             outputNorm: .headScale,
-            leavesRecords: true),
+            hasRecords: true),
         layouts: [.huggingFace, .rwkvInfer, .rwkvInside],
-        equalities: [.valueResidualWidth: .attentionWidth],
+        impliedSizes: [.valueResidualWidth: .attentionWidth],
         conversion: StudentRecipe(
             ranks: [
                 .decayRank: .init(32, 1.8, 0.5), .iclrRank: .init(32, 1.8, 0.5),
@@ -35,7 +35,7 @@ extension Architecture {
                 .gateDown: .constant(0), .gateUp: .orthogonal(gain: 0.1),
                 .bonus: .constant(0),
             ],
-            turnsAttention: true))
+            attentionUsesRoPE: true))
 
     /// cxa076 with head norms on receptance and key; cxa077 and cxa078 have the same tensors but apply RoPE
     /// (RWKVInside, rwkv_inside/TimeMixer.py at 56cc141).
@@ -49,7 +49,7 @@ extension Architecture {
             body: cxa076.body,
             timeMix: timeMix,
             layouts: cxa076.layouts,
-            equalities: cxa076.equalities,
-            twins: ["cxa077", "cxa078"])
+            impliedSizes: cxa076.impliedSizes,
+            indistinguishableVariants: ["cxa077", "cxa078"])
     }()
 }

@@ -20,9 +20,9 @@ extension Architecture {
             removalKey: .key,
             keyScale: .oneMinusOmega,
             outputNorm: .headScale,
-            leavesRecords: true),
+            hasRecords: true),
         layouts: [.huggingFace, .rwkvInfer, .rwkvInside],
-        equalities: [.valueResidualWidth: .keyValueWidth],
+        impliedSizes: [.valueResidualWidth: .keyValueWidth],
         conversion: StudentRecipe(
             ranks: [
                 .decayRank: .init(256, 1.7, 0.6), .iclrRank: .init(32, 1.8, 0.5),
@@ -42,6 +42,6 @@ extension Architecture {
                 // For teachers without head norms.
                 .receptanceNorm: .constant(1), .timeMixKeyNorm: .constant(1),
             ],
-            turnsAttention: false),
+            attentionUsesRoPE: false),
         transformersClass: "Hrwkv079HybridForCausalLM")
 }

@@ -11,8 +11,8 @@ extension Architecture {
             keys: ["partial_rotary_factor"],
             assumedEpsilon: 1.5625e-7,
             assumedTheta: 10000,
-            assumedRotaryPart: 0.5,
-            turnsNeighbours: true,
+            assumedPartialRotaryFactor: 0.5,
+            isInterleaved: true,
             assumedSizes: [.keyValueHeads: 2, .headSize: 128]),
         attention: Attention(inputBias: .configured(key: "attention_bias", assumed: true)),
         layouts: [

@@ -11,6 +11,6 @@ extension Architecture {
         attention: Attention(
             inputBias: .configured(key: "attention_bias"), outputBias: .configured(key: "attention_bias")),
         layouts: [.huggingFace],
-        lookAlikes: ["mistral", "gemma"],
+        familiesWithSameTensors: ["mistral", "gemma"],
         isTeacher: true)
 }

@@ -21,6 +21,6 @@ extension Architecture {
             assumedSizes: [.heads: 32, .keyValueHeads: 8]),
         attention: Attention(),
         layouts: [.huggingFace],
-        twins: ["llama"],
+        indistinguishableVariants: ["llama"],
         isTeacher: true)
 }

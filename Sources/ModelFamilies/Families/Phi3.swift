@@ -16,7 +16,7 @@ extension Architecture {
             assumedEpsilon: 1e-5,
             assumedTheta: 10000,
             // The first releases use these names.
-            rotaryTypeAliases: ["su": "longrope", "yarn": "longrope"],
+            ropeTypeAliases: ["su": "longrope", "yarn": "longrope"],
             assumedOriginalLength: 4096),
         attention: Attention(),
         layouts: [

@@ -30,5 +30,5 @@ extension Architecture {
             .feedForwardWidth: "intermediate_size", .decayRank: "decay_low_rank_dim", .iclrRank: "a_low_rank_dim",
             .valueResidualRank: "v_low_rank_dim", .gateRank: "gate_low_rank_dim",
         ],
-        equalities: [.attentionWidth: .width, .keyValueWidth: .width, .valueResidualWidth: .width])
+        impliedSizes: [.attentionWidth: .width, .keyValueWidth: .width, .valueResidualWidth: .width])
 }

@@ -52,5 +52,5 @@ extension TensorLayout {
             .gateUp: .transposed, .shiftReceptance: .leadingOnes, .shiftDecay: .leadingOnes, .shiftKey: .leadingOnes,
             .shiftValue: .leadingOnes, .shiftICLR: .leadingOnes, .shiftGate: .leadingOnes,
         ],
-        holdsUnusedResiduals: false)
+        mayHoldUnusedResiduals: false)
 }

@@ -36,7 +36,7 @@ extension TensorLayout {
             .shiftValue: .leadingOnes, .shiftICLR: .leadingOnes, .shiftGate: .leadingOnes,
             .removalKeyScale: .leadingOnes, .keyICLRMix: .leadingOnes, .channelMixShift: .leadingOnes,
         ].merging(baseTransforms) { $1 },
-        separatesHead: true)
+        alwaysStoresHead: true)
 
     /// The layout that RWKVInside's converter writes for RWKV-Infer: RWKV's names of time mixing, and a transformer's body.
     public static let rwkvInfer = TensorLayout(
@@ -71,8 +71,8 @@ extension TensorLayout {
         ].merging(timeMixNames) { $1 },
         transforms: baseTransforms,
         // Copies of the teacher's norms that the converter does not remove.
-        strays: ["blocks.#.self_attn.ln_r.weight", "blocks.#.self_attn.ln_k.weight"],
-        separatesHead: true)
+        ignoredNames: ["blocks.#.self_attn.ln_r.weight", "blocks.#.self_attn.ln_k.weight"],
+        alwaysStoresHead: true)
 
     /// RWKV's own code stores the biases of the low-rank parts (w0, a0, v0, k0) as [1, 1, n].
     static let baseTransforms: [TensorRole: Transform] = [

@@ -5,17 +5,17 @@ extension TensorLayout {
         names: names(root: "", mixer: "self_attn."),
         transforms: baseTransforms,
         // Before version 4.33, transformers saved the inverse frequencies, which it computes from theta.
-        strays: ["model.layers.#.self_attn.rotary_emb.inv_freq"])
+        ignoredNames: ["model.layers.#.self_attn.rotary_emb.inv_freq"])
 
     /// The layout that RWKVInside saves during training: the student's mixers in the teacher's modules, beside its attention.
     public static let rwkvInside = TensorLayout(
         "rwkvinside",
         names: names(root: "model.", mixer: "self_attn.student_attn."),
         transforms: baseTransforms,
-        strays: ["q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"].flatMap { module in
+        ignoredNames: ["q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"].flatMap { module in
             ["weight", "bias"].map { "model.model.layers.#.self_attn.teacher_attn.\(module).\($0)" }
         },
-        omitsFrozen: true)
+        holdsTrainedOnly: true)
 
     private static func names(root: String, mixer: String) -> [TensorRole: String] {
         let layer = root + "model.layers.#."

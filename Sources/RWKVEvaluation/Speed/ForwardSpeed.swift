@@ -29,7 +29,7 @@ extension SpeedMeasurements {
         let all = (runs + 1) * tokens + singleTokens
         func run(_ tokens: ArraySlice<Int>, _ state: inout Model<Float>.State) throws(CheckpointError) {
             var last: Matrix<Float>?
-            for part in tokens.count.parts(of: tokensTogether) {
+            for part in tokens.count.parts(of: tokensPerChunk) {
                 let start = tokens.startIndex
                 let hidden = try model.hidden(
                     Array(tokens[start + part.lowerBound..<start + part.upperBound]), &state, kernels,

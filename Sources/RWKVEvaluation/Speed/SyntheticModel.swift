@@ -30,9 +30,9 @@ public enum SyntheticModel {
             else { throw CheckpointError(.unsupported, path: path, "a size of the model is not known") }
             tensors.append(output)
         }
-        let outline = try CheckpointOutline(tensors, container: .safetensors, name: path)
+        let byteLayout = try CheckpointByteLayout(tensors, container: .safetensors, name: path)
         let file = try UnfinishedFile(path: path, replaces: false)
-        let writer = try CheckpointWriter(outline, into: file, isCompressed: false)
+        let writer = try CheckpointWriter(byteLayout, into: file, isCompressed: false)
         let total = tensors.reduce(0) { $0 + $1.byteCount }
         let atOnce = 1 << 16
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: atOnce * element.size, alignment: 64)

@@ -92,7 +92,7 @@ private struct WKV7Numbers {
             let owner = Bytes(count: numbers.count * element.size)
             _ = rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE).pointee.cast(
                 RWKV_ELEMENT_F32, numbers, element, owner.start, numbers.count, 0)
-            return StoredMatrix(owner.start, element, shape: (tokens, channels), isByInput: false, owner: owner)
+            return StoredMatrix(owner.start, element, shape: (tokens, channels), isInputMajor: false, owner: owner)
         }
     }
 

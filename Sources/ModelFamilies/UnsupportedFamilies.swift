@@ -1,5 +1,5 @@
 /// A family that is recognised by its tensors but not supported, so that it is named and not mistaken for another.
-struct OtherFamily: Sendable {
+struct UnsupportedFamily: Sendable {
     let family: String
     /// The names of its variants; more than one if tensors cannot tell them apart.
     let variants: [String]
@@ -9,50 +9,51 @@ struct OtherFamily: Sendable {
     var lacks: [String] = []
 
     /// All such families, in the order in which they are tried.
-    static let all: [OtherFamily] = [
-        OtherFamily(family: "goldfinch", variants: ["goldfinch"], has: [["w_kv_cache_a.weight"]]),
-        OtherFamily(family: "rimer", variants: ["rimer"], has: [["patch_embedding.value_embedding.weight"]]),
-        OtherFamily(
+    static let all: [UnsupportedFamily] = [
+        UnsupportedFamily(family: "goldfinch", variants: ["goldfinch"], has: [["w_kv_cache_a.weight"]]),
+        UnsupportedFamily(family: "rimer", variants: ["rimer"], has: [["patch_embedding.value_embedding.weight"]]),
+        UnsupportedFamily(
             family: "rwkv6qwen2", variants: ["rad-rwkv6"],
             has: [[".self_attn.time_maa_x"], [".self_attn.q_proj.weight"]]),
-        OtherFamily(family: "rwkv6", variants: ["x060"], has: [[".att.time_maa_x"]]),
-        OtherFamily(family: "rwkv5", variants: ["x052"], has: [[".att.time_mix_r"], [".att.gate.weight"]]),
-        OtherFamily(family: "rwkv", variants: ["x040", "x050", "x051"], has: [[".att.time_mix_k"]]),
-        OtherFamily(family: "rwkv7", variants: ["x070a"], has: [[".ffn.s_emb.weight"]]),
-        OtherFamily(family: "rwkv7", variants: ["x080"], has: [[".ffn.enn.weight"]]),
-        OtherFamily(
+        UnsupportedFamily(family: "rwkv6", variants: ["x060"], has: [[".att.time_maa_x"]]),
+        UnsupportedFamily(family: "rwkv5", variants: ["x052"], has: [[".att.time_mix_r"], [".att.gate.weight"]]),
+        UnsupportedFamily(family: "rwkv", variants: ["x040", "x050", "x051"], has: [[".att.time_mix_k"]]),
+        UnsupportedFamily(family: "rwkv7", variants: ["x070a"], has: [[".ffn.s_emb.weight"]]),
+        UnsupportedFamily(family: "rwkv7", variants: ["x080"], has: [[".ffn.enn.weight"]]),
+        UnsupportedFamily(
             family: "rwkv_hybrid", variants: ["arwkv"],
             has: [
                 [".att.x_r", ".time_mixer.x_r", ".student_attn.x_r"],
                 [".ffn.gate.weight", ".ffn.gate_up.weight", ".mlp.gate_proj.weight"],
             ]),
-        OtherFamily(
+        UnsupportedFamily(
             family: "rwkv7", variants: ["x070 with attention"], has: [[".attn.q_proj.weight"], [".attn.r_proj.weight"]]),
-        OtherFamily(
+        UnsupportedFamily(
             family: "rwkv7qwen", variants: ["rad-rwkv7"], has: [[".self_attn.q_proj.weight"], [".self_attn.w0"]],
             lacks: [".self_attn.receptance.weight"]),
 
-        OtherFamily(family: "cxa", variants: ["cxa07e"], has: [[".receptance.weight"], [".dv1"]]),
-        OtherFamily(
+        UnsupportedFamily(family: "cxa", variants: ["cxa07e"], has: [[".receptance.weight"], [".dv1"]]),
+        UnsupportedFamily(
             family: "cxa", variants: ["cxa073", "cxa074"], has: [[".receptance.weight"], [".ln_x.weight"]],
             lacks: [".x_r", ".ln0.weight"]),
-        OtherFamily(
+        UnsupportedFamily(
             family: "cxa", variants: ["cxa075"], has: [[".receptance.weight"], [".k_k"]],
             lacks: [".x_r", ".ln0.weight"]),
-        OtherFamily(
+        UnsupportedFamily(
             family: "cxa", variants: ["cxa076r", "cxa077", "cxa078"],
             has: [[".receptance.weight"], [".r_k"], [".r_norm.weight", ".att.ln_r.weight"]], lacks: [".k0", ".x_r"]),
-        OtherFamily(
+        UnsupportedFamily(
             family: "cxa", variants: ["cxa07b", "cxa07c"], has: [[".receptance.weight"], [".v1"]],
             lacks: [".v0", ".r_k"]),
-        OtherFamily(
+        UnsupportedFamily(
             family: "cxa", variants: ["cxa07a"], has: [[".receptance.weight"], [".w0"]], lacks: [".v1", ".r_k"]),
 
-        OtherFamily(family: "mixture of experts", variants: [], has: [[".mlp.gate.weight", ".mlp.router.weight"]]),
+        UnsupportedFamily(
+            family: "mixture of experts", variants: [], has: [[".mlp.gate.weight", ".mlp.router.weight"]]),
     ]
 
     /// The first family that these names match, with a matching name for each of its sets; nil if none does.
-    static func find(_ patterns: some Collection<NamePattern>) -> (family: OtherFamily, evidence: [String])? {
+    static func find(_ patterns: some Collection<NamePattern>) -> (family: UnsupportedFamily, evidence: [String])? {
         for family in all {
             let evidence = family.has.compactMap { patterns.first(endingIn: $0) }
             if evidence.count == family.has.count, patterns.first(endingIn: family.lacks) == nil {

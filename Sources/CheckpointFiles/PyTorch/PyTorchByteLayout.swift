@@ -2,7 +2,7 @@
 ///
 /// It is what torch 2 writes (caffe2/serialize/inline_container.cc; PKWARE APPNOTE 6.3.10), except for times, file names and
 /// other values that would differ from one run to the next.
-struct PyTorchOutline: FileOutline {
+struct PyTorchByteLayout: FileByteLayout {
     private struct Record {
         var name: [UInt8]
         var content: [UInt8] = []

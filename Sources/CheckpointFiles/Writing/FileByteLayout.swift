@@ -1,5 +1,5 @@
 /// The byte layout of a file before it is written: where each tensor's bytes go, and the bytes around them.
-protocol FileOutline: Sendable {
+protocol FileByteLayout: Sendable {
     /// The size of the file in bytes.
     var byteCount: Int { get }
     /// The byte ranges of the tensors, in file order.
@@ -13,7 +13,7 @@ protocol FileOutline: Sendable {
     func bytes(before place: Int, checksums: [UInt32]) -> [UInt8]
 }
 
-extension FileOutline {
+extension FileByteLayout {
     /// The offset in the file of ``bytes(before:checksums:)``.
     func start(before place: Int) -> Int { place == 0 ? 0 : ranges[place - 1].upperBound }
 }

@@ -13,7 +13,8 @@ extension ConversionBuilder {
         var members: [ByteString: JSONValue] = [:]
         if case .object(let object) = own?.root { members = object }
         // The config.json of a student without attention omits what its teacher's attention needs.
-        if let model, model.needsBody, plan != nil, case .object(let teachers)? = inputs[.teacher]?.configuration?.root
+        if let model, model.hasNonLlamaBody, plan != nil,
+            case .object(let teachers)? = inputs[.teacher]?.configuration?.root
         {
             for key in model.architecture.bodyKeys where members[key] == nil { members[key] = teachers[key] }
         }
@@ -72,7 +73,9 @@ extension ModelDescription {
                 .unsupported, path: path, "the result's config.json needs a value that is not known: \(unknown)",
                 advice: "give a config.json that sets it with --config")
         }
-        if needsBody { members["teacher_model_type"] = architecture.teacherFamily.map { .string(ByteString($0)) } }
+        if hasNonLlamaBody {
+            members["teacher_model_type"] = architecture.teacherFamily.map { .string(ByteString($0)) }
+        }
         // Exactly as the teacher's config.json has it, numbers included.
         var scaling: [ByteString: JSONValue] = [:]
         for key: ByteString in ["rope_parameters", "rope_scaling"] {
@@ -81,7 +84,7 @@ extension ModelDescription {
         scaling["rope_theta"] = nil
         // The teacher's names would make the student load as the teacher; its RoPE is written below.
         for key: ByteString in ["model_type", "architectures", "auto_map"] { members[key] = nil }
-        if !needsBody {
+        if !hasNonLlamaBody {
             for key: ByteString in ["layer_types", "rope_parameters"] { members[key] = nil }
             // Remove settings that no layer has any more, such as a window.
             let document = ModelConfiguration(path: path, root: .object(members))
@@ -104,14 +107,14 @@ extension ModelDescription {
             !optionalRoles.isDisjoint(with: [.queryBias, .receptanceBias]))
         members["attention_output_bias"] = .bool(!optionalRoles.isDisjoint(with: [.outputBias, .timeMixOutputBias]))
         members["enable_qk_norm"] = .bool(optionalRoles.contains(.receptanceNorm))
-        members["nope_in_transformer"] = .bool(!turnsAttention)
+        members["nope_in_transformer"] = .bool(!attentionUsesRoPE)
         members["nope_in_rwkv"] = .bool(architecture.timeMix?.rotary != .teacher)
         members[ByteString(architecture.body.epsilonKey)] = epsilon.map { .number($0) }
         // A body that is not Llama's keeps its family's RoPE keys; theta is written only if there are none.
-        if let rotary, needsBody, members["rope_theta"] == nil, members["rope_parameters"] == nil {
+        if let rotary, hasNonLlamaBody, members["rope_theta"] == nil, members["rope_parameters"] == nil {
             members["rope_theta"] = .number(rotary.theta)
         }
-        if let rotary, !needsBody {
+        if let rotary, !hasNonLlamaBody {
             members["rope_theta"] = .number(rotary.theta)
             members["rope_scaling"] = rotary.type == "default" ? .null : .object(scaling)
         }

@@ -1,7 +1,7 @@
 import CheckpointJSON
 
 /// The byte layout of a safetensors file before it is written, identical to what the safetensors library would write.
-struct SafetensorsOutline: FileOutline {
+struct SafetensorsByteLayout: FileByteLayout {
     let ranges: [Range<Int>]
     let needsChecksums = false
     private let header: [UInt8]

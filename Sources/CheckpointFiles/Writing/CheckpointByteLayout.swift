@@ -31,7 +31,7 @@ public struct OutputTensor: Sendable, Hashable {
 }
 
 /// The files of a checkpoint and their byte layouts, before anything is written.
-public struct CheckpointOutline: Sendable {
+public struct CheckpointByteLayout: Sendable {
     /// A file format that can be written.
     public enum Container: String, Sendable {
         case safetensors
@@ -41,8 +41,8 @@ public struct CheckpointOutline: Sendable {
 
     struct File: Sendable {
         let name: String
-        let outline: any FileOutline
-        /// The indices among all tensors of those in this file, in the order of ``FileOutline/ranges``.
+        let byteLayout: any FileByteLayout
+        /// The indices among all tensors of those in this file, in the order of ``FileByteLayout/ranges``.
         let tensors: [Int]
     }
 
@@ -56,7 +56,7 @@ public struct CheckpointOutline: Sendable {
     private let places: [(file: Int, place: Int)]
 
     /// The size of all files together, uncompressed, in bytes.
-    public var byteCount: Int { files.reduce(shardIndex?.count ?? 0) { $0.adding(clamped: $1.outline.byteCount) } }
+    public var byteCount: Int { files.reduce(shardIndex?.count ?? 0) { $0.adding(clamped: $1.byteLayout.byteCount) } }
 
     /// The names of the files, in order.
     public var fileNames: [String] { files.map(\.name) }
@@ -150,21 +150,21 @@ public struct CheckpointOutline: Sendable {
         var places = tensors.map { _ in (file: 0, place: 0) }
         for (name, numbers) in groups {
             var own = numbers.filter { tensors[$0].sharedWith == nil }
-            let outline: any FileOutline
+            let byteLayout: any FileByteLayout
             switch container {
             case .safetensors:
-                own = SafetensorsOutline.sorted(own, of: tensors)
+                own = SafetensorsByteLayout.sorted(own, of: tensors)
                 // Dropped duplicates are recorded as the safetensors library records them.
                 let dropped = numbers.compactMap { number in
                     tensors[number].sharedWith.map { (tensors[number].name, tensors[$0].name) }
                 }
                 var pairs = metadata.merging(["format": "pt"]) { own, _ in own }
                 for (name, other) in dropped { pairs[ByteString(name)] = other }
-                outline = try SafetensorsOutline(own.map { tensors[$0] }, metadata: pairs, path: name)
-            case .pyTorch: outline = PyTorchOutline(numbers.map { tensors[$0] })
+                byteLayout = try SafetensorsByteLayout(own.map { tensors[$0] }, metadata: pairs, path: name)
+            case .pyTorch: byteLayout = PyTorchByteLayout(numbers.map { tensors[$0] })
             }
             for (place, number) in own.enumerated() { places[number] = (files.count, place) }
-            files.append(File(name: name, outline: outline, tensors: own))
+            files.append(File(name: name, byteLayout: byteLayout, tensors: own))
         }
         for (number, tensor) in tensors.enumerated() {
             if let other = tensor.sharedWith { places[number] = places[other] }
@@ -229,7 +229,7 @@ public struct CheckpointOutline: Sendable {
     }
 }
 
-extension CheckpointOutline.Container {
+extension CheckpointByteLayout.Container {
     /// Whether a file of this format can hold a tensor.
     func holds(_ tensor: OutputTensor) -> Bool {
         switch self {
