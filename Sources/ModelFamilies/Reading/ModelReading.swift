@@ -1,0 +1,99 @@
+import CheckpointFiles
+import CheckpointJSON
+
+extension ModelDescription {
+    /// Describes a model by matching an architecture with tensors and a configuration, at least one of which is given.
+    ///
+    /// - Throws: ``CheckpointError`` of category `malformed` if the configuration has invalid values or, without tensors, lacks
+    ///   the number of layers.
+    init(
+        _ architecture: Architecture, _ index: TensorIndex?, _ layout: TensorLayout,
+        _ configuration: ModelConfiguration?,
+        evidence: [String], findings: [ModelFinding] = []
+    ) throws(CheckpointError) {
+        var reading = ModelReading(architecture, layout, configuration, findings)
+        if let index { reading.find(in: index) }
+        try reading.readConfiguration(hasTensors: index != nil)
+        if let index { reading.check(index) }
+        self.init(reading, hasTensors: index != nil, evidence: evidence)
+    }
+
+    private init(_ reading: ModelReading, hasTensors: Bool, evidence: [String]) {
+        architecture = reading.architecture
+        self.evidence = evidence
+        layout = hasTensors ? reading.layout : nil
+        dimensions = reading.dimensions
+        layers = reading.layers
+        epsilon = reading.epsilon
+        rotary = reading.rotary
+        attentionUsesRoPE = reading.attentionUsesRoPE
+        firstValues = reading.firstValues
+        scalesTimeMixingRoPE = reading.scalesTimeMixingRoPE
+        hasTiedHead = reading.hasTiedHead
+        optionalRoles = reading.optionalRoles
+        storesUnusedResiduals = reading.storesUnusedResiduals
+        logitSoftcap = reading.logitSoftcap
+        bindings = reading.bindings
+        quantisation = reading.quantisation
+        findings = reading.findings
+        findingCount = reading.findingCount
+        unknown = reading.unknown
+    }
+}
+
+/// What is known about one model while its tensors and configuration are read, step by step.
+struct ModelReading {
+    typealias Place = TensorPlace
+
+    let architecture: Architecture
+    let layout: TensorLayout
+    let configuration: ModelConfiguration?
+
+    var dimensions = Dimensions()
+    var layers: [LayerSpec] = []
+    var logitSoftcap: Double?
+    var epsilon: Double?
+    var rotary: RotaryEmbedding?
+    var attentionUsesRoPE = true
+    var firstValues = ModelDescription.FirstValues.firstTimeMixing
+    var scalesTimeMixingRoPE = true
+    var hasTiedHead = false
+    var optionalRoles: Set<TensorRole> = []
+    var storesUnusedResiduals: Bool
+    var quantisation: Quantisation?
+    var findings: [ModelFinding]
+    var findingCount: Int
+    var countsByKind: [ModelFinding.Kind: Int] = [:]
+
+    /// Positions of tensors in the checkpoint; nil for weights that are only present as quantised tensors.
+    var places: [Place: Int?] = [:]
+    /// The tensor, and its rows, for each place that was found.
+    var bindings: [TensorPlace: TensorBinding] {
+        places.reduce(into: [:]) { bindings, entry in
+            guard let position = entry.value else { return }
+            bindings[entry.key] = TensorBinding(position: position, rows: layout.rows(of: entry.key.role, dimensions))
+        }
+    }
+    /// Indices of layers with neither receptance nor queries.
+    var undecidedLayers: [Int] = []
+
+    init(
+        _ architecture: Architecture, _ layout: TensorLayout, _ configuration: ModelConfiguration?,
+        _ findings: [ModelFinding]
+    ) {
+        self.findings = findings
+        findingCount = findings.count
+        self.architecture = architecture
+        self.layout = layout
+        self.configuration = configuration
+        storesUnusedResiduals = architecture.timeMix?.storesUnusedResiduals ?? false
+    }
+
+    mutating func add(_ kind: ModelFinding.Kind, _ tensor: String?, _ message: String) {
+        findingCount += 1
+        // The limit is per kind, so that harmless findings cannot crowd out the others.
+        countsByKind[kind, default: 0] += 1
+        guard countsByKind[kind, default: 0] <= ModelFinding.limit else { return }
+        findings.append(ModelFinding(kind: kind, tensor: tensor, message: message))
+    }
+}

@@ -1,0 +1,139 @@
+import CheckpointFiles
+
+extension ModelReading {
+    /// Finds the kind of every layer, each tensor's role, and the sizes on which most tensors agree.
+    mutating func find(in index: TensorIndex) {
+        quantisation = Quantisation.find(index.occurrences.keys, ownConfiguration)
+        findLayers(index)
+        let ignoredNames = Set(layout.ignoredNames.map { NamePattern($0) })
+        let quantised = Set(index.occurrences.keys.compactMap(Quantisation.weight))
+        var votes: [Dimension: [Int: Int]] = [:]
+        func vote(_ role: TensorRole, _ sizes: [Int]) {
+            for (dimension, size) in zip(role.shape, sizes) where Dimension.plausible ~= size {
+                votes[dimension, default: [:]][size, default: 0] += 1
+            }
+        }
+        // Row counts of fused tensors, with the number of tensors that have them.
+        var heights: [[TensorRole]: [Int: Int]] = [:]
+        var adapterCount = 0
+        for (pattern, occurrences) in index.occurrences.sorted(by: { $0.key.bytes < $1.key.bytes }) {
+            let mark = Quantisation.weight(of: pattern)
+            let roles = layout.roles(of: mark ?? pattern)
+            for occurrence in occurrences {
+                let found = self.places(roles, occurrence.number)
+                guard let place = found.first else {
+                    if Adapter.isPart(pattern) { adapterCount += 1 }
+                    guard !ignoredNames.contains(pattern), !Adapter.isPart(pattern) else { continue }
+                    let name = index.tensor(occurrence).name
+                    add(.unexpected, name, "\(name) is not a tensor of \(title)")
+                    continue
+                }
+                if mark != nil || quantised.contains(pattern) {
+                    for place in found { places[place] = places[place] ?? .some(nil) }
+                    continue
+                }
+                let tensor = index.tensor(occurrence)
+                if let earlier = places[place] ?? nil {
+                    add(
+                        .unexpected, tensor.name,
+                        "\(tensor.name) has the same role as \(index.checkpoint.tensors[earlier].name)")
+                    continue
+                }
+                for place in found { places[place] = occurrence.position }
+                if quantisation == nil, ![.f64, .f32, .f16, .bf16].contains(tensor.dtype) {
+                    quantisation = Quantisation(
+                        method: tensor.dtype.rawValue, evidence: "\(tensor.name) has this dtype without a scale")
+                }
+                guard var sizes = layout.sizes(ofStored: tensor.shape, place.role) else { continue }
+                if found.count > 1, let rows = sizes.first {
+                    heights[found.map(\.role), default: [:]][rows, default: 0] += 1
+                    // Roles of the same shape share the rows equally; for others, `solve` finds the heights.
+                    guard Set(found.map(\.role.shape)).count == 1, rows % found.count == 0 else {
+                        sizes[0] = 0
+                        vote(place.role, sizes)
+                        continue
+                    }
+                    sizes[0] = rows / found.count
+                }
+                vote(place.role, sizes)
+            }
+        }
+        for position in index.others {
+            let name = index.checkpoint.tensors[position].name
+            add(.otherModel, name, "\(name) is not a tensor of the text model")
+        }
+        if adapterCount > 0 {
+            add(.undescribed, nil, "\(adapterCount) adapter tensors are not merged into the weights")
+        }
+        // The majority decides, so that one tensor of the wrong shape has no effect.
+        for dimension in Dimension.allCases {
+            guard let found = votes[dimension] else { continue }
+            let most = found.max { ($0.value, $1.key) < ($1.value, $0.key) }
+            if dimensions[dimension] == nil { dimensions[dimension] = most?.key }
+        }
+        for (roles, votes) in heights {
+            solve(roles, height: votes.max { ($0.value, $1.key) < ($1.value, $0.key) }?.key)
+        }
+        fillEqualities()
+    }
+
+    /// The configuration, unless it is that of the student's teacher.
+    var ownConfiguration: ModelConfiguration? {
+        configuration.flatMap { configuration in
+            configuration.name == nil || configuration.names(architecture) ? configuration : nil
+        }
+    }
+
+    var title: String { architecture.variant(of: layers.map(\.kind)) ?? architecture.family }
+
+    /// Finds the only unknown height among roles that are fused in a tensor with `height` rows.
+    mutating func solve(_ roles: [TensorRole], height: Int?) {
+        let unknown = Set(roles.map { $0.shape[0] }.filter { dimensions[$0] == nil })
+        guard let height, unknown.count == 1, let dimension = unknown.first else { return }
+        let times = roles.count { $0.shape[0] == dimension }
+        let rest = roles.reduce(height) { $0 - (dimensions[$1.shape[0]] ?? 0) }
+        if rest > 0, rest % times == 0 { dimensions[dimension] = rest / times }
+    }
+
+    mutating func findLayers(_ index: TensorIndex) {
+        // A layer of a kind that the family does not have is undecided; its tensors are then unexpected.
+        let kinds = index.layerKinds(in: layout).map { kind in
+            kind.flatMap { architecture.kinds.contains($0) ? $0 : nil }
+        }
+        undecidedLayers = kinds.indices.filter { kinds[$0] == nil }
+        layers = kinds.map { layer($0 ?? kindOfFrozenLayers ?? architecture.kinds[0]) }
+    }
+
+    /// A layer of a kind, which the architecture must have.
+    func layer(_ kind: LayerKind) -> LayerSpec {
+        guard let layer = architecture.layer(kind) else {
+            preconditionFailure("the architecture has no layers of this kind")
+        }
+        return layer
+    }
+
+    /// The kind of layers that have no mixer in a layout without frozen tensors: the teacher's attention; nil for other layouts.
+    var kindOfFrozenLayers: LayerKind? {
+        layout.holdsTrainedOnly ? architecture.kinds.first(where: \.hasCache) : nil
+    }
+
+    /// The places that a tensor fills: of a pattern's roles, the one that its layer's kind has, with those fused with it.
+    func places(_ roles: [TensorRole], _ number: Int?) -> [Place] {
+        for role in roles {
+            if role.isPerLayer {
+                guard let number, layers.indices.contains(number),
+                    layers[number].roles(norm: architecture.body.norm).all.contains(role)
+                else { continue }
+                return (layout.fusion(of: role) ?? [role]).map { Place(role: $0, layer: number) }
+            }
+            if number ?? 0 == 0, architecture.modelRoles.all.contains(role) { return [Place(role: role)] }
+        }
+        return []
+    }
+
+    mutating func fillEqualities() {
+        for (dimension, other) in architecture.impliedSizes where dimensions[dimension] == nil {
+            dimensions[dimension] = dimensions[other]
+        }
+    }
+}
