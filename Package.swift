@@ -17,12 +17,13 @@ let package = Package(
             name: "RWKVCheckpoint",
             targets: [
                 "CheckpointJSON", "CheckpointFiles", "ModelFamilies", "LayerPlanning", "CheckpointConversion",
+                "CheckpointReports", "TokenFiles",
             ]),
         .library(
             name: "RWKVModel",
             targets: [
                 "RWKVNumerics", "RWKVLayers", "RWKVInference", "RWKVEvaluation", "RWKVDistillation",
-                "CheckpointReports",
+                "RWKVBenchmarks", "RWKVReports",
             ]),
         .executable(name: "rwkv-ckpt", targets: ["rwkv-ckpt"]),
     ],
@@ -48,6 +49,10 @@ let package = Package(
             ],
             swiftSettings: settings),
         .target(
+            name: "TokenFiles",
+            dependencies: ["CheckpointFiles", "CheckpointJSON"],
+            swiftSettings: settings),
+        .target(
             name: "ModelFamilies",
             dependencies: ["CheckpointFiles", "CheckpointJSON"],
             swiftSettings: settings),
@@ -58,6 +63,12 @@ let package = Package(
         .target(
             name: "CheckpointConversion",
             dependencies: ["CRWKVKernels", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies"],
+            swiftSettings: settings),
+        .target(
+            name: "CheckpointReports",
+            dependencies: [
+                "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
+            ],
             swiftSettings: settings),
         .target(
             name: "RWKVNumerics",
@@ -75,28 +86,36 @@ let package = Package(
             name: "RWKVEvaluation",
             dependencies: [
                 "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "ModelFamilies",
-                "RWKVInference", "RWKVLayers", "RWKVNumerics",
+                "RWKVInference", "RWKVLayers", "RWKVNumerics", "TokenFiles",
             ],
             swiftSettings: settings),
         .target(
             name: "RWKVDistillation",
             dependencies: [
                 "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVEvaluation",
-                "RWKVInference", "RWKVLayers", "RWKVNumerics",
+                "RWKVInference", "RWKVLayers", "RWKVNumerics", "TokenFiles",
             ],
             swiftSettings: settings),
         .target(
-            name: "CheckpointReports",
+            name: "RWKVBenchmarks",
             dependencies: [
-                "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
-                "RWKVDistillation", "RWKVEvaluation", "RWKVNumerics",
+                "CRWKVKernels", "CheckpointFiles", "ModelFamilies", "RWKVDistillation", "RWKVInference", "RWKVLayers",
+                "RWKVNumerics", "TokenFiles",
+            ],
+            swiftSettings: settings),
+        .target(
+            name: "RWKVReports",
+            dependencies: [
+                "CheckpointFiles", "CheckpointJSON", "CheckpointReports", "ModelFamilies", "RWKVBenchmarks",
+                "RWKVDistillation", "RWKVEvaluation", "RWKVInference", "RWKVNumerics", "TokenFiles",
             ],
             swiftSettings: settings),
         .executableTarget(
             name: "rwkv-ckpt",
             dependencies: [
                 "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "CheckpointReports",
-                "LayerPlanning", "ModelFamilies", "RWKVDistillation", "RWKVEvaluation", "RWKVInference", "RWKVNumerics",
+                "LayerPlanning", "ModelFamilies", "RWKVBenchmarks", "RWKVDistillation", "RWKVEvaluation",
+                "RWKVInference", "RWKVNumerics", "RWKVReports", "TokenFiles",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),
@@ -112,6 +131,10 @@ let package = Package(
         .testTarget(
             name: "CheckpointFilesTests",
             dependencies: ["CRWKVKernels", "CheckpointFiles", "TestSupport"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "TokenFilesTests",
+            dependencies: ["CheckpointFiles", "TestSupport", "TokenFiles"],
             swiftSettings: settings),
         .testTarget(
             name: "ModelFamiliesTests",
@@ -133,17 +156,20 @@ let package = Package(
             dependencies: ["CRWKVKernels", "RWKVLayers", "RWKVNumerics"],
             swiftSettings: settings),
         .testTarget(
+            name: "RWKVLayersTests",
+            dependencies: ["CheckpointFiles", "ModelFamilies", "RWKVLayers", "RWKVNumerics", "TestSupport"],
+            swiftSettings: settings),
+        .testTarget(
             name: "RWKVInferenceTests",
             dependencies: [
-                "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVInference", "RWKVLayers", "RWKVNumerics",
-                "TestSupport",
+                "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVInference", "RWKVNumerics", "TestSupport",
             ],
             swiftSettings: settings),
         .testTarget(
             name: "RWKVEvaluationTests",
             dependencies: [
                 "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVEvaluation", "RWKVInference",
-                "RWKVNumerics", "TestSupport",
+                "RWKVNumerics", "TestSupport", "TokenFiles",
             ],
             swiftSettings: settings),
         .testTarget(
@@ -151,6 +177,7 @@ let package = Package(
             dependencies: [
                 "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
                 "RWKVDistillation", "RWKVEvaluation", "RWKVInference", "RWKVLayers", "RWKVNumerics", "TestSupport",
+                "TokenFiles",
             ],
             swiftSettings: settings),
         .testTarget(

@@ -29,7 +29,7 @@ let package = Package(
         fuzzTarget("ZipDirectory"),
         fuzzTarget("PickleMachine"),
         fuzzTarget("PyTorchLegacy"),
-        fuzzTarget("TokenFiles"),
+        fuzzTarget("Tokens"),
     ],
     swiftLanguageModes: [.v6]
 )

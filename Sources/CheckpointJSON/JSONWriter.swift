@@ -164,3 +164,30 @@ extension String {
         return quoted + "\""
     }
 }
+
+// Values of reports.
+extension JSONWriter {
+    /// Writes a string, or `null` for nil.
+    package mutating func value(orNull text: String?) {
+        if let text { value(text) } else { null() }
+    }
+
+    /// Writes an integer, or `null` for nil.
+    package mutating func value(orNull number: Int?) {
+        if let number { value(number) } else { null() }
+    }
+
+    /// Writes an array of strings on one line.
+    package mutating func write(_ texts: [String]) {
+        beginArray(onOneLine: true)
+        for text in texts { value(text) }
+        end()
+    }
+
+    /// Writes a shape on one line.
+    package mutating func write(_ shape: [Int]) {
+        beginArray(onOneLine: true)
+        for dimension in shape { value(dimension) }
+        end()
+    }
+}

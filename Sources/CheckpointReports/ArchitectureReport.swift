@@ -295,18 +295,6 @@ extension [LayerKind] {
     }
 }
 
-extension JSONWriter {
-    /// Writes a string, or `null` for nil.
-    mutating func value(orNull text: String?) {
-        if let text { value(text) } else { null() }
-    }
-
-    /// Writes an integer, or `null` for nil.
-    mutating func value(orNull number: Int?) {
-        if let number { value(number) } else { null() }
-    }
-}
-
 /// Reports an adapter, as JSON and as text.
 struct AdapterReport {
     let adapter: Adapter

@@ -3,7 +3,7 @@ public import CheckpointJSON
 
 extension JSONWriter {
     /// Writes the member `warnings`.
-    mutating func write(_ warnings: [CheckpointWarning]) {
+    package mutating func write(_ warnings: [CheckpointWarning]) {
         key("warnings")
         beginArray()
         for warning in warnings {

@@ -307,18 +307,4 @@ extension JSONWriter {
         key("shape")
         write(tensor.shape)
     }
-
-    /// Writes an array of strings on one line.
-    mutating func write(_ texts: [String]) {
-        beginArray(onOneLine: true)
-        for text in texts { value(text) }
-        end()
-    }
-
-    /// Writes a shape on one line.
-    mutating func write(_ shape: [Int]) {
-        beginArray(onOneLine: true)
-        for dimension in shape { value(dimension) }
-        end()
-    }
 }

@@ -41,7 +41,7 @@ public func countText(_ count: Int, _ noun: String) -> String {
 }
 
 /// A value to four significant digits; `-` for nil.
-func valueText(_ value: Double?) -> String {
+package func valueText(_ value: Double?) -> String {
     value.map { $0.isNaN ? "NaN" : formatted($0, "%.4g") } ?? "-"
 }
 
@@ -49,10 +49,10 @@ func valueText(_ value: Double?) -> String {
 public func shortText(_ value: Double) -> String { formatted(value, "%.3g") }
 
 /// A value near one to seven decimals.
-func preciseText(_ value: Double) -> String { formatted(value, "%.7f") }
+package func preciseText(_ value: Double) -> String { formatted(value, "%.7f") }
 
 /// A number in a format of printf, such as `%.4g`.
-func formatted(_ value: Double, _ format: String) -> String {
+package func formatted(_ value: Double, _ format: String) -> String {
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: 400) { buffer in
         let count = withVaList([value]) { vsnprintf(buffer.baseAddress, buffer.count, format, $0) }
         return String(decoding: buffer.prefix(Int(count)).lazy.map(UInt8.init(bitPattern:)), as: UTF8.self)
@@ -60,7 +60,7 @@ func formatted(_ value: Double, _ format: String) -> String {
 }
 
 /// A shape in brackets: `[4096, 1024]`, `[]` for a scalar.
-func shapeText(_ shape: [Int]) -> String {
+package func shapeText(_ shape: [Int]) -> String {
     var text = "["
     for (index, dimension) in shape.enumerated() {
         if index > 0 { text += ", " }
@@ -70,4 +70,4 @@ func shapeText(_ shape: [Int]) -> String {
 }
 
 /// The base-10 logarithm of a number above zero.
-func decimalLogarithm(_ value: Double) -> Double { log10(value) }
+package func decimalLogarithm(_ value: Double) -> Double { log10(value) }

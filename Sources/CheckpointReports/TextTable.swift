@@ -1,8 +1,8 @@
-import CheckpointJSON
+package import CheckpointJSON
 
 /// A table of aligned columns of text, without spaces at the ends of lines.
-struct TextTable {
-    enum Alignment {
+package struct TextTable {
+    package enum Alignment {
         case left
         case right
     }
@@ -20,7 +20,7 @@ struct TextTable {
     private var cells: [Cell] = []
 
     /// A table with these columns; if all titles are empty, there is no line of titles.
-    init(_ columns: [(title: String, alignment: Alignment)], rowCount: Int = 0) {
+    package init(_ columns: [(title: String, alignment: Alignment)], rowCount: Int = 0) {
         alignments = columns.map(\.alignment)
         widths = columns.map { _ in 0 }
         cells.reserveCapacity((rowCount + 1) * columns.count)
@@ -30,12 +30,12 @@ struct TextTable {
     }
 
     /// Adds a cell: the next in its row, or the first of the next row.
-    mutating func append(_ cell: String) {
+    package mutating func append(_ cell: String) {
         append(cell, width: cell.isPlain ? cell.utf8.count : cell.count)
     }
 
     /// Adds a cell of printable ASCII.
-    mutating func append(plain cell: String) { append(cell, width: cell.utf8.count) }
+    package mutating func append(plain cell: String) { append(cell, width: cell.utf8.count) }
 
     private mutating func append(_ cell: String, width count: Int) {
         let column = cells.count % widths.count
@@ -45,7 +45,7 @@ struct TextTable {
         cells.append(Cell(byteCount: Int32(clamping: cell.utf8.count), width: width))
     }
 
-    func write(to output: inout ByteOutput, indent: Int = 0) {
+    package func write(to output: inout ByteOutput, indent: Int = 0) {
         var textStart = 0
         for start in stride(from: 0, to: cells.count, by: widths.count) {
             // Spaces are only written before a cell that is not empty.

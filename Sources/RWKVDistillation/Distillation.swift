@@ -3,6 +3,7 @@ import Glibc
 public import ModelFamilies
 public import RWKVInference
 public import RWKVNumerics
+public import TokenFiles
 
 /// The distillation of a teacher into a student, one optimiser step at a time.
 ///

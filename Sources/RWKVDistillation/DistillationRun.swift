@@ -1,6 +1,7 @@
 public import CheckpointFiles
 import RWKVInference
 public import RWKVNumerics
+public import TokenFiles
 
 /// A distillation with an output directory: it trains, evaluates and saves, and can be interrupted and resumed.
 ///

@@ -1,6 +1,7 @@
 import CheckpointFiles
 import CheckpointJSON
 import RWKVInference
+import TokenFiles
 
 /// The metadata of a run's saved state: how far the run is, and what identifies it.
 struct DistillationState {

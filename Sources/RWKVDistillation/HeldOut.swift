@@ -2,6 +2,7 @@ public import CheckpointFiles
 import RWKVEvaluation
 public import RWKVInference
 public import RWKVNumerics
+public import TokenFiles
 
 /// How closely a student follows its teacher on held-out tokens.
 public struct HeldOut: Sendable, Hashable {

@@ -1,6 +1,7 @@
 import CheckpointFiles
 import ModelFamilies
 import RWKVInference
+import TokenFiles
 
 /// Digests that identify the inputs of a run by their content.
 ///

@@ -1,4 +1,5 @@
 public import CheckpointFiles
+public import TokenFiles
 
 /// The training windows of token sequences in the order in which a run sees them; all are shuffled anew for each epoch.
 public struct TrainingOrder: Sendable {

@@ -4,6 +4,7 @@ import ModelFamilies
 import RWKVInference
 import RWKVLayers
 import RWKVNumerics
+import TokenFiles
 
 /// Runs a candidate and a reference side by side, block by block, so that memory holds the activations of one chunk only.
 struct ModelComparison {

@@ -4,6 +4,7 @@ import CheckpointJSON
 import ModelFamilies
 public import RWKVInference
 public import RWKVNumerics
+public import TokenFiles
 
 /// Recorded logits with their tokens: the tensors `logits` [B, T, V] and `tokens` [B, T] of a safetensors file that this tool or
 /// another wrote.

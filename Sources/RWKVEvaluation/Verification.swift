@@ -3,6 +3,7 @@ public import ModelFamilies
 public import RWKVInference
 import RWKVLayers
 public import RWKVNumerics
+public import TokenFiles
 
 /// What a candidate is compared with: a model, or recorded logits.
 public enum VerificationReference: Sendable {

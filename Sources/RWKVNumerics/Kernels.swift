@@ -1,4 +1,4 @@
-import CRWKVKernels
+package import CRWKVKernels
 
 /// A model's arithmetic: a table of kernels, and the threads that run them.
 ///
@@ -15,7 +15,7 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
     /// How many threads run the kernels, the caller's included.
     public let threads: Int
     let functions: rwkv_layer_kernels
-    let machine: rwkv_kernels
+    package let machine: rwkv_kernels
     /// The library that multiplies matrices of many rows; nil if our own kernels do.
     private let openBLAS: OpenBLAS?
     /// Why the fast table does not use OpenBLAS, as in "OpenBLAS 0.3.21 runs its Prescott kernels instead of SkylakeX"; nil if it
@@ -78,7 +78,7 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
     }
 
     /// Runs `work` for each index below `count`, distributed over the threads.
-    func forEach(_ count: Int, _ work: (Int) -> Void) {
+    package func forEach(_ count: Int, _ work: (Int) -> Void) {
         guard let workers, count > 1 else { return (0..<count).forEach(work) }
         workers.forEach(count, work)
     }

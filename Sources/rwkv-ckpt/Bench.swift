@@ -5,9 +5,11 @@ import CheckpointReports
 import Glibc
 import LayerPlanning
 import ModelFamilies
+import RWKVBenchmarks
 import RWKVDistillation
 import RWKVEvaluation
 import RWKVInference
+import RWKVReports
 
 struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -5,6 +5,8 @@ import ModelFamilies
 public import RWKVDistillation
 import RWKVInference
 import RWKVNumerics
+import RWKVReports
+import TokenFiles
 
 struct Distill: ReportingCommand {
     static let configuration = CommandConfiguration(

@@ -2,6 +2,7 @@ public import ArgumentParser
 import CRWKVKernels
 import CheckpointFiles
 import RWKVNumerics
+import TokenFiles
 
 /// Options for running a model: threads, arithmetic and instruction set.
 struct RunOptions: ParsableArguments {

@@ -3,6 +3,8 @@ import CheckpointFiles
 import CheckpointReports
 import RWKVEvaluation
 import RWKVInference
+import RWKVReports
+import TokenFiles
 
 struct Verify: ReportingCommand {
     static let configuration = CommandConfiguration(

@@ -189,7 +189,7 @@ import Testing
         ("a list that a call takes", "5d 7100 28 63610a420a 6800 85 52 652e"),
         ("a list in a state", "5d 7100 28 63610a420a 29 81 6800 4b01 86 62 652e"),
         ("a list that is a state", "5d 7100 28 63610a420a 29 81 6800 62 652e"),
-        ("a dictionary in a state that is no pair of attributes", "7d 7100 4b01 63610a420a 29 81 6800 4b01 86 62 732e"),
+        ("a dictionary in a state that is not a pair", "7d 7100 4b01 63610a420a 29 81 6800 4b01 86 62 732e"),
         ("a keyword in Latin-1", "63610a420a 29 7d 56e90a 4b01 73 92 2e"),
     ]) func takesContainersThatChangeByReference(title: String, pickle: String) throws {
         _ = try Self.run([UInt8](hexadecimal: pickle.filter { $0 != " " }))

@@ -28,16 +28,6 @@ private func kernels<Element: Real>(_ table: KernelTable = .fast, threads: Int =
 }
 
 extension Checkpoint {
-    /// The numbers of a tensor.
-    fileprivate func numbers<Number: BitwiseCopyable>(_ name: String) throws -> [Number] {
-        let tensor = try #require(self.tensor(named: name), "\(name)")
-        return try [Number](unsafeUninitializedCapacity: tensor.elementCount) { buffer, initializedCount in
-            var span = MutableRawSpan(_unsafeBytes: UnsafeMutableRawBufferPointer(buffer))
-            try read(tensor, at: 0, into: &span)
-            initializedCount = tensor.elementCount
-        }
-    }
-
     fileprivate func matrix<Element: Real>(_ name: String, columns: Int) throws -> Matrix<Element> {
         Matrix((try numbers(name) as [Float]).map { Element($0) }, columns: columns)
     }

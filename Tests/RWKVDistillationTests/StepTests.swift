@@ -8,6 +8,7 @@ import RWKVInference
 import RWKVNumerics
 import TestSupport
 import Testing
+import TokenFiles
 
 @testable import LayerPlanning
 @testable import RWKVDistillation

@@ -6,6 +6,7 @@ import RWKVInference
 import RWKVNumerics
 import TestSupport
 import Testing
+import TokenFiles
 
 /// Faults in decoders that do not have Llama's shape are flagged, in the first layer and block that they affect.
 struct DecoderFaultTests {
@@ -49,8 +50,7 @@ struct DecoderFaultTests {
     )
 
     static let faults: [Fault] = [
-        Fault(name: "window of one more", model: "mistral", layer: 0, block: .mixer, constants: ["attention window"])
-        {
+        Fault(name: "window of one more", model: "mistral", layer: 0, block: .mixer, constants: ["attention window"]) {
             $0.configure("sliding_window", 9)
         },
         Fault(name: "window of one less", model: "phi3", layer: 0, block: .mixer, constants: ["attention window"]) {

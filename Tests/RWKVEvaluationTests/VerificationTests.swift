@@ -7,6 +7,7 @@ import RWKVInference
 import RWKVNumerics
 import TestSupport
 import Testing
+import TokenFiles
 
 /// On a trained model of six layers, rounding passes and every known conversion error is flagged.
 struct VerificationTests {

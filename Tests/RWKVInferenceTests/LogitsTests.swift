@@ -47,25 +47,6 @@ struct LogitsCase: CustomTestStringConvertible, Sendable {
     }
 }
 
-extension Checkpoint {
-    func numbers<Number: BitwiseCopyable>(_ name: String) throws -> [Number] {
-        let tensor = try #require(self.tensor(named: name))
-        let count = tensor.byteCount / MemoryLayout<Number>.size
-        return try [Number](unsafeUninitializedCapacity: count) { buffer, initializedCount in
-            var span = MutableRawSpan(_unsafeBytes: UnsafeMutableRawBufferPointer(buffer))
-            try read(tensor, at: 0, into: &span)
-            initializedCount = count
-        }
-    }
-}
-
-/// The mean squared difference, divided by the variance of the reference.
-func normalisedError(_ values: some Collection<some Real>, _ reference: [Double]) -> Double {
-    let mean = reference.reduce(0, +) / Double(reference.count)
-    let squares = zip(values, reference).reduce(0) { $0 + (Double($1.0) - $1.1) * (Double($1.0) - $1.1) }
-    return squares / reference.reduce(0) { $0 + ($1 - mean) * ($1 - mean) }
-}
-
 struct LogitsTests {
     @Test("logits agree with an independent implementation", arguments: LogitsCase.all, KernelTable.allCases)
     func logits(_ fixture: LogitsCase, _ table: KernelTable) throws {

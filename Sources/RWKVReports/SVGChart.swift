@@ -1,4 +1,5 @@
 import CheckpointJSON
+import CheckpointReports
 
 /// A line chart as one SVG element, for example of errors by layer or the loss by step.
 struct SVGChart {

@@ -1,5 +1,6 @@
 public import CheckpointFiles
 public import CheckpointJSON
+import CheckpointReports
 import ModelFamilies
 import RWKVInference
 public import RWKVDistillation

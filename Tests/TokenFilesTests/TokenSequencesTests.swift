@@ -2,6 +2,7 @@ import CheckpointFiles
 import Foundation
 import TestSupport
 import Testing
+import TokenFiles
 
 struct TokenSequencesTests {
     private func little<Number: FixedWidthInteger>(_ numbers: [Number]) -> Data {

@@ -1,4 +1,5 @@
 import CheckpointJSON
+import CheckpointReports
 public import RWKVDistillation
 import RWKVNumerics
 

@@ -1,6 +1,8 @@
 public import CheckpointFiles
 public import CheckpointJSON
+import CheckpointReports
 public import ModelFamilies
+public import TokenFiles
 
 /// The report of `logits`.
 public struct LogitsReport: Sendable {

@@ -1,3 +1,4 @@
+import CheckpointFiles
 /// A Megatron-LM token file: `.bin` holds the tokens, `.idx` the position of each sequence (indexed_dataset.py).
 struct MegatronTokens {
     private let data: any ByteSource

@@ -1,4 +1,5 @@
 import CheckpointFiles
+import CheckpointReports
 import RWKVEvaluation
 import RWKVInference
 

@@ -1,7 +1,8 @@
 public import CheckpointFiles
 public import CheckpointJSON
+import CheckpointReports
 public import ModelFamilies
-public import RWKVEvaluation
+public import RWKVBenchmarks
 import RWKVNumerics
 
 /// The report of `bench`.

@@ -1,5 +1,6 @@
 @testable import CheckpointFiles
 import Fuzzing
+@testable import TokenFiles
 
 /// Fuzzes the readers of token files that say how many tokens they have: NumPy's, and Megatron's data followed by its index.
 @main

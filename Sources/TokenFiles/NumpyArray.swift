@@ -1,3 +1,4 @@
+import CheckpointFiles
 /// A NumPy file of one array (numpy.lib.format).
 struct NumpyArray {
     private let source: any ByteSource

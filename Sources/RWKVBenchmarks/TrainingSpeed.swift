@@ -1,9 +1,10 @@
 public import CheckpointFiles
 public import ModelFamilies
-public import RWKVEvaluation
+import RWKVDistillation
 public import RWKVInference
 import RWKVLayers
 public import RWKVNumerics
+import TokenFiles
 
 extension SpeedMeasurements {
     /// Measures training steps of a student, in stage 1 (alignment) and in stage 2 (logits).

@@ -1,3 +1,4 @@
+public import CheckpointFiles
 import CheckpointJSON
 
 /// Sequences of token IDs to run models on.

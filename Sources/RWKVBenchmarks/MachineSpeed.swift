@@ -1,5 +1,6 @@
 import CRWKVKernels
 import Glibc
+public import RWKVNumerics
 
 /// The times that repeated runs took.
 public struct Timings: Sendable {

@@ -1,8 +1,10 @@
 public import CheckpointJSON
 public import CheckpointFiles
+import CheckpointReports
 import ModelFamilies
 public import RWKVEvaluation
 import RWKVInference
+import TokenFiles
 
 /// The report of `verify`.
 public struct VerificationReport: Sendable {
