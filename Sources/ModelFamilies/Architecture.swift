@@ -146,6 +146,14 @@ public enum LayerKind: String, Sendable, CaseIterable {
     /// Whether it carries a state of fixed size from token to token.
     public var carriesState: Bool { !hasCache }
 
+    /// The role whose tensor shows that a layer is of this kind; both kinds of attention share it.
+    var signature: TensorRole {
+        switch self {
+        case .gqa, .mha: .queryWeight
+        case .rwkv7: .receptanceWeight
+        }
+    }
+
     /// Its letter in reports, which show layers as a row of letters.
     public var letter: Character {
         switch self {

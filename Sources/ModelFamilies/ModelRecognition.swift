@@ -149,6 +149,8 @@ private struct Fit {
     /// The differences, a clause each; empty for a match.
     let mismatches: [String]
     private let found: [TensorRole: NamePattern]
+    /// The roles that its layers can have.
+    private let layerRoles: Set<TensorRole>
 
     init(
         _ architecture: Architecture, _ index: TensorIndex, _ layout: TensorLayout, allowsNoTimeMixing: Bool
@@ -161,6 +163,8 @@ private struct Fit {
         counts[nil] = kinds.count
         let ignoredNames = Set(layout.ignoredNames.map { NamePattern($0) })
         let modelRoles = architecture.modelRoles
+        let rolesOfKind = LayerKind.allCases.reduce(into: [:]) { $0[$1] = architecture.layerRoles($1) }
+        let layerRoles = rolesOfKind.values.reduce(into: Set<TensorRole>()) { $0.formUnion($1.all) }
         var found: [TensorRole: NamePattern] = [:]
         var mismatches: [String] = []
         for (pattern, occurrences) in index.occurrences {
@@ -174,9 +178,7 @@ private struct Fit {
                 ofKind[kinds[number], default: 0] += 1
             }
             for (kind, count) in ofKind where count * 2 > counts[kind, default: 0] {
-                let allowed = (kind.map { [$0] } ?? architecture.kinds).reduce(into: Set<TensorRole>()) {
-                    $0.formUnion(architecture.layerRoles($1).all)
-                }
+                let allowed = kind.map { rolesOfKind[$0]?.all ?? [] } ?? layerRoles
                 if let role = roles.first(where: { allowed.contains($0) }) {
                     for role in layout.fusion(of: role) ?? [role] { found[role] = pattern }
                 } else if weight == nil, !ignoredNames.contains(pattern), !Adapter.isPart(pattern),
@@ -192,7 +194,7 @@ private struct Fit {
             if layout.holdsTrainedOnly {
                 required.formUnion(kind.carriesState ? architecture.timeMix?.trainedRoles ?? [] : [])
             } else {
-                required.formUnion(architecture.layerRoles(kind).required)
+                required.formUnion(rolesOfKind[kind]?.required ?? [])
             }
         }
         if architecture.timeMix != nil, !kinds.contains(where: { $0?.carriesState == true }), !allowsNoTimeMixing {
@@ -203,6 +205,7 @@ private struct Fit {
         }
         self.mismatches = mismatches.sorted()
         self.found = found
+        self.layerRoles = layerRoles
     }
 
     /// A clause that states what distinguishes this architecture from the others.
@@ -211,9 +214,7 @@ private struct Fit {
             $0.architecture.name != architecture.name && $0.architecture.indistinguishableVariants.isEmpty
         }
         let lacking = found.keys.filter(\.isPerLayer).reduce(into: [TensorRole: [String]]()) { lacking, role in
-            lacking[role] = others.filter { other in
-                !other.architecture.kinds.contains { other.architecture.layerRoles($0).all.contains(role) }
-            }.map(\.architecture.name)
+            lacking[role] = others.filter { !$0.layerRoles.contains(role) }.map(\.architecture.name)
         }
         let telling = lacking.max { ($0.value.count, $1.key.rawValue) < ($1.value.count, $0.key.rawValue) }
         if let telling, let pattern = found[telling.key], !telling.value.isEmpty {

@@ -67,9 +67,9 @@ struct TensorIndex {
             guard !roles.isEmpty else { continue }
             for case let number? in occurrences.map(\.number) where number < Self.layerLimit {
                 while kinds.count <= number { kinds.append(nil) }
+                guard let kind = LayerKind.allCases.first(where: { roles.contains($0.signature) }) else { continue }
                 // The teacher's queries may still be present beside the student's receptance.
-                if roles.contains(.receptanceWeight) { kinds[number] = .rwkv7 }
-                if roles.contains(.queryWeight), kinds[number] == nil { kinds[number] = .gqa }
+                if kinds[number] == nil || kind.carriesState { kinds[number] = kind }
             }
         }
         return kinds

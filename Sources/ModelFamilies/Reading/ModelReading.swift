@@ -76,12 +76,17 @@ struct ModelReading {
     }
     /// Indices of layers with neither receptance nor queries.
     var undecidedLayers: [Int] = []
+    /// The roles outside layers, and those of layers of each kind.
+    let modelRoles: Set<TensorRole>
+    let rolesOfKind: [LayerKind: Set<TensorRole>]
 
     init(
         _ architecture: Architecture, _ layout: TensorLayout, _ configuration: ModelConfiguration?,
         _ findings: [ModelFinding]
     ) {
         self.findings = findings
+        modelRoles = architecture.modelRoles.all
+        rolesOfKind = architecture.kinds.reduce(into: [:]) { $0[$1] = architecture.layerRoles($1).all }
         findingCount = findings.count
         self.architecture = architecture
         self.layout = layout

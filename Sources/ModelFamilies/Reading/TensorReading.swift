@@ -122,11 +122,11 @@ extension ModelReading {
         for role in roles {
             if role.isPerLayer {
                 guard let number, layers.indices.contains(number),
-                    layers[number].roles(norm: architecture.body.norm).all.contains(role)
+                    rolesOfKind[layers[number].kind]?.contains(role) == true
                 else { continue }
                 return (layout.fusion(of: role) ?? [role]).map { Place(role: $0, layer: number) }
             }
-            if number ?? 0 == 0, architecture.modelRoles.all.contains(role) { return [Place(role: role)] }
+            if number ?? 0 == 0, modelRoles.contains(role) { return [Place(role: role)] }
         }
         return []
     }
