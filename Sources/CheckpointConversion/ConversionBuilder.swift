@@ -15,11 +15,11 @@ struct ConversionBuilder {
     private var users: [Conversion.InputTensor: [Int]] = [:]
     /// The names of the tensors that the conversion writes.
     private var names: Set<ByteString> = []
-    /// For each tensor that shares its elements with others, the one that represents them all.
+    /// The representative of each tensor that shares its elements with others.
     private var representatives: [Conversion.InputTensor: Conversion.InputTensor] = [:]
-    /// The places in the model that each input tensor fills: several if it holds the rows of several roles.
+    /// The places in the model that each input tensor fills; there are several if it holds the rows of several roles.
     private(set) var places: [Conversion.InputTensor: [TensorPlace]] = [:]
-    /// The first output tensor that was made of an unchanged input tensor, by the output's dtype.
+    /// The first output tensor made from an unchanged input tensor, keyed by the input tensor and the output's dtype.
     private var plain: [Plain: Int] = [:]
 
     private struct Plain: Hashable {
@@ -39,7 +39,7 @@ struct ConversionBuilder {
             for (place, binding) in input.model?.bindings ?? [:] {
                 places[Conversion.InputTensor(part: part, position: binding.position), default: []].append(place)
             }
-            // The first of several roles is the one that the tensor is made with.
+            // Keep fused roles in the layout's order: the output tensor is added with the first of them.
             for (tensor, own) in places where tensor.part == part && own.count > 1 {
                 let order = input.model?.layout?.fusion(of: own[0].role) ?? []
                 places[tensor] = order.compactMap { role in own.first { $0.role == role } }
@@ -64,24 +64,24 @@ struct ConversionBuilder {
             expected: expected, found: found, advice: advice)
     }
 
-    /// The tensor that represents all tensors with the same elements as this one.
+    /// Returns the tensor that represents all tensors with the same elements as this one.
     func representative(of tensor: Conversion.InputTensor) -> Conversion.InputTensor {
         representatives[tensor] ?? tensor
     }
 
-    // MARK: Tensors
+    // MARK: Adding tensors
 
-    /// Adds an output tensor that is made of an input tensor.
+    /// Adds an output tensor that is made from an input tensor.
     ///
     /// - Parameters:
     ///   - input: the input tensor.
     ///   - name: the output tensor's name.
     ///   - place: the output tensor's place in the model, if known.
-    ///   - shape: the output tensor's shape, with as many elements as are taken of the input.
-    ///   - steps: what is done to the input tensor, besides an adapter's changes.
+    ///   - shape: the output tensor's shape, with as many elements as the steps take from the input.
+    ///   - steps: the steps to apply to the input tensor, not including an adapter's changes.
     ///   - sharesTied: whether output tensors with the same elements share their bytes.
-    /// - Throws: ``CheckpointError``: `malformed` if two output tensors would have the same name, `unsupported` if the input
-    ///   cannot be computed with.
+    /// - Throws: ``CheckpointError``: `malformed` if two output tensors would have the same name or a size overflows,
+    ///   `unsupported` if the steps, the adapter's changes and the dtypes do not go together.
     mutating func add(
         _ input: Conversion.InputTensor, name: String, place: TensorPlace?, shape: [Int],
         _ steps: Conversion.Steps = .init(), sharesTied: Bool
@@ -144,7 +144,7 @@ struct ConversionBuilder {
         tensors.append(Conversion.Tensor(output: output, origin: origin))
     }
 
-    /// The dtype of an output tensor.
+    /// Chooses the dtype of an output tensor.
     private func dtype(
         of dtype: DType, _ place: TensorPlace?, name: String, isComputed: Bool
     ) throws(CheckpointError) -> DType {
@@ -161,19 +161,19 @@ struct ConversionBuilder {
         let asked = Set(roles.map { options.roleDTypes[$0] })
         guard asked.count == 1, let own = asked.first else {
             throw error(
-                .unsupported, "one tensor cannot have the types that are asked for its parts", tensor: name,
-                expected: "one type for \(roles.map(\.rawValue).joined(separator: ", "))")
+                .unsupported, "--dtype-for gives the parts of one tensor different dtypes", tensor: name,
+                expected: "one dtype for \(roles.map(\.rawValue).joined(separator: ", "))")
         }
         return (own ?? options.dtype) ?? dtype
     }
 
-    // MARK: Accounts
+    // MARK: Accounting
 
-    /// What becomes of every tensor of every input.
+    /// Determines what becomes of every tensor of every input.
     ///
-    /// - Parameter reason: why a tensor that nothing is made of may be dropped; nil if it may not be.
+    /// - Parameter reason: returns why an unused tensor may be dropped; nil if it may not be.
     /// - Returns: the fates by checkpoint, in the order of its tensors.
-    /// - Throws: ``CheckpointError`` of category `malformed` if nothing is made of a tensor that may not be dropped.
+    /// - Throws: ``CheckpointError`` of category `malformed` if an unused tensor may not be dropped.
     func fates(
         _ reason: (Conversion.InputTensor, TensorInfo) -> String?
     ) throws(CheckpointError) -> [Conversion.Part: [Conversion.Fate]] {
@@ -220,13 +220,14 @@ struct ConversionBuilder {
 }
 
 extension Checkpoint {
-    /// Groups of positions whose tensors are the same elements: of one storage, or according to a safetensors file's metadata.
+    /// Groups of positions whose tensors share elements, in one storage or according to a safetensors file's metadata.
     var tiedPositions: [[Int]] {
         tiedTensors.map { $0.compactMap { position(ofTensorNamed: $0) } }.filter { $0.count > 1 }
     }
 
-    /// Names that a safetensors file's metadata gives to tensors that have another name in the file, as the format's library does
-    /// for tensors that share memory; and the position of each tensor.
+    /// Additional names that a safetensors file's metadata gives to its tensors, each with the tensor's position.
+    ///
+    /// The safetensors library records tensors that share memory this way.
     var notedNames: [(name: String, position: Int)] {
         guard format == .safetensors else { return [] }
         return metadata.sorted { $0.key < $1.key }.compactMap { name, other in

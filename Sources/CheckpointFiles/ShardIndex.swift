@@ -2,9 +2,9 @@ import CheckpointJSON
 
 /// The shard index (`*.index.json`) of a checkpoint, which maps each tensor to its file.
 ///
-/// The format is that of transformers: `{"metadata": {"total_size": n}, "weight_map": {tensor: file}}`. Like a safetensors
-/// header, the index is kept as its own text plus a few bytes per tensor. What can be checked without the files is checked here;
-/// ``Checkpoint`` checks the index against the files.
+/// The format is the one that transformers writes: `{"metadata": {"total_size": n}, "weight_map": {tensor: file}}`.
+/// Like a safetensors header, the index is kept as its own text plus a few bytes per tensor. This type checks
+/// everything that can be checked without the files; ``Checkpoint`` checks the index against the files.
 struct ShardIndex: Sendable {
     fileprivate struct Entry: Sendable {
         var nameStart: UInt32
@@ -22,20 +22,20 @@ struct ShardIndex: Sendable {
 
     /// The names of the files relative to the index's directory, in the order in which they first appear.
     let files: [String]
-    /// The total size of the tensors in bytes according to the index; nil if it gives none.
+    /// The total size of the tensors in bytes, according to the index; nil if it gives none.
     let totalSize: UInt64?
 
     private let text: [UInt8]
     private let entries: [Entry]
     private let names: NameTable
 
-    /// The number of tensors listed.
+    /// The number of tensors that the index lists.
     var count: Int { entries.count }
 
     /// Parses an index.
     ///
-    /// - Throws: ``MalformedInput`` for a broken format, a file name that is absolute or contains `.` or `..`, or a tensor listed
-    ///   twice.
+    /// - Throws: ``MalformedInput`` for an invalid format, an exceeded limit, a file name that is absolute or contains
+    ///   `.` or `..`, or a tensor listed twice.
     init(_ text: consuming [UInt8], limits: ReadLimits) throws(MalformedInput) {
         var parser = ShardIndexParser(limits: limits, indexBytes: text.count)
         try parser.parse(text.span)
@@ -57,12 +57,12 @@ struct ShardIndex: Sendable {
         self.names = names
     }
 
-    /// The position of the entry for the tensor with this name, compared by bytes; nil if it is not listed.
+    /// Returns the position of the entry for the tensor with this name, compared by bytes; nil if it is not listed.
     func position(of name: ArraySlice<UInt8>) -> Int? {
         names.find(name, text: text) { entries[Int($0)].nameRange }.map(Int.init)
     }
 
-    /// The index in ``files`` of the file that should hold the tensor at `position`.
+    /// Returns the index in ``files`` of the file that should hold the tensor at `position`.
     func file(at position: Int) -> Int { Int(entries[position].file) }
 
     func name(at position: Int) -> String { String(decoding: text[entries[position].nameRange], as: UTF8.self) }
@@ -101,11 +101,14 @@ private struct ShardIndexParser {
         }
         try scanner.end()
         guard keys.contains("weight_map") else {
-            throw MalformedInput("the JSON document has no weight_map, so it is not a shard index", at: 0)
+            throw MalformedInput(
+                keys.contains("model_type")
+                    ? "the file is a config.json, not a checkpoint: name its directory"
+                    : "the JSON document has no weight_map, so it is not a shard index", at: 0)
         }
     }
 
-    /// Reads the next key of an object, which must not be in `keys` yet, and adds it to them.
+    /// Reads the next key of an object, which must not be in `keys` yet, and adds it to `keys`.
     private static func key(
         _ scanner: inout JSONScanner, after keys: inout Set<ByteString>
     ) throws(MalformedInput) -> JSONString {
@@ -117,7 +120,7 @@ private struct ShardIndexParser {
         return key
     }
 
-    /// Replaces escaped names in the text by their decoded form.
+    /// Replaces escaped names in the text with their decoded forms.
     mutating func unescapeNames(in text: inout [UInt8]) {
         for (entry, name) in escapedNames {
             entries[entry] = ShardIndex.Entry(name: text.unescape(name), file: entries[entry].file)
@@ -129,7 +132,7 @@ private struct ShardIndexParser {
         var more = try scanner.openObject()
         while more {
             let key = try Self.key(&scanner, after: &keys)
-            // Some writers give the size as a float; anything but a plain integer is ignored.
+            // Some writers give the size as a float; only a plain integer is used.
             var ahead = scanner
             if scanner.matches(key, "total_size") { totalSize = try? ahead.unsignedInteger() }
             try scanner.skipValue()

@@ -211,7 +211,7 @@ struct ArchitectureReport {
             constants.append("RoPE theta \(rotary.summary)")
         }
         let attention = model.layers.filter(\.kind.hasCache)
-        /// What some layers have, with how many of them do.
+        /// Appends the distinct values that attention layers have, each with its number of layers unless all share it.
         func append(_ name: String, _ value: (LayerSpec) -> String?) {
             let counts = attention.compactMap(value).reduce(into: [String: Int]()) { $0[$1, default: 0] += 1 }
             for (text, count) in counts.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) {
@@ -257,8 +257,8 @@ extension RotaryEmbedding {
         var words = [valueText(theta)]
         if type != "default" { words.append(type.text.printable(limit: 40)) }
         if let factor = parameters["factor"] { words.append("× \(valueText(factor))") }
-        if let part = parameters["partial_rotary_factor"] { words.append("of \(valueText(part)) of each head") }
         if isInterleaved { words.append("interleaved") }
+        if let part = parameters["partial_rotary_factor"] { words.append("over \(valueText(part)) of each head") }
         return words.joined(separator: " ")
     }
 }

@@ -8,7 +8,7 @@ public struct PlanReport: Sendable {
     private let path: String
     private let context: Int
 
-    /// A report on the plan for the teacher at `path`, with memory at a context of `context` tokens.
+    /// Creates a report on the plan for the teacher at `path`, with the memory at a context of `context` tokens.
     public init(_ plan: LayerPlan, path: String, context: Int) {
         self.plan = plan
         self.path = path
@@ -17,7 +17,7 @@ public struct PlanReport: Sendable {
 
     /// Writes the report.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
         let kinds = plan.layers.map(\.kind)
         output.write(
@@ -48,10 +48,12 @@ public struct PlanReport: Sendable {
 
     private func writeDropped(to output: inout ByteOutput) {
         guard !plan.dropped.isEmpty else { return }
-        output.write("time mixing drops\n")
+        output.write("time mixing changes\n")
         for feature in plan.dropped {
             let layers = feature.layers.map(String.init).joined(separator: ", ")
-            output.write("  \(feature.outcome) (layer \(layers.printable(limit: 200)))\n")
+            output.write(
+                "  \(feature.outcome) (\(feature.layers.count == 1 ? "layer" : "layers") \(layers.printable(limit: 200)))\n"
+            )
         }
         output.write("\n")
     }
@@ -106,7 +108,7 @@ public struct PlanReport: Sendable {
         let choices = [
             "attention RoPE \(switches.attentionUsesRoPE ? "on" : "off")",
             "time mixing RoPE \(switches.timeMixingUsesRoPE ? scaling : "off")",
-            "first values from \(switches.firstValues == .firstTimeMixing ? "the first time mixing" : "layer 0")",
+            "first values from \(switches.firstValues == .firstTimeMixing ? "the first time-mixing layer" : "layer 0")",
             "head norms \(switches.normalisesHeads ? "on" : "off")",
         ]
         output.write("switches    \(choices.joined(separator: ", "))\n")

@@ -7,9 +7,9 @@ extension LayerPlan {
 
     // MARK: Writing
 
-    /// Writes the plan as one JSON document, described by schemas/plan.schema.json, with memory at `context` tokens.
+    /// Writes the plan as one JSON document that matches schemas/plan.schema.json, with memory use at `context` tokens.
     ///
-    /// - Throws: what `output` throws.
+    /// - Throws: any error that `output` throws.
     public func writeJSON(to output: consuming ByteOutput, context: Int) throws {
         var json = JSONWriter(output)
         json.beginObject()
@@ -137,15 +137,16 @@ extension LayerPlan {
 
     // MARK: Reading
 
-    /// Reads a plan and checks it against the teacher that it is to be used with.
+    /// Reads a plan and checks it against the teacher of the conversion.
     ///
-    /// What follows from teacher, target and layers (kinds, some switches, counts, memory, dropped features, which initialisers
-    /// there are) must be what the file says. Ranks, the other switches, initialisers, factors and seed are read from the file.
+    /// The file must agree with everything that follows from the teacher, the target and the layers: kinds, some
+    /// switches, counts, memory, dropped features, and which tensors need initialisers. Ranks, the other switches,
+    /// initialisers, factors and the seed are read from the file.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` with the field that is wrong, or what reading the file throws.
+    /// - Throws: ``CheckpointError``: `malformed` with the wrong field, or any error from reading the file.
     public init(contentsOf path: String, teacher: ModelDescription) throws(CheckpointError) {
         let fields = PlanFields(path: path, root: try JSONValue(contentsOf: path))
-        guard try fields.text("schema") == ByteString(Self.schema) else {
+        guard fields.root["schema"]?.string == ByteString(Self.schema) else {
             throw fields.error(
                 "the file is not a plan, or has a different version", "schema", expected: "\"\(Self.schema)\"")
         }
@@ -293,7 +294,7 @@ private struct PlanFields {
             normalisesHeads: try truth("head_norm"), tiesHead: try truth("tied_head"))
     }
 
-    /// The initialisers of a plan, one for each role that `known` has.
+    /// Reads the plan's initialisers: exactly one for each role in `known`.
     func initialisers(_ known: [TensorRole: Initialiser]) throws(CheckpointError) -> [TensorRole: Initialiser] {
         guard case .object(let members) = root["initialisers"] else {
             throw error("a field is missing or has the wrong type", "initialisers", expected: "an object")

@@ -1,44 +1,45 @@
 import CheckpointFiles
 import CheckpointJSON
 
-/// A family of models, described as data in one file of Families.
+/// A family of models, described as data in one file in Families.
 public struct Architecture: Sendable {
     /// The family's name: Hugging Face's `model_type` if one exists.
     public let family: String
-    /// The name in reports and plans if all layers are of the main kind; nil for teachers.
+    /// The name, in reports and plans, of models without softmax attention; nil for teachers.
     public var variant: String?
-    /// The name if some layers are softmax attention; nil if it is the same.
+    /// The name of models in which some layers are softmax attention; nil if it is the same.
     public var hybridVariant: String?
-    /// Its names in config.json: values of `model_type`, or of a student's `rwkv_architecture`.
+    /// The family's names in config.json: values of `model_type`, or of a student's `rwkv_architecture`.
     public let configurationNames: Set<String>
     /// Everything except the token mixers.
     public internal(set) var body: DecoderBody
-    /// Its softmax attention; nil if it has none.
+    /// The family's softmax attention; nil if it has none.
     public internal(set) var attention: Attention?
-    /// Its time mixing; nil if it has none.
+    /// The family's time mixing; nil if it has none.
     public internal(set) var timeMix: TimeMix7?
-    /// The layouts of its checkpoints; the first is the one that has a config.json.
+    /// The layouts of the family's checkpoints; the first is the one that comes with a config.json.
     public internal(set) var layouts: [TensorLayout]
     /// The config.json key of each size.
     public var dimensionKeys: [Dimension: String] = Architecture.huggingFaceKeys
     /// Whether transformers assumes tied embeddings if config.json does not set `tie_word_embeddings`.
     var assumesTiedHead = false
-    /// Sizes that always equal another, which is the value.
+    /// Sizes that always equal another size: each key equals its value.
     public var impliedSizes: [Dimension: Dimension] = [:]
     /// Other families whose tensors have the same names; reports mention them.
     public var familiesWithSameTensors: [String] = []
-    /// Architectures with the same tensors but other equations; if there are any, only its name identifies this one.
+    /// Architectures with the same tensors but other equations; if there are any, only the name identifies this one.
     public var indistinguishableVariants: [String] = []
-    /// How a teacher is converted to it; nil if it is not a target.
+    /// How a teacher is converted to this architecture; nil if it is not a target.
     public var conversion: StudentRecipe?
-    /// The transformers class that loads it in RWKVInside's Hugging Face form; nil if there is none.
+    /// The transformers class that loads such models in RWKVInside's Hugging Face form; nil if there is none.
     public var transformersClass: String?
-    /// Whether a student can be made from it.
+    /// Whether models of this family can be teachers.
     public var isTeacher = false
-    /// The family of the teacher whose body a student has; nil for teachers, and if the body is assumed to be Llama's.
+    /// The family of the teacher that a student's body comes from; nil for teachers, and for bodies assumed to be
+    /// Llama's.
     public internal(set) var teacherFamily: String?
 
-    /// The config.json keys of sizes: those of transformers for decoders, and those of RWKVInside for ranks.
+    /// The config.json keys of sizes: transformers' keys for decoders, and RWKVInside's keys for ranks.
     public static let huggingFaceKeys: [Dimension: String] = [
         .vocabulary: "vocab_size", .width: "hidden_size", .heads: "num_attention_heads",
         .keyValueHeads: "num_key_value_heads", .headSize: "head_dim", .feedForwardWidth: "intermediate_size",
@@ -46,7 +47,7 @@ public struct Architecture: Sendable {
         .keyResidualRank: "lora_rank_key_residual_mix", .gateRank: "lora_rank_gate",
     ]
 
-    /// The roles outside layers; the head is optional, as it may be tied to the embedding.
+    /// The roles outside layers; the head is optional, because it may be tied to the embedding.
     var modelRoles: RoleSet {
         var roles = RoleSet([.embedding, .finalNormWeight])
         roles.add([.head], .sometimes)
@@ -55,7 +56,7 @@ public struct Architecture: Sendable {
         return roles
     }
 
-    /// A layer of a kind, before a configuration's settings; nil if the architecture has no such layers.
+    /// Returns a layer of this kind before a configuration's settings; nil if the architecture has no such layers.
     func layer(_ kind: LayerKind) -> LayerSpec? {
         mixers.first { $0.kind == kind }.map {
             LayerSpec(
@@ -64,10 +65,10 @@ public struct Architecture: Sendable {
         }
     }
 
-    /// The roles of a layer of a kind; none if the architecture has no such layers.
+    /// Returns the roles of a layer of this kind; none if the architecture has no such layers.
     func layerRoles(_ kind: LayerKind) -> RoleSet { layer(kind)?.roles(norm: body.norm) ?? RoleSet([]) }
 
-    /// The kinds of layers that it can have; the first is assumed for layers about which nothing is known.
+    /// The kinds of layers that the architecture has; the first is assumed for layers about which nothing is known.
     var kinds: [LayerKind] { mixers.map(\.kind) }
 
     private var mixers: [LayerSpec.Mixer] {
@@ -82,10 +83,10 @@ public struct Architecture: Sendable {
     /// The variant's name, or the family's if there are no variants.
     var name: String { variant ?? family }
 
-    /// The variant names of its models; none for transformers.
+    /// The names of the family's variants; empty for transformers.
     package var variants: [String] { [variant, hybridVariant].compactMap { $0 } }
 
-    /// This architecture with the biases and the activation that a configuration chooses.
+    /// Returns this architecture with the biases and the activation that a configuration specifies.
     func resolved(by configuration: ModelConfiguration?) throws(CheckpointError) -> Architecture {
         var architecture = self
         architecture.body.keys.formUnion(biasKeys)
@@ -108,18 +109,20 @@ public struct Architecture: Sendable {
         }
     }
 
-    /// The variant's name for a model with layers of these kinds; nil for transformers.
+    /// Returns the variant's name for a model with layers of these kinds; nil for transformers.
     func variant(of layers: [LayerKind]) -> String? {
         layers.contains(where: \.hasCache) ? hybridVariant ?? variant : variant
     }
 
-    /// Whether everything except the token mixers is its teacher's.
+    /// Whether everything except the token mixers comes from a teacher.
     package var hasTeachersBody: Bool { timeMix != nil && layouts[0].name == TensorLayout.huggingFace.name }
 
-    /// This student with a teacher's body: its norms, feed-forward blocks, embedding and head, and their names.
+    /// Returns this student with a teacher's body: norms, feed-forward blocks, embedding, head, and tensor names.
     func over(_ teacher: Architecture) -> Architecture {
         var student = self
         student.body = teacher.body
+        // The student's config.json keeps the teacher's keys.
+        student.body.keys.formUnion(teacher.biasKeys)
         student.layouts = layouts.compactMap { $0.withBody(of: teacher.layouts[0]) }
         student.teacherFamily = teacher.family
         return student
@@ -135,7 +138,7 @@ public enum LayerKind: String, Sendable, CaseIterable {
     /// Time mixing with the recurrence of RWKV-7.
     case rwkv7
 
-    /// Whether it caches the keys and values of earlier tokens.
+    /// Whether layers of this kind cache the keys and values of earlier tokens.
     public var hasCache: Bool {
         switch self {
         case .gqa, .mha: true
@@ -143,7 +146,7 @@ public enum LayerKind: String, Sendable, CaseIterable {
         }
     }
 
-    /// Whether it carries a state of fixed size from token to token.
+    /// Whether layers of this kind carry a state of fixed size from token to token.
     public var carriesState: Bool { !hasCache }
 
     /// The role whose tensor shows that a layer is of this kind; both kinds of attention share it.
@@ -154,7 +157,7 @@ public enum LayerKind: String, Sendable, CaseIterable {
         }
     }
 
-    /// Its letter in reports, which show layers as a row of letters.
+    /// The kind's letter in reports, which show layers as a row of letters.
     public var letter: Character {
         switch self {
         case .gqa: "G"

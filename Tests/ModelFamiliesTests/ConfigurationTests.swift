@@ -38,6 +38,15 @@ import Testing
         }
     }
 
+    /// A student's config.json keeps its teacher's keys.
+    @Test func studentsUnderstandTheirTeachersKeys() {
+        let teacher = Architecture(
+            family: "toy", configurationNames: ["toy"], body: DecoderBody(norm: .rms, feedForward: .gated(.silu)),
+            attention: Attention(inputBias: .configured(key: "qkv_bias")), layouts: [.huggingFace], isTeacher: true)
+        #expect(Architecture.cxa079.over(teacher).understoodKeys.contains("qkv_bias"))
+        #expect(!Architecture.cxa079.over(.llama).understoodKeys.contains("qkv_bias"))
+    }
+
     private func configuration(_ text: String) throws -> ModelConfiguration {
         try withTemporaryDirectory { directory in
             let file = directory.appending(path: "config.json")

@@ -2,21 +2,21 @@ import CheckpointJSON
 
 /// Runs a pickle on a stack machine (protocols 0 to 5) and returns what it describes, as inert data.
 ///
-/// Operations only arrange values in a ``PickleGraph``: a global is a name, a call is a record of its parts. There is no
-/// recursion, and every length is checked against the bytes that are left before it is used. The operations are those of
-/// CPython's pickletools.py. Extension codes and out-of-band buffers, whose meaning is not in the file, and persistent
-/// identifiers as text are refused.
+/// Operations only arrange values in a ``PickleGraph``: a global is a name, and a call is a record of its parts. The
+/// machine does not recurse, and every length is checked against the remaining bytes before it is used. The operations
+/// are those of CPython's pickletools.py. The machine rejects extension codes and out-of-band buffers, whose meaning is
+/// not in the file, and persistent identifiers written as text.
 struct PickleMachine {
-    /// The values of a pickle, the one that was on the stack when the pickle ended, and the offset of its end.
+    /// The values of a pickle, the final value on its stack, and the offset of the pickle's end.
     struct Result {
         var graph: PickleGraph
         var value: PickleValue
         var end: Int
     }
 
-    /// The longest line of a text operation, in bytes.
+    /// The maximum length of a text operation's line, in bytes.
     private static let lineLimit = 1000
-    /// The longest module or name of a global, in bytes.
+    /// The maximum length of a global's module or name, in bytes.
     private static let nameLimit = 255
     private static let stackLimit = 1_000_000
     private static let markLimit = 10_000
@@ -39,9 +39,9 @@ struct PickleMachine {
         graph = PickleGraph(bytes, limit: valueBytes)
     }
 
-    /// Runs the pickle that begins at `start`, whose values may take `valueBytes` bytes of memory.
+    /// Runs the pickle that begins at `start` and whose values may take up to `valueBytes` bytes of memory.
     ///
-    /// - Throws: ``MalformedInput`` with the offset in `bytes`. If the bytes end within the pickle, the offset is their count.
+    /// - Throws: ``MalformedInput`` with an offset in `bytes`: `bytes.count` if the bytes end within the pickle.
     static func run(_ bytes: [UInt8], from start: Int = 0, valueBytes: Int) throws(MalformedInput) -> Result {
         var machine = PickleMachine(bytes, from: start, valueBytes: valueBytes)
         let value = try machine.run()
@@ -61,8 +61,9 @@ struct PickleMachine {
             if operation == .stop {
                 guard marks.isEmpty, stack.count == 1 else {
                     throw MalformedInput(
-                        "the pickle ends with \(stack.count) values on its stack", at: start, expected: "1 value",
-                        found: "\(stack.count)")
+                        "the pickle ends with \(stack.count) values on its stack and \(marks.count) open marks",
+                        at: start,
+                        expected: "1 value and no mark")
                 }
                 guard position >= frameEnd else { throw MalformedInput("the pickle ends within a frame", at: start) }
                 do throws(PickleFailure) {
@@ -215,7 +216,7 @@ extension PickleMachine {
         try bytes[take(1).lowerBound]
     }
 
-    /// Steps over `count` bytes and returns their range.
+    /// Skips `count` bytes and returns their range.
     private mutating func take(_ count: Int) throws(PickleFailure) -> Range<Int> {
         guard count <= bytes.count - position else { throw .truncated(count) }
         position += count
@@ -252,7 +253,7 @@ extension PickleMachine {
         stack.append(value)
     }
 
-    /// The value on top of the stack, which must be above the last mark.
+    /// Returns the value on top of the stack, which must be above the last mark.
     private func top() throws(PickleFailure) -> PickleValue {
         guard stack.count > marks.last ?? 0, let value = stack.last else { throw .underflow }
         return value
@@ -297,7 +298,9 @@ extension PickleMachine {
         }
     }
 
-    /// Pushes what `callable` returns for the arguments on the stack; without any, Python makes an uninitialised instance.
+    /// Pops the arguments and pushes a record of a call of `callable`.
+    ///
+    /// Without arguments, Python would only create an uninitialised instance.
     private mutating func instance(of callable: PickleValue) throws(PickleFailure) {
         let arguments = try pop()
         let isEmpty = graph.elements(arguments)?.isEmpty ?? true
@@ -311,7 +314,7 @@ extension PickleMachine {
     }
 
     private mutating func memoize(_ index: Int) throws(PickleFailure) {
-        // Writers use consecutive indices, from 0 or 1 on.
+        // Writers use consecutive indices, starting at 0 or 1.
         guard index <= operations else {
             throw .other("the memo index \(index) is greater than the number of operations so far")
         }
@@ -339,9 +342,9 @@ extension PickleMachine {
         try push(graph.text(range))
     }
 
-    /// Pushes a Latin-1 line with `\u` and `\U` escapes.
+    /// Pushes the text of a Latin-1 line that may contain `\u` and `\U` escapes.
     ///
-    /// Unless it is plain ASCII, its characters are not kept, and it cannot be a name.
+    /// Unless the line is ASCII without backslashes, its characters are not kept and the text cannot be a name.
     private mutating func text(line: Range<Int>) throws(PickleFailure) {
         guard bytes[line].hasWholeEscapes else { throw .other("a string has an incomplete escape sequence") }
         let isPlain = bytes[line].allSatisfy { $0 < 0x80 && $0 != UInt8(ascii: "\\") }
@@ -402,7 +405,7 @@ extension PickleMachine {
 
 /// Why an operation failed.
 enum PickleFailure: Error {
-    /// It needs this many bytes, and fewer are left.
+    /// The operation needs this many bytes, but fewer are left.
     case truncated(Int)
     case underflow
     case invalidTarget
