@@ -33,7 +33,7 @@ struct Bench: ParsableCommand {
 private let benchDiscussion = """
     Times are medians: CPU time for one thread, because other work on the machine affects it least, and wall-clock time for several.
 
-    Exit status: 0 done, 64 wrong usage, 65 an input is malformed, 66 no such input, 73 a file cannot be created, 74 reading or \
+    Exit status: 0 done, 64 usage error, 65 an input is malformed, 66 no such input, 73 a file cannot be created, 74 reading or \
     writing failed or there is too little disk space, 130 interrupted.
     """
 
@@ -106,8 +106,8 @@ struct BenchForward: ReportingCommand {
             rwkv-ckpt bench forward Qwen3-0.6B/config.json --dtype bf16
             """,
         discussion: """
-            Without MODEL, or with only a config.json, the weights are random, and are kept in TMPDIR during the run. Without \
-            either, the model is an RWKV-7 with 191 million parameters.
+            Without MODEL, or with only a config.json, the weights are random, and are kept in TMPDIR during the run. With no \
+            argument, the model is an RWKV-7 with 191 million parameters.
 
             \(benchDiscussion)
             """)
@@ -126,7 +126,7 @@ struct BenchForward: ReportingCommand {
     var runs = 5
 
     @Option(
-        help: ArgumentHelp("Dtype of random weights: f32, bf16 or f16, but not keep. Default: f32.", valueName: "TYPE"))
+        help: ArgumentHelp("Dtype of random weights: f32, bf16 or f16. Default: f32.", valueName: "TYPE"))
     var dtype: FloatType?
 
     @OptionGroup var model: ModelOptions
@@ -174,7 +174,7 @@ struct BenchForward: ReportingCommand {
             processor: processorName(), load: load, peakMemory: peakMemory(), warnings: warnings)
     }
 
-    /// The config.json of an RWKV-7 with the sizes of the smallest published one, in the form of flash-linear-attention.
+    /// The config.json of an RWKV-7 with the sizes of the smallest published one, as flash-linear-attention writes it.
     private static let rwkv7 = """
         {"model_type": "rwkv7", "hidden_size": 768, "head_dim": 64, "intermediate_size": 3072, "num_hidden_layers": 12, \
         "vocab_size": 65536, "decay_low_rank_dim": 64, "a_low_rank_dim": 64, "v_low_rank_dim": 32, "gate_low_rank_dim": 128, \
@@ -192,8 +192,8 @@ struct BenchTrain: ReportingCommand {
             rwkv-ckpt bench train Qwen3-0.6B/config.json
             """,
         discussion: """
-            The student is an hxa079 with time mixing in all layers, kept in TMPDIR during the run. Without TEACHER, or with \
-            only a config.json, the teacher's weights are random. Without either, the teacher is a Qwen3 with 29 million \
+            The student is a cxa079, kept in TMPDIR during the run. Without TEACHER, or with \
+            only a config.json, the teacher's weights are random. With no argument, the teacher is a Qwen3 with 29 million \
             parameters.
 
             \(benchDiscussion)
@@ -234,7 +234,8 @@ struct BenchTrain: ReportingCommand {
         try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
     }
 
-    // Measures training a student of the teacher in `file`. `path` is the file as the user named it; nil for random weights.
+    // Measures training a student of the teacher in `file`. `path` is the file as the user named it; nil for random
+    // weights.
     private func measured(
         _ file: String, _ options: ModelOptions, path: String?, in directory: String, _ stop: WorkProgress
     ) throws -> SpeedReport {
@@ -272,10 +273,11 @@ struct BenchTrain: ReportingCommand {
         """
 }
 
-/// Measures the checkpoint at `path`, or random weights for a config.json: `path`, else that of `--config`, else `configuration`.
+/// Measures the checkpoint at `path`, or random weights for a config.json: `path`, else `--config`, else
+/// `configuration`.
 ///
-/// `measure` receives the path of the weights, their options, the path as the user named it (nil for random weights), and a
-/// temporary directory, which is deleted before this function returns.
+/// `measure` receives the path of the weights, their options, the path as the user named it (nil for random weights),
+/// and a temporary directory, which is deleted before this function returns.
 private func withModel(
     _ path: String?, _ model: ModelOptions, or configuration: String, _ dtype: DType,
     _ measure: (String, ModelOptions, String?, _ directory: String, WorkProgress) throws -> SpeedReport

@@ -32,7 +32,7 @@ struct Convert: ReportingCommand {
             one file) records what became of every input tensor, and the SHA-256 of every output tensor. The output is written \
             completely or not at all.
 
-            Exit status: 0 done, 64 wrong usage, 65 an input is malformed, or tensors, plan and options do not match, 66 no such \
+            Exit status: 0 done, 64 usage error, 65 an input is malformed, or tensors, plan and options do not match, 66 no such \
             input, 73 the output cannot be created, 74 reading or writing failed or there is too little disk space, 130 \
             interrupted.
             """)

@@ -31,7 +31,7 @@ struct Distill: ReportingCommand {
             (mixers, rwkv, attention, projections, mlp or norms) or a shell pattern for tensor names. -RULE freezes its weights, \
             RULE=2 trains them at twice the learning rate, RULE=1/0.1 at the learning rate with a weight decay of 0.1.
 
-            Exit status: 0 done, 64 wrong usage, 65 an input is malformed or does not match the others, or training failed, 66 \
+            Exit status: 0 done, 64 usage error, 65 an input is malformed or does not match the others, or training failed, 66 \
             no such input, 73 the output cannot be created, 74 reading or writing failed or there is too little disk space, 130 \
             interrupted.
             """)
@@ -44,7 +44,7 @@ struct Distill: ReportingCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Training objective: 1 matches the outputs of single layers, 2 matches the logits.", valueName: "1|2"))
+            "Training objective: 1 matches the outputs of individual layers, 2 matches the logits.", valueName: "1|2"))
     var stage: Int
 
     @Option(
@@ -112,7 +112,7 @@ struct Distill: ReportingCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Whether gradients stop (detached) or pass (joined) at the first layer's keys and values, which later layers mix in.",
+            "Whether gradients stop at (detached) or flow through (joined) the first layer's keys and values, which later layers mix in.",
             valueName: "NAME"))
     var firstValues = FirstValuesOption.detached
 
@@ -189,7 +189,8 @@ struct Distill: ReportingCommand {
         try check("--ce-weight", isPositive: ceWeight, orZero: true)
     }
 
-    /// Limits the tokens of one batch; `--accumulate` does not count, because its batches are computed one after another.
+    /// Limits the tokens of one batch; `--accumulate` does not count, because its batches are computed one after
+    /// another.
     private static func checkTokens(batch: Int, context: Int) throws {
         try check(
             [("--batch", batch), ("--context", context)], total: batch * context, "tokens per batch",

@@ -3,7 +3,7 @@ import Glibc
 
 // Facts about the machine and the environment of the process.
 
-/// The directory for temporary files: TMPDIR, or /tmp if that is unset or empty.
+/// Returns the directory for temporary files: TMPDIR, or /tmp if that is unset or empty.
 func temporaryDirectory() -> String {
     getenv("TMPDIR").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
 }
@@ -25,23 +25,23 @@ func withTemporaryDirectory<Result>(_ work: (String) throws -> Result) throws ->
     return try work(path)
 }
 
-/// The processor's model name, from /proc/cpuinfo.
+/// Returns the processor's model name from /proc/cpuinfo.
 func processorName() -> String { line("model name", of: "/proc/cpuinfo") ?? "unknown processor" }
 
-/// The load average over the last minute; 0 if it is unknown.
+/// Returns the load average over the last minute; 0 if it is unknown.
 func systemLoad() -> Double {
     var load = 0.0
     return getloadavg(&load, 1) == 1 ? load : 0
 }
 
-/// The peak resident memory of the process in bytes, mapped files included; 0 if it is unknown.
+/// Returns the peak resident memory of the process in bytes, including mapped files; 0 if it is unknown.
 ///
-/// The peak that getrusage reports survives exec, and may thus be that of an earlier program.
+/// The peak that getrusage reports survives exec, so it may belong to an earlier program.
 func peakMemory() -> Int {
     line("VmHWM", of: "/proc/self/status").flatMap { Int($0.prefix { $0.isNumber }) }.map { $0 * 1024 } ?? 0
 }
 
-/// The text after the colon in the first line that begins with `name` in the file at `path`; nil if there is none.
+/// Returns the text after the colon in the first line of the file at `path` that begins with `name`; nil if none does.
 private func line(_ name: String, of path: String) -> String? {
     guard let file = fopen(path, "r") else { return nil }
     defer { fclose(file) }

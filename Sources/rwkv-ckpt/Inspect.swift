@@ -18,11 +18,11 @@ struct Inspect: ReportingCommand {
             """,
         discussion: """
             PATH is a safetensors file, a file written by torch.save, a shard index (*.index.json), or a directory that contains \
-            one of them. A file's format is recognised by its bytes, never by its name. Only headers are read, unless --stats or \
+            one of them. A file's format is recognised by its bytes, never by its name. Only headers are read, and the checksums of small PyTorch files, unless --stats or \
             --hash ask for the data. Pickles are parsed without executing them; a pickle that would run arbitrary code in Python \
             is shown first, and then refused.
 
-            Exit status: 0 done, 64 wrong usage, 65 the input is malformed, dangerous or of a format that is not supported, 66 \
+            Exit status: 0 done, 64 usage error, 65 the input is malformed, dangerous or in an unsupported format, 66 \
             no such input, 74 reading or writing failed.
             """)
 

@@ -2,11 +2,12 @@ import CheckpointFiles
 import Dispatch
 import Glibc
 
-/// Runs `work`, and cancels `progress` on SIGINT, SIGTERM or SIGHUP, so that the work stops and leaves no partial output.
+/// Runs `work`, and cancels `progress` on SIGINT, SIGTERM or SIGHUP, so that the work stops and leaves no partial
+/// output.
 func interruptible<Result>(_ progress: WorkProgress, _ work: () throws -> Result) rethrows -> Result {
     // Writing past the file size limit then fails with an error, instead of killing the process.
     signal(SIGXFSZ, SIG_IGN)
-    // Under nohup SIGHUP is ignored, and must stay so.
+    // Under nohup, SIGHUP is ignored and must stay ignored.
     var hangUp = sigaction()
     sigaction(SIGHUP, nil, &hangUp)
     let isIgnored = unsafeBitCast(hangUp.__sigaction_handler.sa_handler, to: Int.self) == 1

@@ -7,7 +7,7 @@ import RWKVInference
 struct ModelOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "config.json with the settings that tensors do not show: the model's own, or its teacher's. Default: the one next to the checkpoint.",
+            "config.json that supplies settings the tensors cannot show; for a student, its teacher's also works. Default: the one next to the checkpoint.",
             valueName: "FILE"),
         completion: .file())
     var config: String?
@@ -21,11 +21,12 @@ struct ModelOptions: ParsableArguments {
     /// The options as hints about the model.
     var hints: ModelHints { ModelHints(configuration: config, variant: variant) }
 
-    /// The model of a checkpoint, ready to run.
+    /// Loads the model of a checkpoint so that it is ready to run.
     ///
     /// - Parameters:
     ///   - checkpoint: a checkpoint of a supported family.
-    ///   - isReference: whether the options describe another model, and apply to this one only where its own files are silent.
+    ///   - isReference: whether the options describe another model, and apply to this one only where its own files do
+    ///     not say.
     ///   - warnings: the array to which the warnings about the model are appended.
     /// - Returns: the model.
     /// - Throws: ``CheckpointError`` if the model is not recognised or cannot be loaded.

@@ -2,7 +2,7 @@ import ArgumentParser
 
 // Range checks of numeric options; every message names the option, its value and the range.
 
-/// Throws `ValidationError` for a value outside of a range; nil is an option that was not given.
+/// Throws `ValidationError` for a value outside a range; nil is an option that was not given.
 func check(_ option: String, _ value: Int?, in range: ClosedRange<Int>) throws {
     guard let value, !(range ~= value) else { return }
     throw ValidationError("\(option) must be between \(range.lowerBound) and \(range.upperBound), not \(value).")
@@ -14,21 +14,22 @@ func check(_ option: String, _ value: Int?, in range: PartialRangeFrom<Int>) thr
     throw ValidationError("\(option) must be \(range.lowerBound) or greater, not \(value).")
 }
 
-/// Throws `ValidationError` for a value that is not finite and above 0 (or 0, if `orZero`); nil is an option that was not given.
+/// Throws `ValidationError` for a value that is not finite and above 0 (or 0, if `orZero`); nil is an option that was
+/// not given.
 func check(_ option: String, isPositive value: Double?, orZero: Bool = false) throws {
     guard let value, !(value.isFinite && (value > 0 || orZero && value == 0)) else { return }
     throw ValidationError(
         "\(option) must be a finite number, \(orZero ? "0 or greater" : "above 0"), not \(value).")
 }
 
-/// Throws `ValidationError` for options that together ask for too much.
+/// Throws `ValidationError` for options that together request too much.
 ///
 /// - Parameters:
 ///   - options: the names and values of the options.
-///   - total: the amount for which they ask.
-///   - what: the unit of that amount.
-///   - limit: the largest amount that is allowed.
-/// - Throws: `ValidationError`.
+///   - total: the total that the options request.
+///   - what: the unit of `total`.
+///   - limit: the largest total that is allowed.
+/// - Throws: `ValidationError` if `total` exceeds `limit`.
 func check(_ options: [(name: String, value: Int)], total: Int, _ what: String, atMost limit: Int) throws {
     guard total > limit else { return }
     let given = options.map { "\($0.name) \($0.value)" }.joined(separator: " and ")

@@ -8,7 +8,8 @@ import ModelFamilies
 struct Plan: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "plan",
-        abstract: "Plans which layers of a transformer stay attention, and reports what that costs.",
+        abstract:
+            "Plans which layers of a transformer remain attention layers, and reports the cost in memory and parameters.",
         usage: """
             rwkv-ckpt plan Qwen3-8B --target hxa079 --gqa-layers 6
             rwkv-ckpt plan Qwen3-8B --target hxa079 --kv-cache 512MiB --context 32768
@@ -17,13 +18,13 @@ struct Plan: ReportingCommand {
             """,
         discussion: """
             Some layers of TEACHER stay attention; all others become the RWKV-7 time mixing of the target. The model is not run: \
-            attention layers are listed (--keep-gqa), chosen by number (--gqa-layers) or memory budget (--kv-cache), or taken \
+            attention layers are listed (--keep-gqa), chosen by count (--gqa-layers) or memory budget (--kv-cache), or taken \
             from a published model (--published). Layer 0 supplies the values that later layers mix in, so it stays attention \
             only if it is named.
 
             The plan records every choice that changes an equation, the ranks, the initialisers and a seed.
 
-            Exit status: 0 done, 64 wrong usage, 65 the teacher is malformed or cannot be converted faithfully, 66 no such \
+            Exit status: 0 done, 64 usage error, 65 the teacher is malformed or cannot be converted faithfully, 66 no such \
             input, 73 the output cannot be created, 74 reading or writing failed.
             """)
 
@@ -38,10 +39,10 @@ struct Plan: ReportingCommand {
             valueName: "NAME"))
     var target: String
 
-    @Option(help: ArgumentHelp("Layers that stay attention, counted from 0: 3,7,11, none or all.", valueName: "LAYERS"))
+    @Option(help: ArgumentHelp("Attention layers to keep, counted from 0: 3,7,11, none or all.", valueName: "LAYERS"))
     var keepGqa: LayerList?
 
-    @Option(help: ArgumentHelp("Number of layers that stay attention, 0 or more.", valueName: "N"))
+    @Option(help: ArgumentHelp("Number of attention layers to keep, 0 or greater.", valueName: "N"))
     var gqaLayers: Int?
 
     @Option(
@@ -64,7 +65,7 @@ struct Plan: ReportingCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Which layers --gqa-layers and --kv-cache choose: the last (last-of-group) or the middle (uniform) of equal groups, or where published searches found them (prior). Default: prior.",
+            "Which layers --gqa-layers and --kv-cache choose: the last (last-of-group) or the middle (uniform) of equal groups, or the positions that published layer searches favour (prior). Default: prior.",
             valueName: "SPACING"))
     var spacing: LayerSelection.Spacing?
 
@@ -169,7 +170,7 @@ struct Plan: ReportingCommand {
         return .count(gqaLayers ?? 0, conditions)
     }
 
-    /// The error for a plan that is not possible, which names the teacher or the option at fault.
+    /// Returns the error for a plan that is not possible, which names the teacher or the option at fault.
     private func refusal(_ error: LayerPlanError) -> any Error {
         let option: String
         switch error {

@@ -3,7 +3,7 @@ import CheckpointReports
 import Glibc
 import Synchronization
 
-/// A progress bar on standard error, for work that takes more than a second; drawn only if that is a terminal.
+/// A progress bar for work that takes more than a second; drawn on standard error if that is a terminal.
 final class ProgressBar: Sendable {
     private static let width = 30
 
@@ -16,7 +16,7 @@ final class ProgressBar: Sendable {
     private let start = ContinuousClock.now
     private let state = Mutex(State())
 
-    /// A bar that formats amounts of work with `text`: by default, as bytes.
+    /// Creates a bar that formats amounts of work with `text`; by default, as bytes.
     init(_ text: @escaping @Sendable (Int) -> String = byteText) { self.text = text }
 
     /// Draws the progress and a note, at most ten times a second.

@@ -3,7 +3,8 @@ import CheckpointFiles
 import CheckpointJSON
 import CheckpointReports
 
-/// A command that reports a failure on standard error, as one line or (with `--json`) one JSON document, and as an exit status.
+/// A command that reports a failure on standard error, as one line or (with `--json`) one JSON document, and as an exit
+/// status.
 protocol ReportingCommand: ParsableCommand {
     var json: Bool { get }
 
@@ -18,14 +19,14 @@ extension ReportingCommand {
         } catch let error as CheckpointError {
             let status = error.category.exitStatus
             if json {
-                // There is nowhere left to say that standard error cannot be written.
+                // There is nowhere left to report that standard error cannot be written.
                 try? error.writeJSON(exitStatus: Int(status.rawValue), to: standardError())
             } else {
                 printError(error.description)
             }
             throw status
         } catch let error as ValidationError {
-            // Left to itself, argument-parser would print the root command's usage.
+            // By default, argument-parser would print the root command's usage.
             let command = RWKVCkpt.words(of: Self.self).joined(separator: " ")
             let message = Self.fullMessage(for: error)
                 .replacing("  See '\(Self._commandName) ", with: "  See '\(command) ")
@@ -38,7 +39,7 @@ extension ReportingCommand {
 }
 
 extension ParsableCommand {
-    /// The words that call `command`, such as `rwkv-ckpt bench wkv`; empty if it is not this command or a subcommand of it.
+    /// Returns the words that invoke `command`, such as `rwkv-ckpt bench wkv`; empty if it is outside this command.
     fileprivate static func words(of command: any ParsableCommand.Type) -> [String] {
         if command == self { return [_commandName] }
         let rest = configuration.subcommands.lazy.map { $0.words(of: command) }.first { !$0.isEmpty }

@@ -18,7 +18,7 @@ struct RunOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Instruction set of the kernels, and the highest that OpenBLAS may use. Default: the best of this machine.",
+            "Instruction set of the kernels, and the highest that OpenBLAS may use. Default: the best that this machine supports.",
             valueName: "SET"))
     var isa: InstructionSet?
 
@@ -39,7 +39,7 @@ struct RunOptions: ParsableArguments {
         } ?? []
     }
 
-    /// The kernels, with their threads started.
+    /// Returns the kernels with their threads started.
     ///
     /// Call it inside ``interruptible(_:_:)``, so that the signal handlers, which need threads too, are set up first.
     func loaded() throws -> Kernels<Float> {
@@ -58,12 +58,13 @@ extension InstructionSet: ExpressibleByArgument {}
 struct TokenOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Token ids of one sequence: 1,2,3. Default: two sequences of 128 ids, made from a seed.", valueName: "IDS"))
+            "Token ids of one sequence: 1,2,3. Default: two sequences of 128 ids, generated from a fixed seed.",
+            valueName: "IDS"))
     var tokens: TokenList?
 
     @Option(
         help: ArgumentHelp(
-            "Sequences of token ids: .json, .safetensors (tensor tokens), .npy, .u16, .u32, or .bin next to .idx.",
+            "File of token id sequences: .json, .safetensors (tensor tokens), .npy, .u16, .u32, or .bin next to its .idx.",
             valueName: "FILE"),
         completion: .file())
     var tokensFile: String?
@@ -74,7 +75,7 @@ struct TokenOptions: ParsableArguments {
         if tokens != nil, tokensFile != nil { throw ValidationError("Give --tokens or --tokens-file, not both.") }
     }
 
-    /// The tokens that were given; nil if none were.
+    /// Returns the tokens that were given; nil if none were.
     func given() throws(CheckpointError) -> TokenSequences? {
         if let tokensFile { return try TokenSequences(contentsOf: tokensFile) }
         if let tokens { return try TokenSequences([tokens.ids], path: "--tokens") }

@@ -2,12 +2,12 @@ import CheckpointFiles
 import CheckpointJSON
 import Glibc
 
-/// Standard output, for a command's result.
+/// Returns standard output, for a command's result.
 func standardOutput() -> ByteOutput {
     output(to: STDOUT_FILENO, name: "standard output")
 }
 
-/// Standard error, for diagnostics.
+/// Returns standard error, for diagnostics.
 func standardError() -> ByteOutput {
     output(to: STDERR_FILENO, name: "standard error")
 }
@@ -16,7 +16,7 @@ func standardError() -> ByteOutput {
 func printError(_ line: String) {
     var output = standardError()
     output.write("rwkv-ckpt: \(line)\n")
-    // There is nowhere left to say that standard error cannot be written.
+    // There is nowhere left to report that standard error cannot be written.
     try? output.finish()
 }
 

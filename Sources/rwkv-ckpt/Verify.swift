@@ -25,8 +25,8 @@ struct Verify: ReportingCommand {
             The limits depend on what was rounded between the two: nothing, weights to F16 or BF16, or all results to BF16. Use \
             --report for students before training, which are meant to differ.
 
-            Exit status: 0 they match, or --report found nothing broken, 1 they differ, 64 wrong usage, 65 an input is \
-            malformed, 66 no such input, 73 the page cannot be created, 74 reading or writing failed, 130 interrupted.
+            Exit status: 0 they match, or --report found nothing broken, 1 they differ, 64 usage error, 65 an input is \
+            malformed, 66 no such input, 73 the HTML report cannot be created, 74 reading or writing failed, 130 interrupted.
             """)
 
     @Argument(help: ArgumentHelp("Reference model, or recorded logits.", valueName: "REFERENCE"), completion: .file())
@@ -40,13 +40,13 @@ struct Verify: ReportingCommand {
     @Flag(
         name: .customLong("report"),
         help:
-            "Report differences without judging them; only numbers that are not finite and tensors that contradict the manifest fail."
+            "Report differences without judging them; only non-finite values and tensors that contradict the manifest fail."
     )
     var isReport = false
 
     @Option(
         help: ArgumentHelp(
-            "Limit that replaces the default, 0 or more: \(VerificationLimits.names.joined(separator: ", ")); top1 is at most 1, KL in nats. May be repeated.",
+            "Override one limit: \(VerificationLimits.names.joined(separator: ", ")). Values are 0 or greater; top1 is at most 1, and KL is in nats. May be repeated.",
             valueName: "NAME=VALUE"))
     var limit: [Limit] = []
 
@@ -57,7 +57,7 @@ struct Verify: ReportingCommand {
     @OptionGroup var model: ModelOptions
     @OptionGroup var run: RunOptions
 
-    @Flag(help: "Replace the page if it exists.")
+    @Flag(help: "Replace the HTML report if it exists.")
     var force = false
 
     @Flag(help: "Print the report as one JSON document (schemas/verify.schema.json).")

@@ -73,7 +73,7 @@ import Testing
     }
 
     private static let values: [(command: [String], options: [String], allowed: String)] = [
-        (plan, ["--gqa-layers=many"], "0 or more"),
+        (plan, ["--gqa-layers=many"], "0 or greater"),
         (plan, ["--gqa-layers=1", "--context=many"], "1 to 1099511627776"),
         (plan, ["--gqa-layers=1", "--min-gap=many"], "1 or more"),
         (plan, ["--gqa-layers=1", "--seed=many"], "0 or greater"),
@@ -81,7 +81,7 @@ import Testing
         (convert, ["--max-shard-size=many"], "1 or more: 500MB"),
         (convert, ["--adapter=nowhere", "--adapter-scale=many"], "a finite number"),
         (["logits", model, "-o", "/nowhere/x.safetensors"], ["--threads=many"], "1 to 1024"),
-        (["verify", model, model], ["--limit=nmse=-1"], "0 or more"),
+        (["verify", model, model], ["--limit=nmse=-1"], "0 or greater"),
         (distill, ["--steps=99999999999999999999"], "1 to 1073741824"),
         (distill, ["--batch=many"], "1 to 4096"),
         (distill, ["--context=many"], "1 to 1048576"),
