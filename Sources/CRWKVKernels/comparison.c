@@ -5,7 +5,7 @@
 
 #pragma STDC FP_CONTRACT OFF
 
-// Element i goes to lane i % LANES on every instruction set, and the lanes are folded in order.
+// The number of lanes. On every instruction set, element i goes to lane i % LANES, and the lanes are folded in order.
 #define LANES 16
 
 #define TO_DOUBLES(NAME, BITS)                                                                               \
@@ -13,7 +13,7 @@
         for (size_t i = 0; i < count; i++) values[i] = (double)NAME##_value(elements[i]);                    \
     }
 
-// Bits beyond the largest finite half encode infinity or NaN.
+// Returns the value of any half; bits beyond the largest finite half encode infinity or NaN.
 ALWAYS_INLINE double any_f16_value(uint16_t bits) {
     return f16_finite(bits) ? f16_value(bits) : f16_nan(bits) ? __builtin_nan("") : bits >> 15 ? -__builtin_inf() : __builtin_inf();
 }
@@ -59,7 +59,7 @@ ALWAYS_INLINE void compare_body(const double *a, const double *b, size_t count, 
             const double x = a[start + lane], y = b[start + lane];
             const int both_finite = f64_finite(bits_of(x)) & f64_finite(bits_of(y));
             const int both_nan = (x != x) & (y != y);
-            // Two values that cannot be subtracted add nothing to any sum.
+            // A pair with a non-finite value adds nothing to any sum.
             const double p = both_finite ? x : 0, q = both_finite ? y : 0;
             const double difference = p - q;
             const double size = difference < 0 ? -difference : difference;

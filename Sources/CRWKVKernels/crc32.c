@@ -1,4 +1,4 @@
-// CRC-32 as in zip archives (ISO-HDLC: reflected polynomial 0xEDB88320), sixteen bytes at a time.
+// The CRC-32 that zip archives use (ISO-HDLC: reflected polynomial 0xEDB88320), computed sixteen bytes at a time.
 // Kounavis and Berry 2005, "A Systematic Approach to Building High Performance Software-based CRC Generators" (slicing).
 
 #include "kernels.h"

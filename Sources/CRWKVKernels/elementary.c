@@ -1,4 +1,4 @@
-// Exponential, logarithm, sine and cosine to the last bits of a double; unlike a C library's, the same on every machine.
+// Exponential, logarithm, sine and cosine in double precision, with the same bits on every machine, unlike a C library's.
 
 #include "CRWKVKernels.h"
 
@@ -6,7 +6,7 @@
 
 #pragma STDC FP_CONTRACT OFF
 
-// ln 2 in two parts, the first ending in enough zeros that small multiples are exact.
+// ln 2 in two parts; the first ends in enough zero bits that its small multiples are exact.
 static const double LN2_HIGH = 0x1.62e42fee00000p-1, LN2_LOW = 0x1.a39ef35793c76p-33;
 
 double rwkv_exp(double x) {
@@ -15,7 +15,7 @@ double rwkv_exp(double x) {
     if (x < -745.2) return 0;
     const double k = nearbyint(x * 0x1.71547652b82fep+0);
     const double r = (x - k * LN2_HIGH) - k * LN2_LOW;
-    // The series, summed from its smallest term: 1 + r (1 + r/2 (1 + r/3 (...))).
+    // Sums the series from its smallest term: 1 + r (1 + r/2 (1 + r/3 (...))).
     double sum = 1;
     for (int n = 14; n > 0; n--) sum = 1 + sum * r / n;
     return ldexp(sum, (int)k);
@@ -31,14 +31,14 @@ double rwkv_log(double x) {
         m *= 2;
         k--;
     }
-    // log m = 2 artanh(s), with s = (m - 1) / (m + 1): 2 s (1 + s^2/3 + s^4/5 + ...).
+    // log m = 2 artanh(s) = 2 s (1 + s^2/3 + s^4/5 + ...), where s = (m - 1) / (m + 1).
     const double s = (m - 1) / (m + 1), square = s * s;
     double sum = 0;
     for (int n = 25; n > 1; n -= 2) sum = (sum + 1.0 / n) * square;
     return k * LN2_HIGH + (k * LN2_LOW + (2 * s * sum + 2 * s));
 }
 
-// The series of sine and cosine for |r| <= pi/4, summed from their smallest terms.
+// Sum the series of sine and cosine for |r| <= pi/4, from the smallest term.
 static double sine_series(double r) {
     const double square = r * r;
     double sum = 1;
@@ -55,11 +55,11 @@ static double cosine_series(double r) {
 
 void rwkv_sine_cosine(double x, double *sine, double *cosine) {
     if (!(__builtin_fabs(x) <= 0x1p62)) {
-        // The count of quarter turns would overflow. So far out, adjacent numbers are many turns apart.
+        // The number of quarter turns would overflow. Adjacent doubles of this size are many turns apart.
         *sine = *cosine = NAN;
         return;
     }
-    // Subtracts multiples of pi/2 in three parts, the first two of which end in enough zeros that the multiples are exact.
+    // Subtracts a multiple of pi/2 in three parts; the first two parts end in enough zero bits that their multiples are exact.
     const double k = nearbyint(x * 0x1.45f306dc9c883p-1);
     const double r = ((x - k * 0x1.921fb54400000p+0) - k * 0x1.0b4611a600000p-34) - k * 0x1.3198a2e037073p-69;
     const double s = sine_series(r), c = cosine_series(r);

@@ -1,4 +1,4 @@
-// Compiles a kernel's one body for each instruction set:
+// Compiles a kernel's single body for each instruction set:
 //
 //     #define KERNEL(SUFFIX, TARGET) TARGET void name_##SUFFIX(...) { name_body(...); }
 //     FOR_EACH_INSTRUCTION_SET(KERNEL)

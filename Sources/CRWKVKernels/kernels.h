@@ -1,4 +1,4 @@
-// The kernels that the source files provide to the table.
+// Declarations of the kernels that table.c combines into tables.
 
 #ifndef CRWKV_KERNELS_PRIVATE_H
 #define CRWKV_KERNELS_PRIVATE_H

@@ -1,4 +1,4 @@
-// The fast tables: a multiplication and an addition become an FMA where the instruction set has it.
+// The fast tables: a multiplication and an addition are contracted to an FMA if the instruction set has it.
 
 #include "layers/tables.h"
 

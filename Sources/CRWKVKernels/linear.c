@@ -1,4 +1,4 @@
-// Vector addition and dot products, for merging adapters and making orthogonal matrices.
+// Scaled vector addition for merging adapters, and orthonormalisation for generating orthogonal matrices.
 
 #include "kernels.h"
 
@@ -6,7 +6,7 @@
 
 #pragma STDC FP_CONTRACT OFF
 
-// Element i goes to lane i % LANES on every instruction set, and the lanes are folded in order.
+// The number of lanes. On every instruction set, element i goes to lane i % LANES, and the lanes are folded in order.
 #define LANES 16
 
 #define ADD_SCALED(NAME, REAL)                                                                               \
@@ -27,7 +27,7 @@ ALWAYS_INLINE double dot(const double *x, const double *y, size_t count) {
     return sum;
 }
 
-// Modified Gram-Schmidt, row by row.
+// Applies modified Gram-Schmidt, row by row.
 ALWAYS_INLINE void orthonormalise_body(double *rows, size_t start, size_t end, size_t length) {
     for (size_t row = start; row < end; row++) {
         double *x = rows + row * length;

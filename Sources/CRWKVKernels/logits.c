@@ -1,4 +1,4 @@
-// Compares two rows of logits for the same token, in doubles.
+// Compares two rows of logits for the same token, in double precision.
 
 #include <math.h>
 
@@ -15,7 +15,7 @@
 
 #define TOP 5
 
-// The indices of the largest numbers, the largest first; of equal numbers, the first.
+// Finds the indices of the largest numbers, in descending order of the numbers; among equal numbers, the lower index is first.
 ALWAYS_INLINE void find_top(const double *x, size_t count, int64_t top[TOP]) {
     for (int place = 0; place < TOP; place++) top[place] = -1;
     for (size_t i = 0; i < count; i++) {

@@ -1,4 +1,5 @@
-// Mapped files, which may be truncated while they are mapped: reading beyond the new end raises SIGBUS, which ends a process.
+// Mapped files, which may be truncated while they are mapped: a read beyond the new end raises SIGBUS, which kills a process
+// unless it is handled.
 
 #define _GNU_SOURCE
 #include "CRWKVKernels.h"
@@ -22,10 +23,10 @@ static once_flag once = ONCE_FLAG_INIT;
 static struct sigaction previous;
 static uintptr_t page_size;
 
-// Replaces pages that the file no longer has by zeros, and marks the mapping.
+// Replaces pages that the file no longer has with zeros, and marks the mapping as cut.
 static void on_bus_error(int number, siginfo_t *info, void *context) {
     const uintptr_t address = (uintptr_t)info->si_addr;
-    // A signal that a process sent (si_code <= 0) has no address.
+    // A signal sent by a process (si_code <= 0) has no fault address.
     for (int slot = 0; slot < MAPPING_LIMIT && info->si_code > 0; slot++) {
         const uintptr_t start = mappings[slot].start;
         const size_t length = mappings[slot].length;
@@ -34,7 +35,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
         const uintptr_t page = address & ~(page_size - 1);
         if (mmap((void *)page, start + length - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == (void *)page) return;
     }
-    // Not a fault in one of our mappings.
+    // The fault is not in one of our mappings.
     if (previous.sa_flags & SA_SIGINFO) {
         previous.sa_sigaction(number, info, context);
     } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
@@ -58,7 +59,7 @@ const void *rwkv_map(int descriptor, size_t length, int *slot) {
     if (start == MAP_FAILED) return NULL;
     for (int candidate = 0; candidate < MAPPING_LIMIT; candidate++) {
         uintptr_t none = 0;
-        // Takes the slot. No fault is at the last address, so it matches nothing yet.
+        // Claims the slot. No fault occurs at the last address, so the slot matches nothing yet.
         if (!atomic_compare_exchange_strong(&mappings[candidate].start, &none, UINTPTR_MAX)) continue;
         mappings[candidate].is_cut = 0;
         mappings[candidate].length = length;

@@ -1,14 +1,14 @@
-// A machine's peak speed, and the speed of plain loops: the two ends of a scale for kernels.
+// A machine's peak speed and the speed of plain loops: the upper and lower references for the speed of kernels.
 
 #include "kernels.h"
 
 #define BYTES_baseline 16
 #define BYTES_avx2 32
 #define BYTES_avx512 64
-// Independent sums: as many as registers hold beside the factors, and more than it takes to hide the latency.
+// The number of independent sums: few enough to fit into registers next to the factors, and enough to hide the latency.
 #define SUMS 12
 
-// The sinks are volatile, or nothing would be computed.
+// Defines the peak-speed kernels. Their sinks are volatile; otherwise compilers would remove the computation.
 #define PEAKS(SUFFIX, TARGET)                                                                                \
     typedef float floats_##SUFFIX __attribute__((vector_size(BYTES_##SUFFIX)));                              \
     TARGET double rwkv_multiply_add_##SUFFIX(size_t rounds) {                                                \

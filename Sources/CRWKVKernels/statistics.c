@@ -1,5 +1,5 @@
-// One pass over a tensor's elements: counts of zeros, NaNs and infinities, extremes, and the sums for mean and standard
-// deviation, which are doubles for every type of element.
+// Computes, in one pass over a tensor's elements, the counts of zeros, NaNs and infinities, the extremes, and the sums for mean
+// and standard deviation, which are doubles for every element type.
 
 #include "elements.h"
 #include "kernels.h"
@@ -8,11 +8,11 @@
 
 #pragma STDC FP_CONTRACT OFF
 
-// Element i goes to lane i % LANES on every instruction set, and the lanes are folded in order.
+// The number of lanes. On every instruction set, element i goes to lane i % LANES, and the lanes are folded in order.
 #define LANES 16
 
-// VALUE holds every element exactly (but 64-bit integers round to double). COUNT is as wide as BITS, so that comparisons and
-// counters share their lanes, and is emptied before it can overflow.
+// Defines the statistics of one element type. VALUE holds every element exactly, except that 64-bit integers round to doubles.
+// COUNT is as wide as BITS, so that comparisons and counters share lanes; counters are emptied before they can overflow.
 #define STATISTICS(NAME, BITS, VALUE, COUNT)                                                                 \
     ALWAYS_INLINE void NAME##_statistics(const BITS *elements, size_t count, rwkv_statistics *result) {      \
         size_t first = 0;                                                                                    \
@@ -64,7 +64,7 @@
         };                                                                                                   \
     }
 
-// An element that is not finite counts as the shift, which changes no sum and no extreme.
+// Adds one element to the statistics. A non-finite element is replaced with the shift, which changes no sum and no extreme.
 #define STATISTICS_STEP(NAME, BITS, VALUE, ELEMENT, LANE)                                                    \
     const BITS bits = ELEMENT;                                                                               \
     const int is_finite = NAME##_finite(bits);                                                               \
@@ -111,7 +111,8 @@ ALWAYS_INLINE void statistics_body(
     }
 FOR_EACH_INSTRUCTION_SET(KERNEL)
 
-// Scalar on every instruction set. Four tables, so that a run of equal bytes does not wait for its own counter.
+// Counts each byte value, in scalar code on every instruction set. Four tables keep runs of equal bytes from waiting for one
+// counter.
 void rwkv_count_bytes(const uint8_t *bytes, size_t count, uint64_t counts[256]) {
     uint64_t tables[4][256] = {{0}};
     size_t i = 0;

@@ -1,4 +1,4 @@
-// Functions of Linux that Swift's Glibc module does not expose.
+// Linux and processor functions that Swift's Glibc module does not expose.
 
 #define _GNU_SOURCE
 #include "CRWKVKernels.h"
@@ -29,7 +29,7 @@ unsigned rwkv_processor_features(void) {
     unsigned features = 0;
 #if defined(__x86_64__)
     unsigned eax, ebx, ecx, edx, signature, vendor;
-    // These also check that the operating system saves the registers.
+    // These functions also check that the operating system saves the registers.
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx")) features |= RWKV_FEATURE_AVX;
     if (__builtin_cpu_supports("fma4")) features |= RWKV_FEATURE_FMA4;
@@ -75,7 +75,7 @@ int rwkv_rename_new(const char *path, const char *target) {
 
 int rwkv_reserve(int descriptor, int64_t count) {
     if (count <= 0 || fallocate(descriptor, 0, 0, count) == 0) return 0;
-    // A file system that cannot reserve space reports when it runs out of it.
+    // Without a reservation, writes report an error if the file system runs out of space.
     return errno == EOPNOTSUPP || errno == ENOSYS ? 0 : -1;
 }
 

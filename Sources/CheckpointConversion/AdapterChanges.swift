@@ -4,12 +4,12 @@ import ModelFamilies
 
 /// The changes that an adapter makes to the tensors of a model.
 struct AdapterChanges {
-    /// The merges, by the position of the weight in the model's checkpoint.
+    /// The merges, keyed by the position of the weight in the model's checkpoint.
     private(set) var merges: [Int: WeightMerge] = [:]
-    /// The adapter's tensors that replace tensors of the model, by the position of the tensor that each replaces.
+    /// The adapter tensors that replace model tensors, keyed by the position of the replaced tensor.
     private(set) var replacements: [Int: Conversion.InputTensor] = [:]
 
-    /// No changes.
+    /// Creates an empty set of changes.
     init() {}
 
     /// Finds the weight that each of an adapter's tensors changes.
@@ -17,9 +17,11 @@ struct AdapterChanges {
     /// - Parameters:
     ///   - adapter: the adapter's checkpoint, in peft's or RWKVInside's format.
     ///   - source: the model that the adapter was trained on.
-    ///   - scale: the s of W + s B A, for adapters without adapter_config.json.
-    ///   - mayBeUnused: whether an adapter's tensor of this name may be ignored if the model does not have what it changes.
-    /// - Throws: ``CheckpointError``: `malformed` if shapes or names do not match, `unsupported` if a form is not implemented.
+    ///   - scale: the s in W + s B A, for adapters without adapter_config.json.
+    ///   - mayBeUnused: returns whether the adapter tensor with this name may be ignored if the model lacks the weight
+    ///     that it changes.
+    /// - Throws: ``CheckpointError``: `malformed` if shapes, names or settings are invalid, `unsupported` if a form is
+    ///   not implemented, `inputOutput` if adapter_config.json cannot be read.
     init(
         _ adapter: Checkpoint, on source: ConversionInput, scale: Double?, mayBeUnused: (String) -> Bool
     ) throws(CheckpointError) {
@@ -32,7 +34,7 @@ struct AdapterChanges {
             let name = tensors[position].name
             let split = Adapter.split(name)
             var weight = split.map { $0.module + ".weight" } ?? name[...]
-            // Remove the prefixes of peft's wrappers: of the model, and of the layers that it changes.
+            // Remove what peft's wrappers add to names: a prefix for the model, and a component for each changed layer.
             weight = weight.dropping(prefix: "base_model.model.") ?? weight
             let bytes = Array(weight.utf8).replacing(".base_layer.".utf8, with: ".".utf8)
             let plain = String(decoding: bytes, as: UTF8.self)
@@ -173,12 +175,12 @@ struct AdapterChanges {
 }
 
 extension ConversionInput {
-    /// The position of the tensor that has this name, or that this name refers to in another layout of the model.
+    /// Returns the position of the tensor that has this name, here or in another layout of the model.
     func position(ofTensor name: String) -> Int? {
         if let position = checkpoint.position(ofTensorNamed: name) { return position }
         guard let model else { return nil }
         for layout in model.architecture.layouts {
-            // A matrix that is transposed there, or fused with other roles, is a different matrix.
+            // A matrix that the two layouts transpose or fuse differently is not the same matrix.
             for place in layout.places(ofTensor: name)
             where layout.isTransposed(place.role) == model.layout?.isTransposed(place.role)
                 && layout.fusion(of: place.role) == model.layout?.fusion(of: place.role)
@@ -190,14 +192,14 @@ extension ConversionInput {
     }
 }
 
-/// What merging needs of peft's adapter_config.json.
+/// The settings in peft's adapter_config.json that merging needs.
 private struct PEFTConfiguration {
     private let root: JSONValue
     private let path: String
     let usesMagnitudes: Bool
     private let isRankStabilised: Bool
 
-    /// Reads the adapter_config.json beside an adapter; nil for adapters that peft did not write.
+    /// Reads the adapter_config.json next to an adapter; nil for adapters that peft did not write.
     init?(_ adapter: Checkpoint) throws(CheckpointError) {
         guard adapter.tensors.contains(where: { $0.name.dropping(prefix: "base_model.") != nil }) else { return nil }
         guard let file = try ModelConfiguration(beside: adapter, named: "adapter_config.json") else {
@@ -217,7 +219,7 @@ private struct PEFTConfiguration {
             throw CheckpointError(
                 .unsupported, path: path, "merging is not implemented for this type of adapter", found: type.text)
         }
-        // Other initialisations first subtract a part from the base model, which then differs from the one that is given.
+        // Other initialisations subtract a part from the base model first, so it differs from the given one.
         let beginnings: [ByteString] = ["gaussian", "eva", "orthogonal", "bat", "mini"]
         for key in ["init_lora_weights", "init_weights"] {
             if let value = root[key]?.string, !beginnings.contains(value) {
@@ -227,7 +229,7 @@ private struct PEFTConfiguration {
                     advice: "have peft save it as an adapter of the original base model")
             }
         }
-        // Settings that change the formula in ways that the tensors do not show.
+        // These settings change the formula in ways that the tensors do not show.
         for key in ["fan_in_fan_out", "layer_replication", "alora_invocation_tokens", "arrow_config", "use_bdlora"] {
             let value = root[key] ?? .null
             guard [.null, .bool(false), .array([])].contains(value) else {
@@ -237,7 +239,7 @@ private struct PEFTConfiguration {
         }
     }
 
-    /// The s of W + s B A: alpha / r, or alpha / sqrt(r) with `use_rslora`.
+    /// Returns the s in W + s B A: alpha / r, or alpha / sqrt(r) with `use_rslora`.
     func scale(of tensor: String, rank: Int) throws(CheckpointError) -> Float {
         var alpha = root["lora_alpha"]?.double
         if case .object(let patterns) = root["alpha_pattern"] {

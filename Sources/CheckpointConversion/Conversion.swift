@@ -2,7 +2,7 @@ public import CheckpointFiles
 public import CheckpointJSON
 public import ModelFamilies
 
-/// A conversion, tensor by tensor, known and checked before any of it is done.
+/// A tensor-by-tensor description of a conversion, checked in full before anything is written.
 ///
 ///     let target = ConversionOptions.Destination.directory(path: "student", shardByteCount: 5_000_000_000)
 ///     let conversion = try Conversion(of: teacher, plan: plan, options: ConversionOptions(to: target))
@@ -11,9 +11,9 @@ public import ModelFamilies
 public struct Conversion: Sendable {
     /// An input checkpoint, by its role in the conversion.
     public enum Part: String, Sendable, CaseIterable {
-        /// The checkpoint that is converted.
+        /// The checkpoint to convert.
         case source
-        /// The transformer that the student was made of.
+        /// The transformer that the student was made from.
         case teacher
         /// An adapter that changes weights.
         case adapter
@@ -27,33 +27,33 @@ public struct Conversion: Sendable {
         public let position: Int
     }
 
-    /// What is done to an input tensor, besides a cast.
+    /// The steps that turn an input tensor into an output tensor, apart from a cast.
     public struct Steps: Sendable {
-        /// The rows that are taken; nil for all.
+        /// The rows to take; nil for all.
         public var rows: Range<Int>?
         /// Whether the matrix is transposed.
         public var isTransposed = false
-        /// The number that is added to every element, in fp32, before the multiplication.
+        /// The number to add to every element, in fp32, before the multiplication.
         public var offset = 0.0
-        /// The number that every element is multiplied by, in fp32.
+        /// The number to multiply every element by, in fp32.
         public var factor = 1.0
-        /// The adapter that is merged into the tensor, in fp32.
+        /// The merge of an adapter into the tensor, in fp32.
         public var merge: WeightMerge?
 
-        /// No steps.
+        /// Creates steps that leave the tensor unchanged.
         public init() {}
 
-        /// Whether elements change other than by a cast.
+        /// Whether any step changes the elements' values.
         var areComputed: Bool { offset != 0 || factor != 1 || merge != nil }
-        /// Whether the tensor is taken as it is, except for a cast.
+        /// Whether the tensor is used unchanged, apart from a cast.
         var isPlain: Bool { rows == nil && !isTransposed && !areComputed }
     }
 
-    /// What an output tensor is made of.
+    /// Where an output tensor's values come from.
     public enum Origin: Sendable {
-        /// An input tensor, by these steps.
+        /// An input tensor and the steps that are applied to it.
         case tensor(InputTensor, Steps)
-        /// The values of a formula.
+        /// Values computed from a formula.
         case initialised(InitialValues)
     }
 
@@ -61,17 +61,17 @@ public struct Conversion: Sendable {
     public struct Tensor: Sendable {
         /// The tensor's name, dtype and shape.
         public let output: OutputTensor
-        /// What the tensor is made of.
+        /// Where the tensor's values come from.
         public let origin: Origin
     }
 
     /// What becomes of an input tensor.
     public enum Fate: Sendable, Hashable {
-        /// The output tensors at these indices are made of it.
+        /// The output tensors at these indices use the input tensor.
         case used([Int])
-        /// It is another name for the tensor at this position, which is used.
+        /// The input tensor is another name for the tensor at this position, which is used.
         case tied(Int)
-        /// Nothing is made of it.
+        /// No output tensor uses the input tensor.
         case dropped(reason: String)
     }
 
@@ -79,26 +79,26 @@ public struct Conversion: Sendable {
     public let tensors: [Tensor]
     /// The input checkpoints.
     public let inputs: [Part: ConversionInput]
-    /// What becomes of every tensor of each input checkpoint, in the order of its tensors.
+    /// What becomes of each input checkpoint's tensors, in the order of ``Checkpoint/tensors``.
     public let fates: [Part: [Fate]]
-    /// The keys of the source's metadata that the result lacks, in order: metadata is valid only for the same tensors under the
-    /// same names, and only safetensors files can hold it.
+    /// The sorted keys of the source's metadata that are not written: metadata is valid only for the same tensors under
+    /// the same names, and only safetensors files can hold it.
     public let omittedMetadata: [ByteString]
-    /// The files that are written.
+    /// The layout of the files to write.
     public let byteLayout: CheckpointByteLayout
-    /// The layout of the output names; nil if it is not known.
+    /// The naming layout of the output; nil if it is not known.
     public let layout: TensorLayout?
     /// The resulting model; nil if its family is not known.
     public let model: ModelDescription?
     /// The options of the conversion.
     public let options: ConversionOptions
-    /// The config.json of the result; nil if it has none.
+    /// The bytes of the result's config.json; nil if there is none.
     public let configuration: [UInt8]?
 
-    /// The name, dtype, shape and place of an input tensor; nil if its checkpoint is not an input.
+    /// Returns an input tensor's name, dtype, shape and location; nil if its checkpoint is not an input.
     public func info(_ tensor: InputTensor) -> TensorInfo? { inputs[tensor.part]?.checkpoint.tensors[tensor.position] }
 
-    /// Whether an output tensor has the bytes of the input tensor that it is made of.
+    /// Returns whether an output tensor is an exact copy of its input tensor.
     public func isCopied(_ tensor: Tensor) -> Bool {
         guard case .tensor(let input, let steps) = tensor.origin, let info = info(input) else { return false }
         return steps.isPlain && info.dtype == tensor.output.dtype
@@ -109,22 +109,22 @@ public struct Conversion: Sendable {
 public struct ConversionInput: Sendable {
     /// The checkpoint.
     public let checkpoint: Checkpoint
-    /// Its model; nil if that is not known.
+    /// The checkpoint's model; nil if it is not known.
     public let model: ModelDescription?
-    /// Its config.json, or the one that was given for it, if any.
+    /// The checkpoint's config.json, or the one that was given for it; nil if there is none.
     public let configuration: ModelConfiguration?
 
-    /// Combines a checkpoint with what is known about it.
+    /// Creates an input from a checkpoint and what is known about it.
     public init(_ checkpoint: Checkpoint, model: ModelDescription?, configuration: ModelConfiguration?) {
         self.checkpoint = checkpoint
         self.model = model
         self.configuration = configuration
     }
 
-    /// Takes the checkpoint of a recognised model.
+    /// Creates an input from the checkpoint of a recognised model.
     ///
-    /// - Throws: ``CheckpointError``: `unsupported` for a config.json alone, `malformed` if the one beside the checkpoint has
-    ///   impossible values.
+    /// - Throws: ``CheckpointError``: `unsupported` if there is only a config.json, `malformed` if the config.json next
+    ///   to the checkpoint has impossible values.
     public init(_ recognised: RecognisedModel) throws(CheckpointError) {
         let model = try recognised.knownDescription
         guard let checkpoint = recognised.checkpoint else {
@@ -134,7 +134,7 @@ public struct ConversionInput: Sendable {
         self.init(checkpoint, model: model, configuration: recognised.configuration)
     }
 
-    /// Whether tensor names differ from those of the layout because wrappers put prefixes before them.
+    /// Whether wrappers have prefixed the tensor names, so that they differ from the layout's names.
     var hasPrefixes: Bool {
         guard let model, let layout = model.layout else { return false }
         return model.bindings.contains { place, binding in
@@ -142,7 +142,7 @@ public struct ConversionInput: Sendable {
         }
     }
 
-    /// The sizes of a tensor in the order of its role; nil if they do not fit the role, or the layout is not known.
+    /// Returns a tensor's sizes in its role's order; nil if they do not fit the role, or the layout is not known.
     func sizes(_ tensor: TensorInfo, of role: TensorRole) -> [Int]? {
         model?.layout?.sizes(ofStored: tensor.shape, role)
     }
@@ -154,7 +154,7 @@ public struct ConversionOptions: Sendable {
     public enum Destination: Sendable {
         /// One file.
         case file(path: String, container: CheckpointByteLayout.Container, isCompressed: Bool)
-        /// A model directory of safetensors, in shards of at most this many bytes of tensors.
+        /// Safetensors shards in a model directory, each with at most this many bytes unless one tensor is larger.
         case directory(path: String, shardByteCount: Int)
 
         /// The path of the result.
@@ -167,18 +167,18 @@ public struct ConversionOptions: Sendable {
 
     /// Where to write the result.
     public var destination: Destination
-    /// The layout of names; nil keeps the source's, or takes Hugging Face's if there is a plan or a teacher.
+    /// The naming layout; nil keeps the source's, or uses Hugging Face's if there is a plan or a teacher.
     public var layout: TensorLayout?
-    /// The dtype of all F64, F32, F16 and BF16 tensors; nil keeps each tensor's own.
+    /// The output dtype of all F64, F32, F16 and BF16 tensors; nil keeps each tensor's own.
     public var dtype: DType?
-    /// The dtypes of floating-point tensors by role, which override ``dtype``; nil keeps each tensor's own.
+    /// The dtypes of floating-point tensors by role, which override ``dtype``; a nil value keeps the tensor's own.
     public var roleDTypes: [TensorRole: DType?] = [:]
-    /// Whether values beyond a dtype's largest are clamped to it, instead of being an error.
+    /// Whether values outside a dtype's range are clamped instead of causing an error.
     public var saturates = false
-    /// Whether a tensor of this name may be left out even if it has no known use.
+    /// Whether a tensor with this name may be left out when the conversion has no use for it.
     public var mayBeUnused: @Sendable (_ name: String) -> Bool = { _ in false }
 
-    /// Options that keep names and dtypes.
+    /// Creates options that keep names and dtypes.
     public init(to destination: Destination) {
         self.destination = destination
     }

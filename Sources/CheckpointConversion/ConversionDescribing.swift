@@ -6,19 +6,22 @@ import ModelFamilies
 extension Conversion {
     /// Describes a conversion in full, without writing anything.
     ///
-    /// - With a plan: makes a student of a transformer. With a plan and a teacher: gives a student its teacher's attention back
-    ///   in the layers that the plan keeps as attention.
-    /// - With a teacher alone: completes a training checkpoint, which holds only the tensors that were trained.
+    /// - With a plan: makes a student from a transformer.
+    /// - With a plan and a teacher: gives a student its teacher's attention in the layers that the plan keeps as
+    ///   attention.
+    /// - With only a teacher: completes a training checkpoint, which holds only the tensors that were trained.
     /// - Otherwise: makes the same model with other files, names or dtypes.
     ///
     /// - Parameters:
     ///   - source: the checkpoint to convert.
-    ///   - teacher: the transformer that the student was made of.
-    ///   - plan: what each layer becomes, read for the teacher, or for the source if the source is the transformer.
-    ///   - adapter: changes to the source's weights.
-    ///   - adapterScale: the s of W + s B A, for adapters without adapter_config.json.
+    ///   - teacher: the transformer that the student was made from.
+    ///   - plan: what each layer becomes, read for the teacher, or for the source if that is the transformer.
+    ///   - adapter: the adapter that changes the source's weights.
+    ///   - adapterScale: the s in W + s B A, for adapters without adapter_config.json.
     ///   - options: the destination, layout and dtypes of the result.
-    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` if tensors, plan and options do not fit together.
+    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` if tensors, plan and options do not fit together;
+    ///   `inputOutput` if adapter_config.json, or the data of a head and embedding that must be compared, cannot be
+    ///   read.
     public init(
         of source: ConversionInput, teacher: ConversionInput? = nil, plan: LayerPlan? = nil,
         adapter: Checkpoint? = nil, adapterScale: Double? = nil, options: ConversionOptions
@@ -73,24 +76,24 @@ extension Conversion {
         configuration = try builder.configuration(of: made.model, plan: plan)
     }
 
-    /// The last component of a path.
+    /// Returns the last component of a path.
     package static func name(of path: String) -> String {
         String(path.utf8.split(separator: UInt8(ascii: "/")).last ?? Substring(path).utf8) ?? path
     }
 }
 
 extension ConversionBuilder {
-    // MARK: The same names
+    // MARK: Keeping names
 
     /// Adds every tensor under its own name.
     mutating func keepNames() throws(CheckpointError) -> [Conversion.Part: [Conversion.Fate]] {
         guard let source = inputs[.source] else { return [:] }
         let all = source.checkpoint.tensors
-        // A model with untied embeddings has both tensors, even if they are equal.
+        // A model with untied embeddings stores both tensors, even if they are equal.
         let isUntied =
             source.model != nil && source.configuration?.root["tie_word_embeddings"]?.bool == false
             && options.destination.isOfSafetensors
-        // A tensor comes before its other names.
+        // Add each tensor before its other names.
         let inputs = all.indices.map { Conversion.InputTensor(part: .source, position: $0) }
         let first = inputs.filter { representative(of: $0) == $0 }
         for input in first + inputs.filter({ representative(of: $0) != $0 }) {
@@ -107,9 +110,9 @@ extension ConversionBuilder {
         return try fates { _, _ in nil }
     }
 
-    // MARK: Names by roles
+    // MARK: Naming by role
 
-    /// Adds every tensor that the resulting model has in a layout, whatever it is made of.
+    /// Adds every tensor of the resulting model under its name in a layout.
     mutating func lay(
         out layout: TensorLayout, plan: LayerPlan?
     ) throws(CheckpointError) -> (model: ModelDescription?, fates: [Conversion.Part: [Conversion.Fate]]) {
@@ -161,7 +164,7 @@ extension ConversionBuilder {
 }
 
 extension ConversionOptions.Destination {
-    /// Whether the result is in safetensors files, which cannot share bytes between tensors.
+    /// Whether the result consists of safetensors files, in which tensors cannot share bytes.
     var isOfSafetensors: Bool {
         if case .file(_, .pyTorch, _) = self { false } else { true }
     }

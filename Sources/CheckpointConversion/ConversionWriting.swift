@@ -6,9 +6,9 @@ import Synchronization
 extension Conversion {
     /// Writes the output tensors, their companion files and the manifest.
     ///
-    /// The destination keeps its old content until everything is written, and the result does not depend on the number of
-    /// threads. Inputs are read once (weights whose columns an adapter scales, twice), front to back, through buffers of a few
-    /// megabytes.
+    /// The destination keeps its old content until everything is written, and the result does not depend on the number
+    /// of threads. Each tensor is read once, front to back, through buffers of a few megabytes; weights whose columns
+    /// an adapter scales are read twice.
     ///
     /// - Parameters:
     ///   - replaces: whether an existing destination may be replaced: a file, or a directory that an earlier conversion wrote.
@@ -16,10 +16,10 @@ extension Conversion {
     ///   - planHash: the SHA-256 of the plan document, for the manifest.
     ///   - version: the tool's version, for the manifest.
     ///   - progress: receives the progress after every buffer; can cancel the work.
-    /// - Returns: the SHA-256 of the bytes of every output tensor.
-    /// - Throws: ``CheckpointError``: `inputOutput` if reading or writing fails or the disk is too small, `cannotCreate`,
-    ///   `malformed` (a wrong checksum), `unsupported` (a value that a dtype cannot hold), `notFinite` (DoRA of a row of zeros)
-    ///   or `cancelled`.
+    /// - Returns: the SHA-256 of each output tensor's bytes.
+    /// - Throws: ``CheckpointError``: `inputOutput` if reading or writing fails or there is too little disk space,
+    ///   `cannotCreate`, `malformed` (a wrong checksum), `unsupported` (a value that a dtype cannot hold), `notFinite`
+    ///   (DoRA of a row of zeros) or `cancelled`.
     public func write(
         replaces: Bool, threads: Int, planHash: String?, version: String, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> [[UInt8]] {
@@ -86,14 +86,14 @@ extension Conversion {
 
     static let manifestName = "conversion.json"
 
-    /// The names of the tokenizer's files, and of the settings for generation.
+    /// The file names of the tokenizer and the generation settings.
     package static let companions: [String] = [
         "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
         "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja",
         "chat_template.json", "generation_config.json", "rwkv_vocab_v20230424.txt",
     ]
 
-    /// The companion files that are copied: the source's if it has any, else the teacher's.
+    /// The companion files to copy: the source's if it has any, otherwise the teacher's.
     public var companionFiles: [String] {
         guard case .directory = options.destination else { return [] }
         for part in [Part.source, .teacher] {
@@ -107,7 +107,7 @@ extension Conversion {
         for path in companionFiles { try directory.copy(FileSource(path: path), to: Self.name(of: path)) }
     }
 
-    /// Whether a directory has a manifest, and only files that a conversion writes.
+    /// Returns whether a directory has a manifest and contains only files that a conversion writes.
     private static func isOwn(_ names: [String]) -> Bool {
         let known = Set(companions + [manifestName, "config.json", CheckpointByteLayout.indexName])
         return names.contains(manifestName)
@@ -117,7 +117,8 @@ extension Conversion {
 
 /// Runs a conversion on several threads.
 private final class ConversionRun: Sendable {
-    /// The number of elements that are processed at once, few enough to stay in a core's cache; copies take four bytes for each.
+    /// The number of elements to process at once, few enough to stay in a core's cache; a copy counts four bytes as
+    /// one.
     private static let pieceSize = 1 << 19
 
     private struct Findings: Sendable {
@@ -140,7 +141,7 @@ private final class ConversionRun: Sendable {
         self.progress = progress
         let tensors = conversion.tensors
         total = writer.order.reduce(0) { $0.adding(clamped: tensors[$1].output.byteCount) }
-        // Initialised tensors first, as they take long, then the others in the order of their input files.
+        // Start with initialised tensors, which take long, and then follow the order of the input files.
         func key(_ number: Int) -> (Int, Int, Int) {
             guard case .tensor(let input, _) = tensors[number].origin, let info = conversion.info(input) else {
                 return (0, 0, 0)

@@ -4,7 +4,7 @@ import LayerPlanning
 import ModelFamilies
 
 extension ConversionBuilder {
-    /// Refuses quantised models, models that contradict their config.json, and sources that contain parts of an adapter.
+    /// Rejects quantised models, models that contradict their config.json, and sources with parts of an adapter.
     func check(_ model: ModelDescription, _ part: Conversion.Part) throws(CheckpointError) {
         if let quantisation = model.quantisation {
             throw error(.unsupported, in: part, quantisation.conversionBlocker)
@@ -20,7 +20,7 @@ extension ConversionBuilder {
         }
     }
 
-    /// The student that a plan makes of a transformer.
+    /// Returns the student that a plan makes from a transformer.
     func student(of source: ModelDescription, _ plan: LayerPlan) throws(CheckpointError) -> ModelDescription {
         if let conversionBlocker = source.conversionBlocker(options.mayBeUnused) {
             let isLarger = source.findings.contains { $0.kind == .otherModel }
@@ -42,7 +42,7 @@ extension ConversionBuilder {
             expected: "\(other)", found: "\(own)")
     }
 
-    /// A student with its teacher's attention in the layers in which a plan has attention.
+    /// Returns a student with its teacher's attention in the layers where a plan has attention.
     func restored(
         _ student: ModelDescription, _ teacher: ModelDescription, _ plan: LayerPlan
     ) throws(CheckpointError) -> ModelDescription {
@@ -90,7 +90,7 @@ extension ConversionBuilder {
             firstValues: plan.switches.firstValues)
     }
 
-    /// Refuses an adapter that changes tied embeddings: it would be unclear which of the two tensors the model then uses.
+    /// Rejects an adapter that changes tied embeddings, because it is unclear which tensor the model would then use.
     func checkHead() throws(CheckpointError) {
         let both = [tensor(.source, .head), tensor(.source, .embedding)].compactMap { $0 }
         guard both.count == 2,
@@ -104,7 +104,7 @@ extension ConversionBuilder {
             advice: "set tie_word_embeddings to false if they should differ")
     }
 
-    /// Whether the head is the embedding: both are one tensor, or the model ties them and stores no head that differs.
+    /// Returns whether the head is the embedding: they are one tensor, or the model ties them and stores no other head.
     func isHeadTied(_ part: Conversion.Part) throws(CheckpointError) -> Bool {
         guard let model = inputs[part]?.model, let embedding = tensor(part, .embedding) else { return false }
         guard let head = tensor(part, .head) else { return model.hasTiedHead }
@@ -112,8 +112,8 @@ extension ConversionBuilder {
         return model.hasTiedHead ? try isSame(head, embedding) : false
     }
 
-    /// Whether the head of a completed training checkpoint is its embedding: not if the teacher's head is its embedding, and
-    /// training changed the latter.
+    /// Returns whether the head of a completed training checkpoint is its embedding: the teacher's head is tied, and
+    /// the checkpoint has neither a head nor a changed embedding.
     func isTrainedHeadTied() throws(CheckpointError) -> Bool {
         guard tensor(.source, .head) == nil, try isHeadTied(.teacher) else { return false }
         guard let trained = tensor(.source, .embedding), let own = tensor(.teacher, .embedding) else { return true }

@@ -16,25 +16,25 @@ public struct InitialValues: Sendable {
     let seed: Int
     let name: String
 
-    /// The most elements of an orthogonal tensor, more than any low-rank matrix has; they are in memory all at once.
+    /// The maximum number of elements of an orthogonal tensor, all in memory at once; low-rank matrices have fewer.
     private static let orthogonalLimit = 1 << 24
 
     var elementCount: Int { shape.reduce(1, *) }
 
-    /// Whether the formula can be used for the shape.
+    /// Whether the formula supports the shape.
     var isPossible: Bool {
         if case .orthogonal = initialiser { return shape.count == 2 && elementCount <= Self.orthogonalLimit }
         return true
     }
 
-    /// The values of an orthogonal tensor: min(rows, columns) consecutive vectors of the longer side's length; nil for other
-    /// formulas.
+    /// Computes the values of an orthogonal tensor: min(rows, columns) consecutive vectors, each as long as the longer
+    /// side; nil for other formulas.
     ///
     /// - Parameters:
-    ///   - kernels: the kernels that compute.
-    ///   - check: called every eight vectors; can stop the work by throwing.
-    /// - Returns: the vectors for ``value(at:in:)``.
-    /// - Throws: what `check` throws.
+    ///   - kernels: the kernels to use.
+    ///   - check: called before every eight vectors; can stop the work by throwing.
+    /// - Returns: the vectors to pass to ``value(at:in:)``.
+    /// - Throws: any error that `check` throws.
     func vectors<Failure: Error>(
         _ kernels: rwkv_kernels, check: () throws(Failure) -> Void
     ) throws(Failure) -> [Double]? {
@@ -50,20 +50,20 @@ public struct InitialValues: Sendable {
             try check()
             kernels.orthonormalise(&vectors, start, min(start + 8, count), length)
         }
-        // As torch's orthogonal_, with the gain of RWKV's trainers, which is larger for tall matrices.
+        // Like torch's orthogonal_, but with the gain of RWKV's trainers, which is larger for tall matrices.
         let scale = rows > columns ? gain * (Double(rows) / Double(columns)).squareRoot() : gain
         for index in vectors.indices { vectors[index] *= scale }
         return vectors
     }
 
-    /// The value at a row-major index.
+    /// Returns the value at a row-major index.
     func value(at place: Int, in vectors: [Double]?) -> Double {
         guard let vectors else { return value(at: place) }
         let (rows, columns) = (shape[0], shape[1])
         return rows > columns ? vectors[place % columns * rows + place / columns] : vectors[place]
     }
 
-    /// The value at a channel, by a formula that needs no vectors.
+    /// Returns the value at a channel, from a formula that needs no vectors.
     private func value(at channel: Int) -> Double {
         let count = Double(max(elementCount - 1, 1))
         let ratio = layerCount > 1 ? Double(place.layer ?? 0) / Double(layerCount - 1) : 0
@@ -80,13 +80,13 @@ public struct InitialValues: Sendable {
         }
     }
 
-    /// base ^ exponent, for a base that is not negative.
+    /// Returns base ^ exponent for a non-negative base.
     private func power(_ base: Double, _ exponent: Double) -> Double {
         base == 0 ? 0 : rwkv_exp(exponent * rwkv_log(base))
     }
 }
 
-/// Normally distributed numbers by the polar method (Marsaglia and Bray 1964).
+/// Generates normally distributed numbers with the polar method (Marsaglia and Bray 1964).
 private struct NormalGenerator {
     private var numbers: SplitMix64
     private var spare: Double?

@@ -6,20 +6,20 @@ import ModelFamilies
 extension Conversion {
     package static let schema = "rwkv-ckpt/conversion/1"
 
-    /// The paths of the manifests beside a checkpoint's files, one of which may be of the conversion that made the checkpoint.
+    /// Returns the paths of manifests next to a checkpoint's files; one may describe the checkpoint's conversion.
     package static func manifests(beside checkpoint: Checkpoint) -> [String] {
         let names = checkpoint.files.map { name(of: $0.path) }
         return checkpoint.files(beside: (names.count == 1 ? [names[0] + "." + manifestName] : []) + [manifestName])
     }
 
-    /// Writes the conversion's manifest as one JSON document, described by schemas/conversion.schema.json.
+    /// Writes the conversion's manifest as one JSON document that matches schemas/conversion.schema.json.
     ///
     /// - Parameters:
-    ///   - hashes: the SHA-256 of every output tensor's bytes; nil if they were not made.
+    ///   - hashes: the SHA-256 of every output tensor's bytes; nil if the tensors have not been made.
     ///   - planHash: the SHA-256 of the plan document; nil without a plan.
     ///   - version: the tool's version.
     ///   - output: receives the document.
-    /// - Throws: what `output` throws.
+    /// - Throws: any error that `output` throws.
     public func writeManifest(
         hashes: [[UInt8]]?, planHash: String?, version: String, to output: consuming ByteOutput
     ) throws {
@@ -56,22 +56,22 @@ extension Conversion {
         try json.finish()
     }
 
-    /// The names of all files that are written, without the manifest if the result is a single file.
+    /// The names of all files to write, excluding the manifest if the result is a single file.
     var fileNames: [String] {
         guard case .directory = options.destination else { return byteLayout.fileNames }
         return byteLayout.fileNames + (byteLayout.fileNames.count > 1 ? [CheckpointByteLayout.indexName] : [])
             + companionFiles.map(Self.name) + (configuration == nil ? [] : ["config.json"]) + [Self.manifestName]
     }
 
-    /// The number of output tensors that are made in each way, and the number of their bytes.
+    /// The numbers of output tensors by origin, and their total size.
     public struct Totals: Sendable, Hashable {
-        /// Tensors whose bytes are those of an input tensor.
+        /// The number of tensors that are exact copies of an input tensor.
         public var copied = 0
-        /// Tensors that are made of an input tensor by any step or cast.
+        /// The number of tensors that are made from an input tensor with at least one step or a cast.
         public var transformed = 0
-        /// Tensors that a formula initialises.
+        /// The number of tensors that a formula initialises.
         public var initialised = 0
-        /// The bytes of all tensors; shared bytes count once.
+        /// The total size of the tensors in bytes; shared bytes count once.
         public var byteCount = 0
     }
 
@@ -91,7 +91,7 @@ extension Conversion {
         }
     }
 
-    /// The word for a fate: "copied", "transformed", "tied" or "dropped".
+    /// Returns the word for a fate: "copied", "transformed", "tied" or "dropped".
     public func word(for fate: Fate) -> String {
         switch fate {
         case .used(let users): users.contains { isCopied(tensors[$0]) } ? "copied" : "transformed"
@@ -204,7 +204,7 @@ extension Conversion {
         json.end()
     }
 
-    /// The steps that are applied to a tensor, including the cast, in a few words each.
+    /// Returns a short description of each step that is applied to a tensor, including the cast.
     public func words(for steps: Steps, from: DType?, to: DType) -> [String] {
         var words: [String] = []
         if let rows = steps.rows { words.append("rows \(rows.lowerBound) to \(rows.upperBound - 1)") }

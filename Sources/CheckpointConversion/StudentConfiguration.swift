@@ -4,7 +4,7 @@ import LayerPlanning
 import ModelFamilies
 
 extension ConversionBuilder {
-    /// The config.json of the result; nil for a single file, or if neither a config.json nor the layout provides one.
+    /// Builds the result's config.json; nil for a single file, or if neither a config.json nor the layout provides one.
     func configuration(
         of model: ModelDescription?, plan: LayerPlan?
     ) throws(CheckpointError) -> [UInt8]? {
@@ -24,7 +24,7 @@ extension ConversionBuilder {
         } else if let model, layout?.name == TensorLayout.huggingFace.name, model.architecture.timeMix != nil {
             try model.describe(in: &members, plan, path: options.destination.path)
         } else if let own {
-            // The source's config.json with another dtype; in full if the model is a part of a larger one.
+            // Use the source's config.json with another dtype, and in full if the model is part of a larger one.
             if case .object(let whole) = own.whole { members = whole }
             if options.dtype == nil, options.roleDTypes.isEmpty { return try document(own.path) }
         } else {
@@ -64,7 +64,7 @@ extension ModelDescription {
         return .integer(size)
     }
 
-    /// Describes a student in the members of its teacher's config.json, with the keys of RWKVInside's Hugging Face format.
+    /// Updates a teacher's config.json to describe its student, using the keys of RWKVInside's Hugging Face format.
     fileprivate func describe(
         in members: inout [ByteString: JSONValue], _ plan: LayerPlan?, path: String
     ) throws(CheckpointError) {
@@ -76,7 +76,7 @@ extension ModelDescription {
         if hasNonLlamaBody {
             members["teacher_model_type"] = architecture.teacherFamily.map { .string(ByteString($0)) }
         }
-        // Exactly as the teacher's config.json has it, numbers included.
+        // Copy the scaling exactly as the teacher's config.json has it, numbers included.
         var scaling: [ByteString: JSONValue] = [:]
         for key: ByteString in ["rope_parameters", "rope_scaling"] {
             if case .object(let object) = members[key] { scaling.merge(object) { $1 } }
@@ -121,11 +121,11 @@ extension ModelDescription {
         if let plan { members.merge(plan.switches.configuration) { $1 } }
     }
 
-    /// The members of flash-linear-attention's config.json for RWKV-7.
+    /// Returns the members of flash-linear-attention's config.json for RWKV-7.
     fileprivate func flaConfiguration(path: String) throws(CheckpointError) -> [ByteString: JSONValue] {
         var members: [ByteString: JSONValue] = [
             "architectures": .array([.string("RWKV7ForCausalLM")]), "model_type": .string("rwkv7"),
-            // The fused kernels normalise removal keys with another epsilon.
+            // The fused kernels normalise removal keys with a different epsilon.
             "fuse_norm": .bool(false), "norm_bias": .bool(true), "norm_first": .bool(true),
             "hidden_act": .string("sqrelu"), "tie_word_embeddings": .bool(hasTiedHead),
             "num_hidden_layers": .integer(layers.count),
@@ -140,7 +140,7 @@ extension ModelDescription {
 }
 
 extension LayerPlan.Switches {
-    /// The keys of config.json for switches that no other key expresses.
+    /// The config.json keys for switches that no other key expresses.
     var configuration: [ByteString: JSONValue] {
         [
             "rwkv_rope_scaling": .string(usesTeachersScaling ? "teacher" : "none"),

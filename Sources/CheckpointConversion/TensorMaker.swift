@@ -2,14 +2,14 @@ import CRWKVKernels
 import CheckpointFiles
 import Synchronization
 
-/// Makes output tensors one after the other, on one thread.
+/// Makes output tensors one after another, on one thread.
 final class TensorMaker {
     private static let turn = Mutex(())
 
     private let conversion: Conversion
     private let writer: CheckpointWriter
     private let pieceSize: Int
-    /// Receives the number of bytes that were written; returns whether to go on.
+    /// Receives the number of bytes written; returns whether to continue.
     private let advance: (Int) -> Bool
     private let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
     private let source: UnsafeMutableRawBufferPointer
@@ -32,7 +32,7 @@ final class TensorMaker {
         floats.deallocate()
     }
 
-    /// Makes the tensor with this index; returns the SHA-256 of its bytes.
+    /// Makes the tensor with this index and returns the SHA-256 of its bytes.
     func make(_ number: Int) throws(CheckpointError) -> [UInt8] {
         let tensor = conversion.tensors[number]
         var output = try writer.begin(number)
@@ -77,7 +77,7 @@ final class TensorMaker {
         }
     }
 
-    /// Reads the next bytes of a tensor, unchanged; they are valid until the next call.
+    /// Reads the next bytes of a tensor, unchanged; the result is valid until the next call.
     private func read(
         _ byteCount: Int, from input: inout TensorInput
     ) throws(CheckpointError) -> UnsafeRawBufferPointer {
@@ -90,7 +90,7 @@ final class TensorMaker {
         _ info: TensorInfo, of checkpoint: Checkpoint, _ output: inout TensorOutput
     ) throws(CheckpointError) {
         var input = TensorInput(info, of: checkpoint)
-        // Whole elements, whatever their size.
+        // The step is a multiple of every element size.
         let step = 4 * pieceSize
         for start in stride(from: 0, to: info.byteCount, by: step) {
             try append(read(min(step, info.byteCount - start), from: &input), to: &output)
@@ -120,7 +120,7 @@ final class TensorMaker {
         try input.finish()
     }
 
-    /// Converts elements to fp32 in ``floats``; returns how many are not finite.
+    /// Converts elements to fp32 in ``floats`` and returns the number that are not finite.
     private func loadFloats(
         _ bytes: UnsafeRawBufferPointer, _ info: TensorInfo, _ tensor: Conversion.Tensor, count: Int
     ) throws(CheckpointError) -> Int {
@@ -132,7 +132,7 @@ final class TensorMaker {
 
     private func notFiniteCount(_ count: Int) -> Int { floats[..<count].reduce(0) { $0 + ($1.isFinite ? 0 : 1) } }
 
-    /// Writes the first elements of ``floats``; throws if more of them are infinite or NaN than before the computation.
+    /// Writes the first `count` elements of ``floats``; throws if the computation made more of them infinite or NaN.
     private func write(
         floats count: Int, _ notFinite: Int, _ tensor: Conversion.Tensor, _ output: inout TensorOutput
     ) throws(CheckpointError) {
@@ -149,7 +149,7 @@ final class TensorMaker {
                 ? nil : "--saturate clamps such values, --dtype-for chooses another dtype for some roles")
     }
 
-    /// Rounds elements to the output tensor's dtype, and writes them.
+    /// Rounds elements to the output tensor's dtype and writes them.
     private func write(
         _ bytes: UnsafeRawBufferPointer, _ dtype: DType, _ tensor: Conversion.Tensor, count: Int,
         _ output: inout TensorOutput
@@ -167,7 +167,7 @@ final class TensorMaker {
     private func initialise(
         _ tensor: Conversion.Tensor, _ values: InitialValues, _ output: inout TensorOutput
     ) throws(CheckpointError) {
-        // The vectors can be large, so threads make them one at a time.
+        // The vectors can be large, so only one thread computes them at a time.
         let vectors = try Self.turn.withLock { _ throws(CheckpointError) in
             try values.vectors(kernels) { () throws(CheckpointError) in try check(advance(0)) }
         }

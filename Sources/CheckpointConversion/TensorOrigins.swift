@@ -3,7 +3,7 @@ import LayerPlanning
 import ModelFamilies
 
 extension ConversionBuilder {
-    /// The input tensor that an output tensor is made of, and what is done to its elements.
+    /// The input tensor that an output tensor is made from, and the offset and factor to apply to its elements.
     struct Source {
         let tensor: Conversion.InputTensor
         /// The tensor's role in its own model.
@@ -41,7 +41,7 @@ extension ConversionBuilder {
         _ plan: LayerPlan?
     ) throws(CheckpointError) {
         let place = TensorPlace(role: tensor.role, layer: tensor.layer)
-        // A tensor with the rows of several roles is made with the first of them.
+        // A tensor that holds the rows of several roles is added with the first of them.
         let fusion = layout.fusion(of: tensor.role) ?? [tensor.role]
         guard fusion.first == tensor.role else { return }
         guard let name = layout.name(of: tensor.role, layer: tensor.layer) else {
@@ -100,7 +100,7 @@ extension ConversionBuilder {
             dtype: reference.flatMap { inputs[.source]?.checkpoint.tensors[$0.position].dtype } ?? .bf16)
     }
 
-    /// Why a tensor that nothing is made of may be dropped; nil if it may not be.
+    /// Returns why an unused tensor may be dropped; nil if it may not be.
     func reason(
         _ tensor: Conversion.InputTensor, _ info: TensorInfo, _ target: ModelDescription, _ plan: LayerPlan?
     ) -> String? {
@@ -125,7 +125,7 @@ extension ConversionBuilder {
 }
 
 extension LayerPlan.ProjectionFactors {
-    /// The factor of the projection that a role belongs to; 1 for all other roles, head norms among them.
+    /// Returns the factor of the projection that a role belongs to; 1 for all other roles, including head norms.
     fileprivate func factor(of role: TensorRole) -> Double {
         switch role {
         case .receptanceWeight, .receptanceBias: receptance

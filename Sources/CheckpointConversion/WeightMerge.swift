@@ -3,20 +3,20 @@ import CheckpointFiles
 
 /// The merge of an adapter into one weight W [out, in], row by row in fp32.
 public struct WeightMerge: Sendable {
-    /// The formula for the merged weight; A is [r, in], B is [out, r], M has a length for each row or column.
+    /// The formula for the merged weight, where A is [r, in], B is [out, r], and M has one length per row or column.
     enum Formula: Sendable {
-        /// W + s B A
+        /// LoRA: W + s B A.
         case lora(scale: Float)
-        /// peft's DoRA: each row of W + s B A scaled to its length in M.
+        /// peft's DoRA: each row of W + s B A is scaled to its length in M.
         case rowScaled(scale: Float)
-        /// RWKVInside's DoRA: each column of W + s B A scaled to its length in M.
+        /// RWKVInside's DoRA: each column of W + s B A is scaled to its length in M.
         case columnScaled(scale: Float)
         /// peft's Bone and MiSS: W[o, c] + bone[c mod r, o]; the mini form repeats fewer columns.
         case blocksAdded
-        /// peft's "bat" form, [out / r, r, r]: W + W bone[a] + bone[a] for each block of r rows and r columns; a is the row of
-        /// blocks.
+        /// peft's "bat" form, [out / r, r, r]: W + W bone[a] + bone[a] for each block of r rows and r columns, where a
+        /// is the block's row of blocks.
         case blocksByRow
-        /// RWKVInside's Bone, [in / r, r, r]: the same, but a is the column of blocks.
+        /// RWKVInside's Bone, [in / r, r, r]: the formula of the "bat" form, where a is the block's column of blocks.
         case blocksByColumn
     }
 
@@ -38,13 +38,13 @@ public struct WeightMerge: Sendable {
         }
     }
 
-    /// The most columns of a weight that can be merged.
+    /// The maximum number of columns of a weight that can be merged.
     static let columnLimit = 1 << 20
-    /// The most elements of A, of M or of the Bone blocks, which are in memory all at once.
+    /// The maximum number of elements of A, M or the Bone blocks, all of which are in memory at once.
     static let elementLimit = 1 << 24
 }
 
-/// Performs a merge, with the adapter's values that it needs in memory.
+/// Performs a merge, keeping the adapter values that it needs in memory.
 struct WeightMerger {
     private let formula: WeightMerge.Formula
     private let rank: Int
@@ -79,7 +79,7 @@ struct WeightMerger {
         if case .columnScaled = formula { columnSquares = Array(repeating: 0, count: columns) }
     }
 
-    /// Whether all rows must be measured before the first is merged.
+    /// Whether all rows must be measured before the first one is merged.
     var mustMeasure: Bool { !columnSquares.isEmpty }
 
     /// Adds s B A to rows, and the squares of the results to the columns' squared lengths.
@@ -93,7 +93,7 @@ struct WeightMerger {
         }
     }
 
-    /// Merges the adapter into consecutive rows of W, the first of which has the index `row`.
+    /// Merges the adapter into consecutive rows of W, starting at index `row`.
     mutating func merge(into rows: UnsafeMutableBufferPointer<Float>, from row: Int) throws(CheckpointError) {
         switch formula {
         case .lora: try addProducts(to: rows, from: row)
@@ -130,14 +130,14 @@ struct WeightMerger {
         }
     }
 
-    /// The error for a row of zeros: peft divides it by its length, zero, and gets NaN.
+    /// Returns the error for a row of zeros, which peft divides by its zero length, giving NaN.
     private func zeroRow(_ row: Int) -> CheckpointError {
         CheckpointError(
             .notFinite, path: adapter.path, "DoRA cannot scale a row of W + s B A that is all zeros",
             tensor: weight.name, found: "row \(row)")
     }
 
-    /// Adds s B A to rows.
+    /// Adds s B A to consecutive rows of W, starting at index `row`.
     private mutating func addProducts(
         to rows: UnsafeMutableBufferPointer<Float>, from row: Int
     ) throws(CheckpointError) {
@@ -162,7 +162,7 @@ struct WeightMerger {
         }
     }
 
-    /// Adds to each block of a row its product with a Bone block, and row `number` mod r of that Bone block.
+    /// Adds two terms to each block of a row: its product with a Bone block, and row `number` mod r of that Bone block.
     private mutating func multiply(_ row: UnsafeMutablePointer<Float>?, row number: Int, bone: (Int) -> Int) {
         guard let row else { return }
         let (first, rank, columns, kernels) = (first, rank, columns, kernels)
@@ -183,7 +183,7 @@ struct WeightMerger {
 }
 
 extension Checkpoint {
-    /// The values, as fp32, of a floating-point tensor or of some of its elements in row-major order.
+    /// Returns the fp32 values of a floating-point tensor, or of a range of its elements in row-major order.
     func floats(
         _ tensor: TensorInfo, _ kernels: rwkv_kernels, elements: Range<Int>? = nil
     ) throws(CheckpointError) -> [Float] {
@@ -212,7 +212,7 @@ extension Checkpoint {
 }
 
 extension DType {
-    /// The kernels' name for F64, F32, F16 and BF16; nil for other types, which are not cast.
+    /// The kernels' element type for F64, F32, F16 and BF16; nil for other types, which are not cast.
     var floatElement: rwkv_element? {
         [.f64, .f32, .f16, .bf16].contains(self) ? kernelElement : nil
     }

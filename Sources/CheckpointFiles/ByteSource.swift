@@ -1,25 +1,26 @@
 /// A source of bytes that any thread can read at any offset: a file, memory or an unpacked stream.
 public protocol ByteSource: Sendable {
-    /// The path that errors name, as the user knows it.
+    /// The path that errors report, as the user knows it.
     var path: String { get }
 
     /// The number of bytes.
     var count: Int { get }
 
-    /// Whether reading backwards may restart from the beginning, so that one thread should read everything in order.
+    /// Whether reading backwards may restart from the beginning; if so, one thread should read everything in order.
     var isSequential: Bool { get }
 
     /// Fills `buffer` with the bytes that begin at `offset`.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput` when they cannot be read.
+    /// - Throws: ``CheckpointError`` of category `inputOutput` when the bytes cannot be read.
     func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError)
 
     /// Completes the checks that cannot be made while reading.
     ///
-    /// Call it after the last read, when no thread is reading any more. If it returns, every byte read so far belongs to a unit
-    /// (a frame of a compressed file) that was read to its end and matches its recorded length and checksum.
+    /// Call this function after the last read, when no thread is reading any more. If it returns, every byte read so
+    /// far belongs to a unit (a frame of a compressed file) that has been read to its end and matches its recorded
+    /// length and checksum.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` when a unit does not match, or `inputOutput`.
+    /// - Throws: ``CheckpointError``: `malformed` when a unit does not match, or `inputOutput`.
     func finish() throws(CheckpointError)
 }
 
@@ -49,11 +50,11 @@ extension ByteSource {
 
 /// Bytes in memory.
 public struct MemorySource: ByteSource {
-    /// The path that errors name.
+    /// The path that errors report.
     public let path: String
     private let contents: [UInt8]
 
-    /// Creates a source of `contents`; errors name it by `path`.
+    /// Creates a source of `contents`; errors report `path`.
     public init(_ contents: [UInt8], path: String) {
         self.contents = contents
         self.path = path
@@ -64,7 +65,7 @@ public struct MemorySource: ByteSource {
 
     /// Fills `buffer` with the bytes that begin at `offset`.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput` when they are not all within the contents.
+    /// - Throws: ``CheckpointError`` of category `inputOutput` when the bytes are not all within the contents.
     public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
         guard offset >= 0, offset <= contents.count - buffer.byteCount else {
             throw CheckpointError(.inputOutput, path: path, "unexpected end of data", offset: offset)

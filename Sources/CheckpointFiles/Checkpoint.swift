@@ -1,20 +1,22 @@
 public import CheckpointJSON
 
-/// One model's tensors, in one file or in many.
+/// The tensors of one model, in one or more files.
 ///
 ///     let checkpoint = try Checkpoint.open("Qwen3-8B")
 ///     for tensor in checkpoint.tensors { print(tensor.name, tensor.dtype.rawValue, tensor.shape) }
 ///
-/// Opening reads and validates all headers, and reads tensor data only to verify small PyTorch archives or to unpack compressed
-/// files. After that, data is read on demand, one buffer at a time; the files stay open as long as the value lives.
+/// Opening reads and validates all headers; it reads tensor data only to verify small PyTorch archives or to unpack
+/// compressed files. After that, data is read on demand, one buffer at a time; the files stay open as long as the value
+/// lives.
 ///
-/// For any bytes, opening returns a checkpoint or throws a ``CheckpointError``, in time linear in the bytes read and in bounded
-/// memory: at most a safetensors header's length plus 64 MB, or 128 MB for any other file. Nothing in a file, pickles included,
-/// is executed, imported or looked up, and no path in a file leads out of its directory. A file has one meaning: if readers could
-/// interpret it differently (an archive with two directories, two entries of one name, bytes that belong to nothing), it is
-/// refused. Pickles whose globals are certainly meant to run code are refused too, unless the caller asks to inspect them.
+/// Whatever the bytes, opening returns a checkpoint or throws a ``CheckpointError``, in time linear in the bytes read
+/// and in bounded memory: at most a safetensors header's length plus 64 MB, or 128 MB for any other file. Nothing in a
+/// file, not even a pickle, is executed, imported or looked up, and no path in a file leads out of its directory. A
+/// file has one meaning: a file that readers could interpret differently (an archive with two directories, two entries
+/// with one name, bytes that belong to nothing) is refused. Pickles whose globals are certainly meant to run code are
+/// refused too, unless the caller asks to inspect them.
 public struct Checkpoint: Sendable {
-    /// The path by which the checkpoint was opened.
+    /// The path as given when the checkpoint was opened.
     public let path: String
     /// The format of the first file; safetensors if there are no files.
     public let format: FileFormat
@@ -22,27 +24,27 @@ public struct Checkpoint: Sendable {
     public let indexPath: String?
     /// The files, in the order in which the index first names them.
     public let files: [CheckpointFile]
-    /// Problems that do not prevent reading the checkpoint but that the user should know of.
+    /// Problems that do not prevent reading the checkpoint but that the user should know about.
     public private(set) var warnings: [CheckpointWarning]
 
     private let index: ShardIndex?
     /// The position of each file's first tensor, then the total number of tensors.
     private let firstTensors: [Int]
 
-    /// Opens a safetensors file, a file written by `torch.save`, a shard index (`*.index.json`) or a directory that holds one of
-    /// them.
+    /// Opens a safetensors file, a file written by `torch.save`, a shard index (`*.index.json`) or a directory that
+    /// contains one of them.
     ///
-    /// The format of a file is recognised by its bytes. In a directory, the first of these that exists is opened:
-    /// `model.safetensors.index.json`, `model.safetensors`, `pytorch_model.bin.index.json`, `pytorch_model.bin`,
-    /// `adapter_model.safetensors`, `adapter_model.bin`. Symbolic links are followed.
+    /// The format of a file is recognised from its bytes. In a directory, the first of these files that exists is
+    /// opened: `model.safetensors.index.json`, `model.safetensors`, `pytorch_model.bin.index.json`,
+    /// `pytorch_model.bin`, `adapter_model.safetensors`, `adapter_model.bin`. Symbolic links are followed.
     ///
     /// - Parameters:
     ///   - path: the file or directory.
-    ///   - limits: limits on what the files may contain or demand.
-    ///   - temporaryDirectory: where a compressed PyTorch file without random access is unpacked, into an unnamed file.
+    ///   - limits: limits on what the files may contain and require.
+    ///   - temporaryDirectory: the directory for unnamed files that hold unpacked PyTorch files without random access.
     ///   - refusesDangerous: whether to throw ``danger`` for pickles with dangerous globals instead of opening them.
     /// - Returns: the checkpoint, with all headers validated.
-    /// - Throws: ``CheckpointError`` with the file, and the tensor and byte offset where there is one.
+    /// - Throws: ``CheckpointError`` with the file, and with the tensor and byte offset if they are known.
     public static func open(
         _ path: String, limits: ReadLimits = .standard, temporaryDirectory: String = "/tmp",
         refusesDangerous: Bool = true
@@ -101,15 +103,15 @@ public struct Checkpoint: Sendable {
         warnings += metadataWarnings()
     }
 
-    /// The directory of the files with a trailing slash; empty if their path has none.
+    /// The directory of the files, with a trailing slash; empty if their path has none.
     package var directory: String { directoryPart(of: indexPath ?? files.first?.path ?? "") }
 
-    /// The paths of those files in `names` that exist in the checkpoint's directory.
+    /// Returns the paths of the files in `names` that exist in the checkpoint's directory.
     public func files(beside names: [String]) -> [String] {
         names.map { directory + $0 }.filter { PathKind($0) == .file }
     }
 
-    /// Whether `path` leads to one of the checkpoint's files, under any name.
+    /// Returns whether `path` leads to one of the checkpoint's files, under any name.
     public func isFile(at path: String) -> Bool {
         guard let identity = FileSource.Identity(path) else { return false }
         return files.contains { FileSource.Identity($0.path) == identity }
@@ -117,7 +119,7 @@ public struct Checkpoint: Sendable {
 
     // MARK: Tensors
 
-    /// All tensors, file by file in the order of their data; each ``TensorInfo`` is built on access.
+    /// All tensors, file by file, in the order of their data; each ``TensorInfo`` is built on access.
     public var tensors: Tensors { Tensors(checkpoint: self) }
 
     /// A checkpoint's tensors as a collection.
@@ -135,15 +137,15 @@ public struct Checkpoint: Sendable {
     /// The number of tensors.
     public var tensorCount: Int { firstTensors[files.count] }
 
-    /// The tensor with this name, compared by bytes; nil if there is none.
+    /// Returns the tensor with this name, compared by bytes; nil if there is none.
     public func tensor(named name: String) -> TensorInfo? {
         position(ofTensorNamed: name).map(tensor)
     }
 
-    /// The position in ``tensors`` of the tensor with this name, compared by bytes; nil if there is none.
+    /// Returns the position in ``tensors`` of the tensor with this name, compared by bytes; nil if there is none.
     public func position(ofTensorNamed name: String) -> Int? { position(ofTensor: Array(name.utf8)[...]) }
 
-    /// The position in ``tensors`` of the tensor with this UTF-8 name; nil if there is none.
+    /// Returns the position in ``tensors`` of the tensor with this UTF-8 name; nil if there is none.
     func position(ofTensor name: ArraySlice<UInt8>) -> Int? {
         if let index, let position = index.position(of: name) {
             let file = index.file(at: position)
@@ -155,21 +157,21 @@ public struct Checkpoint: Sendable {
         return nil
     }
 
-    /// The UTF-8 name of the tensor at a position in ``tensors``.
+    /// Returns the UTF-8 name of the tensor at a position in ``tensors``.
     func name(at number: Int) -> ArraySlice<UInt8> {
         let file = file(ofTensor: number)
         return files[file].contents.name(at: number - firstTensors[file])
     }
 
-    /// Fills `buffer` with the tensor's bytes that begin at `offset`: row-major and little-endian, whatever their order in the
-    /// file.
+    /// Fills `buffer` with the tensor's bytes that begin at `offset`: row-major and little-endian, whatever their order
+    /// in the file.
     ///
-    /// If the tensor is not contiguous, `offset` and the buffer's size must be multiples of the element size. Bytes that have a
-    /// checksum are verified before any of them is first returned; those of a zstd file only at the end of a frame, to which
-    /// ``ByteSource/finish()`` reads on.
+    /// If the tensor is not contiguous, `offset` and the buffer's size must be multiples of the element size. Bytes
+    /// with a recorded checksum are verified before any of them are returned. A zstd frame is verified only once it has
+    /// been read to its end, which ``ByteSource/finish()`` does for every frame that has been read in part.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput` when the bytes cannot be read, `malformed` when their checksum is
-    ///   wrong.
+    /// - Throws: ``CheckpointError``: `inputOutput` when the bytes cannot be read, or `malformed` when their checksum
+    ///   is wrong.
     public func read(_ tensor: TensorInfo, at offset: Int, into buffer: inout MutableRawSpan) throws(CheckpointError) {
         precondition(offset >= 0 && offset + buffer.byteCount <= tensor.byteCount, "outside the tensor")
         let file = files[tensor.file]
@@ -181,9 +183,9 @@ public struct Checkpoint: Sendable {
         }
     }
 
-    /// Whether a tensor has the same dtype, shape and bytes as a tensor of another checkpoint.
+    /// Returns whether a tensor has the same dtype, shape and bytes as a tensor of another checkpoint.
     ///
-    /// - Throws: as ``read(_:at:into:)`` does.
+    /// - Throws: the same errors as ``read(_:at:into:)``.
     public func hasSameBytes(
         _ tensor: TensorInfo, as other: TensorInfo, of checkpoint: Checkpoint
     ) throws(CheckpointError) -> Bool {
@@ -216,7 +218,7 @@ public struct Checkpoint: Sendable {
         public fileprivate(set) var byteCount = 0
     }
 
-    /// Totals for each dtype that occurs, by descending size in bytes.
+    /// Totals for each dtype that occurs, largest size in bytes first.
     public var dtypeTotals: [DTypeTotal] {
         var totals: [DType: DTypeTotal] = [:]
         for contents in files.lazy.map(\.contents) {
@@ -232,7 +234,7 @@ public struct Checkpoint: Sendable {
         return totals.values.sorted { ($1.byteCount, $0.dtype.rawValue) < ($0.byteCount, $1.dtype.rawValue) }
     }
 
-    /// The globals that the files' pickles name, each once, sorted by name; none is ever executed.
+    /// The globals that the files' pickles name, without duplicates, sorted by name; none is ever executed.
     public var globals: [PickleGlobal] {
         var globals: [ByteString: PickleGlobal] = [:]
         for global in files.flatMap(\.contents.globals) { globals[ByteString(global.name)] = global }
@@ -253,17 +255,17 @@ public struct Checkpoint: Sendable {
         return nil
     }
 
-    /// Named tensors that are not plain elements in a file, such as sparse ones.
+    /// Named tensors that are not stored as plain elements, such as sparse ones.
     public var otherTensors: [OtherTensor] { files.flatMap(\.contents.otherTensors) }
 
-    /// Groups of names whose tensors are tied: the same elements of one storage.
+    /// Groups of names whose tensors are tied: they use the same elements of one storage.
     public var tiedTensors: [[String]] {
         files.flatMap { file in
             file.contents.tied.map { $0.map { String(decoding: file.contents.name(at: $0), as: UTF8.self) } }
         }
     }
 
-    /// The key-value pairs of `__metadata__`; if files disagree, the first file's value.
+    /// The key-value pairs of `__metadata__`; where files disagree, the first file's value.
     public var metadata: [ByteString: String] {
         files.reduce(into: [:]) { $0.merge($1.contents.metadata) { first, _ in first } }
     }
@@ -273,7 +275,8 @@ public struct Checkpoint: Sendable {
         return files[file].contents.tensor(at: number - firstTensors[file], file: file)
     }
 
-    /// The index of the file that holds a tensor: the last that begins at or before its position, since files may be empty.
+    /// Returns the index of the file that holds a tensor: the last file that begins at or before its position, since
+    /// files may be empty.
     private func file(ofTensor number: Int) -> Int {
         var low = 0
         var high = files.count
@@ -318,9 +321,9 @@ public struct Checkpoint: Sendable {
         }
     }
 
-    /// Checks the index against the headers: every listed tensor must be in its file, and no tensor in two files.
+    /// Checks the index against the headers: every listed tensor must be in its file, and none may be in two files.
     ///
-    /// A tensor that the index does not list is still read, with a warning, because loaders that go file by file use it.
+    /// A tensor that the index does not list is kept, with a warning, because loaders that read file by file use it.
     private mutating func checkIndex(_ index: ShardIndex, path: String) throws(CheckpointError) {
         func misplaced(_ name: ArraySlice<UInt8>, _ other: Int, _ number: Int) -> CheckpointError {
             let isInBoth = files[other].contents.position(of: name) != nil
@@ -333,7 +336,7 @@ public struct Checkpoint: Sendable {
         }
         var isFound = [Bool](repeating: false, count: index.count)
         var foundCount = 0
-        // Positions, not names: copies of a million long names would take too much memory.
+        // Store positions, not names: copies of a million long names would take too much memory.
         var unlisted: [UInt32] = []
         for (number, file) in files.enumerated() {
             for tensor in 0..<file.tensorCount {

@@ -23,11 +23,11 @@ public struct CheckpointDifference: Sendable {
     public let a: Checkpoint
     /// The second checkpoint.
     public let b: Checkpoint
-    /// Names of each ``OtherTensor`` that only one checkpoint has, or that has another kind in the other.
+    /// The names of tensors that are unreadable in one checkpoint, and absent or different in the other.
     public let differingOthers: [String]
-    /// Names of each ``OtherTensor`` that is alike in both but whose values are not fully compared.
+    /// The names of each ``OtherTensor`` that is the same in both checkpoints but whose values are not fully compared.
     ///
-    /// Sparse tensors are not read, nor are the scales of quantised ones.
+    /// Neither sparse tensors nor the scales of quantised tensors are read.
     public let uncomparedOthers: [String]
 
     private var addedPositions: [UInt32] = []
@@ -36,20 +36,20 @@ public struct CheckpointDifference: Sendable {
     private var reshapedPositions: [Positions] = []
     private var recastPositions: [Positions] = []
 
-    /// Tensors that only the second checkpoint has, in its order.
+    /// The tensors that only the second checkpoint has, in its order.
     public var added: some RandomAccessCollection<TensorInfo> { addedPositions.lazy.map { [b] in b.tensors[Int($0)] } }
-    /// Tensors that only the first checkpoint has, in its order.
+    /// The tensors that only the first checkpoint has, in its order.
     public var removed: some RandomAccessCollection<TensorInfo> {
         removedPositions.lazy.map { [a] in a.tensors[Int($0)] }
     }
-    /// Tensors that both checkpoints have, in the order of the first.
+    /// The tensors that both checkpoints have, in the order of the first.
     public var common: some RandomAccessCollection<Pair> { pairs(commonPositions) }
-    /// Those of ``common`` whose shapes differ.
+    /// The pairs in ``common`` whose shapes differ.
     public var reshaped: some RandomAccessCollection<Pair> { pairs(reshapedPositions) }
-    /// Those of ``common`` whose dtypes differ.
+    /// The pairs in ``common`` whose dtypes differ.
     public var recast: some RandomAccessCollection<Pair> { pairs(recastPositions) }
 
-    /// Whether both checkpoints have the same names with the same dtypes and shapes, and no ``differingOthers``.
+    /// Whether both checkpoints have the same names with the same dtypes and shapes, and ``differingOthers`` is empty.
     public var isEmpty: Bool {
         addedPositions.isEmpty && removedPositions.isEmpty && reshapedPositions.isEmpty && recastPositions.isEmpty
             && differingOthers.isEmpty
@@ -67,7 +67,7 @@ public struct CheckpointDifference: Sendable {
         let names = Set(others.0.keys).union(others.1.keys).sorted()
         let differing = names.filter { name in
             let (x, y) = (others.0[name], others.1[name])
-            // Tensors that are listed, or plain (nil here), on both sides are compared as tensors.
+            // Tensors that are listed, plain (nil) or absent (also nil) on each side are compared below.
             return x != y && !(x?.isListed ?? true && y?.isListed ?? true)
         }
         let uncompared = names.filter { name in
@@ -93,6 +93,6 @@ public struct CheckpointDifference: Sendable {
 }
 
 extension [OtherTensor] {
-    /// The tensors by name; of several with the same name, the last.
+    /// The tensors by name; the last of several with the same name.
     fileprivate var byName: [ByteString: OtherTensor] { Dictionary(map { (ByteString($0.name), $0) }) { $1 } }
 }

@@ -2,11 +2,11 @@ import CheckpointJSON
 
 /// An error in a file or directory, with the evidence for it.
 public struct CheckpointError: Error, Sendable, Equatable {
-    /// The kind of failure, by which a caller decides what to do next.
+    /// The kind of failure, which tells a caller what to do next.
     public enum Category: String, Sendable, CaseIterable {
-        /// The bytes break the rules of their format, or the files contradict each other.
+        /// The bytes match no known format or break the rules of their format, or files contradict each other.
         case malformed
-        /// The format, or a part of it, is known but not supported.
+        /// A format, model family, combination of options or value is not supported.
         case unsupported
         /// Values, or results computed from them, are not finite.
         case notFinite = "not_finite"
@@ -54,7 +54,7 @@ public struct CheckpointError: Error, Sendable, Equatable {
         self.advice = advice
     }
 
-    /// Creates an error from what a parser found in the file at `path`, in the part that begins at byte `base`.
+    /// Creates an error from a parser's error in the file at `path`, in the part that begins at byte `base`.
     init(_ malformed: MalformedInput, path: String, base: Int = 0) {
         self.init(
             .malformed, path: path, malformed.problem, tensor: malformed.tensor, offset: base + malformed.offset,
@@ -63,7 +63,7 @@ public struct CheckpointError: Error, Sendable, Equatable {
 }
 
 extension CheckpointError: CustomStringConvertible {
-    /// One line, safe to print to a terminal: `PATH: what is wrong (tensor "x", byte 123); what to do`.
+    /// One line that is safe to print to a terminal: `PATH: what is wrong (tensor "x", byte 123); what to do`.
     public var description: String {
         var line = path.printable(limit: 4096) + ": " + reason
         var place: [String] = []
@@ -74,7 +74,7 @@ extension CheckpointError: CustomStringConvertible {
         return line
     }
 
-    /// What is wrong, what was expected and what was found, without path, tensor, offset and advice.
+    /// What is wrong, what was expected and what was found, without the path, tensor, offset and advice.
     public var reason: String {
         var line = problem.printable(limit: 1000)
         let evidence = [
@@ -85,7 +85,7 @@ extension CheckpointError: CustomStringConvertible {
     }
 }
 
-/// A problem that does not prevent reading a checkpoint but that the user should know of.
+/// A problem that does not prevent reading a checkpoint but that the user should know about.
 public struct CheckpointWarning: Sendable, Equatable {
     /// The file concerned.
     public var path: String

@@ -8,7 +8,7 @@ public final class CheckpointFile: Sendable {
     public let isCompressed: Bool
     let contents: any FileContents
 
-    /// The path as given or, for a shard, the index's directory followed by the name in the index.
+    /// The path as given or, for a shard, the index's directory followed by the file name in the index.
     public var path: String { source.path }
     /// The size of the file as stored, in bytes.
     public let byteCount: Int
@@ -17,7 +17,8 @@ public final class CheckpointFile: Sendable {
 
     /// Reads and validates the headers of a file.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` with tensor and offset, `unsupported` for any other format, `inputOutput`.
+    /// - Throws: ``CheckpointError``: `malformed`, also if no format is recognised; `unsupported` for a recognised
+    ///   format that cannot be read; or `inputOutput`.
     init(
         _ file: any ByteSource, limits: ReadLimits, temporaryDirectory: String
     ) throws(CheckpointError) {
@@ -48,9 +49,9 @@ public final class CheckpointFile: Sendable {
 }
 
 extension FileFormat {
-    /// Recognises the format of a file by its first bytes.
+    /// Recognises the format of a file from its first bytes.
     ///
-    /// - Throws: ``CheckpointError`` when the file is empty, of no known format, or cannot be read.
+    /// - Throws: ``CheckpointError``: `malformed` if the file is empty or of no known format, or `inputOutput`.
     static func recognize(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) -> FileFormat {
         guard source.count > 0 else { throw CheckpointError(.malformed, path: source.path, "the file is empty") }
         let head = try source.bytes(0..<min(source.count, headSize))

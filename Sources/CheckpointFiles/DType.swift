@@ -1,4 +1,4 @@
-/// The type of a tensor's elements; raw values are safetensors' names, or follow torch's for types that safetensors lacks.
+/// The type of a tensor's elements; raw values are safetensors' names, or follow torch's if safetensors has none.
 public enum DType: String, Sendable, CaseIterable {
     case bool = "BOOL"
     case u8 = "U8"
@@ -22,17 +22,17 @@ public enum DType: String, Sendable, CaseIterable {
     case f32 = "F32"
     case f64 = "F64"
     case c64 = "C64"
-    /// Complex, of two F16.
+    /// Complex: two F16 values.
     case c32 = "C32"
-    /// Complex, of two BF16.
+    /// Complex: two BF16 values.
     case bc32 = "BC32"
-    /// Complex, of two F64.
+    /// Complex: two F64 values.
     case c128 = "C128"
-    /// Quantised: an I8, to be scaled.
+    /// Quantised: an I8 that needs a scale.
     case qi8 = "QI8"
-    /// Quantised: a U8, to be scaled.
+    /// Quantised: a U8 that needs a scale.
     case qu8 = "QU8"
-    /// Quantised: an I32, to be scaled.
+    /// Quantised: an I32 that needs a scale.
     case qi32 = "QI32"
 
     /// Whether safetensors files can hold elements of this type.
@@ -56,23 +56,23 @@ public enum DType: String, Sendable, CaseIterable {
         }
     }
 
-    /// The number of elements in `byteCount` bytes; for packed types, at most `Int.max` bits are counted.
+    /// Returns the number of elements in `byteCount` bytes; for packed types, the number of bits is at most `Int.max`.
     func elementCount(ofBytes byteCount: Int) -> Int {
         bitWidth < 8 ? byteCount.multiplied(clamped: 8) / bitWidth : byteCount / (bitWidth / 8)
     }
 
-    /// Why a shape has no size in bytes.
+    /// The reason why a shape has no size in bytes.
     public enum SizeError: Error, Sendable {
-        /// The number of bits exceeds 2^63 - 1, with zero dimensions left out of the product.
+        /// The number of bits, not counting zero dimensions, exceeds 2^63 - 1.
         case overflow
         /// The elements do not fill whole bytes.
         case partialByte
     }
 
-    /// The size in bytes of a contiguous tensor of `shape`.
+    /// Returns the size in bytes of a contiguous tensor of `shape`.
     ///
-    /// - Throws: ``SizeError`` if the size overflows or the elements do not fill whole bytes. Zero dimensions are left out of the
-    ///   overflow check, so it does not depend on the order of the dimensions.
+    /// - Throws: ``SizeError`` if the size overflows or the elements do not fill whole bytes. The overflow check leaves
+    ///   out zero dimensions, so it does not depend on the order of the dimensions.
     public func byteCount(of shape: [Int]) throws(SizeError) -> Int {
         var size = ShapeSize()
         for dimension in shape { size.append(dimension) }

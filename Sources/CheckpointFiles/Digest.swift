@@ -1,16 +1,16 @@
 import Crypto
 
-/// The SHA-256 of bytes, as 64 hexadecimal digits.
+/// Computes the SHA-256 of bytes, as 64 hexadecimal digits.
 public func sha256(of bytes: [UInt8]) -> String { hexadecimal(SHA256.hash(data: bytes)) }
 
-/// The SHA-256 of bytes, as 32 bytes.
+/// Computes the SHA-256 of bytes, as 32 bytes.
 package func sha256(of bytes: UnsafeRawBufferPointer) -> [UInt8] {
     var hash = SHA256()
     hash.update(bufferPointer: bytes)
     return Array(hash.finalize())
 }
 
-/// Bytes as lowercase hexadecimal digits, two per byte.
+/// Formats bytes as lowercase hexadecimal digits, two per byte.
 public func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
     bytes.reduce(into: "") { text, byte in text += (byte < 16 ? "0" : "") + String(byte, radix: 16) }
 }

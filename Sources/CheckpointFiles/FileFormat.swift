@@ -1,4 +1,4 @@
-/// The format of a file, recognised by its bytes alone.
+/// The format of a file, recognised from its bytes and not from its name.
 public enum FileFormat: String, Sendable, CaseIterable {
     case safetensors
     case shardIndex = "shard index"
@@ -20,7 +20,7 @@ public enum FileFormat: String, Sendable, CaseIterable {
     /// The number of leading bytes that ``init(head:limits:)`` needs.
     static let headSize = 512
 
-    /// The magic number of each format and its offset; the first match decides.
+    /// The magic number of each format and its offset; the first match wins.
     private static let signatures: [(format: FileFormat, offset: Int, bytes: [UInt8])] = [
         (.zip, 0, Array("PK\u{3}\u{4}".utf8)),
         (.zip, 0, Array("PK\u{5}\u{6}".utf8)),
@@ -35,10 +35,10 @@ public enum FileFormat: String, Sendable, CaseIterable {
         (.tar, 257, Array("ustar".utf8)),
     ]
 
-    /// Recognises a format by a file's first bytes; nil if they match none.
+    /// Recognises a format from a file's first bytes; nil if they match none.
     ///
-    /// A safetensors file has no magic number: a plausible header length with a brace after it identifies one before anything
-    /// else is tried. If nothing else matches, either of the two is enough.
+    /// A safetensors file has no magic number: a plausible header length followed by a brace identifies one before
+    /// anything else is tried. If nothing else matches, either of the two is enough.
     init?(head: [UInt8], limits: ReadLimits) {
         let headerLength = head.count >= 8 ? head.bits(at: 0, count: 8) : nil
         let text = head.drop { $0 == 0x20 || (0x09...0x0D).contains($0) }
@@ -50,7 +50,7 @@ public enum FileFormat: String, Sendable, CaseIterable {
             // The file begins with a skippable frame.
             self = .zstd
         } else if let match = Self.signatures.first(where: { head.dropFirst($0.offset).starts(with: $0.bytes) }) {
-            // The local header holds the name of the first entry; torch writes `<root>/data.pkl` first.
+            // The local header contains the name of the first entry; torch writes `<root>/data.pkl` first.
             let isPyTorch = match.format == .zip && Self.isPyTorchRecord(Self.firstEntryName(ofZip: head))
             self = isPyTorch ? .pyTorchZip : match.format
         } else if Self.beginsLegacyCheckpoint(head) {
@@ -68,14 +68,15 @@ public enum FileFormat: String, Sendable, CaseIterable {
         }
     }
 
-    /// Whether a PyTorch archive, including one repacked by another tool, may begin with this record.
+    /// Returns whether a PyTorch archive, including one repacked by another tool, may begin with this record.
     private static func isPyTorchRecord(_ name: String) -> Bool {
         let path = name.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).dropFirst().first ?? ""
         return ["data.pkl", "data/", "version", "byteorder", ".format_version", ".storage_alignment", ".data/"]
             .contains { path.hasPrefix($0) }
     }
 
-    /// Whether a file begins with a pickle (protocol 2 to 5) of torch's magic number: an optional frame, then a ten-byte integer.
+    /// Returns whether a file begins with torch's magic number as a pickle (protocol 2 to 5): an optional frame, then a
+    /// ten-byte integer.
     private static func beginsLegacyCheckpoint(_ head: [UInt8]) -> Bool {
         guard head.count >= 14, head[0] == 0x80, (2...5).contains(head[1]) else { return false }
         let number = head.dropFirst(head[2] == 0x95 ? 11 : 2)
@@ -92,10 +93,10 @@ public enum FileFormat: String, Sendable, CaseIterable {
         return ["<!doctype", "<html", "<head", "<?xml"].contains { start.hasPrefix($0) }
     }
 
-    /// `a PyTorch zip archive`, `an HTML page`.
+    /// The raw value with an article: `a PyTorch zip archive`, `an HTML page`.
     var withArticle: String { (rawValue.hasPrefix("H") ? "an " : "a ") + rawValue }
 
-    /// What to do with a file of this format, which ``Checkpoint`` does not read.
+    /// Advice to a user whose file has this format, which ``Checkpoint`` does not read.
     var advice: String {
         switch self {
         case .gitLFSPointer: "the file itself was not downloaded: run `git lfs pull`"

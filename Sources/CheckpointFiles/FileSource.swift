@@ -1,8 +1,8 @@
 import Glibc
 
-/// A regular file, read with `pread` and open as long as the value lives.
+/// A regular file, read with `pread`; it stays open as long as the value lives.
 public final class FileSource: ByteSource {
-    /// The path by which the file was opened.
+    /// The path as given when the file was opened.
     public let path: String
     /// The size in bytes when the file was opened.
     public let count: Int
@@ -14,7 +14,7 @@ public final class FileSource: ByteSource {
         var device: UInt64
         var number: UInt64
 
-        /// The identity of the file that `path` leads to; nil if there is none.
+        /// Looks up the identity of the file that `path` leads to; nil if there is none.
         init?(_ path: String) {
             var status = stat()
             guard stat(path, &status) == 0 else { return nil }
@@ -24,7 +24,7 @@ public final class FileSource: ByteSource {
         init(_ status: stat) { (device, number) = (UInt64(status.st_dev), UInt64(status.st_ino)) }
     }
 
-    /// Takes ownership of an open file descriptor.
+    /// Creates a source that takes ownership of an open file descriptor.
     init(descriptor: CInt, path: String, count: Int) {
         self.descriptor = descriptor
         self.path = path
@@ -34,15 +34,15 @@ public final class FileSource: ByteSource {
 
     /// Opens the regular file at `path`, following symbolic links.
     ///
-    /// - Throws: ``CheckpointError`` of category `notFound` when the file does not exist or may not be read, `inputOutput` when
-    ///   opening fails otherwise, `unsupported` when it is not a regular file.
+    /// - Throws: ``CheckpointError``: `notFound` when the file does not exist or may not be read, `unsupported` when it
+    ///   is not a regular file, or `inputOutput` when it cannot be opened for another reason.
     public init(path: String) throws(CheckpointError) {
         // Without O_NONBLOCK, opening a named pipe would wait for a writer.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         let notRegular = CheckpointError(
             .unsupported, path: path, "is not a regular file", advice: "checkpoints need random access")
         guard descriptor >= 0 else {
-            // A socket, or a device that does not exist.
+            // This is a socket, or a device that does not exist.
             throw errno == ENXIO ? notRegular : systemError(errno, path: path, "cannot be opened")
         }
         var status = stat()
@@ -60,7 +60,7 @@ public final class FileSource: ByteSource {
         close(descriptor)
     }
 
-    /// Fills `buffer` with the bytes that begin at `offset`, in as many reads as it takes.
+    /// Fills `buffer` with the bytes that begin at `offset`, in as many reads as necessary.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput` when reading fails or the file has become shorter.
     public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
@@ -83,7 +83,7 @@ public final class FileSource: ByteSource {
     }
 }
 
-/// The kind of file that is at a path.
+/// The kind of file at a path.
 enum PathKind {
     case directory
     case file
@@ -92,7 +92,7 @@ enum PathKind {
     case danglingLink
     case nothing
 
-    /// Looks up what `path` leads to or, with `ofItself`, what is there without following a link; `other` if access is denied.
+    /// Looks up what `path` leads to or, with `ofItself`, what is there without following a link; `other` on failure.
     init(_ path: String, ofItself: Bool = false) {
         var status = stat()
         if (ofItself ? lstat(path, &status) : stat(path, &status)) == 0 {
@@ -109,7 +109,7 @@ enum PathKind {
     }
 }
 
-/// The names in a directory, `.` and `..` included, sorted by their bytes; empty if it cannot be read.
+/// Lists the names in a directory, including `.` and `..`, sorted by their bytes; empty if it cannot be read.
 package func namesInDirectory(_ path: String) -> [String] {
     guard let directory = opendir(path) else { return [] }
     defer { closedir(directory) }
@@ -121,7 +121,7 @@ package func namesInDirectory(_ path: String) -> [String] {
     return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
 }
 
-/// The error for a failed system call; its category follows from `code` unless it is given.
+/// Creates the error for a failed system call; `code` determines the category unless one is given.
 func systemError(
     _ code: CInt, path: String, _ problem: String, offset: Int? = nil, category: CheckpointError.Category? = nil
 ) -> CheckpointError {

@@ -1,14 +1,14 @@
 import CheckpointJSON
 
-/// A hash table that finds names by their bytes; the caller keeps the text that holds the names.
+/// A hash table that finds names by their bytes; the caller keeps the text that contains the names.
 ///
-/// A slot takes four bytes, and at most half of the slots are in use. Hashes use a per-process random key, so no file can be
-/// made with names that collide.
+/// A slot takes four bytes, and at most half of the slots are in use. Hashes use a per-process random key, so names
+/// cannot be crafted to collide.
 struct NameTable: Sendable {
     /// Identifiers plus one; zero marks an empty slot.
     private var slots: [UInt32]
 
-    /// The memory that a table for up to `capacity` names takes, in bytes.
+    /// Returns the memory that a table for up to `capacity` names takes, in bytes.
     static func byteCount(capacity: Int) -> Int { slotCount(capacity: capacity) * MemoryLayout<UInt32>.stride }
 
     /// The memory that the table takes, in bytes.
@@ -25,14 +25,14 @@ struct NameTable: Sendable {
         return count
     }
 
-    /// Adds a name by its identifier; if the name is already there, returns the earlier identifier and adds nothing.
+    /// Adds the name with identifier `id`; if the name is already there, only returns its identifier.
     ///
     /// `range` maps an identifier to the range of its name in `text`.
     mutating func insert(_ id: UInt32, text: [UInt8], range: (UInt32) -> Range<Int>) -> UInt32? {
         insert(id, name: { text[range($0)] })
     }
 
-    /// Adds the name that `name` gives for `id`; if it is already there, returns the earlier identifier and adds nothing.
+    /// Adds the name that `name` returns for `id`; if the name is already there, only returns its identifier.
     @inline(__always)
     mutating func insert(_ id: UInt32, name: (UInt32) -> ArraySlice<UInt8>) -> UInt32? {
         let slot = slot(for: name(id), name: name)
@@ -41,13 +41,13 @@ struct NameTable: Sendable {
         return nil
     }
 
-    /// The identifier of `name`; nil if it is not in the table.
+    /// Returns the identifier of `name`; nil if the name is not in the table.
     func find(_ name: ArraySlice<UInt8>, text: [UInt8], range: (UInt32) -> Range<Int>) -> UInt32? {
         let slot = slot(for: name, name: { text[range($0)] })
         return slots[slot] == 0 ? nil : slots[slot] - 1
     }
 
-    /// The slot that holds `wanted`, or the empty one where it belongs.
+    /// Returns the slot that holds `wanted`, or the empty slot where it belongs.
     @inline(__always)
     private func slot(for wanted: ArraySlice<UInt8>, name: (UInt32) -> ArraySlice<UInt8>) -> Int {
         var hasher = Hasher()
@@ -63,7 +63,7 @@ struct NameTable: Sendable {
 }
 
 extension [UInt8] {
-    /// Replaces the escaped form of `string` by its text, which is never longer, and returns the range of the text.
+    /// Replaces the escaped form of `string` with its text, which is never longer, and returns the range of the text.
     mutating func unescape(_ string: JSONString) -> Range<Int> {
         let decoded = string.decoded(from: span)
         let range = string.range.lowerBound..<string.range.lowerBound + decoded.count

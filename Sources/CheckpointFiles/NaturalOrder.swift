@@ -1,9 +1,9 @@
-/// Whether `a` sorts before `b` by bytes, with runs of digits compared by value: `layers.2` before `layers.10`.
+/// Returns whether `a` sorts before `b` by bytes, with runs of digits compared by value: `layers.2` before `layers.10`.
 package func naturallyPrecedes(_ a: [UInt8], _ b: [UInt8]) -> Bool {
     func digits(_ name: [UInt8], from start: Int) -> ArraySlice<UInt8> {
         name[start...].prefix { $0 &- UInt8(ascii: "0") < 10 }
     }
-    // Skip what both begin with, except trailing digits, which may belong to longer numbers.
+    // Skip the common prefix, except its trailing digits, which may belong to longer numbers.
     var i = zip(a, b).prefix { $0 == $1 }.count
     while i > 0, a[i - 1] &- UInt8(ascii: "0") < 10 { i -= 1 }
     var j = i
@@ -22,6 +22,6 @@ package func naturallyPrecedes(_ a: [UInt8], _ b: [UInt8]) -> Bool {
         j = y.endIndex
     }
     if i < a.count || j < b.count { return i >= a.count }
-    // Equal except for leading zeros.
+    // The names are equal except for leading zeros.
     return a.lexicographicallyPrecedes(b)
 }

@@ -1,12 +1,12 @@
 extension DType {
-    /// The values that each of the 256 bytes encodes, for types of eight or four bits; nil for others.
+    /// The values that each of the 256 bytes encodes, for unquantised types of eight or four bits; nil for other types.
     var valuesOfBytes: [[Double]]? {
         let format: SmallFloat
         switch self {
         case .bool, .u8: return (0..<256).map { [Double($0)] }
         case .i8: return (0..<256).map { [Double(Int8(truncatingIfNeeded: $0))] }
         case .f8E8M0:
-            // An exponent alone, biased by 127 (OCP Microscaling Formats 1.0, section 5.4.1).
+            // Only an exponent, biased by 127 (OCP Microscaling Formats 1.0, section 5.4.1).
             return (0..<256).map { $0 == 255 ? [.nan] : [Double(sign: .plus, exponent: $0 - 127, significand: 1)] }
         case .f4E2M1:
             // Two elements per byte (OCP Microscaling Formats 1.0, section 5.3.3).

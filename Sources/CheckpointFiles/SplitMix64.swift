@@ -1,19 +1,20 @@
-/// The SplitMix64 pseudorandom number generator (Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number Generators").
+/// The SplitMix64 pseudorandom number generator (Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number
+/// Generators").
 package struct SplitMix64 {
     private var counter: UInt64
 
     /// Creates a generator whose sequence depends only on `seed`.
     package init(seed: UInt64) { counter = seed }
 
-    /// Creates a generator whose sequence is unrelated to those of neighbouring seeds and names.
+    /// Creates a generator whose sequence is unrelated to those of other seeds and names.
     package init(seed: some BinaryInteger, name: String) {
         self.init(seed: UInt64(sha256(of: Array("\(seed) \(name)".utf8)).prefix(16), radix: 16) ?? 0)
     }
 
-    /// The next number, uniform in [-1, 1).
+    /// Returns the next number, uniform in [-1, 1).
     package mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-52 - 1 }
 
-    /// The next 64 random bits.
+    /// Returns the next 64 random bits.
     package mutating func next() -> UInt64 {
         counter &+= 0x9E37_79B9_7F4A_7C15
         var bits = counter

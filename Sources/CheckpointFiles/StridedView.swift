@@ -2,19 +2,20 @@
 struct StridedView: Sendable, Equatable {
     /// The dimensions, outermost first, in stored elements.
     var shape: [Int]
-    /// The distance between neighbours in each dimension, in stored elements; none is negative.
+    /// The distance between neighbours in each dimension, in stored elements; never negative.
     var strides: [Int]
     /// The size of a stored element in bytes.
     var elementSize: Int
     /// The offset of the first element in the file, in bytes.
     var start: Int
-    /// Offsets within an element of the bytes whose sign bits are flipped on reading, for torch's lazy negation and conjugation.
+    /// The offsets within an element of the bytes whose sign bit is flipped on reading, for torch's lazy negation and
+    /// conjugation.
     var signBytes: [Int] = []
 
     /// The size of the elements in row-major order, in bytes.
     var byteCount: Int { shape.reduce(elementSize, *) }
 
-    /// The range of the file from the first element to the last, in bytes.
+    /// The byte range in the file from the first element to the last.
     var byteRange: Range<Int> {
         guard byteCount > 0 else { return start..<start }
         let last = zip(shape, strides).reduce(0) { $0 + ($1.0 - 1) * $1.1 }
@@ -52,20 +53,22 @@ struct StridedView: Sendable, Equatable {
     }
 }
 
-/// Copies scattered elements into row-major order, by reading stretches of the file that hold enough of them.
+/// Copies scattered elements into row-major order by reading stretches of the file that contain enough of them.
 private struct Gather {
-    /// The longest stretch that is read at once, in bytes.
+    /// The maximum length of a stretch that is read at once, in bytes.
     private static let stretchSize = 1 << 18
-    /// A stretch longer than ``smallStretch`` is read only if at least one byte in this many is wanted.
+    /// A stretch longer than ``smallStretch`` is split unless at least one in this many of its bytes is wanted.
     private static let sparseness = 16
-    /// The longest stretch that is not worth splitting, in bytes.
+    /// The maximum length of a stretch that is not worth splitting, in bytes.
     private static let smallStretch = 1 << 12
 
     let view: StridedView
     let source: any ByteSource
 
-    /// Copies a range of elements, counted in row-major order within the part of the tensor from `dimension` inwards, which has
-    /// `count` elements and begins at byte `place` of the file, to the buffer from element `target` on.
+    /// Copies a range of elements into the buffer, starting at its element `target`.
+    ///
+    /// `elements` counts in row-major order within a part of the tensor: the dimensions from `dimension` inwards, with
+    /// `count` elements in total, starting at byte `place` of the file.
     func fill(
         _ buffer: inout MutableRawSpan, elements: Range<Int>, dimension: Int, count: Int, from place: Int,
         at target: Int
@@ -79,7 +82,7 @@ private struct Gather {
         let (row, end) = (elements.lowerBound / inner, elements.upperBound / inner)
         let firstWhole = elements.lowerBound % inner == 0 ? row : row + 1
         if firstWhole > end {
-            // Within one row.
+            // All elements are within one row.
             return try fill(
                 &buffer, elements: elements.lowerBound - row * inner..<elements.upperBound - row * inner,
                 dimension: dimension + 1, count: inner, from: place + row * step, at: target)
@@ -110,14 +113,15 @@ private struct Gather {
             count: inner, from: place + whole.upperBound * step, at: target)
     }
 
-    /// A grid of elements: its sizes, and its strides in the file and in the buffer, in elements.
+    /// A grid of elements: its sizes, and its strides in the file and in the buffer, all in elements.
     private struct Box {
         var sizes: [Int]
         var strides: [Int]
         var targetStrides: [Int]
     }
 
-    /// Copies a grid of elements, halving it while it is spread too far in the file; `target` counts elements.
+    /// Copies a grid of elements from byte `place` of the file to element `target` of the buffer, and splits the grid
+    /// in half as long as it is spread too widely in the file.
     private func copy(
         _ box: Box, _ buffer: inout MutableRawSpan, from place: Int, at target: Int
     ) throws(CheckpointError) {
@@ -140,7 +144,7 @@ private struct Gather {
         }
         let stretch = try source.bytes(place..<place + spread)
 
-        // One counter per dimension; the last runs fastest.
+        // One counter per dimension; the last one changes fastest.
         var counters = box.sizes.map { _ in 0 }
         var from = 0
         var to = target

@@ -10,20 +10,20 @@ public struct TensorInfo: Sendable {
     public let shape: [Int]
     /// The index in ``Checkpoint/files`` of the file that holds the tensor.
     public let file: Int
-    /// The range of the tensor's bytes in that file: little-endian, in row-major order.
+    /// The range of the tensor's bytes in that file, which are little-endian and in row-major order.
     ///
-    /// The elements of a tensor that is not contiguous may be in another order there, used more than once, or mixed with elements
-    /// that are not its own.
+    /// If the tensor is not contiguous, its elements may be in another order there, be used more than once, or have
+    /// other elements between them.
     public let byteRange: Range<Int>
     /// The size of the elements in row-major order, in bytes.
     public let byteCount: Int
 
-    /// The strides of a tensor that is not contiguous; nil for one that is.
+    /// The strided view of a tensor that is not contiguous; nil if it is contiguous.
     let view: StridedView?
-    /// The index of the file's storage whose checksum, if recorded, covers the tensor; nil for formats without storages.
+    /// The index of the storage whose checksum, if recorded, covers the tensor; nil for formats without storages.
     let storage: Int?
 
-    /// Whether the file holds the elements in row-major order with no others between them.
+    /// Whether the file holds the elements in row-major order with no other elements between them.
     public var isContiguous: Bool { view == nil }
 
     /// The number of elements.
@@ -41,7 +41,7 @@ public struct TensorInfo: Sendable {
         return TensorInfo(name: name, dtype: dtype, shape: view.shape, file: file, view: view, storage: storage)
     }
 
-    /// The given rows of the matrix; nil unless the tensor is a matrix that has them and whose elements are whole bytes.
+    /// Returns the given rows; nil unless the tensor is a matrix that has them and whose elements are whole bytes.
     public func rows(_ rows: Range<Int>) -> TensorInfo? {
         guard shape.count == 2, dtype.bitWidth % 8 == 0, rows.lowerBound >= 0, rows.upperBound <= shape[0] else {
             return nil

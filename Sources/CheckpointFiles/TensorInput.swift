@@ -2,7 +2,7 @@ import CRWKVKernels
 
 /// Reads one tensor front to back, once, and verifies its checksum at the end.
 ///
-/// ``Checkpoint/read(_:at:into:)`` reads anywhere, but reads a tensor that has a checksum twice, first to verify it.
+/// ``Checkpoint/read(_:at:into:)`` can start anywhere, but reads a tensor with a checksum twice, first to verify it.
 public struct TensorInput: ~Copyable {
     private let checkpoint: Checkpoint
     private let tensor: TensorInfo
@@ -11,7 +11,7 @@ public struct TensorInput: ~Copyable {
     private var checksum: UInt32 = 0
     private var position = 0
 
-    /// Starts at the beginning of a tensor.
+    /// Creates an input that starts at the beginning of a tensor.
     public init(_ tensor: TensorInfo, of checkpoint: Checkpoint) {
         self.checkpoint = checkpoint
         self.tensor = tensor
@@ -20,7 +20,7 @@ public struct TensorInput: ~Copyable {
 
     /// Fills `buffer`, whose size must be a multiple of the element size, with the next bytes.
     ///
-    /// - Throws: as ``Checkpoint/read(_:at:into:)`` does.
+    /// - Throws: the same errors as ``Checkpoint/read(_:at:into:)``.
     public mutating func read(into buffer: UnsafeMutableRawBufferPointer) throws(CheckpointError) {
         var span = MutableRawSpan(_unsafeBytes: buffer)
         defer { position += buffer.count }
@@ -29,7 +29,7 @@ public struct TensorInput: ~Copyable {
         checksum = rwkv_crc32(checksum, buffer.baseAddress, buffer.count)
     }
 
-    /// Ends the reading and, if all bytes were read, verifies their checksum.
+    /// Ends reading and, if all bytes have been read, verifies their checksum.
     ///
     /// - Throws: ``CheckpointError`` of category `malformed` if the checksum is wrong.
     public consuming func finish() throws(CheckpointError) {
@@ -40,7 +40,7 @@ public struct TensorInput: ~Copyable {
     }
 }
 
-/// The error for a storage whose bytes do not match their recorded checksum.
+/// Creates the error for a storage whose bytes do not match their recorded checksum.
 func wrongChecksum(
     of tensor: String, in path: String, at offset: Int, _ expected: UInt32, _ found: UInt32
 ) -> CheckpointError {

@@ -2,9 +2,9 @@ import CRWKVKernels
 import Glibc
 import Synchronization
 
-/// A checkpoint's tensors in memory for running models: memory-mapped where they are contiguous and aligned in a file, else read.
+/// A checkpoint's tensors in memory: memory-mapped if they are contiguous and aligned in a file, or else read.
 ///
-/// Mapped files are paged in on use and may be larger than memory.
+/// Mapped files are paged in on demand and may be larger than memory.
 public final class TensorMemory: Sendable {
     private let checkpoint: Checkpoint
     private let mappings: Mutex<[Int: MappedFile]>
@@ -47,9 +47,9 @@ public final class TensorMemory: Sendable {
         return Bytes(start: UnsafeRawPointer(buffer.start), owner: buffer)
     }
 
-    /// Checks that no mapped file was changed or truncated since it was mapped.
+    /// Checks that no mapped file has been changed or truncated since it was mapped.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput` if one was.
+    /// - Throws: ``CheckpointError`` of category `inputOutput` if a file has been.
     public func check() throws(CheckpointError) {
         for mapping in mappings.withLock({ Array($0.values) }) {
             if let change = mapping.change { throw CheckpointError(.inputOutput, path: mapping.path, change) }
@@ -81,9 +81,9 @@ private final class MappedFile: @unchecked Sendable {
 
     var path: String { source.path }
 
-    /// What happened to the file since it was mapped; nil if nothing did.
+    /// What has happened to the file since it was mapped; nil if nothing has.
     ///
-    /// The size is checked too, because past a new end the last page reads as zeros without a signal.
+    /// The size is checked too: after truncation, the rest of the last page reads as zeros without a signal.
     var change: String? {
         var status = stat()
         guard rwkv_mapping_is_cut(slot) == 0, fstat(source.descriptor, &status) == 0, status.st_size >= source.count

@@ -12,10 +12,10 @@ public struct TensorScan: Sendable {
 }
 
 extension Checkpoint {
-    /// Reads the tensors' bytes on several threads, and computes statistics and hashes.
+    /// Reads the tensors' bytes on several threads and computes statistics and hashes.
     ///
-    /// A thread's buffer takes 512 KiB, or 16 MiB if any tensor is not contiguous. The result does not depend on `threads`. What
-    /// was read of a compressed file is verified by its checksums, even if that means reading on to the end of a frame.
+    /// Each thread's buffer takes 512 KiB, or 16 MiB if any tensor is not contiguous. The result does not depend on
+    /// `threads`. In compressed files, every frame that contains bytes of the tensors is read to its end and verified.
     ///
     /// - Parameters:
     ///   - tensors: tensors of this checkpoint.
@@ -34,15 +34,15 @@ extension Checkpoint {
     }
 }
 
-/// The tasks of a scan, and the results that threads add.
+/// The tasks of a scan, and the results that the threads add.
 private final class TensorScanner: Sendable {
-    /// The number of bytes read at once: few enough to stay in a core's cache until they are processed.
+    /// The number of bytes read at once: few enough that they stay in a core's cache until they are processed.
     private static let bufferSize = 1 << 19
     private static let gatheringBufferSize = 1 << 24
-    /// The size of the pieces of a tensor in bytes: 32 MiB, or more to keep them to about a thousand.
+    /// Returns the size of a tensor's pieces in bytes: 32 MiB, or more to limit their number to about a thousand.
     ///
-    /// Statistics are merged piece by piece in order, whichever thread computed them, so the number of threads does not affect
-    /// the last bits.
+    /// Statistics are merged in the order of the pieces, whichever threads computed them, so the number of threads does
+    /// not affect the last bits.
     private static func pieceSize(of byteCount: Int) -> Int {
         max(1 << 25, byteCount / 1000 / bufferSize * bufferSize)
     }
@@ -55,7 +55,7 @@ private final class TensorScanner: Sendable {
     private struct Findings: Sendable {
         var failure: CheckpointError?
         var scans: [TensorScan]
-        /// Statistics by tensor and start within it; merged in that order at the end.
+        /// Statistics by tensor and start offset in the tensor; they are merged in that order at the end.
         var parts: [(tensor: Int, start: Int, part: StatisticsPart)] = []
     }
 
@@ -76,7 +76,7 @@ private final class TensorScanner: Sendable {
         self.sha256 = sha256
         self.progress = progress
         self.total = tensors.reduce(0) { $0.adding(clamped: $1.byteCount) }
-        // A hash needs its tensor from start to end; statistics can begin anywhere.
+        // A hash must read its tensor from start to end; statistics can begin anywhere.
         let tasks = tensors.enumerated().flatMap { number, tensor in
             let count = tensor.byteCount
             let step = sha256 ? max(count, 1) : Self.pieceSize(of: count)
@@ -84,7 +84,8 @@ private final class TensorScanner: Sendable {
                 Task(tensor: number, range: start..<min(start + step, count))
             }
         }
-        // In file order, which suits disks, and is the only order in which some compressed files can be read.
+        // Use file order, which suits disks and is the only order in which some compressed files can be read
+        // efficiently.
         func place(_ task: Task) -> (Int, Int) {
             (tensors[task.tensor].file, tensors[task.tensor].byteRange.lowerBound + task.range.lowerBound)
         }
@@ -114,7 +115,7 @@ private final class TensorScanner: Sendable {
         return found.scans
     }
 
-    /// The work of one thread: takes tasks until none is left or one fails.
+    /// Performs tasks on one thread until none is left or one fails.
     private func work() {
         let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
         // Scattered elements are gathered through a larger buffer, so that the bytes between them are read less often.

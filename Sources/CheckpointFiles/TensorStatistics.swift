@@ -2,17 +2,17 @@ package import CRWKVKernels
 
 /// Statistics of a tensor's values.
 ///
-/// Extremes, mean and deviation cover the finite values, in double precision for every dtype. They are nil if no value is
-/// finite, mean and deviation also if computing them overflows. The same bytes give the same result on every machine and with any
-/// number of threads.
+/// The extremes, mean and standard deviation cover the finite values, in double precision for every dtype. They are nil
+/// if no value is finite; the mean and deviation are also nil if computing them overflows. The same bytes give the same
+/// result on every machine and with any number of threads.
 public struct TensorStatistics: Sendable, Equatable {
     /// The smallest finite value.
     public var minimum: Double?
     /// The largest finite value.
     public var maximum: Double?
-    /// The mean.
+    /// The mean of the finite values.
     public var mean: Double?
-    /// The standard deviation of the values as a whole population (divided by n).
+    /// The population standard deviation of the finite values (divided by n).
     public var standardDeviation: Double?
     /// The number of zeros, of either sign.
     public var zeros = 0
@@ -34,8 +34,8 @@ struct StatisticsPart: Sendable {
     /// The sum of squared deviations from the mean.
     private var squaredDeviations = 0.0
 
-    /// Computes statistics of `elements`; nil if the dtype has no order (complex), no defined packing (six bits) or needs a scale
-    /// (quantised).
+    /// Computes statistics of `elements`; nil if the dtype has no order (complex), has no defined packing (six bits) or
+    /// needs a scale (quantised).
     init?(_ elements: UnsafeRawBufferPointer, _ dtype: DType, _ kernels: rwkv_kernels) {
         if let element = dtype.kernelElement {
             var result = rwkv_statistics()
@@ -64,7 +64,7 @@ struct StatisticsPart: Sendable {
         squaredDeviations = difference.isNaN ? .infinity : max(0, difference)
     }
 
-    /// Computes statistics from the count of each byte, which may hold more than one element.
+    /// Computes statistics from the count of each byte value; a byte may hold more than one element.
     private init(counts: [UInt64], values: [[Double]]) {
         var sum = 0.0
         for (count, values) in zip(counts, values) where count > 0 {
@@ -91,7 +91,7 @@ struct StatisticsPart: Sendable {
         }
     }
 
-    /// Merges the next part. (Chan, Golub, LeVeque 1983, "Algorithms for Computing the Sample Variance", equation 2.1.)
+    /// Merges the next part (Chan, Golub, LeVeque 1983, "Algorithms for Computing the Sample Variance", equation 2.1).
     mutating func append(_ next: StatisticsPart) {
         zeros += next.zeros
         nans += next.nans

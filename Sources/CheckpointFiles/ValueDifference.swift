@@ -2,35 +2,35 @@ import CRWKVKernels
 import Dispatch
 import Synchronization
 
-/// How the values of one tensor differ from those of another of the same shape.
+/// The differences between the values of two tensors of the same shape.
 ///
-/// Values are compared in double precision for all dtypes. Two NaNs count as equal; pairs with a value that is not finite take
-/// no part in the maximum and the sums.
+/// Values are compared in double precision for all dtypes. Two NaNs count as equal; pairs with a value that is not
+/// finite do not affect the maximum and the sums.
 public struct ValueDifference: Sendable, Equatable {
     /// The tensor's name.
     public let name: String
-    /// The number of values that differ, or for F6, whose packing is not defined, of bytes; the parts of complex values count
-    /// separately.
+    /// The number of values that differ or, for F6, whose packing is not defined, the number of bytes that differ; the
+    /// real and imaginary parts of complex values count separately.
     public let differing: Int
-    /// The number of these in which at least one of the two values is infinite or NaN.
+    /// The number of differing pairs in which at least one of the two values is infinite or NaN.
     public let incomparable: Int
     /// The largest absolute difference; nil if only bytes could be compared.
     public let maximum: Double?
-    /// The Euclidean norm of the difference, relative to the first tensor's; nil if that is zero, or squares overflow or
-    /// underflow.
+    /// The Euclidean norm of the difference, relative to the first tensor's norm; nil if that norm is zero, or squares
+    /// overflow or underflow.
     public let relativeL2: Double?
     /// The cosine similarity of the two tensors; nil if one of them is zero, or squares overflow or underflow.
     public let cosine: Double?
 }
 
 extension CheckpointDifference {
-    /// Reads the tensors that both checkpoints have with the same shape, and compares their values.
+    /// Reads the tensors that both checkpoints have with the same shape and compares their values.
     ///
     /// - Parameters:
     ///   - threads: the number of threads; the result does not depend on it.
     ///   - progress: notified after every buffer; can cancel the work.
-    /// - Returns: the number of pairs in ``common`` that have the same shape and either the same dtype or dtypes with defined
-    ///   values, and the differences of those that differ, in that order.
+    /// - Returns: the number of pairs in ``common`` that have the same shape and either the same dtype or dtypes with
+    ///   defined values, and the differences of the pairs that differ, in the order of ``common``.
     /// - Throws: ``CheckpointError`` of category `inputOutput`, `malformed` (a wrong checksum) or `cancelled`.
     public func compareValues(
         threads: Int, progress: WorkProgress = WorkProgress()
@@ -44,12 +44,12 @@ extension CheckpointDifference {
 private final class ValueComparison: Sendable {
     /// The number of elements compared at once; a multiple of eight, so that they fill whole bytes for every dtype.
     private static let chunk = 1 << 15
-    /// The number of bytes read at once; more where elements must be gathered from all over a storage.
+    /// The number of bytes read at once; more if elements must be gathered from all over a storage.
     private static let (pieceSize, gatheredPieceSize) = (1 << 18, 1 << 24)
 
     private let a: Checkpoint
     private let b: Checkpoint
-    /// The tensors to compare, in that order; `number` gives the order of the results.
+    /// The tensors to compare, in the order in which they are read; `number` gives the order of the results.
     private let pairs: [(number: UInt32, a: UInt32, b: UInt32)]
     private let progress: WorkProgress
     private let total: Int
@@ -70,7 +70,7 @@ private final class ValueComparison: Sendable {
             pairs.append((UInt32(pairs.count), positions.a, positions.b))
             total = total.adding(clamped: pair.a.byteCount).adding(clamped: pair.b.byteCount)
         }
-        // If only `b` must be read in its own order, that order is used.
+        // If only `b` must be read in its own order, use that order.
         if b.isSequential, !a.isSequential { pairs.sort { $0.b < $1.b } }
         self.pairs = pairs
         self.total = total
@@ -130,7 +130,7 @@ private final class ValueComparison: Sendable {
                 let before = result.differing
                 let (values, others) = (first.doubles(x, kernels), second.doubles(y, kernels))
                 precondition(values.count == others.count, "pairs of values")
-                // Values with equal bytes add to the sums too.
+                // Values with equal bytes also contribute to the sums.
                 kernels.compare(values, others, values.count, &result)
                 // Doubles cannot represent all 64-bit integers.
                 if isSameType, [.i64, .u64].contains(tensor.dtype) {
@@ -155,7 +155,7 @@ private final class ValueComparison: Sendable {
     }
 }
 
-/// The number of 8-byte words that differ.
+/// Counts the 8-byte words that differ.
 private func differingWords(_ a: ArraySlice<UInt8>, _ b: ArraySlice<UInt8>) -> Int {
     guard a != b else { return 0 }
     return zip(stride(from: a.startIndex, to: a.endIndex, by: 8), stride(from: b.startIndex, to: b.endIndex, by: 8))
@@ -170,7 +170,7 @@ private struct TensorValues {
     /// The values that each of the 256 bytes encodes, concatenated.
     private let table: [Double]?
     private let valuesOfByte: Int
-    /// Whether real values are extended by zero imaginary parts, because the other tensor is complex.
+    /// Whether real values get zero imaginary parts because the other tensor is complex.
     private let addsImaginaryParts: Bool
 
     init(_ tensor: TensorInfo, _ checkpoint: Checkpoint, _ isComplex: Bool) {
@@ -196,13 +196,13 @@ private struct TensorValues {
         return bytes
     }
 
-    /// The bytes of a range of the elements in `bytes`.
+    /// Returns the bytes of a range of the elements in `bytes`.
     func part(_ elements: Range<Int>, of bytes: [UInt8]) -> ArraySlice<UInt8> {
         let width = tensor.dtype.bitWidth
         return bytes[elements.lowerBound * width / 8..<elements.upperBound * width / 8]
     }
 
-    /// The values that `bytes` encode, with real and imaginary parts interleaved.
+    /// Returns the values that `bytes` encode, with real and imaginary parts interleaved.
     func doubles(_ bytes: ArraySlice<UInt8>, _ kernels: rwkv_kernels) -> [Double] {
         var values: [Double] = []
         if let element {
@@ -222,7 +222,7 @@ private struct TensorValues {
 }
 
 extension DType {
-    /// The kernels' constant for the real numbers that an element consists of; nil if there is none.
+    /// The kernels' constant for the real numbers that make up an element; nil if there is none.
     fileprivate var partElement: rwkv_element? {
         switch self {
         case .c32: RWKV_ELEMENT_F16
@@ -234,7 +234,7 @@ extension DType {
         }
     }
 
-    /// The values that each byte encodes, for types of a byte or less; quantised ones are not scaled.
+    /// The values that each byte encodes, for types of eight or four bits; quantised values are not scaled.
     fileprivate var plainValuesOfBytes: [[Double]]? {
         switch self {
         case .qi8: DType.i8.valuesOfBytes
@@ -243,7 +243,7 @@ extension DType {
         }
     }
 
-    /// Whether it is defined which numbers the elements encode.
+    /// Whether the values of the elements are defined.
     fileprivate var hasValues: Bool { partElement != nil || plainValuesOfBytes != nil }
 }
 

@@ -1,19 +1,19 @@
 import Synchronization
 
-/// Reports the progress of long work and can cancel it; the caller creates it and shares it with the work.
+/// Reports the progress of long-running work and can cancel it; the caller creates it and passes it to the work.
 public final class WorkProgress: Sendable {
     private let done = Atomic<Int>(0)
     private let isStopped = Atomic<Bool>(false)
     private let whole: WorkProgress?
     private let report: @Sendable (_ done: Int, _ total: Int) -> Void
 
-    /// Creates progress that calls `report`, from any thread, with the amount done and the total, in bytes or tokens.
+    /// Creates a reporter that calls `report`, from any thread, with the amount done and the total, in bytes or tokens.
     public init(report: @escaping @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }) {
         self.report = report
         whole = nil
     }
 
-    /// Creates progress for a part of other work: it is cancelled with `whole`, but counts and reports on its own.
+    /// Creates a reporter for a part of other work: it is cancelled with `whole`, but counts and reports on its own.
     package init(
         partOf whole: WorkProgress, report: @escaping @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
     ) {
@@ -21,7 +21,7 @@ public final class WorkProgress: Sendable {
         self.report = report
     }
 
-    /// Makes the work end soon with a ``CheckpointError`` of category `cancelled`.
+    /// Asks the work to stop; it soon throws a ``CheckpointError`` of category `cancelled`.
     public func cancel() {
         isStopped.store(true, ordering: .relaxed)
     }
@@ -32,7 +32,7 @@ public final class WorkProgress: Sendable {
         report(done.add(count, ordering: .relaxed).newValue, total)
     }
 
-    /// Throws a ``CheckpointError`` of category `cancelled` if the work was cancelled.
+    /// Throws a ``CheckpointError`` of category `cancelled` if the work has been cancelled.
     package func check(_ path: String) throws(CheckpointError) {
         guard !isCancelled else { throw CheckpointError(.cancelled, path: path, "stopped as asked") }
     }

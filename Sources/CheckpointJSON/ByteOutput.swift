@@ -1,6 +1,6 @@
-/// Buffered output of text, which is sent in pieces of about 64 KiB.
+/// Buffered text output, sent in pieces of about 64 KiB.
 ///
-/// After the first error nothing more is sent; ``finish()`` throws that error.
+/// After the first error, nothing more is sent; ``finish()`` throws that error.
 public struct ByteOutput {
     private static let pieceSize = 1 << 16
 
@@ -8,15 +8,15 @@ public struct ByteOutput {
     private var failure: (any Error)?
     private let send: ([UInt8]) throws -> Void
 
-    /// Output that passes each piece to `send`.
+    /// Creates an output that passes each piece to `send`.
     public init(to send: @escaping ([UInt8]) throws -> Void) {
         self.send = send
         buffer.reserveCapacity(Self.pieceSize + 1024)
     }
 
-    /// The bytes that `write` writes, collected in memory.
+    /// Collects in memory the bytes that `write` writes.
     ///
-    /// - Throws: what `write` throws, and nothing else.
+    /// - Throws: only what `write` throws.
     public static func bytes(_ write: (consuming ByteOutput) throws -> Void) rethrows -> [UInt8] {
         var bytes: [UInt8] = []
         try withoutActuallyEscaping({ bytes += $0 }) { append in try write(ByteOutput(to: append)) }
@@ -68,7 +68,7 @@ public struct ByteOutput {
 
     /// Sends what is still in the buffer.
     ///
-    /// - Throws: the first error of the receiver, now or earlier.
+    /// - Throws: the receiver's first error, now or earlier.
     public mutating func finish() throws {
         flush()
         if let failure { throw failure }

@@ -1,9 +1,9 @@
-/// A pull parser for JSON (RFC 8259), which reads borrowed bytes front to back and builds no values.
+/// A pull parser for JSON (RFC 8259) that reads borrowed bytes front to back and builds no values.
 ///
-/// It is stricter than most readers: it validates UTF-8, and rejects byte order marks, lone surrogates, numbers in any form
-/// but the RFC's, and anything after the document. Every function either steps over exactly what it names or throws
-/// ``MalformedInput`` with the offset of the first byte that does not fit. Time is linear in the input, memory is
-/// constant, and no function recurses.
+/// The scanner is stricter than most readers: it validates UTF-8, and rejects byte order marks, lone surrogates, any
+/// number that is not in the RFC's form, and anything after the document. Every function either steps over exactly what
+/// its name says or throws ``MalformedInput`` with the offset of the first byte that does not fit. Time is linear in
+/// the input, memory is constant, and no function recurses.
 ///
 ///     var more = try scanner.openObject()
 ///     while more {
@@ -12,7 +12,7 @@
 ///         more = try scanner.continueObject()
 ///     }
 public struct JSONScanner: ~Escapable {
-    /// The deepest nesting of objects and arrays that ``skipValue()`` accepts.
+    /// The maximum nesting depth of objects and arrays that ``skipValue()`` accepts.
     public static let maximumDepth = 64
 
     private let bytes: Span<UInt8>
@@ -20,7 +20,7 @@ public struct JSONScanner: ~Escapable {
     /// The offset of the next byte to read.
     public private(set) var position = 0
 
-    /// Starts at the first byte of `bytes`.
+    /// Creates a scanner that starts at the first byte of `bytes`.
     @_lifetime(copy bytes)
     public init(_ bytes: Span<UInt8>) {
         self.bytes = bytes
@@ -28,7 +28,7 @@ public struct JSONScanner: ~Escapable {
 
     // MARK: Structure
 
-    /// Steps over `{`; false when the object is empty and `}` has been stepped over too.
+    /// Steps over `{`; returns false if the object is empty, after stepping over `}` too.
     public mutating func openObject() throws(MalformedInput) -> Bool {
         try expect(UInt8(ascii: "{"), "an object")
         return try !closes(UInt8(ascii: "}"))
@@ -41,18 +41,18 @@ public struct JSONScanner: ~Escapable {
         return key
     }
 
-    /// Steps over what follows a member: true after `,`, false after `}`.
+    /// Steps over the separator after a member; returns true for `,` and false for `}`.
     public mutating func continueObject() throws(MalformedInput) -> Bool {
         try continues(until: UInt8(ascii: "}"), "',' or '}'")
     }
 
-    /// Steps over `[`; false when the array is empty and `]` has been stepped over too.
+    /// Steps over `[`; returns false if the array is empty, after stepping over `]` too.
     public mutating func openArray() throws(MalformedInput) -> Bool {
         try expect(UInt8(ascii: "["), "an array")
         return try !closes(UInt8(ascii: "]"))
     }
 
-    /// Steps over what follows an element: true after `,`, false after `]`.
+    /// Steps over the separator after an element; returns true for `,` and false for `]`.
     public mutating func continueArray() throws(MalformedInput) -> Bool {
         try continues(until: UInt8(ascii: "]"), "',' or ']'")
     }
@@ -71,7 +71,7 @@ public struct JSONScanner: ~Escapable {
 
     // MARK: Values
 
-    /// Steps over a string, and returns the range of its text.
+    /// Steps over a string and returns the range of its text.
     public mutating func string() throws(MalformedInput) -> JSONString {
         try expect(UInt8(ascii: "\""), "a string")
         let start = position
@@ -96,7 +96,7 @@ public struct JSONScanner: ~Escapable {
         }
     }
 
-    /// Steps over an integer without sign, fraction or exponent, and returns its value.
+    /// Steps over an integer without sign, fraction or exponent and returns its value.
     public mutating func unsignedInteger() throws(MalformedInput) -> UInt64 {
         guard let first = peek(), isDigit(first) else { throw unexpected("an unsigned integer") }
         let start = position
@@ -141,10 +141,10 @@ public struct JSONScanner: ~Escapable {
         case string(JSONString)
     }
 
-    /// Steps over any value, checking every byte of it, and calls `visit` for its pieces.
+    /// Steps over any value, checking every byte of it, and calls `visit` with each of its pieces.
     @inline(__always)
     mutating func walk(_ visit: (Piece) throws(MalformedInput) -> Void) throws(MalformedInput) {
-        // One bit per open container, the innermost lowest: 1 for an object, 0 for an array.
+        // One bit per open container, with the innermost lowest: 1 for an object, 0 for an array.
         var containers: UInt64 = 0
         var depth = 0
         repeat {
@@ -172,7 +172,7 @@ public struct JSONScanner: ~Escapable {
             case UInt8(ascii: "n"): try literal("null")
             default: try number()
             }
-            // A value has ended: continue in its container, closing all containers that end here.
+            // A value has ended: continue in its container, and close all containers that end here.
             while depth > 0 {
                 let isObject = containers & 1 == 1
                 if isObject ? try continueObject() : try continueArray() {
@@ -186,17 +186,17 @@ public struct JSONScanner: ~Escapable {
         } while depth > 0
     }
 
-    /// The text of `string` with its escapes resolved, as UTF-8.
+    /// Returns the text of `string` with its escapes resolved, as UTF-8.
     public func text(of string: JSONString) -> [UInt8] {
         string.decoded(from: bytes)
     }
 
-    /// The beginning of the text of `string`, about 1000 bytes, for an error message.
+    /// Returns the beginning of the text of `string`, about 1000 bytes, for an error message.
     public func excerpt(of string: JSONString) -> String {
         String(decoding: string.decoded(from: bytes, limit: 1000), as: UTF8.self)
     }
 
-    /// Whether the text of `string` equals `text`, compared by bytes.
+    /// Returns whether the text of `string` equals `text`, compared by bytes.
     public func matches(_ string: JSONString, _ text: String) -> Bool {
         if string.hasEscapes {
             // A byte of text takes at most six bytes of JSON (`\u0041`), so a longer range differs and is not decoded.
@@ -211,9 +211,9 @@ public struct JSONScanner: ~Escapable {
         return isEqual ?? false
     }
 
-    // MARK: Pieces
+    // MARK: Lexical elements
 
-    /// The next byte that is not white space, without stepping over it; nil at the end.
+    /// Skips white space and returns the next byte without stepping over it; nil at the end.
     @inline(__always)
     public mutating func peek() -> UInt8? {
         while position < bytes.count {
@@ -287,7 +287,7 @@ public struct JSONScanner: ~Escapable {
         byte &- UInt8(ascii: "0") < 10
     }
 
-    /// Steps over bytes from 0x20 to 0x7F that are neither quote nor backslash, eight at a time.
+    /// Steps over bytes from 0x20 to 0x7F that are neither a quote nor a backslash, eight at a time.
     @inline(__always)
     private mutating func skipPlainText() {
         let ones: UInt64 = 0x0101_0101_0101_0101
@@ -302,7 +302,7 @@ public struct JSONScanner: ~Escapable {
                 ((quote &- ones) & ~quote) | ((backslash &- ones) & ~backslash) | ((word &- (ones &* 0x20)) & ~word)
             let stop = (special | word) & high
             guard stop == 0 else {
-                // Borrows propagate upwards, so the lowest mark, that of the first byte, is exact.
+                // Borrows propagate upwards, so the lowest mark, which belongs to the first special byte, is exact.
                 position &+= UInt64(littleEndian: stop).trailingZeroBitCount / 8
                 return
             }
@@ -315,7 +315,7 @@ public struct JSONScanner: ~Escapable {
         }
     }
 
-    /// Steps over one escape; a surrogate pair is one escape.
+    /// Steps over one escape; a surrogate pair counts as one.
     private mutating func skipEscape() throws(MalformedInput) {
         let start = position
         position += 1
@@ -377,7 +377,7 @@ public struct JSONScanner: ~Escapable {
         position += count
     }
 
-    /// The error for the byte at ``position``, where `what` was expected.
+    /// Creates the error for the byte at ``position``, where `what` was expected.
     @inline(never)
     public func unexpected(_ what: StaticString) -> MalformedInput {
         let found: String

@@ -2,12 +2,12 @@
 public struct JSONString: Sendable, Equatable {
     /// The range of the bytes between the quotes.
     public let range: Range<Int>
-    /// Whether those bytes contain escapes, so that the text differs from them.
+    /// Whether those bytes contain escapes, so that the text differs from the bytes.
     public let hasEscapes: Bool
 
-    /// The text with its escapes resolved, as UTF-8: at most `limit` bytes, and the rest of the scalar that reaches the limit.
+    /// Returns the text with its escapes resolved, as UTF-8, up to the end of the scalar that reaches `limit` bytes.
     ///
-    /// `bytes` must be those that the scanner read. The text is never longer than the range.
+    /// `bytes` must be the bytes that the scanner read. The text is never longer than the range.
     public func decoded(from bytes: Span<UInt8>, limit: Int = .max) -> [UInt8] {
         var text: [UInt8] = []
         text.reserveCapacity(min(range.count, limit))

@@ -1,6 +1,6 @@
 import CJSONC
 
-/// A small JSON document as a value: a config.json or a plan.
+/// A value in a small JSON document, such as a config.json or a plan.
 ///
 /// ``JSONScanner`` checks every byte before json-c builds the value, because json-c accepts text that is not JSON.
 public enum JSONValue: Sendable, Hashable {
@@ -22,9 +22,10 @@ public enum JSONValue: Sendable, Hashable {
     /// The maximum length of a document, in bytes.
     public static let maximumBytes = 8 << 20
 
-    /// Reads one document.
+    /// Parses one document.
     ///
-    /// - Throws: ``MalformedInput`` if it is not JSON, is too long, has a duplicate key in an object, or has NUL in a string.
+    /// - Throws: ``MalformedInput`` if the document is not JSON, is too long, or has a duplicate key or a NUL in a
+    ///   string.
     public init(document bytes: [UInt8]) throws(MalformedInput) {
         guard bytes.count <= Self.maximumBytes else {
             throw MalformedInput(
@@ -34,7 +35,7 @@ public enum JSONValue: Sendable, Hashable {
         try Self.check(bytes)
         let tokener = json_tokener_new_ex(Int32(JSONScanner.maximumDepth + 1))
         defer { json_tokener_free(tokener) }
-        // To json-c a number at the end is complete only if another byte follows.
+        // json-c treats a number at the end as complete only if another byte follows.
         let text = bytes + [UInt8(ascii: "\n")]
         let object = text.withUnsafeBytes { buffer in
             json_tokener_parse_ex(tokener, buffer.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(buffer.count))
@@ -46,7 +47,7 @@ public enum JSONValue: Sendable, Hashable {
         self.init(object)
     }
 
-    /// Throws for bytes that are not JSON, and for those that json-c would misread: of duplicate keys it keeps the last, and it
+    /// Rejects bytes that are not JSON, and bytes that json-c would misread: it keeps the last of duplicate keys, and
     /// ends a key at the first NUL.
     private static func check(_ bytes: [UInt8]) throws(MalformedInput) {
         /// The keys of each open object.
@@ -80,7 +81,7 @@ public enum JSONValue: Sendable, Hashable {
         switch json_object_get_type(object) {
         case json_type_boolean: self = .bool(json_object_get_boolean(object) != 0)
         case json_type_int:
-            // json-c clamps an integer that does not fit.
+            // json-c clamps integers that do not fit.
             let value = json_object_get_int64(object)
             self = value == .max || value == .min ? .number(json_object_get_double(object)) : .integer(Int(value))
         case json_type_double: self = .number(json_object_get_double(object))
@@ -106,7 +107,7 @@ public enum JSONValue: Sendable, Hashable {
         }
     }
 
-    /// The member with this key, compared by bytes; nil if there is none, or this is not an object.
+    /// The member with this key, compared by bytes; nil if there is none or this is not an object.
     public subscript(key: String) -> JSONValue? {
         if case .object(let members) = self { members[ByteString(key)] } else { nil }
     }
@@ -147,7 +148,7 @@ public enum JSONValue: Sendable, Hashable {
 }
 
 extension JSONValue: CustomStringConvertible {
-    /// The value for a message: scalars in full, containers as `an array` or `an object`.
+    /// The value as text for a message: scalars in full, containers as `an array` or `an object`.
     public var description: String {
         switch self {
         case .null: "null"

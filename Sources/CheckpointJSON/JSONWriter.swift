@@ -1,6 +1,6 @@
 /// A streaming writer for one JSON document.
 ///
-/// Objects and arrays are indented, except those that are begun on one line, or are in one of these.
+/// Objects and arrays are indented unless they, or a container around them, begin with `onOneLine`.
 public struct JSONWriter {
     private struct Level {
         let close: UInt8
@@ -12,7 +12,7 @@ public struct JSONWriter {
     private var levels: [Level] = []
     private var followsKey = false
 
-    /// Begins a document on `output`.
+    /// Creates a writer that begins a document on `output`.
     public init(_ output: ByteOutput) {
         self.output = output
     }
@@ -35,7 +35,7 @@ public struct JSONWriter {
         if levels.isEmpty { output.write("\n") }
     }
 
-    /// Writes a member's name that the document's schema fixes; its value must come next.
+    /// Writes the name of a member that the document's schema defines; the value must come next.
     public mutating func key(_ name: StaticString) {
         separate()
         output.write(byte: UInt8(ascii: "\""))
@@ -44,7 +44,7 @@ public struct JSONWriter {
         followsKey = true
     }
 
-    /// Writes a member's name that is data; its value must come next.
+    /// Writes a member name that is data; the value must come next.
     public mutating func key(text name: String) {
         separate()
         quote(name)
@@ -64,7 +64,7 @@ public struct JSONWriter {
         output.write(number)
     }
 
-    /// Writes a number, or `null` for nil, infinities and NaN, which JSON does not have.
+    /// Writes a number, or `null` for nil, infinities and NaN, which JSON cannot represent.
     public mutating func value(_ number: Double?) {
         separate()
         guard let number, number.isFinite else { return output.write("null") }
@@ -77,7 +77,7 @@ public struct JSONWriter {
         output.write(truth ? "true" : "false")
     }
 
-    /// Writes a value; members of objects are in the order of the bytes of their keys.
+    /// Writes a value; members of objects are sorted by the bytes of their keys.
     public mutating func value(_ value: JSONValue) {
         switch value {
         case .null: null()
@@ -105,7 +105,7 @@ public struct JSONWriter {
         output.write("null")
     }
 
-    /// Sends what is left of the document.
+    /// Sends the rest of the document.
     ///
     /// - Throws: the first error of the output's receiver.
     public mutating func finish() throws {
@@ -143,7 +143,7 @@ public struct JSONWriter {
 }
 
 extension String {
-    /// The text as a JSON string with its quotes; unprintable scalars are escaped.
+    /// The text as a JSON string, with its quotes; unprintable scalars are escaped.
     public var quotedJSON: String {
         if isPlain { return "\"" + self + "\"" }
         var quoted = "\""
@@ -165,7 +165,7 @@ extension String {
     }
 }
 
-// Values of reports.
+// Values in reports.
 extension JSONWriter {
     /// Writes a string, or `null` for nil.
     package mutating func value(orNull text: String?) {

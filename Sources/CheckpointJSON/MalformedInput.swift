@@ -1,6 +1,6 @@
 /// The error for bytes that break the rules of their format: what is wrong, and where.
 ///
-/// Parsers throw only this; a caller that knows the file's path adds it.
+/// Parsers throw no other error; a caller that knows the file's path adds the path.
 public struct MalformedInput: Error, Sendable, Equatable {
     /// What is wrong, as the middle of a sentence: `the name appears twice`.
     public var problem: String
@@ -10,10 +10,10 @@ public struct MalformedInput: Error, Sendable, Equatable {
     public var tensor: String?
     /// What the format requires at this offset.
     public var expected: String?
-    /// What was found there.
+    /// What was found at this offset.
     public var found: String?
 
-    /// An error at one offset of the input.
+    /// Creates an error at an offset in the input.
     public init(
         _ problem: String, at offset: Int, tensor: String? = nil, expected: String? = nil, found: String? = nil
     ) {

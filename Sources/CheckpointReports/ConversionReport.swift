@@ -8,7 +8,7 @@ public struct ConversionReport: Sendable {
     private let conversion: Conversion
     private let path: String
 
-    /// A report on the conversion of the checkpoint at `path`.
+    /// Creates a report on the conversion of the checkpoint at `path`.
     public init(_ conversion: Conversion, path: String) {
         self.conversion = conversion
         self.path = path
@@ -16,16 +16,16 @@ public struct ConversionReport: Sendable {
 
     /// Writes a summary of what was done.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeSummary(to output: consuming ByteOutput) throws {
         writeHead(to: &output)
         writeDropped(to: &output)
         try output.finish()
     }
 
-    /// Writes what would be done for a dry run: one line per tensor.
+    /// Writes the operations of a dry run, one line per tensor.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeOperations(to output: consuming ByteOutput) throws {
         writeHead(to: &output)
         output.write("\n")

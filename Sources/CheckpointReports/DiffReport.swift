@@ -4,11 +4,11 @@ public import CheckpointJSON
 /// The report of `diff` on two checkpoints.
 public struct DiffReport: Sendable {
     private let difference: CheckpointDifference
-    /// Nil if no data was read.
+    /// The result of comparing values; nil if no data was read.
     private let values: (comparedCount: Int, changed: [ValueDifference])?
     private var changed: [ValueDifference] { values?.changed ?? [] }
 
-    /// A report on `difference`, and on the values if they were compared.
+    /// Creates a report on `difference`, and on the values if they were compared.
     public init(_ difference: CheckpointDifference, values: (comparedCount: Int, changed: [ValueDifference])?) {
         self.difference = difference
         self.values = values
@@ -19,7 +19,7 @@ public struct DiffReport: Sendable {
 
     /// Writes the report as one document, described by schemas/diff.schema.json.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeJSON(to output: consuming ByteOutput) throws {
         var json = JSONWriter(output)
         json.beginObject()
@@ -116,7 +116,7 @@ public struct DiffReport: Sendable {
 
     /// Writes the report as text.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
         output.write("a: \(difference.a.path.printable()): \(countText(difference.a.tensorCount, "tensor"))\n")
         output.write("b: \(difference.b.path.printable()): \(countText(difference.b.tensorCount, "tensor"))\n")

@@ -21,7 +21,7 @@ extension JSONWriter {
 extension CheckpointError {
     /// Writes the error as one document, described by schemas/error.schema.json.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeJSON(exitStatus: Int, to output: consuming ByteOutput) throws {
         var json = JSONWriter(output)
         json.beginObject(onOneLine: true)

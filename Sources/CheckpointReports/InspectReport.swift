@@ -16,7 +16,7 @@ public struct InspectReport: Sendable {
 
     private let checkpoint: Checkpoint
     private let positions: [Int]?
-    /// One per listed tensor, in the order of the list; empty if no data was read.
+    /// One scan per listed tensor, in the order of the list; empty if no data was read.
     private let scans: [TensorScan]
     private let totals: [Checkpoint.DTypeTotal]
 
@@ -24,7 +24,7 @@ public struct InspectReport: Sendable {
     private let adapter: Adapter?
     private let warnings: [CheckpointWarning]
 
-    /// A report on `checkpoint`, on the tensors at `positions` (nil: all), and on the model and the adapter that were recognised.
+    /// Creates a report on `checkpoint`, the tensors at `positions` (all if nil), and the recognised model and adapter.
     ///
     /// `scans` has one element per listed tensor, or none if no data was read.
     public init(
@@ -40,7 +40,7 @@ public struct InspectReport: Sendable {
         self.totals = checkpoint.dtypeTotals
     }
 
-    /// The listed tensors, each made when it is needed: an array of a hundred thousand would take more memory than all else.
+    /// The listed tensors, created lazily: an array of 100,000 would take more memory than everything else.
     private var tensors: some Sequence<TensorInfo> {
         (0..<listedCount).lazy.map { checkpoint.tensors[positions?[$0] ?? $0] }
     }
@@ -54,7 +54,7 @@ public struct InspectReport: Sendable {
 
     /// Writes the report as one document, described by schemas/inspect.schema.json.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeJSON(to output: consuming ByteOutput) throws {
         var json = JSONWriter(output)
         json.beginObject()
@@ -183,9 +183,10 @@ public struct InspectReport: Sendable {
 
     // MARK: Text
 
-    /// Writes the report as text: a summary, then the tensors as a folded tree or, if `listsTensors` or data was read, as a list.
+    /// Writes the report as text: a summary, then the tensors as a folded tree or, if `listsTensors` or data was read,
+    /// as a list.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeText(to output: consuming ByteOutput, listsTensors: Bool) throws {
         writeSummary(to: &output)
         if listedCount < checkpoint.tensorCount {
@@ -230,7 +231,7 @@ public struct InspectReport: Sendable {
         if let adapter { AdapterReport(adapter: adapter).writeText(to: &output) }
     }
 
-    /// Writes lists of tied tensors, of tensors that are not plain, and of pickle globals; long lists are cut, --json has all.
+    /// Writes tied tensors, tensors that are not plain, and pickle globals; long lists are cut (--json has all).
     private func writeOddities(to output: inout ByteOutput) {
         func write(_ title: String, _ lines: [String], limit: Int = 20) {
             guard !lines.isEmpty else { return }

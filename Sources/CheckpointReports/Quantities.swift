@@ -1,6 +1,6 @@
 import Glibc
 
-/// Bytes in decimal units, to three significant digits: `311 MB`, `1.19 GB`.
+/// Formats a number of bytes in decimal units, to three significant digits: `311 MB`, `1.19 GB`.
 public func byteText(_ count: Int) -> String {
     guard count >= 1000 else { return "\(count) B" }
     var unit = 1000
@@ -24,7 +24,7 @@ public func byteText(_ count: Int) -> String {
     }
 }
 
-/// An integer with commas between groups of three digits: `596,049,920`.
+/// Formats an integer with commas between groups of three digits: `596,049,920`.
 public func countText(_ count: Int) -> String {
     let digits = Array(String(count.magnitude))
     var text = count < 0 ? "-" : ""
@@ -35,23 +35,23 @@ public func countText(_ count: Int) -> String {
     return text
 }
 
-/// A count with its noun: `1 file`, `2 files`.
+/// Formats a count with its noun: `1 file`, `2 files`.
 public func countText(_ count: Int, _ noun: String) -> String {
     countText(count) + " " + noun + (count == 1 ? "" : "s")
 }
 
-/// A value to four significant digits; `-` for nil.
+/// Formats a value to four significant digits; `-` for nil.
 package func valueText(_ value: Double?) -> String {
     value.map { $0.isNaN ? "NaN" : formatted($0, "%.4g") } ?? "-"
 }
 
-/// A loss to three significant digits.
+/// Formats a loss to three significant digits.
 public func shortText(_ value: Double) -> String { formatted(value, "%.3g") }
 
-/// A value near one to seven decimals.
+/// Formats a value near one to seven decimals.
 package func preciseText(_ value: Double) -> String { formatted(value, "%.7f") }
 
-/// A number in a format of printf, such as `%.4g`.
+/// Formats a number with a printf format such as `%.4g`.
 package func formatted(_ value: Double, _ format: String) -> String {
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: 400) { buffer in
         let count = withVaList([value]) { vsnprintf(buffer.baseAddress, buffer.count, format, $0) }
@@ -59,7 +59,7 @@ package func formatted(_ value: Double, _ format: String) -> String {
     }
 }
 
-/// A shape in brackets: `[4096, 1024]`, `[]` for a scalar.
+/// Formats a shape in brackets: `[4096, 1024]`, or `[]` for a scalar.
 package func shapeText(_ shape: [Int]) -> String {
     var text = "["
     for (index, dimension) in shape.enumerated() {
@@ -69,5 +69,5 @@ package func shapeText(_ shape: [Int]) -> String {
     return text + "]"
 }
 
-/// The base-10 logarithm of a number above zero.
+/// Returns the base-10 logarithm of a number above zero.
 package func decimalLogarithm(_ value: Double) -> Double { log10(value) }

@@ -1,8 +1,8 @@
 public import CheckpointFiles
 
 extension Checkpoint {
-    /// The positions in ``tensors`` of the tensors whose names `isIncluded` accepts (nil: all), sorted by `order`; nil if these
-    /// are all tensors, by offset.
+    /// Returns the positions in ``tensors`` of the tensors whose names `isIncluded` accepts (all if nil), sorted by
+    /// `order`; nil for all tensors by offset.
     public func positions(sortedBy order: InspectReport.Order, where isIncluded: ((String) -> Bool)? = nil) -> [Int]? {
         if isIncluded == nil, order == .offset { return nil }
         var positions = Array(tensors.indices)

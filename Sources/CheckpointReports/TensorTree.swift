@@ -3,8 +3,8 @@ import CheckpointJSON
 
 /// A checkpoint's tensor names as a tree, in which repeated numbered parts are folded into one subtree.
 ///
-/// Each number between dots becomes `#`, with the numbers that occur there. An entry that occurs at only some numbers of its
-/// parent says at which: `only 0`, `not 0`. A name with several dtypes or shapes has one line for each.
+/// Each number between dots becomes `#`, with the numbers that occur there. An entry that occurs only at some of its
+/// parent's numbers says which: `only 0`, `not 0`. A name with several dtypes or shapes has one line for each.
 struct TensorTree {
     /// The maximum number of parts in a name; further dots belong to the last part.
     private static let maximumDepth = 16
@@ -50,7 +50,8 @@ struct TensorTree {
         var leaves: [LeafKey: Leaf] = [:]
         /// The number of `#` on the path to this node.
         let level: Int
-        /// For each of these, the numbers that occur there in the names below; set by ``collectNumbers()``.
+        /// For each `#` on the path, the numbers that occur there in the names below this node; set by
+        /// ``collectNumbers()``.
         var numbers: [IndexSet] = []
 
         init(level: Int) { self.level = level }
@@ -142,12 +143,13 @@ struct TensorTree {
 
     // MARK: Printing
 
-    /// Appends the lines of `start`, whose parent occurs at the numbers `around`, and returns the bytes below it.
+    /// Appends the lines of `start`, whose parent occurs at the numbers `around`, and returns the byte count of its
+    /// tensors.
     private func append(
         _ start: Node, label startLabel: String, isNumber: Bool, around: [IndexSet], prefix: String, connector: String,
         to lines: inout [Line]
     ) -> Int {
-        // Parts without a branch between them share a line, but a line ends at each `#`, to say how often it repeats.
+        // Parts without a branch between them share a line, but a line ends at each `#` to show how often it repeats.
         var node = start
         var label = startLabel
         var isNumber = isNumber
@@ -207,7 +209,7 @@ struct TensorTree {
         return byteCount
     }
 
-    /// How often an entry occurs and at which numbers, unless its parent's line already says so.
+    /// Returns how often an entry occurs and at which numbers, unless its parent's line already says so.
     private func note(for own: [IndexSet], count: Int?, isNumber: Bool, in surroundings: [IndexSet]) -> String {
         var notes: [String] = []
         if isNumber, own.count > surroundings.count {

@@ -1,6 +1,6 @@
 package import CheckpointJSON
 
-/// A table of aligned columns of text, without spaces at the ends of lines.
+/// A table of aligned text columns without trailing spaces.
 package struct TextTable {
     package enum Alignment {
         case left
@@ -19,12 +19,12 @@ package struct TextTable {
     /// The cells row by row; the titles come first, if there are any.
     private var cells: [Cell] = []
 
-    /// A table with these columns; if all titles are empty, there is no line of titles.
+    /// Creates a table with these columns; if all titles are empty, there is no title line.
     package init(_ columns: [(title: String, alignment: Alignment)], rowCount: Int = 0) {
         alignments = columns.map(\.alignment)
         widths = columns.map { _ in 0 }
         cells.reserveCapacity((rowCount + 1) * columns.count)
-        // Growing would copy the text again and again, and unused pages cost nothing.
+        // Growing the array would copy the text repeatedly, whereas unused pages cost nothing.
         text.reserveCapacity(rowCount * 128)
         if columns.contains(where: { !$0.title.isEmpty }) { columns.forEach { append($0.title) } }
     }
@@ -48,7 +48,7 @@ package struct TextTable {
     package func write(to output: inout ByteOutput, indent: Int = 0) {
         var textStart = 0
         for start in stride(from: 0, to: cells.count, by: widths.count) {
-            // Spaces are only written before a cell that is not empty.
+            // Spaces are written only before a cell that is not empty.
             var spaces = indent
             for column in widths.indices {
                 let cell = cells[start + column]

@@ -1,15 +1,15 @@
 import CheckpointJSON
 import ModelFamilies
 
-/// A feature of a teacher's attention that time mixing does not keep.
+/// A feature of a teacher's attention that time mixing drops or expresses differently.
 public struct DroppedFeature: Sendable, Hashable {
-    /// The kind of a feature.
+    /// A kind of feature.
     public enum Kind: String, Sendable, CaseIterable {
         /// A sliding window; time mixing sees all earlier tokens.
         case window
         /// A score softcap; time mixing has none.
         case softcap
-        /// A query scale s; receptance, or its norm, is multiplied by s sqrt(N) instead, for heads of N channels.
+        /// A query scale s, expressed as a factor of s sqrt(N) on receptance or its norm, where N is the head size.
         case queryScale = "query_scale"
         /// RoPE on neighbouring channels, which becomes half-split RoPE over the whole head.
         case interleavedRotation = "interleaved_rotation"
@@ -22,7 +22,7 @@ public struct DroppedFeature: Sendable, Hashable {
     /// The teacher's layers that have the feature, in ascending order.
     public internal(set) var layers: [Int]
 
-    /// What the feature is and what becomes of it, as a clause.
+    /// A clause that says what the feature is and what becomes of it.
     public var outcome: String {
         switch kind {
         case .window: "a window of \(Int(value)) tokens: time mixing sees all earlier tokens"
@@ -33,13 +33,13 @@ public struct DroppedFeature: Sendable, Hashable {
         }
     }
 
-    /// The features that some layers of a teacher lose when they become time mixing, each kind and value once.
+    /// Returns the features that time mixing drops or expresses differently in these layers, each kind and value once.
     ///
     /// - Parameters:
-    ///   - teacher: the model with these layers.
+    ///   - teacher: the model that has these layers.
     ///   - layers: the indices of the layers that become time mixing.
     ///   - rotates: whether the student's time mixing has RoPE.
-    /// - Returns: the features, in the order of the first layer that has each.
+    /// - Returns: the features, ordered by the first layer that has each.
     static func all(of teacher: ModelDescription, in layers: [Int], rotates: Bool) -> [DroppedFeature] {
         var all: [DroppedFeature] = []
         func add(_ kind: Kind, _ value: Double?, _ layer: Int) {

@@ -1,42 +1,45 @@
 import CheckpointFiles
 public import ModelFamilies
 
-/// How to choose the layers that stay attention.
+/// A way to choose the layers that stay attention.
 public enum LayerChoice: Sendable, Hashable {
     /// These layers, and no others.
     case listed(Set<Int>)
     /// The layers of the ``PublishedSelection`` with this name.
     case published(String)
-    /// This many layers, under conditions.
+    /// This many layers, subject to conditions.
     case count(Int, LayerConditions)
-    /// As many layers as fit into this many bytes, under conditions: their KV cache at `context` tokens, and all other layers'
-    /// state.
+    /// As many layers as fit into this many bytes, subject to conditions. The bytes include these layers' KV cache at
+    /// `context` tokens and the state of all other layers.
     case budget(Int, context: Int, LayerConditions)
 }
 
-/// What a choice of layers must satisfy, and where the layers should be.
+/// Constraints on a choice of layers, and their preferred spacing.
 public struct LayerConditions: Sendable, Hashable {
-    /// Where the layers should be.
+    /// The preferred spacing of the layers.
     public var spacing = LayerSelection.Spacing.prior
     /// Layers that must stay attention.
     public var required: Set<Int> = []
     /// Layers that must not stay attention.
     ///
-    /// Nor may layer 0, unless it is required: later layers reuse the values of the first time-mixing layer.
+    /// Layer 0 is also forbidden unless it is required, because later layers reuse the values of the first time-mixing
+    /// layer.
     public var forbidden: Set<Int> = []
     /// The smallest allowed difference between two layers that stay attention.
     public var minimumGap = 1
 
-    /// No conditions.
+    /// Creates conditions with default values.
     public init() {}
 
-    /// The layers that must not be chosen.
+    /// The forbidden layers, including layer 0 unless it is required.
     var excluded: Set<Int> { required.contains(0) ? forbidden : forbidden.union([0]) }
 
-    /// How many layers can be chosen: any number between the bounds, as every layer that is not required can be left out.
+    /// Returns the range of possible layer counts.
+    ///
+    /// Every count in it is possible, because any layer that is not required can be left out.
     ///
     /// - Parameter layerCount: the number of layers of the model.
-    /// - Returns: the fewest and the most.
+    /// - Returns: the minimum and the maximum count, as a range.
     /// - Throws: ``LayerPlanError`` if no choice satisfies the conditions.
     func counts(of layerCount: Int) throws(LayerPlanError) -> ClosedRange<Int> {
         for (list, layers) in [(LayerPlanError.List.required, required), (.forbidden, forbidden)] {
@@ -48,7 +51,8 @@ public struct LayerConditions: Sendable, Hashable {
         for (layer, next) in zip(required, required.dropFirst()) where next - layer < minimumGap {
             throw .requiredTooClose(layer, next, minimumGap: minimumGap)
         }
-        // The most: take each layer as early as the one before allows, if that leaves room for the next required one.
+        // Find the maximum: take each layer as early as the previous one allows, if that leaves room for the next
+        // required layer.
         var most = 0
         var last: Int?
         var left = required[...]
@@ -96,8 +100,8 @@ extension LayerSelection {
         case .budget(let bytes, let context, let conditions):
             let allowed = try conditions.counts(of: layerCount)
             guard let memory = LayerMemory(of: teacher, target: target, context: context) else { throw .unknownSizes }
-            // At short contexts a cache may take less than a state, so more attention may take less memory; with windows, it also
-            // matters which layers are chosen.
+            // At short contexts, a cache may be smaller than a state, so more attention layers may take less memory.
+            // With windows, the choice of layers matters too.
             func select(_ count: Int) throws(LayerPlanError) -> (selection: LayerSelection, bytes: Int) {
                 let selection = try LayerSelection(count, of: layerCount, conditions, allowed)
                 return (selection, memory.bytes(attention: selection.layers))
@@ -116,7 +120,7 @@ extension LayerSelection {
                 }
                 least.append((count, size, true))
             }
-            // Bounds are made exact until the smallest is.
+            // Replace the smallest bound with its exact size until the smallest is exact.
             while let place = least.indices.min(by: { least[$0].bytes < least[$1].bytes }) {
                 let (count, size, isExact) = least[place]
                 guard !isExact else { throw .budget(bytes, context: context, smallest: size, attentionLayers: count) }
@@ -138,11 +142,11 @@ extension LayerSelection {
     }
 }
 
-/// Bytes of memory that the layers of a student take at a context.
+/// The memory that a student's layers take at a given context, in bytes.
 private struct LayerMemory {
-    /// The bytes of each layer's cache if the layer stays attention.
+    /// The size of each layer's cache, in bytes, if the layer stays attention.
     private let cacheBytes: [Int]
-    /// The bytes of a time-mixing layer's state.
+    /// The size of a time-mixing layer's state, in bytes.
     private let stateBytes: Int
 
     init?(of teacher: ModelDescription, target: Architecture, context: Int) {
@@ -153,7 +157,7 @@ private struct LayerMemory {
         stateBytes = state / teacher.layers.count
     }
 
-    /// A lower bound of the bytes that any choice of `count` attention layers takes.
+    /// Returns a lower bound on the bytes that any choice of `count` attention layers takes.
     func leastBytes(attentionCount count: Int) -> Int {
         cacheBytes.sorted().prefix(count).reduce(stateBytes.multiplied(clamped: cacheBytes.count - count)) {
             $0.adding(clamped: $1)
@@ -161,7 +165,7 @@ private struct LayerMemory {
     }
 
     func fits(_ size: Int, into bytes: Int) -> Bool {
-        // A sum that was clamped to the maximum never fits.
+        // A sum clamped to the maximum never fits.
         size <= min(bytes, .max - 1)
     }
 

@@ -1,25 +1,25 @@
 import CheckpointFiles
 public import ModelFamilies
 
-/// A plan for a conversion: which layers stay attention and why, every choice that changes an equation, and what it costs.
+/// A conversion plan: which layers stay attention and why, all choices that change equations, and the costs.
 ///
 ///     let plan = try LayerPlan(of: teacher, target: .cxa079, .count(6, LayerConditions()), seed: 0)
 ///
-/// It is all that a conversion needs besides the teacher.
+/// A conversion needs only the plan and the teacher.
 public struct LayerPlan: Sendable, Hashable {
-    /// What becomes of a layer, and why.
+    /// What a layer becomes, and why.
     public struct Layer: Sendable, Hashable {
         /// The kind of the layer in the student.
         public let kind: LayerKind
-        /// Why the layer has this kind, in words.
+        /// The reason for the kind, in words.
         public let reason: String
     }
 
-    /// The model that is to be converted.
+    /// The model to convert.
     public struct Teacher: Sendable, Hashable {
-        /// ``Architecture/family``.
+        /// The teacher's ``Architecture/family``.
         public let family: String
-        /// ``ModelDescription/identity``.
+        /// The teacher's ``ModelDescription/identity``.
         public let identity: String
     }
 
@@ -27,13 +27,13 @@ public struct LayerPlan: Sendable, Hashable {
     public struct Switches: Sendable, Hashable {
         /// Whether attention layers use RoPE.
         public var attentionUsesRoPE: Bool
-        /// Whether time mixing applies RoPE to receptance and key, which the target decides.
+        /// Whether time mixing applies RoPE to receptance and key; the target architecture decides this.
         public var timeMixingUsesRoPE: Bool
-        /// Whether RoPE in time mixing uses the teacher's RoPE scaling, or none.
+        /// Whether RoPE in time mixing uses the teacher's RoPE scaling; otherwise it uses none.
         public var usesTeachersScaling: Bool
-        /// Which layer provides the values and keys that later layers mix in.
+        /// The layer that provides the values and keys that later layers mix in.
         public var firstValues: ModelDescription.FirstValues
-        /// Whether the heads of receptance and key are normalised.
+        /// Whether receptance and key are normalised per head.
         public var normalisesHeads: Bool
         /// Whether the head is tied to the embedding.
         public var tiesHead: Bool
@@ -50,20 +50,20 @@ public struct LayerPlan: Sendable, Hashable {
         /// The factor of the output projection.
         public var output = 1.0
 
-        /// Sets all factors to one.
+        /// Creates factors that are all 1.
         public init() {}
     }
 
-    /// The memory that a model takes besides its weights.
+    /// A model's memory use besides its weights.
     public struct Memory: Sendable, Hashable {
-        /// Bytes of bf16 keys and values per token, in layers without a window.
+        /// The bytes of bf16 keys and values per token in layers without a window.
         public let cacheBytesPerToken: Int
-        /// Bytes of bf16 keys and values per token, in all layers with a window, by the size of the window in tokens.
+        /// The bytes of bf16 keys and values per token in all layers with a window, by window size in tokens.
         let cacheBytesByWindow: [Int: Int]
-        /// Bytes of fp32 state, which do not depend on the context.
+        /// The bytes of fp32 state, which do not depend on the context.
         public let stateBytes: Int
 
-        /// Bytes of cache and state at a context of this many tokens.
+        /// Returns the bytes of cache and state at a context of this many tokens.
         public func bytes(context: Int) -> Int {
             cacheBytesByWindow.reduce(cacheBytesPerToken.multiplied(clamped: context).adding(clamped: stateBytes)) {
                 $0.adding(clamped: $1.value.multiplied(clamped: min($1.key, context)))
@@ -73,9 +73,9 @@ public struct LayerPlan: Sendable, Hashable {
 
     /// The kind of student: `cxa076`, `cxa079`, or `hxa079` if layers stay attention.
     public let target: String
-    /// The model that is to be converted.
+    /// The model to convert.
     public let teacher: Teacher
-    /// The layers, front to back.
+    /// The layers, from first to last.
     public internal(set) var layers: [Layer]
     /// Choices that change equations.
     public internal(set) var switches: Switches
@@ -83,33 +83,33 @@ public struct LayerPlan: Sendable, Hashable {
     public let ranks: [Dimension: Int]
     /// The initialisers of the tensors that the teacher does not have.
     public internal(set) var initialisers: [TensorRole: Initialiser]
-    /// The seed of random initialisers, which also use the tensor's name.
+    /// The seed of random initialisers, which also depend on the tensor's name.
     public let seed: Int
     /// The factors that the teacher's projections are multiplied by.
     public internal(set) var projectionFactors: ProjectionFactors
-    /// The number of the teacher's parameters.
+    /// The teacher's parameter count.
     public let teacherParameterCount: Int
-    /// The number of the student's parameters.
+    /// The student's parameter count.
     public let studentParameterCount: Int
-    /// The memory that the teacher takes besides its weights.
+    /// The teacher's memory use besides its weights.
     public let teacherMemory: Memory
-    /// The memory that the student takes besides its weights.
+    /// The student's memory use besides its weights.
     public let studentMemory: Memory
 
-    /// The features of the teacher's attention that time-mixing layers do not keep.
+    /// The features of the teacher's attention that time-mixing layers drop or express differently.
     public let dropped: [DroppedFeature]
 
     /// The layers that stay attention, in ascending order.
     public var attentionLayers: [Int] { layers.indices.filter { layers[$0].kind.hasCache } }
 
-    /// Plans a conversion; nil if the target does not have a recipe, or sizes of the teacher are not known.
+    /// Plans a conversion; nil if the target has no recipe or the teacher's sizes are not known.
     ///
     /// - Parameters:
-    ///   - teacher: a model without ``ModelDescription/conversionBlocker``.
+    ///   - teacher: a model whose ``ModelDescription/conversionBlocker`` is nil.
     ///   - target: an architecture with a ``StudentRecipe``.
     ///   - selection: the layers that stay attention.
-    ///   - ranks: ranks of low-rank parts that replace the recipe's.
-    ///   - attentionUsesRoPE: whether attention layers use RoPE; nil takes the recipe's choice.
+    ///   - ranks: ranks of low-rank parts, which override the recipe's.
+    ///   - attentionUsesRoPE: whether attention layers use RoPE; nil uses the recipe's choice.
     ///   - seed: the seed of random initialisers.
     public init?(
         of teacher: ModelDescription, target: Architecture, _ selection: LayerSelection,
@@ -173,7 +173,7 @@ extension LayerPlan {
     ///   - teacher: the model to convert.
     ///   - target: an architecture with a ``StudentRecipe``.
     ///   - choice: how to choose the layers that stay attention.
-    ///   - attentionUsesRoPE: whether attention layers use RoPE; nil takes the recipe's choice.
+    ///   - attentionUsesRoPE: whether attention layers use RoPE; nil uses the recipe's choice.
     ///   - seed: the seed of random initialisers; 0 or greater.
     /// - Throws: ``LayerPlanError`` if the teacher cannot be converted, the seed is negative, or the choice is impossible.
     public init(

@@ -1,6 +1,6 @@
 /// Why a plan cannot be made.
 public enum LayerPlanError: Error, Sendable, Hashable {
-    /// The list that names a layer.
+    /// A list that names layers.
     public enum List: String, Sendable {
         /// The list of ``LayerChoice/listed(_:)``.
         case kept
@@ -18,7 +18,7 @@ public enum LayerPlanError: Error, Sendable, Hashable {
     case negativeSeed(Int)
     /// A list names a layer that the teacher does not have.
     case noSuchLayer(Int, in: List, layerCount: Int)
-    /// There is no published selection of this name.
+    /// There is no published selection with this name.
     case unknownPublished(String)
     /// A published selection is for a different number of layers than the teacher has.
     case publishedLayerCount(String, Int, teacher: Int)
@@ -40,7 +40,7 @@ public enum LayerPlanError: Error, Sendable, Hashable {
 }
 
 extension LayerPlanError: CustomStringConvertible {
-    /// One sentence, without a full stop.
+    /// A one-sentence message without a full stop.
     public var description: String {
         switch self {
         case .unfitTeacher(let reason): "the model cannot be converted faithfully: \(reason)"

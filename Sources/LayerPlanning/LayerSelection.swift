@@ -1,13 +1,14 @@
-/// Which layers stay attention, and why.
+/// The layers that stay attention, and the reason for each.
 public struct LayerSelection: Sendable, Hashable {
-    /// Where attention layers should be if only their number is given.
+    /// The preferred positions of attention layers when only their number is given.
     public enum Spacing: String, Sendable, CaseIterable {
-        /// The last layer of each group, with as many equal groups as layers to choose: 3, 7, 11, ...
+        /// The last layer of each group, with one equal group per attention layer: 3, 7, 11, ...
         case lastOfGroup = "last-of-group"
-        /// The middle of each group.
+        /// The middle of each of these groups.
         case uniform
-        /// Where published searches found them: most from 0.45 to 0.95 of the depth, one near 0.175 if there are five or more,
-        /// none in the first three layers. (GA-S2 of hybrid-distillation, PostNAS, RWKVInside's stage-2 configurations.)
+        /// The positions that published searches found: most at 0.45 to 0.95 of the depth, one near 0.175 if there are
+        /// five or more, and none in the first three layers. (GA-S2 of hybrid-distillation, PostNAS, RWKVInside's
+        /// stage-2 configurations.)
         case prior
     }
 
@@ -22,17 +23,17 @@ public struct LayerSelection: Sendable, Hashable {
         reasons = Dictionary(uniqueKeysWithValues: layers.map { ($0, reason) })
     }
 
-    /// Chooses `count` of `layerCount` layers, as close as possible to where `spacing` wants them.
+    /// Chooses `count` of `layerCount` layers, as close as possible to the positions that `spacing` prefers.
     ///
-    /// Exact: of all choices that satisfy the conditions, the one with the least sum of squared distances; nil if there is none.
+    /// Of all valid choices, this one has the smallest sum of squared distances; nil if there is none.
     ///
     /// - Parameters:
     ///   - count: the number of layers to choose.
     ///   - layerCount: the number of layers of the model.
-    ///   - spacing: where the layers should be.
+    ///   - spacing: the preferred spacing of the layers.
     ///   - require: layers that must be chosen.
     ///   - forbid: layers that must not be chosen.
-    ///   - minimumGap: the least difference between two chosen layers.
+    ///   - minimumGap: the smallest allowed difference between two chosen layers.
     public init?(
         count: Int, of layerCount: Int, spacing: Spacing, require: Set<Int> = [], forbid: Set<Int> = [],
         minimumGap: Int = 1
@@ -53,7 +54,8 @@ public struct LayerSelection: Sendable, Hashable {
         self.reasons = reasons
     }
 
-    /// The choice with the least sum of squared distances, by dynamic programming over the count so far and the last layer.
+    /// Finds the choice with the smallest sum of squared distances, using dynamic programming over the number of layers
+    /// chosen so far and the last of them.
     private static func nearest(
         to ideal: [Double], _ layerCount: Int, _ spacing: Spacing, _ require: Set<Int>, _ forbid: Set<Int>,
         _ minimumGap: Int
@@ -62,10 +64,10 @@ public struct LayerSelection: Sendable, Hashable {
         func cost(_ number: Int, _ layer: Int) -> Double {
             guard !forbid.contains(layer) else { return .infinity }
             let distance = Double(layer) - ideal[number]
-            // None of the first three layers, unless there is no other way.
+            // Avoid the first three layers unless there is no other way.
             return distance * distance + (spacing == .prior && layer < 3 && !require.contains(layer) ? 1e9 : 0)
         }
-        // How many required layers come before each layer.
+        // The number of required layers before each layer.
         var before = [0]
         for layer in 0..<layerCount { before.append(before[layer] + (require.contains(layer) ? 1 : 0)) }
 
@@ -97,7 +99,7 @@ public struct LayerSelection: Sendable, Hashable {
 }
 
 extension LayerSelection.Spacing {
-    /// Where `count` of `layerCount` layers should be, in ascending order; not rounded to whole layers.
+    /// Returns the preferred positions of `count` of `layerCount` layers, ascending and not rounded to whole layers.
     func positions(count: Int, of layerCount: Int) -> [Double] {
         switch self {
         case .lastOfGroup: return (0..<count).map { Double(($0 + 1) * layerCount / count - 1) }
@@ -106,7 +108,7 @@ extension LayerSelection.Spacing {
             let last = Double(layerCount - 1)
             let early = count >= 5 ? [0.175 * last] : []
             let late = count - early.count
-            // More layers than the upper half has need a wider range.
+            // If the upper half has too few layers, widen the range.
             let span = max(0.5, Double(late) / Double(layerCount))
             let high = max(0.95, span)
             return early

@@ -1,6 +1,6 @@
-/// The attention layers of a published hybrid.
+/// The attention layers of a published hybrid model.
 public struct PublishedSelection: Sendable {
-    /// The name for `--published`.
+    /// The name to pass to `--published`.
     public let name: String
     /// The number of layers of the model.
     public let layerCount: Int

@@ -13,7 +13,7 @@ public struct Adapter: Sendable, Hashable {
         case bone
     }
 
-    /// The tool that wrote an adapter, on which the meaning of its numbers depends.
+    /// The tool that wrote an adapter; it determines what the adapter's values mean.
     public enum Writer: String, Sendable {
         /// Hugging Face's peft.
         case peft
@@ -25,16 +25,16 @@ public struct Adapter: Sendable, Hashable {
     public let kind: Kind
     /// The tool that wrote the adapter.
     public let writer: Writer
-    /// The ranks that occur, in ascending order.
+    /// The distinct ranks of the adapter's matrices, in ascending order.
     public let ranks: [Int]
-    /// The last parts of the modules' names, such as `q_proj`, in ascending order.
+    /// The last parts of the changed modules' names, such as `q_proj`, in ascending order.
     public let targets: [String]
-    /// The number of modules that are changed.
+    /// The number of modules that the adapter changes.
     public let moduleCount: Int
-    /// `lora_alpha` of adapter_config.json; nil if there is none.
+    /// `lora_alpha` from adapter_config.json; nil if it is missing.
     public let alpha: Double?
 
-    /// The part of an adapter that a tensor is.
+    /// The function of a tensor in an adapter.
     public enum Part: Sendable {
         /// The matrix A of W + s B A.
         case down
@@ -51,7 +51,7 @@ public struct Adapter: Sendable, Hashable {
         (".bone", .bone), (".bone_block", .bone), (".miss_block", .bone),
     ]
 
-    /// The module and the part that a tensor's name refers to; nil if the tensor is not an adapter's.
+    /// Returns the module and the part that a tensor's name refers to; nil if the tensor does not belong to an adapter.
     public static func split(_ name: String) -> (module: Substring, part: Part, isPEFT: Bool)? {
         let isPEFT = name.dropping(prefix: "base_model.") != nil
         var rest = name.dropping(suffix: ".weight") ?? name[...]
@@ -59,20 +59,20 @@ public struct Adapter: Sendable, Hashable {
             for (end, part) in parts {
                 if let module = rest.dropping(suffix: end) { return (module, part, isPEFT) }
             }
-            // peft appends the adapter's name to that of the part.
+            // peft appends the adapter's name to the part's name.
             guard isPEFT, let dot = rest.utf8.lastIndex(of: UInt8(ascii: ".")) else { return nil }
             rest = rest[..<dot]
         }
         return nil
     }
 
-    /// The last part of a module's name, such as `q_proj`.
+    /// Returns the last part of a module's name, such as `q_proj`.
     package static func lastPart(ofModule module: Substring) -> ByteString {
         let dot = module.utf8.lastIndex(of: UInt8(ascii: "."))
         return ByteString(module[(dot.map { module.utf8.index(after: $0) } ?? module.startIndex)...])
     }
 
-    /// The name of a module's tensor: peft's for LoRA and DoRA, RWKVInside's for Bone.
+    /// Returns the name of a module's adapter tensor, as peft writes it for LoRA and DoRA and RWKVInside for Bone.
     public static func name(of part: Part, module: some StringProtocol) -> String {
         switch part {
         case .down: "base_model.model.\(module).lora_A.weight"

@@ -18,7 +18,7 @@ public enum ArchitectureRegistry {
         .cxa079,
     ]
 
-    /// The target architecture with a variant of this name; nil if there is none.
+    /// Returns the target architecture that has a variant of this name; nil if there is none.
     public static func target(named name: String) -> Architecture? {
         standard.first { $0.conversion != nil && $0.variants.contains { ByteString($0) == ByteString(name) } }
     }

@@ -8,9 +8,9 @@ public struct Attention: Sendable, Hashable {
     public var headNorm = Presence.never
     /// Whether each query head has its own keys and values.
     var isMultiHead = false
-    /// The query scale, by which scores are multiplied; nil for 1 / sqrt(N).
+    /// The query scale: the factor on the scores; nil for 1 / sqrt(N).
     public internal(set) var scale: Double?
-    /// The number of tokens that a query sees, itself included; nil if it sees all up to itself.
+    /// The sliding window: the number of tokens that a query sees, including its own; nil for no window.
     public internal(set) var window: Int?
     /// The score softcap: scores become cap tanh(score / cap) before the softmax; nil for none.
     public internal(set) var softcap: Double?

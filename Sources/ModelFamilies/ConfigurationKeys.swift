@@ -1,10 +1,10 @@
 package import CheckpointJSON
 
-// Every key of a config.json is of one of four kinds: understood by the family, harmless, changing an equation of some family, or
-// unknown. (transformers 5.24, configuration_utils.py and the configuration of each family.)
+// Every config.json key is understood by the family, harmless, able to change the equations of some family, or unknown.
+// (transformers 5.24, configuration_utils.py and the configuration of each family.)
 
 extension Architecture {
-    /// The config.json keys that the family's body alone understands.
+    /// The config.json keys that belong to the family's body.
     package var bodyKeys: Set<ByteString> { Set(body.keys.map { ByteString($0) }) }
 
     /// The config.json keys that this family understands.
@@ -33,7 +33,7 @@ extension Architecture {
 }
 
 extension ModelConfiguration {
-    /// Keys that change no equation: for tokens, generation, training, dtypes and the library's bookkeeping.
+    /// Keys that do not affect the equations: tokens, generation, training, dtypes and the library's bookkeeping.
     static let harmlessKeys: Set<ByteString> = [
         // Tokens.
         "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "boi_token_id",
@@ -72,12 +72,13 @@ extension ModelConfiguration {
         "attention_chunk_size", "chain_hidden_post_norm", "chunk_size_feed_forward", "is_decoder",
         "is_encoder_decoder", "kv_sharing_modes", "logits_mup_width_multiplier", "mtp_hidden_states_first",
         "number_of_conv_states", "pretraining_tp", "unpadded_vocab_size",
-        // In published files, but no decoder here reads them: of vLLM (dual_chunk_attention_config), unsloth, and older classes.
+        // In published files, but not read by any decoder here: vLLM (dual_chunk_attention_config), unsloth, older
+        // classes.
         "dual_chunk_attention_config", "is_composition", "max_sequence_length", "sliding_window_size", "unsloth_fixed",
         "unsloth_version",
     ]
 
-    /// Keys that change equations, in addition to those that some family understands.
+    /// Keys that can change equations, in addition to the keys that some family understands.
     static let otherEquationKeys: Set<ByteString> = [
         "add_cross_attention", "alibi", "attention_multiplier", "attention_out_bias", "attn", "clip_qkv",
         "embedding_multiplier", "first_k_dense_replace", "full_attn_mod", "interpolate_factor", "is_causal",
@@ -92,7 +93,7 @@ extension ModelConfiguration {
     enum KeyKind: Hashable {
         case understood
         case harmless
-        /// Changes equations of some family; this one accepts only values that leave equations unchanged.
+        /// Can change the equations of some family; accepted only with values that leave them unchanged.
         case changesEquations
         case unknown
     }
@@ -102,14 +103,14 @@ extension ModelConfiguration {
         $0.formUnion($1.understoodKeys)
     }
 
-    /// How a family that understands these keys treats a key.
+    /// Returns how a family that understands the keys in `understood` treats `key`.
     static func kind(of key: ByteString, understood: Set<ByteString>) -> KeyKind {
         if understood.contains(key) { return .understood }
         if harmlessKeys.contains(key) { return .harmless }
         return otherEquationKeys.contains(key) || understoodByAny.contains(key) ? .changesEquations : .unknown
     }
 
-    /// Keys whose effect is not known, in byte order.
+    /// Returns the keys whose effect is not known, in byte order.
     func unknownKeys(in architecture: Architecture) -> [String] {
         let understood = architecture.understoodKeys
         return members.map(\.key).filter { Self.kind(of: $0, understood: understood) == .unknown }.map(\.text)
@@ -120,7 +121,7 @@ extension ModelConfiguration {
         return members.sorted { $0.key < $1.key }
     }
 
-    /// Keys, with their values, that require equations that are not implemented for an architecture.
+    /// Returns the keys, with their values, that require equations not implemented for an architecture.
     package func undescribed(
         in architecture: Architecture, _ rotations: Set<RotaryEmbedding>
     ) -> [(key: String, value: String)] {
@@ -153,7 +154,7 @@ extension ModelConfiguration {
         return found
     }
 
-    /// Whether a key that can change equations has a value that leaves them unchanged.
+    /// Returns whether a key that can change equations has a value that leaves them unchanged.
     private func isNeutral(_ key: ByteString, _ value: JSONValue) -> Bool {
         switch key {
         // null makes attention bidirectional in transformers.

@@ -3,7 +3,7 @@ import CheckpointJSON
 
 /// A decoder without its token mixers: norms, feed-forward blocks, embedding, head, and the config.json keys for them.
 ///
-/// A student has its teacher's.
+/// A student takes over its teacher's body.
 public struct DecoderBody: Sendable {
     /// The kind of norm on the residual stream.
     public enum Norm: String, Sendable {
@@ -19,7 +19,7 @@ public struct DecoderBody: Sendable {
     public internal(set) var norm: Norm
     /// Whether the embedding has its own norm.
     public var hasEmbeddingNorm = false
-    /// Whether embedding rows are multiplied by sqrt(C), which is rounded to the dtype that they are stored in.
+    /// Whether embedding rows are multiplied by sqrt(C), rounded to the dtype in which the rows are stored.
     public internal(set) var scalesEmbedding = false
     /// The config.json key of the logit softcap, and the cap if the key is missing.
     var logitSoftcap: (key: String, assumed: Double?)?
@@ -46,11 +46,11 @@ public struct DecoderBody: Sendable {
     public internal(set) var assumedTheta: Double?
     /// The fraction of each head that RoPE rotates if config.json does not set it.
     var assumedPartialRotaryFactor = 1.0
-    /// Whether RoPE pairs channels 2i and 2i + 1 of a head, not i and i + R/2 of its R rotated channels.
+    /// Whether RoPE pairs channels 2i and 2i + 1 of a head instead of i and i + R/2 of its R rotated channels.
     var isInterleaved = false
-    /// Whether layers with a window have a RoPE of their own, so that `rope_parameters` has one object per kind of layer.
+    /// Whether layers with a window have their own RoPE, so that `rope_parameters` has one object per kind of layer.
     var hasRotationsByKind = false
-    /// Names of RoPE types that only this family's config.json uses, and the types that they mean.
+    /// RoPE type names that only this family's config.json uses, mapped to the types that they mean.
     var ropeTypeAliases: [ByteString: ByteString] = [:]
     /// The context length, in tokens, before RoPE scaling, if config.json does not set it.
     var assumedOriginalLength: Double?

@@ -1,26 +1,26 @@
 import CheckpointFiles
 
-/// A named size of a model, in terms of which tensor shapes are given.
+/// A named size of a model; tensor shapes are lists of these.
 public enum Dimension: String, Sendable, CaseIterable {
     /// Tokens in the vocabulary (V).
     case vocabulary
     /// Channels of the residual stream (C).
     case width
-    /// Heads of queries, or of receptance (H).
+    /// Query heads, or receptance heads (H).
     case heads
-    /// Heads of keys and values (Hk).
+    /// Key-value heads (Hk).
     case keyValueHeads
-    /// Channels of a head (N).
+    /// Channels per head (N).
     case headSize
     /// Channels of all heads together (A = H N).
     case attentionWidth
-    /// Channels of all keys, or values, together (Hk N).
+    /// Channels of all key heads, or all value heads, together (Hk N).
     case keyValueWidth
     /// Channels inside the feed-forward block (F).
     case feedForwardWidth
     /// Ranks of the low-rank parts.
     case decayRank, iclrRank, valueResidualRank, keyResidualRank, gateRank
-    /// Channels that the value residual mixes: A after keys and values are repeated for each head, Hk N before.
+    /// Channels that the value residual mixes: Hk N before keys and values are repeated for each head, A after.
     case valueResidualWidth
 
     /// The name in a sentence, such as `head size`.
@@ -46,7 +46,7 @@ public enum Dimension: String, Sendable, CaseIterable {
         self == .iclrRank ? "iclr" : title.replacing(" rank", with: "").replacing(" ", with: "_")
     }
 
-    /// The sizes that a model may have.
+    /// The range of sizes that a model may have.
     static let plausible = 1...1 << 24
 
     /// The ranks, in the order in which they are reported.
@@ -57,7 +57,7 @@ public enum Dimension: String, Sendable, CaseIterable {
 public struct Dimensions: Sendable, Hashable {
     private var values: [Dimension: Int]
 
-    /// Creates sizes from known ones, and adds those that follow from them.
+    /// Creates sizes from the known ones, and derives the sizes that follow from them.
     public init(_ values: [Dimension: Int] = [:]) {
         self.values = values
         complete()
@@ -65,7 +65,7 @@ public struct Dimensions: Sendable, Hashable {
 
     /// A size; nil if it is not known.
     ///
-    /// Setting one adds the sizes that follow from it.
+    /// Setting a size also derives the sizes that follow from it.
     public subscript(dimension: Dimension) -> Int? {
         get { values[dimension] }
         set {
@@ -74,13 +74,13 @@ public struct Dimensions: Sendable, Hashable {
         }
     }
 
-    /// The sizes of a shape; nil if one of them is not known.
+    /// Returns the sizes of a shape; nil if one of them is not known.
     public func shape(_ dimensions: [Dimension]) -> [Int]? {
         let sizes = dimensions.compactMap { values[$0] }
         return sizes.count == dimensions.count ? sizes : nil
     }
 
-    /// The shape of a tensor in which the rows of these roles are fused; nil if a size is not known.
+    /// Returns the shape of a tensor in which the rows of these roles are fused; nil if a size is not known.
     package func shape(of roles: [TensorRole]) -> [Int]? {
         let shapes = roles.compactMap { shape($0.shape) }
         guard shapes.count == roles.count, var shape = shapes.first, !shape.isEmpty else { return shapes.first }
@@ -88,7 +88,7 @@ public struct Dimensions: Sendable, Hashable {
         return shape
     }
 
-    /// Adds the sizes that follow from A = H N and from the key-value width, Hk N.
+    /// Derives the sizes that follow from attention width = H N and key-value width = Hk N.
     private mutating func complete() {
         for (product, count) in [(Dimension.attentionWidth, Dimension.heads), (.keyValueWidth, .keyValueHeads)] {
             switch (values[product], values[count], values[.headSize]) {

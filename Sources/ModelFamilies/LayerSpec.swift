@@ -42,7 +42,7 @@ public struct LayerSpec: Sendable, Hashable {
 
     /// The layer's softmax attention; nil for time mixing.
     ///
-    /// Setting it has no effect on time mixing.
+    /// Setting this property has no effect on a layer of time mixing.
     public internal(set) var attention: Attention? {
         get { if case .attention(let attention) = mixer { attention } else { nil } }
         set { if let newValue, attention != nil { mixer = .attention(newValue) } }
@@ -51,7 +51,7 @@ public struct LayerSpec: Sendable, Hashable {
     /// The layer's time mixing; nil for attention.
     public var timeMix: TimeMix7? { if case .timeMix(let timeMix) = mixer { timeMix } else { nil } }
 
-    /// The roles of the layer's tensors, for a kind of norm.
+    /// Returns the roles of the layer's tensors, given the kind of norm.
     func roles(norm: DecoderBody.Norm) -> RoleSet {
         var roles = RoleSet([])
         let norms: [(NormPlacement, before: Set<TensorRole>, biases: Set<TensorRole>, after: TensorRole)] = [

@@ -1,13 +1,13 @@
 public import CheckpointFiles
 public import CheckpointJSON
 
-/// A config.json, which gives what tensors do not show.
+/// A config.json, which provides what tensors do not show.
 public struct ModelConfiguration: Sendable {
     /// The path of the file.
     public let path: String
     /// The whole document.
     package let whole: JSONValue
-    /// The whole document; of a model of text and images, its `text_config` with some keys of the whole.
+    /// The text model's configuration: the whole document, or `text_config` with some keys of the whole document.
     public let root: JSONValue
 
     /// Reads a config.json.
@@ -23,16 +23,16 @@ public struct ModelConfiguration: Sendable {
         self.root = Self.textConfiguration(root)
     }
 
-    /// A configuration that was not read from a file; errors name `path`.
+    /// Creates a configuration that was not read from a file; errors name `path`.
     package init(path: String, root: JSONValue) {
         self.path = path
         self.root = root
         whole = root
     }
 
-    /// The file `name` beside a checkpoint's files; nil if there is none.
+    /// Reads the file `name` in a checkpoint's directory; nil if there is none.
     ///
-    /// - Throws: ``CheckpointError`` if there is one that cannot be read.
+    /// - Throws: ``CheckpointError`` if the file exists but cannot be read.
     public init?(beside checkpoint: Checkpoint, named name: String = "config.json") throws(CheckpointError) {
         do throws(CheckpointError) {
             try self.init(path: checkpoint.directory + name)
@@ -41,31 +41,31 @@ public struct ModelConfiguration: Sendable {
         }
     }
 
-    /// A config.json that describes a model without weights; nil if the file at `path` is a checkpoint or a shard index.
+    /// Reads a config.json that describes a model without weights; nil if `path` is a checkpoint or a shard index.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` if the file is JSON, but neither an index nor a config.json; `notFound` or
-    ///   `inputOutput`.
+    /// - Throws: ``CheckpointError``: `malformed` if the file is JSON but neither an index nor a config.json;
+    ///   `notFound` or `inputOutput`.
     public init?(alone path: String) throws(CheckpointError) {
         guard try isSmallDocument(path) else { return nil }
         try self.init(path: path)
         if root["weight_map"] != nil { return nil }
     }
 
-    /// The name of the model's architecture: a student's `rwkv_architecture`, else `model_type`.
+    /// The name of the model's architecture: a student's `rwkv_architecture`, otherwise `model_type`.
     public var name: ByteString? { root["rwkv_architecture"]?.string ?? modelType }
 
-    /// Whether the configuration's name is one of an architecture's.
+    /// Returns whether the configuration's name is one of an architecture's names.
     func names(_ architecture: Architecture) -> Bool {
         architecture.configurationNames.contains { name == ByteString($0) }
     }
 
-    /// Whether the body is this teacher's: by `teacher_model_type`, or because the configuration is the teacher's own.
+    /// Returns whether the body is this teacher's, by `teacher_model_type` or because the configuration is its own.
     func namesBody(_ teacher: Architecture) -> Bool {
         let name = root["teacher_model_type"]?.string ?? (root["rwkv_architecture"] == nil ? modelType : nil)
         return teacher.isTeacher && teacher.configurationNames.contains { name == ByteString($0) }
     }
 
-    /// A clause that states the name, with its key and the file.
+    /// The architecture's name with its key and file, as a clause.
     var evidence: String {
         let key = root["rwkv_architecture"] == nil ? "model_type" : "rwkv_architecture"
         return "\(path): \(key) \"\(name ?? "")\""
@@ -80,14 +80,14 @@ public struct ModelConfiguration: Sendable {
             found: found ?? root[key]?.description)
     }
 
-    /// A Boolean; nil if the key is missing or null.
+    /// Returns the Boolean at `key`; nil if it is missing or null.
     func flag(_ key: String) throws(CheckpointError) -> Bool? {
         guard let value = root[key], value != .null else { return nil }
         guard let flag = value.bool else { throw malformed(key, expected: "true or false") }
         return flag
     }
 
-    /// An integer within ``Dimension/plausible``; nil if the key is missing or null.
+    /// Returns the integer at `key`, which must be in ``Dimension/plausible``; nil if it is missing or null.
     func size(_ key: String) throws(CheckpointError) -> Int? {
         guard let value = root[key], value != .null else { return nil }
         guard let size = value.integer, Dimension.plausible ~= size else {
@@ -96,7 +96,7 @@ public struct ModelConfiguration: Sendable {
         return size
     }
 
-    /// A number that is positive and finite as float32; nil if the key is missing or null.
+    /// Returns the number at `key`, which must be positive and finite as float32; nil if it is missing or null.
     func positive(_ key: String) throws(CheckpointError) -> Double? {
         guard let value = root[key], value != .null else { return nil }
         guard let number = value.double, Float(number) > 0, Float(number).isFinite else {
@@ -105,7 +105,7 @@ public struct ModelConfiguration: Sendable {
         return number
     }
 
-    /// A count, which may be zero; `assumed` if the key is missing or null.
+    /// Returns the count at `key`, which may be zero; `assumed` if it is missing or null.
     func count(_ key: String, assumed: Int) throws(CheckpointError) -> Int {
         guard let value = root[key], value != .null else { return assumed }
         guard let count = value.integer, 0...Dimension.plausible.upperBound ~= count else {
@@ -114,12 +114,12 @@ public struct ModelConfiguration: Sendable {
         return count
     }
 
-    /// A softcap; `assumed` if the key is missing, nil if it is null.
+    /// Returns the softcap at `key`; `assumed` if the key is missing, nil if the value is null.
     func cap(_ key: String, assumed: Double?) throws(CheckpointError) -> Double? {
         root[key] == nil ? assumed : try positive(key)
     }
 
-    /// One of the given words; nil if the key is missing or null.
+    /// Returns the word at `key`, which must be one of `words`; nil if it is missing or null.
     func choice(_ key: String, of words: [String]) throws(CheckpointError) -> ByteString? {
         guard let value = root[key], value != .null else { return nil }
         guard let word = value.string, words.contains(where: { word == ByteString($0) }) else {
@@ -128,9 +128,9 @@ public struct ModelConfiguration: Sendable {
         return word
     }
 
-    /// Indices of layers below `count`; nil if the key is missing or null.
+    /// Returns the layer indices at `key`, each below `count`; nil if they are missing or null.
     ///
-    /// RWKVInside writes [-1] for none.
+    /// RWKVInside writes [-1] for an empty list.
     func layers(_ key: String, count: Int) throws(CheckpointError) -> Set<Int>? {
         guard let value = root[key], value != .null else { return nil }
         let layers = value.array?.compactMap(\.integer)
@@ -139,13 +139,14 @@ public struct ModelConfiguration: Sendable {
         return layers == [-1] ? [] : Set(layers)
     }
 
-    /// Whether a layer has a sliding window according to `layer_types`.
+    /// Returns whether a layer has a sliding window according to `layer_types`.
     ///
     /// - Parameters:
     ///   - layer: the layer's index.
-    ///   - otherwise: the result if the key is missing or null.
+    ///   - otherwise: the result if `layer_types` is missing or null.
     /// - Returns: true if the layer has a window.
-    /// - Throws: ``CheckpointError`` of category `malformed` if `layer_types` has a wrong number of layers or an unknown type.
+    /// - Throws: ``CheckpointError`` of category `malformed` if `layer_types` has the wrong number of layers or an
+    ///   unknown type.
     func isWindowed(layer: Int, otherwise: Bool) throws(CheckpointError) -> Bool {
         guard let value = root["layer_types"], value != .null else { return otherwise }
         let kinds = value.array?.map(\.string) ?? []
@@ -167,11 +168,12 @@ public struct ModelConfiguration: Sendable {
         }
     }
 
-    /// The number of tokens that a query sees in layers with a window, itself included.
+    /// Returns the number of tokens that a query sees in layers with a window, including its own.
     ///
-    /// - Parameter assumed: the window if the key is missing; nil to require the key.
+    /// - Parameter assumed: the window if `sliding_window` is missing; nil to require the key.
     /// - Returns: 1 or more.
-    /// - Throws: ``CheckpointError`` of category `malformed` if the key is required and missing, or is not a number of tokens.
+    /// - Throws: ``CheckpointError`` of category `malformed` if `sliding_window` is required but missing, is null, or
+    ///   is not a number of tokens.
     func window(assumed: Int? = nil) throws(CheckpointError) -> Int {
         guard let window = try root["sliding_window"] == nil ? assumed : size("sliding_window") else {
             throw malformed("sliding_window", expected: "a number of tokens, because layers have a window")
@@ -179,7 +181,7 @@ public struct ModelConfiguration: Sendable {
         return window
     }
 
-    /// The configuration of the text model, if `root` is that of a model of text and images; else `root` itself.
+    /// Returns the text model's configuration if `root` describes a multimodal model; otherwise `root` itself.
     private static func textConfiguration(_ root: JSONValue) -> JSONValue {
         guard case .object(let whole) = root, case .object(var text)? = root["text_config"] else { return root }
         // transformers reads tie_word_embeddings from the whole model's configuration (models/gemma3).
@@ -195,7 +197,7 @@ public struct ModelConfiguration: Sendable {
         return .object(text)
     }
 
-    /// The sizes that the configuration gives for an architecture, completed by those that transformers assumes.
+    /// Returns the sizes that the configuration gives for an architecture, completed with transformers' defaults.
     func dimensions(of architecture: Architecture) throws(CheckpointError) -> Dimensions {
         var sizes: [Dimension: Int] = [:]
         for (dimension, key) in architecture.dimensionKeys { sizes[dimension] = try size(key) }

@@ -2,11 +2,11 @@ import CheckpointFiles
 
 /// A model's family, layers, sizes, and the constants of its equations, as far as they are known.
 public struct ModelDescription: Sendable {
-    /// The architecture of its family, with the choices that its config.json makes.
+    /// The family's architecture, with the choices that config.json makes.
     public internal(set) var architecture: Architecture
-    /// The reasons for recognising the model as such, a clause each.
+    /// The reasons for which the model was recognised, one clause each.
     public let evidence: [String]
-    /// How its tensors are named and stored; nil if there are none.
+    /// How the model's tensors are named and stored; nil if there are none.
     public let layout: TensorLayout?
     /// The sizes of the model.
     public let dimensions: Dimensions
@@ -16,69 +16,71 @@ public struct ModelDescription: Sendable {
     public var kinds: [LayerKind] { layers.map(\.kind) }
     /// The epsilon of the norms; nil if it is not known.
     public let epsilon: Double?
-    /// The rotary embedding that config.json sets, which single layers may replace; nil if there is none.
+    /// The rotary embedding that config.json sets and that individual layers may replace; nil if there is none.
     public let rotary: RotaryEmbedding?
     /// Whether attention layers use RoPE.
     public internal(set) var attentionUsesRoPE: Bool
-    /// Which layer provides the first values and keys, which time mixing mixes in.
+    /// Which layer provides the first values and keys that time mixing mixes in.
     public internal(set) var firstValues: FirstValues
-    /// Whether RoPE in time mixing has the scaling of attention; otherwise it depends only on theta.
+    /// Whether RoPE in time mixing is scaled as in attention; otherwise it is not scaled.
     public let scalesTimeMixingRoPE: Bool
-    /// Whether embeddings are tied: the head is the embedding.
+    /// Whether embeddings are tied, that is, the head is the embedding.
     public internal(set) var hasTiedHead: Bool
     /// The optional roles that the model has.
     public internal(set) var optionalRoles: Set<TensorRole>
-    /// Whether the first time-mixing layer has value and key residuals, which nothing uses.
+    /// Whether the first time-mixing layer stores value and key residuals, which nothing uses.
     public internal(set) var storesUnusedResiduals: Bool
     /// The logit softcap: logits become cap tanh(logit / cap); nil for none.
     public let logitSoftcap: Double?
-    /// The checkpoint's tensor, or its rows, for each place.
+    /// The checkpoint's tensor, or the rows of it, that holds the weights of each place.
     public let bindings: [TensorPlace: TensorBinding]
-    /// How its weights are quantised; nil if they are not.
+    /// How the weights are quantised; nil if they are not.
     public let quantisation: Quantisation?
     /// Disagreements between tensors, configuration and architecture.
     public let findings: [ModelFinding]
-    /// The number of findings, of which at most ``ModelFinding/limit`` of a kind are kept.
+    /// The number of all findings; at most ``ModelFinding/limit`` of each kind are kept.
     public let findingCount: Int
-    /// What the equations need but is not known: titles of ``Dimension``, and keys of config.json.
+    /// What the equations need but is not known: titles of ``Dimension`` and config.json keys.
     public let unknown: [String]
 
-    /// The name of the variant of a student or of RWKV; nil for transformers.
+    /// The variant's name, for students and RWKV; nil for transformers.
     public var variant: String? { architecture.variant(of: kinds) }
 
-    /// The epsilon of the GroupNorm over the heads' output; nil if a size or constant is not known.
+    /// The epsilon of the GroupNorm on the heads' output; nil if a size or constant is not known.
     public var groupNormEpsilon: Double? {
-        // RWKV-LM (RWKV-v7) has 64e-5, flash-linear-attention norm_eps times the head size: the same for 1e-5 and heads of 64.
+        // RWKV-LM (RWKV-v7) uses 64e-5, flash-linear-attention norm_eps times the head size; both agree for 1e-5 and
+        // heads of 64.
         guard layout?.name == TensorLayout.fla.name else { return 64e-5 }
         guard let epsilon, let size = dimensions[.headSize] else { return nil }
         return epsilon * Double(size)
     }
 
-    /// The index of the layer that provides the first values and keys, and mixes none in; nil if there is none.
+    /// The index of the layer that provides the first values and keys but mixes none in; nil if there is none.
     package var layerOfFirstValues: Int? { firstValues.layer(of: kinds) }
 
-    /// Which layer provides the first values and keys, which later layers mix in.
+    /// Which layer provides the first values and keys that later layers mix in.
     public enum FirstValues: String, Sendable, CaseIterable {
         /// The first layer of time mixing, wherever it is.
         case firstTimeMixing = "first_rwkv_layer"
-        /// Layer 0, even where that is attention.
+        /// Layer 0, even if it is attention.
         case layer0 = "layer_0"
 
-        /// The index of that layer among layers of these kinds; nil if there is none.
+        /// Returns the index of the providing layer among layers of these kinds; nil if there is none.
         func layer(of kinds: [LayerKind]) -> Int? { self == .layer0 ? 0 : kinds.firstIndex(where: \.carriesState) }
     }
 
-    /// A tensor that a model of this description has.
+    /// A tensor that the described model has.
     public struct ExpectedTensor: Sendable {
         /// The tensor's role.
         public let role: TensorRole
-        /// The index of its layer; nil for a tensor outside layers.
+        /// The index of the tensor's layer; nil for a tensor outside layers.
         public let layer: Int?
-        /// The shape of its role, not as a layout stores it; nil if a size is not known.
+        /// The shape of the tensor's role, before a layout's transform; nil if a size is not known.
         public let shape: [Int]?
     }
 
-    /// The tensors that the model has: those outside layers, then layer by layer; each in the order of ``TensorRole/all``.
+    /// The model's tensors: first those outside layers, then those of each layer, all in the order of
+    /// ``TensorRole/all``.
     public var tensors: [ExpectedTensor] {
         var tensors: [ExpectedTensor] = []
         func add(_ roles: RoleSet, layer: Int?) {
@@ -101,7 +103,7 @@ public struct ModelDescription: Sendable {
 
     /// The number of parameters of each part; nil if a size is not known.
     ///
-    /// A tied head adds none.
+    /// A tied head adds no parameters.
     public var parameterCounts: [TensorRole.Part: Int]? {
         var counts: [TensorRole.Part: Int] = [:]
         for tensor in tensors {
@@ -115,14 +117,16 @@ public struct ModelDescription: Sendable {
     /// The number of parameters of all parts; nil if a size is not known.
     public var parameterCount: Int? { parameterCounts?.values.reduce(0) { $0.adding(clamped: $1) } }
 
-    /// Bytes of bf16 keys and values that each token adds to the caches of layers without a window; nil if a size is not known.
+    /// Bytes of bf16 keys and values that each token adds to the caches of layers without a window; nil if a size is
+    /// not known.
     public var cacheBytesPerToken: Int? {
         let count = layers.count { $0.kind.hasCache && $0.attention?.window == nil }
         guard count > 0 else { return 0 }
         return cacheBytesOfLayer.map { $0.multiplied(clamped: count) }
     }
 
-    /// Bytes of bf16 keys and values that a token takes in the caches of layers with a window, by the window's length in tokens.
+    /// Bytes of bf16 keys and values that a token takes in the caches of layers with a window, keyed by window length
+    /// in tokens.
     public var cacheBytesByWindow: [Int: Int] {
         layers.compactMap(\.attention?.window).reduce(into: [:]) { bytes, window in
             bytes[window] = (cacheBytesOfLayer ?? 0).adding(clamped: bytes[window] ?? 0)
@@ -132,7 +136,7 @@ public struct ModelDescription: Sendable {
     /// Bytes of bf16 keys and values that a token adds to the cache of one layer; nil if a size is not known.
     package var cacheBytesOfLayer: Int? { dimensions[.keyValueWidth].map { $0.multiplied(clamped: 4) } }
 
-    /// Bytes of fp32 state that the recurrent layers keep for any context; nil if a size is not known.
+    /// Bytes of fp32 state in the recurrent layers, whatever the context length; nil if a size is not known.
     public var stateBytes: Int? {
         let count = layers.count(where: \.kind.carriesState)
         guard count > 0 else { return 0 }
@@ -140,7 +144,7 @@ public struct ModelDescription: Sendable {
         return size.multiplied(clamped: 4 * count)
     }
 
-    /// The number of values in a layer's state: N x N for each head, and C for each token shift.
+    /// Returns the number of values in a layer's state: N x N for each head, and C for each token shift.
     private static func stateSize(_ architecture: Architecture, _ dimensions: Dimensions) -> Int? {
         guard let heads = dimensions[.heads], let size = dimensions[.headSize], let width = dimensions[.width] else {
             return nil
@@ -158,11 +162,11 @@ public struct ModelFinding: Sendable, Hashable {
     public enum Kind: String, Sendable {
         /// A tensor that the model needs is missing.
         case missing
-        /// A tensor is present that the architecture does not have, or that repeats another's role.
+        /// A tensor is present that the architecture does not have, or that repeats another tensor's role.
         case unexpected
         /// A tensor is present that does not belong to the text model.
         case otherModel = "other_model"
-        /// A tensor's shape is not that of its role, or cannot be checked.
+        /// A tensor's shape differs from its role's shape, or cannot be checked.
         case shape
         /// Two sources disagree.
         case contradiction
@@ -177,7 +181,7 @@ public struct ModelFinding: Sendable, Hashable {
     /// The whole finding, as a clause.
     public let message: String
 
-    /// The most findings of a kind that are kept.
+    /// The maximum number of findings of each kind that are kept.
     public static let limit = 1000
 }
 
@@ -185,7 +189,7 @@ public struct ModelFinding: Sendable, Hashable {
 public struct TensorPlace: Sendable, Hashable {
     /// The tensor's role.
     public let role: TensorRole
-    /// The index of its layer; nil for a tensor outside layers.
+    /// The index of the tensor's layer; nil for a tensor outside layers.
     public let layer: Int?
 
     /// Creates a place in a model.

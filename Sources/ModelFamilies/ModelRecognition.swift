@@ -10,16 +10,16 @@ public enum ModelRecognition: Sendable {
     /// One of several candidates that tensors cannot tell apart.
     case undecided(candidates: [String], evidence: [String])
 
-    /// Recognises a model by its tensors and a config.json, or by either alone.
+    /// Recognises a model from its tensors, a config.json, or both.
     ///
     /// - Parameters:
     ///   - checkpoint: the checkpoint; nil if there is only a config.json.
     ///   - configuration: a config.json: the model's own, or its teacher's.
     ///   - variant: the name of a variant, which the tensors must match.
     ///   - architectures: the known architectures.
-    /// - Returns: nil if the tensors match no known family, and no config.json names one.
-    /// - Throws: ``CheckpointError``: `unsupported` if `variant` is unknown; `malformed` if the config.json has invalid values or
-    ///   the tensors do not match `variant`.
+    /// - Returns: the result; nil if the tensors match no known family, and no config.json names one.
+    /// - Throws: ``CheckpointError``: `unsupported` if `variant` is unknown; `malformed` if the config.json has invalid
+    ///   values or the tensors do not match `variant`.
     public static func recognize(
         _ checkpoint: Checkpoint?, configuration: ModelConfiguration?, variant: String? = nil,
         among architectures: [Architecture] = ArchitectureRegistry.standard
@@ -56,7 +56,7 @@ public enum ModelRecognition: Sendable {
         var fits: [Fit] = []
         for architecture in architectures {
             guard let layout = architecture.layouts.first(where: { $0.name == name }) else { continue }
-            // Only its name identifies a student that keeps all of its teacher's attention.
+            // A student that keeps all of its teacher's attention can be identified only by name.
             let isNamed =
                 configuration?.root["rwkv_architecture"] != nil && configured?.name == architecture.name
             fits.append(
@@ -89,7 +89,7 @@ public enum ModelRecognition: Sendable {
         {
             return try describe(fit)
         }
-        // Transformers of several families have the same tensors, so their name decides.
+        // Several families of transformers have the same tensors, so the name decides.
         if let configured, configured.isTeacher,
             let fit = exact.first(where: { $0.architecture.name == configured.name })
         {
@@ -99,7 +99,7 @@ public enum ModelRecognition: Sendable {
             return .undecided(candidates: exact.map(\.architecture.name), evidence: evidence)
         }
         if let fit = exact.first {
-            // Tensors show time mixing, while the config.json may be the teacher's.
+            // The tensors show time mixing, whereas the config.json may be the teacher's.
             if fit.architecture.timeMix != nil,
                 configuration?.root["rwkv_architecture"] == nil || configured?.variant == fit.architecture.variant
             {
@@ -121,7 +121,7 @@ public enum ModelRecognition: Sendable {
         return other(index.occurrences.keys, configuration, evidence)
     }
 
-    /// A family that is recognised, but not supported; nil if none is recognised.
+    /// Returns a family that is recognised but not supported; nil if none is recognised.
     private static func other(
         _ patterns: some Collection<NamePattern>, _ configuration: ModelConfiguration?, _ evidence: [String]
     ) -> ModelRecognition? {
@@ -142,14 +142,15 @@ public enum ModelRecognition: Sendable {
 
 /// How well the tensor names of a checkpoint match an architecture.
 ///
-/// Names in layers count only if most layers of a kind have them: a single missing or extra tensor does not exclude a family.
+/// Names in layers count only if most layers of a kind have them, so a single missing or extra tensor does not exclude
+/// a family.
 private struct Fit {
     let architecture: Architecture
     let layout: TensorLayout
-    /// The differences, a clause each; empty for a match.
+    /// The differences, one clause each; empty for a match.
     let mismatches: [String]
     private let found: [TensorRole: NamePattern]
-    /// The roles that its layers can have.
+    /// The roles that the architecture's layers can have.
     private let layerRoles: Set<TensorRole>
 
     init(
@@ -159,7 +160,7 @@ private struct Fit {
         self.layout = layout
         let kinds = index.layerKinds(in: layout)
         var counts = kinds.reduce(into: [LayerKind?: Int]()) { $0[$1, default: 0] += 1 }
-        // Names in layers of unknown kind count only if most of all layers have them.
+        // Names in layers of unknown kind count only if more than half of all layers have them.
         counts[nil] = kinds.count
         let ignoredNames = Set(layout.ignoredNames.map { NamePattern($0) })
         let modelRoles = architecture.modelRoles
@@ -208,7 +209,7 @@ private struct Fit {
         self.layerRoles = layerRoles
     }
 
-    /// A clause that states what distinguishes this architecture from the others.
+    /// Returns a clause that states what distinguishes this architecture from the others.
     func evidence(among fits: [Fit]) -> String {
         let others = fits.filter {
             $0.architecture.name != architecture.name && $0.architecture.indistinguishableVariants.isEmpty

@@ -10,12 +10,12 @@ struct NamePrefixes {
 
     /// Prefixes that DistributedDataParallel, torch.compile, DeepSpeed and peft put before every name.
     private static let wrappers = ["module.", "_orig_mod.", "_forward_module.", "base_model.model."]
-    /// Prefixes of the text model's names in multimodal models, with their replacements; the longest first.
+    /// Prefixes of the text model's names in multimodal models, with their replacements; longest first.
     private static let textModels = [
         ("model.language_model.model.", "model."), ("model.language_model.", "model."), ("language_model.", ""),
     ]
 
-    /// The most wrapper prefixes that are stripped.
+    /// The maximum number of wrapper prefixes that are stripped.
     private static let wrapperLimit = 8
 
     /// Finds the prefixes of a checkpoint's tensor names.
@@ -23,7 +23,7 @@ struct NamePrefixes {
     /// - Parameters:
     ///   - checkpoint: the checkpoint whose names are examined.
     ///   - sample: positions of the tensors to search for a text model.
-    ///   - isKnown: whether some layout has a name pattern.
+    ///   - isKnown: whether any layout contains a name pattern.
     init(_ checkpoint: Checkpoint, sample: Set<Int>, isKnown: (NamePattern) -> Bool) {
         let tensors = checkpoint.tensors
         var (common, count) = ("", 0)
@@ -52,7 +52,7 @@ struct NamePrefixes {
         return prefix.isEmpty ? nil : "names begin with \(prefix)"
     }
 
-    /// The name without its prefixes; nil if the tensor is not the text model's.
+    /// Returns the name without its prefixes; nil if the tensor is not part of the text model.
     func strip(_ name: String) -> String? {
         guard !common.isEmpty || text != nil else { return name }
         let own = name.dropping(prefix: common) ?? name[...]

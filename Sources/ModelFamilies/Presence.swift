@@ -1,6 +1,6 @@
 import CheckpointFiles
 
-/// Whether the models of a family have some tensors, such as biases.
+/// Whether the models of a family have certain tensors, such as biases.
 public enum Presence: Sendable, Hashable {
     case never
     case always
@@ -9,7 +9,7 @@ public enum Presence: Sendable, Hashable {
     /// Only in some models; the tensors show it.
     case sometimes
 
-    /// This presence, with `configured` decided by a configuration.
+    /// Returns this presence, with `configured` resolved by a configuration.
     func resolved(by configuration: ModelConfiguration?) throws(CheckpointError) -> Presence {
         guard case .configured(let key, let assumed) = self else { return self }
         guard let configuration else { return assumed ? .sometimes : .never }

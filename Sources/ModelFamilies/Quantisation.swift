@@ -4,7 +4,7 @@ import CheckpointJSON
 public struct Quantisation: Sendable, Hashable {
     /// `gptq`, `awq`, `fp8`, `bitsandbytes`, config.json's `quant_method`, or the dtype of the weights.
     public let method: String
-    /// The tensor or key that shows it, in a clause.
+    /// The tensor or key that shows the quantisation, as a clause.
     public let evidence: String
 
     /// Why such weights cannot be used, as a clause.
@@ -35,7 +35,8 @@ public struct Quantisation: Sendable, Hashable {
         return nil
     }
 
-    /// The pattern of the weight that a tensor with such a suffix replaces or accompanies; nil for others.
+    /// Returns the pattern of the weight that a tensor with one of these suffixes replaces or accompanies; nil for
+    /// other tensors.
     static func weight(of pattern: NamePattern) -> NamePattern? {
         marks.lazy.compactMap { pattern.text.dropping(suffix: $0) }.first.map { NamePattern($0 + ".weight") }
     }

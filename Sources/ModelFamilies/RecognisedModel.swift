@@ -2,16 +2,16 @@ public import CheckpointFiles
 
 /// What the user states about a model when its files do not.
 public struct ModelHints: Sendable, Hashable {
-    /// The path of a config.json to use instead of the one beside the checkpoint.
+    /// The path of a config.json to use instead of the one next to the checkpoint.
     public var configuration: String?
     /// The name of the variant, which the tensors must match.
     public var variant: String?
-    /// The path of a config.json to use if ``configuration`` is nil and none beside the checkpoint can be read.
+    /// The path of a config.json to use if ``configuration`` is nil and none next to the checkpoint can be read.
     public var fallbackConfiguration: String?
     /// The name of the variant to assume if neither tensors nor configuration decide.
     public var fallbackVariant: String?
 
-    /// Creates hints, by default none.
+    /// Creates hints; all are nil by default.
     public init(
         configuration: String? = nil, variant: String? = nil, fallbackConfiguration: String? = nil,
         fallbackVariant: String? = nil
@@ -23,10 +23,10 @@ public struct ModelHints: Sendable, Hashable {
     }
 }
 
-/// A checkpoint, or a config.json alone, and the model that was recognised in it.
+/// A checkpoint, or only a config.json, and the model recognised from it.
 ///
-/// Tensors determine family and sizes. Constants come from a config.json: the one that a hint names, else the one beside the
-/// checkpoint, else a hint's fallback.
+/// Tensors determine the family and sizes. Constants come from a config.json: the one that a hint names, otherwise the
+/// one next to the checkpoint, otherwise a hint's fallback.
 ///
 ///     let teacher = try RecognisedModel(path: "Qwen3-8B", temporaryDirectory: "/tmp")
 ///     print(try teacher.description.layers)
@@ -39,19 +39,20 @@ public struct RecognisedModel: Sendable {
     public let configuration: ModelConfiguration?
     /// The result of recognition; nil if the model's family is not known.
     public let recognition: ModelRecognition?
-    /// Warnings for the user, those of the checkpoint first.
+    /// Warnings for the user, starting with the checkpoint's.
     public let warnings: [CheckpointWarning]
-    /// Why the config.json beside the checkpoint is not used although it can be read; nil if it is used.
+    /// The error that makes the config.json next to the checkpoint unusable although it can be read; nil if none.
     private let impossible: CheckpointError?
 
     /// Recognises the model of a checkpoint.
     ///
-    /// A config.json beside the checkpoint that cannot be read, or has invalid values, is ignored with a warning.
+    /// A config.json next to the checkpoint that cannot be read, or has invalid values, is ignored with a warning.
     ///
     /// - Parameters:
     ///   - checkpoint: the checkpoint.
     ///   - hints: what the user states about it.
-    /// - Throws: ``CheckpointError`` if a hint's config.json cannot be used, or its variant is unknown or does not match.
+    /// - Throws: ``CheckpointError`` if a hint's config.json cannot be used, or its variant is unknown or does not
+    ///   match.
     public init(_ checkpoint: Checkpoint, _ hints: ModelHints = ModelHints()) throws(CheckpointError) {
         var warnings = checkpoint.warnings
         var configuration: ModelConfiguration?
@@ -85,13 +86,13 @@ public struct RecognisedModel: Sendable {
         self.impossible = impossible
     }
 
-    /// Recognises the model of a checkpoint, or the one that a config.json alone describes.
+    /// Recognises the model of a checkpoint, or the model that a config.json describes without weights.
     ///
     /// - Parameters:
-    ///   - path: the path of either.
+    ///   - path: the path of the checkpoint or config.json.
     ///   - hints: what the user states about it; if they name a config.json, `path` must be a checkpoint.
     ///   - temporaryDirectory: where compressed files that cannot be read in place are unpacked.
-    /// - Throws: ``CheckpointError``, as ``init(_:_:)``, or if the checkpoint cannot be opened.
+    /// - Throws: ``CheckpointError`` in the same cases as ``init(_:_:)``, or if the checkpoint cannot be opened.
     public init(
         path: String, _ hints: ModelHints = ModelHints(), temporaryDirectory: String
     ) throws(CheckpointError) {
@@ -106,7 +107,7 @@ public struct RecognisedModel: Sendable {
     ///
     /// - Parameters:
     ///   - configuration: the config.json.
-    ///   - variant: the name of a variant, which is only checked to be known.
+    ///   - variant: the name of a variant, which must be known but is not used.
     /// - Throws: ``CheckpointError`` if the variant is unknown, or the configuration has invalid values.
     public init(_ configuration: ModelConfiguration, variant: String? = nil) throws(CheckpointError) {
         path = configuration.path
@@ -117,7 +118,7 @@ public struct RecognisedModel: Sendable {
         impossible = nil
     }
 
-    /// A warning about unknown keys, on which equations may depend.
+    /// Returns a warning about unknown keys, on which equations may depend; empty if there are none.
     private static func warnings(
         of configuration: ModelConfiguration?, _ recognition: ModelRecognition?
     ) -> [CheckpointWarning] {
@@ -146,8 +147,8 @@ public struct RecognisedModel: Sendable {
 
     /// The model's description; nil if its family is unknown, undecided or not supported.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if the config.json beside the checkpoint has invalid values, which
-    ///   equations may depend on.
+    /// - Throws: ``CheckpointError`` of category `malformed` if the config.json next to the checkpoint has invalid
+    ///   values, because equations may depend on them.
     public var knownDescription: ModelDescription? {
         get throws(CheckpointError) {
             if let impossible { throw impossible }
@@ -158,11 +159,11 @@ public struct RecognisedModel: Sendable {
 
     /// The model's description, for operations that require one.
     ///
-    /// - Throws: ``CheckpointError`` of category `unsupported` if there is none; also as ``knownDescription``.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if there is none; otherwise as ``knownDescription``.
     public var description: ModelDescription {
         get throws(CheckpointError) {
             if let description = try knownDescription { return description }
-            // If a config.json was used, another is unlikely to help.
+            // If a config.json has already been used, another one is unlikely to help.
             let advice = configuration == nil ? "pass its config.json with --config" : nil
             switch recognition {
             case .other(let family, let variant, _):

@@ -1,7 +1,7 @@
 package import CheckpointFiles
 public import CheckpointJSON
 
-/// The rotary embedding (RoPE) of queries and keys, as config.json sets it by any of the keys that transformers has used.
+/// The rotary embedding (RoPE) of queries and keys, set by any of the config.json keys that transformers has used.
 public struct RotaryEmbedding: Sendable, Hashable {
     /// The base of the rotation frequencies.
     public let theta: Double
@@ -12,7 +12,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
     /// The type's parameters with a value for each rotated pair: `long_factor`, ...
     public let lists: [ByteString: [Double]]
 
-    /// Whether RoPE pairs channels 2i and 2i + 1 of a head, not i and i + R/2 of its R rotated channels.
+    /// Whether RoPE pairs channels 2i and 2i + 1 of a head instead of i and i + R/2 of its R rotated channels.
     public let isInterleaved: Bool
 
     /// The types of RoPE scaling that are implemented.
@@ -25,9 +25,9 @@ public struct RotaryEmbedding: Sendable, Hashable {
             theta: theta, type: "default", parameters: part ?? [:], lists: [:], isInterleaved: isInterleaved)
     }
 
-    /// The rotation as time mixing applies it; in place of adjacent pairs, it pairs all N channels of a head, i with i + N/2.
+    /// The rotation as time mixing applies it: instead of adjacent channels, it pairs i with i + N/2 in the whole head.
     ///
-    /// The published classes of such students implement no other (RWKVInside, rwkv_inside/TimeMixer.py).
+    /// The published student classes implement no other pairing (RWKVInside, rwkv_inside/TimeMixer.py).
     public var ofTimeMixing: RotaryEmbedding {
         guard isInterleaved else { return self }
         var parameters = parameters
@@ -50,26 +50,26 @@ public struct RotaryEmbedding: Sendable, Hashable {
         return "\(theta) \(type)\(numbers)\(lists)\(isInterleaved ? " of neighbours" : "")"
     }
 
-    /// RoPE of whole heads without scaling.
+    /// Creates RoPE of whole heads without scaling.
     public init(theta: Double) {
         self.init(theta: theta, type: "default", parameters: [:], lists: [:], isInterleaved: false)
     }
 
-    /// Reads the rotary embedding from a configuration; nil if neither it nor the family gives a base.
+    /// Reads the rotary embedding from a configuration; nil if neither the configuration nor the family gives a base.
     ///
     /// - Parameters:
     ///   - configuration: a config.json, with older or newer keys.
-    ///   - body: the family's body, which gives what the configuration does not set.
+    ///   - body: the family's body, which provides the values that the configuration does not set.
     ///   - layerType: the type of the layers in `layer_types`, if each type has its own rotation.
     ///   - thetaKey: the key of the base in older files.
-    ///   - assumedTheta: the base if no key sets it; nil for the family's.
+    ///   - assumedTheta: the base if no key sets it; nil for the family's default.
     /// - Throws: ``CheckpointError`` of category `malformed` if a parameter is missing or invalid.
     package init?(
         _ configuration: ModelConfiguration, of body: DecoderBody, layerType: String = "full_attention",
         thetaKey: String = "rope_theta", assumedTheta: Double? = nil
     ) throws(CheckpointError) {
         let root = configuration.root
-        // transformers 5 keeps all parameters in rope_parameters, earlier versions theta apart from rope_scaling; both are read.
+        // transformers 5 keeps all parameters in rope_parameters; earlier versions keep theta outside rope_scaling.
         var members: [ByteString: JSONValue] = [:]
         for key in ["rope_parameters", "rope_scaling"] {
             switch root[key] ?? .null {
@@ -82,7 +82,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
                 if let own = object[ByteString(layerType)]?.object {
                     members.merge(own) { $1 }
                 } else if layerType == "full_attention" {
-                    // Older files scale layers of full attention alone; newer ones have a rotation for each kind.
+                    // Older files scale only full-attention layers; newer ones have a rotation for each kind.
                     guard !body.hasRotationsByKind || key == "rope_scaling" || !kinds.isEmpty || object.isEmpty else {
                         throw configuration.malformed(key, expected: "full_attention and sliding_attention")
                     }

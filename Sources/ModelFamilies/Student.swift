@@ -2,7 +2,7 @@ import CheckpointFiles
 import CheckpointJSON
 
 extension ModelDescription {
-    /// The student that this model becomes when the layers outside `attention` are converted to a target's time mixing.
+    /// Returns the student that results from converting the layers outside `attention` to a target's time mixing.
     ///
     /// - Parameters:
     ///   - target: an architecture with a ``StudentRecipe``.
@@ -44,10 +44,10 @@ extension ModelDescription {
             quantisation: nil, findings: [], findingCount: 0, unknown: unknown)
     }
 
-    /// This student with its teacher's attention in the given layers, and time mixing in all others.
+    /// Returns this student with its teacher's attention in the given layers, and time mixing in all others.
     ///
     /// - Parameters:
-    ///   - teacher: the model that the student was made from.
+    ///   - teacher: the model that was converted to the student.
     ///   - attention: indices of the layers that get attention.
     ///   - attentionUsesRoPE: whether those layers use RoPE.
     ///   - firstValues: which layer provides the first values and keys.
@@ -56,7 +56,7 @@ extension ModelDescription {
         from teacher: ModelDescription, attention: Set<Int>, attentionUsesRoPE: Bool, firstValues: FirstValues
     ) -> ModelDescription {
         var student = completed(by: teacher)
-        // Attention has what a student without any did not state, such as a window.
+        // Attention layers bring settings, such as a window, that a student without attention layers does not have.
         student.architecture = architecture.over(teacher.architecture)
         if let timeMix = architecture.timeMix {
             student.layers = teacher.layers.enumerated().map {
@@ -75,7 +75,7 @@ extension ModelDescription {
         return student
     }
 
-    /// This student, read from a partial checkpoint, with the biases and head norms of its teacher's attention.
+    /// Returns this student, read from a partial checkpoint, with the biases and head norms of its teacher's attention.
     public func completed(by teacher: ModelDescription) -> ModelDescription {
         var student = self
         let present = Set(teacher.tensors.map(\.role))
@@ -83,7 +83,7 @@ extension ModelDescription {
         return student
     }
 
-    /// This model as a layout stores it: some layouts store the head separately, some do not store unused residuals.
+    /// Returns this model as a layout stores it: the head may be stored separately, and unused residuals left out.
     ///
     /// - Parameters:
     ///   - layout: the layout.
@@ -101,9 +101,9 @@ extension ModelDescription {
     /// Tensors outside the text model are ignored here; only the conversion itself refuses them.
     public var conversionBlocker: String? { teacherBlocker { $0.kind == .otherModel } }
 
-    /// Why no student can be made from this model; nil if one can.
+    /// Returns why no student can be made from this model; nil if one can.
     ///
-    /// - Parameter mayBeUnused: whether a tensor of this name may be left out, if the model does not have it.
+    /// - Parameter mayBeUnused: whether a tensor with this name may be left out if it is not part of the model.
     /// - Returns: the reason, as a clause.
     public func conversionBlocker(_ mayBeUnused: (String) -> Bool) -> String? {
         teacherBlocker { [.unexpected, .otherModel].contains($0.kind) && ($0.tensor.map(mayBeUnused) ?? false) }
@@ -118,10 +118,10 @@ extension ModelDescription {
 
     /// Why this model cannot be run, as a clause; nil if it can.
     ///
-    /// Tensors that the model does not have are ignored.
+    /// Tensors that are not part of the model are ignored.
     public var runBlocker: String? { blocker { [.unexpected, .otherModel].contains($0.kind) } }
 
-    /// Why the model cannot be used at all, ignoring findings that are `harmless`; nil if it can.
+    /// Returns why the model cannot be used at all, apart from findings that are `harmless`; nil if it can.
     private func blocker(_ harmless: (ModelFinding) -> Bool) -> String? {
         let findings = findings.filter { !harmless($0) }
         if let quantisation {
@@ -137,7 +137,7 @@ extension ModelDescription {
         return nil
     }
 
-    /// SHA-256 of the family, layer kinds, tensor shapes and constants, not of names, files or dtypes: 64 hexadecimal digits.
+    /// SHA-256 (64 hex digits) of the family, layer kinds, tensor shapes and constants, not of names, files or dtypes.
     public var identity: String {
         var text = "\(architecture.family) \(kinds.map(\.rawValue).joined(separator: " "))\n"
         for tensor in tensors { text += "\(tensor.role.rawValue) \(tensor.layer ?? -1) \(tensor.shape ?? [])\n" }
@@ -159,17 +159,17 @@ extension ModelDescription {
                 || rotary?.parameters["partial_rotary_factor"] != nil || !differencesFromLlama.isEmpty)
     }
 
-    /// The factor on a student's receptance in place of this teacher's query scale s: s sqrt(N), because time mixing itself
-    /// scales by 1 / sqrt(N).
+    /// Returns the factor on a student's receptance that replaces this teacher's query scale s: s sqrt(N), because time
+    /// mixing itself scales by 1 / sqrt(N).
     ///
-    /// - Parameter layer: index of a layer of attention.
+    /// - Parameter layer: the index of an attention layer.
     /// - Returns: the factor; 1 if the query scale is 1 / sqrt(N) or the head size is not known.
     package func receptanceFactor(ofLayer layer: Int) -> Double {
         guard let scale = layers[layer].attention?.scale, let size = dimensions[.headSize] else { return 1 }
         return scale * Double(size).squareRoot()
     }
 
-    /// How the equations differ from Llama's, a line each: windows, query scales, softcaps, activations, RoPE of single layers.
+    /// How the equations differ from Llama's, one line each: windows, scales, softcaps, activations, RoPE of layers.
     package var differencesFromLlama: [String] {
         var differencesFromLlama: [String] = []
         if let logitSoftcap { differencesFromLlama.append("logit softcap \(logitSoftcap)") }
@@ -191,7 +191,7 @@ extension ModelDescription {
 }
 
 extension LayerSpec {
-    /// The layer in a student: the same attention, or time mixing in its place.
+    /// Returns the layer as a student has it: with the same attention, or with time mixing in its place.
     fileprivate func student(
         isAttention: Bool, _ target: Architecture, _ timeMix: TimeMix7, attentionUsesRoPE: Bool,
         scalesTimeMixingRoPE: Bool
@@ -199,7 +199,7 @@ extension LayerSpec {
         var layer = self
         guard !isAttention else {
             if !attentionUsesRoPE { layer.rotation = nil }
-            // Here the tensors show which biases and norms the layer has.
+            // In a student, the tensors show which biases and norms the layer has.
             layer.attention?.inputBias = target.attention?.inputBias ?? .sometimes
             layer.attention?.outputBias = target.attention?.outputBias ?? .sometimes
             layer.attention?.headNorm = target.attention?.headNorm ?? .sometimes

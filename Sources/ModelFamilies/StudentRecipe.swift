@@ -1,10 +1,10 @@
 import CheckpointJSON
 import Glibc
 
-/// How a teacher's attention is converted to an architecture's time mixing: the ranks and initial values of new tensors.
+/// How a teacher's attention is converted to an architecture's time mixing: ranks and initial values of new tensors.
 public struct StudentRecipe: Sendable {
-    /// The rule for a low-rank part's rank, by the attention width A of the model:
-    /// factor * A ^ exponent, rounded to a multiple of 32, and at least a minimum.
+    /// The rule for a low-rank part's rank, given the model's attention width A:
+    /// factor * A ^ exponent, rounded to a multiple of 32, but at least a minimum.
     public struct Rank: Sendable {
         let minimum: Int
         let factor, exponent: Double
@@ -15,7 +15,7 @@ public struct StudentRecipe: Sendable {
             self.exponent = exponent
         }
 
-        /// The rank for an attention width.
+        /// Returns the rank for an attention width.
         public func callAsFunction(attentionWidth: Int) -> Int {
             max(minimum, Int((factor * pow(Double(attentionWidth), exponent) / 32).rounded(.toNearestOrEven)) * 32)
         }
@@ -23,7 +23,7 @@ public struct StudentRecipe: Sendable {
 
     /// The ranks of the low-rank parts.
     public let ranks: [Dimension: Rank]
-    /// Initial values of tensors that a teacher lacks, except biases; tensors that it has are copied.
+    /// Initial values of tensors that a teacher lacks, except biases; tensors that the teacher has are copied.
     public let initialisers: [TensorRole: Initialiser]
     /// Whether the remaining attention layers use RoPE, unless a plan decides otherwise.
     public let attentionUsesRoPE: Bool
@@ -31,11 +31,11 @@ public struct StudentRecipe: Sendable {
 
 /// The initial values of a new tensor; n is the channel, A the number of channels, l the layer, L the number of layers.
 ///
-/// Ramps are those of RWKV-LM's trainer (RWKV-v7/train_temp/src/model.py) and of RWKVInside (rwkv_inside/TimeMixer.py):
-/// zz = z |z| with z from -1 to 1 over each head, lin from -1/2 to 1/2 over all channels.
+/// The ramps come from RWKV-LM's trainer (RWKV-v7/train_temp/src/model.py) and RWKVInside (rwkv_inside/TimeMixer.py):
+/// zz = z |z|, where z runs from -1 to 1 over each head; lin runs from -1/2 to 1/2 over all channels.
 public enum Initialiser: Sendable, Hashable {
     case constant(Double)
-    /// Orthonormal rows or columns times a gain; of tall matrices, the gain is multiplied by sqrt(rows / columns).
+    /// Orthonormal rows or columns times a gain; for tall matrices, the gain is multiplied by sqrt(rows / columns).
     case orthogonal(gain: Double)
     /// -7 + 5 (n / (A - 1)) ^ (0.85 + sqrt(l / (L - 1))) + 0.5
     case decayRamp
@@ -64,7 +64,7 @@ public enum Initialiser: Sendable, Hashable {
         }
     }
 
-    /// The initialiser with this name in plans; nil if there is none, or if its value is missing or not finite.
+    /// Creates the initialiser with this name in plans; nil if there is none, or if its value is missing or not finite.
     public init?(name: String, value: Double?) {
         let all: [Initialiser?] = [
             value.map { .constant($0) }, value.map { .orthogonal(gain: $0) }, .decayRamp, .decayRampWithHeads,

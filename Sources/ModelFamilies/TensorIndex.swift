@@ -15,9 +15,9 @@ struct TensorIndex {
     /// Positions of tensors outside the text model of a multimodal checkpoint.
     let others: [Int]
 
-    /// The most name patterns that are indexed; names with more do not follow any layout.
+    /// The maximum number of name patterns; a checkpoint with more does not follow any layout.
     private static let patternLimit = 20_000
-    /// The name patterns of a sample of tensors: the first 128, and at least as many spread over all.
+    /// Returns the name patterns of a sample: the first 128 tensors, and at least as many spread over the checkpoint.
     static func sample(_ checkpoint: Checkpoint) -> Set<NamePattern> {
         Set(samplePositions(checkpoint).map { NamePattern(checkpoint.tensors[$0].name) })
     }
@@ -28,7 +28,7 @@ struct TensorIndex {
         return Set(0..<min(count, tensors.count)).union(stride(from: 0, to: tensors.count, by: step))
     }
 
-    /// Indexes the tensors; nil if no layout has any name of a sample, or if there are too many patterns.
+    /// Indexes the tensors; nil if no layout has any of the sampled names, or if there are too many patterns.
     init?(_ checkpoint: Checkpoint, layouts: [TensorLayout]) {
         self.checkpoint = checkpoint
         let tensors = checkpoint.tensors
@@ -56,10 +56,10 @@ struct TensorIndex {
         self.others = others
     }
 
-    /// The most layers that a model may have.
+    /// The maximum number of layers in a model.
     static let layerLimit = 1024
 
-    /// The kind of each layer that occurs in a layout's names; nil for layers with neither receptance nor queries.
+    /// Returns the kind of each layer in a layout's names; nil for layers with neither receptance nor queries.
     func layerKinds(in layout: TensorLayout) -> [LayerKind?] {
         var kinds: [LayerKind?] = []
         for (pattern, occurrences) in occurrences {
@@ -68,7 +68,7 @@ struct TensorIndex {
             for case let number? in occurrences.map(\.number) where number < Self.layerLimit {
                 while kinds.count <= number { kinds.append(nil) }
                 guard let kind = LayerKind.allCases.first(where: { roles.contains($0.signature) }) else { continue }
-                // The teacher's queries may still be present beside the student's receptance.
+                // The teacher's queries may still be present next to the student's receptance.
                 if kinds[number] == nil || kind.carriesState { kinds[number] = kind }
             }
         }
@@ -77,7 +77,7 @@ struct TensorIndex {
 
     func tensor(_ occurrence: Occurrence) -> TensorInfo { checkpoint.tensors[occurrence.position] }
 
-    /// The number of tensors that a layout has names for.
+    /// Returns the number of tensors that a layout has names for.
     func count(in layout: TensorLayout) -> Int {
         occurrences.reduce(0) { layout.roles(of: $1.key).isEmpty ? $0 : $0 + $1.value.count }
     }

@@ -20,7 +20,7 @@ public struct TensorLayout: Sendable {
     public let fused: [[TensorRole]]
     /// The transforms of roles whose tensors are not stored in the role's shape.
     public let transforms: [TensorRole: Transform]
-    /// Names of tensors that such files may hold but that are not part of the model, with `#` for a number.
+    /// Names of tensors that may be in such files but are not part of the model, with `#` for a number.
     public let ignoredNames: [String]
     /// Whether files hold only trained tensors, so that any others may be missing.
     public let holdsTrainedOnly: Bool
@@ -52,7 +52,7 @@ public struct TensorLayout: Sendable {
             names.map { (NamePattern($0.value), [$0.key]) }, uniquingKeysWith: +)
     }
 
-    /// This layout with other names for some roles, and with these groups of roles fused.
+    /// Returns this layout with other names for some roles, and with these groups of roles fused.
     func naming(_ other: [TensorRole: String], fused: [[TensorRole]] = []) -> TensorLayout {
         TensorLayout(
             name, names: names.merging(other) { $1 }, fused: fused, transforms: transforms, ignoredNames: ignoredNames,
@@ -60,7 +60,7 @@ public struct TensorLayout: Sendable {
             mayHoldUnusedResiduals: mayHoldUnusedResiduals)
     }
 
-    /// This student's layout with a teacher's names for everything except token mixers; nil if it cannot express them.
+    /// Returns this student layout with a teacher's names for all but token mixers; nil if it cannot express them.
     func withBody(of teacher: TensorLayout) -> TensorLayout? {
         let mixers = Set(Attention.allRoles + TimeMix7.allRoles)
         let body = teacher.names.filter { !mixers.contains($0.key) && $0.value != Self.huggingFace.names[$0.key] }
@@ -69,16 +69,16 @@ public struct TensorLayout: Sendable {
             body.mapValues { root + $0 }, fused: teacher.fused.filter { $0.allSatisfy { !mixers.contains($0) } })
     }
 
-    /// The prefix before transformers' names of a body's tensors; nil if the layout has other names.
+    /// The prefix that this layout adds to transformers' names of body tensors; nil if the layout has other names.
     private var bodyRoot: String? {
         guard let name = names[.embedding], let end = Self.huggingFace.names[.embedding] else { return nil }
         return name.dropping(suffix: end).map { String($0) }
     }
 
-    /// The roles that are fused in one tensor with a role, itself included, in order of their rows; nil if it has its own tensor.
+    /// Returns the roles fused into one tensor with a role, itself included, in row order; nil if it is not fused.
     package func fusion(of role: TensorRole) -> [TensorRole]? { fused.first { $0.contains(role) } }
 
-    /// The rows of its tensor that a role has; nil for all of them, or if a size is not known.
+    /// Returns the rows that a role occupies in its tensor; nil for all rows, or if a size is not known.
     public func rows(of role: TensorRole, _ dimensions: Dimensions) -> Range<Int>? {
         guard let fusion = fusion(of: role), let place = fusion.firstIndex(of: role),
             let heights = dimensions.shape(fusion.map { $0.shape[0] })
@@ -87,22 +87,22 @@ public struct TensorLayout: Sendable {
         return start..<start.adding(clamped: heights[place])
     }
 
-    /// The possible places of a tensor with this name; the kind of its layer decides between them.
+    /// Returns the possible places of a tensor with this name; the kind of its layer decides between them.
     public func places(ofTensor name: String) -> [TensorPlace] {
         let (pattern, number) = NamePattern.split(name)
         return roles(of: pattern).map { TensorPlace(role: $0, layer: $0.isPerLayer ? number : nil) }
     }
 
-    /// Whether a tensor with this name may be in such files but is not part of the model.
+    /// Returns whether a tensor with this name may occur in such files but is not part of the model.
     public func isIgnored(_ name: String) -> Bool {
         let pattern = NamePattern.split(name).pattern
         return ignoredNames.contains { NamePattern($0) == pattern }
     }
 
-    /// The possible roles of a pattern; the kind of the layer decides between them.
+    /// Returns the possible roles of a pattern; the kind of the layer decides between them.
     func roles(of pattern: NamePattern) -> [TensorRole] { roles[pattern] ?? [] }
 
-    /// The name of a role's tensor in a layer; nil if the layout does not have the role.
+    /// Returns the name of a role's tensor in a layer; nil if the layout does not have the role.
     public func name(of role: TensorRole, layer: Int?) -> String? {
         guard let name = names[role], let layer, let mark = name.utf8.firstIndex(of: UInt8(ascii: "#")) else {
             return names[role]
@@ -110,7 +110,7 @@ public struct TensorLayout: Sendable {
         return name[..<mark] + "\(layer)" + name[name.utf8.index(after: mark)...]
     }
 
-    /// The stored shape of a role's tensor, given its shape.
+    /// Returns the stored shape of a role's tensor, given the role's shape.
     public func stored(_ shape: [Int], of role: TensorRole) -> [Int] {
         switch transforms[role] ?? .none {
         case .none: shape
@@ -119,12 +119,12 @@ public struct TensorLayout: Sendable {
         }
     }
 
-    /// Whether a role's tensor is stored with rows and columns swapped.
+    /// Returns whether a role's tensor is stored with rows and columns swapped.
     public func isTransposed(_ role: TensorRole) -> Bool {
         if case .transposed = transforms[role] ?? .none { true } else { false }
     }
 
-    /// The shape of a role's tensor, given its stored shape; nil if the number of dimensions is wrong.
+    /// Returns the shape of a role's tensor, given its stored shape; nil if the number of dimensions is wrong.
     public func sizes(ofStored shape: [Int], _ role: TensorRole) -> [Int]? {
         // Some files of every layout store vectors as [1, 1, n].
         if role.shape.count == 1 { return [shape.reduce(1) { $0.multiplied(clamped: $1) }] }
@@ -139,14 +139,14 @@ struct NamePattern: Hashable, Sendable {
     /// The name with `#` in place of the number.
     var text: String { bytes.text }
 
-    /// The pattern of a name; a name that already contains `#` is its own pattern.
+    /// Creates the pattern of a name; a name that already contains `#` is its own pattern.
     init(_ name: String) {
         self = Self.split(name).pattern
     }
 
     private init(text: String) { bytes = ByteString(text) }
 
-    /// Splits `name` into its pattern and the first part that is a number; nil if none is.
+    /// Splits a name into its pattern and its first numeric part, which is nil if there is none.
     static func split(_ name: String) -> (pattern: NamePattern, number: Int?) {
         var start = name.utf8.startIndex
         while start < name.utf8.endIndex {
@@ -166,7 +166,7 @@ struct NamePattern: Hashable, Sendable {
 }
 
 extension Collection<NamePattern> {
-    /// The first pattern, in byte order, with one of these suffixes; nil if there is none.
+    /// Returns the first pattern, in byte order, with one of these suffixes; nil if there is none.
     func first(endingIn ends: [String]) -> String? {
         filter { pattern in ends.contains { pattern.text.dropping(suffix: $0) != nil } }.map(\.bytes).min()?.text
     }

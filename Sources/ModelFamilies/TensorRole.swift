@@ -2,8 +2,8 @@ package import CheckpointJSON
 
 /// What a tensor is for: the key by which layouts, conversions and adapters refer to tensors.
 ///
-/// Each kind of block declares its roles next to its equations. Shapes are in terms of ``Dimension``: linear weights are
-/// `[out, in]`, low-rank matrices `[in, out]`, as RWKV's own code stores them.
+/// Each kind of block declares its roles next to its equations. Shapes are given as ``Dimension`` values: linear
+/// weights are `[out, in]`, low-rank matrices `[in, out]`, as RWKV's own code stores them.
 public struct TensorRole: Sendable {
     /// The role's name in plans and reports, such as `decay.base`.
     public let rawValue: String
@@ -16,7 +16,8 @@ public struct TensorRole: Sendable {
     /// Whether the tensor belongs to a layer, and not to the model as a whole.
     public let isPerLayer: Bool
 
-    /// The parts of a model by which parameters are counted; a norm belongs to the block whose input or output it normalises.
+    /// The parts of a model by which parameters are counted; a norm belongs to the block whose input or output it
+    /// normalises.
     public enum Part: String, Sendable, CaseIterable {
         case embeddings
         case mixer
@@ -34,14 +35,14 @@ public struct TensorRole: Sendable {
         self.isPerLayer = isPerLayer
     }
 
-    /// All roles: those of the model, then those of a layer, block by block.
+    /// All roles: first those outside layers, then those of a layer, block by block.
     public static let all =
         [
             embedding, embeddingNormWeight, embeddingNormBias, finalNormWeight, finalNormBias, head, mixerNormWeight,
             mixerNormBias, mixerPostNormWeight, feedForwardNormWeight, feedForwardNormBias, feedForwardPostNormWeight,
         ] + Attention.allRoles + TimeMix7.allRoles + FeedForwardSpec.allRoles
 
-    /// The role with this name in plans and reports; nil if there is none.
+    /// Finds the role with this name in plans and reports; nil if there is none.
     package init?(_ rawValue: ByteString) {
         guard let role = Self.all.first(where: { ByteString($0.rawValue) == rawValue }) else { return nil }
         self = role
@@ -49,10 +50,10 @@ public struct TensorRole: Sendable {
 }
 
 extension TensorRole: Hashable {
-    /// Whether two roles have the same name.
+    /// Returns whether two roles have the same name.
     public static func == (a: TensorRole, b: TensorRole) -> Bool { a.rawValue == b.rawValue }
 
-    /// Hashes the name, which alone is compared.
+    /// Hashes the name, which is the only property that is compared.
     public func hash(into hasher: inout Hasher) { hasher.combine(rawValue) }
 }
 

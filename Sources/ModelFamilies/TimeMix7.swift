@@ -1,8 +1,8 @@
 /// Time mixing with the recurrence of RWKV-7, described stage by stage:
 /// `S = S diag(w) - (S kk)(kk * a)^T + v k^T`, `y = S r` (RWKV-LM, RWKV-v7).
 ///
-/// With p = w0 + tanh(x w1) w2 and omega = -softplus(-p) - 1/2, the decay is w = exp(-exp(omega)); the in-context learning rate
-/// is a = sigmoid(a0 + x a1 a2).
+/// With p = w0 + tanh(x w1) w2 and omega = -softplus(-p) - 1/2, the decay is w = exp(-exp(omega)); the in-context
+/// learning rate is a = sigmoid(a0 + x a1 a2).
 public struct TimeMix7: Sendable, Hashable {
     /// The input of the projections.
     public enum TokenShift: String, Sendable {
@@ -27,7 +27,7 @@ public struct TimeMix7: Sendable, Hashable {
         case afterRepeat
     }
 
-    /// What is L2-normalised, head by head, to give the removal key kk.
+    /// The vector that is L2-normalised, head by head, to give the removal key kk.
     public enum RemovalKey: String, Sendable {
         case key
         /// key * k_k
@@ -52,9 +52,9 @@ public struct TimeMix7: Sendable, Hashable {
 
     /// The input of the projections.
     public var tokenShift: TokenShift
-    /// Whether receptance, key and value have biases; in students, as the teacher has them.
+    /// Whether receptance, key and value have biases; a student has those that its teacher has.
     public var inputBias = Presence.sometimes
-    /// Whether the output projection has a bias; in students, as the teacher has it.
+    /// Whether the output projection has a bias; a student has one if its teacher does.
     public var outputBias = Presence.sometimes
     /// Whether each head of receptance and key has an RMSNorm, before RoPE.
     public var headNorm: Presence
@@ -64,7 +64,7 @@ public struct TimeMix7: Sendable, Hashable {
     public var valueResidual: ValueResidual
     /// Whether the first layer's keys are mixed in, before keys are repeated: k + (k_first - k) sigmoid(k0 + x k1 k2).
     public var hasKeyResidual: Bool
-    /// What is L2-normalised to give the removal key.
+    /// The vector that is L2-normalised to give the removal key.
     public var removalKey: RemovalKey
     /// The factor on the key.
     public var keyScale: KeyScale
@@ -72,19 +72,20 @@ public struct TimeMix7: Sendable, Hashable {
     public var outputNorm: OutputNorm
     /// Whether the first time-mixing layer also has value and key residuals, which nothing uses.
     public var storesUnusedResiduals = true
-    /// Whether layers may have the scalars that RWKVInside's trainer saves in each of them.
+    /// Whether layers may have the scalars that RWKVInside's trainer saves in every layer.
     public var hasRecords = false
 
-    /// The ranks of its low-rank parts.
+    /// The ranks of the low-rank parts.
     public var ranks: Set<Dimension> {
         Set(roles.all.flatMap(\.shape)).intersection(Dimension.ranks)
     }
 
-    /// The rotary embedding of receptance and key, derived from that of the teacher's queries and keys; nil without RoPE.
+    /// Returns the rotary embedding of receptance and key, derived from the teacher's for queries and keys; nil if
+    /// unused.
     ///
     /// - Parameters:
     ///   - teacher: the rotary embedding of the teacher's layer.
-    ///   - isScaled: whether its RoPE scaling applies too.
+    ///   - isScaled: whether the teacher's RoPE scaling applies too.
     /// - Returns: the rotary embedding of a layer of time mixing.
     func rotation(from teacher: RotaryEmbedding?, isScaled: Bool) -> RotaryEmbedding? {
         guard rotary == .teacher else { return nil }
@@ -111,7 +112,7 @@ public struct TimeMix7: Sendable, Hashable {
         return roles
     }
 
-    /// The roles that a checkpoint always has if it holds only trained tensors.
+    /// The roles that a checkpoint of only trained tensors always has.
     var trainedRoles: Set<TensorRole> {
         roles.required.subtracting([.receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight])
     }
@@ -209,20 +210,21 @@ extension TensorRole {
     public static let groupNormWeight = TensorRole("group_norm.weight", [.attentionWidth], .mixer)
     /// Bias of the GroupNorm on the heads' output: [A].
     public static let groupNormBias = TensorRole("group_norm.bias", [.attentionWidth], .mixer)
-    /// The scalar `layer_architecture` that RWKVInside saves in a layer; it is unreliable.
+    /// The scalar `layer_architecture` that RWKVInside saves in a layer; its value is unreliable.
     public static let architectureRecord = TensorRole("architecture_record", [], .mixer)
-    /// The scalar `head_size_record` that RWKVInside saves in a layer; it is unreliable.
+    /// The scalar `head_size_record` that RWKVInside saves in a layer; its value is unreliable.
     public static let headSizeRecord = TensorRole("head_size_record", [], .mixer)
 
     /// The RMSNorms on query and key heads.
     package static let headNorms: Set<TensorRole> = [.queryNorm, .keyNorm]
 
-    /// Whether the query scale is folded into this tensor: into receptance's norm if there is one, else into its projection.
+    /// Returns whether the query scale is folded into this tensor: receptance's norm, or without one, its projection.
     package func takesQueryScale(hasNorm: Bool) -> Bool {
         hasNorm ? self == .receptanceNorm : self == .receptanceWeight || self == .receptanceBias
     }
 
-    /// The role that this one becomes when attention is converted to time mixing, or the reverse; nil if it has no counterpart.
+    /// The role that this one becomes when attention is converted to time mixing, or the reverse; nil if it has no
+    /// counterpart.
     public var counterpart: TensorRole? { Self.counterparts[self] }
 
     private static let counterparts: [TensorRole: TensorRole] = {

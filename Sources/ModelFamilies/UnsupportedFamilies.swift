@@ -1,9 +1,9 @@
-/// A family that is recognised by its tensors but not supported, so that it is named and not mistaken for another.
+/// A family that is recognised by its tensors but not supported; it is named so that it is not mistaken for another.
 struct UnsupportedFamily: Sendable {
     let family: String
-    /// The names of its variants; more than one if tensors cannot tell them apart.
+    /// The names of the family's variants; more than one if tensors cannot tell them apart.
     let variants: [String]
-    /// Sets of name suffixes; some tensor must match each set.
+    /// Sets of name suffixes; for each set, some tensor's name must end in one of its suffixes.
     let has: [[String]]
     /// Name suffixes that no tensor may have.
     var lacks: [String] = []
@@ -52,7 +52,7 @@ struct UnsupportedFamily: Sendable {
             family: "mixture of experts", variants: [], has: [[".mlp.gate.weight", ".mlp.router.weight"]]),
     ]
 
-    /// The first family that these names match, with a matching name for each of its sets; nil if none does.
+    /// Returns the first family that these names match, with a matching name for each of its sets; nil if none matches.
     static func find(_ patterns: some Collection<NamePattern>) -> (family: UnsupportedFamily, evidence: [String])? {
         for family in all {
             let evidence = family.has.compactMap { patterns.first(endingIn: $0) }

@@ -6,16 +6,17 @@ import RWKVLayers
 public import RWKVNumerics
 
 extension SpeedMeasurements {
-    /// Measures a model's forward pass: a prompt with the logits of its last token, and single tokens after a short prompt.
+    /// Measures a model's forward pass over a prompt, with the last token's logits, and over single tokens after a
+    /// short prompt.
     ///
-    /// The peak memory bandwidth is measured on the weights that each single token reads.
+    /// Peak memory bandwidth is measured by reading the weights that the forward pass of each token reads.
     ///
     /// - Parameters:
     ///   - model: the model to run.
-    ///   - tokens: the length of the prompt.
-    ///   - runs: how often the prompt is timed; single tokens are timed ten times as often.
+    ///   - tokens: the length of the prompt in tokens.
+    ///   - runs: the number of timed runs of the prompt; ten times as many single tokens are timed.
     ///   - kernels: the kernels to measure.
-    ///   - progress: is told of tokens, and can cancel the work.
+    ///   - progress: receives the number of tokens processed, and can cancel the work.
     /// - Returns: the measurements.
     /// - Throws: ``CheckpointError``: `cancelled`, or what running the model throws.
     public static func ofForward(
@@ -43,7 +44,7 @@ extension SpeedMeasurements {
         var (prefill, single, peaks) = (Timings(), Timings(), MachinePeaks())
         for round in 0...runs {
             var state = model.start(length: tokens)
-            // The first round is not timed: it brings the file into memory.
+            // The first round is not timed, because it loads the file into memory.
             if round == 0 {
                 try run(prompt[0..<tokens], &state)
             } else {
@@ -73,7 +74,7 @@ extension SpeedMeasurements {
         }
     }
 
-    /// The speed of a plain loop over an F32 matrix and a vector that fit into the second-level cache.
+    /// Measures the operations per second of a plain loop over an F32 matrix and a vector that fit into the L2 cache.
     package static func plainOperationsPerSecond() -> Double {
         let size = 384
         let (weight, x) = ([Float](repeating: 0.5, count: size * size), [Float](repeating: 0.5, count: size))
@@ -85,20 +86,20 @@ extension SpeedMeasurements {
 }
 
 extension Model {
-    /// Floating-point operations of tokens after `past` others: matrix products, attention, recurrences, and the last token's
-    /// logits.
+    /// Returns the floating-point operations for `tokens` tokens that follow `past` others: matrix products, attention,
+    /// recurrences and the last token's logits.
     fileprivate func operations(tokens: Int, past: Int) -> Double {
         let layers = Double(tokens) * (layers.flatMap(\.matrices).operations + mixingOperations(tokens, past: past))
         return layers + [head].operations
     }
 
-    /// Floating-point operations per token of attention and recurrences, without matrix products.
+    /// Returns the floating-point operations per token in attention and recurrences, excluding matrix products.
     ///
     /// - Parameters:
     ///   - tokens: the number of tokens.
-    ///   - past: the number of tokens before them.
-    ///   - recurrence: operations per number of a recurrence's state.
-    /// - Returns: the mean over the tokens.
+    ///   - past: the number of preceding tokens.
+    ///   - recurrence: the operations per number in a recurrence's state.
+    /// - Returns: the mean over all tokens.
     package func mixingOperations(_ tokens: Int, past: Int = 0, recurrence: Double = 9) -> Double {
         let (heads, size) = (
             Double(description.dimensions[.heads] ?? 0), Double(description.dimensions[.headSize] ?? 0)
@@ -110,9 +111,9 @@ extension Model {
         }
     }
 
-    /// How many tokens each of `tokens` tokens after `past` others attends to, on average.
+    /// Returns the mean number of tokens attended to by each of `tokens` tokens that follow `past` others.
     private func tokensSeen(_ tokens: Int, _ past: Int, _ window: Int?) -> Double {
-        // The first tokens do not fill the window.
+        // The first tokens do not fill the window yet.
         let growing = min(max((window ?? .max) - past, 0), tokens)
         let seen = Double(growing) * (Double(past) + Double(growing + 1) / 2)
         return (seen + Double(tokens - growing) * Double(window ?? 0)) / Double(tokens)
@@ -120,8 +121,8 @@ extension Model {
 }
 
 extension [StoredMatrix] {
-    /// Floating-point operations of the matrix-vector products of one token.
+    /// The floating-point operations in the matrix-vector products of one token.
     package var operations: Double { reduce(0) { $0 + 2 * Double($1.inputs * $1.outputs) } }
-    /// The size of all matrices in bytes.
+    /// The total size of all matrices in bytes.
     package var byteCount: Double { reduce(0) { $0 + Double($1.bytes.count) } }
 }

@@ -2,17 +2,17 @@ import CRWKVKernels
 import Glibc
 public import RWKVNumerics
 
-/// The times that repeated runs took.
+/// The durations of repeated runs.
 public struct Timings: Sendable {
-    /// CPU seconds of all threads together, one value per run.
+    /// CPU seconds summed over all threads, one value per run.
     public private(set) var processor: [Double] = []
     /// Wall-clock seconds, one value per run.
     public private(set) var clock: [Double] = []
 
-    /// Timings without any run.
+    /// Creates timings with no runs.
     public init() {}
 
-    /// Runs `work` once, and records how long it took.
+    /// Runs `work` once and records how long it takes.
     ///
     /// - Parameter work: the work to time.
     /// - Returns: what `work` returns.
@@ -27,9 +27,10 @@ public struct Timings: Sendable {
         return result
     }
 
-    /// The median time in seconds, at least a nanosecond.
+    /// Returns the median time in seconds, at least one nanosecond.
     ///
-    /// For one thread it is the median of CPU seconds, which other processes disturb least; for several, of wall-clock seconds.
+    /// For one thread, the median is of CPU seconds, which other processes disturb least; for several threads, of
+    /// wall-clock seconds.
     public func median(threads: Int) -> Double {
         let times = (threads == 1 ? processor : clock).sorted()
         return times.isEmpty ? 1e-9 : max(1e-9, (times[(times.count - 1) / 2] + times[times.count / 2]) / 2)
@@ -43,9 +44,9 @@ public struct Timings: Sendable {
 }
 
 extension Kernels {
-    /// Multiplies and adds fp32 numbers in registers with all threads, to measure peak FLOP/s.
+    /// Multiplies and adds fp32 numbers in registers on all threads, to measure peak FLOP/s.
     ///
-    /// - Parameter timings: the timings to add this run to.
+    /// - Parameter timings: the timings to which this run is added.
     /// - Returns: the number of floating-point operations.
     public func multiplyAdd(_ timings: inout Timings) -> Double {
         let (rounds, pieces) = (1 << 15, 8 * threads)
@@ -53,11 +54,11 @@ extension Kernels {
         return Double(pieces * rounds) * machine.multiply_add(1)
     }
 
-    /// Reads bytes with all threads and discards them, to measure memory bandwidth.
+    /// Reads bytes on all threads and discards them, to measure memory bandwidth.
     ///
     /// - Parameters:
-    ///   - parts: the memory to read; larger in total than the caches, to measure main memory.
-    ///   - timings: the timings to add this run to.
+    ///   - parts: the memory to read; to measure main memory, the total size must exceed the caches.
+    ///   - timings: the timings to which this run is added.
     public func read(_ parts: [UnsafeRawBufferPointer], _ timings: inout Timings) {
         let pieces = parts.flatMap { part in
             part.count.parts(of: 1 << 20).map { UnsafeRawBufferPointer(rebasing: part[$0]) }

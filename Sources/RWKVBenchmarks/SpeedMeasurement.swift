@@ -1,12 +1,12 @@
 public import RWKVNumerics
 
-/// The speed of one kind of work.
+/// A speed measurement of one kind of work.
 public struct SpeedMeasurement: Sendable {
     /// The kind of work.
     public enum Subject: String, Sendable {
         /// The RWKV-7 recurrence over a sequence.
         case wkv7
-        /// The same, with a call for each token.
+        /// The RWKV-7 recurrence over a sequence, with one call per token.
         case wkv7Tokens = "wkv7_tokens"
         /// The RWKV-7 recurrence over a sequence, with its gradients.
         case wkv7Gradients = "wkv7_gradients"
@@ -22,19 +22,20 @@ public struct SpeedMeasurement: Sendable {
 
     /// The kind of work.
     public let subject: Subject
-    /// The dtype of the numbers read, as in `F32`.
+    /// The dtype of the numbers read, for example `F32`.
     public let dtype: String
-    /// Tokens per run.
+    /// The number of tokens per run.
     public let tokens: Int
-    /// How long the runs took.
+    /// The durations of the runs.
     public let timings: Timings
-    /// Floating-point operations per run.
+    /// The number of floating-point operations per run.
     public let operations: Double
-    /// Bytes moved from and to memory per run: the inputs and outputs of the recurrence, or the weights of a model.
+    /// Bytes moved to and from memory per run: the inputs and outputs of the recurrence, or the weights of the model or
+    /// models.
     public let bytes: Double
 
-    /// Operations of the recurrence and its gradients, per token and number of the state: 9 for the recurrence, 7 for recomputing
-    /// states, and 19 for gradients.
+    /// Operations of the recurrence with gradients, per token and per number in the state: 9 for the recurrence, 7 for
+    /// recomputing states, and 19 for gradients.
     package static let recurrenceWithGradients = 35.0
 
     package init(
@@ -45,22 +46,22 @@ public struct SpeedMeasurement: Sendable {
     }
 }
 
-/// The measurements of one run, with the machine's peak speeds and that of a plain loop.
+/// The measurements of one benchmark, with the machine's peak speeds and the speed of a plain loop.
 public struct SpeedMeasurements: Sendable {
     /// The kernel table that was measured.
     public let table: KernelTable
     /// The instruction set that the kernels are compiled for.
     public let instructionSet: InstructionSet
-    /// The implementation of products of matrices with many rows.
+    /// The implementation of matrix products with many rows.
     public let product: MatrixProduct
     /// The number of threads.
     public let threads: Int
-    /// The peak fp32 operations per second.
+    /// The peak number of fp32 operations per second.
     public let peakOperationsPerSecond: Double
-    /// The peak bytes per second read from memory.
+    /// The peak memory bandwidth for reading, in bytes per second.
     public let peakBytesPerSecond: Double
-    /// Operations per second of a plain loop, one fp32 number at a time on one thread: the recurrence, or a matrix-vector
-    /// product.
+    /// The operations per second of a plain loop, one fp32 number at a time on one thread: the recurrence, or a
+    /// matrix-vector product.
     public let plainOperationsPerSecond: Double
     /// The measurements, in order.
     public let measurements: [SpeedMeasurement]
@@ -79,15 +80,15 @@ public struct SpeedMeasurements: Sendable {
         self.measurements = measurements
     }
 
-    /// The median seconds of a run, from which speeds are computed.
+    /// Returns the median seconds per run, from which speeds are computed.
     public func seconds(_ measurement: SpeedMeasurement) -> Double { measurement.timings.median(threads: threads) }
 
-    /// Floating-point operations per second.
+    /// Returns the floating-point operations per second of a measurement.
     public func operationsPerSecond(_ measurement: SpeedMeasurement) -> Double {
         measurement.operations / seconds(measurement)
     }
 
-    /// Bytes moved per second.
+    /// Returns the bytes moved per second in a measurement.
     public func bytesPerSecond(_ measurement: SpeedMeasurement) -> Double {
         measurement.bytes / seconds(measurement)
     }
@@ -97,9 +98,9 @@ public struct SpeedMeasurements: Sendable {
 package struct MachinePeaks {
     private(set) var multiplyingAdding = Timings()
     private(set) var reading = Timings()
-    /// Operations per sample.
+    /// The number of operations per sample.
     private(set) var operations = 0.0
-    /// Bytes per sample.
+    /// The number of bytes read per sample.
     private(set) var bytes = 0.0
 
     package init() {}

@@ -4,17 +4,17 @@ public import ModelFamilies
 import RWKVInference
 import RWKVNumerics
 
-/// Models with random weights, which are as fast as trained ones of the same sizes.
+/// Models with random weights, which run as fast as trained models of the same size.
 public enum SyntheticModel {
     /// Writes a model with random weights to a safetensors file.
     ///
     /// - Parameters:
-    ///   - description: the family and all sizes of the model.
+    ///   - description: the model's family and all of its sizes.
     ///   - dtype: the dtype of all weights: F32, F16 or BF16.
-    ///   - path: the file to create, which must not exist.
-    ///   - progress: is told of bytes, and can cancel the work.
-    /// - Throws: ``CheckpointError``: `unsupported` if a size is not known or `dtype` is not one of these, `cannotCreate`,
-    ///   `inputOutput`, `cancelled`.
+    ///   - path: the path of the file to create, which must not exist yet.
+    ///   - progress: receives the number of bytes written, and can cancel the work.
+    /// - Throws: ``CheckpointError``: `unsupported` if a size is not known or no kernel supports `dtype`,
+    ///   `cannotCreate`, `inputOutput`, `cancelled`.
     public static func write(
         _ description: ModelDescription, _ dtype: DType, to path: String, progress: WorkProgress
     ) throws(CheckpointError) {
@@ -40,7 +40,8 @@ public enum SyntheticModel {
         var random = SplitMix64(seed: 0)
         for (number, tensor) in tensors.enumerated() {
             var output = try writer.begin(number)
-            // Matrices are as small as initialisers make them; vectors are in the range of norm weights and mixing shares.
+            // Matrix values are as small as after initialisation; vector values are in the range of norm weights and
+            // mixing shares.
             let range: ClosedRange<Double> = tensor.shape.count == 2 ? -0.03...0.03 : 0.5...1
             for part in (tensor.byteCount / element.size).parts(of: atOnce) {
                 try progress.check(path)

@@ -7,17 +7,17 @@ public import RWKVNumerics
 import TokenFiles
 
 extension SpeedMeasurements {
-    /// Measures training steps of a student, in stage 1 (alignment) and in stage 2 (logits).
+    /// Measures training steps of a student in stage 1 (alignment) and stage 2 (logits).
     ///
     /// - Parameters:
     ///   - teacher: the model to learn from.
     ///   - checkpoint: the student's checkpoint.
-    ///   - description: what the student was recognised as.
-    ///   - size: sequences per step, and tokens per sequence.
+    ///   - description: the description of the student model.
+    ///   - size: the number of sequences per step, and of tokens per sequence.
     ///   - memory: the memory limit of a step in bytes.
     ///   - runs: the number of steps to time in each stage.
     ///   - kernels: the kernels to measure.
-    ///   - progress: is told of each step, and can cancel the work.
+    ///   - progress: receives the number of steps done, and can cancel the work.
     /// - Returns: the measurements.
     /// - Throws: ``CheckpointError``: `cancelled`, or what ``Distillation`` throws.
     public static func ofTraining(
@@ -67,8 +67,10 @@ extension SpeedMeasurements {
 }
 
 extension DistillationSettings.Stage {
-    /// Operations per token of matrix products and recurrences: the backward pass of a product takes as many operations for the
-    /// gradient of its input, which single mixers and the lowest layer do not need, and as many for that of trained weights.
+    /// Returns the operations per token in matrix products and recurrences.
+    ///
+    /// The backward pass of a matrix product repeats the operations of the forward pass once for the gradient of the
+    /// input, which single mixers and the lowest layer do not need, and once for the gradient of trained weights.
     fileprivate func operations(
         _ teacher: Model<Float>, _ student: Model<Float>, context: Int
     ) -> Double {

@@ -3,15 +3,16 @@ public import CheckpointFiles
 public import RWKVNumerics
 
 extension SpeedMeasurements {
-    /// Measures the RWKV-7 recurrence: a sequence in each dtype, single tokens, and a sequence with its gradients.
+    /// Measures the RWKV-7 recurrence over a sequence in each dtype, over single tokens, and over a sequence with
+    /// gradients.
     ///
     /// - Parameters:
     ///   - heads: the number of heads.
-    ///   - size: channels per head.
-    ///   - tokens: the length of the sequence.
-    ///   - runs: how often each is timed.
+    ///   - size: the number of channels per head.
+    ///   - tokens: the length of the sequence in tokens.
+    ///   - runs: the number of timed runs of each kind.
     ///   - kernels: the kernels to measure.
-    ///   - progress: is told of each run, and can cancel the work.
+    ///   - progress: receives the number of runs done, and can cancel the work.
     /// - Returns: the measurements.
     /// - Throws: ``CheckpointError`` of category `cancelled`.
     public static func ofWKV7(
@@ -36,7 +37,7 @@ extension SpeedMeasurements {
                 peaks.lookAtArithmetic(kernels)
                 progress.advance(by: 1, of: (types.count + 2) * runs)
             }
-            // The six inputs, and the computed matrices, which are F32.
+            // The six inputs in `dtype`, and the computed matrices in F32.
             let bytes = heads * size * tokens * (6 * dtype.element.size + 4 * (matrices - 6))
             measurements.append(
                 SpeedMeasurement(
@@ -65,7 +66,7 @@ extension SpeedMeasurements {
     }
 }
 
-/// Random inputs of the recurrence, in the ranges that models have.
+/// Random inputs for the recurrence, in the ranges found in real models.
 private struct WKV7Numbers {
     private let channels: Int
     private let size: Int
@@ -79,7 +80,7 @@ private struct WKV7Numbers {
                 range.lowerBound + (range.upperBound - range.lowerBound) * Float(random.next() >> 40) * 0x1p-24
             }
         }
-        // The norm of each head's removal key is about one.
+        // With this range, the norm of each head's removal key is about 1.
         let removal = (3 / Float(size)).squareRoot()
         inputs = .init(
             r: numbers(-1...1), w: numbers(0.545...1), k: numbers(-1...1), v: numbers(-1...1),
@@ -100,7 +101,7 @@ private struct WKV7Numbers {
         inputs.map { Matrix($0[token * channels..<(token + 1) * channels], columns: channels) }
     }
 
-    /// The speed of a plain loop over the first head's first tokens.
+    /// Measures the operations per second of a plain loop over the first tokens of the first head.
     func plainOperationsPerSecond() -> Double {
         let tokens = min(tokens, 256)
         var state = [Float](repeating: 0, count: size * size)

@@ -1,20 +1,20 @@
 public import RWKVNumerics
 
-/// AdamW over the trainable weights of a model (Loshchilov and Hutter 2019), with gradients clipped by their global norm.
+/// AdamW for the trainable weights of a model (Loshchilov and Hutter 2019), with gradients clipped by global norm.
 public struct AdamW<Element: Real> {
-    /// Decay rates of the first and second moments.
+    /// The decay rates of the first and second moments.
     private static var betas: (Double, Double) { (0.9, 0.95) }
-    /// Added to the square root of the second moment.
+    /// The epsilon added to the square root of the second moment.
     private static var epsilon: Double { 1e-8 }
 
-    /// The global gradient norm to which larger gradients are scaled down.
+    /// The maximum global gradient norm; larger gradients are scaled down to this norm.
     public var clip = 1.0
-    /// The number of steps that changed the weights.
+    /// The number of steps that have changed the weights.
     public internal(set) var steps = 0
-    /// First and second moments of the gradients, a pair for each parameter.
+    /// The first and second moments of the gradients, one pair per parameter.
     let moments: [(first: Matrix<Element>, second: Matrix<Element>)]
 
-    /// An optimiser before its first step.
+    /// Creates an optimiser with zero moments for the given parameters.
     public init(of parameters: [TrainedModel<Element>.Parameter]) {
         moments = parameters.map { parameter in
             let (rows, columns) = (parameter.values.rows, parameter.values.columns)
@@ -22,14 +22,14 @@ public struct AdamW<Element: Real> {
         }
     }
 
-    /// Updates the parameters, unless the gradient norm is not finite; clears the gradients in any case.
+    /// Updates the parameters unless the gradient norm is not finite; always clears the gradients.
     ///
     /// - Parameters:
-    ///   - parameters: those that the optimiser was made for.
-    ///   - count: the number of accumulated batches.
-    ///   - rate: the learning rate, scaled for each parameter by its `rateScale`.
+    ///   - parameters: the parameters that the optimiser was created for.
+    ///   - count: the number of batches over which gradients were accumulated.
+    ///   - rate: the learning rate, which each parameter's `rateScale` multiplies.
     ///   - kernels: the kernels to use.
-    /// - Returns: the global gradient norm, averaged over batches, before clipping.
+    /// - Returns: the global norm of the gradients, averaged over batches, before clipping.
     public mutating func step(
         _ parameters: [TrainedModel<Element>.Parameter], averaging count: Int, rate: Double, _ kernels: Kernels<Element>
     ) -> Double {
@@ -38,7 +38,7 @@ public struct AdamW<Element: Real> {
         let norm = squares.squareRoot() / Double(count)
         guard norm.isFinite else { return norm }
         steps += 1
-        // 1e-6 as in PyTorch's clip_grad_norm_.
+        // As in PyTorch's clip_grad_norm_, 1e-6 is added to the norm.
         let scale = min(1, clip / (norm + 1e-6)) / Double(count)
         let corrections = (1 - power(Self.betas.0, steps), 1 - power(Self.betas.1, steps))
         for (parameter, moments) in zip(parameters, moments) {
@@ -53,7 +53,7 @@ public struct AdamW<Element: Real> {
     }
 
     private func power(_ base: Double, _ count: Int) -> Double {
-        // Beyond 10,000 steps, 1 - base^count rounds to 1.
+        // After 10,000 steps, 1 - base^count rounds to 1.
         (0..<min(count, 10_000)).reduce(1) { power, _ in power * base }
     }
 }

@@ -4,44 +4,46 @@ public import RWKVInference
 import RWKVLayers
 public import RWKVNumerics
 
-/// Stage 1: each time-mixing layer of a student learns to reproduce its teacher's attention output for the same input.
+/// Stage 1: each time-mixing layer of a student learns to reproduce the output of the teacher's mixer for the same
+/// input.
 ///
-/// All layers learn in one pass, each from the teacher's residual stream, so that errors do not accumulate.
+/// All layers learn in one pass, each with its input from the teacher's residual stream, so that errors do not
+/// accumulate.
 public struct Alignment: Sendable, Hashable {
-    /// The distance between outputs that is minimised.
+    /// The loss: the distance between outputs that training minimises.
     public var loss = AlignmentLoss.relativeL2
-    /// Whether gradients pass through the first keys and values (k_first, v_first).
+    /// Whether gradients pass through the first layer's keys and values (k_first, v_first).
     public var propagatesFirstValues = false
 
-    /// The relative L2 loss, with k_first and v_first detached.
+    /// Creates an alignment with the relative L2 loss, and with k_first and v_first detached.
     public init() {}
 
-    /// How far the output s of one student layer is from its teacher's output t.
+    /// Figures that compare the output s of one student layer with the teacher's output t.
     public struct LayerFigures: Sendable, Hashable {
         /// The layer's index.
         public let layer: Int
         /// The loss of the layer.
         public let loss: Double
-        /// The mean squared error.
+        /// The mean squared error between t and s.
         public let meanSquaredError: Double
-        /// |t - s| / |t|.
+        /// The relative error |t - s| / |t|.
         public let relativeError: Double
         /// The cosine of the angle between t and s.
         public let cosine: Double
-        /// |t| / |s|.
+        /// The ratio of norms |t| / |s|.
         public let scale: Double
     }
 
-    /// Adds the gradients of the loss, averaged over layers, for some sequences.
+    /// Accumulates the gradients of the loss for the given sequences, averaged over layers.
     ///
     /// - Parameters:
     ///   - student: the model to train.
     ///   - teacher: a model of the same width and number of layers.
-    ///   - tokens: sequences of equal length, concatenated.
+    ///   - tokens: concatenated sequences of equal length.
     ///   - sequences: the number of sequences.
     ///   - kernels: the kernels to use.
     ///   - progress: can cancel the work.
-    /// - Returns: the figures of each time-mixing layer, front to back.
+    /// - Returns: the figures of each time-mixing layer, in layer order.
     /// - Throws: ``CheckpointError``: `cancelled`, or what running a model throws.
     public func callAsFunction<Element: Real>(
         _ student: TrainedModel<Element>, _ teacher: Model<Element>, _ tokens: [Int], sequences: Int,
@@ -50,7 +52,7 @@ public struct Alignment: Sendable, Hashable {
         let aligned = student.model.description.layers.indices.filter {
             student.model.description.layers[$0].kind.carriesState
         }
-        // Attention in layer 0 may give the k_first and v_first that time mixing mixes in.
+        // Attention in layer 0 may provide the k_first and v_first that time mixing mixes in.
         let givesFirst = student.model.description.firstValues == .layer0 && aligned.first != 0
         var pairs = try teacherPairs(teacher, (givesFirst ? [0] : []) + aligned, tokens, sequences, kernels, progress)
         guard let last = pairs.last else { return [] }
@@ -93,7 +95,7 @@ public struct Alignment: Sendable, Hashable {
         return figures
     }
 
-    /// The inputs and outputs of the teacher's mixers in some layers.
+    /// Returns the inputs and outputs of the teacher's mixers in the given layers.
     private func teacherPairs<Element: Real>(
         _ teacher: Model<Element>, _ layers: [Int], _ tokens: [Int], _ sequences: Int, _ kernels: Kernels<Element>,
         _ progress: WorkProgress
@@ -115,20 +117,20 @@ public struct Alignment: Sendable, Hashable {
     }
 }
 
-/// The distance of a student layer's output s from its teacher's output t.
+/// A distance between a student layer's output s and the teacher's output t.
 public enum AlignmentLoss: String, Sendable, CaseIterable {
     /// |t - s| / |t|, over all tokens at once.
     case relativeL2 = "relative-l2"
-    /// |t - s| / sqrt(C) of each token, averaged over tokens (RADLADS).
+    /// |t - s| / sqrt(C) for each token, averaged over tokens (RADLADS).
     case l2Norm = "l2-norm"
     /// The mean squared error, rescaled to the norm of the last layer's output (RWKVInside, train_functions.py).
     case scaledMSE = "scaled-mse"
 
-    /// Measures one layer, and replaces its output by the gradient of its loss.
+    /// Measures one layer, and replaces its output with the gradient of its loss.
     ///
     /// - Parameters:
     ///   - layer: the layer's index.
-    ///   - student: the student's output, [tokens, C]; becomes the gradient.
+    ///   - student: the student's output, [tokens, C]; overwritten with the gradient.
     ///   - teacher: the teacher's output, [tokens, C].
     ///   - lastNorm: the mean token norm of the teacher's output in the last aligned layer.
     ///   - gradientScale: a factor for the gradient.
@@ -164,7 +166,7 @@ public enum AlignmentLoss: String, Sendable, CaseIterable {
             cosine: (target + own - distance) / (2 * (target * own).squareRoot()), scale: (target / own).squareRoot())
     }
 
-    /// The mean token norm, given the squared norm of each token.
+    /// Returns the mean token norm, given the squared norm of each token.
     static func meanNorm(_ squares: [Double]) -> Double {
         squares.reduce(0) { $0 + $1.squareRoot() } / Double(max(1, squares.count))
     }

@@ -1,16 +1,17 @@
 public import CheckpointJSON
 public import RWKVNumerics
 
-/// What the bytes of a result depend on besides its inputs; they do not depend on the number of threads.
+/// The kernel table, instruction set and matrix-product implementation, which together with the inputs determine the
+/// exact bytes of a result; the number of threads does not matter.
 public struct Arithmetic: Sendable, Hashable {
-    /// The kernel table: `strict` or `fast`.
+    /// The name of the kernel table: `strict` or `fast`.
     public let kernels: ByteString
     /// The instruction set that this tool's own kernels are compiled for.
     public let instructionSet: ByteString
     /// The implementation of matrix products.
     public let product: ByteString
 
-    /// The arithmetic of some kernels.
+    /// Creates the arithmetic of the given kernels.
     public init<Element: Real>(_ kernels: Kernels<Element>) {
         self.init(
             kernels: ByteString(kernels.table.rawValue), instructionSet: ByteString(kernels.instructionSet.rawValue),
@@ -21,12 +22,12 @@ public struct Arithmetic: Sendable, Hashable {
         (self.kernels, self.instructionSet, self.product) = (kernels, instructionSet, product)
     }
 
-    /// Whether both give the same bytes: strict kernels do so on any machine.
+    /// Returns whether both give the same bytes; strict kernels do so on any machine.
     func givesSameBytes(as other: Arithmetic) -> Bool {
         self == other || [kernels, other.kernels].allSatisfy { $0 == ByteString(KernelTable.strict.rawValue) }
     }
 
-    /// `fast kernels, avx2, OpenBLAS 0.3.21 Haswell`.
+    /// A description for messages, for example `fast kernels, avx2, OpenBLAS 0.3.21 Haswell`.
     package var text: String { "\(kernels) kernels, \(instructionSet), \(product)" }
 }
 

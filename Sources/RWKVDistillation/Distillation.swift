@@ -10,17 +10,17 @@ public import TokenFiles
 ///     var distillation = try Distillation(teacher, student, description, tokens, settings)
 ///     while !distillation.isDone { print(try distillation.next(kernels).loss) }
 ///
-/// Copies share their weights, so only one of them may be advanced. ``DistillationRun`` runs all steps, evaluates, saves and
-/// resumes.
+/// Copies of a distillation share weights, so advance only one of them. ``DistillationRun`` runs all steps, evaluates,
+/// saves and resumes.
 public struct Distillation<Element: Real> {
-    /// Training fails at this many consecutive steps whose gradients are not finite.
+    /// The number of consecutive steps with non-finite gradients at which training fails.
     private static var maximumNonFiniteSteps: Int { 8 }
 
     /// The settings of the run.
     public let settings: DistillationSettings
-    /// The student as trained so far.
+    /// The student in its current state.
     public private(set) var student: TrainedModel<Element>
-    /// The number of steps done.
+    /// The number of completed steps.
     public private(set) var step = 0
     private(set) var optimiser: AdamW<Element>
     let teacher: Model<Element>
@@ -28,17 +28,17 @@ public struct Distillation<Element: Real> {
     private var order: TrainingOrder
     private var failures = 0
 
-    /// A distillation before its first step.
+    /// Creates a distillation at step 0.
     ///
     /// - Parameters:
     ///   - teacher: the model to learn from.
     ///   - checkpoint: the student's checkpoint.
-    ///   - description: what the student was recognised as.
+    ///   - description: the description of the student model.
     ///   - tokens: the training sequences.
     ///   - settings: the settings of the run.
-    /// - Throws: ``CheckpointError``: `unsupported` if the student does not match the teacher or cannot be trained with these
-    ///   settings, `malformed` if no sequence is long enough or a token is outside the vocabulary, or what loading a model
-    ///   throws.
+    /// - Throws: ``CheckpointError``: `unsupported` if the student does not match the teacher or cannot be trained with
+    ///   these settings, `malformed` if no sequence is long enough or a token is outside the vocabulary, or what
+    ///   loading a model throws.
     public init(
         _ teacher: Model<Element>, _ checkpoint: Checkpoint, _ description: ModelDescription, _ tokens: TokenSequences,
         _ settings: DistillationSettings
@@ -51,7 +51,7 @@ public struct Distillation<Element: Real> {
         self.settings = settings
         (self.teacher, self.tokens) = (teacher, tokens)
         order = try TrainingOrder(tokens, length: settings.context, seed: settings.seed)
-        // With layouts that differ in transposition, equal bytes are different matrices.
+        // If one layout transposes a matrix and the other does not, equal bytes represent different matrices.
         let isAlike = teacher.description.layout?.name == description.layout?.name
         student = try TrainedModel(
             checkpoint, description, training: trained, by: settings.adapters, sharing: isAlike ? teacher : nil)
@@ -59,10 +59,10 @@ public struct Distillation<Element: Real> {
         optimiser.clip = settings.clip
     }
 
-    /// Whether all steps are done.
+    /// Whether all steps are completed.
     public var isDone: Bool { step >= settings.steps }
 
-    /// Checks that a step fits in memory, by an estimate of the activations that its gradients need.
+    /// Checks that a step fits in memory, using an estimate of the activations that its gradients need.
     ///
     /// - Parameter limit: the memory limit in bytes.
     /// - Throws: ``CheckpointError`` of category `unsupported` if the estimate exceeds the limit.
@@ -70,8 +70,8 @@ public struct Distillation<Element: Real> {
         let sizes = student.model.description.dimensions
         let width = sizes[.width] ?? 0
         let (heads, size) = (sizes[.heads] ?? 0, sizes[.headSize] ?? 0)
-        // Kept for every mixer: its input, the activations between its stages, and states every 16 tokens; for one at a time:
-        // their gradients.
+        // Every mixer keeps its input, the activations between its stages, and a state every 16 tokens. Gradients of
+        // activations are kept for one mixer at a time.
         let attention = heads.multiplied(clamped: size)
         let mixer = attention.multiplied(clamped: 28 + size / 16).adding(clamped: width)
         let layers = student.model.layers.count
@@ -94,14 +94,15 @@ public struct Distillation<Element: Real> {
             advice: "use fewer or shorter sequences, and make up for them with --accumulate")
     }
 
-    /// Performs one optimiser step over all accumulated batches.
+    /// Performs one optimiser step, which accumulates gradients over several batches.
     ///
     /// - Parameters:
     ///   - kernels: the kernels to use.
-    ///   - progress: can cancel the step; the distillation can then be saved as it was before the step, but not continued.
+    ///   - progress: can cancel the step; the distillation can then be saved in the state before the step, but not
+    ///     continued.
     /// - Returns: the figures of the step.
-    /// - Throws: ``CheckpointError``: `notFinite` if the gradients of too many consecutive steps are not finite or a weight no
-    ///   longer is, `cancelled`, or what running a model throws.
+    /// - Throws: ``CheckpointError``: `notFinite` if the gradients of too many consecutive steps or a weight are not
+    ///   finite, `cancelled`, or what running a model throws.
     public mutating func next(
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> DistillationStep {
@@ -147,7 +148,8 @@ public struct Distillation<Element: Real> {
             gradientNorm: norm)
     }
 
-    /// Continues after `done` steps, `updates` of which changed weights, and reloads the model from the restored weights.
+    /// Skips ahead to the state after `done` steps, `updates` of which changed weights, and updates the model from the
+    /// restored weights.
     mutating func skip(to done: Int, updates: Int, _ kernels: Kernels<Element>) throws(CheckpointError) {
         try student.update(kernels)
         order.skip((done - step) * settings.batch * settings.accumulate)
@@ -170,7 +172,7 @@ public struct Distillation<Element: Real> {
 
 /// The figures of one optimiser step.
 public struct DistillationStep: Sendable, Hashable {
-    /// The step's number, from 1.
+    /// The step's number, starting at 1.
     public let number: Int
     /// The loss before the update, averaged over batches.
     public let loss: Double
@@ -178,7 +180,7 @@ public struct DistillationStep: Sendable, Hashable {
     public let layers: [Alignment.LayerFigures]
     /// The learning rate of the step.
     public let rate: Double
-    /// The global gradient norm before clipping; if it is not finite, no weight changed.
+    /// The global gradient norm before clipping; if the norm is not finite, the step changed no weight.
     public let gradientNorm: Double
 }
 
@@ -186,7 +188,7 @@ public struct DistillationStep: Sendable, Hashable {
 package func physicalMemory() -> Int { sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) }
 
 extension ModelDescription {
-    /// Throws `unsupported` if this model cannot be trained, or does not match its teacher.
+    /// Throws `unsupported` if this model cannot be trained or does not match its teacher.
     fileprivate func checkTraining(by teacher: ModelDescription, path: String) throws(CheckpointError) {
         func no(_ reason: String, expected: String? = nil, found: String? = nil) -> CheckpointError {
             CheckpointError(.unsupported, path: path, reason, expected: expected, found: found)
@@ -194,7 +196,7 @@ extension ModelDescription {
         guard let timeMix = architecture.timeMix, layers.contains(where: \.kind.carriesState) else {
             throw no("the student has no RWKV layer")
         }
-        // Sequences of a batch are concatenated, so a token shift would reach into the sequence before.
+        // The sequences of a batch are concatenated, so a token shift would reach into the previous sequence.
         guard !teacher.architecture.mixesPreviousToken else {
             throw no(
                 "distillation is not implemented for this kind of teacher",

@@ -6,7 +6,8 @@ import RWKVEvaluation
 import RWKVInference
 import RWKVNumerics
 
-// A saved run is a model directory: the student, the state for resuming, and the log. Trained tensors are F32, as in training.
+// A saved run is a model directory with the student, the state for resuming, and the log. Trained tensors are F32, as
+// in training.
 extension DistillationRun {
     private static var modelName: String { "model.safetensors" }
     private static var stateName: String { "training.safetensors" }
@@ -14,13 +15,13 @@ extension DistillationRun {
 
     private var student: TrainedModel<Float> { distillation.student }
 
-    /// Saves the student and the log, and the state for resuming if something is left to do.
+    /// Saves the student and the log; if the run is unfinished, also saves the state for resuming.
     ///
-    /// The directory keeps its previous contents until everything is written.
+    /// The directory keeps its previous contents until all files are written.
     ///
     /// - Parameters:
     ///   - inputs: the digests of the run's inputs.
-    ///   - isComplete: whether nothing but steps is left to do.
+    ///   - isComplete: whether all evaluations due so far are done, so that only steps can remain.
     /// - Throws: ``CheckpointError``: `cannotCreate`, or `inputOutput` if reading or writing fails or the disk is full.
     mutating func save(_ inputs: InputDigests, isComplete: Bool = true) throws(CheckpointError) {
         let directory = try UnfinishedDirectory(path: path, isReplaceable: ownsDirectory ? { Self.isOwn($0) } : nil)
@@ -44,9 +45,9 @@ extension DistillationRun {
     /// Checks that a run can be saved in a directory.
     ///
     /// - Parameters:
-    ///   - path: the directory.
-    ///   - replaces: whether what an earlier run wrote there may be replaced.
-    /// - Throws: ``CheckpointError`` of category `cannotCreate` if it cannot.
+    ///   - path: the path of the directory.
+    ///   - replaces: whether files from an earlier run may be replaced.
+    /// - Throws: ``CheckpointError`` of category `cannotCreate` if the run cannot be saved there.
     static func checkDirectory(_ path: String, replaces: Bool) throws(CheckpointError) {
         if !replaces, (try? FileSource(path: path + "/" + stateName)) != nil {
             throw CheckpointError(
@@ -59,7 +60,7 @@ extension DistillationRun {
     private static var configurationName: String { "config.json" }
     private static var companions: [String] { Conversion.companions + [configurationName] }
 
-    /// Whether a directory with these entries holds only what a run wrote.
+    /// Returns whether a directory with these entries contains only files that a run writes, including a log.
     private static func isOwn(_ names: [String]) -> Bool {
         let pages = DistillationPage.allCases.map(\.rawValue)
         let own = companions + [modelName, stateName, logName] + TrainedAdapters.files + pages
@@ -69,7 +70,8 @@ extension DistillationRun {
     private func writeModel(into directory: borrowing UnfinishedDirectory) throws(CheckpointError) -> [TensorDigest] {
         let model = student.model
         let source = model.checkpoint
-        // Weights that share a tensor are trained all or not at all, and come in the order of their rows.
+        // Weights that share a tensor are either all trained or all frozen, and parameters are in the order of their
+        // rows.
         var trained: [Int: [Matrix<Float>]] = [:]
         for parameter in student.parameters where !parameter.isOfAdapter {
             guard let binding = model.description.bindings[parameter.place] else { continue }
@@ -165,11 +167,11 @@ extension DistillationRun {
     /// Restores the unfinished run in the directory.
     ///
     /// - Parameters:
-    ///   - inputs: the digests of this run's inputs, which must equal the saved run's.
+    ///   - inputs: the digests of this run's inputs, which must equal those of the saved run.
     ///   - kernels: the kernels to use.
     ///   - progress: can cancel the work.
-    /// - Throws: ``CheckpointError``: `notFound` or `inputOutput`, `malformed` if the directory does not hold what a run saves,
-    ///   or `unsupported` if the saved run had other settings or inputs.
+    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, `malformed` if the directory does not contain a valid
+    ///   saved run, `unsupported` if the saved run had different settings or inputs, or `cancelled`.
     mutating func resume(
         _ inputs: InputDigests, _ kernels: Kernels<Float>, _ progress: WorkProgress
     ) throws(CheckpointError) {
@@ -225,11 +227,11 @@ extension DistillationRun {
     }
 }
 
-/// A page about a run, saved beside its log.
+/// A page about a run, saved next to the run's log.
 public enum DistillationPage: String, Sendable, CaseIterable {
-    /// A chart of the loss and the evaluations on held-out tokens over steps.
+    /// A chart of the loss and held-out evaluations by step.
     case curve = "curve.svg"
-    /// All figures, on a self-contained page.
+    /// A self-contained page with all figures.
     case report = "report.html"
 }
 

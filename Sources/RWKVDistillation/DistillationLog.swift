@@ -1,14 +1,14 @@
 public import CheckpointFiles
 package import CheckpointJSON
 
-/// The log of a run: a line of JSON for each step, for each evaluation on held-out tokens, and for the arithmetic at the start
-/// and wherever it changed (schemas/distill-log.schema.json).
+/// The log of a run: a line of JSON for each step, for each evaluation on held-out tokens, and for the arithmetic at
+/// the start and at each change (schemas/distill-log.schema.json).
 public struct DistillationLog: Sendable, Hashable {
     /// A logged step.
     public struct Step: Sendable, Hashable {
         /// The figures of the step.
         public let figures: DistillationStep
-        /// Training tokens so far, including this step.
+        /// The number of training tokens so far, including this step.
         public let tokens: Int
         /// The wall-clock seconds that the step took.
         public let seconds: Double
@@ -16,36 +16,36 @@ public struct DistillationLog: Sendable, Hashable {
 
     /// An evaluation on held-out tokens.
     public struct Evaluation: Sendable, Hashable {
-        /// The number of steps done before it.
+        /// The number of steps completed before the evaluation.
         public let step: Int
         /// The path of the held-out tokens.
         public let path: String
-        /// The results.
+        /// The results of the evaluation.
         public let figures: HeldOut
     }
 
-    /// All steps, in order.
+    /// All logged steps, in order.
     public private(set) var steps: [Step] = []
-    /// All evaluations, in order.
+    /// All logged evaluations, in order.
     public private(set) var evaluations: [Evaluation] = []
-    /// The arithmetic that steps were computed with, in order; the last entry is current.
+    /// The arithmetic used to compute the steps, in order; the last entry is the current one.
     public private(set) var arithmetics: [Arithmetic] = []
     /// The log file's contents.
     public private(set) var bytes: [UInt8] = []
 
-    /// The number of steps that changed no weight because gradients were not finite.
+    /// The number of steps that changed no weight because their gradients were not finite.
     public private(set) var skipped = 0
 
-    /// Enough for some hundred thousand steps of a large model.
+    /// The maximum size of a log in bytes, enough for about a hundred thousand steps of a large model.
     private static let maximumBytes = 1 << 30
 
-    /// An empty log.
+    /// Creates an empty log.
     public init() {}
 
-    /// Reads a saved log, to continue it.
+    /// Reads a saved log in order to continue it.
     ///
-    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` if the file is too long or a line is not an entry
-    ///   of a log.
+    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` if the file is too long or a line is
+    ///   not a valid log entry.
     public init(contentsOf path: String) throws(CheckpointError) {
         let file = try FileSource(path: path)
         guard file.count <= Self.maximumBytes else {
@@ -78,7 +78,7 @@ public struct DistillationLog: Sendable, Hashable {
         }
     }
 
-    /// Adds a step.
+    /// Appends a step to the log.
     ///
     /// - Parameters:
     ///   - step: the figures of the step.
@@ -92,7 +92,7 @@ public struct DistillationLog: Sendable, Hashable {
         add { entry.write(to: &$0, skipped: skipped) }
     }
 
-    /// Adds an evaluation of the student after the steps so far.
+    /// Appends an evaluation of the student after the steps so far.
     ///
     /// - Parameters:
     ///   - figures: the results.
@@ -103,7 +103,7 @@ public struct DistillationLog: Sendable, Hashable {
         add { evaluation.write(to: &$0) }
     }
 
-    /// Adds the arithmetic of the next steps.
+    /// Appends the arithmetic of the next steps.
     public mutating func add(_ arithmetic: Arithmetic) {
         arithmetics.append(arithmetic)
         let step = steps.count
@@ -118,7 +118,7 @@ public struct DistillationLog: Sendable, Hashable {
     }
 
     private mutating func add(_ members: (inout JSONWriter) -> Void) {
-        // Writing to memory does not fail.
+        // Writing to memory cannot fail.
         bytes +=
             (try? ByteOutput.bytes { output in
                 var json = JSONWriter(output)
@@ -229,6 +229,6 @@ extension DistillationLog.Evaluation {
 }
 
 extension JSONValue {
-    /// The number; null, which stands for a number that is not finite, gives NaN.
+    /// The number as a double; NaN for null, which represents a non-finite number.
     fileprivate var figure: Double? { self == .null ? .nan : double }
 }

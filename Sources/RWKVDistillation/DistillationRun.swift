@@ -3,38 +3,40 @@ import RWKVInference
 public import RWKVNumerics
 public import TokenFiles
 
-/// A distillation with an output directory: it trains, evaluates and saves, and can be interrupted and resumed.
+/// A distillation run with an output directory, which trains, evaluates and saves, and can be interrupted and resumed.
 ///
 ///     let student = try Checkpoint.open("student")
 ///     var run = try DistillationRun(Distillation(teacher, student, description, tokens, settings), in: "aligned")
 ///     try run.finish(kernels, progress: progress)
 ///
-/// A run that is cancelled through its progress saves its state. To resume it, make the distillation again with the same
-/// settings, teacher and tokens and the student in the directory, and set ``Options/resumes``. It ends with the same bytes as an
-/// uninterrupted run if both were computed with the same ``Arithmetic``; otherwise a warning says so.
+/// A run that is cancelled through its progress saves its state if at least one step is done. To resume such a run,
+/// recreate the distillation with the same settings, teacher and tokens and with the student in the directory, and set
+/// ``Options/resumes``. The final files have the same bytes as those of an uninterrupted run if the same ``Arithmetic``
+/// computed both; otherwise the run issues a warning.
 public struct DistillationRun {
-    /// What a run does besides its steps.
+    /// Options for evaluating, saving and resuming a run.
     public struct Options {
-        /// Tokens on which the student is evaluated before the first step, at checkpoints, and after the last step.
+        /// The held-out tokens on which the student is evaluated before the first step, at checkpoints, and after the
+        /// last step.
         public var evaluationTokens: [TokenSequences] = []
-        /// The number of steps between checkpoints, at which the student is evaluated and saved; nil for no checkpoints.
+        /// The number of steps between checkpoints, which evaluate and save the student; nil for no checkpoints.
         public var checkpointInterval: Int?
-        /// The config.json that the student was read with; nil for the one beside its checkpoint.
+        /// The path of the config.json that the student was read with; nil for the one next to the checkpoint.
         public var configuration: String?
         /// Whether to resume the run in the directory.
         public var resumes = false
-        /// Whether to replace what an earlier run left in the directory.
+        /// Whether to replace files that an earlier run left in the directory.
         public var replaces = false
-        /// Makes the pages that are saved beside the log.
+        /// A function that generates the pages to save next to the log.
         public var pages: (DistillationRun) -> [DistillationPage: String] = { _ in [:] }
 
-        /// No evaluations and no checkpoints, in a new or empty directory.
+        /// Creates options for a run in a new or empty directory, without evaluations or checkpoints.
         public init() {}
     }
 
-    /// What a run tells its caller.
+    /// An event that a run reports to its caller.
     public enum Event {
-        /// A step is done.
+        /// A step has been completed.
         case step(DistillationStep)
         /// A warning for the user.
         case warning(CheckpointWarning)
@@ -44,23 +46,24 @@ public struct DistillationRun {
     public let path: String
     /// The options of the run.
     public let options: Options
-    /// The distillation that runs.
+    /// The distillation being run.
     public internal(set) var distillation: Distillation<Float>
-    /// The log so far, including that from before the run was resumed.
+    /// The log so far, including entries from before the run was resumed.
     public internal(set) var log = DistillationLog()
     /// Warnings for the user.
     public private(set) var warnings: [CheckpointWarning] = []
-    /// Whether the directory holds what this run wrote or may replace.
+    /// Whether this run may replace the contents of the directory.
     var ownsDirectory: Bool
 
-    /// A run before its first step.
+    /// Creates a run of a distillation at step 0.
     ///
     /// - Parameters:
-    ///   - distillation: a distillation before its first step.
-    ///   - path: the output directory, which is written when the run is saved.
-    ///   - options: what the run does besides its steps.
-    /// - Throws: ``CheckpointError``: `unsupported` if a step needs more memory than the machine has, `malformed` if a held-out
-    ///   token is outside the vocabulary, `cannotCreate` if the directory holds an unfinished run or files that no run wrote.
+    ///   - distillation: the distillation to run, at step 0.
+    ///   - path: the path of the output directory, which is written when the run is saved.
+    ///   - options: options for evaluating, saving and resuming.
+    /// - Throws: ``CheckpointError``: `unsupported` if a step needs more memory than the machine has, `malformed` if a
+    ///   held-out token is outside the vocabulary, `cannotCreate` if the directory contains files that may not be
+    ///   replaced.
     public init(
         _ distillation: Distillation<Float>, in path: String, _ options: Options = Options()
     ) throws(CheckpointError) {
@@ -71,22 +74,23 @@ public struct DistillationRun {
         (self.distillation, self.path, self.options) = (distillation, path, options)
     }
 
-    /// Does all remaining steps and evaluations, and saves the run.
+    /// Performs all remaining steps and evaluations, and saves the run.
     ///
     /// - Parameters:
     ///   - kernels: the kernels to use.
-    ///   - progress: can cancel the work; what was trained is then saved.
-    ///   - notify: is told of steps and warnings.
-    /// - Throws: ``CheckpointError``: `cancelled`; `notFound`, `malformed` or `unsupported` if the run to resume is missing,
-    ///   cannot be read or had other settings or inputs; what ``Distillation/next(_:progress:)`` throws; what evaluations throw,
-    ///   after which what was trained is saved; `cannotCreate` or `inputOutput` if the run cannot be saved.
+    ///   - progress: can cancel the work; once a step is done, the run is then saved.
+    ///   - notify: called with each step and warning.
+    /// - Throws: ``CheckpointError``: `cancelled`; `notFound`, `malformed` or `unsupported` if the run to resume is
+    ///   missing, cannot be read or had different settings or inputs; what ``Distillation/next(_:progress:)`` throws;
+    ///   what evaluations throw, after saving the run if a step is done; `cannotCreate` or `inputOutput` if the run
+    ///   cannot be saved.
     public mutating func finish(
         _ kernels: Kernels<Float>, progress: WorkProgress = WorkProgress(), notify: (Event) -> Void = { _ in }
     ) throws(CheckpointError) {
         try finish(kernels, Arithmetic(kernels), progress: progress, notify: notify)
     }
 
-    /// The same, but records `arithmetic` instead of that of `kernels`.
+    /// Finishes the run, but records `arithmetic` instead of the arithmetic of `kernels`.
     mutating func finish(
         _ kernels: Kernels<Float>, _ arithmetic: Arithmetic, progress: WorkProgress = WorkProgress(),
         notify: (Event) -> Void = { _ in }
@@ -114,7 +118,8 @@ public struct DistillationRun {
         try save(inputs)
     }
 
-    /// Records the arithmetic of the next steps, and warns if that of earlier ones gives other bytes.
+    /// Records the arithmetic of the next steps, and warns if earlier steps used an arithmetic that gives different
+    /// bytes.
     private mutating func note(_ arithmetic: Arithmetic, _ notify: (Event) -> Void) {
         if let other = log.arithmetics.first(where: { !$0.givesSameBytes(as: arithmetic) }) {
             let warning = CheckpointWarning(
@@ -127,7 +132,7 @@ public struct DistillationRun {
         if !(log.arithmetics.last?.givesSameBytes(as: arithmetic) ?? false) { log.add(arithmetic) }
     }
 
-    /// Evaluates the student on all held-out tokens on which it was not yet evaluated after this step.
+    /// Evaluates the student on all held-out tokens for which the log has no evaluation at this step.
     private mutating func evaluate(
         _ inputs: InputDigests, _ kernels: Kernels<Float>, _ progress: WorkProgress
     ) throws(CheckpointError) {
@@ -147,7 +152,7 @@ public struct DistillationRun {
         log.evaluations.contains { $0.step == distillation.step && $0.path.utf8.elementsEqual(path.utf8) }
     }
 
-    /// Saves the unfinished run, unless no step is done.
+    /// Saves the unfinished run if at least one step is done.
     private mutating func saveUnfinished(_ inputs: InputDigests) throws(CheckpointError) {
         if distillation.step > 0 { try save(inputs, isComplete: false) }
     }

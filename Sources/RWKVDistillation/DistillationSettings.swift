@@ -3,46 +3,46 @@ import ModelFamilies
 
 /// The settings of a distillation.
 public struct DistillationSettings: Sendable, Hashable {
-    /// What the student learns, and by which loss.
+    /// What the student learns, and with which loss.
     public enum Stage: Sendable, Hashable {
-        /// Stage 1: the outputs of single layers.
+        /// Stage 1: the mixer outputs of individual layers.
         case alignment(Alignment)
         /// Stage 2: logits; each temperature applies to an equal part of the steps, in order.
         case divergence(LogitDivergence, temperatures: [Double])
     }
 
-    /// What the student learns.
+    /// The stage, which determines what the student learns.
     public var stage: Stage
     /// The number of optimiser steps.
     public var steps: Int
-    /// Sequences per batch.
+    /// The number of sequences per batch.
     public var batch = 8
-    /// Tokens per sequence.
+    /// The number of tokens per sequence.
     public var context = 512
-    /// Gradient-accumulation steps: batches per optimiser step.
+    /// The number of gradient-accumulation steps: batches per optimiser step.
     public var accumulate = 1
     /// The learning-rate schedule.
     public var learningRate: LearningRate
-    /// The global gradient norm to which larger gradients are scaled down.
+    /// The maximum global gradient norm; larger gradients are scaled down to this norm.
     public var clip = 1.0
     /// The seed for shuffling the training sequences.
     public var seed: UInt64 = 1
-    /// Which weights are trained, and how.
+    /// The rules that choose which weights are trained, and how.
     public var rules = TrainingRules([.init(TrainingRules.Preset.mixers.rawValue, Training())])
     /// The adapters to train instead of the projections; nil to train the projections themselves.
     public var adapters: TrainedAdapters?
 
-    /// Tokens per optimiser step.
+    /// The number of tokens per optimiser step.
     public var tokens: Int { batch * context * accumulate }
 
-    /// Settings with defaults for all that is not given.
+    /// Creates settings with defaults for everything that is not given.
     public init(_ stage: Stage, steps: Int, learningRate: LearningRate) {
         (self.stage, self.steps, self.learningRate) = (stage, steps, learningRate)
     }
 }
 
 extension DistillationSettings {
-    /// All settings as text, each with its name, as a saved state records them.
+    /// All settings as names and text values, as recorded in a saved state.
     var members: [(name: String, value: String)] {
         func firstValues(_ passes: Bool) -> (String, String) { ("first values", passes ? "joined" : "detached") }
         var members: [(name: String, value: String)] = []
@@ -71,13 +71,13 @@ extension DistillationSettings {
         return members
     }
 
-    /// All settings in one line.
+    /// All settings on one line.
     package var text: String { members.map { "\($0.name) \($0.value)" }.joined(separator: ", ") }
 
     /// Checks that all settings are in range.
     ///
-    /// - Parameter path: the student's path, for errors.
-    /// - Throws: ``CheckpointError`` of category `unsupported` if one is not.
+    /// - Parameter path: the student's path, for error messages.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if a setting is out of range.
     func check(path: String) throws(CheckpointError) {
         func check(_ isValid: Bool, _ name: String, _ expected: String, _ found: some CustomStringConvertible)
             throws(CheckpointError)

@@ -3,9 +3,9 @@ import CheckpointJSON
 import RWKVInference
 import TokenFiles
 
-/// The metadata of a run's saved state: how far the run is, and what identifies it.
+/// The metadata of a run's saved state: the run's progress, and digests of the saved student and moments.
 struct DistillationState {
-    /// The number of steps done.
+    /// The number of completed steps.
     let step: Int
     /// The number of those steps that changed weights.
     let updates: Int
@@ -14,7 +14,7 @@ struct DistillationState {
     /// The digest of the optimiser's moments.
     let moments: String
 
-    /// The version of the format, written into each state.
+    /// The version of the format, recorded in each saved state.
     private static let format = "2"
 
     private static let settingsPrefix = "settings."
@@ -24,10 +24,10 @@ struct DistillationState {
     private static let (stepKey, updatesKey): (ByteString, ByteString) = ("step", "updates")
     private static let (formatKey, momentsKey): (ByteString, ByteString) = ("format", "moments")
 
-    /// The name of the tensor that holds a parameter's first or second moment.
+    /// Returns the name of the tensor with a parameter's first (1) or second (2) moment.
     static func momentName(_ number: Int, _ name: String) -> String { "moment\(number).\(name)" }
 
-    /// The metadata to write for a run.
+    /// Returns the metadata to write for a run.
     static func metadata(
         of distillation: Distillation<Float>, _ inputs: InputDigests, student: String, moments: [TensorDigest]
     ) -> [ByteString: String] {
@@ -40,17 +40,17 @@ struct DistillationState {
         return metadata
     }
 
-    /// The digest of the optimiser's moments and its number of updates.
+    /// Returns the digest of the optimiser's moments and number of updates.
     static func digest(of moments: [TensorDigest], updates: Int) -> String {
         sha256(of: Array((moments.map { hexadecimal($0.sha256) } + ["\(updates)"]).joined(separator: " ").utf8))
     }
 
-    /// Reads the metadata of a saved state, and checks that it belongs to this run.
+    /// Reads the metadata of a saved state, and checks that the state belongs to this run.
     ///
     /// - Parameters:
     ///   - file: the saved state.
     ///   - distillation: the run to resume.
-    ///   - inputs: the digests of its inputs.
+    ///   - inputs: the digests of the inputs of the run to resume.
     /// - Throws: ``CheckpointError``: `unsupported` if the state belongs to another run, or `malformed`.
     init(_ file: Checkpoint, of distillation: Distillation<Float>, _ inputs: InputDigests) throws(CheckpointError) {
         let metadata = file.metadata
@@ -79,7 +79,7 @@ struct DistillationState {
         (self.step, self.updates, self.student, self.moments) = (step, updates, student, moments)
     }
 
-    /// Throws `unsupported` if the run was started with other settings, and names them.
+    /// Throws `unsupported`, naming the differing settings, if the run was started with other settings.
     private static func check(_ file: Checkpoint, _ settings: DistillationSettings) throws(CheckpointError) {
         let saved = file.metadata.sorted { $0.key < $1.key }.compactMap { key, value in
             key.text.dropping(prefix: settingsPrefix).map { Member(name: ByteString($0), value: ByteString(value)) }

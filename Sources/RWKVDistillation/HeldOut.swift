@@ -4,35 +4,36 @@ public import RWKVInference
 public import RWKVNumerics
 public import TokenFiles
 
-/// How closely a student follows its teacher on held-out tokens.
+/// The agreement of a student with its teacher on held-out tokens.
 public struct HeldOut: Sendable, Hashable {
     /// The number of tokens evaluated.
     public let tokenCount: Int
     /// The mean KL divergence of the student's predictions from its teacher's, in nats per token.
     public let divergence: Double
-    /// Top-1 agreement: the fraction of positions at which both predict the same next token.
+    /// The top-1 agreement: the fraction of positions at which both models predict the same next token.
     public let agreement: Double
-    /// Recall: predictions where a token recurs with the same successor.
+    /// The recall: predictions at positions where a token recurs with the same successor.
     public let recall: Recall
 
     /// Counts of positions at which a token recurs with the same successor as at its last occurrence.
     public struct Recall: Sendable, Hashable {
         /// The number of such positions.
         public let count: Int
-        /// Positions at which the teacher predicts the next token.
+        /// The number of positions at which the teacher predicts the next token.
         public let teacher: Int
-        /// Positions at which the student does.
+        /// The number of positions at which the student predicts the next token.
         public let student: Int
-        /// Positions at which both do; where the teacher does not, the repetition counts as chance.
+        /// The number of positions at which both do; where the teacher does not, the repetition is considered chance.
         public let both: Int
 
-        /// The fraction of the teacher's recalled tokens that the student recalls too; nil if there are none.
+        /// The fraction of the tokens recalled by the teacher that the student also recalls; nil if the teacher recalls
+        /// none.
         public var accuracy: Double? { teacher == 0 ? nil : Double(both) / Double(teacher) }
     }
 }
 
 extension HeldOut {
-    /// Evaluates a student against its teacher on sequences, each from an initial state.
+    /// Evaluates a student against its teacher; each sequence starts from the initial state.
     ///
     /// - Parameters:
     ///   - teacher: the reference model.
@@ -40,8 +41,8 @@ extension HeldOut {
     ///   - tokens: the held-out sequences.
     ///   - kernels: the kernels to use.
     ///   - progress: can cancel the work.
-    /// - Throws: ``CheckpointError``: `unsupported` if the vocabularies differ, `malformed` if a token is outside them, or what
-    ///   running a model throws.
+    /// - Throws: ``CheckpointError``: `unsupported` if the vocabulary sizes differ, `malformed` if a token is outside
+    ///   the vocabulary, or what running a model throws.
     public init(
         _ teacher: Model<Float>, _ student: Model<Float>, _ tokens: TokenSequences, _ kernels: Kernels<Float>,
         progress: WorkProgress = WorkProgress()
@@ -88,7 +89,7 @@ extension HeldOut {
                 count: recalled.count, teacher: recalled.teacher, student: recalled.student, both: recalled.both))
     }
 
-    /// Positions at which a token recurs with the same successor as at its last occurrence.
+    /// Returns the positions at which a token recurs with the same successor as at its last occurrence.
     static func queries(_ sequence: [Int]) -> Set<Int> {
         var last: [Int: Int] = [:]
         var places: Set<Int> = []

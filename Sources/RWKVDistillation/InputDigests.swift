@@ -3,12 +3,13 @@ import ModelFamilies
 import RWKVInference
 import TokenFiles
 
-/// Digests that identify the inputs of a run by their content.
+/// Digests that identify the inputs of a run by content.
 ///
-/// The digest of a model covers the bytes, names, dtypes and shapes of all tensors, and what the equations take from the
-/// configuration: sizes, layer kinds, epsilon, RoPE. A model of which a single number changed has another digest. The digest of
-/// tokens covers every token. Digests do not cover paths, timestamps, the distribution of tensors over files, or what no equation
-/// uses, such as a tokenizer. The digest of a model reads all tensors once, which takes less time than a step.
+/// A model's digest covers the bytes, names, dtypes and shapes of all tensors, and the values that the equations take
+/// from the configuration, such as sizes, layer kinds, epsilon and RoPE. Changing a single number changes the digest.
+/// The digest of tokens covers every token. Digests do not cover paths, timestamps, how tensors are split into files,
+/// or anything that the equations do not use, such as a tokenizer. Computing a model's digest reads all tensors once,
+/// which takes less time than a step.
 struct InputDigests {
     let teacher: String
     let tokens: String
@@ -31,7 +32,7 @@ struct TensorDigest {
     let sha256: [UInt8]
 }
 
-/// The digest of a model with these tensors; their order does not matter.
+/// Returns the digest of a model with the given tensors, whose order does not matter.
 func digest(of tensors: [TensorDigest], _ description: ModelDescription) -> String {
     var lines = tensors.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }.map { tensor in
         "\(tensor.name.utf8.count) \(tensor.name) \(tensor.dtype.rawValue) \(tensor.shape) \(hexadecimal(tensor.sha256))"
@@ -41,7 +42,7 @@ func digest(of tensors: [TensorDigest], _ description: ModelDescription) -> Stri
 }
 
 extension Checkpoint {
-    /// The digests of all tensors, which are read completely.
+    /// Returns the digests of all tensors, reading each tensor completely.
     func digests(threads: Int, progress: WorkProgress) throws(CheckpointError) -> [TensorDigest] {
         let tensors = Array(tensors)
         let scans = try scan(

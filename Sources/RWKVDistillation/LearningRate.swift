@@ -2,16 +2,16 @@ import RWKVNumerics
 
 /// The learning-rate schedule of a run.
 public struct LearningRate: Sendable, Hashable {
-    /// The rate at the start, before the factor of the warm-up.
+    /// The rate at the start, before the warm-up factor is applied.
     public var initial: Double
-    /// The rate at the end; unused by `constant`.
+    /// The rate at the end; not used by `constant`.
     public var final: Double
     /// The curve between the two rates.
     public var schedule = Schedule.quarterCosine
-    /// Warm-up steps, over which a factor grows linearly from 0.01 to 1.
+    /// The number of warm-up steps, during which the rate is multiplied by a factor that grows linearly from 0.01 to 1.
     public var warmUp = 10
 
-    /// The curve from the initial to the final rate, where p is the fraction of the run that is done.
+    /// The curve from the initial to the final rate, where p is the completed fraction of the run.
     public enum Schedule: String, Sendable, CaseIterable {
         /// final + (initial - final) cos(p pi / 2), which decays late (RADLADS).
         case quarterCosine = "quarter-cosine"
@@ -19,21 +19,21 @@ public struct LearningRate: Sendable, Hashable {
         case halfCosine = "half-cosine"
         /// initial (final / initial)^p (RWKVInside).
         case exponential
-        /// initial.
+        /// initial, for the whole run.
         case constant
     }
 
-    /// A quarter-cosine schedule that by default falls to a hundredth of `initial`.
+    /// Creates a quarter-cosine schedule; by default, the final rate is a hundredth of the initial rate.
     public init(_ initial: Double, final: Double? = nil) {
         self.initial = initial
         self.final = final ?? initial / 100
     }
 
-    /// The learning rate of a step.
+    /// Returns the learning rate of a step.
     ///
     /// - Parameters:
-    ///   - step: the step's index, from 0.
-    ///   - steps: the length of the run.
+    ///   - step: the step's index, starting at 0.
+    ///   - steps: the number of steps in the run.
     /// - Returns: the learning rate.
     public func rate(at step: Int, of steps: Int) -> Double {
         let done = Double(step) / Double(max(1, steps))

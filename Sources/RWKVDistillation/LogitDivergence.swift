@@ -2,19 +2,19 @@ public import CheckpointFiles
 public import RWKVInference
 public import RWKVNumerics
 
-/// Stage 2: the KL divergence of a student's predictions from its teacher's is minimised.
+/// Stage 2: minimises the KL divergence of a student's predictions from its teacher's.
 public struct LogitDivergence: Sendable, Hashable {
     /// The temperature by which logits are divided.
     public var temperature = 1.0
-    /// Whose logits the temperature divides.
+    /// The models whose logits the temperature divides.
     public var divides = TemperatureTarget.both
     /// The weight of the next-token cross entropy in the loss.
     public var crossEntropyWeight = 0.0
 
-    /// Whether gradients pass through the first keys and values (k_first, v_first).
+    /// Whether gradients pass through the first layer's keys and values (k_first, v_first).
     public var propagatesFirstValues = false
 
-    /// Whose logits a temperature divides, and the resulting loss.
+    /// The models whose logits a temperature divides, with the resulting loss.
     public enum TemperatureTarget: String, Sendable, CaseIterable {
         /// T^2 KL(softmax(z_T / T) || softmax(z_S / T)) (Hinton, Vinyals and Dean 2015; RWKVInside, klloss.py).
         case both
@@ -22,21 +22,21 @@ public struct LogitDivergence: Sendable, Hashable {
         case teacher
     }
 
-    /// KL at temperature 1, with k_first and v_first detached.
+    /// Creates a KL divergence at temperature 1, with k_first and v_first detached.
     public init() {}
 
-    /// Adds the gradients of the loss for some sequences.
+    /// Accumulates the gradients of the loss for the given sequences.
     ///
     /// - Parameters:
     ///   - student: the model to train.
     ///   - teacher: a model with the same vocabulary.
-    ///   - tokens: sequences of equal length, concatenated.
+    ///   - tokens: concatenated sequences of equal length.
     ///   - sequences: the number of sequences.
     ///   - kernels: the kernels to use.
     ///   - progress: can cancel the work.
     /// - Returns: the loss, averaged over tokens.
-    /// - Throws: ``CheckpointError``: `malformed` if tokens cannot be divided into sequences, `cancelled`, or what running a
-    ///   model throws.
+    /// - Throws: ``CheckpointError``: `malformed` if tokens cannot be divided into sequences of equal length,
+    ///   `cancelled`, or what running a model throws.
     public func callAsFunction<Element: Real>(
         _ student: TrainedModel<Element>, _ teacher: Model<Element>, _ tokens: [Int], sequences: Int,
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
@@ -61,15 +61,15 @@ public struct LogitDivergence: Sendable, Hashable {
         return loss
     }
 
-    /// Logits per chunk for vocabularies so small that these are more than `logitsTogether` rows.
+    /// The number of logits per chunk, if the vocabulary is so small that they form more than `logitRowsPerChunk` rows.
     private static let logitsPerChunk = 1 << 20
 
-    /// The loss, averaged over tokens, and its gradient with respect to the residual stream.
+    /// Computes the loss, averaged over tokens, and its gradient with respect to the residual stream.
     ///
     /// - Parameters:
     ///   - hidden: the student's residual stream after all layers, [tokens, C].
     ///   - model: the student.
-    ///   - next: the token after each; negative if there is none.
+    ///   - next: the token that follows each token; negative if there is none.
     ///   - kernels: the kernels to use.
     ///   - targets: computes the teacher's logits for a range of tokens, [rows, V].
     /// - Returns: the loss, and the gradient with respect to `hidden`, [tokens, C].
@@ -87,7 +87,7 @@ public struct LogitDivergence: Sendable, Hashable {
         let together = max(logitRowsPerChunk, Self.logitsPerChunk / max(1, model.vocabulary))
         for rows in hidden.rows.parts(of: together) {
             let part = hidden.rows(rows)
-            // Logits need not be finite: the optimiser skips a step whose gradients are not.
+            // Non-finite logits are allowed: the optimiser skips a step whose gradients are not finite.
             let logits = model.uncheckedLogits(part, kernels)
             let (divergences, dlogits) = kernels.divergence(
                 targets: try targets(rows), logits: logits, targetScale: scale, scale: ownScale,

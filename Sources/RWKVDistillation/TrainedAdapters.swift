@@ -4,20 +4,20 @@ public import ModelFamilies
 import RWKVLayers
 import RWKVNumerics
 
-/// Adapters that are trained instead of the projections of time mixing (receptance, key, value, output) and of attention (query,
-/// key, value, output).
+/// Adapters that are trained instead of the projections in time mixing (receptance, key, value, output) and attention
+/// (query, key, value, output).
 public struct TrainedAdapters: Sendable, Hashable {
-    /// How the adapters change a weight.
+    /// The kind of adapter, which determines how a weight is changed.
     public let kind: Adapter.Kind
-    /// The rank, which is also alpha, so that the LoRA scale is 1.
+    /// The rank, also used as alpha, so that the LoRA scale is 1.
     public let rank: Int
     /// The seed for initialising A.
     public var seed: UInt64
 
-    /// Adapters of one kind and rank.
+    /// Creates adapters of one kind and rank.
     ///
     /// - Parameters:
-    ///   - kind: how the adapters change a weight.
+    ///   - kind: the kind of adapter.
     ///   - rank: the rank, at least 1.
     ///   - seed: the seed for initialising A.
     public init(_ kind: Adapter.Kind, rank: Int, seed: UInt64 = 1) {
@@ -34,12 +34,12 @@ public struct TrainedAdapters: Sendable, Hashable {
         tensor.name.dropping(suffix: ".weight") ?? tensor.name[...]
     }
 
-    /// The name of a part of a tensor's adapter.
+    /// Returns the tensor name of a part of a tensor's adapter.
     static func name(of part: Adapter.Part, _ tensor: TensorInfo) -> String {
         Adapter.name(of: part, module: module(of: tensor))
     }
 
-    /// The shape of a part in a file.
+    /// Returns the shape of a part as stored in a file.
     func shape<Element: Real>(of factor: WeightAdapter<Element>.Factor) -> [Int] {
         switch factor.part {
         case .down, .up: [factor.values.rows, factor.values.columns]
@@ -48,7 +48,8 @@ public struct TrainedAdapters: Sendable, Hashable {
         }
     }
 
-    /// A new adapter of a weight, which changes nothing yet; throws `unsupported` if it does not fit the weight.
+    /// Creates an adapter that does not change its weight yet; throws `unsupported` if the adapter does not fit the
+    /// weight.
     func adapter<Element: Real>(
         of base: Matrix<Element>, _ tensor: TensorInfo, in checkpoint: Checkpoint
     ) throws(CheckpointError) -> WeightAdapter<Element> {
@@ -69,21 +70,21 @@ public struct TrainedAdapters: Sendable, Hashable {
         }
         return WeightAdapter(of: base, kind, rank: rank) {
             var random = SplitMix64(seed: seed, name: Self.name(of: .down, tensor))
-            // As in peft: kaiming_uniform_ with a = sqrt(5).
+            // As in peft, this is kaiming_uniform_ with a = sqrt(5).
             let bound = 1 / Double(base.columns).squareRoot()
             return (0..<rank * base.columns).map { _ in Element(Float(random.uniform() * bound)) }
         }
     }
 }
 
-// Files are in peft's format; for Bone, where peft's differs, in RWKVInside's.
+// Files are in peft's format, except for Bone, where peft differs and RWKVInside's format is used.
 extension TrainedAdapters {
     static var fileName: String { "adapter/adapter_model.safetensors" }
     static var configurationName: String { "adapter/adapter_config.json" }
-    /// The entries of a run's directory that belong to an adapter.
+    /// The entries in a run's directory that belong to an adapter.
     static var files: [String] { ["adapter/", fileName, configurationName] }
 
-    /// The bytes of adapter_config.json for these parameters; nil for Bone, which has none.
+    /// Returns the bytes of adapter_config.json for the given parameters; nil for Bone, which has no such file.
     func configuration<Element: Real>(of parameters: [TrainedModel<Element>.Parameter]) -> [UInt8]? {
         guard kind != .bone else { return nil }
         let modules = Set(

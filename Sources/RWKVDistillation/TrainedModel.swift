@@ -4,27 +4,28 @@ public import RWKVInference
 package import RWKVLayers
 public import RWKVNumerics
 
-/// A model with trainable weights, which its copies share.
+/// A model with trainable weights; copies share the weights.
 ///
 ///     var student = try TrainedModel<Float>(checkpoint, description, training: trained)
 ///     let run = try student.run(tokens, sequences: 8, kernels)
 ///     try student.backward(run, gradient, kernels)
 public struct TrainedModel<Element: Real> {
-    /// A trainable weight, or a part of an adapter that changes one.
+    /// A trainable weight, or a part of an adapter that changes a weight.
     public struct Parameter {
         /// The role and layer of the weight.
         public let place: TensorPlace
-        /// The tensor's name in the checkpoint, with a range of rows if the weight is only a part of it, or in the adapter.
+        /// The tensor's name in the checkpoint or the adapter, with a range of rows if the weight is only part of a
+        /// tensor.
         public let name: String
-        /// The tensor's shape, or that of the part.
+        /// The shape of the tensor, or of the weight if it is only part of a tensor.
         public let shape: [Int]
-        /// Whether this is a part of an adapter.
+        /// Whether the parameter is part of an adapter.
         public let isOfAdapter: Bool
         /// The numbers as stored: [rows, columns], or one row for a vector.
         public let values: Matrix<Element>
-        /// The accumulated gradient.
+        /// The accumulated gradient of the values.
         public let gradient: Matrix<Element>
-        /// The scale of the learning rate, and the weight decay.
+        /// The learning-rate scale and weight decay.
         public let training: Training
     }
 
@@ -38,13 +39,13 @@ public struct TrainedModel<Element: Real> {
     /// A weight that an adapter changes.
     private struct AdaptedWeight {
         let adapter: WeightAdapter<Element>
-        /// W', which the model runs with.
+        /// The adapted weight W', with which the model runs.
         let values: Matrix<Element>
         /// The gradient with respect to W'.
         let gradient: Matrix<Element>
     }
 
-    /// What a forward pass keeps for the backward pass.
+    /// The results of a forward pass, kept for the backward pass.
     public struct Run {
         /// The residual stream after all layers: [tokens, C].
         public let hidden: Matrix<Element>
@@ -56,12 +57,13 @@ public struct TrainedModel<Element: Real> {
     ///
     /// - Parameters:
     ///   - checkpoint: the student's checkpoint.
-    ///   - description: what the student was recognised as.
-    ///   - trained: the layer weights to train, and how.
+    ///   - description: the description of the student model.
+    ///   - trained: the layer weights to train, and how to train each.
     ///   - adapters: the adapters to train instead of the projections; nil to train the projections themselves.
-    ///   - teacher: a model that shares those of its matrices that are frozen and identical in the student, so that memory holds
-    ///     them once.
-    /// - Throws: ``CheckpointError``: `unsupported` if the adapters do not fit the weights, or what loading a model throws.
+    ///   - teacher: a model whose matrices are shared where the student's are frozen and identical, so that memory
+    ///     holds them only once; nil to share none.
+    /// - Throws: ``CheckpointError``: `unsupported` if an adapter does not fit its weight or there is no weight to
+    ///   adapt, or what loading a model throws.
     public init(
         _ checkpoint: Checkpoint, _ description: ModelDescription, training trained: [TensorPlace: Training],
         by adapters: TrainedAdapters? = nil, sharing teacher: Model<Element>? = nil
@@ -117,7 +119,7 @@ public struct TrainedModel<Element: Real> {
         model = try Model(checkpoint, description, replacing: weights)
     }
 
-    /// Updates the model after its parameters changed.
+    /// Updates the model after its parameters have changed.
     ///
     /// - Parameter kernels: the kernels to use.
     /// - Throws: ``CheckpointError``: what loading a model throws.
@@ -126,7 +128,7 @@ public struct TrainedModel<Element: Real> {
         try model.reread()
     }
 
-    /// Propagates the gradients of adapted weights, once all are accumulated, to their adapters.
+    /// Propagates the gradients of adapted weights to their adapters, once all gradients are accumulated.
     public func adaptersBackward(_ kernels: Kernels<Element>) {
         for weight in adapted {
             weight.adapter.backward(weight.gradient, kernels)
@@ -137,7 +139,7 @@ public struct TrainedModel<Element: Real> {
     /// Runs the model on whole sequences.
     ///
     /// - Parameters:
-    ///   - tokens: sequences of equal length, concatenated.
+    ///   - tokens: concatenated sequences of equal length.
     ///   - sequences: the number of sequences.
     ///   - kernels: the kernels to use.
     ///   - progress: can cancel the work.
@@ -148,19 +150,19 @@ public struct TrainedModel<Element: Real> {
     ) throws(CheckpointError) -> Run {
         let h = try model.embedded(tokens, sequences: sequences, kernels)
         var state = model.start(length: tokens.count / sequences, sequences: sequences)
-        // Numbers need not be finite: the optimiser skips a step whose gradients are not.
+        // Non-finite numbers are allowed: the optimiser skips a step whose gradients are not finite.
         var pass = try LayerPass(model, h, taking: &state, kernels, checksNumbers: false, progress: progress)
         var traces: [Layer<Element>.Trace] = []
         while try pass.next() { traces.append(pass.traced()) }
         return Run(hidden: pass.stream, traces: traces, first: pass.first)
     }
 
-    /// Adds the gradients of all trainable weights.
+    /// Accumulates the gradients of all trainable weights.
     ///
     /// - Parameters:
-    ///   - run: the forward pass, which can be used once.
-    ///   - gradient: the gradient with respect to its residual stream, [tokens, C]; overwritten.
-    ///   - propagatesFirstValues: whether gradients pass through k_first and v_first to the layer that gives them.
+    ///   - run: the results of the forward pass, which can be used only once.
+    ///   - gradient: the gradient with respect to the residual stream of `run`, [tokens, C]; overwritten.
+    ///   - propagatesFirstValues: whether gradients pass through k_first and v_first to the layer that provides them.
     ///   - kernels: the kernels to use.
     ///   - progress: can cancel the work.
     /// - Throws: ``CheckpointError`` of category `cancelled`.
@@ -169,7 +171,7 @@ public struct TrainedModel<Element: Real> {
         progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) {
         let first = propagatesFirstValues ? FirstGradients(of: run.first) : nil
-        // Below the lowest trained layer no gradient is needed.
+        // No gradient is needed below the lowest trained layer.
         let lowest = parameters.compactMap(\.place.layer).min() ?? model.layers.count
         for number in (lowest..<max(lowest, model.layers.count)).reversed() {
             try progress.check(model.checkpoint.path)
@@ -179,6 +181,6 @@ public struct TrainedModel<Element: Real> {
         }
     }
 
-    /// The accumulated gradients of a layer's weights.
+    /// Returns the accumulated gradients of a layer's weights.
     package func gradients(ofLayer layer: Int) -> WeightGradients<Element> { gradients[layer] }
 }

@@ -1,23 +1,25 @@
 public import CheckpointFiles
 public import TokenFiles
 
-/// The training windows of token sequences in the order in which a run sees them; all are shuffled anew for each epoch.
+/// The training windows of token sequences in the order in which a run sees them; all windows are reshuffled for each
+/// epoch.
 public struct TrainingOrder: Sendable {
-    /// Tokens per window.
+    /// The number of tokens per window.
     private let length: Int
-    /// All windows: each sequence is cut into as many as fit.
+    /// All windows: each sequence is cut into as many windows as fit.
     private let windows: [(sequence: Int, start: Int)]
     private let tokens: TokenSequences
     private var random: SplitMix64
     private var order: [Int] = []
 
-    /// The order that a seed determines.
+    /// Creates the training order for a seed.
     ///
     /// - Parameters:
-    ///   - tokens: the training sequences; those shorter than a window are unused.
-    ///   - length: tokens per window.
+    ///   - tokens: the training sequences; sequences shorter than a window are not used.
+    ///   - length: the number of tokens per window.
     ///   - seed: the seed for shuffling.
-    /// - Throws: ``CheckpointError`` of category `malformed` if no sequence is as long as a window, or `length` is not positive.
+    /// - Throws: ``CheckpointError`` of category `malformed` if every sequence is shorter than a window, or if `length`
+    ///   is not positive.
     public init(_ tokens: TokenSequences, length: Int, seed: UInt64) throws(CheckpointError) {
         guard length > 0 else {
             throw CheckpointError(
@@ -37,7 +39,7 @@ public struct TrainingOrder: Sendable {
         random = SplitMix64(seed: seed)
     }
 
-    /// The tokens of the next `count` windows, concatenated.
+    /// Returns the tokens of the next `count` windows, concatenated.
     public mutating func next(_ count: Int) -> [Int] {
         (0..<count).flatMap { _ in
             if order.isEmpty { order = shuffled() }
@@ -57,7 +59,7 @@ public struct TrainingOrder: Sendable {
         }
     }
 
-    /// The indices of all windows in a new order, to be taken from the end.
+    /// Returns the indices of all windows in a new order, to be consumed from the end.
     private mutating func shuffled() -> [Int] {
         var order = Array(windows.indices)
         for last in order.indices.reversed() {

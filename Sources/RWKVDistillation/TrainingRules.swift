@@ -1,18 +1,18 @@
 public import CheckpointFiles
 public import ModelFamilies
 
-/// How a weight is trained.
+/// The learning-rate scale and weight decay with which a weight is trained.
 public struct Training: Sendable, Hashable {
-    /// The factor for the learning rate.
+    /// The factor applied to the learning rate.
     public var rateScale = 1.0
-    /// The weight decay per step, which is multiplied by the learning rate.
+    /// The weight decay per step, multiplied by the learning rate.
     public var weightDecay = 0.0
 
-    /// At the run's rate, with no decay.
+    /// Creates training at the run's learning rate, with no decay.
     public init() {}
 }
 
-/// Which weights are trained, and how: the last rule that matches a weight applies.
+/// Rules that choose which weights are trained, and how; the last rule that matches a weight applies.
 public struct TrainingRules: Sendable, Hashable {
     /// A rule that trains or freezes the weights that it matches.
     public struct Rule: Sendable, Hashable {
@@ -21,29 +21,29 @@ public struct TrainingRules: Sendable, Hashable {
         /// How the weights are trained; nil to freeze them.
         public let training: Training?
 
-        /// A rule for the weights that a pattern matches.
+        /// Creates a rule for the weights that a pattern matches.
         public init(_ pattern: String, _ training: Training?) {
             self.pattern = pattern
             self.training = training
         }
     }
 
-    /// The rules, of which later ones override earlier ones.
+    /// The rules, in order; later rules override earlier ones.
     public var rules: [Rule]
 
     /// Named sets of weights.
     public enum Preset: String, Sendable, CaseIterable {
-        /// Time mixing and attention; for hybrid students, RWKVInside's hybrid simultaneous learning.
+        /// Time mixing and attention. In hybrid students, this is RWKVInside's hybrid simultaneous learning.
         case mixers
-        /// Time mixing alone.
+        /// Only time mixing.
         case rwkv
-        /// Attention alone.
+        /// Only attention.
         case attention
-        /// Receptance, key and value of time mixing, which RWKVInside's `freeze_attention` freezes.
+        /// The receptance, key and value projections of time mixing, which RWKVInside's `freeze_attention` freezes.
         case projections
         /// The feed-forward blocks.
         case mlp
-        /// The norms before and after the blocks of a layer.
+        /// The norms before and after the blocks of each layer.
         case norms
 
         func contains(_ place: TensorPlace, _ kind: LayerKind) -> Bool {
@@ -65,17 +65,18 @@ public struct TrainingRules: Sendable, Hashable {
         }
     }
 
-    /// Rules, of which later ones override earlier ones.
+    /// Creates rules from a list in which later rules override earlier ones.
     public init(_ rules: [Rule]) { self.rules = rules }
 
-    /// The weights of a student that these rules train.
+    /// Returns the weights of a student that these rules train.
     ///
     /// - Parameters:
     ///   - checkpoint: the student's checkpoint.
-    ///   - description: what the student was recognised as.
-    ///   - scope: the weights that have gradients; nil for all weights of layers.
-    /// - Returns: the weights to train, and how.
-    /// - Throws: ``CheckpointError`` of category `unsupported` if a rule matches no trainable weight, or all are frozen.
+    ///   - description: the description of the student model.
+    ///   - scope: the set of weights that have gradients; nil for all weights in layers.
+    /// - Returns: the weights to train, and how to train each.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if a rule matches no trainable weight, or if all weights
+    ///   are frozen.
     public func trained(
         in checkpoint: Checkpoint, _ description: ModelDescription, within scope: Preset? = nil
     ) throws(CheckpointError) -> [TensorPlace: Training] {
@@ -113,7 +114,7 @@ public struct TrainingRules: Sendable, Hashable {
 }
 
 extension ModelDescription {
-    /// Whether a weight can be trained: it belongs to a layer, and the output depends on it.
+    /// Returns whether a weight can be trained: the weight belongs to a layer and affects the model's output.
     fileprivate func canTrain(_ place: TensorPlace) -> Bool {
         guard let layer = place.layer, let timeMix = architecture.timeMix else { return false }
         guard layers[layer].kind.carriesState else { return true }

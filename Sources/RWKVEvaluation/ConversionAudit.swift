@@ -3,32 +3,32 @@ import CheckpointFiles
 import CheckpointJSON
 import RWKVInference
 
-/// The audit of a converted checkpoint against the conversion manifest beside it.
+/// The audit of a converted checkpoint against the conversion manifest next to it.
 public struct ConversionAudit: Sendable, Hashable {
     /// The path of the manifest.
     public let path: String
-    /// How many tensors the manifest lists.
+    /// The number of output tensors that the manifest lists.
     public let tensorCount: Int
-    /// How many of them are copies that were also compared with the reference, which is their source.
+    /// The number of copied tensors that were also compared with their source, the reference.
     public let sourceCount: Int
-    /// The problems found, a sentence each.
+    /// The problems found, one sentence each.
     public let problems: [String]
 
-    /// The maximum number of problems kept.
+    /// The maximum number of problems that are kept.
     private static let limit = 100
 
-    /// Audits a checkpoint against the manifest beside it; nil if no manifest names its files.
+    /// Audits a checkpoint against the manifest next to it; returns nil if no manifest is found for its files.
     ///
-    /// Every input tensor must have exactly one fate; every output tensor must be there with its dtype, shape and SHA-256, or
-    /// share the bytes of one that is; and totals must add up. If the reference is one of the inputs, each of its tensors must
-    /// have a fate, and copies must have its bytes.
+    /// Every input tensor must have exactly one fate. Every output tensor must be present with the listed dtype, shape
+    /// and SHA-256, or share the bytes of a tensor that is present. Totals must add up. If the reference is one of the
+    /// inputs, each of its tensors must have a fate, and copies must have identical bytes.
     ///
     /// - Parameters:
     ///   - checkpoint: the converted checkpoint.
-    ///   - reference: what the checkpoint is compared with.
-    ///   - threads: how many threads hash tensors.
+    ///   - reference: the model or recorded logits that the checkpoint is compared with.
+    ///   - threads: the number of threads that hash tensors.
     ///   - progress: can cancel the work.
-    /// - Throws: ``CheckpointError`` if files cannot be read, or of category `cancelled`.
+    /// - Throws: ``CheckpointError`` if files cannot be read, or `cancelled`.
     init?(
         of checkpoint: Checkpoint, reference: VerificationReference, threads: Int, progress: WorkProgress
     ) throws(CheckpointError) {
@@ -64,7 +64,7 @@ private struct Account {
     private let inputs: [JSONValue]
     private let totals: JSONValue?
     private let madeByName: [ByteString: JSONValue]
-    /// The input tensors, as pairs of input and name.
+    /// The input tensors as pairs of input and tensor name.
     private let known: Set<[ByteString]>
     private let threads: Int
     private(set) var sourceCount = 0
@@ -80,7 +80,7 @@ private struct Account {
         if inputs.isEmpty { problems.append("the manifest lists no input tensors") }
     }
 
-    /// Checks that every input tensor has one fate, and that what it refers to is listed.
+    /// Checks that every input tensor has exactly one fate, and that the tensors which the fate refers to are listed.
     mutating func checkFates() {
         var seen: Set<[ByteString]> = []
         for entry in inputs {
@@ -142,7 +142,7 @@ private struct Account {
         }
     }
 
-    /// Checks that the checkpoint has exactly the listed tensors, as they were written.
+    /// Checks that the checkpoint has exactly the listed tensors, unchanged since they were written.
     mutating func checkTensors(of checkpoint: Checkpoint, _ progress: WorkProgress) throws(CheckpointError) {
         var expected: [(info: TensorInfo, hash: ByteString)] = []
         var seen: Set<ByteString> = []
@@ -152,7 +152,7 @@ private struct Account {
                 continue
             }
             guard let info = checkpoint.tensor(named: entry.text) else {
-                // A file may hold only one of several tensors with the same bytes.
+                // A file may contain only one of several tensors with the same bytes.
                 let other = entry["shared_with"]?.string.flatMap { madeByName[$0] }
                 let hash = entry["sha256"]?.string
                 let isHeld = other.map { $0["sha256"]?.string == hash && checkpoint.tensor(named: $0.text) != nil }
@@ -179,8 +179,8 @@ private struct Account {
         }
     }
 
-    /// If the reference has most of an input's tensors, it is taken as that input: each of its tensors must have a fate, and
-    /// copies must have its bytes.
+    /// Checks the reference's tensors if the reference appears to be one of the inputs, because most tensor names
+    /// match: each tensor must have a fate, and copies must have identical bytes.
     mutating func checkSource(_ reference: Checkpoint, _ progress: WorkProgress) throws(CheckpointError) {
         let names = Set(reference.tensors.map { ByteString($0.name) })
         let parts = Conversion.Part.allCases.map { part in
@@ -197,7 +197,7 @@ private struct Account {
         }
         let hashes = try hashes(of: pairs.map(\.1), in: reference, progress)
         let differing = zip(pairs, hashes).filter { pair, hash in hash != pair.0["sha256"]?.string }
-        // A model with the same names but mostly other bytes is not the source.
+        // A model with the same names but mostly different bytes is not the source.
         guard pairs.isEmpty || 2 * differing.count < pairs.count else { return }
         problems += differing.map { pair, _ in
             "\(pair.0.text) is listed as a copy of \(pair.1.name), but their bytes differ"
@@ -222,6 +222,6 @@ private struct Account {
 extension JSONValue {
     fileprivate var text: String { name("name").text }
 
-    /// The name in a member; empty if there is none.
+    /// Returns the string value of a member; empty if there is none.
     fileprivate func name(_ key: String) -> ByteString { self[key]?.string ?? "" }
 }

@@ -2,30 +2,33 @@ import CRWKVKernels
 import RWKVInference
 package import RWKVNumerics
 
-/// How the logits of a candidate agree with those of a reference, over all tokens.
+/// The agreement between the logits of a candidate and a reference over all tokens.
 public struct LogitsAgreement: Sendable {
-    /// How many tokens were compared.
+    /// The number of tokens compared.
     public let tokenCount: Int
-    /// The largest absolute difference of two logits.
+    /// The maximum absolute difference between two logits.
     public let maximumDifference: Double
-    /// NMSE: the squared error divided by the variance of the reference; infinite if that is zero and there is an error.
+    /// The NMSE: the squared error divided by the variance of the reference; infinite if the variance is zero and the
+    /// error is not.
     public let nmse: Double
-    /// The KL divergence of the candidate's next-token distribution from the reference's, in nats, over all tokens.
+    /// Statistics over all tokens of the KL divergence of the candidate's next-token distribution from the reference's,
+    /// in nats.
     public let kl: (mean: Double, median: Double, p99: Double, maximum: Double)
-    /// Top-1 agreement: the fraction of the ``clearCount`` tokens with the same first choice; nil if there are none.
+    /// The top-1 agreement: the fraction of the ``clearCount`` tokens with the same first choice; nil if there are
+    /// none.
     public let top1: Double?
-    /// The number of tokens at which the reference has a clear first choice: its logit is above the second by more than four
-    /// times the root mean square error.
+    /// The number of tokens at which the reference has a clear first choice: the top logit exceeds the second by more
+    /// than four times the root mean square error.
     public let clearCount: Int
-    /// The fraction of the reference's five most likely next tokens that are among the candidate's five.
+    /// The mean fraction of the reference's five most likely next tokens that are among the candidate's top five.
     public let top5: Double
-    /// exp of the mean negative log likelihood of the next tokens; nil if there are none.
+    /// The perplexity: exp of the mean negative log likelihood of the next tokens; nil if there are no next tokens.
     public let perplexity: (reference: Double, candidate: Double)?
-    /// How many tokens both generate alike when they continue greedily; nil if that was not tried.
+    /// The number of leading tokens on which both models agree in greedy generation; nil if not measured.
     public internal(set) var greedyAgreement: Int?
 }
 
-/// Accumulates the comparison of logits, token by token.
+/// Accumulates a comparison of logits token by token.
 package struct LogitsComparison {
     private var divergences: [Double] = []
     private var choices: [(margin: Double, isSame: Bool)] = []
@@ -39,10 +42,10 @@ package struct LogitsComparison {
     private var logLikelihood = (reference: 0.0, candidate: 0.0)
     private let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
 
-    /// A comparison without any tokens.
+    /// Creates a comparison with no tokens.
     package init() {}
 
-    /// Adds the logits of one token: a row of each matrix.
+    /// Adds the logits of one token, taken from the same row of both matrices.
     ///
     /// - Returns: the most likely next token of each model.
     package mutating func add(
@@ -57,8 +60,8 @@ package struct LogitsComparison {
     ///
     /// - Parameters:
     ///   - reference: the reference's logits, all finite.
-    ///   - candidate: the candidate's logits, as many, all finite.
-    ///   - next: the token that follows, which is in the vocabulary; nil if none does.
+    ///   - candidate: the same number of logits from the candidate, all finite.
+    ///   - next: the next token, which must be in the vocabulary; nil if there is none.
     /// - Returns: the most likely next token of each model.
     @discardableResult
     mutating func add(
@@ -67,7 +70,7 @@ package struct LogitsComparison {
         precondition(candidate.count == reference.count && next.map { reference.indices ~= $0 } ?? true)
         var row = rwkv_logits_comparison()
         kernels.compare_logits(reference.baseAddress, candidate.baseAddress, reference.count, &row)
-        // Rounding may leave the divergence just below zero.
+        // Rounding can make the divergence slightly negative.
         divergences.append(row.divergence < 0 ? 0 : row.divergence)
         choices.append((row.margin, row.top_a.0 == row.top_b.0))
         numberCount += reference.count
@@ -88,7 +91,7 @@ package struct LogitsComparison {
         return (Int(row.top_a.0), Int(row.top_b.0))
     }
 
-    /// The agreement over all tokens added; nil if there are none.
+    /// The agreement over all added tokens; nil if there are none.
     package var agreement: LogitsAgreement? {
         guard !divergences.isEmpty else { return nil }
         let count = Double(divergences.count)
@@ -116,7 +119,7 @@ package struct LogitsComparison {
     }
 }
 
-/// Calls `body` with a row's numbers as doubles.
+/// Calls `body` with the numbers of one row as doubles.
 func withDoubles<Result>(
     of matrix: Matrix<Float>, row: Int, _ body: (UnsafeBufferPointer<Double>) -> Result
 ) -> Result {
@@ -129,12 +132,12 @@ func withDoubles<Result>(
     }
 }
 
-/// Accumulates how far two streams of numbers are apart.
+/// Accumulates the difference between two streams of numbers.
 struct StreamComparison {
     private var sums = rwkv_comparison()
     private static let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
 
-    /// Adds numbers of the reference, and as many of the candidate.
+    /// Adds numbers from the reference and the same number of values from the candidate.
     mutating func add(_ reference: Matrix<Float>, _ candidate: Matrix<Float>) {
         precondition(reference.count == candidate.count, "matrices of different sizes")
         let size = 1 << 14
@@ -155,15 +158,15 @@ struct StreamComparison {
         }
     }
 
-    /// The norm of the difference divided by that of the reference; infinite if the latter is zero and there is a difference, or
-    /// if a number is not finite.
+    /// The norm of the difference divided by the norm of the reference; infinite if the reference is zero and the
+    /// difference is not, or if any number is not finite.
     var relativeError: Double {
         if sums.incomparable > 0 { return .infinity }
         if sums.squared_differences == 0 { return 0 }
         return sums.squares_of_a > 0 ? (sums.squared_differences / sums.squares_of_a).squareRoot() : .infinity
     }
 
-    /// The cosine of the angle between the two streams; nil if one is zero.
+    /// The cosine of the angle between the two streams; nil if either is zero.
     var cosine: Double? {
         let lengths = (sums.squares_of_a * sums.squares_of_b).squareRoot()
         return lengths > 0 ? sums.products / lengths : nil

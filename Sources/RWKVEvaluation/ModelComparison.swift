@@ -6,7 +6,8 @@ import RWKVLayers
 import RWKVNumerics
 import TokenFiles
 
-/// Runs a candidate and a reference side by side, block by block, so that memory holds the activations of one chunk only.
+/// Runs a candidate and a reference side by side, block by block, so that memory holds the activations of only one
+/// chunk.
 struct ModelComparison {
     private let candidate: Model<Float>
     private let tokens: TokenSequences
@@ -14,9 +15,9 @@ struct ModelComparison {
     private let progress: WorkProgress
 
     private(set) var logits = LogitsComparison()
-    /// How many tokens both generate alike when they continue the first sequence greedily.
+    /// The number of leading tokens on which both models agree when they continue the first sequence greedily.
     private(set) var greedyAgreement: Int?
-    /// How blocks agree; nil if they cannot be compared.
+    /// The agreement of the blocks; nil if blocks cannot be compared.
     private(set) var blocks: Verification.BlockAgreement?
 
     /// The maximum length of greedy continuations in tokens.
@@ -31,7 +32,7 @@ struct ModelComparison {
 
     // MARK: Recorded logits
 
-    /// Compares the candidate's logits with recorded ones of the same tokens.
+    /// Compares the candidate's logits with logits recorded for the same tokens.
     mutating func compare(with recorded: RecordedLogits) throws {
         try checkVocabulary(recorded.vocabulary, path: recorded.path)
         let row = UnsafeMutableBufferPointer<Double>.allocate(capacity: recorded.vocabulary)
@@ -79,15 +80,16 @@ struct ModelComparison {
         var mlp = StreamComparison()
     }
 
-    /// The states of the reference, and of the candidate on its own and on the reference's residual stream.
+    /// The states of the reference, and of the candidate run on its own residual stream and on the reference's.
     private struct States {
         var reference: Model<Float>.State
         var own: Model<Float>.State
-        /// The state of the candidate on the reference's residual stream.
+        /// The state of the candidate run on the reference's residual stream.
         var guided: Model<Float>.State
     }
 
-    /// Compares the candidate with a model: the logits, and the blocks if both have the same number and width of layers.
+    /// Compares the candidate with a model: the logits, and the blocks if both have the same number of layers and the
+    /// same width.
     mutating func compare(with reference: Model<Float>) throws {
         try checkVocabulary(reference.vocabulary, path: reference.checkpoint.path)
         let hasSameLayers = reference.layers.count == candidate.layers.count && reference.width == candidate.width
@@ -134,7 +136,7 @@ struct ModelComparison {
             layers: agreements, embeddingError: embedding.relativeError, headError: head.relativeError)
     }
 
-    /// Runs tokens through all layers of both models, comparing blocks; returns their residual streams.
+    /// Runs tokens through all layers of both models and compares the blocks; returns both residual streams.
     private func run(
         _ tokens: [Int], _ reference: Model<Float>, _ states: inout States, _ layers: inout [LayerComparison],
         _ embedding: inout StreamComparison
@@ -165,7 +167,8 @@ struct ModelComparison {
         return streams
     }
 
-    /// Continues the first sequence greedily with both models until their tokens differ, or to the maximum length.
+    /// Continues the first sequence greedily with both models until their tokens differ or the maximum length is
+    /// reached.
     private mutating func continueGreedily(
         _ reference: Model<Float>, _ states: States, _ last: (Int, Int)
     ) throws {

@@ -1,17 +1,17 @@
 import CheckpointFiles
 
-/// What was rounded between two models that should agree.
+/// The kind of rounding that separates two models that should agree.
 public enum PrecisionPath: String, Sendable, CaseIterable {
-    /// Nothing but fp32 sums were rounded.
+    /// Only fp32 sums were rounded.
     case fp32
     /// Weights were rounded to F16.
     case fp16Weights = "fp16_weights"
     /// Weights were rounded to BF16.
     case bf16Weights = "bf16_weights"
-    /// Weights and all computed numbers were rounded to BF16.
+    /// Weights and all computed values were rounded to BF16.
     case bf16Compute = "bf16_compute"
 
-    /// The path of a weight that was converted from one dtype to another; widening does not round.
+    /// Returns the path of a weight that was converted from one dtype to another; widening does not round.
     static func from(_ reference: DType, to candidate: DType) -> PrecisionPath {
         if reference == candidate { return .fp32 }
         switch candidate {
@@ -23,33 +23,35 @@ public enum PrecisionPath: String, Sendable, CaseIterable {
 }
 
 extension PrecisionPath: Comparable {
-    /// Whether less was rounded on path `a`.
+    /// Whether path `a` rounds less than path `b`.
     public static func < (a: PrecisionPath, b: PrecisionPath) -> Bool {
         (allCases.firstIndex(of: a) ?? 0) < (allCases.firstIndex(of: b) ?? 0)
     }
 }
 
-/// How far two models may differ and still match.
+/// Limits on how far two models may differ and still match.
 ///
-/// The limits were calibrated on a trained model of six layers: rounding errors stay a few times below them, and known conversion
-/// errors (transposed, exchanged or forgotten tensors, heads or RoPE wavelengths) exceed them. A wrong epsilon stays below them
-/// if weights were rounded, so constants are compared separately.
+/// The limits were calibrated on a trained six-layer model. Rounding errors are several times smaller than the limits;
+/// known conversion errors (transposed, swapped or omitted tensors, heads or RoPE wavelengths) exceed the limits. If
+/// weights were rounded, a wrong epsilon stays within the limits, so constants are compared separately.
 public struct VerificationLimits: Sendable, Hashable {
-    /// NMSE: the squared error divided by the variance of the reference.
+    /// The maximum NMSE: the squared error divided by the variance of the reference.
     public var nmse: Double
-    /// The mean KL divergence, in nats per token.
+    /// The maximum mean KL divergence, in nats per token.
     public var meanKL: Double
-    /// The largest KL divergence of a token, in nats.
+    /// The maximum KL divergence of any token, in nats.
     public var maximumKL: Double
-    /// The lowest top-1 agreement: the fraction of tokens with the same first choice, of those where the reference's is clear.
+    /// The minimum top-1 agreement: among tokens where the reference has a clear first choice, the fraction where the
+    /// candidate makes the same choice.
     public var top1: Double
-    /// The relative error of a block's output on the reference's own input above which the block diverges; the verdict depends on
-    /// it only if this limit was set.
+    /// The maximum relative error of a block's output, given the reference's input; affects the verdict only if the
+    /// caller sets this limit.
     public var block: Double
-    /// The largest absolute difference of two logits; nil for no limit.
+    /// The maximum absolute difference between two logits; nil for no limit.
     public var maximumDifference: Double?
 
-    /// The limits of a path, for models of `layerCount` layers: rounding errors are independent, so their squares add up.
+    /// Creates the limits of a path for models with `layerCount` layers: rounding errors are independent, so their
+    /// squares add up.
     public init(_ path: PrecisionPath, layerCount: Int) {
         switch path {
         case .fp32: (nmse, meanKL, maximumKL, top1, block) = (1e-10, 1e-7, 1e-5, 1, 1e-6)
@@ -66,10 +68,10 @@ public struct VerificationLimits: Sendable, Hashable {
 
     private static let calibratedLayerCount = 6.0
 
-    /// The names of the limits, in options and in JSON.
+    /// The names of the limits in options and in JSON.
     public static let names = ["max_abs", "nmse", "kl_mean", "kl_max", "top1", "block"]
 
-    /// The limit of this name; nil if it is unknown or not set.
+    /// The limit with the given name; nil if the name is unknown or the limit is not set.
     public subscript(name: String) -> Double? {
         get {
             switch name {

@@ -6,10 +6,10 @@ public import RWKVInference
 public import RWKVNumerics
 public import TokenFiles
 
-/// Recorded logits with their tokens: the tensors `logits` [B, T, V] and `tokens` [B, T] of a safetensors file that this tool or
-/// another wrote.
+/// Recorded logits with their tokens: the tensors `logits` [B, T, V] and `tokens` [B, T] of a safetensors file, written
+/// by this tool or another.
 public struct RecordedLogits: Sendable {
-    /// The path of the file.
+    /// The path of the file with the logits.
     public let path: String
     /// The tokens that the model was run on.
     public let tokens: TokenSequences
@@ -23,7 +23,7 @@ public struct RecordedLogits: Sendable {
     private let checkpoint: Checkpoint
     private let tensor: TensorInfo
 
-    /// Opens the recorded logits of a checkpoint; nil if there are none.
+    /// Opens the recorded logits in a checkpoint; returns nil if there are none.
     ///
     /// - Throws: ``CheckpointError``: `inputOutput`, or `malformed` if the logits do not match the tokens.
     public init?(_ checkpoint: Checkpoint) throws(CheckpointError) {
@@ -47,7 +47,7 @@ public struct RecordedLogits: Sendable {
         weights = checkpoint.metadata[Self.weightsKey].flatMap { DType(ByteString($0)) }
     }
 
-    /// Reads the logits of one token, as doubles.
+    /// Reads the logits of one token as doubles.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     func row(
@@ -65,17 +65,18 @@ public struct RecordedLogits: Sendable {
 
     private static let weightsKey: ByteString = "weights"
 
-    /// Runs a model, and records its logits in fp32.
+    /// Runs a model and records its logits in fp32.
     ///
     /// - Parameters:
     ///   - model: the model to run.
     ///   - tokens: sequences of equal length.
-    ///   - path: the file to write.
+    ///   - path: the path of the file to write.
     ///   - replaces: whether an existing file may be replaced.
     ///   - kernels: the kernels to use.
-    ///   - progress: is told of tokens, and can cancel the work.
-    /// - Throws: ``CheckpointError``: `malformed` if a token is outside the vocabulary, `unsupported` if lengths differ, or what
-    ///   ``Model/run(_:_:_:progress:receive:)`` and writing the file throw.
+    ///   - progress: receives the number of tokens processed, and can cancel the work.
+    /// - Throws: ``CheckpointError``: `malformed` if a token is outside the vocabulary, `unsupported` if the sequences
+    ///   differ in length or the logits are too large for a file, or what ``Model/run(_:_:_:progress:receive:)`` and
+    ///   writing the file throw.
     public static func record(
         _ model: Model<Float>, _ tokens: TokenSequences, to path: String, replaces: Bool, _ kernels: Kernels<Float>,
         progress: WorkProgress = WorkProgress()
@@ -114,7 +115,7 @@ public struct RecordedLogits: Sendable {
 }
 
 extension Model {
-    /// The dtype of most of its weights.
+    /// The dtype of most of the model's weights; nil if there are no tensors.
     var mostCommonDType: DType? {
         let totals = checkpoint.dtypeTotals
         return totals.max { ($0.parameterCount, $1.dtype.rawValue) < ($1.parameterCount, $0.dtype.rawValue) }?.dtype

@@ -5,12 +5,12 @@ import RWKVLayers
 public import RWKVNumerics
 public import TokenFiles
 
-/// What a candidate is compared with: a model, or recorded logits.
+/// The reference that a candidate is compared with: a model or recorded logits.
 public enum VerificationReference: Sendable {
     case model(Model<Float>)
     case recorded(RecordedLogits)
 
-    /// The reference's file or directory.
+    /// The path of the reference's file or directory.
     public var path: String {
         switch self {
         case .model(let model): model.checkpoint.path
@@ -19,7 +19,7 @@ public enum VerificationReference: Sendable {
     }
 }
 
-/// Whether a candidate equals a reference up to rounding, and if not, where they first diverge.
+/// Verifies that a candidate equals a reference up to rounding, and finds where the two first diverge if not.
 ///
 ///     let verification = try Verification(of: candidate, against: .model(reference), on: tokens, kernels)
 ///     if verification.verdict == .differs { print(verification.firstDivergence) }
@@ -28,11 +28,11 @@ public struct Verification: Sendable {
     public enum Verdict: String, Sendable {
         case match
         case differs
-        /// Errors were not judged, because the models are meant to differ.
+        /// Errors were only reported, because the models are expected to differ.
         case report
     }
 
-    /// A part of a model whose output is compared.
+    /// A block of a model whose output is compared.
     public enum Block: String, Sendable {
         case embedding
         case mixer
@@ -40,44 +40,44 @@ public struct Verification: Sendable {
         case head
     }
 
-    /// How a layer of the candidate agrees with the same layer of the reference.
+    /// The agreement between a layer of the candidate and the same layer of the reference.
     public struct LayerAgreement: Sendable {
-        /// The kinds of the two layers.
+        /// The kinds of both layers.
         public let kinds: (reference: LayerKind, candidate: LayerKind)
-        /// The relative error of the residual stream after the layer, each model on its own stream.
+        /// The relative error of the residual stream after the layer, with each model running on its own stream.
         public let relativeError: Double
-        /// The cosine of the two residual streams after the layer; nil if one is zero.
+        /// The cosine similarity of the two residual streams after the layer; nil if either is zero.
         public let cosine: Double?
-        /// The relative error of the mixer's output on the reference's input.
+        /// The relative error of the mixer's output, given the reference's input.
         public let mixerError: Double
-        /// The relative error of the feed-forward block's output on the reference's input.
+        /// The relative error of the feed-forward block's output, given the reference's input.
         public let mlpError: Double
 
-        /// The larger of the two blocks' errors.
+        /// The larger of the two block errors.
         public var blockError: Double { max(mixerError, mlpError) }
     }
 
-    /// How two models with the same number and width of layers agree, block by block.
+    /// The block-by-block agreement of two models with the same number of layers and the same width.
     public struct BlockAgreement: Sendable {
-        /// The layers, front to back.
+        /// The agreement of each layer, in order.
         public let layers: [LayerAgreement]
         /// The relative error of the embedded tokens.
         public let embeddingError: Double
-        /// The relative error of logits on the reference's residual stream.
+        /// The relative error of the logits, given the reference's residual stream.
         public let headError: Double
     }
 
-    /// The first block whose output differs from the reference's on the reference's own input.
+    /// The first block whose output diverges from the reference's, given the reference's input.
     public struct Divergence: Sendable, Hashable {
-        /// The layer's index; nil for embedding and head.
+        /// The layer's index; nil for the embedding and the head.
         public let layer: Int?
-        /// The block.
+        /// The block that diverges.
         public let block: Block
         /// The relative error of the block's output.
         public let error: Double
     }
 
-    /// A constant of the equations that differs between the two models.
+    /// A constant in the equations that differs between the two models.
     public struct ConstantDifference: Sendable, Hashable {
         /// The constant's name in reports.
         public let name: String
@@ -87,43 +87,44 @@ public struct Verification: Sendable {
         public let candidate: String
     }
 
-    /// What the candidate was compared with.
+    /// The model or recorded logits that the candidate was compared with.
     public let reference: VerificationReference
-    /// The model that was verified.
+    /// The verified model.
     public let candidate: Model<Float>
-    /// The tokens that both were run on.
+    /// The tokens that both models were run on.
     public let tokens: TokenSequences
-    /// What was rounded between reference and candidate.
+    /// What was rounded between the reference and the candidate.
     public let path: PrecisionPath
-    /// The limits for errors.
+    /// The error limits.
     public let limits: VerificationLimits
-    /// Whether only failures and audit problems are judged, not errors and constants.
+    /// Whether only failures and audit problems affect the verdict, not errors and constants.
     public let isReport: Bool
-    /// Whether blocks are judged too, because their limit was set.
+    /// Whether blocks also affect the verdict, because the caller set their limit.
     private let judgesBlocks: Bool
-    /// How the logits agree; nil if those of one model are not finite.
+    /// The agreement of the logits; nil if the comparison failed because numbers are not finite.
     public let logits: LogitsAgreement?
-    /// How the blocks agree; nil unless both are models with the same number and width of layers.
+    /// The agreement of the blocks; nil if the comparison failed, or unless both are models with the same number of
+    /// layers and the same width.
     public let blocks: BlockAgreement?
-    /// Constants that differ.
+    /// The constants that differ.
     public let constants: [ConstantDifference]
     /// The audit of the candidate against its conversion manifest; nil if there is none.
     public let audit: ConversionAudit?
-    /// Why there are no logits; nil if there are.
+    /// The reason why the logits could not be compared; nil if they were compared.
     public let failure: CheckpointError?
 
-    /// Runs candidate and reference, and compares them.
+    /// Runs the candidate and the reference, and compares the two.
     ///
     /// - Parameters:
     ///   - candidate: the model to verify.
-    ///   - reference: what to compare it with.
-    ///   - tokens: the tokens to run both on; for recorded logits, the recorded tokens.
-    ///   - overrides: limits that replace the defaults, by name.
-    ///   - isReport: whether errors are only reported, not judged.
+    ///   - reference: the model or recorded logits to compare the candidate with.
+    ///   - tokens: the tokens to run both on; for recorded logits, these must be the recorded tokens.
+    ///   - overrides: limits that replace the defaults, keyed by name.
+    ///   - isReport: whether errors are only reported and do not affect the verdict.
     ///   - kernels: the kernels to use.
-    ///   - progress: is told of tokens, and can cancel the work.
-    /// - Throws: ``CheckpointError``: `malformed` if a token is outside the vocabulary, `unsupported` if the logits were recorded
-    ///   for other tokens, or what reading and running a model throws, except for `notFinite`.
+    ///   - progress: receives the number of tokens processed, and can cancel the work.
+    /// - Throws: ``CheckpointError``: `malformed` if a token is outside the vocabulary, `unsupported` if the logits
+    ///   were recorded for other tokens, or what reading and running a model throws, except `notFinite`.
     public init(
         of candidate: Model<Float>, against reference: VerificationReference, on tokens: TokenSequences,
         limits overrides: [String: Double] = [:], isReport: Bool = false, _ kernels: Kernels<Float>,
@@ -181,14 +182,14 @@ public struct Verification: Sendable {
         return exceeded
     }
 
-    /// The outcome.
+    /// The verdict of the verification.
     public var verdict: Verdict {
         if failure != nil || audit?.problems.isEmpty == false { return .differs }
         if isReport { return .report }
         return exceeded.isEmpty && constants.isEmpty ? .match : .differs
     }
 
-    /// The first block that diverges; nil if the models match, or no block diverges by itself.
+    /// The first block that diverges; nil if the models match, or if no single block diverges.
     public var firstDivergence: Divergence? {
         verdict == .match ? nil : blocks.flatMap { divergence(of: $0) }
     }
@@ -209,12 +210,12 @@ public struct Verification: Sendable {
 }
 
 extension VerificationReference {
-    /// What was rounded between this reference and a candidate.
+    /// Determines what was rounded between this reference and a candidate.
     fileprivate func path(to candidate: Model<Float>) -> PrecisionPath {
         switch self {
         case .model(let model):
             let own = model.description.bindings
-            // Weights that only one of them has were not rounded.
+            // Weights that only one of the two models has were not rounded.
             return candidate.description.bindings.reduce(.fp32) { path, entry in
                 guard let binding = own[entry.key] ?? own[entry.key.counterpart] else { return path }
                 let (a, b) = (
@@ -227,13 +228,14 @@ extension VerificationReference {
             case .bf16: return .bf16Compute
             case .f16: return .fp16Weights
             default:
-                // If the file does not record it, the weights may have been F32.
+                // If the file does not record the dtype of the weights, they may have been F32.
                 return .from(logits.weights ?? .f32, to: candidate.mostCommonDType ?? .f32)
             }
         }
     }
 
-    /// The constants that differ between this reference and a candidate, for sequences of at most `length` tokens.
+    /// Returns the constants that differ between this reference and a candidate, for sequences of at most `length`
+    /// tokens.
     fileprivate func constants(beside model: Model<Float>, length: Int) -> [Verification.ConstantDifference] {
         guard case .model(let own) = self else { return [] }
         let (reference, candidate) = (own.description, model.description)
@@ -242,7 +244,7 @@ extension VerificationReference {
             let (a, b) = (value(reference), value(candidate))
             if a.value != b.value { differences.append(.init(name: name, reference: a.text, candidate: b.text)) }
         }
-        /// Adds the first layer whose values differ.
+        /// Adds the values of the first layer where the two models differ.
         func compareLayers(
             _ name: String, _ value: (ModelDescription, LayerSpec) -> (text: String, value: AnyHashable)?
         ) {
@@ -257,7 +259,7 @@ extension VerificationReference {
         }
         func number(_ value: Double?) -> (text: String, value: AnyHashable) { (value.map { "\($0)" } ?? "none", value) }
         compare("epsilon") { ("\($0.epsilon ?? 0)", $0.epsilon) }
-        // It is rounded to the type that the embedding is stored in.
+        // The scale is rounded to the dtype in which the embedding is stored.
         let scales = (number(own.embeddingScale), number(model.embeddingScale))
         if scales.0.value != scales.1.value {
             differences.append(
@@ -283,7 +285,7 @@ extension VerificationReference {
         guard reference.kinds.contains(where: \.carriesState), candidate.kinds.contains(where: \.carriesState) else {
             return differences
         }
-        // If layer 0 is time mixing in both, it is the source with either setting.
+        // If layer 0 is time mixing in both models, it provides the first values with either setting.
         if reference.kinds.first?.carriesState != true || candidate.kinds.first?.carriesState != true {
             compare("first values") { ($0.firstValues.rawValue, $0.firstValues) }
         }

@@ -2,7 +2,7 @@ public import CheckpointFiles
 public import RWKVLayers
 public import RWKVNumerics
 
-/// A forward pass of tokens through a model's layers, front to back.
+/// A forward pass of tokens through a model's layers, in order.
 ///
 ///     var pass = try LayerPass(model, stream, taking: &state, kernels)
 ///     while try pass.next() {
@@ -15,7 +15,7 @@ public struct LayerPass<Element: Real> {
     public private(set) var stream: Matrix<Element>
     /// The index of the current layer.
     public private(set) var number = -1
-    /// The first keys and values (k_first, v_first), which later layers mix in.
+    /// The first layer's keys and values (k_first, v_first), which later layers mix in.
     public private(set) var first: FirstValues<Element>
 
     private let model: Model<Element>
@@ -26,17 +26,18 @@ public struct LayerPass<Element: Real> {
     private let tokenCount: Int
     private var states: [LayerState<Element>]
 
-    /// A pass before its first layer.
+    /// Creates a pass positioned before the first layer.
     ///
     /// - Parameters:
     ///   - model: the model whose layers run.
-    ///   - stream: the residual stream before the layers, [tokens, C]; changed in place.
-    ///   - state: the state after the preceding tokens; empty until ``finish(_:)`` returns it.
+    ///   - stream: the residual stream before the layers, [tokens, C]; updated in place.
+    ///   - state: the state after the preceding tokens; the pass takes the layer states, and ``finish(_:)`` returns
+    ///     them.
     ///   - kernels: the kernels to use.
-    ///   - checksNumbers: whether numbers that are not finite are an error.
+    ///   - checksNumbers: whether non-finite numbers are an error.
     ///   - progress: can cancel the work after any layer.
-    /// - Throws: ``CheckpointError`` of category `unsupported` if the state belongs to another model, or to a pass that was not
-    ///   finished.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if the state belongs to another model, or to an
+    ///   unfinished pass.
     public init(
         _ model: Model<Element>, _ stream: Matrix<Element>, taking state: inout Model<Element>.State,
         _ kernels: Kernels<Element>, checksNumbers: Bool = true, progress: WorkProgress = WorkProgress()
@@ -57,7 +58,7 @@ public struct LayerPass<Element: Real> {
         rotations = model.rotations(
             state.position..<state.position + tokenCount, length: state.length, sequences: state.sequences)
         states = []
-        // Moved out of `state`, so that no cache is copied.
+        // Moving the layer states out of `state` avoids copying caches.
         swap(&states, &state.layers)
     }
 
@@ -66,7 +67,8 @@ public struct LayerPass<Element: Real> {
 
     /// Advances to the next layer; returns false after the last.
     ///
-    /// - Throws: ``CheckpointError``: `notFinite` if the output of the layer before is not finite, `inputOutput` or `cancelled`.
+    /// - Throws: ``CheckpointError``: `notFinite` if the output of the previous layer is not finite, `inputOutput` or
+    ///   `cancelled`.
     public mutating func next() throws(CheckpointError) -> Bool {
         if number >= 0, checksNumbers { try model.check(stream, layer: number, kernels) }
         try progress.check(model.checkpoint.path)
@@ -74,10 +76,10 @@ public struct LayerPass<Element: Real> {
         return number < model.layers.count
     }
 
-    /// The input of the current layer's mixer, after its norm, if any: [tokens, C].
+    /// Returns the input of the current layer's mixer, [tokens, C], after any pre-norm.
     public func mixerInput() -> Matrix<Element> { layer.mixerInput(stream, kernels) }
 
-    /// Runs the current layer's mixer on its input, [tokens, C]; returns its output, [tokens, C].
+    /// Runs the current layer's mixer on the input x, [tokens, C]; returns the mixer's output, [tokens, C].
     public mutating func mix(_ x: Matrix<Element>) -> Matrix<Element> {
         layer.mix(x, &states[number], first: &first, rotation: rotations[number], kernels)
     }
@@ -92,7 +94,7 @@ public struct LayerPass<Element: Real> {
     @specialized(where Element == Float)
     public mutating func fed() -> Matrix<Element> { layer.fed(stream, &states[number], kernels) }
 
-    /// Adds `branch` to the residual stream, in place.
+    /// Adds `branch` to the residual stream in place.
     public func add(_ branch: Matrix<Element>) { kernels.add(branch, to: stream) }
 
     /// Runs the current layer on the residual stream; returns what the backward pass needs.
@@ -103,7 +105,7 @@ public struct LayerPass<Element: Real> {
         return trace
     }
 
-    /// Returns the state to the caller, after the last layer.
+    /// Returns the layer states to the caller after the last layer, and advances the position.
     public consuming func finish(_ state: inout Model<Element>.State) {
         swap(&states, &state.layers)
         state.position += tokenCount

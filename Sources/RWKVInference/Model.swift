@@ -3,7 +3,7 @@ public import ModelFamilies
 public import RWKVLayers
 public import RWKVNumerics
 
-/// A model ready to run: its matrices stay in their files, in the dtype in which they are stored.
+/// A model that is ready to run; matrices stay in their files, in their stored dtype.
 ///
 ///     let model = try Model<Float>(checkpoint, description)
 ///     var state = model.start(length: tokens.count)
@@ -12,47 +12,47 @@ public import RWKVNumerics
 public struct Model<Element: Real>: Sendable {
     /// The checkpoint that the model was read from.
     public let checkpoint: Checkpoint
-    /// What the model was recognised as.
+    /// The description of the recognised model.
     public let description: ModelDescription
-    /// The layers, front to back.
+    /// The layers, in order.
     public internal(set) var layers: [Layer<Element>]
     /// The vocabulary size (V).
     public var vocabulary: Int { embedding.outputs }
-    /// Channels of the residual stream (C).
+    /// The number of channels of the residual stream (C).
     public var width: Int { embedding.inputs }
 
-    /// The embedding, [V, C], of which each token reads a row.
+    /// The embedding, [V, C]; each token reads one row.
     let embedding: StoredMatrix
-    /// The factor for embedding rows; nil if they are not scaled.
+    /// The factor applied to embedding rows; nil if rows are not scaled.
     package let embeddingScale: Double?
     let embeddingNorm: Norm<Element>?
     let finalNorm: Norm<Element>
-    /// The head, [V, C]; the embedding itself if they are tied.
+    /// The head, [V, C]; the embedding itself if the two are tied.
     public let head: StoredMatrix
     let reader: WeightReader<Element>
-    /// The different rotary embeddings of layers, and the index of the one that each layer has.
+    /// The distinct rotary embeddings, and the index of each layer's rotary embedding.
     let rotaries: [RotaryEmbedding]
     let rotaryIndexByLayer: [Int?]
     private var memory: TensorMemory { reader.memory }
 
-    /// What a model keeps of preceding tokens; a copy saves it, and assigning the copy restores it.
+    /// A model's state after the preceding tokens; copying the state saves it, and assigning the copy back restores it.
     public struct State: Sendable, Equatable {
         /// The number of tokens so far.
         public internal(set) var position = 0
-        /// The expected length of the sequence in tokens, on which some types of RoPE depend.
+        /// The expected length of the sequence in tokens; some types of RoPE depend on this length.
         public let length: Int
-        /// The number of sequences, of equal length and concatenated; several must be run in one call.
+        /// The number of concatenated sequences of equal length; if more than one, all tokens must be run in one call.
         public let sequences: Int
         /// The state of each layer.
         public var layers: [LayerState<Element>]
 
     }
 
-    /// The state at the start of a sequence.
+    /// Returns the state at the start of a sequence.
     ///
     /// - Parameters:
-    ///   - length: the expected length of the sequence in tokens; RoPE of type `dynamic` and `longrope` depends on it.
-    ///   - sequences: the number of sequences; several must be run in one call.
+    ///   - length: the expected length of the sequence in tokens; affects only RoPE of types `dynamic` and `longrope`.
+    ///   - sequences: the number of sequences; if more than one, all tokens must be run in one call.
     /// - Returns: the state.
     public func start(length: Int, sequences: Int = 1) -> State {
         precondition(sequences > 0, "a state needs at least one sequence")
@@ -72,17 +72,17 @@ public struct Model<Element: Real>: Sendable {
             })
     }
 
-    /// The residual stream after all layers.
+    /// Runs all layers; returns the residual stream after the last.
     ///
     /// - Parameters:
-    ///   - tokens: the tokens that follow those of the state, at least one; sequences are concatenated.
+    ///   - tokens: the next tokens after those in the state, at least one; sequences are concatenated.
     ///   - state: the state after the preceding tokens; updated, and no longer usable if this throws.
     ///   - kernels: the kernels to use.
     ///   - progress: can cancel the work after any layer.
     /// - Returns: [tokens, C].
-    /// - Throws: ``CheckpointError``: `malformed` for tokens outside the vocabulary and sequences of different lengths,
-    ///   `unsupported` for several sequences if the model mixes neighbouring tokens or the state already has tokens, `notFinite`,
-    ///   `inputOutput` if a file was changed, or `cancelled`.
+    /// - Throws: ``CheckpointError``: `malformed` for tokens outside the vocabulary or sequences of different lengths,
+    ///   `unsupported` for several sequences if the model mixes neighbouring tokens or the state already has tokens,
+    ///   `notFinite`, `inputOutput` if a file has changed, or `cancelled`.
     @specialized(where Element == Float)
     public func hidden(
         _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
@@ -103,14 +103,14 @@ public struct Model<Element: Real>: Sendable {
         return h
     }
 
-    /// The residual stream before the layers.
+    /// Embeds tokens; returns the residual stream before the layers.
     ///
     /// - Parameters:
-    ///   - tokens: at least one.
-    ///   - sequences: the number of sequences, of equal length and concatenated.
+    ///   - tokens: the tokens to embed, at least one.
+    ///   - sequences: the number of concatenated sequences of equal length.
     ///   - kernels: the kernels to use.
     /// - Returns: [tokens, C].
-    /// - Throws: as ``hidden(_:_:_:progress:)``.
+    /// - Throws: the errors of ``hidden(_:_:_:progress:)``, except `cancelled`.
     public func embedded(
         _ tokens: [Int], sequences: Int = 1, _ kernels: Kernels<Element>
     ) throws(CheckpointError) -> Matrix<Element> {
@@ -141,18 +141,18 @@ public struct Model<Element: Real>: Sendable {
         return h
     }
 
-    /// The first keys and values (k_first, v_first) before any layer ran: which layer is to give them.
+    /// The state of k_first and v_first before any layer runs, which determines the layer that provides them.
     public var firstValues: FirstValues<Element> {
         description.firstValues == .layer0 ? .wanted : .ofTimeMixing
     }
 
-    /// The rotation (RoPE) of each layer for tokens at these positions; nil for layers without one.
+    /// Returns each layer's rotation (RoPE) for tokens at the given positions; nil for layers without RoPE.
     ///
     /// - Parameters:
     ///   - positions: the positions of the tokens.
     ///   - length: the length of the whole sequence.
     ///   - sequences: the number of concatenated sequences with tokens at these positions.
-    /// - Returns: a rotation for each layer; layers with the same RoPE share one.
+    /// - Returns: a rotation for each layer; layers with the same RoPE share a rotation.
     public func rotations(
         _ positions: Range<Int>, length: Int, sequences: Int = 1
     ) -> [Rotation<Element>?] {
@@ -164,13 +164,13 @@ public struct Model<Element: Real>: Sendable {
         return rotaryIndexByLayer.map { number in number.map { made[$0] } }
     }
 
-    /// Logits: the final norm, the head and any logit softcap, applied to the residual stream.
+    /// Computes logits: applies the final norm, the head and any logit softcap to the residual stream.
     ///
     /// - Parameters:
     ///   - hidden: the residual stream after all layers, [tokens, C].
     ///   - kernels: the kernels to use.
     /// - Returns: [tokens, V].
-    /// - Throws: ``CheckpointError``: `notFinite`, or `inputOutput` if a file was changed.
+    /// - Throws: ``CheckpointError``: `notFinite`, or `inputOutput` if a file has changed.
     @specialized(where Element == Float)
     public func logits(_ hidden: Matrix<Element>, _ kernels: Kernels<Element>) throws(CheckpointError)
         -> Matrix<Element>
@@ -181,17 +181,18 @@ public struct Model<Element: Real>: Sendable {
         return logits
     }
 
-    /// Logits as of ``logits(_:_:)``, without its checks of numbers and files.
+    /// Computes the same logits as ``logits(_:_:)``, without checking numbers and files.
     package func uncheckedLogits(_ hidden: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         let logits = kernels.product(finalNorm(hidden, kernels), head)
         if let cap = description.logitSoftcap { kernels.softcap(inPlace: logits, cap: cap) }
         return logits
     }
 
-    /// Throws ``CheckpointError`` of category `inputOutput` if a file was changed while in use.
+    /// Throws ``CheckpointError`` of category `inputOutput` if a file has changed while in use.
     package func checkFiles() throws(CheckpointError) { try memory.check() }
 
-    /// The gradient with respect to the input of ``logits(_:_:)``, given that with respect to its output.
+    /// Returns the gradient with respect to the residual stream, given the gradient with respect to the logits that
+    /// ``logits(_:_:)`` computes from it.
     ///
     /// - Parameters:
     ///   - dlogits: the gradient with respect to the logits, [tokens, V]; overwritten.
@@ -206,21 +207,21 @@ public struct Model<Element: Real>: Sendable {
         return finalNorm.backward(kernels.product(dlogits, head.transposed), hidden, .finalNormWeight, [:], kernels)
     }
 
-    /// The numbers of a weight as `Element`, in the order in which the checkpoint stores them.
+    /// Returns the numbers of a weight as `Element`, in the checkpoint's storage order.
     ///
     /// - Parameter place: the role and layer of a weight.
-    /// - Returns: all its numbers.
+    /// - Returns: all numbers of the weight.
     /// - Throws: ``CheckpointError``: what loading a model throws.
     package func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] {
         try reader.numbers(of: place)
     }
 
-    /// A matrix of the model, if another checkpoint has an identical one; otherwise nil.
+    /// Returns a matrix of the model if another checkpoint has an identical one, otherwise nil.
     ///
     /// - Parameters:
     ///   - place: the role and layer of the matrix.
     ///   - tensor: the other checkpoint's tensor.
-    ///   - rows: the rows of `tensor` that are the matrix; nil for all.
+    ///   - rows: the rows of `tensor` that form the matrix; nil for all.
     ///   - other: the other checkpoint.
     /// - Returns: the model's own matrix.
     /// - Throws: ``CheckpointError``: what loading a model throws.
@@ -234,18 +235,18 @@ public struct Model<Element: Real>: Sendable {
         return try reader.matrix(place.role, place.layer)
     }
 
-    /// A stored matrix that shares the numbers of a weight, in the orientation of its role.
+    /// Returns a stored matrix that shares the numbers of `matrix`, in the orientation of the weight's role.
     package func stored(_ matrix: Matrix<Element>, _ place: TensorPlace) -> StoredMatrix {
         StoredMatrix(sharing: matrix, isInputMajor: reader.isInputMajor(place.role))
     }
 
-    /// Throws if numbers are not finite, naming the weight at fault if there is one.
+    /// Throws if any number is not finite, and names the first non-finite weight if there is one.
     ///
     /// - Parameters:
     ///   - x: the numbers to check.
-    ///   - layer: the layer that computed them; nil for embedding or head.
+    ///   - layer: the layer that computed the numbers; nil for the embedding or head.
     ///   - kernels: the kernels to use.
-    /// - Throws: ``CheckpointError``: `notFinite`, with the first weight that is not finite if there is one, or `inputOutput`.
+    /// - Throws: ``CheckpointError``: `notFinite`, with the first non-finite weight if there is one, or `inputOutput`.
     public func check(
         _ x: Matrix<Element>, layer: Int?, _ kernels: Kernels<Element>
     ) throws(CheckpointError) {
@@ -271,16 +272,17 @@ public struct Model<Element: Real>: Sendable {
 }
 
 extension Model {
-    /// Runs a sequence in chunks of tokens and computes logits in chunks of rows, so that memory for them does not grow with its
-    /// length.
+    /// Runs a sequence in chunks of tokens and computes logits in chunks of rows, so that memory for activations and
+    /// logits does not grow with the sequence length.
     ///
     /// - Parameters:
-    ///   - tokens: the tokens that follow those of the state.
+    ///   - tokens: the next tokens after those in the state.
     ///   - state: the state after the preceding tokens; updated, and no longer usable if this throws.
     ///   - kernels: the kernels to use.
     ///   - progress: can cancel the work.
-    ///   - receive: is given the index in `tokens` of a chunk's first token, and the chunk's logits, [rows, V].
-    /// - Throws: as ``hidden(_:_:_:progress:)``, or what `receive` throws.
+    ///   - receive: called for each chunk of logits with the index in `tokens` of the chunk's first token, and the
+    ///     logits, [rows, V].
+    /// - Throws: the errors of ``hidden(_:_:_:progress:)``, or what `receive` throws.
     public func run(
         _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress(),
         receive: (Int, Matrix<Element>) throws -> Void
@@ -294,7 +296,8 @@ extension Model {
     }
 }
 
-/// Tokens per chunk that runs through the layers: enough for efficient matrix products, in as little memory as that takes.
+/// The number of tokens per chunk that runs through the layers: enough for efficient matrix products without using more
+/// memory than needed.
 package let tokensPerChunk = 512
-/// Rows of logits per chunk; each row has V numbers.
+/// The number of rows of logits per chunk; each row has V numbers.
 package let logitRowsPerChunk = 64

@@ -5,14 +5,14 @@ import RWKVLayers
 public import RWKVNumerics
 
 extension Model {
-    /// Loads a model from a checkpoint; matrices are only read when they are used, unless they have checksums to verify.
+    /// Loads a model from a checkpoint; matrices are read only when used, unless they have checksums to verify.
     ///
     /// - Parameters:
-    ///   - checkpoint: a checkpoint of a described family.
-    ///   - description: what it was recognised as.
-    ///   - weights: weights that replace the checkpoint's, each in its stored shape, vectors as one row.
-    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` if tensors are missing, quantised or of wrong sizes, or
-    ///   something that the equations depend on is not known.
+    ///   - checkpoint: a checkpoint of a supported family.
+    ///   - description: the description of the recognised model.
+    ///   - weights: weights that replace those of the checkpoint, each in its stored shape; vectors are a single row.
+    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` if tensors are missing, quantised or of the wrong
+    ///   size, or if a value that the equations depend on is not known.
     public init(
         _ checkpoint: Checkpoint, _ description: ModelDescription, replacing weights: [TensorPlace: StoredMatrix] = [:]
     ) throws(CheckpointError) {
@@ -39,8 +39,9 @@ extension Model {
 
     /// Loads the model of a recognised checkpoint.
     ///
-    /// - Parameter recognised: a model with a checkpoint, not a config.json alone.
-    /// - Throws: ``CheckpointError`` if its family is not described, or what ``init(_:_:replacing:)`` throws.
+    /// - Parameter recognised: a model with a checkpoint, not just a config.json.
+    /// - Throws: ``CheckpointError`` if the family is not supported or the model has no checkpoint, or what
+    ///   ``init(_:_:replacing:)`` throws.
     public init(_ recognised: RecognisedModel) throws(CheckpointError) {
         let description = try recognised.description
         guard let checkpoint = recognised.checkpoint else {
@@ -50,14 +51,14 @@ extension Model {
         self = try Model(checkpoint, description)
     }
 
-    /// Warnings for the user: the first three tensors that the model does not use.
+    /// Warnings for the user about unused tensors, at most three.
     public var warnings: [CheckpointWarning] {
         description.findings.filter { $0.kind == .unexpected }.prefix(3).map {
             CheckpointWarning(path: checkpoint.path, $0.message + ", and is not used")
         }
     }
 
-    /// Reads replaced weights again, because layers hold copies of vectors.
+    /// Rereads replaced weights, because layers hold copies of vectors.
     ///
     /// - Throws: ``CheckpointError``: what loading the model throws.
     public mutating func reread() throws(CheckpointError) {
@@ -85,7 +86,7 @@ struct WeightReader<Element: Real>: Sendable {
         guard let layout = description.layout, let epsilon = description.epsilon else {
             throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: it has no tensors")
         }
-        // The state of a head is a square matrix of this size.
+        // Each head's state is a square matrix of this size.
         if let size = description.dimensions[.headSize], size > Self.headSizeLimit {
             throw CheckpointError(
                 .unsupported, path: checkpoint.path, "the head size exceeds the limit",
@@ -99,12 +100,12 @@ struct WeightReader<Element: Real>: Sendable {
         memory = TensorMemory(checkpoint)
     }
 
-    /// The factor for embedding rows: sqrt(C), rounded to the dtype of the embedding; nil if they are not scaled.
+    /// Returns the factor for embedding rows: sqrt(C), rounded to the embedding's dtype; nil if rows are not scaled.
     func embeddingScale() throws(CheckpointError) -> Double? {
         guard description.architecture.body.scalesEmbedding, let tensor = tensor(.embedding, nil),
             let width = description.dimensions[.width]
         else { return nil }
-        // transformers computes it in float32 before it rounds.
+        // transformers computes the factor in float32, then rounds.
         var (scale, stored) = (Float(width).squareRoot(), UInt64(0))
         if let element = tensor.dtype.kernelElement {
             let kernels = rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE).pointee
@@ -124,7 +125,8 @@ struct WeightReader<Element: Real>: Sendable {
         description.bindings[TensorPlace(role: role, layer: layer)]
     }
 
-    /// Whether the embedding is the head: the checkpoint has no other, or config.json ties them and they are equal.
+    /// Whether the embedding is also the head: the checkpoint has no separate head, or config.json ties the two and
+    /// they are equal.
     var isHeadTied: Bool {
         get throws(CheckpointError) {
             guard let head = tensor(.head, nil), let embedding = tensor(.embedding, nil) else { return true }
@@ -165,7 +167,7 @@ struct WeightReader<Element: Real>: Sendable {
 
     func isInputMajor(_ role: TensorRole) -> Bool { role.isInputMajor != layout.isTransposed(role) }
 
-    /// All numbers of a weight, row by row as stored.
+    /// Returns all numbers of a weight, row by row as stored.
     func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] {
         if binding(place.role, place.layer)?.rows != nil { return try matrix(place.role, place.layer).numbers() }
         return try vector(place.role, place.layer)
@@ -326,7 +328,7 @@ struct WeightReader<Element: Real>: Sendable {
             removalKey: removalKey, keyScale: keyScale, outputNorm: outputNorm, bonus: try vector(.bonus, layer))
     }
 
-    /// A value or key residual; nil if this layer gives k_first and v_first and has none.
+    /// Returns a value or key residual; nil if this layer provides k_first and v_first and has no residual.
     private func residual(
         _ base: TensorRole, _ down: TensorRole, _ up: TensorRole, _ layer: Int
     ) throws(CheckpointError) -> Residual<Element>? {

@@ -5,10 +5,10 @@ public import RWKVNumerics
 public enum FeedForward<Element: Real>: Sendable {
     /// SwiGLU or GeGLU: down(f(gate x) up x)
     case gated(FeedForwardSpec.Activation, gate: Linear<Element>, up: Linear<Element>, down: Linear<Element>)
-    /// Channel mixing: value(relu(key(x + (x_prev - x) share))^2) (RWKV-LM, RWKV-v7.)
+    /// Channel mixing: value(relu(key(x + (x_prev - x) share))^2) (RWKV-LM, RWKV-v7)
     case channelMix(share: [Element], key: Linear<Element>, value: Linear<Element>)
 
-    /// The weight matrices.
+    /// All weight matrices of the block.
     public var matrices: [StoredMatrix] {
         switch self {
         case .gated(_, let gate, let up, let down): [gate, up, down].map(\.weight)
@@ -16,12 +16,12 @@ public enum FeedForward<Element: Real>: Sendable {
         }
     }
 
-    /// What the backward pass needs.
+    /// Intermediate values kept for the backward pass.
     struct Trace {
         let x, gate, up, inner: Matrix<Element>
     }
 
-    /// Applies the block to normalised input, [tokens, C].
+    /// Applies the block to the normalised input x, [tokens, C].
     public func callAsFunction(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
@@ -39,7 +39,7 @@ public enum FeedForward<Element: Real>: Sendable {
         }
     }
 
-    /// Applies a gated block to normalised input, [tokens, C], and keeps what the backward pass needs.
+    /// Applies a gated block to the normalised input x, [tokens, C], and keeps what the backward pass needs.
     func traced(_ x: Matrix<Element>, _ kernels: Kernels<Element>) -> (Matrix<Element>, Trace) {
         guard case .gated(let activation, let gateLinear, let upLinear, let down) = self else { Self.hasNone() }
         let (gate, up) = (gateLinear(x, kernels), upLinear(x, kernels))
@@ -48,7 +48,9 @@ public enum FeedForward<Element: Real>: Sendable {
         return (down(inner, kernels), Trace(x: x, gate: gate, up: up, inner: inner))
     }
 
-    /// The gradient of `x` from the output's gradient `dy`, once for each trace; adds the weights' to `gradients`.
+    /// Returns the gradient of `x` given the output's gradient `dy`; adds the weights' gradients to `gradients`.
+    ///
+    /// Each trace can be used only once.
     func backward(
         _ dy: Matrix<Element>, _ trace: Trace, _ gradients: WeightGradients<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
@@ -64,7 +66,7 @@ public enum FeedForward<Element: Real>: Sendable {
 }
 
 extension FeedForwardSpec.Activation {
-    /// Replaces `gate` by f(gate) up.
+    /// Replaces `gate` with f(gate) up.
     fileprivate func apply<Element: Real>(up: Matrix<Element>, gate: Matrix<Element>, _ kernels: Kernels<Element>) {
         switch self {
         case .silu: kernels.swiGLU(up: up, gate: gate)
@@ -72,7 +74,7 @@ extension FeedForwardSpec.Activation {
         }
     }
 
-    /// Replaces `up` and `gate` by their gradients.
+    /// Replaces `up` and `gate` with their gradients.
     fileprivate func backward<Element: Real>(
         _ dy: Matrix<Element>, up: Matrix<Element>, gate: Matrix<Element>, _ kernels: Kernels<Element>
     ) {

@@ -1,14 +1,14 @@
 import ModelFamilies
 public import RWKVNumerics
 
-/// The norms around a block, whose branch adds after(block(before(h))) to the residual stream h.
+/// The norms around a block; the branch adds after(block(before(h))) to the residual stream h.
 public struct BranchNorms<Element: Real>: Sendable {
-    /// Pre-norm, applied to the block's input; nil if the block reads the residual stream itself.
+    /// The pre-norm, applied to the block's input; nil if the block reads the residual stream directly.
     public let before: Norm<Element>?
-    /// Post-norm, applied to the block's output; nil if that is added as it is.
+    /// The post-norm, applied to the block's output; nil if the output is added unchanged.
     public let after: Norm<Element>?
 
-    /// The norms of one branch.
+    /// Creates the norms of one branch.
     public init(before: Norm<Element>?, after: Norm<Element>? = nil) {
         self.before = before
         self.after = after
@@ -19,7 +19,7 @@ public struct BranchNorms<Element: Real>: Sendable {
     func output(_ y: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> { after?(y, kernels) ?? y }
 }
 
-/// Two branches that add to the residual stream: a token mixer, then a feed-forward block.
+/// A layer with two branches that add to the residual stream: a token mixer, then a feed-forward block.
 public struct Layer<Element: Real>: Sendable {
     /// The token mixer: attention or time mixing.
     public enum Mixer: Sendable {
@@ -33,7 +33,7 @@ public struct Layer<Element: Real>: Sendable {
     /// The feed-forward block.
     public let feedForward: FeedForward<Element>
 
-    /// A layer with these parts, whose sizes must match.
+    /// Creates a layer from the given parts, whose sizes must match.
     public init(
         mixerNorms: BranchNorms<Element>, mixer: Mixer, feedForwardNorms: BranchNorms<Element>,
         feedForward: FeedForward<Element>
@@ -44,10 +44,10 @@ public struct Layer<Element: Real>: Sendable {
         self.feedForward = feedForward
     }
 
-    /// The weight matrices; each token is multiplied by all of them.
+    /// All weight matrices of the layer; each token passes through every one.
     public var matrices: [StoredMatrix] { mixerMatrices.ofInput + mixerMatrices.others + feedForward.matrices }
 
-    /// The mixer's weight matrices: those applied to its input, and those applied to intermediate results.
+    /// The mixer's weight matrices: those applied to the mixer's input, and those applied to intermediate results.
     public var mixerMatrices: (ofInput: [StoredMatrix], others: [StoredMatrix]) {
         switch mixer {
         case .attention(let attention): attention.matrices
@@ -55,7 +55,7 @@ public struct Layer<Element: Real>: Sendable {
         }
     }
 
-    /// What the backward pass needs of one forward pass.
+    /// Intermediate values of one forward pass, kept for the backward pass.
     public struct Trace {
         enum Mixer {
             case attention(SoftmaxAttention<Element>.Trace)
@@ -63,7 +63,7 @@ public struct Layer<Element: Real>: Sendable {
         }
 
         let mixer: Mixer
-        /// The norms' inputs; nil if the mixer ran alone.
+        /// The norms' inputs; nil if only the mixer ran.
         let normed: Normed?
         let feedForward: FeedForward<Element>.Trace?
 
@@ -74,24 +74,24 @@ public struct Layer<Element: Real>: Sendable {
         }
     }
 
-    /// The mixer's input: the residual stream h, [tokens, C], after the pre-norm.
+    /// Returns the mixer's input: the residual stream h, [tokens, C], after the pre-norm.
     public func mixerInput(_ h: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         mixerNorms.input(h, kernels)
     }
 
-    /// What the mixer adds to the residual stream: its output y, [tokens, C], after the post-norm.
+    /// Returns what the mixer adds to the residual stream: the output y, [tokens, C], after the post-norm.
     public func mixerOutput(_ y: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         mixerNorms.output(y, kernels)
     }
 
-    /// Applies the mixer alone, without its norms.
+    /// Applies the mixer without its norms.
     ///
     /// - Parameters:
     ///   - x: the mixer's input, [tokens, C].
     ///   - state: the layer's state; updated.
     ///   - first: the first layer's keys and values.
-    ///   - rotation: RoPE of these tokens in this layer; nil for none.
-    ///   - kernels: the kernels to compute with.
+    ///   - rotation: the RoPE rotation of the tokens in this layer; nil for none.
+    ///   - kernels: the kernels to use.
     /// - Returns: [tokens, C].
     public func mix(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
@@ -104,14 +104,14 @@ public struct Layer<Element: Real>: Sendable {
         }
     }
 
-    /// Applies the mixer and its norms: what this branch adds to the residual stream.
+    /// Applies the mixer with its norms; returns what this branch adds to the residual stream.
     ///
     /// - Parameters:
     ///   - h: the residual stream, [tokens, C].
     ///   - state: the layer's state; updated.
     ///   - first: the first layer's keys and values.
-    ///   - rotation: RoPE of these tokens in this layer; nil for none.
-    ///   - kernels: the kernels to compute with.
+    ///   - rotation: the RoPE rotation of the tokens in this layer; nil for none.
+    ///   - kernels: the kernels to use.
     /// - Returns: [tokens, C].
     @specialized(where Element == Float)
     public func mixed(
@@ -121,12 +121,12 @@ public struct Layer<Element: Real>: Sendable {
         mixerOutput(mix(mixerInput(h, kernels), &state, first: &first, rotation: rotation, kernels), kernels)
     }
 
-    /// Applies the feed-forward block and its norms: what this branch adds to the residual stream.
+    /// Applies the feed-forward block with its norms; returns what this branch adds to the residual stream.
     ///
     /// - Parameters:
     ///   - h: the residual stream after the mixer, [tokens, C].
     ///   - state: the layer's state; updated.
-    ///   - kernels: the kernels to compute with.
+    ///   - kernels: the kernels to use.
     /// - Returns: [tokens, C].
     @specialized(where Element == Float)
     public func fed(
@@ -137,15 +137,15 @@ public struct Layer<Element: Real>: Sendable {
 
     // MARK: Training
 
-    /// Applies the mixer alone to whole sequences, and keeps what the backward pass needs.
+    /// Applies the mixer without its norms to whole sequences, and keeps what the backward pass needs.
     ///
     /// - Parameters:
-    ///   - x: the mixer's input, [tokens, C], sequences concatenated.
-    ///   - state: the layer's state at their start.
+    ///   - x: the mixer's input, [tokens, C], with sequences concatenated.
+    ///   - state: the layer's state at the start of the sequences.
     ///   - first: the first layer's keys and values.
-    ///   - rotation: RoPE of these tokens in this layer; nil for none.
-    ///   - kernels: the kernels to compute with.
-    /// - Returns: [tokens, C], and the trace.
+    ///   - rotation: the RoPE rotation of the tokens in this layer; nil for none.
+    ///   - kernels: the kernels to use.
+    /// - Returns: the output, [tokens, C], and the trace.
     public func tracedMixer(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
@@ -160,15 +160,15 @@ public struct Layer<Element: Real>: Sendable {
         }
     }
 
-    /// The backward pass of ``tracedMixer(_:_:first:rotation:_:)``.
+    /// Runs the backward pass of ``tracedMixer(_:_:first:rotation:_:)``.
     ///
     /// - Parameters:
     ///   - dy: the gradient of the output, [tokens, C].
-    ///   - trace: that of the forward pass; it can be used only once.
-    ///   - first: gradients of the first layer's keys and values; nil if none flow.
-    ///   - gradients: accumulators for the weights' gradients.
-    ///   - dx: accumulator for the input's gradient, [tokens, C]; nil if not needed.
-    ///   - kernels: the kernels to compute with.
+    ///   - trace: the trace of the forward pass; can be used only once.
+    ///   - first: the gradients of the first layer's keys and values; nil if no gradients flow to that layer.
+    ///   - gradients: the accumulators for the weights' gradients.
+    ///   - dx: the accumulator for the input's gradient, [tokens, C]; nil if not needed.
+    ///   - kernels: the kernels to use.
     public func mixerBackward(
         _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
         addingTo dx: Matrix<Element>? = nil, _ kernels: Kernels<Element>
@@ -185,11 +185,11 @@ public struct Layer<Element: Real>: Sendable {
     /// Applies the layer to whole sequences, and keeps what the backward pass needs.
     ///
     /// - Parameters:
-    ///   - h: the residual stream, [tokens, C], sequences concatenated; the trace keeps it.
-    ///   - state: the layer's state at their start.
+    ///   - h: the residual stream, [tokens, C], with sequences concatenated; the trace keeps it.
+    ///   - state: the layer's state at the start of the sequences.
     ///   - first: the first layer's keys and values.
-    ///   - rotation: RoPE of these tokens in this layer; nil for none.
-    ///   - kernels: the kernels to compute with.
+    ///   - rotation: the RoPE rotation of the tokens in this layer; nil for none.
+    ///   - kernels: the kernels to use.
     /// - Returns: the residual stream after the layer, and the trace.
     public func traced(
         _ h: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
@@ -207,15 +207,15 @@ public struct Layer<Element: Real>: Sendable {
         return (fed, Trace(mixer: trace.mixer, normed: normed, feedForward: feedForwardTrace))
     }
 
-    /// Turns the gradient of the residual stream after the layer into that before it, in place.
+    /// Replaces the gradient of the residual stream after the layer with the gradient before the layer.
     ///
     /// - Parameters:
-    ///   - dh: [tokens, C].
-    ///   - trace: that of ``traced(_:_:first:rotation:_:)``; it can be used only once.
-    ///   - first: gradients of the first layer's keys and values; nil if none flow.
-    ///   - gradients: accumulators for the weights' gradients.
-    ///   - isLast: whether nothing before the layer is trained, so that `dh` is not needed afterwards.
-    ///   - kernels: the kernels to compute with.
+    ///   - dh: the gradient of the residual stream, [tokens, C].
+    ///   - trace: the trace from ``traced(_:_:first:rotation:_:)``; can be used only once.
+    ///   - first: the gradients of the first layer's keys and values; nil if no gradients flow to that layer.
+    ///   - gradients: the accumulators for the weights' gradients.
+    ///   - isLast: whether no earlier layer is trained, so that `dh` is not needed afterwards.
+    ///   - kernels: the kernels to use.
     public func backward(
         inPlace dh: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?,
         _ gradients: WeightGradients<Element>, isLast: Bool, _ kernels: Kernels<Element>
@@ -239,7 +239,7 @@ public struct Layer<Element: Real>: Sendable {
 }
 
 extension BranchNorms {
-    /// The gradient of the block's output, from that of what the branch added.
+    /// Returns the gradient of the block's output, given the gradient of what the branch added.
     fileprivate func outputBackward(
         _ dy: Matrix<Element>, _ y: Matrix<Element>?, _ role: TensorRole, _ gradients: WeightGradients<Element>,
         _ kernels: Kernels<Element>
@@ -248,7 +248,7 @@ extension BranchNorms {
         return after.backward(dy, y, role, gradients, kernels)
     }
 
-    /// The gradient of the residual stream, from that of the block's input.
+    /// Returns the gradient of the residual stream, given the gradient of the block's input.
     fileprivate func inputBackward(
         _ dx: Matrix<Element>, _ h: Matrix<Element>, _ role: TensorRole, _ gradients: WeightGradients<Element>,
         _ kernels: Kernels<Element>

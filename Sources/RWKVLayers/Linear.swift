@@ -1,30 +1,32 @@
 public import ModelFamilies
 public import RWKVNumerics
 
-/// Accumulated gradients of a layer's weights: each in its weight's storage order, vectors as one row; none for a frozen weight.
+/// Accumulated gradients of a layer's weights by role, each in its weight's storage order; vectors are a single row,
+/// and frozen weights have no entry.
 public typealias WeightGradients<Element: Real> = [TensorRole: Matrix<Element>]
 
 /// A linear layer: W x + b.
 public struct Linear<Element: Real>: Sendable {
-    /// W: [outputs, inputs].
+    /// The weight W: [outputs, inputs].
     public let weight: StoredMatrix
-    /// b: [outputs]; nil for none.
+    /// The bias b: [outputs]; nil for none.
     public let bias: [Element]?
 
-    /// A linear layer with these weights.
+    /// Creates a linear layer with the given weights.
     public init(weight: StoredMatrix, bias: [Element]? = nil) {
         self.weight = weight
         self.bias = bias
     }
 
-    /// Applies the layer: [tokens, inputs] to [tokens, outputs].
+    /// Applies the layer to x, [tokens, inputs], and returns [tokens, outputs].
     public func callAsFunction(_ x: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         let y = kernels.product(x, weight)
         if let bias { kernels.add(bias: bias, to: y) }
         return y
     }
 
-    /// The gradient of `x`, [tokens, inputs], from the output's gradient `dy`; adds those of weight and bias to `gradients`.
+    /// Returns the gradient of `x`, [tokens, inputs], given the output's gradient `dy`; adds the gradients of the
+    /// weight and bias to `gradients`.
     func backward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, _ roles: (weight: TensorRole, bias: TensorRole?),
         _ gradients: WeightGradients<Element>, _ kernels: Kernels<Element>
@@ -33,7 +35,8 @@ public struct Linear<Element: Real>: Sendable {
         return kernels.product(dy, weight.transposed)
     }
 
-    /// The backward pass for an input with several uses: adds its gradient to `dx`, nil if not needed.
+    /// Runs the backward pass for an input with several uses: adds the gradient of `x` to `dx`, which is nil if that
+    /// gradient is not needed.
     func backward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, _ roles: (weight: TensorRole, bias: TensorRole?),
         _ gradients: WeightGradients<Element>, addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
@@ -51,7 +54,7 @@ public struct Linear<Element: Real>: Sendable {
     }
 }
 
-/// A low-rank projection f(x down) up, to which its user adds a base.
+/// A low-rank projection f(x down) up; the caller adds the base.
 public struct LowRank<Element: Real>: Sendable {
     /// The function f between the two matrices.
     public enum Activation: Sendable {
@@ -60,16 +63,16 @@ public struct LowRank<Element: Real>: Sendable {
         case sigmoid
     }
 
-    /// The base that the user adds, [outputs]; nil for none.
+    /// The base that the caller adds, [outputs]; nil for none.
     public let base: [Element]?
-    /// [inputs, rank].
+    /// The first matrix: [inputs, rank].
     public let down: StoredMatrix
-    /// [rank, outputs].
+    /// The second matrix: [rank, outputs].
     public let up: StoredMatrix
-    /// The function f.
+    /// The function f between the two matrices.
     public let activation: Activation
 
-    /// A low-rank projection with these weights.
+    /// Creates a low-rank projection with the given weights.
     public init(base: [Element]?, down: StoredMatrix, up: StoredMatrix, activation: Activation) {
         self.base = base
         self.down = down
@@ -77,7 +80,7 @@ public struct LowRank<Element: Real>: Sendable {
         self.activation = activation
     }
 
-    /// f(x down) up without the base, [tokens, outputs], and f(x down), [tokens, rank].
+    /// Returns f(x down) up without the base, [tokens, outputs], and f(x down), [tokens, rank].
     func callAsFunction(
         _ x: Matrix<Element>, _ kernels: Kernels<Element>
     ) -> (y: Matrix<Element>, inner: Matrix<Element>) {
@@ -90,7 +93,8 @@ public struct LowRank<Element: Real>: Sendable {
         return (kernels.product(inner, up), inner)
     }
 
-    /// Adds the gradient of `x` to `dx`, and those of base and weights to `gradients`, from the output's gradient `dy`.
+    /// Given the output's gradient `dy`, adds the gradient of `x` to `dx`, and the gradients of the base and both
+    /// matrices to `gradients`.
     func backward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, inner: Matrix<Element>,
         _ roles: (base: TensorRole?, down: TensorRole, up: TensorRole), _ gradients: WeightGradients<Element>,

@@ -8,7 +8,7 @@ public enum Norm<Element: Real>: Sendable {
     /// LayerNorm: (x - mean) / sqrt(variance + epsilon) weight + bias
     case layer(weight: [Element], bias: [Element], epsilon: Double)
 
-    /// Applies the norm to x, [tokens, width].
+    /// Applies the norm to each row of x, [tokens, width].
     public func callAsFunction(_ x: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         switch self {
         case .rms(let weight, let epsilon): kernels.rmsNorm(x, weight: weight, epsilon: epsilon)
@@ -17,9 +17,9 @@ public enum Norm<Element: Real>: Sendable {
         }
     }
 
-    /// The gradient of `x` from the output's gradient `dy`; adds the weight's to `gradients`.
+    /// Returns the gradient of `x` given the output's gradient `dy`; adds the weight's gradient to `gradients`.
     ///
-    /// For RMSNorm only: students have no LayerNorm.
+    /// Supports only RMSNorm, because students have no LayerNorm.
     package func backward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, _ role: TensorRole, _ gradients: WeightGradients<Element>,
         _ kernels: Kernels<Element>
@@ -29,16 +29,16 @@ public enum Norm<Element: Real>: Sendable {
     }
 }
 
-/// RMSNorm of each head of queries (or receptance) and keys; all heads share a weight [N].
+/// RMSNorm of each query (or receptance) head and each key head; the heads of each kind share a weight [N].
 public struct HeadNorms<Element: Real>: Sendable {
     /// The weight for queries or receptance.
     public let query: [Element]
     /// The weight for keys.
     public let key: [Element]
-    /// As in ``Norm/rms(weight:epsilon:)``.
+    /// The epsilon, as in ``Norm/rms(weight:epsilon:)``.
     public let epsilon: Double
 
-    /// Norms of heads.
+    /// Creates head norms with the given weights and epsilon.
     public init(query: [Element], key: [Element], epsilon: Double) {
         self.query = query
         self.key = key

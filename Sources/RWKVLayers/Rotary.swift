@@ -8,18 +8,18 @@ public struct Rotation<Element: Real> {
     let sines: Matrix<Element>
     private let isInterleaved: Bool
 
-    /// The rotation of tokens at these positions.
+    /// Creates the rotation of tokens at the given positions.
     ///
     /// - Parameters:
-    ///   - frequencies: the model's.
-    ///   - positions: those of the tokens in their sequence.
-    ///   - sequences: how many sequences of tokens at these positions are concatenated.
+    ///   - frequencies: the RoPE frequencies of the layer.
+    ///   - positions: the positions of the tokens in their sequence.
+    ///   - sequences: the number of concatenated sequences with tokens at these positions.
     public init(_ frequencies: RotaryFrequencies, positions: some Sequence<Int>, sequences: Int = 1) {
         var cosines: [Element] = []
         var sines: [Element] = []
         for position in positions {
             for frequency in frequencies.inverse {
-                // transformers computes angles in fp32, and models were trained with them.
+                // transformers computes angles in fp32, and models were trained with those angles.
                 let (sine, cosine) = sineAndCosine(Double(Float(position) * frequency))
                 cosines.append(Element(cosine * frequencies.factor))
                 sines.append(Element(sine * frequencies.factor))
@@ -35,12 +35,12 @@ public struct Rotation<Element: Real> {
         (self.cosines, self.sines) = (all(cosines), all(sines))
     }
 
-    /// Rotates each head of `size` channels, in place.
+    /// Rotates each head of `size` channels in place.
     func apply(to x: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) {
         kernels.rotate(x, size: size, cosines: cosines, sines: sines, isInterleaved: isInterleaved)
     }
 
-    /// Rotates the gradient of rotated heads back, in place.
+    /// Rotates the gradient of rotated heads back in place.
     @specialized(where Element == Float)
     func backward(inPlace dx: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) {
         kernels.rotate(
@@ -49,22 +49,23 @@ public struct Rotation<Element: Real> {
     }
 }
 
-/// RoPE frequencies: by how much each pair of channels is rotated from one token to the next.
-/// (transformers, modeling_rope_utils.py, whose type names are used.)
+/// RoPE frequencies: the angle by which each pair of channels is rotated from one token to the next.
+///
+/// RoPE types are named as in transformers (modeling_rope_utils.py).
 public struct RotaryFrequencies: Sendable, Hashable {
-    /// The angle per token of pair i in radians: theta^(-2i/R), scaled as the RoPE type says.
+    /// The angle per token of pair i, in radians: theta^(-2i/R), scaled according to the RoPE type.
     public let inverse: [Float]
-    /// The factor for cosines and sines.
+    /// The factor applied to cosines and sines.
     public let factor: Double
     /// Whether channels 2i and 2i + 1 of a head form a pair, rather than i and i + R/2.
     public let isInterleaved: Bool
 
-    /// The frequencies of a model.
+    /// Computes the frequencies for RoPE settings.
     ///
     /// - Parameters:
-    ///   - rotary: RoPE settings of a known type, with the parameters that it needs.
-    ///   - headSize: channels of a head, of which R are rotated.
-    ///   - length: how many tokens the sequence will have, on which `dynamic` and `longrope` depend.
+    ///   - rotary: RoPE settings of a known type, with the parameters that the type needs.
+    ///   - headSize: the number of channels per head, R of which are rotated.
+    ///   - length: the expected length of the sequence in tokens; affects only `dynamic` and `longrope`.
     public init(_ rotary: RotaryEmbedding, headSize: Int, length: Int) {
         isInterleaved = rotary.isInterleaved
         let parameter = { rotary.parameters[$0] ?? 1 }
@@ -106,13 +107,13 @@ public struct RotaryFrequencies: Sendable, Hashable {
         self.factor = factor
     }
 
-    /// YaRN: short wavelengths unchanged, long ones stretched, and a ramp between.
+    /// Applies YaRN: keeps short wavelengths, stretches long ones, and blends those in between.
     private static func yarn(_ rotary: RotaryEmbedding, _ plain: [Double], width: Int) -> [Double] {
         func parameter(_ key: ByteString, _ assumed: Double) -> Double {
             rotary.parameters[key].flatMap { $0 == 0 ? nil : $0 } ?? assumed
         }
         let original = parameter("original_max_position_embeddings", 1)
-        // The pair that makes this many turns over the original length.
+        // Fractional index of the pair that makes this many turns over the original length.
         func channel(turns: Double) -> Double {
             Double(width) * logarithm(original / (turns * 2 * Double.pi)) / (2 * logarithm(rotary.theta))
         }

@@ -1,18 +1,19 @@
 import ModelFamilies
 public import RWKVNumerics
 
-/// Attention: softmax(scale q k^T) v over the tokens that each query sees; several query heads may share a key-value head.
+/// Softmax attention: softmax(scale q k^T) v over the tokens that each query sees; several query heads may share a
+/// key-value head.
 public struct SoftmaxAttention<Element: Real>: Sendable {
-    /// Heads, scale, window and softcap.
+    /// The numbers of heads, the scale, the window and the softcap.
     let parameters: AttentionParameters
     let query: Linear<Element>
     let key: Linear<Element>
     let value: Linear<Element>
     let output: Linear<Element>
-    /// Norms of query and key heads, before RoPE; nil for none.
+    /// The norms of query and key heads, applied before RoPE; nil for none.
     let headNorms: HeadNorms<Element>?
 
-    /// Attention with these projections, whose sizes must match.
+    /// Creates attention with the given projections, whose sizes must match.
     public init(
         _ parameters: AttentionParameters, query: Linear<Element>, key: Linear<Element>, value: Linear<Element>,
         output: Linear<Element>, headNorms: HeadNorms<Element>?
@@ -29,7 +30,7 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         ([query, key, value].map(\.weight), [output.weight])
     }
 
-    /// What the backward pass needs.
+    /// Intermediate values kept for the backward pass.
     struct Trace {
         let x, query, key, turnedQuery, turnedKey, value, y: Matrix<Element>
         let rotation: Rotation<Element>?
@@ -40,11 +41,12 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
     /// Applies attention to the next tokens.
     ///
     /// - Parameters:
-    ///   - x: normalised input, [tokens, C].
-    ///   - state: keys and values so far; those of `x` are appended.
-    ///   - first: the first layer's keys and values, as attention sees them; this layer provides them if they are wanted.
-    ///   - rotation: RoPE of these tokens; nil for none.
-    ///   - kernels: the kernels to compute with.
+    ///   - x: the normalised input, [tokens, C].
+    ///   - state: the keys and values so far; the keys and values of `x` are appended.
+    ///   - first: the first layer's keys, after head norms and RoPE, and values; this layer provides both if they are
+    ///     wanted.
+    ///   - rotation: the RoPE rotation of the tokens; nil for none.
+    ///   - kernels: the kernels to use.
     /// - Returns: [tokens, C].
     public func callAsFunction(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
@@ -68,7 +70,7 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         state.values.append(value)
         let y = kernels.attention(
             q, keys: state.keys, values: state.values, parameters, sequences: state.sequences)
-        // Several sequences are never continued.
+        // A state with several sequences is never continued.
         if let window = parameters.window, state.sequences == 1 {
             state.keepLast(window, columns: parameters.keyValueHeads * size)
         }
@@ -80,7 +82,7 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         )
     }
 
-    /// Adds the gradient of `x` to `dx`, nil if not needed, and those of the weights to `gradients`.
+    /// Adds the gradient of `x` to `dx`, which is nil if not needed, and the gradients of the weights to `gradients`.
     func backward(
         _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
         addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>

@@ -1,46 +1,47 @@
 public import ModelFamilies
 public import RWKVNumerics
 
-/// RWKV-7's time mixing, with the stages of a model's family. (RWKV-LM, RWKV-v7; RWKVInside, TimeMixer.py.)
+/// RWKV-7 time mixing, with the stages that a model family uses (RWKV-LM, RWKV-v7; RWKVInside, TimeMixer.py).
 public struct TimeMix<Element: Real>: Sendable {
-    /// Number of receptance heads (H).
+    /// The number of receptance heads (H).
     public var heads: Int
-    /// Number of key-value heads (Hk), before they are repeated.
+    /// The number of key-value heads (Hk), before they are repeated.
     public var keyValueHeads: Int
-    /// The token shift before the projections.
+    /// The token shift applied before the projections.
     public var tokenShift: TokenShift<Element>
-    /// W_r: [A, C].
+    /// The receptance projection W_r: [A, C].
     public var receptance: Linear<Element>
-    /// W_k: [Hk N, C].
+    /// The key projection W_k: [Hk N, C].
     public var key: Linear<Element>
-    /// W_v: [Hk N, C].
+    /// The value projection W_v: [Hk N, C].
     public var value: Linear<Element>
-    /// W_o: [C, A].
+    /// The output projection W_o: [C, A].
     public var output: Linear<Element>
-    /// Norms of receptance and key heads, before RoPE; nil for none.
+    /// The norms of receptance and key heads, applied before RoPE; nil for none.
     public var headNorms: HeadNorms<Element>?
-    /// p = w0 + tanh(x w1) w2, of which the decay is w = exp(-e^(-1/2) sigmoid(p)).
+    /// The decay projection p = w0 + tanh(x w1) w2; the decay is w = exp(-e^(-1/2) sigmoid(p)).
     public var decay: LowRank<Element>
     /// The in-context learning rate, before the sigmoid: a0 + x a1 a2.
     public var iclr: LowRank<Element>
     /// The gate: sigmoid(x g1) g2.
     public var gate: LowRank<Element>
-    /// Mixes in the first layer's values (v_first); nil in that layer.
+    /// The residual that mixes in the first layer's values (v_first); nil in that layer.
     public var valueResidual: Residual<Element>?
-    /// Whether v_first is mixed in before or after values are repeated for their group of heads.
+    /// Whether v_first is mixed in before or after each value head is repeated for its group of heads.
     public var valueResidualPlace: TimeMix7.ValueResidual
-    /// Mixes in the first layer's keys, before keys are repeated; nil in that layer, and in models without it.
+    /// The residual that mixes in the first layer's keys, before keys are repeated; nil in that layer, and in models
+    /// without a key residual.
     public var keyResidual: Residual<Element>?
-    /// What gives the removal key kk.
+    /// The vector from which the removal key kk is computed.
     public var removalKey: RemovalKey<Element>
-    /// The factor for the key.
+    /// The factor that scales the key.
     public var keyScale: KeyScale<Element>
     /// The norm of the heads' output.
     public var outputNorm: OutputNorm<Element>
     /// The bonus r_k: [H, N].
     public var bonus: [Element]
 
-    /// Time mixing with these parts, whose sizes must match.
+    /// Creates time mixing from the given parts, whose sizes must match.
     public init(
         heads: Int, keyValueHeads: Int, tokenShift: TokenShift<Element>, receptance: Linear<Element>,
         key: Linear<Element>, value: Linear<Element>, output: Linear<Element>, headNorms: HeadNorms<Element>?,
@@ -74,7 +75,7 @@ public struct TimeMix<Element: Real>: Sendable {
         return ([receptance, key, value].map(\.weight) + lowRank.map(\.down), [output.weight] + lowRank.map(\.up))
     }
 
-    /// What the backward pass needs.
+    /// Intermediate values kept for the backward pass.
     struct Trace {
         let x, receptance, key, keyInFront, p, omega, y, gate, output: Matrix<Element>
         let inputs: WKV7Inputs<Matrix<Element>>
@@ -88,11 +89,11 @@ public struct TimeMix<Element: Real>: Sendable {
     /// Applies time mixing to the next tokens.
     ///
     /// - Parameters:
-    ///   - x: normalised input, [tokens, C].
-    ///   - state: the state of recurrence and token shift; updated.
-    ///   - first: the first layer's keys and values; this layer provides them if no other has.
-    ///   - rotation: RoPE of these tokens; nil for none.
-    ///   - kernels: the kernels to compute with.
+    ///   - x: the normalised input, [tokens, C].
+    ///   - state: the state of the recurrence and the token shift; updated.
+    ///   - first: the first layer's keys and values; this layer provides them if no earlier layer has.
+    ///   - rotation: the RoPE rotation of the tokens; nil for none.
+    ///   - kernels: the kernels to use.
     /// - Returns: [tokens, C].
     public func callAsFunction(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
@@ -141,7 +142,7 @@ public struct TimeMix<Element: Real>: Sendable {
                 }
             }
         } else {
-            // A copy, because keys are scaled in place below.
+            // Copied, because keys are scaled in place below.
             (first, givesFirst) = (.known(keys: k.copy(), values: v), true)
             v = repeated(v)
         }
@@ -174,15 +175,15 @@ public struct TimeMix<Element: Real>: Sendable {
         )
     }
 
-    /// Adds the gradient of `x` to `dx`, and those of the weights to `gradients`.
+    /// Adds the gradient of `x` to `dx`, and the gradients of the weights to `gradients`.
     ///
     /// - Parameters:
     ///   - dy: the gradient of the output, [tokens, C].
-    ///   - trace: that of the forward pass.
-    ///   - first: gradients of the first layer's keys and values; nil if none flow, as in the published code.
-    ///   - gradients: accumulators for the weights' gradients.
-    ///   - dx: accumulator for the gradient of `x`, [tokens, C]; nil if not needed.
-    ///   - kernels: the kernels to compute with.
+    ///   - trace: the trace of the forward pass.
+    ///   - first: the gradients of the first layer's keys and values; nil to detach both, as in the published code.
+    ///   - gradients: the accumulators for the weights' gradients.
+    ///   - dx: the accumulator for the gradient of `x`, [tokens, C]; nil if not needed.
+    ///   - kernels: the kernels to use.
     func backward(
         _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
         addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>

@@ -1,17 +1,17 @@
 import ModelFamilies
 public import RWKVNumerics
 
-// The stages of time mixing that come in several kinds, each kind with its weights.
+// The stages of time mixing that have variants, each variant with its weights.
 
-/// The token shift: what the projections see.
+/// The token shift, which computes the inputs of the projections.
 public enum TokenShift<Element: Real>: Sendable {
-    /// The normalised input itself.
+    /// No shift: every projection sees the normalised input.
     case none
-    /// x + (x_prev - x) x_j, with a share x_j, [C], for each projection: x_r, x_w, x_k, x_v, x_a, x_g.
+    /// x + (x_prev - x) x_j, where each projection has its own share x_j, [C]: x_r, x_w, x_k, x_v, x_a, x_g.
     case lerp(
         receptance: [Element], decay: [Element], key: [Element], value: [Element], iclr: [Element], gate: [Element])
 
-    /// What each projection sees: [tokens, C].
+    /// The input of each projection: [tokens, C].
     struct Inputs {
         let receptance, decay, key, value, iclr, gate: Matrix<Element>
     }
@@ -31,15 +31,16 @@ public enum TokenShift<Element: Real>: Sendable {
     }
 }
 
-/// Mixes in a share of the first layer's values (v_first) or keys: y + (first - y) sigmoid(base + x down up).
+/// A residual that mixes in a share of the first layer's values (v_first) or keys: y + (first - y) sigmoid(base + x
+/// down up).
 public struct Residual<Element: Real>: Sendable {
-    /// The share, before the sigmoid.
+    /// The share before the sigmoid is applied.
     public let share: LowRank<Element>
 
-    /// A residual with this share.
+    /// Creates a residual with the given share.
     public init(share: LowRank<Element>) { self.share = share }
 
-    /// What the backward pass needs.
+    /// Intermediate values kept for the backward pass.
     struct Trace {
         let y, first, inner, share: Matrix<Element>
     }
@@ -54,7 +55,8 @@ public struct Residual<Element: Real>: Sendable {
         )
     }
 
-    /// Turns `dy` into the gradient of `y`; adds those of `x` and of the first layer's values or keys to `dx` and `dfirst`.
+    /// Replaces `dy` with the gradient of `y`; adds the gradient of `x` to `dx`, and the gradient of the first layer's
+    /// values or keys to `dfirst`.
     func backward(
         inPlace dy: Matrix<Element>, _ x: Matrix<Element>, _ trace: Trace, dfirst: Matrix<Element>?,
         _ roles: (base: TensorRole?, down: TensorRole, up: TensorRole), _ gradients: WeightGradients<Element>,
@@ -67,10 +69,10 @@ public struct Residual<Element: Real>: Sendable {
     }
 }
 
-/// What is normalised, head by head, to give the removal key kk.
+/// The vector that is normalised head by head to give the removal key kk.
 public enum RemovalKey<Element: Real>: Sendable {
     case key
-    /// key k_k, where k_k is [A]
+    /// key * k_k, where k_k is [A]
     case scaledKey([Element])
 
     var scale: [Element]? {
@@ -81,7 +83,7 @@ public enum RemovalKey<Element: Real>: Sendable {
     }
 }
 
-/// The factor for the key.
+/// The factor that scales the key.
 public enum KeyScale<Element: Real>: Sendable {
     /// 1 + (a - 1) k_a, where k_a is [A]
     case iclr(mix: [Element])
@@ -96,9 +98,9 @@ public enum KeyScale<Element: Real>: Sendable {
     }
 }
 
-/// The norm of the heads' output, before bonus and gate.
+/// The norm of the heads' output, applied before the bonus and gate.
 public enum OutputNorm<Element: Real>: Sendable {
-    /// GroupNorm with a head per group; weight and bias are [A].
+    /// GroupNorm with one head per group; weight and bias are [A].
     case groupNorm(weight: [Element], bias: [Element], epsilon: Double)
     /// y / sqrt(N)
     case headScale

@@ -1,15 +1,15 @@
 public import ModelFamilies
 public import RWKVNumerics
 
-/// An adapter, which is trained in place of a weight W [outputs, inputs] and turns it into W'.
+/// An adapter that is trained in place of a weight W, [outputs, inputs], and turns W into W'.
 public struct WeightAdapter<Element: Real> {
     /// A trained part of the adapter.
     public struct Factor {
-        /// Which part it is.
+        /// The factor's role in the adapter.
         public let part: Adapter.Part
-        /// Its numbers, row by row.
+        /// The factor's numbers, row by row.
         public let values: Matrix<Element>
-        /// The accumulated gradient.
+        /// The accumulated gradient of the values.
         public let gradient: Matrix<Element>
 
         init(_ part: Adapter.Part, _ values: Matrix<Element>) {
@@ -19,25 +19,25 @@ public struct WeightAdapter<Element: Real> {
     }
 
     private enum Formula {
-        /// W + B A, with A [r, inputs] and B [outputs, r] (Hu and others 2021).
+        /// W + B A, where A is [r, inputs] and B is [outputs, r] (Hu et al. 2021).
         case lora(down: Factor, up: Factor)
-        /// Each row of W + B A scaled to its length in M [1, outputs]; gradients treat the rows' lengths before that as constants
-        /// (Liu and others 2024, 4.3, as peft does).
+        /// W + B A with each row scaled to the length given in M, [1, outputs]. As in peft, gradients treat the
+        /// unscaled lengths as constants (Liu et al. 2024, section 4.3).
         case dora(down: Factor, up: Factor, magnitudes: Factor)
-        /// W + (W + 1) B for each block of r columns, where B is that block's r rows of [inputs, r], and 1 is an identity matrix
-        /// for each r rows (RWKVInside's bone).
+        /// W + (W + 1) B for each block of r columns (Bone in RWKVInside). B is the matching block of r rows of the
+        /// factor, [inputs, r]; 1 denotes a stack of r x r identity matrices.
         case bone(blocks: Factor)
     }
 
     private let base: Matrix<Element>
     private let formula: Formula
 
-    /// An adapter that changes nothing yet.
+    /// Creates an adapter whose W' initially equals W.
     ///
     /// - Parameters:
-    ///   - base: W, which is frozen.
-    ///   - kind: how W' is made.
-    ///   - rank: r: at most outputs and inputs, and for Bone a divisor of both.
+    ///   - base: the frozen weight W.
+    ///   - kind: how W' is computed.
+    ///   - rank: the rank r, at most the smaller of outputs and inputs; for Bone, a divisor of both.
     ///   - down: returns the initial A, [r, inputs]; not called for Bone.
     public init(of base: Matrix<Element>, _ kind: Adapter.Kind, rank: Int, down: () -> [Element]) {
         self.base = base
@@ -60,7 +60,7 @@ public struct WeightAdapter<Element: Real> {
         }
     }
 
-    /// All trained parts.
+    /// All trained parts of the adapter.
     public var factors: [Factor] {
         switch formula {
         case .lora(let down, let up): [down, up]
@@ -69,7 +69,7 @@ public struct WeightAdapter<Element: Real> {
         }
     }
 
-    /// W': [outputs, inputs].
+    /// Returns W', [outputs, inputs].
     public func merged(_ kernels: Kernels<Element>) -> Matrix<Element> {
         switch formula {
         case .lora(let down, let up):
@@ -90,11 +90,11 @@ public struct WeightAdapter<Element: Real> {
         }
     }
 
-    /// Adds the gradients of all factors.
+    /// Accumulates the gradients of all factors.
     ///
     /// - Parameters:
-    ///   - gradient: that of W', [outputs, inputs]; overwritten.
-    ///   - kernels: the kernels to compute with.
+    ///   - gradient: the gradient of W', [outputs, inputs]; may be overwritten.
+    ///   - kernels: the kernels to use.
     public func backward(_ gradient: Matrix<Element>, _ kernels: Kernels<Element>) {
         switch formula {
         case .lora(let down, let up):
@@ -116,7 +116,7 @@ public struct WeightAdapter<Element: Real> {
         }
     }
 
-    /// W + B A.
+    /// Returns W + B A.
     private func sum(_ down: Factor, _ up: Factor, _ kernels: Kernels<Element>) -> Matrix<Element> {
         let sum = kernels.product(up.values, StoredMatrix(sharing: down.values, isInputMajor: true))
         kernels.add(base, to: sum)
@@ -130,7 +130,7 @@ public struct WeightAdapter<Element: Real> {
         kernels.addGradient(to: down.gradient, of: StoredMatrix(sharing: down.values), up.values, gradient)
     }
 
-    /// For each B, its columns of W, and W + 1 in these columns: [outputs, r].
+    /// Returns, for each block B, its range of columns in W, and W + 1 in these columns, [outputs, r].
     private func parts(
         of blocks: Factor, _ kernels: Kernels<Element>
     ) -> [(columns: Range<Int>, part: Matrix<Element>)] {
@@ -145,14 +145,14 @@ public struct WeightAdapter<Element: Real> {
 }
 
 extension Kernels {
-    /// Multiplies each row by its own factor.
+    /// Multiplies each row of `x` by the corresponding factor.
     fileprivate func scaleRows(of x: Matrix<Element>, by factors: [Double]) {
         scaleDifferences(inPlace: x, to: Matrix(zeros: x.rows, columns: x.columns), by: factors)
     }
 }
 
 extension Matrix {
-    /// The dot product of each row with the same row of another matrix.
+    /// Returns the dot product of each row with the same row of another matrix.
     @specialized(where Element == Float)
     fileprivate func rowProducts(_ other: Matrix) -> [Double] {
         (0..<rows).map { row in

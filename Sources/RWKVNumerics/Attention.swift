@@ -2,24 +2,24 @@ import CRWKVKernels
 
 /// The settings of softmax attention: heads, score scale, window and score softcap.
 public struct AttentionParameters: Sendable, Hashable {
-    /// Number of query heads.
+    /// The number of query heads.
     public let heads: Int
-    /// Number of key-value heads; each serves `heads / keyValueHeads` consecutive query heads.
+    /// The number of key-value heads; each serves `heads / keyValueHeads` consecutive query heads.
     public let keyValueHeads: Int
-    /// Query scale: the factor for scores q k^T; 1 / sqrt(N) in most models, for heads of N channels.
+    /// The query scale, a factor for scores q k^T: 1 / sqrt(N) in most models, for heads of N channels.
     public let scale: Double
-    /// Sliding window: how many keys a query sees, its own token's included; nil for all.
+    /// The sliding window: the number of keys that a query sees, including its own token's; nil for all.
     public let window: Int?
-    /// Score softcap: a scaled score s becomes softcap tanh(s / softcap); nil for none.
+    /// The score softcap: a scaled score s becomes softcap tanh(s / softcap); nil for none.
     public let softcap: Double?
 
-    /// Settings of one layer's attention.
+    /// Creates the settings of one layer's attention.
     ///
     /// - Parameters:
-    ///   - heads: number of query heads.
-    ///   - keyValueHeads: number of key-value heads.
+    ///   - heads: the number of query heads.
+    ///   - keyValueHeads: the number of key-value heads.
     ///   - scale: the factor for scores.
-    ///   - window: the query at position q sees keys at positions k > q - window (k <= q); 1 or more, or nil for all.
+    ///   - window: the query at position q sees keys at positions q - window < k <= q; at least 1, or nil for all.
     ///   - softcap: the bound on scaled scores; above zero, or nil for none.
     public init(heads: Int, keyValueHeads: Int, scale: Double, window: Int? = nil, softcap: Double? = nil) {
         precondition(window ?? 1 >= 1 && softcap ?? 1 > 0, "window and softcap must be above zero")
@@ -30,24 +30,24 @@ public struct AttentionParameters: Sendable, Hashable {
         self.softcap = softcap
     }
 
-    /// The factor that the softmax applies: 1 after a softcap, which has scaled the scores already.
+    /// The factor that the softmax applies: 1 after a softcap, which has already scaled the scores.
     fileprivate var softmaxScale: Double { softcap == nil ? scale : 1 }
 }
 
-// Causal softmax attention, and its gradients.
+// Causal softmax attention and its gradients.
 extension Kernels {
-    /// Query rows per tile.
+    /// The number of query rows per tile.
     private static var queryTile: Int { 64 }
-    /// Keys per tile: together with their scores they fit into an L2 cache.
+    /// The number of keys per tile: keys and scores together fit into an L2 cache.
     private static var keyTile: Int { 512 }
 
-    /// Causal softmax attention: softmax(scale q k^T) v for each head, over the keys that each query sees, with a score
-    /// softcap if the parameters set one.
+    /// Computes causal softmax attention: softmax(scale q k^T) v for each head, over the keys that each query sees,
+    /// with a score softcap if the parameters set one.
     ///
     /// - Parameters:
     ///   - queries: [tokens, heads N]; several sequences of equal length are concatenated.
-    ///   - keys: [past + tokens, key-value heads N] for each sequence, those of the query tokens last; earlier keys that no query
-    ///     sees may be omitted.
+    ///   - keys: [past + tokens, key-value heads N] for each sequence, the query tokens' keys last; earlier keys that
+    ///     no query sees may be omitted.
     ///   - values: the values of the same tokens, in the shape of `keys`.
     ///   - parameters: heads, scale, window and softcap.
     ///   - sequences: the number of sequences.
@@ -98,8 +98,8 @@ extension Kernels {
         return y
     }
 
-    /// Attention of one head for a tile of queries, one block of keys at a time (online softmax): a long sequence's scores are
-    /// never all in memory.
+    /// Computes attention of one head for a tile of queries, one block of keys at a time (online softmax), so that a
+    /// long sequence's scores are never all in memory.
     private func attend(
         _ size: (rows: Int, seen: Int, channels: Int), _ queries: UnsafePointer<Element>, stride queryStride: Int,
         keys: UnsafePointer<Element>, values: UnsafePointer<Element>, stride: Int, past: Int, window: Int,
@@ -131,10 +131,10 @@ extension Kernels {
         }
     }
 
-    /// The gradients of ``attention(_:keys:values:_:sequences:)`` over whole sequences.
+    /// Computes the gradients of ``attention(_:keys:values:_:sequences:)`` over whole sequences.
     ///
     /// - Parameters:
-    ///   - dy: the gradient of the output, [tokens, heads N], sequences concatenated.
+    ///   - dy: the gradient of the output, [tokens, heads N]; sequences are concatenated.
     ///   - queries: [tokens, heads N].
     ///   - keys: [tokens, key-value heads N].
     ///   - values: [tokens, key-value heads N].
@@ -154,7 +154,7 @@ extension Kernels {
         let (dk, dv) = (
             Matrix<Element>(zeros: keys.rows, columns: narrow), Matrix<Element>(zeros: keys.rows, columns: narrow)
         )
-        // Query heads that share keys and values add to the same gradients: one thread computes them all.
+        // Query heads that share keys and values add to the same gradients, so one thread computes all of these heads.
         forEach(sequences * keyValueHeads) { piece in
             let (sequence, shared) = (piece / keyValueHeads, piece % keyValueHeads)
             let together = min(Self.queryTile, length)

@@ -1,14 +1,15 @@
 import CRWKVKernels
 
-// Gradients of the other files' kernels; `dy` means dL/dy. Sums over tokens have one order for any number of threads.
+// Gradients of the other files' kernels; `dy` means dL/dy. The order of sums over tokens does not depend on the number
+// of threads.
 extension Kernels {
     private static var gradientTile: Int { 128 }
 
-    /// Adds the gradient dy^T x of a weight W, in its storage order, to `gradient`.
+    /// Adds a weight's gradient dy^T x, in the weight's storage order, to `gradient`.
     ///
     /// - Parameters:
     ///   - gradient: [outputs, inputs] or [inputs, outputs], as the weight is stored.
-    ///   - weight: W of y = x W^T.
+    ///   - weight: W in y = x W^T.
     ///   - dy: [tokens, outputs].
     ///   - x: [tokens, inputs].
     public func addGradient(
@@ -28,7 +29,7 @@ extension Kernels {
         }
     }
 
-    /// Adds a bias's gradient to `gradient`: the sum over all rows of `dy`, each cut into parts of the gradient's width.
+    /// Adds a bias's gradient to `gradient`: the sum over all rows of `dy`, split into parts as wide as the gradient.
     ///
     /// - Parameters:
     ///   - gradient: [1, width].
@@ -44,10 +45,10 @@ extension Kernels {
         }
     }
 
-    /// The gradient of ``rmsNorm(_:weight:epsilon:)``.
+    /// Computes the gradient of ``rmsNorm(_:weight:epsilon:)``.
     ///
     /// - Parameters:
-    ///   - dy: the output's gradient, [tokens, parts of the weight's width].
+    ///   - dy: the output's gradient, [tokens, parts width], where width is the weight's.
     ///   - x: the input, in the same shape.
     ///   - weight: the norm's weight.
     ///   - epsilon: as in the forward pass.
@@ -84,7 +85,7 @@ extension Kernels {
         onto(dy, y) { functions.softcap_backward($0, $2, 1, cap, $1) }
     }
 
-    /// Replaces the inputs `up` and `gate` of ``swiGLU(up:gate:)`` by their gradients.
+    /// Replaces the inputs `up` and `gate` of ``swiGLU(up:gate:)`` with their gradients.
     ///
     /// - Parameters:
     ///   - dy: the output's gradient, [tokens, F].
@@ -94,7 +95,7 @@ extension Kernels {
         inPlace(dy, up, gate) { functions.swiglu_backward($0, $3, $1, $2) }
     }
 
-    /// Replaces the inputs `up` and `gate` of ``geGLU(up:gate:)`` by their gradients.
+    /// Replaces the inputs `up` and `gate` of ``geGLU(up:gate:)`` with their gradients.
     ///
     /// - Parameters:
     ///   - dy: the output's gradient, [tokens, F].
@@ -115,7 +116,7 @@ extension Kernels {
         }
     }
 
-    /// The gradient of ``repeated(_:size:times:)``: the sum over the copies of each head.
+    /// Computes the gradient of ``repeated(_:size:times:)``: the sum over the copies of each head.
     public func repeatedBackward(_ dy: Matrix<Element>, size: Int, times: Int) -> Matrix<Element> {
         guard times > 1 else { return dy }
         let dx = Matrix<Element>(rows: dy.rows, columns: dy.columns / times)
@@ -129,11 +130,11 @@ extension Kernels {
 
     // MARK: Time mixing
 
-    /// Turns the gradient of the decay w from ``decay(inPlace:base:returnsOmega:)`` into that of p, in place.
+    /// Turns the gradient of the output w of ``decay(inPlace:base:returnsOmega:)`` into the gradient of its input p.
     ///
     /// - Parameters:
     ///   - dw: the gradient of w, [tokens, A]; becomes the gradient of p.
-    ///   - p: the input, without the base.
+    ///   - p: the input p, without the base.
     ///   - w: the decay.
     ///   - base: w0, [A].
     ///   - omega: the gradient of omega.
@@ -150,13 +151,13 @@ extension Kernels {
         }
     }
 
-    /// The gradients of ``mixed(_:first:share:base:)``, in the place of `dy` and `share`.
+    /// Replaces `dy` and `share` with the gradients of ``mixed(_:first:share:base:)``.
     ///
     /// - Parameters:
     ///   - dy: the output's gradient, [tokens, A]; becomes the gradient of `y`.
-    ///   - y: the input.
-    ///   - first: what `y` was mixed with.
-    ///   - share: the share, without the base; becomes its gradient.
+    ///   - y: the input y.
+    ///   - first: the matrix mixed into `y`.
+    ///   - share: the share of `first`, without the base; becomes the share's gradient.
     ///   - base: [A].
     ///   - dfirst: accumulator for the gradient of `first`; nil if not needed.
     public func mixedBackward(
@@ -174,18 +175,18 @@ extension Kernels {
         }
     }
 
-    /// The gradients of ``keys(inPlace:iclr:base:removalScale:mix:omega:size:)`` without removal scale and mix, in the place of
-    /// `dk` and `da`.
+    /// Replaces `dk` and `da` with the gradients of ``keys(inPlace:iclr:base:removalScale:mix:omega:size:)``, for keys
+    /// without removal scale and mix.
     ///
     /// - Parameters:
-    ///   - dk: the gradient of the scaled keys, [tokens, heads N]; becomes that of the keys before scaling.
-    ///   - da: the gradient of the in-context learning rates a; becomes that of the sigmoid's argument.
+    ///   - dk: the gradient of the scaled keys, [tokens, heads N]; becomes the gradient of the unscaled keys.
+    ///   - da: the gradient of the in-context learning rates a; becomes the gradient of the sigmoid's argument.
     ///   - dremoval: the gradient of the removal keys kk.
-    ///   - k: the keys before scaling.
+    ///   - k: the unscaled keys.
     ///   - a: the in-context learning rates.
     ///   - removal: the removal keys kk.
     ///   - omega: as in the forward pass.
-    ///   - size: channels of a head (N).
+    ///   - size: the number of channels per head (N).
     /// - Returns: the gradient of omega.
     public func keysBackward(
         inPlace dk: Matrix<Element>, inPlace da: Matrix<Element>, dremoval: Matrix<Element>, k: Matrix<Element>,
@@ -204,17 +205,17 @@ extension Kernels {
         return domega
     }
 
-    /// The gradients of ``headOutputs(inPlace:norm:r:k:v:bonus:gate:size:)`` without a norm.
+    /// Computes the gradients of ``headOutputs(inPlace:norm:r:k:v:bonus:gate:size:)`` without a norm.
     ///
     /// - Parameters:
-    ///   - dy: the output's gradient, [tokens, heads N]; becomes that of the recurrence's output.
+    ///   - dy: the output's gradient, [tokens, heads N]; becomes the gradient of the recurrence's output.
     ///   - y: the recurrence's output.
     ///   - inputs: the recurrence's inputs.
     ///   - bonus: r_k, [heads, N].
     ///   - gate: as in the forward pass.
-    ///   - size: channels of a head (N).
+    ///   - size: the number of channels per head (N).
     ///   - gradient: accumulator for the bonus's gradient; nil if the bonus is frozen.
-    /// - Returns: the gradients of r, k and v through the bonus term, and that of the gate.
+    /// - Returns: the gradients of r, k and v through the bonus term, and the gradient of the gate.
     public func headOutputsBackward(
         inPlace dy: Matrix<Element>, _ y: Matrix<Element>, _ inputs: WKV7Inputs<Matrix<Element>>, bonus: [Element],
         gate: Matrix<Element>, size: Int, gradient: Matrix<Element>?

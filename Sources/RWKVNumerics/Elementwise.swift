@@ -1,12 +1,12 @@
 import CRWKVKernels
 
-// Embedding lookup, norms, elementwise functions and RoPE. `[tokens, ...]` is a matrix with one row per token.
+// Embedding lookup, norms, elementwise functions and RoPE. `[tokens, ...]` denotes a matrix with one row per token.
 extension Kernels {
     /// Looks up rows of a stored matrix, such as an embedding, and widens them.
     ///
     /// - Parameters:
     ///   - weight: stored as [outputs, inputs].
-    ///   - rows: indices of outputs, such as token ids.
+    ///   - rows: output indices, such as token ids.
     /// - Returns: [rows, inputs].
     @specialized(where Element == Float)
     public func gather(_ weight: StoredMatrix, rows: [Int]) -> Matrix<Element> {
@@ -20,7 +20,7 @@ extension Kernels {
         return y
     }
 
-    /// RMSNorm: x / sqrt(mean(x^2) + epsilon) weight, over parts of the weight's width.
+    /// Computes RMSNorm, x / sqrt(mean(x^2) + epsilon) weight, over each part of a row that is as wide as the weight.
     @specialized(where Element == Float)
     public func rmsNorm(_ x: Matrix<Element>, weight: [Element], epsilon: Double) -> Matrix<Element> {
         precondition(!weight.isEmpty && x.columns % weight.count == 0, "weight size does not match")
@@ -34,7 +34,7 @@ extension Kernels {
         return y
     }
 
-    /// LayerNorm: (x - mean) / sqrt(variance + epsilon) weight + bias, over each row.
+    /// Computes LayerNorm, (x - mean) / sqrt(variance + epsilon) weight + bias, over each row.
     @specialized(where Element == Float)
     public func layerNorm(
         _ x: Matrix<Element>, weight: [Element], bias: [Element], epsilon: Double
@@ -48,11 +48,11 @@ extension Kernels {
         return y
     }
 
-    /// 1 / (1 + exp(-x)), in place.
+    /// Replaces x with 1 / (1 + exp(-x)).
     @specialized(where Element == Float)
     public func sigmoid(inPlace x: Matrix<Element>) { inPlace(x) { functions.sigmoid($1, $0) } }
 
-    /// tanh x, in place.
+    /// Replaces x with tanh x.
     @specialized(where Element == Float)
     public func tanh(inPlace x: Matrix<Element>) { inPlace(x) { functions.tanh($1, $0) } }
 
@@ -62,14 +62,14 @@ extension Kernels {
         inPlace(x) { functions.scale($1, factor, $0) }
     }
 
-    /// Softcap: replaces x by cap tanh(x / cap), which lies between -cap and cap.
+    /// Applies a softcap: replaces x with cap tanh(x / cap), which is between -cap and cap.
     @specialized(where Element == Float)
     public func softcap(inPlace x: Matrix<Element>, cap: Double) {
         precondition(cap > 0, "cap must be above zero")
         inPlace(x) { functions.softcap($1, 1, cap, $0) }
     }
 
-    /// max(x, 0)^2, in place.
+    /// Replaces x with max(x, 0)^2.
     @specialized(where Element == Float)
     public func reluSquared(inPlace x: Matrix<Element>) { inPlace(x) { functions.relu_squared($1, $0) } }
 
@@ -81,12 +81,13 @@ extension Kernels {
     @specialized(where Element == Float)
     public func add(_ x: Matrix<Element>, to y: Matrix<Element>) { onto(y, x) { functions.add($0, $2, $1) } }
 
-    /// SwiGLU: replaces `gate` by silu(gate) up.
+    /// Applies SwiGLU: replaces `gate` with silu(gate) up.
     @specialized(where Element == Float)
     public func swiGLU(up: Matrix<Element>, gate: Matrix<Element>) { onto(gate, up) { functions.swiglu($0, $2, $1) } }
 
-    /// GeGLU: replaces `gate` by gelu(gate) up, where gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
-    /// (transformers, `gelu_pytorch_tanh`).
+    /// Applies GeGLU: replaces `gate` with gelu(gate) up.
+    ///
+    /// gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), which transformers calls `gelu_pytorch_tanh`.
     @specialized(where Element == Float)
     public func geGLU(up: Matrix<Element>, gate: Matrix<Element>) { onto(gate, up) { functions.geglu($0, $2, $1) } }
 
@@ -101,7 +102,7 @@ extension Kernels {
         }
     }
 
-    /// Adds the bias to each row of y, in place.
+    /// Adds a bias to each row of y, in place.
     @specialized(where Element == Float)
     public func add(bias: [Element], to y: Matrix<Element>) {
         precondition(bias.count == y.columns, "bias size does not match")
@@ -110,16 +111,17 @@ extension Kernels {
         }
     }
 
-    /// Whether all numbers are finite.
+    /// Returns whether all numbers are finite.
     @specialized(where Element == Float)
     public func areFinite(_ x: Matrix<Element>) -> Bool { functions.all_finite(x.elements, x.count) != 0 }
 
-    /// RoPE: rotates the first R channels of each head by its token's angles, in place, pairing channels i and i + R/2, or
-    /// neighbours.
+    /// Applies RoPE in place: rotates the first R channels of each head by its token's angles.
+    ///
+    /// Pairs are channels i and i + R/2, or adjacent channels.
     ///
     /// - Parameters:
     ///   - x: [tokens, heads size].
-    ///   - size: channels of a head.
+    ///   - size: the number of channels per head.
     ///   - cosines: [tokens, R/2].
     ///   - sines: [tokens, R/2].
     ///   - isInterleaved: whether channels 2i and 2i + 1 form a pair.
@@ -137,7 +139,7 @@ extension Kernels {
         }
     }
 
-    /// Repeats each head `times` times in a row: the copies of a head are adjacent.
+    /// Repeats each head `times` times; the copies of a head are adjacent.
     @specialized(where Element == Float)
     public func repeated(_ x: Matrix<Element>, size: Int, times: Int) -> Matrix<Element> {
         guard times > 1 else { return x }

@@ -1,36 +1,36 @@
 package import CRWKVKernels
 
-/// A model's arithmetic: a table of kernels, and the threads that run them.
+/// A model's arithmetic: a table of kernels and the threads that run them.
 ///
 ///     let kernels = Kernels<Float>(.fast, threads: 2)
 ///     let y = kernels.product(x, weight)
 ///
-/// In both tables, results do not depend on the number of threads. Functions that run for each token are specialised for `Float`:
-/// the type lookups of an unspecialised generic function take as long as its kernel does for one row.
+/// In both tables, results do not depend on the number of threads. Functions that run for each token are specialised
+/// for `Float`: in an unspecialised generic function, type lookups take as long as the kernel takes for one row.
 public struct Kernels<Element: Real>: @unchecked Sendable {
-    /// How reproducible results are.
+    /// The kernel table, which determines how reproducible results are.
     public let table: KernelTable
     /// The instruction set of our own kernels.
     public let instructionSet: InstructionSet
-    /// How many threads run the kernels, the caller's included.
+    /// The number of threads that run the kernels, including the caller's.
     public let threads: Int
     let functions: rwkv_layer_kernels
     package let machine: rwkv_kernels
-    /// The library that multiplies matrices of many rows; nil if our own kernels do.
+    /// The library that multiplies matrices with many rows; nil if our own kernels multiply them.
     private let openBLAS: OpenBLAS?
-    /// Why the fast table does not use OpenBLAS, as in "OpenBLAS 0.3.21 runs its Prescott kernels instead of SkylakeX"; nil if it
-    /// does, and in the strict table.
+    /// The reason why the fast table does not use OpenBLAS, such as "OpenBLAS 0.3.21 runs its Prescott kernels instead
+    /// of SkylakeX"; nil if it does, and for the strict table.
     public let openBLASFailure: String?
-    /// The threads besides the caller's; nil if there are none.
+    /// The threads other than the caller's; nil if there are none.
     private let workers: Workers?
 
-    /// Kernels for this machine; nil if it does not support the instruction set.
+    /// Creates kernels for this machine; returns nil if the machine does not support the instruction set.
     ///
     /// - Parameters:
     ///   - table: how reproducible results must be.
-    ///   - instructionSet: that of our kernels, and the limit for OpenBLAS's; if nil, this machine's best, and OpenBLAS may run
-    ///     any core that OPENBLAS_CORETYPE names.
-    ///   - threads: how many threads to use; capped at the number of available processors.
+    ///   - instructionSet: the instruction set for our kernels and the limit for OpenBLAS's; if nil, our kernels use
+    ///     this machine's best, and OpenBLAS may run any core that OPENBLAS_CORETYPE names.
+    ///   - threads: the number of threads to use; capped at the number of available processors.
     public init?(_ table: KernelTable, instructionSet: InstructionSet? = nil, threads: Int) {
         let isLimit = instructionSet != nil
         let instructionSet = instructionSet ?? .best
@@ -51,7 +51,7 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
         workers = self.threads > 1 ? Workers(count: self.threads - 1) : nil
     }
 
-    /// The implementation that multiplies matrices of many rows.
+    /// The implementation that multiplies matrices with many rows.
     public var product: MatrixProduct {
         switch table {
         case .strict: MatrixProduct(library: "own", version: nil, core: "strict")
@@ -61,7 +61,8 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
         }
     }
 
-    /// y = a b, or y += a b if `adds`: [rows, inner] times [inner, columns]; rows of y are `stride` elements apart.
+    /// Computes y = a b, or y += a b if `adds`, where a is [rows, inner] and b is [inner, columns]; rows of y are
+    /// `stride` elements apart.
     func multiply(
         _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
         into y: UnsafeMutablePointer<Element>, stride: Int, adds: Bool = false
@@ -83,9 +84,9 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
         workers.forEach(count, work)
     }
 
-    /// Runs `work`, which treats each row by itself, on groups of rows, distributed over the threads.
+    /// Runs `work` on groups of rows, distributed over the threads; `work` must process each row independently.
     func overRows(of matrix: Matrix<Element>, _ work: (_ start: Int, _ count: Int) -> Void) {
-        // A smaller group is finished before another thread wakes up.
+        // A smaller group would be finished before another thread wakes up.
         let rows = max(1, (1 << 14) / max(1, matrix.columns))
         forEach((matrix.rows + rows - 1) / rows) { piece in
             work(piece * rows, min(rows, matrix.rows - piece * rows))
@@ -93,8 +94,9 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
     }
 }
 
-/// The implementation that multiplies matrices of many rows: where this and the instruction set are equal, the fast table gives
-/// the same bits.
+/// The implementation that multiplies matrices with many rows.
+///
+/// On machines where this value and the instruction set are equal, the fast table gives the same bits.
 public struct MatrixProduct: Sendable, Equatable, CustomStringConvertible {
     /// `OpenBLAS`, or `own` for our own kernels.
     public let library: String
@@ -103,15 +105,15 @@ public struct MatrixProduct: Sendable, Equatable, CustomStringConvertible {
     /// The core whose kernels OpenBLAS runs; for our own kernels the instruction set, or `strict`.
     public let core: String
 
-    /// Library, version and core, as in "OpenBLAS 0.3.21 SkylakeX".
+    /// The library, version and core, such as "OpenBLAS 0.3.21 SkylakeX".
     public var description: String { [library, version, core].compactMap(\.self).joined(separator: " ") }
 }
 
-/// How reproducible results are.
+/// A choice of kernel table, which determines how reproducible results are.
 public enum KernelTable: String, Sendable, CaseIterable {
-    /// The same bits on any x86-64 processor, for any number of tokens at once.
+    /// Gives the same bits on any x86-64 processor, for any number of tokens computed at once.
     case strict
-    /// The same up to rounding across instruction sets and numbers of tokens; otherwise the same bits.
+    /// Gives the same bits, except for rounding that depends on the instruction set and the number of tokens.
     case fast
 }
 
@@ -127,7 +129,7 @@ public enum InstructionSet: String, Sendable, CaseIterable {
         return allCases.first { $0.kernels == best } ?? .baseline
     }
 
-    /// Whether this machine supports it.
+    /// Whether this machine supports the instruction set.
     public var isAvailable: Bool { rwkv_kernels_for(kernels) != nil }
 
     fileprivate var kernels: rwkv_instruction_set {

@@ -1,16 +1,17 @@
 import CRWKVKernels
 
-// Losses with their gradients, and the optimiser step.
+// Losses, their gradients, and the optimiser step.
 extension Kernels {
-    /// The divergence KL(softmax(targets / t) || softmax(logits / s)) of each row.
+    /// Computes the divergence KL(softmax(targets / t) || softmax(logits / s)) of each row.
     ///
     /// - Parameters:
     ///   - targets: the teacher's logits, [rows, V].
-    ///   - logits: the student's, [rows, V].
+    ///   - logits: the student's logits, [rows, V].
     ///   - targetScale: 1 / t.
     ///   - scale: 1 / s.
-    ///   - factor: the factor for gradients, 1 / s included.
-    /// - Returns: divergences in nats, and the gradients (q - p) factor, [rows, V], with p of the targets and q of the logits.
+    ///   - factor: the factor for gradients, including 1 / s.
+    /// - Returns: divergences in nats, and the gradients (q - p) factor, [rows, V], where p is the targets' softmax and
+    ///   q is the logits'.
     public func divergence(
         targets: Matrix<Element>, logits: Matrix<Element>, targetScale: Double, scale: Double, factor: Double
     ) -> ([Double], Matrix<Element>) {
@@ -25,13 +26,13 @@ extension Kernels {
         return (losses, gradient)
     }
 
-    /// The cross-entropy -log p of each row's next token; adds its gradient times `factor` to `gradient`.
+    /// Computes the cross-entropy -log p of each row's next token, and adds its gradient times `factor` to `gradient`.
     ///
     /// - Parameters:
     ///   - logits: [rows, V].
     ///   - next: the next token of each row; negative where there is none.
     ///   - factor: the factor for gradients.
-    ///   - gradient: [rows, V].
+    ///   - gradient: accumulator for the gradient, [rows, V].
     /// - Returns: the losses in nats; zero where `next` is negative.
     public func crossEntropy(
         logits: Matrix<Element>, next: [Int64], factor: Double, addingTo gradient: Matrix<Element>
@@ -47,7 +48,7 @@ extension Kernels {
         }
     }
 
-    /// The sums of (x - target)^2 and of target^2 over each row.
+    /// Computes the sums of (x - target)^2 and of target^2 over each row.
     public func distances(
         _ x: Matrix<Element>, to target: Matrix<Element>
     ) -> (squares: [Double], targetSquares: [Double]) {
@@ -64,7 +65,7 @@ extension Kernels {
         return (squares, targetSquares)
     }
 
-    /// Replaces x by (x - target) factor, with one factor per row.
+    /// Replaces x with (x - target) factor, with one factor per row.
     public func scaleDifferences(inPlace x: Matrix<Element>, to target: Matrix<Element>, by factors: [Double]) {
         precondition(x.count == target.count && factors.count == x.rows, "mismatched matrix sizes")
         overRows(of: x) { start, count in
@@ -74,7 +75,7 @@ extension Kernels {
         }
     }
 
-    /// The sum of the squares of all numbers.
+    /// Returns the sum of the squares of all numbers.
     public func sumOfSquares(_ x: Matrix<Element>) -> Double { distances(x, to: x).targetSquares.reduce(0, +) }
 
     /// Takes one step of AdamW (Loshchilov and Hutter 2019), in place.
@@ -82,7 +83,7 @@ extension Kernels {
     /// - Parameters:
     ///   - x: the parameters; updated.
     ///   - gradient: the gradient of x.
-    ///   - moments: running means of gradients and of their squares, as long as x; updated.
+    ///   - moments: running means of gradients and of squared gradients, with as many elements as x; updated.
     ///   - step: the coefficients of this step.
     public func adamW(
         _ x: Matrix<Element>, gradient: Matrix<Element>, moments: (first: Matrix<Element>, second: Matrix<Element>),
@@ -118,16 +119,16 @@ public struct AdamWStep: Sendable {
     public var gradientScale: Double
     /// The learning rate.
     public var rate: Double
-    /// Decoupled weight decay: a step subtracts rate weightDecay x from x.
+    /// The decoupled weight decay: a step subtracts rate weightDecay x from x.
     public var weightDecay: Double
-    /// Beta1 and beta2: how much of the first and second moment a step keeps.
+    /// Beta1 and beta2: the fractions of the first and second moments that a step keeps.
     public var betas: (Double, Double)
-    /// The bias corrections 1 - beta^t of both moments at step t.
+    /// The bias corrections 1 - beta^t for both moments at step t.
     public var corrections: (Double, Double)
-    /// Added to the square root of the corrected second moment.
+    /// The number added to the square root of the corrected second moment.
     public var epsilon: Double
 
-    /// Coefficients of one step.
+    /// Creates the coefficients of one step.
     public init(
         gradientScale: Double, rate: Double, weightDecay: Double, betas: (Double, Double),
         corrections: (Double, Double), epsilon: Double

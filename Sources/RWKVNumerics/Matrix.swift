@@ -1,21 +1,21 @@
 import CRWKVKernels
 
-/// A number type that models compute in: `Float`, or `Double` for references and for checking gradients.
+/// A number type that models compute in: `Float`, or `Double` for reference results and gradient checks.
 public protocol Real: BinaryFloatingPoint, BitwiseCopyable, Sendable {}
 
 extension Real {
     /// The kernels' code for this type as a stored element.
     static var stored: rwkv_element { MemoryLayout<Self>.size == 8 ? RWKV_ELEMENT_F64 : RWKV_ELEMENT_F32 }
-    /// The kernels' code for this type as the type of computation.
+    /// The kernels' code for this type as a computation type.
     static var real: rwkv_real { MemoryLayout<Self>.size == 8 ? RWKV_REAL_F64 : RWKV_REAL_F32 }
 }
 
 extension Float: Real {}
 extension Double: Real {}
 
-/// A row-major matrix, most often with one row per token.
+/// A row-major matrix, usually with one row per token.
 ///
-/// A reference type: changes in place are visible to every holder.
+/// A reference type: in-place changes are visible through every reference.
 public final class Matrix<Element: Real> {
     /// The number of rows, which may be zero.
     public let rows: Int
@@ -26,7 +26,7 @@ public final class Matrix<Element: Real> {
     /// The number of elements.
     public var count: Int { rows * columns }
 
-    /// A matrix of uninitialised numbers, which must be written before they are read.
+    /// Creates a matrix of uninitialised numbers, which must be written before they are read.
     public init(rows: Int, columns: Int) {
         self.rows = rows
         self.columns = columns
@@ -36,13 +36,13 @@ public final class Matrix<Element: Real> {
         elements = bytes.bindMemory(to: Element.self, capacity: max(1, rows * columns))
     }
 
-    /// A matrix of zeros.
+    /// Creates a matrix of zeros.
     public convenience init(zeros rows: Int, columns: Int) {
         self.init(rows: rows, columns: columns)
         clear()
     }
 
-    /// A matrix of numbers given row by row.
+    /// Creates a matrix from numbers in row order.
     public convenience init(_ numbers: some Collection<Element>, columns: Int) {
         self.init(rows: numbers.count / columns, columns: columns)
         _ = UnsafeMutableBufferPointer(start: elements, count: count).initialize(from: numbers)
@@ -50,16 +50,16 @@ public final class Matrix<Element: Real> {
 
     deinit { elements.deallocate() }
 
-    /// All numbers, row by row.
+    /// All numbers, in row order.
     public var array: [Element] { Array(UnsafeBufferPointer(start: elements, count: count)) }
 
-    /// The numbers of one row.
+    /// Returns the numbers of one row.
     public func row(_ row: Int) -> [Element] {
         precondition(0..<rows ~= row)
         return Array(UnsafeBufferPointer(start: elements + row * columns, count: columns))
     }
 
-    /// Passes all numbers, row by row, to `body`; throws what `body` throws.
+    /// Passes all numbers, in row order, to `body`; rethrows any error from `body`.
     public func withNumbers<Result, Failure: Error>(
         _ body: (UnsafeBufferPointer<Element>) throws(Failure) -> Result
     ) throws(Failure) -> Result {
@@ -67,7 +67,7 @@ public final class Matrix<Element: Real> {
         return try body(UnsafeBufferPointer(start: elements, count: count))
     }
 
-    /// Passes one row's numbers to `body`; throws what `body` throws.
+    /// Passes one row's numbers to `body`; rethrows any error from `body`.
     public func withRow<Result>(_ row: Int, _ body: (UnsafeBufferPointer<Element>) throws -> Result) rethrows -> Result
     {
         precondition(0..<rows ~= row)
@@ -75,7 +75,7 @@ public final class Matrix<Element: Real> {
         return try body(UnsafeBufferPointer(start: elements + row * columns, count: columns))
     }
 
-    /// An independent copy.
+    /// Returns an independent copy.
     public func copy() -> Matrix {
         let copy = Matrix(rows: rows, columns: columns)
         copy.elements.update(from: elements, count: count)
@@ -88,13 +88,13 @@ public final class Matrix<Element: Real> {
             as: UInt8.self, repeating: 0, count: count * MemoryLayout<Element>.stride)
     }
 
-    /// Overwrites the rows from `start` on with those of another matrix.
+    /// Overwrites rows, starting at `start`, with all rows of another matrix.
     public func replaceRows(from start: Int, by other: Matrix) {
         precondition(other.columns == columns && start >= 0 && start + other.rows <= rows)
         (elements + start * columns).update(from: other.elements, count: other.count)
     }
 
-    /// A copy of a range of rows.
+    /// Returns a copy of a range of rows.
     public func rows(_ range: Range<Int>) -> Matrix {
         precondition(range.lowerBound >= 0 && range.upperBound <= rows)
         let part = Matrix(rows: range.count, columns: columns)
@@ -102,7 +102,7 @@ public final class Matrix<Element: Real> {
         return part
     }
 
-    /// Overwrites the columns from `start` on with those of another matrix.
+    /// Overwrites columns, starting at `start`, with all columns of another matrix.
     public func replaceColumns(from start: Int, by other: Matrix) {
         precondition(other.rows == rows && start >= 0 && start + other.columns <= columns)
         for row in 0..<rows {
@@ -110,7 +110,7 @@ public final class Matrix<Element: Real> {
         }
     }
 
-    /// A copy of a range of columns.
+    /// Returns a copy of a range of columns.
     public func columns(_ range: Range<Int>) -> Matrix {
         precondition(range.lowerBound >= 0 && range.upperBound <= columns)
         let part = Matrix(rows: rows, columns: range.count)
@@ -122,11 +122,11 @@ public final class Matrix<Element: Real> {
     }
 }
 
-/// Bytes of a cache line.
+/// The size of a cache line in bytes.
 let cacheLine = 64
 
 extension Array where Element: Real {
-    /// Appends all numbers of a matrix, row by row.
+    /// Appends all numbers of a matrix, in row order.
     public mutating func append(_ matrix: Matrix<Element>) {
         append(contentsOf: UnsafeBufferPointer(start: matrix.elements, count: matrix.count))
     }

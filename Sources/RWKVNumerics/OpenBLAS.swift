@@ -2,43 +2,45 @@ import CRWKVKernels
 import Glibc
 import Synchronization
 
-/// The OpenBLAS library that this process has loaded; each product runs on the calling thread.
+/// The OpenBLAS library that this process has loaded.
+///
+/// Each product runs on the calling thread.
 struct OpenBLAS: Sendable {
-    /// The version, as in "0.3.21".
+    /// The version, such as "0.3.21".
     let version: String
-    /// The core whose kernels it runs.
+    /// The core whose kernels the library runs.
     let core: OpenBLASCore
     private let single: SinglePrecision
     private let double: DoublePrecision
 
-    /// Why products do not use OpenBLAS.
+    /// The reason why products do not use OpenBLAS.
     enum Failure: Error, Equatable {
-        /// It is not installed or cannot be loaded; carries the loader's message.
+        /// OpenBLAS is not installed or cannot be loaded; carries the loader's message.
         case cannotLoad(String)
-        /// Its version is older than 0.3.
+        /// The library is older than version 0.3.
         case tooOld(version: String)
-        /// Its version string is missing or not in OpenBLAS's format.
+        /// The version string is missing or not in OpenBLAS's format.
         case unknownVersion
-        /// It lacks a function that we call.
+        /// The library lacks a function that we call.
         case lacks(version: String, function: String)
-        /// Its kernels use instructions that the processor does not have.
+        /// The library's kernels use instructions that the processor does not have.
         case cannotRun(version: String, running: String)
-        /// Its kernels are unknown, or for older processors than the kernels that it was asked for.
+        /// The library runs unknown kernels, or kernels with narrower vectors than those requested.
         case lowerCore(version: String, running: String, wanted: String)
-        /// Its kernels use instructions beyond the instruction set that products are limited to.
+        /// The library's kernels use instructions beyond the instruction set that products are limited to.
         case exceedsLimit(version: String, running: String, limit: InstructionSet)
-        /// A product that it computed is wrong.
+        /// The library computed a wrong product.
         case wrongProducts(version: String, core: String, product: String)
     }
 
-    /// OpenBLAS with kernels for an instruction set.
+    /// Returns OpenBLAS with kernels for an instruction set.
     ///
-    /// The first call loads the library, with the core that this call wants; the process keeps that core for its lifetime.
+    /// The first call selects the core and loads the library; the process keeps that core for its lifetime.
     ///
     /// - Parameters:
     ///   - instructionSet: the instruction set for products.
-    ///   - isLimit: whether products may use nothing beyond it, so that OPENBLAS_CORETYPE cannot choose wider vectors.
-    /// - Returns: the library, or why it cannot be used.
+    ///   - isLimit: whether `instructionSet` is a limit, so that OPENBLAS_CORETYPE cannot choose wider vectors.
+    /// - Returns: the library, or the reason why it cannot be used.
     static func running(
         _ instructionSet: InstructionSet, isLimit: Bool
     ) -> Result<OpenBLAS, Failure> {
@@ -62,7 +64,8 @@ struct OpenBLAS: Sendable {
             ? .lowerCore(version: version, running: core.name, wanted: wanted.name) : nil
     }
 
-    /// y = a b, or y += a b if `adds`: [rows, inner] times [inner, columns]; rows of y are `stride` elements apart.
+    /// Computes y = a b, or y += a b if `adds`, where a is [rows, inner] and b is [inner, columns]; rows of y are
+    /// `stride` elements apart.
     func multiply<Element: Real>(
         _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
         into y: UnsafeMutablePointer<Element>, stride: Int, adds: Bool = false
@@ -97,7 +100,7 @@ struct OpenBLAS: Sendable {
     }
 
     private static func load(_ wanted: OpenBLASCore) -> Result<OpenBLAS, Failure> {
-        // OpenBLAS reads these settings when it is loaded. Its own threads would spin beside ours.
+        // OpenBLAS reads these settings when it is loaded. Its own threads would spin alongside ours.
         setenv("OPENBLAS_NUM_THREADS", "1", 1)
         setenv("OPENBLAS_CORETYPE", wanted.name, 1)
         guard let library = dlopen("libopenblas.so.0", RTLD_LAZY | RTLD_LOCAL) else {
@@ -129,11 +132,11 @@ struct OpenBLAS: Sendable {
         let found = OpenBLAS(
             version: version, core: core, single: unsafeBitCast(single, to: SinglePrecision.self),
             double: unsafeBitCast(double, to: DoublePrecision.self))
-        // These checks come before any of its kernels runs.
+        // These checks run before any OpenBLAS kernel does.
         if let failure = found.compared(with: wanted) { return .failure(failure) }
         guard core.isSupported else { return .failure(.cannotRun(version: version, running: running)) }
-        // OpenBLAS has other kernels for products of up to 100 x 100 x 100 than for larger ones. No size here is a multiple of
-        // any kernel's tile, and the inner size of the second product exceeds what any kernel takes at once.
+        // OpenBLAS uses separate kernels for products of up to 100 x 100 x 100. No size here is a multiple of any
+        // kernel's tile, and the inner size of the second product exceeds what any kernel processes at once.
         for check in [
             ProductCheck(rows: 23, columns: 37, inner: 41), ProductCheck(rows: 29, columns: 33, inner: 1101),
         ] {
@@ -149,7 +152,7 @@ struct OpenBLAS: Sendable {
         return .success(found)
     }
 
-    // MARK: Declarations of cblas.h
+    // MARK: Declarations from cblas.h
 
     private static let rowMajor: CInt = 101
     private static let plain: CInt = 111
@@ -190,9 +193,9 @@ extension OpenBLAS.Failure: CustomStringConvertible {
 struct Factor<Element: Real> {
     /// The stored elements, row by row, before any transposition.
     let elements: UnsafePointer<Element>
-    /// Elements from the start of one stored row to the next.
+    /// The number of elements from the start of one stored row to the next.
     let stride: Int
-    /// Whether the factor is the transpose of what is stored.
+    /// Whether the factor is the transpose of the stored matrix.
     let isTransposed: Bool
 
     init(_ elements: UnsafePointer<Element>, stride: Int, isTransposed: Bool = false) {

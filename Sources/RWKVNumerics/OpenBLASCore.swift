@@ -1,8 +1,8 @@
 import CRWKVKernels
 
-/// A set of OpenBLAS kernels, named as `OPENBLAS_CORETYPE` takes it and `openblas_get_corename` returns it.
+/// A set of OpenBLAS kernels, named as in `OPENBLAS_CORETYPE` and by `openblas_get_corename`.
 struct OpenBLASCore: Sendable, Equatable {
-    /// The vector instructions of a core's kernels, in ascending order.
+    /// The widest vector instructions that a core's kernels use, in ascending order.
     enum VectorClass: Int, Comparable {
         case sse
         case avx
@@ -14,20 +14,20 @@ struct OpenBLASCore: Sendable, Equatable {
 
     let name: String
     let vectors: VectorClass
-    /// What else its kernels require of the processor (`RWKV_FEATURE_...`).
+    /// The other processor features that the core's kernels require (`RWKV_FEATURE_...`).
     private let features: Int
 
     private init(_ name: String, _ vectors: VectorClass, features: Int = 0) {
         (self.name, self.vectors, self.features) = (name, vectors, features)
     }
 
-    /// The core of this name, in upper or lower case; nil for an unknown core.
+    /// Looks up a core by its case-insensitive name; returns nil if the name is unknown.
     init?(named name: String) {
         guard let core = Self.all.first(where: { $0.name.lowercased() == name.lowercased() }) else { return nil }
         self = core
     }
 
-    /// The fastest core on this processor within an instruction set.
+    /// Selects the fastest core on this processor within an instruction set.
     init(for instructionSet: InstructionSet) {
         let isHalved = Int(rwkv_processor_features()) & RWKV_FEATURE_HALVED_AVX512 != 0
         self =
@@ -38,7 +38,7 @@ struct OpenBLASCore: Sendable, Equatable {
             }
     }
 
-    /// Whether the processor and the operating system can run its kernels.
+    /// Whether the processor and the operating system can run this core's kernels.
     var isSupported: Bool {
         let vectors =
             switch vectors {
@@ -53,7 +53,7 @@ struct OpenBLASCore: Sendable, Equatable {
     private static let haswell = OpenBLASCore("Haswell", .avx2)
     private static let skylakeX = OpenBLASCore("SkylakeX", .avx512)
 
-    // From driver/others/dynamic.c of OpenBLAS 0.3; the first five run Prescott's kernels.
+    // The cores listed in driver/others/dynamic.c of OpenBLAS 0.3; the first five run Prescott's kernels.
     private static let all = [
         OpenBLASCore("Katmai", .sse), OpenBLASCore("Coppermine", .sse), OpenBLASCore("Northwood", .sse),
         OpenBLASCore("Banias", .sse), OpenBLASCore("Athlon", .sse), prescott, OpenBLASCore("Atom", .sse),
@@ -71,7 +71,7 @@ struct OpenBLASCore: Sendable, Equatable {
 }
 
 extension InstructionSet {
-    /// The widest vectors that an OpenBLAS core may use where this instruction set is the limit.
+    /// The widest vectors that an OpenBLAS core may use if this instruction set is the limit.
     var vectors: OpenBLASCore.VectorClass {
         switch self {
         case .baseline: .sse

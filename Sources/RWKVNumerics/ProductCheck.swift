@@ -10,10 +10,10 @@ struct ProductCheck {
     private let size: (rows: Int, columns: Int, inner: Int)
     private let a: Matrix<Double>
     private let b: Matrix<Double>
-    /// What products are added to; each row ends in three unused elements.
+    /// The matrix that products are added to; each row ends in three unused elements.
     private let y: Matrix<Double>
     private let product: Matrix<Double>
-    /// |a| |b|, on which the error bound depends.
+    /// The product |a| |b|, on which the error bound depends.
     private let magnitudes: Matrix<Double>
 
     init(rows: Int, columns: Int, inner: Int) {
@@ -22,7 +22,7 @@ struct ProductCheck {
         func noise(_ rows: Int, _ columns: Int) -> Matrix<Double> {
             let numbers = (0..<rows * columns).map { _ in
                 state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-                // 24 bits: exact in both precisions.
+                // These 24-bit numbers are exact in both precisions.
                 return Double(Int(state >> 40) - 1 << 23) * 0x1p-23
             }
             return Matrix(numbers, columns: columns)
@@ -34,13 +34,14 @@ struct ProductCheck {
         magnitudes = Self.product(Self.absolute(a), Self.absolute(b))
     }
 
-    /// Runs `multiply` with each factor plain and transposed, with and without adding.
+    /// Runs `multiply` with each factor plain and transposed, with and without adding to y.
     ///
-    /// Each number must be within 8 K u (|a| |b| + |y|) of the right one, where K is the inner size, u is 2^-24 for floats and
-    /// 2^-53 for doubles, and y is what products are added to. Nothing between the rows may be read or changed.
+    /// Each result must be within 8 K u (|a| |b| + |y|) of the exact one, where K is the inner size, u is 2^-24 for
+    /// floats and 2^-53 for doubles, and y is the matrix that products are added to. Elements between rows must not be
+    /// read or changed.
     ///
     /// - Parameter multiply: the product to check.
-    /// - Returns: a description of the first wrong product; nil if all are right.
+    /// - Returns: a description of the first wrong product; nil if all products are correct.
     func mistake<Element: Real>(_ multiply: Multiply<Element>) -> String? {
         let (a, b) = (factors(self.a, Element.self), factors(self.b, Element.self))
         for (isATransposed, a) in a {
@@ -89,7 +90,7 @@ struct ProductCheck {
         return true
     }
 
-    /// A factor plain and transposed, in rows that end in NaNs, which no product may read.
+    /// Returns a factor plain and transposed, in rows that end in NaNs, which no product may read.
     private func factors<Element: Real>(
         _ factor: Matrix<Double>, _: Element.Type
     ) -> [(isTransposed: Bool, Matrix<Element>)] {
@@ -110,7 +111,7 @@ struct ProductCheck {
         Matrix(matrix.array.map { abs($0) }, columns: matrix.columns)
     }
 
-    /// The product by our own kernels, in doubles.
+    /// Computes the product in doubles with our own kernels.
     private static func product(_ a: Matrix<Double>, _ b: Matrix<Double>) -> Matrix<Double> {
         let y = Matrix<Double>(rows: a.rows, columns: b.columns)
         Kernels<Double>(.strict, threads: 1)?.multiply(

@@ -1,16 +1,16 @@
 import CRWKVKernels
 
 extension Kernels {
-    /// Outputs per piece of work; their widened weights fit into one or two L2 caches.
+    /// The number of outputs per piece of work; a piece's widened weights fit into one or two L2 caches.
     private static var outputTile: Int { 256 }
-    /// Rows per piece of work, so that several threads have work even if a weight has few outputs.
+    /// The number of rows per piece of work, so that several threads have work even if a weight has few outputs.
     private static var rowTile: Int { 512 }
-    /// Up to this many rows, products row by row are faster than blocked ones.
+    /// The number of rows up to which row-by-row products are faster than blocked products.
     private static var fewRows: Int { 8 }
 
     func multipliesInBlocks(rows: Int) -> Bool { table == .fast && rows > Self.fewRows }
 
-    /// x W^T, where W is [outputs, inputs] in either storage order: [rows, inputs] to [rows, outputs].
+    /// Computes x W^T, [rows, outputs], from x, [rows, inputs], and W, [outputs, inputs], in either storage order.
     @specialized(where Element == Float)
     public func product(_ x: Matrix<Element>, _ weight: StoredMatrix) -> Matrix<Element> {
         precondition(x.columns == weight.inputs, "mismatched matrix sizes")
@@ -28,11 +28,11 @@ extension Kernels {
         multiply(x, weight, into: y, adds: true)
     }
 
-    /// y = x W^T, piece by piece; blocked products can also add to y.
+    /// Computes y = x W^T, piece by piece, or adds x W^T to y if `adds` (blocked products only).
     @specialized(where Element == Float)
     private func multiply(_ x: Matrix<Element>, _ weight: StoredMatrix, into y: Matrix<Element>, adds: Bool = false) {
-        // Each piece begins by waiting for memory, so one thread with one row takes a single piece. Sums do not depend on the
-        // pieces.
+        // Each piece starts by waiting for memory, so one thread computes one row as a single piece. Sums do not depend
+        // on how the product is split into pieces.
         let tile = threads == 1 && x.rows == 1 ? max(1, weight.outputs) : Self.outputTile
         let (outputs, rows) = (weight.outputs.parts(of: tile), x.rows.parts(of: Self.rowTile))
         forEach(outputs.count * rows.count) { piece in

@@ -10,16 +10,16 @@ public struct StoredMatrix: @unchecked Sendable {
     let isInputMajor: Bool
     let element: rwkv_element
     let elements: UnsafeRawPointer
-    /// Keeps the bytes alive.
+    /// The object that keeps the bytes alive.
     private let owner: any AnyObject & Sendable
 
-    /// A matrix over bytes that stay valid as long as `owner` lives.
+    /// Wraps bytes that stay valid as long as `owner` lives.
     ///
     /// - Parameters:
     ///   - elements: the bytes, aligned for their type.
     ///   - element: F64, F32, F16 or BF16.
     ///   - shape: the stored shape.
-    ///   - isInputMajor: whether that is [inputs, outputs] rather than [outputs, inputs].
+    ///   - isInputMajor: whether `shape` is [inputs, outputs] rather than [outputs, inputs].
     ///   - owner: the owner of the bytes.
     package init(
         _ elements: UnsafeRawPointer, _ element: rwkv_element, shape: (Int, Int), isInputMajor: Bool,
@@ -32,18 +32,18 @@ public struct StoredMatrix: @unchecked Sendable {
         self.owner = owner
     }
 
-    /// A stored matrix that shares the numbers of another matrix, so that changes are visible in both.
+    /// Shares the numbers of a matrix, so that changes are visible in both.
     ///
     /// - Parameters:
     ///   - matrix: the numbers, in storage order.
-    ///   - isInputMajor: whether that is [inputs, outputs] rather than [outputs, inputs].
+    ///   - isInputMajor: whether that order is [inputs, outputs] rather than [outputs, inputs].
     public init<Element: Real>(sharing matrix: Matrix<Element>, isInputMajor: Bool = false) {
         self.init(
             matrix.elements, Element.stored, shape: (matrix.rows, matrix.columns), isInputMajor: isInputMajor,
             owner: MatrixOwner(matrix: matrix))
     }
 
-    /// The transposed matrix, over the same bytes.
+    /// The transposed matrix, which shares this matrix's bytes.
     package var transposed: StoredMatrix {
         StoredMatrix(elements, element, shape: shape, isInputMajor: !isInputMajor, owner: owner)
     }
@@ -51,7 +51,7 @@ public struct StoredMatrix: @unchecked Sendable {
     /// The stored shape.
     var shape: (Int, Int) { isInputMajor ? (inputs, outputs) : (outputs, inputs) }
 
-    /// The address of an output's first weight.
+    /// Returns the address of an output's first weight.
     func start(ofOutput output: Int) -> UnsafeRawPointer {
         elements + output * (isInputMajor ? 1 : inputs) * element.size
     }
@@ -65,7 +65,7 @@ private final class MatrixOwner<Element: Real>: @unchecked Sendable {
 }
 
 extension rwkv_element {
-    /// Bytes of an element; valid for floating-point types only.
+    /// The size of an element in bytes; valid for floating-point types only.
     package var size: Int {
         switch self {
         case RWKV_ELEMENT_F64: 8
@@ -76,12 +76,12 @@ extension rwkv_element {
 }
 
 extension StoredMatrix {
-    /// The stored bytes, valid as long as the matrix is.
+    /// The stored bytes, valid as long as the matrix exists.
     package var bytes: UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: elements, count: inputs * outputs * element.size)
     }
 
-    /// All numbers, widened, in storage order.
+    /// Returns all numbers, widened, in storage order.
     public func numbers<Element: Real>() -> [Element] {
         let count = inputs * outputs
         guard let kernels = rwkv_layer_kernels_for(RWKV_INSTRUCTION_SET_BASELINE, Element.real, 1) else { return [] }

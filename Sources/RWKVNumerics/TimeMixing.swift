@@ -1,20 +1,20 @@
 import CRWKVKernels
 
-// The elementwise steps of RWKV-7's time mixing, fused into one pass each. (RWKV-LM, RWKV-v7.)
+// The elementwise steps of RWKV-7 time mixing, each fused into one pass (RWKV-LM, RWKV-v7).
 extension Kernels {
-    /// Token shift: x + (x_prev - x) share for each share, where x_prev is the row before; for the first row, `previous`.
+    /// Computes the token shift x + (x_prev - x) share for each share; x_prev is the preceding row.
     ///
     /// - Parameters:
     ///   - x: [tokens, C].
-    ///   - previous: [C].
-    ///   - shares: [C] each.
+    ///   - previous: the row before the first, [C].
+    ///   - shares: each [C].
     /// - Returns: [tokens, C] for each share.
     @specialized(where Element == Float)
     public func shifted(_ x: Matrix<Element>, previous: [Element], shares: [[Element]]) -> [Matrix<Element>] {
         precondition(
             previous.count == x.columns && shares.allSatisfy { $0.count == x.columns }, "mismatched shift sizes")
         let ys = shares.map { _ in Matrix<Element>(rows: x.rows, columns: x.columns) }
-        // Concatenated, so that one buffer provides the pointers to all shares.
+        // The shares are concatenated so that one buffer provides the pointers to all of them.
         let together = shares.flatMap { $0 }
         together.withUnsafeBufferPointer { together in
             previous.withUnsafeBufferPointer { previous in
@@ -57,7 +57,7 @@ extension Kernels {
     ///
     /// - Parameters:
     ///   - y: this layer's values or keys, [tokens, A].
-    ///   - first: the first layer's, in the same shape.
+    ///   - first: the first layer's values or keys, in the same shape.
     ///   - share: the share of `first`, without the base, in the same shape.
     ///   - base: [A]; nil for none.
     /// - Returns: [tokens, A].
@@ -81,12 +81,12 @@ extension Kernels {
     ///
     /// - Parameters:
     ///   - k: keys, [tokens, heads N]; scaled in place.
-    ///   - a: the sigmoid's argument without the base, in the shape of k; replaced by a.
+    ///   - a: the sigmoid's argument without the base, in the shape of k; replaced with the learning rates.
     ///   - base: a0, [heads N]; nil for none.
-    ///   - removalScale: k_k, the factor for keys before they are normalised, [heads N]; nil for none.
+    ///   - removalScale: k_k, the factor for keys before normalisation, [heads N]; nil for none.
     ///   - mix: k_a, [heads N]: keys are scaled by 1 + (a - 1) mix; nil to scale them by 1 - omega + a.
     ///   - omega: in the shape of k; nil if there is a mix.
-    ///   - size: channels of a head (N).
+    ///   - size: the number of channels per head (N).
     /// - Returns: kk = k removalScale / max(|k removalScale|, 1e-12) for each head.
     @specialized(where Element == Float)
     public func keys(
@@ -108,17 +108,17 @@ extension Kernels {
         return removal
     }
 
-    /// Replaces y by (norm(y) + (sum over each head of r k bonus) v) gate.
+    /// Replaces y with (norm(y) + (sum over each head of r k bonus) v) gate.
     ///
     /// - Parameters:
     ///   - y: the recurrence's output, [tokens, heads N]; the other matrices have the same shape.
-    ///   - norm: LayerNorm of each head, weight and bias being [heads N]; nil for y / sqrt(N).
+    ///   - norm: the LayerNorm of each head, with weight and bias [heads N]; nil for y / sqrt(N).
     ///   - r: receptance.
     ///   - k: key.
     ///   - v: value.
     ///   - bonus: r_k, [heads, N].
     ///   - gate: the factor for the sum.
-    ///   - size: channels of a head (N).
+    ///   - size: the number of channels per head (N).
     @specialized(where Element == Float)
     public func headOutputs(
         inPlace y: Matrix<Element>, norm: (weight: [Element], bias: [Element], epsilon: Double)?, r: Matrix<Element>,

@@ -1,12 +1,12 @@
 import CRWKVKernels
 
-/// The inputs of RWKV-7's recurrence: [tokens, heads N] each, for the same tokens.
+/// The inputs of the RWKV-7 recurrence, each [tokens, heads N], for the same tokens.
 public struct WKV7Inputs<Numbers> {
     /// Receptance r.
     public let r: Numbers
     /// Decay w, between 0 and 1.
     public let w: Numbers
-    /// Key k, already scaled.
+    /// Scaled key k.
     public let k: Numbers
     /// Value v.
     public let v: Numbers
@@ -15,7 +15,7 @@ public struct WKV7Inputs<Numbers> {
     /// In-context learning rate a.
     public let iclr: Numbers
 
-    /// Inputs of the same tokens.
+    /// Groups inputs for the same tokens.
     public init(r: Numbers, w: Numbers, k: Numbers, v: Numbers, removal: Numbers, iclr: Numbers) {
         (self.r, self.w, self.k, self.v, self.removal, self.iclr) = (r, w, k, v, removal, iclr)
     }
@@ -29,13 +29,13 @@ public struct WKV7Inputs<Numbers> {
 }
 
 extension Kernels {
-    /// The recurrence of RWKV-7, head by head: S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r (RWKV-LM, RWKV-v7).
+    /// Computes RWKV-7's recurrence for each head: S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r (RWKV-LM, RWKV-v7).
     ///
     /// Denormal numbers count as zero.
     ///
     /// - Parameters:
-    ///   - inputs: [tokens, heads N] each; several sequences of equal length are concatenated.
-    ///   - size: channels of a head (N).
+    ///   - inputs: each [tokens, heads N]; several sequences of equal length are concatenated.
+    ///   - size: the number of channels per head (N).
     ///   - state: S^T of each head, [sequences, heads, key, value]; updated.
     /// - Returns: [tokens, heads N].
     @specialized(where Element == Float)
@@ -49,11 +49,11 @@ extension Kernels {
         }
     }
 
-    /// The recurrence of RWKV-7 on stored inputs of one type (F64, F32, F16 or BF16), which are widened as they are read.
+    /// Computes the RWKV-7 recurrence on stored inputs of one type (F64, F32, F16 or BF16), which are widened on read.
     ///
     /// - Parameters:
     ///   - inputs: each stored as [tokens, heads N].
-    ///   - size: channels of a head (N).
+    ///   - size: the number of channels per head (N).
     ///   - state: S^T of each head, [sequences, heads, key, value]; updated.
     /// - Returns: [tokens, heads N].
     public func wkv7(_ inputs: WKV7Inputs<StoredMatrix>, size: Int, state: inout [Element]) -> Matrix<Element> {
@@ -100,9 +100,9 @@ extension Kernels {
     }
 }
 
-/// States of the recurrence at regular intervals, from which the backward pass recomputes those between.
+/// States of the recurrence at regular intervals, from which the backward pass recomputes the states in between.
 public struct WKV7Checkpoints<Element: Real> {
-    /// S^T, [key, value], at the start of each interval of each sequence and head.
+    /// S^T, [key, value], at the start of each interval, for each sequence and head.
     fileprivate let states: Matrix<Element>
     fileprivate let sequences: Int
     fileprivate let size: Int
@@ -111,13 +111,13 @@ public struct WKV7Checkpoints<Element: Real> {
 }
 
 extension Kernels {
-    /// ``wkv7(_:size:state:)`` over whole sequences from a zero state, with the checkpoints that the backward pass needs.
+    /// Runs ``wkv7(_:size:state:)`` over whole sequences from a zero state; records the backward pass's checkpoints.
     ///
     /// - Parameters:
-    ///   - inputs: [tokens, heads N] each; several sequences of equal length are concatenated.
-    ///   - size: channels of a head (N).
+    ///   - inputs: each [tokens, heads N]; several sequences of equal length are concatenated.
+    ///   - size: the number of channels per head (N).
     ///   - sequences: the number of sequences.
-    /// - Returns: [tokens, heads N], and the checkpoints.
+    /// - Returns: the output y, [tokens, heads N], and the checkpoints.
     public func wkv7(
         _ inputs: WKV7Inputs<Matrix<Element>>, size: Int, sequences: Int
     ) -> (Matrix<Element>, WKV7Checkpoints<Element>) {
@@ -147,14 +147,14 @@ extension Kernels {
         return (y, WKV7Checkpoints(states: states, sequences: sequences, size: size))
     }
 
-    /// The gradients of ``wkv7(_:size:sequences:)``.
+    /// Computes the gradients of ``wkv7(_:size:sequences:)``.
     ///
     /// - Parameters:
     ///   - dy: the gradient of the output, [tokens, heads N].
     ///   - inputs: as in the forward pass.
-    ///   - checkpoints: those of the forward pass.
-    ///   - added: gradients of r, k and v so far, to which the recurrence's are added.
-    /// - Returns: the gradients of all inputs; those of r, k and v are the matrices in `added`.
+    ///   - checkpoints: the checkpoints from the forward pass.
+    ///   - added: the accumulated gradients of r, k and v, to which the recurrence's gradients are added.
+    /// - Returns: the gradients of all inputs; the gradients of r, k and v are the matrices in `added`.
     public func wkv7Backward(
         _ dy: Matrix<Element>, _ inputs: WKV7Inputs<Matrix<Element>>, _ checkpoints: WKV7Checkpoints<Element>,
         added: (r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>)

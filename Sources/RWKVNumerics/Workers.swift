@@ -4,17 +4,17 @@ import Synchronization
 
 /// Threads that share a job's pieces with the calling thread.
 ///
-/// Between jobs they spin for some microseconds and then sleep: on a busy machine, longer spinning would take time from other
-/// processes. A job ends when all of its pieces are done, whoever did them: the caller does not wait for a thread that wakes
-/// late.
+/// Between jobs, the threads spin for tens of microseconds and then sleep: on a busy machine, longer spinning would
+/// take time from other processes. A job ends when all of its pieces are done, no matter which threads did them: the
+/// caller does not wait for a thread that wakes up late.
 final class Workers: @unchecked Sendable {
-    /// How many times a thread polls before it sleeps; each poll takes some hundredths of a microsecond.
+    /// The number of times that a thread polls before it sleeps; each poll takes a few hundredths of a microsecond.
     private static let maximumNonFiniteSteps = 1000
 
     private let threads: [pthread_t]
     private let board: Job
 
-    /// Starts up to `count` threads, besides the caller's.
+    /// Starts up to `count` threads in addition to the caller's.
     init(count: Int) {
         let board = Job()
         self.board = board
@@ -38,7 +38,7 @@ final class Workers: @unchecked Sendable {
         for thread in threads { pthread_join(thread, nil) }
     }
 
-    /// Runs `work` for each index below `count`, on all threads; a caller that finds the threads busy runs all of it itself.
+    /// Runs `work` for each index below `count` on all threads, or on the caller's only if the others are busy.
     func forEach(_ count: Int, _ work: (Int) -> Void) {
         guard board.isBusy.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged
         else { return (0..<count).forEach(work) }
@@ -49,17 +49,17 @@ final class Workers: @unchecked Sendable {
     /// The current job, shared by all threads.
     private final class Job: @unchecked Sendable {
         let isBusy = Atomic(false)
-        /// The job's generation in the high half, its next piece in the low half.
+        /// The job's generation in the high half, and the index of its next piece in the low half.
         ///
-        /// A thread that raced with the end of a job fails its compare-exchange, because the generation differs.
+        /// If a thread races with the end of a job, its compare-exchange fails because the generation differs.
         private let ticket = Atomic<UInt64>(0)
         private let isClosed = Atomic(false)
         private let sleepers = Atomic(0)
         private let isOwnerAsleep = Atomic(false)
         private let done = Atomic(0)
         private let count = Atomic(0)
-        // Written before the ticket. Only a thread that holds a piece reads it, and the job does not end before that piece is
-        // done.
+        // Written before the ticket. Only a thread that has taken a piece reads this closure, and the job does not end
+        // before that piece is done.
         private var piece: (Int) -> Void = { _ in }
 
         private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
@@ -135,7 +135,7 @@ final class Workers: @unchecked Sendable {
                 < count.load(ordering: .sequentiallyConsistent)
         }
 
-        /// The loop that each thread runs until the board is closed.
+        /// Processes jobs until the board is closed; each thread runs this loop.
         func work() {
             while !isClosed.load(ordering: .acquiring) {
                 takePieces()

@@ -14,11 +14,11 @@ public struct DistillationReport: Sendable {
     private let trained: (tensors: Int, parameters: Int)
     private let paths: (teacher: String, student: String, output: String)
     private let warnings: [CheckpointWarning]
-    /// The settings of the run in one line, without its models and tokens.
+    /// The settings of the run on one line, without its models and tokens.
     let settingsText: String
     let log: DistillationLog
 
-    /// A report on a run.
+    /// Creates a report on a run.
     ///
     /// - Parameters:
     ///   - run: the run, with its log so far.
@@ -49,7 +49,7 @@ public struct DistillationReport: Sendable {
 
     /// Writes the report as one document, described by schemas/distill.schema.json.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeJSON(to output: consuming ByteOutput) throws {
         var json = JSONWriter(output)
         json.beginObject()
@@ -132,7 +132,7 @@ public struct DistillationReport: Sendable {
 
     /// Writes the report as text.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
         for line in headlines { output.write(line + "\n") }
         for (titles, rows) in [(lossTitles, lossRows), (Self.evaluationTitles, evaluationRows)] where !rows.isEmpty {

@@ -13,7 +13,8 @@ public struct LogitsReport: Sendable {
     private let isSeeded: Bool
     private let warnings: [CheckpointWarning]
 
-    /// A report on the logits of the model at `path`, recorded at `output`; `isSeeded` if the tokens were made from a seed.
+    /// Creates a report on the logits of the model at `path`, recorded at `output`; `isSeeded` if the tokens come from
+    /// a seed.
     public init(
         _ model: ModelDescription, path: String, output: String, _ tokens: TokenSequences, isSeeded: Bool,
         warnings: [CheckpointWarning]
@@ -31,7 +32,7 @@ public struct LogitsReport: Sendable {
 
     /// Writes the report as one document, described by schemas/logits.schema.json.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeJSON(to output: consuming ByteOutput) throws {
         var json = JSONWriter(output)
         json.beginObject()
@@ -62,7 +63,7 @@ public struct LogitsReport: Sendable {
 
     /// Writes the report as text.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
         let sequences = countText(tokens.sequences.count, "sequence")
         output.write(
@@ -74,7 +75,7 @@ public struct LogitsReport: Sendable {
 }
 
 extension JSONWriter {
-    /// Writes the seed and the tokens made from it, or `null` for both if the tokens were given.
+    /// Writes the seed and the tokens generated from it, or `null` for both if the tokens were given.
     mutating func write(seedOf tokens: TokenSequences, _ isSeeded: Bool) {
         key("seed")
         guard isSeeded else {
@@ -99,7 +100,7 @@ extension ModelDescription {
     var name: String { variant ?? architecture.family }
 }
 
-/// The first twelve tokens of the first sequence, separated by commas.
+/// Returns the first twelve tokens of the first sequence, separated by commas.
 func tokensText(_ tokens: TokenSequences) -> String {
     let first = tokens.sequences[0]
     return first.prefix(12).map(String.init).joined(separator: ",") + (first.count > 12 ? ",…" : "")

@@ -3,7 +3,7 @@ import CheckpointReports
 
 /// A line chart as one SVG element, for example of errors by layer or the loss by step.
 struct SVGChart {
-    /// One line.
+    /// One line of the chart.
     struct Series {
         let name: String
         /// The value at each place on the x axis; nil for no point.
@@ -15,7 +15,7 @@ struct SVGChart {
     let series: [Series]
     /// Whether the y axis is logarithmic; values that are not above zero are then drawn at the bottom.
     let isLogarithmic: Bool
-    /// How many numbers, for example steps, each place on the x axis covers.
+    /// The number of x values, such as steps, that each place on the x axis covers.
     var together = 1
 
     private static let (width, height) = (720.0, 280.0)
@@ -72,7 +72,7 @@ struct SVGChart {
         return parts.joined(separator: "\n") + "\n</svg>\n"
     }
 
-    /// The value or its logarithm, before it is scaled to the chart; nil if it cannot be drawn.
+    /// Returns the value or its logarithm, before scaling to the chart; nil if it cannot be drawn.
     private func height(of value: Double?) -> Double? {
         guard let value, !value.isNaN else { return nil }
         guard isLogarithmic else { return value.isFinite ? value : nil }
@@ -96,7 +96,7 @@ struct SVGChart {
         isLogarithmic ? "1e\(Int(tick.rounded()))" : valueText(tick)
     }
 
-    /// The distance between labels on the x axis: a round number that gives at most sixteen labels.
+    /// Returns the distance between labels on the x axis: a round number that gives at most sixteen labels.
     private func placesBetweenLabels(_ count: Int) -> Int {
         var unit = 1
         while true {

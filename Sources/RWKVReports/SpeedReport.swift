@@ -11,9 +11,9 @@ public struct SpeedReport: Sendable {
     public enum Subject: Sendable {
         /// The recurrence of RWKV-7.
         case wkv(heads: Int, headSize: Int)
-        /// The forward pass of the model at `path`, or of random weights if that is nil, and the seconds to open it.
+        /// The forward pass of the model at `path` (nil for random weights), and the seconds it took to open the model.
         case forward(ModelDescription, path: String?, loadSeconds: Double)
-        /// Training a student of the teacher at `path`, or of random weights if that is nil.
+        /// Training a student of the teacher at `path` (nil for random weights).
         case train(ModelDescription, path: String?)
     }
 
@@ -24,7 +24,7 @@ public struct SpeedReport: Sendable {
     private let peakMemory: Int
     private let warnings: [CheckpointWarning]
 
-    /// A report on measurements.
+    /// Creates a report on measurements.
     ///
     /// - Parameters:
     ///   - speed: the measurements.
@@ -49,7 +49,7 @@ public struct SpeedReport: Sendable {
 
     /// Writes the report as one document, described by schemas/bench.schema.json.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeJSON(to output: consuming ByteOutput) throws {
         var json = JSONWriter(output)
         json.beginObject()
@@ -161,7 +161,7 @@ public struct SpeedReport: Sendable {
 
     /// Writes the report as text.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
         switch subject {
         case .wkv(let heads, let headSize):

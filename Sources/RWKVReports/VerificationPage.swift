@@ -35,7 +35,7 @@ extension VerificationReport {
     }
 }
 
-/// A self-contained HTML page.
+/// Returns a self-contained HTML page.
 func page(title: String, body: String) -> String {
     """
     <!DOCTYPE html>

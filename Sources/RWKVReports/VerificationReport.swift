@@ -12,7 +12,7 @@ public struct VerificationReport: Sendable {
     private let isSeeded: Bool
     private let warnings: [CheckpointWarning]
 
-    /// A report on a verification; `isSeeded` if its tokens were made from a seed.
+    /// Creates a report on a verification; `isSeeded` if its tokens come from a seed.
     public init(_ verification: Verification, isSeeded: Bool, warnings: [CheckpointWarning]) {
         self.verification = verification
         self.warnings = warnings
@@ -30,7 +30,7 @@ public struct VerificationReport: Sendable {
 
     /// Writes the report as one document, described by schemas/verify.schema.json.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeJSON(to output: consuming ByteOutput) throws {
         var json = JSONWriter(output)
         json.beginObject()
@@ -195,9 +195,9 @@ public struct VerificationReport: Sendable {
 
     // MARK: Text
 
-    /// Writes the report as text: a verdict, a table, a chart of errors by layer.
+    /// Writes the report as text: a verdict, a table, and errors by layer as a chart.
     ///
-    /// - Throws: what the output throws.
+    /// - Throws: any error that the output throws.
     public func writeText(to output: consuming ByteOutput) throws {
         for line in headlines { output.write(line + "\n") }
         if let logits = verification.logits { write(logits, to: &output) }
@@ -252,7 +252,7 @@ public struct VerificationReport: Sendable {
         return lines
     }
 
-    /// The rows of the logits table: a title, a value, its limit, and whether the limit is exceeded.
+    /// Returns the rows of the logits table: a title, a value, its limit, and whether the limit is exceeded.
     func rows(_ logits: LogitsAgreement) -> [(title: String, value: String, limit: String, isExceeded: Bool)] {
         var rows: [(title: String, value: String, name: String?)] = [
             ("largest difference", valueText(logits.maximumDifference), "max_abs"),
@@ -315,7 +315,7 @@ public struct VerificationReport: Sendable {
         table.write(to: &output)
     }
 
-    /// A bar of three characters per power of ten above 1e-8: `█` if the block diverges, `░` if not.
+    /// Returns a bar of three characters per power of ten above 1e-8: `█` if the block diverges, `░` if not.
     private func bar(_ error: Double) -> String {
         guard error > 0 else { return "" }
         let length = error.isFinite ? max(1, min(24, Int((decimalLogarithm(error) + 8) * 3))) : 24

@@ -1,10 +1,10 @@
 import CheckpointFiles
-/// A Megatron-LM token file: `.bin` holds the tokens, `.idx` the position of each sequence (indexed_dataset.py).
+/// A Megatron-LM token file: `.bin` contains the tokens, `.idx` the position of each sequence (indexed_dataset.py).
 struct MegatronTokens {
     private let data: any ByteSource
     private let index: any ByteSource
 
-    /// Creates a reader of the tokens in `data`, whose sequences `index` locates.
+    /// Creates a reader for the tokens in `data`; `index` gives the positions of the sequences.
     init(_ data: any ByteSource, index: any ByteSource) {
         self.data = data
         self.index = index

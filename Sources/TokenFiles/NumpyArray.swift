@@ -1,5 +1,5 @@
 import CheckpointFiles
-/// A NumPy file of one array (numpy.lib.format).
+/// A NumPy file, which contains one array (numpy.lib.format).
 struct NumpyArray {
     private let source: any ByteSource
     private let header: String

@@ -3,22 +3,22 @@ import CheckpointJSON
 
 /// Sequences of token IDs to run models on.
 ///
-/// The extension of a file's name gives its format: `.json` (an array of numbers, or of such arrays), `.safetensors` (a tensor
-/// named `tokens`, [T] or [B, T]), `.npy` (integers, [T] or [B, T]), `.u16` and `.u32` (consecutive little-endian numbers), and
-/// `.bin` beside an `.idx` (Megatron-LM).
+/// The extension of a file's name determines its format: `.json` (an array of numbers, or of such arrays),
+/// `.safetensors` (a tensor named `tokens`, [T] or [B, T]), `.npy` (integers, [T] or [B, T]), `.u16` and `.u32`
+/// (consecutive little-endian numbers), and `.bin` next to an `.idx` (Megatron-LM).
 public struct TokenSequences: Sendable, Hashable {
     /// The sequences; there is at least one, and none is empty.
     public let sequences: [[Int]]
-    /// The path that errors name.
+    /// The path that errors report.
     public let path: String
 
-    /// The most tokens of one run.
+    /// The maximum number of tokens in one run.
     static let limit = 1 << 24
 
     /// Creates token sequences from their tokens.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if there are no sequences, one is empty, there are too many tokens,
-    ///   or a token is negative.
+    /// - Throws: ``CheckpointError`` of category `malformed` if there are no sequences, a sequence is empty, a token is
+    ///   negative, or there are too many tokens.
     public init(_ sequences: [[Int]], path: String) throws(CheckpointError) {
         guard !sequences.isEmpty, !sequences.contains(where: \.isEmpty) else {
             throw CheckpointError(.malformed, path: path, "a sequence has no tokens")
@@ -38,7 +38,8 @@ public struct TokenSequences: Sendable, Hashable {
 
     /// Reads a token file.
     ///
-    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, `malformed`, or `unsupported` for a file of another kind.
+    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, `malformed`, `dangerous`, or `unsupported` for an
+    ///   unknown extension or a format that cannot be read.
     public init(contentsOf path: String) throws(CheckpointError) {
         let ending = path.utf8.lastIndex(of: UInt8(ascii: ".")).map { String(path[$0...]) } ?? ""
         switch ending {
@@ -57,9 +58,9 @@ public struct TokenSequences: Sendable, Hashable {
         }
     }
 
-    /// Reads the tensor named `tokens` of a checkpoint.
+    /// Reads the tensor named `tokens` in a checkpoint.
     ///
-    /// - Throws: ``CheckpointError``: `inputOutput`, or `malformed`.
+    /// - Throws: ``CheckpointError``: `inputOutput` or `malformed`.
     public init(contentsOf checkpoint: Checkpoint) throws(CheckpointError) {
         guard let tensor = checkpoint.tensor(named: "tokens") else {
             throw CheckpointError(.malformed, path: checkpoint.path, "no tensor is named \"tokens\"")
@@ -76,10 +77,10 @@ public struct TokenSequences: Sendable, Hashable {
         return sequences.allSatisfy { $0.count == length } ? (sequences.count, length) : nil
     }
 
-    /// Checks that all tokens are in the vocabulary of a model.
+    /// Checks that all tokens are in a model's vocabulary.
     ///
     /// - Parameter vocabulary: the size of the model's vocabulary.
-    /// - Throws: ``CheckpointError`` of category `malformed` if one is not.
+    /// - Throws: ``CheckpointError`` of category `malformed` if a token is not.
     public func check(vocabulary: Int) throws(CheckpointError) {
         for (number, sequence) in sequences.enumerated() {
             guard let place = sequence.firstIndex(where: { $0 >= vocabulary }) else { continue }
@@ -116,7 +117,7 @@ public struct TokenSequences: Sendable, Hashable {
         return sequences
     }
 
-    /// Reads the unsigned little-endian numbers, of `size` bytes each, that fill a file or a range of it.
+    /// Reads a file, or a range of it, as unsigned little-endian numbers of `size` bytes each.
     static func numbers(
         _ source: any ByteSource, size: Int, in range: Range<Int>? = nil
     ) throws(CheckpointError) -> [Int] {
@@ -134,7 +135,7 @@ public struct TokenSequences: Sendable, Hashable {
 }
 
 extension Checkpoint {
-    /// The rows of a matrix of integers; a vector is one row.
+    /// Reads the rows of an integer matrix; a vector is one row.
     fileprivate func sequences(of tensor: TensorInfo) throws(CheckpointError) -> [[Int]] {
         let kinds: [DType: (size: Int, isSigned: Bool)] = [
             .u8: (1, false), .u16: (2, false), .u32: (4, false), .i32: (4, true), .i64: (8, true),
@@ -166,10 +167,10 @@ func rows(of bytes: [UInt8], size: Int, isSigned: Bool, shape: [Int]) -> [[Int]]
 }
 
 extension TokenSequences {
-    /// The seed of ``seeded(vocabulary:)``.
+    /// The seed that ``seeded(vocabulary:)`` uses.
     public static let seed = 1
 
-    /// Two sequences of 128 uniformly random tokens, always the same for a vocabulary size.
+    /// Creates two sequences of 128 uniformly random tokens, always the same for a given vocabulary size.
     public static func seeded(vocabulary: Int) -> TokenSequences {
         var numbers = SplitMix64(seed: UInt64(seed))
         func next() -> Int { Int(numbers.next().multipliedFullWidth(by: UInt64(vocabulary)).high) }

@@ -1,4 +1,4 @@
-// Gradients of the kernels in norms.h, elementwise.h, mixing.h and time_mix.h: dx means dL/dx.
+// Gradients of the kernels in norms.h, elementwise.h, mixing.h and time_mix.h; dx means dL/dx.
 
 ALWAYS_INLINE void NAME(add_rows)(const REAL *x, size_t rows, size_t width, size_t stride, REAL *y) {
     for (size_t row = 0; row < rows; row++, x += stride)
@@ -75,12 +75,12 @@ ALWAYS_INLINE void NAME(softmax_backward)(const REAL *y, size_t rows, size_t col
     }
 }
 
-// p is without base; dw becomes dp. w = exp(-e^(-1/2) s) with s = sigmoid(p + base), and omega = log(s) - 1/2.
+// Turns dw into dp; p does not include base. w = exp(-e^(-1/2) s) with s = sigmoid(p + base), and omega = log(s) - 1/2.
 ALWAYS_INLINE void NAME(decay_backward)(
     const REAL *base, const REAL *p, const REAL *w, const REAL *domega, size_t rows, size_t width, REAL *dw) {
     for (size_t row = 0; row < rows; row++, p += width, w += width, domega += width, dw += width)
         for (size_t i = 0; i < width; i++) {
-            // 1 - s would lose bits where s is close to 1.
+            // sigmoid(-x), because 1 - s would lose bits where s is close to 1.
             const REAL x = p[i] + base[i], s = NAME(logistic)(x), rest = NAME(logistic)(-x);
             dw[i] = (domega[i] - dw[i] * (REAL)0.60653065971263342 * s * w[i]) * rest;
         }

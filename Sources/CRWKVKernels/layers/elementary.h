@@ -1,4 +1,4 @@
-// Exponential, logarithm and functions made of them, without branches, so that loops over them are vectorised.
+// Exponential, softplus and related functions, without branches, so that loops over them are vectorised.
 
 #if REAL_IS_DOUBLE
 #define INTEGER int64_t
@@ -9,7 +9,7 @@
 #define EXP_HIGHEST 709.4
 #define EXP_TERMS 13
 #define LOG_TERMS 17
-// LN2_HIGH ends in enough zeros that its small multiples are exact.
+// The high part of ln 2, which ends in enough zero bits that its small multiples are exact.
 #define LN2_HIGH 0x1.62e42fee00000p-1
 #define LN2_LOW 0x1.a39ef35793c76p-33
 #else
@@ -25,9 +25,9 @@
 #define LN2_LOW 0x1.7f7d1cp-20f
 #endif
 
-// exp(x) - 1 = scale part + (scale - 1), where scale is a power of two, for x from EXP_LOWEST to EXP_HIGHEST.
+// Splits exp(x) - 1 into scale part + (scale - 1), where scale is a power of two, for x from EXP_LOWEST to EXP_HIGHEST.
 ALWAYS_INLINE void NAME(exp_parts)(REAL x, REAL *part, REAL *scale) {
-    // Adding and subtracting a number whose last bit is worth one rounds to an integer.
+    // Rounds to an integer by adding and subtracting a number whose last bit has the value one.
     const REAL shifted = x * (REAL)0x1.71547652b82fep+0 + ROUNDING;
     const REAL k = shifted - ROUNDING;
     const REAL r = (x - k * LN2_HIGH) - k * LN2_LOW;
@@ -39,8 +39,8 @@ ALWAYS_INLINE void NAME(exp_parts)(REAL x, REAL *part, REAL *scale) {
     *part = sum * r;
 }
 
-// Zero below EXP_LOWEST, where results become denormal, and infinity above EXP_HIGHEST, where the nearest power of two exceeds
-// the largest number.
+// Returns exp(x): zero below EXP_LOWEST, where results become denormal, and infinity above EXP_HIGHEST, where the nearest power
+// of two exceeds the largest finite number.
 ALWAYS_INLINE REAL NAME(exponential)(REAL x) {
     const REAL low = x < EXP_LOWEST ? EXP_LOWEST : x;
     const REAL within = low > EXP_HIGHEST ? EXP_HIGHEST : low;
@@ -54,12 +54,13 @@ ALWAYS_INLINE REAL NAME(exponential)(REAL x) {
 
 ALWAYS_INLINE REAL NAME(logistic)(REAL x) { return 1 / (1 + NAME(exponential)(-x)); }
 
-// 2 u, with u = sqrt(2 / pi) (x + 0.044715 x^3): as 1 + tanh(u) = 2 logistic(2 u), gelu_tanh(x) = x logistic(2 u).
+// Returns 2 u, where u = sqrt(2 / pi) (x + 0.044715 x^3). Because 1 + tanh(u) = 2 logistic(2 u),
+// gelu_tanh(x) = x logistic(2 u).
 ALWAYS_INLINE REAL NAME(gelu_argument)(REAL x) {
     return (REAL)1.5957691216057308 * (x + (REAL)0.044715 * x * x * x);
 }
 
-// tanh |x| = -m / (2 + m), with m = exp(-2 |x|) - 1, which loses no bits near zero.
+// Computes tanh |x| as -m / (2 + m), where m = exp(-2 |x|) - 1, which loses no bits near zero, and restores the sign.
 ALWAYS_INLINE REAL NAME(hyperbolic_tangent)(REAL x) {
     const REAL size = x < 0 ? -x : x;
     const REAL within = size > 20 ? 20 : size;
@@ -71,7 +72,7 @@ ALWAYS_INLINE REAL NAME(hyperbolic_tangent)(REAL x) {
     return x != x ? x : with_sign;
 }
 
-// log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|), where log(1 + e) = 2 artanh(e / (2 + e)).
+// Computes log(1 + exp(x)) as max(x, 0) + log(1 + e), where e = exp(-|x|) and log(1 + e) = 2 artanh(e / (2 + e)).
 ALWAYS_INLINE REAL NAME(softplus)(REAL x) {
     const REAL e = NAME(exponential)(x < 0 ? x : -x);
     const REAL s = e / (2 + e), square = s * s;

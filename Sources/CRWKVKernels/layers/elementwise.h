@@ -1,4 +1,4 @@
-// Kernels that treat each element by itself, or add the same vector to each row.
+// Kernels that process each element independently or add the same vector to each row, and a check that all are finite.
 
 ALWAYS_INLINE void NAME(sigmoid)(size_t count, REAL *x) {
     for (size_t i = 0; i < count; i++) x[i] = NAME(logistic)(x[i]);
@@ -42,7 +42,7 @@ ALWAYS_INLINE void NAME(relu_squared)(size_t count, REAL *x) {
 }
 
 ALWAYS_INLINE int NAME(all_finite)(const REAL *x, size_t count) {
-    // x - x is NaN, and not zero, if x is not finite.
+    // x - x is zero if x is finite, and NaN otherwise.
     int are_finite = 1;
     for (size_t i = 0; i < count; i++) are_finite &= x[i] - x[i] == 0;
     return are_finite;

@@ -1,4 +1,4 @@
-// All layer kernels for REAL, in one table per instruction set; TABLE makes the tables' names.
+// Compiles all layer kernels for REAL into one table per instruction set; TABLE forms the tables' names.
 
 #include "reals.h"
 #include "elementary.h"
@@ -13,7 +13,7 @@
 #include "wkv7_backward.h"
 #include "losses.h"
 
-// Each kernel, with its parameters and their names.
+// Lists each kernel with its parameters and their names.
 #define FOR_EACH_LAYER_KERNEL(DO)                                                                            \
     DO(widen, (rwkv_element element, const void *elements, size_t stride, size_t rows, size_t columns, void *x), \
        (element, elements, stride, rows, columns, x))                                                        \
@@ -94,7 +94,7 @@
                const double corrections[2], double epsilon, void *moment, void *square, void *x),            \
        (gradient, count, scale, rate, decay, betas, corrections, epsilon, moment, square, x))
 
-// Bytes of a state that are computed at a time: with their sums they fill the registers.
+// The number of bytes of a state that are computed at a time; with their sums, they fill the registers.
 #define STATE_BYTES_baseline 128
 #define STATE_BYTES_avx2 128
 #define STATE_BYTES_avx512 256

@@ -1,6 +1,6 @@
-// Losses with their gradients, and the optimiser step.
+// Losses, their gradients, and the optimiser step.
 
-// The sum of exp((x - largest) scale).
+// Returns the sum of exp((x - largest) scale).
 ALWAYS_INLINE REAL NAME(sum_of_exponentials)(const REAL *x, size_t count, REAL largest, REAL scale) {
     NAME(lanes) sums = {0};
     REAL parts[LANES];
@@ -22,7 +22,7 @@ ALWAYS_INLINE void NAME(divergence)(
         const REAL largest = NAME(largest)(logits, count, logits[0]);
         const REAL target_sum = NAME(sum_of_exponentials)(target, count, target_largest, wide);
         const REAL sum = NAME(sum_of_exponentials)(logits, count, largest, own);
-        // Sums of 256 terms are added as doubles: one sum over all terms would lose bits.
+        // Adds sums of 256 terms as doubles: a single sum over all terms would lose bits.
         double loss = rwkv_log((double)sum) - rwkv_log((double)target_sum);
         for (size_t start = 0; start < count; start += 256) {
             const size_t end = count - start < 256 ? count : start + 256;
@@ -53,7 +53,7 @@ ALWAYS_INLINE void NAME(cross_entropy)(
     }
 }
 
-// LANES numbers, widened to doubles.
+// A vector of LANES numbers, widened to doubles.
 typedef double NAME(doubles) __attribute__((vector_size(LANES * sizeof(double)), aligned(sizeof(double))));
 
 ALWAYS_INLINE double NAME(total_of_doubles)(NAME(doubles) sums) {

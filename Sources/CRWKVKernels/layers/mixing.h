@@ -1,6 +1,6 @@
-// RoPE, repetition of heads and softmax attention.
+// RoPE, head repetition and softmax attention.
 
-// Pair i is channels `step * i` and `step * i + apart`.
+// Rotates channel pairs: pair i is channels `step * i` and `step * i + apart`.
 ALWAYS_INLINE void NAME(rotate_pairs)(
     const REAL *cosines, const REAL *sines, size_t half, size_t rows, size_t heads, size_t size, const size_t step, size_t apart,
     REAL *x) {
@@ -26,7 +26,7 @@ ALWAYS_INLINE void NAME(repeat_heads)(const REAL *x, size_t rows, size_t heads, 
         for (size_t time = 0; time < times; time++, y += size) memcpy(y, x, size * sizeof *x);
 }
 
-// Replaces scores by exp((score - largest) scale); returns their sum, by which the softmax divides them.
+// Replaces scores with exp((score - largest) scale) and returns their sum, the softmax's divisor.
 ALWAYS_INLINE REAL NAME(exponentials)(REAL *scores, size_t count, REAL scale) {
     const REAL largest = NAME(largest)(scores, count, scores[0]);
     for (size_t i = 0; i < count; i++) scores[i] = NAME(exponential)((scores[i] - largest) * scale);
@@ -38,7 +38,7 @@ ALWAYS_INLINE void NAME(attend)(
     size_t window, size_t size, double scale, double cap, REAL *scores, REAL *y, size_t y_stride) {
     for (size_t row = 0; row < rows; row++, queries += query_stride, y += y_stride) {
         const size_t end = past + row + 1, start = end > window ? end - window : 0, count = end - start;
-        // All sums begin with the first key that the row sees, so keys before it change no bit.
+        // All sums start at the first key that the row sees, so earlier keys do not change any bit.
         const REAL *seen_keys = keys + start * stride, *seen_values = values + start * stride;
         for (size_t i = 0; i < count; i++) scores[i] = NAME(dot)(queries, seen_keys + i * stride, size);
         if (cap > 0) NAME(softcap)(count, scale, cap, scores);
@@ -62,7 +62,7 @@ ALWAYS_INLINE void NAME(softmax_block)(
         REAL *own = scores + start;
         const size_t count = end - start;
         const REAL most = NAME(largest)(own, count, largest[row]);
-        // If all so far are -infinity, later ones may not be: -infinity - -infinity would be NaN.
+        // All scores so far may be -infinity and later ones finite; -infinity - -infinity would be NaN.
         const REAL base = most == -(REAL)__builtin_inf() ? 0 : most;
         const REAL factor = NAME(exponential)((largest[row] - base) * (REAL)scale);
         for (size_t i = 0; i < count; i++) own[i] = NAME(exponential)((own[i] - base) * (REAL)scale);

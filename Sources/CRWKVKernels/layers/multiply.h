@@ -1,12 +1,14 @@
-// The blocked matrix product, for the strict table's gradients and for all products of many rows that OpenBLAS does not compute.
+// The blocked matrix product, for the strict table's gradients and, if OpenBLAS is not used, the fast table's products of many
+// rows.
 //
-// A block of b is packed into panels as wide as a tile of y; then a few rows of a at a time are packed and multiplied by all its
-// panels. A tile is summed in registers over RWKV_MULTIPLY_BLOCK inner elements, in order, then added to y. So no result depends
-// on the tile's size or on its position in y.
+// A block of b is packed into panels as wide as a tile of y; then a few rows of a at a time are packed and multiplied by all
+// panels. A tile is summed in registers over RWKV_MULTIPLY_BLOCK inner elements, in order, and then added to y. So no result
+// depends on a tile's size or position in y.
 
 #ifndef RWKV_TILES
 #define RWKV_TILES
-// Rows of a tile, and bytes of a vector. A row is two vectors: the sums, one row of b and one number of a fit into the registers.
+// The rows of a tile and the bytes of a vector. A tile's row is two vectors: the tile's sums, one row of b and one number of a
+// fit into registers.
 #define TILE_ROWS_baseline 4
 #define TILE_ROWS_avx2 6
 #define TILE_ROWS_avx512 12
@@ -19,7 +21,7 @@ _Static_assert(
     "a block of b, rows of a and a tile fit into the scratch memory");
 #endif
 
-// Up to `width` vectors of a factor, interleaved, with zeros for missing ones: packed[i][lane] = x[lane][i].
+// Interleaves up to `width` vectors of a factor, with zeros for missing ones: packed[i][lane] = x[lane][i].
 ALWAYS_INLINE void NAME(pack)(
     const REAL *x, size_t lane_stride, size_t inner_stride, size_t lanes, size_t inner, const size_t width, REAL *packed) {
     if (lanes > width) lanes = width;

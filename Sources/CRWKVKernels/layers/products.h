@@ -2,7 +2,7 @@
 
 #ifndef RWKV_STORED_VALUES
 #define RWKV_STORED_VALUES
-// Any half, including infinities and NaNs, whose bits are kept.
+// Returns the value of any half; infinities and NaNs keep their bits.
 ALWAYS_INLINE float stored_f16(uint16_t bits) {
     const uint32_t beyond = (uint32_t)(bits & 0x8000) << 16 | 0x7F800000 | (uint32_t)(bits & 0x3FF) << 13;
     return f16_finite(bits) ? f16_value(bits) : f32_value(beyond);
@@ -29,7 +29,7 @@ ALWAYS_INLINE void widen_bf16_lanes(const u16_lanes *stored, f32_lanes *widened)
 ALWAYS_INLINE void widen_f16_lanes(const u16_lanes *stored, f32_lanes *widened) {
     const u32_lanes bits = __builtin_convertvector(*stored, u32_lanes);
     const u32_lanes sign = (bits & 0x8000) << 16, magnitude = (bits & 0x7FFF) << 13;
-    // As in f16_value and stored_f16.
+    // Uses the same method as f16_value and stored_f16.
     u32_lanes value = sign | magnitude;
     f32_lanes scaled;
     memcpy(&scaled, &value, sizeof scaled);
@@ -40,14 +40,14 @@ ALWAYS_INLINE void widen_f16_lanes(const u16_lanes *stored, f32_lanes *widened) 
     memcpy(widened, &value, sizeof value);
 }
 
-// Rows of x that are multiplied by each row of weights as it is loaded.
+// The number of rows of x that are multiplied by each row of weights as it is loaded.
 #define ROWS 4
-// Rows of weights, far apart, that are multiplied by a single row of x: memory is faster for two streams than for one.
+// The number of rows of weights, far apart, that a single row of x is multiplied by: two streams load faster than one.
 #define FAR 2
 _Static_assert(FAR <= ROWS, "there are sums for as many");
-// Sums of this many outputs stay in an L1 cache.
+// The number of outputs that are summed at a time; their sums stay in an L1 cache.
 #define COLUMNS_AT_ONCE 256
-// Weights are prefetched this many bytes ahead, over all streams: hardware prefetchers stop at the end of each page.
+// The prefetch distance for weights in bytes, over all streams: hardware prefetchers stop at page boundaries.
 #define BYTES_AHEAD 12288
 #endif
 
@@ -61,7 +61,7 @@ _Static_assert(FAR <= ROWS, "there are sums for as many");
 FOR_EACH_STORED(WIDEN)
 #undef WIDEN
 
-// Up to LANES stored numbers, zero for missing ones.
+// Loads up to LANES stored numbers, zero-padded.
 #define LOAD(ELEMENT, TYPE)                                                                                  \
     ALWAYS_INLINE NAME(lanes) NAME(load_##ELEMENT)(const TYPE *elements, size_t count) {                     \
         stored_##ELEMENT##_lanes stored = {0};                                                               \
@@ -73,7 +73,7 @@ FOR_EACH_STORED(WIDEN)
 FOR_EACH_STORED(LOAD)
 #undef LOAD
 
-// `rows` rows of x times `outputs` rows of weights, which are `apart` rows apart; each sum is in the order of dot.
+// Multiplies `rows` rows of x by `outputs` rows of weights, which are `apart` rows apart; each sum has dot's order.
 #define DOTS(ELEMENT, TYPE)                                                                                  \
     ALWAYS_INLINE void NAME(dots_##ELEMENT)(                                                                 \
         const TYPE *weight, size_t inputs, size_t apart, const REAL *x, REAL *y, size_t y_stride, const int rows, \
@@ -118,7 +118,7 @@ FOR_EACH_STORED(LOAD)
 FOR_EACH_STORED(DOTS)
 #undef DOTS
 
-// Up to COLUMNS_AT_ONCE outputs, a row of weights at a time. Sums are in the order of dot, so that results do not depend on how a
+// Computes up to COLUMNS_AT_ONCE outputs, one row of weights at a time. Sums have dot's order, so results do not depend on how a
 // matrix is stored.
 #define COLUMNS(ELEMENT, TYPE)                                                                               \
     ALWAYS_INLINE void NAME(columns_##ELEMENT)(                                                              \

@@ -1,14 +1,14 @@
-// What all layer kernels have in common. Included once for each real number type: REAL is the type, and NAME(x) makes a name
-// specific to it.
+// Helpers that all layer kernels share. This file is included once per real type: REAL is the type, and NAME(x) makes a name
+// specific to that type.
 
-// Element i goes to lane i % LANES on every instruction set, and the lanes are folded in pairs.
+// The number of lanes. On every instruction set, element i goes to lane i % LANES, and the lanes are folded in pairs.
 #ifndef LANES
 #define LANES 16
 // Functions that take or return vectors are inlined, so their calling convention does not matter.
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 
-// LANES numbers: a vector type, so that compilers keep sums in as many registers as they take.
+// LANES numbers: a vector type, so that compilers keep sums in as many registers as needed.
 typedef REAL NAME(lanes) __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 
 ALWAYS_INLINE REAL NAME(fold)(REAL sums[LANES]) {
@@ -23,7 +23,7 @@ ALWAYS_INLINE REAL NAME(total)(NAME(lanes) lanes) {
     return NAME(fold)(sums);
 }
 
-// The last `count` numbers, fewer than LANES; zero for missing ones, which changes no sum.
+// Loads the last `count` (fewer than LANES) numbers, padded with zeros, which do not change sums.
 ALWAYS_INLINE NAME(lanes) NAME(last)(const REAL *x, size_t count) {
     NAME(lanes) lanes = {0};
     memcpy(&lanes, x, count * sizeof *x);
@@ -46,7 +46,7 @@ ALWAYS_INLINE REAL NAME(sum)(const REAL *x, size_t count) {
     return NAME(total)(sums);
 }
 
-// The largest of `start` and `count` numbers.
+// Returns the largest of `start` and the `count` numbers of x.
 ALWAYS_INLINE REAL NAME(largest)(const REAL *x, size_t count, REAL start) {
     REAL lanes[LANES];
     for (int lane = 0; lane < LANES; lane++) lanes[lane] = start;
@@ -60,5 +60,5 @@ ALWAYS_INLINE REAL NAME(largest)(const REAL *x, size_t count, REAL start) {
     return lanes[0];
 }
 
-// Square roots are correctly rounded everywhere. C's sqrt sets errno, which would keep loops from being vectorised.
+// Returns the square root, which is correctly rounded on every machine. C's sqrt sets errno, which would prevent vectorisation.
 ALWAYS_INLINE REAL NAME(root)(REAL x) { return __builtin_elementwise_sqrt(x); }

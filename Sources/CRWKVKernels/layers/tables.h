@@ -1,4 +1,4 @@
-// The tables of layer kernels, and what their sources include.
+// Declares the tables of layer kernels and includes the headers that their sources need.
 
 #ifndef CRWKV_LAYER_TABLES_H
 #define CRWKV_LAYER_TABLES_H

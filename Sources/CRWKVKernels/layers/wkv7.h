@@ -1,15 +1,16 @@
-// The recurrence of RWKV-7 (RWKV-LM, RWKV-v7): S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r.
+// The RWKV-7 recurrence (RWKV-LM, RWKV-v7): S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r.
 
 #ifndef RWKV_WKV7
 #define RWKV_WKV7
-// At most this many times LANES values of the state are computed at a time.
+// The maximum number of parts, of LANES values of the state each, that are computed at a time.
 #define MOST_PARTS 4
-// For fewer rows than this, parts of the state are updated in place, not in a contiguous copy.
+// The number of rows below which parts of the state are updated in place rather than in a contiguous copy.
 #define FEW_ROWS 8
-// Rows are pages apart, which hardware prefetchers do not follow: each is prefetched this many rows ahead.
+// The prefetch distance in rows: rows are pages apart, which hardware prefetchers do not follow.
 #define ROWS_AHEAD 3
 
-// States decay into denormals, which take some processors a hundred times as long: they count as zero until restore_denormals.
+// Makes denormals count as zero until restore_denormals: states decay into denormals, which slow some processors down a
+// hundredfold. Returns the previous mode.
 ALWAYS_INLINE unsigned flush_denormals(void) {
 #if defined(__x86_64__)
     const unsigned mode = __builtin_ia32_stmxcsr();
@@ -29,9 +30,9 @@ ALWAYS_INLINE void restore_denormals(unsigned mode) {
 }
 #endif
 
-// One pass per row over some values of the state, which do not depend on each other; also sums what the next row removes, S kk.
-// There are `parts` times LANES values, of which `values` exist. The state's keys are `pitch` numbers apart; `replaced` has room
-// for `size` numbers.
+// Updates some values of the state in one pass per row, and in the same pass sums S kk, which the next row removes. Values do
+// not depend on each other. There are `parts` times LANES values, of which `values` exist. The state's keys are `pitch` numbers
+// apart; `replaced` has room for `size` numbers.
 ALWAYS_INLINE void NAME(wkv7_values)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
     size_t size, REAL *state, size_t pitch, REAL *replaced, REAL *y, size_t y_stride, const int parts, const size_t values) {
@@ -75,7 +76,7 @@ ALWAYS_INLINE void NAME(wkv7_values)(
     }
 }
 
-// The same on a contiguous copy of that part of the state, which fills an L1 cache evenly.
+// Runs wkv7_values on a contiguous copy of its part of the state, which fills an L1 cache evenly, or in place for few rows.
 ALWAYS_INLINE void NAME(wkv7_block)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
     size_t size, REAL *state, REAL *scratch, REAL *y, size_t y_stride, const int parts, const size_t values) {
@@ -93,7 +94,7 @@ ALWAYS_INLINE void NAME(wkv7_block)(
     for (size_t j = 0; j < size; j++) memcpy(state + j * size, together + j * width, values * sizeof *state);
 }
 
-// Up to `most` times LANES values at a time: as many as keep their sums in registers.
+// Computes all values, up to `most` times LANES at a time: as many as can keep their sums in registers.
 ALWAYS_INLINE void NAME(wkv7_rows)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
     size_t size, REAL *state, REAL *scratch, REAL *y, size_t y_stride, const int most) {
@@ -127,7 +128,7 @@ ALWAYS_INLINE void NAME(wkv7)(
             parts[i] = room;
             room += count * size;
         }
-        // After the widening, which turns denormal halves into normal numbers.
+        // Denormals are flushed only after widening, which turns denormal halves into normal numbers.
         const unsigned mode = flush_denormals();
         NAME(wkv7_rows)(
             parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], count, is_real ? stride : size, size, state, room,

@@ -1,28 +1,28 @@
-// The gradients of the recurrence of RWKV-7. States are recomputed from checkpoints, because dividing by the decay cannot recover
-// what it made a state forget. Values depend on each other only in sums over them, so LANES of them at a time go from one
-// checkpoint to the next and back: their states stay in a near cache. They do so in groups, whose sums stay in registers while
-// another group's are folded.
+// Gradients of the RWKV-7 recurrence. States are recomputed from checkpoints, because dividing by the decay cannot recover what a
+// state has forgotten. Values are coupled only through sums over values, so LANES values at a time are processed from one
+// checkpoint to the next and back, which keeps their states in a near cache. They are processed in groups: one group's sums stay
+// in registers while another group's are folded.
 
 #ifndef RWKV_WKV7_BACKWARD
 #define RWKV_WKV7_BACKWARD
 #define GROUP_VALUES 8
 #define GROUPS (LANES / GROUP_VALUES)
-// Interleave the first halves of two vectors, and their second halves.
+// Shuffle indices that interleave the first halves (LOW) or the second halves (HIGH) of two vectors.
 #define LOW_LANES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define HIGH_LANES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #endif
 
-// LANES keys of a row, and the sums over values that their gradients are made of.
+// LANES keys of a row, and the sums over values from which their gradients are computed.
 typedef struct {
     NAME(lanes) r, w, k, kk, replaced, dr, dw, dk, removing, replacing;
 } NAME(wkv7_keys);
 
-// LANES values of a row. The `sums` of a group are the gradients of its v and of what is removed from it (S kk).
+// LANES values of a row. A group's `sums` are the gradients of its v and of its S kk, which the row removes.
 typedef struct {
     REAL v[LANES], dy[LANES], removed[LANES], sums[GROUPS][2 * GROUP_VALUES];
 } NAME(wkv7_row_values);
 
-// LANES keys of the state of a group of values, or of that state's gradient.
+// LANES keys of a value group's state, or of that state's gradient.
 typedef struct {
     NAME(lanes) values[GROUP_VALUES];
 } NAME(wkv7_state);
@@ -36,7 +36,7 @@ ALWAYS_INLINE void NAME(put)(NAME(lanes) x, size_t count, REAL *y) {
     else *(NAME(lanes) *)y = x;
 }
 
-// y[i] = total(x[i]), folded in the same order.
+// Computes y[i] = total(x[i]), folding in the same order as total.
 ALWAYS_INLINE void NAME(totals)(NAME(lanes) *x, const int count, REAL *y) {
     for (int width = count / 2; width > 0; width /= 2)
         for (int i = 0; i < width; i++)
@@ -73,7 +73,7 @@ ALWAYS_INLINE void NAME(wkv7_read_state)(
     }
 }
 
-// What a row removes from a group's state before it: S kk.
+// Computes S kk, which a row removes, from a group's state before the row.
 ALWAYS_INLINE void NAME(wkv7_removed)(const NAME(wkv7_keys) *keys, size_t parts, const NAME(wkv7_state) *state, REAL *removed) {
     NAME(lanes) sums[GROUP_VALUES] = {0};
     for (size_t i = 0; i < parts; i++)
@@ -81,7 +81,7 @@ ALWAYS_INLINE void NAME(wkv7_removed)(const NAME(wkv7_keys) *keys, size_t parts,
     NAME(totals)(sums, GROUP_VALUES, removed);
 }
 
-// A group's state after a row from that before it, and what the next row removes; adds S^T dy to dr.
+// Computes a group's state after a row and the S kk that the next row removes; adds S^T dy to dr.
 ALWAYS_INLINE void NAME(wkv7_forward)(
     NAME(wkv7_keys) *keys, const NAME(wkv7_keys) *next, size_t parts, const REAL *v, const REAL *dy, const REAL *removed,
     const NAME(wkv7_state) *before, NAME(wkv7_state) *after, REAL *removed_next) {
@@ -100,9 +100,9 @@ ALWAYS_INLINE void NAME(wkv7_forward)(
     NAME(totals)(sums, GROUP_VALUES, removed_next);
 }
 
-// Takes G = dL/dS of a group from after the row of `late` to before it, where S is `between`. Then, for the preceding row, that
-// of `keys`, adds dy r^T to G, and sums what that row's gradients are made of, where `before` is S before it. Both halves share
-// one pass over G; at either end of the rows there is only one of them (`is_late`, `is_row`).
+// Propagates a group's G = dL/dS back across the row of `late`; `between` is S before that row. Then, for the preceding row (the
+// row of `keys`), adds dy r^T to G and accumulates the sums from which that row's gradients are computed; `before` is S before
+// that row. Both halves share one pass over G; at either end of the rows, only one half runs (`is_late`, `is_row`).
 ALWAYS_INLINE void NAME(wkv7_back)(
     NAME(wkv7_keys) *late, NAME(wkv7_keys) *keys, size_t parts, const REAL *removing_late, const REAL *v, const REAL *dy,
     const REAL *removed, const NAME(wkv7_state) *between, const NAME(wkv7_state) *before, NAME(wkv7_state) *gradient,
@@ -114,7 +114,7 @@ ALWAYS_INLINE void NAME(wkv7_back)(
         const NAME(lanes) r = is_row ? keys[i].r : zero, k = is_row ? keys[i].k : zero, replaced = is_row ? keys[i].replaced : zero;
         NAME(lanes) removing = is_late ? late[i].removing : zero, replacing = is_row ? keys[i].replacing : zero;
         NAME(lanes) dw = is_row ? keys[i].dw : zero, dk = is_row ? keys[i].dk : zero;
-// Fully unrolled, or the sums would not stay in registers.
+// Fully unrolled; otherwise the sums would not stay in registers.
 #pragma clang loop unroll(full)
         for (int j = 0; j < GROUP_VALUES; j++) {
             NAME(lanes) g = gradient[i].values[j];
@@ -197,7 +197,7 @@ ALWAYS_INLINE void NAME(wkv7_backward)(
 #undef BACK
                 }
                 if (start == 0) continue;
-                // Rows are pages apart: prefetches those that come next, and the checkpoint before them.
+                // Rows are pages apart, so the rows that come next and their checkpoint are prefetched.
                 const size_t ahead = (start - RWKV_WKV7_CHECKPOINT_ROWS + row) * stride + part * LANES;
                 for (size_t i = 0; row < count && i < sizeof used / sizeof *used; i++) __builtin_prefetch(used[i] + ahead);
                 for (size_t key = row; key < size; key += count + 1)

@@ -1,9 +1,9 @@
 import Glibc
 
 extension FileSource {
-    /// Unpacks a source into an unnamed file, which disappears with the value.
+    /// Unpacks a source into an unnamed file, which disappears when it is closed.
     ///
-    /// - Throws: what the source throws, or ``CheckpointError`` of category `inputOutput` if the file cannot be written.
+    /// - Throws: the source's error, or ``CheckpointError`` of category `inputOutput` if the file cannot be written.
     convenience init(unpacking source: any ByteSource, inDirectory directory: String) throws(CheckpointError) {
         let (descriptor, path) = makeTemporaryFile(prefix: directory + "/rwkv-ckpt", mode: 0o600)
         guard descriptor >= 0 else {

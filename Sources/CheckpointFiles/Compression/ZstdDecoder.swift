@@ -6,7 +6,7 @@ import CZstd
 final class ZstdDecoder: @unchecked Sendable {
     private let source: any ByteSource
     private let context: OpaquePointer
-    /// The range of the frame's bytes that were not read yet.
+    /// The range of the frame's bytes that have not been read yet.
     private var rest = 0..<0
     private var input: [UInt8] = []
     private var inputPosition = 0
@@ -38,14 +38,15 @@ final class ZstdDecoder: @unchecked Sendable {
         isAtEnd = false
     }
 
-    /// Unpacks and discards at most `count` bytes; returns how many, 0 at the end of the frame.
+    /// Unpacks and discards at most `count` bytes; returns their number, 0 at the end of the frame.
     func skip(_ count: Int) throws(CheckpointError) -> Int {
         try unpack(into: UnsafeMutableRawBufferPointer(rebasing: scratch.prefix(count)))
     }
 
-    /// Unpacks bytes to the beginning of `buffer`, which must have room for one; returns how many, 0 at the end of the frame.
+    /// Unpacks bytes to the start of `buffer`, which must not be empty; returns their number, 0 at the end of the
+    /// frame.
     ///
-    /// Until it returns 0, neither the frame's checksum nor the size in its header has been verified.
+    /// Until this function returns 0, neither the frame's checksum nor the size in its header has been verified.
     func unpack(into buffer: UnsafeMutableRawBufferPointer) throws(CheckpointError) -> Int {
         while !isAtEnd {
             if inputPosition == input.count, !rest.isEmpty {

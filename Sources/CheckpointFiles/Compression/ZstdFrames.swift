@@ -1,26 +1,27 @@
 import CheckpointJSON
 
-/// The frames of a zstd file, and the range of the unpacked bytes that each holds. (RFC 8878, section 3.)
+/// The frames of a zstd file, and the range of the unpacked bytes that each one holds (RFC 8878, section 3).
 ///
-/// Frames are found by stepping from block to block. The size of a frame's content is read from its header; or from a seek table
-/// at the end of the file (zstd's contrib/seekable_format), which is trusted until the frame is unpacked; or the frame is
-/// unpacked to determine it. Sizes and windows are checked against the limits before anything is allocated for them.
+/// The frames are found by stepping from block to block. The content size of a frame comes from its header or else from
+/// a seek table at the end of the file (zstd's contrib/seekable_format), which is trusted until the frame is unpacked.
+/// A frame with neither is unpacked to determine the size. Sizes and windows are checked against the limits before any
+/// memory is allocated for them.
 struct ZstdFrames: Sendable {
     struct Frame: Sendable {
         /// The range of the frame in the file.
         var range: Range<Int>
-        /// Whether the frame is a skippable one, which has no content to unpack.
+        /// Whether the frame is skippable, with no content to unpack.
         var isSkippable: Bool
         /// The range of the frame's content in the unpacked bytes.
         var content = 0..<0
-        /// Whether the content's size is known from more than a seek table.
+        /// Whether the content size comes from the frame itself and not only from a seek table.
         var isExact = true
-        /// Whether the frame was unpacked to determine the content's size.
+        /// Whether the frame has been unpacked to determine its content size.
         var isCounted = false
     }
 
     private(set) var frames: [Frame] = []
-    /// The index of the first frame whose size comes from a seek table alone, after which positions are uncertain.
+    /// The index of the first frame whose size comes only from a seek table, or the number of frames if there is none.
     private let firstInexact: Int
 
     /// Finds the frames of a file.
@@ -89,7 +90,7 @@ struct ZstdFrames: Sendable {
     /// The size of the unpacked bytes.
     var contentCount: Int { frames.last?.content.upperBound ?? 0 }
 
-    /// The index of the frame from whose start unpacking must begin to reach `offset` in the unpacked bytes.
+    /// Returns the index of the frame at whose start unpacking must begin to reach `offset` in the unpacked bytes.
     func start(for offset: Int) -> Int {
         var low = 0
         var high = frames.count
@@ -100,9 +101,9 @@ struct ZstdFrames: Sendable {
         return min(low, firstInexact)
     }
 
-    /// The content size of each frame according to a seek table in the last frame; nil without one.
+    /// Reads the content size of each frame from a seek table in the last frame; nil if there is none.
     private static func seekTable(_ source: any ByteSource, _ frames: [Frame]) throws(CheckpointError) -> [Int]? {
-        /// The footer holds the number of frames, a descriptor and a magic number.
+        /// The size of the footer: the number of frames, a descriptor and a magic number.
         let footerSize = 9
         guard let own = frames.last, own.isSkippable, own.range.count >= 8 + footerSize else { return nil }
         let start = own.range.lowerBound
@@ -143,7 +144,7 @@ struct ZstdFrames: Sendable {
     }
 }
 
-/// Reads the headers of frames and blocks, one after the other.
+/// Reads the headers of frames and blocks, one after another.
 private struct HeaderReader {
     /// The offset of the next header in the file, in bytes.
     private(set) var position = 0
@@ -163,11 +164,11 @@ private struct HeaderReader {
         position += count
     }
 
-    /// Reads the little-endian integer of the next `count` bytes; -1 if it does not fit in 63 bits.
+    /// Reads the little-endian integer in the next `count` bytes; -1 if it does not fit in 63 bits.
     mutating func integer(_ count: Int) throws(CheckpointError) -> Int {
         guard count <= source.count - position else { throw cutShort }
         if position + count > window.upperBound {
-            // Headers close together are read through growing windows, those far apart without the bytes between them.
+            // Headers close together are read through growing windows; gaps between headers far apart are skipped.
             let size = position - window.upperBound < 256 ? min(max(256, window.count * 2), 1 << 16) : 256
             window = position..<min(position + size, source.count)
             bytes = try source.bytes(window)
@@ -176,7 +177,7 @@ private struct HeaderReader {
         return bytes.integer(at: position - window.lowerBound, count: count)
     }
 
-    /// Moves from the end of a frame's magic number to the frame's end; returns its content size if the header gives it.
+    /// Moves from the end of a frame's magic number to the frame's end; returns the content size if the header has it.
     mutating func stepOverFrame(limits: ReadLimits) throws(CheckpointError) -> Int? {
         let start = position - 4
         func malformed(_ problem: String, at offset: Int) -> CheckpointError {
@@ -186,7 +187,7 @@ private struct HeaderReader {
         guard descriptor & 8 == 0 else { throw malformed("a zstd frame has unknown flags", at: start + 4) }
         let isSingleSegment = descriptor & 0x20 != 0
         let windowByte = isSingleSegment ? 0 : try integer(1)
-        // The dictionary ID.
+        // Skip the dictionary ID.
         skip([0, 1, 2, 4][descriptor & 3])
         let sizeCode = descriptor >> 6
         let sizeCount = sizeCode == 0 ? (isSingleSegment ? 1 : 0) : 1 << sizeCode
@@ -196,7 +197,7 @@ private struct HeaderReader {
             guard value >= 0 else { throw malformed("a zstd frame's size overflows", at: start) }
             contentCount = value + (sizeCount == 2 ? 256 : 0)
         }
-        // The upper five bits give a power of two, the lower three how many eighths of it to add.
+        // The upper five bits give a power of two, and the lower three how many eighths of it to add.
         let needed = isSingleSegment ? contentCount ?? 0 : (8 + (windowByte & 7)) << (7 + (windowByte >> 3))
         guard needed <= limits.zstdWindowBytes else {
             throw CheckpointError(
@@ -218,7 +219,7 @@ private struct HeaderReader {
 }
 
 extension ZstdDecoder {
-    /// Unpacks a frame to determine the size of its content; stops once it exceeds `limit`.
+    /// Unpacks a frame to determine the size of its content; stops once the size exceeds `limit`.
     fileprivate func countContent(of frame: Range<Int>, limit: Int) throws(CheckpointError) -> Int {
         begin(frame)
         var count = 0

@@ -1,10 +1,10 @@
 import CZstd
 import Synchronization
 
-/// Compresses bytes into a seekable zstd file: frames with content sizes and checksums, followed by a seek table.
-/// (RFC 8878; zstd's contrib/seekable_format.)
+/// Compresses bytes into a seekable zstd file: frames with content sizes and checksums, followed by a seek table (RFC
+/// 8878; zstd's contrib/seekable_format).
 final class ZstdOutput: ByteSink {
-    /// The fastest level: weights are noise except for their exponents, which other levels compress no better.
+    /// The fastest regular level; weights are noise except for their exponents, which higher levels compress no better.
     private static let level: CInt = 1
 
     private struct State: ~Copyable {
@@ -72,7 +72,7 @@ final class ZstdOutput: ByteSink {
             count = state.content.withUnsafeBytes {
                 ZSTD_compress2(context, buffer.baseAddress, buffer.count, $0.baseAddress, $0.count)
             }
-            // Out of memory: the only error possible here.
+            // The only possible error here is running out of memory.
             if ZSTD_isError(count) != 0 { count = 0 }
         }
         guard !packed.isEmpty else { throw file.failure("not enough memory to compress the file") }
@@ -85,7 +85,7 @@ final class ZstdOutput: ByteSink {
 }
 
 extension FileByteLayout {
-    /// The offsets at which the frames of a compressed file end: small tensors share a frame, large ones are split.
+    /// The offsets at which the frames of a compressed file end: small tensors share a frame, and large ones are split.
     var cuts: [Int] {
         var cuts: [Int] = []
         var start = 0
@@ -103,6 +103,6 @@ extension FileByteLayout {
         return cuts
     }
 
-    /// The most unpacked bytes in a frame.
+    /// The unpacked size in bytes beyond which tensors are split into frames; the bytes around tensors are not split.
     private static var frameSize: Int { 1 << 22 }
 }

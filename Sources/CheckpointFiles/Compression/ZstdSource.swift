@@ -2,13 +2,14 @@ import Synchronization
 
 /// The content of a zstd file, unpacked as it is read.
 ///
-/// Reading forwards continues where reading stopped. Reading elsewhere begins at the start of the frame that holds the offset,
-/// which is cheap if frames are small (a seekable archive) and expensive if there is only one. If a seek table alone gives the
-/// sizes of earlier frames, it begins at the first of those, so that a false table cannot make a byte appear at two offsets.
+/// Each read starts at a frame: the one that contains the offset or, if that frame or an earlier one gets its size only
+/// from a seek table, the first such frame, so that a false table cannot make a byte appear at two offsets. The read
+/// unpacks from there, or from a later position that an earlier read reached. This is cheap if frames are small (a
+/// seekable archive) and expensive if there is only one.
 final class ZstdSource: ByteSource {
     let path: String
     let count: Int
-    /// Whether a frame is long, or an offset is certain only once everything before it was unpacked.
+    /// Whether a frame is long, or offsets are certain only once everything before them has been unpacked.
     let isSequential: Bool
 
     private let source: any ByteSource
@@ -17,23 +18,23 @@ final class ZstdSource: ByteSource {
     private let readers: Mutex<Readers>
 
     private struct Readers {
-        /// The idle readers, the most recently used last.
+        /// The idle readers, with the most recently used last.
         var waiting: [ZstdReader] = []
         var inUse = 0
-        /// The most readers that were ever in use at once, which is how many are kept, as each holds a window.
+        /// The maximum number of readers in use at once so far; no more are kept, because each holds a window.
         var mostInUse = 0
-        /// How much was read of each frame.
+        /// How much of each frame has been read.
         var progress: [FrameProgress]
     }
 
     private enum FrameProgress {
         case nothing
         case part
-        /// All of it, to its end, where its size and checksum are verified.
+        /// The frame has been read to its end, where its size and checksum are verified.
         case all
     }
 
-    /// Finds the frames; a frame whose content size is not recorded is unpacked once to determine it.
+    /// Finds the frames; a frame whose content size is not recorded is unpacked once to determine the size.
     ///
     /// - Throws: ``CheckpointError``: `malformed`, `unsupported` or `inputOutput`.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
@@ -74,7 +75,7 @@ final class ZstdSource: ByteSource {
         }
     }
 
-    /// Takes the idle reader that has the least to unpack on its way to `offset`, or a new one if none can get there.
+    /// Takes the idle reader that has the least to unpack to reach `offset`, or creates one if none can reach it.
     private func takeReader(for offset: Int) throws(CheckpointError) -> ZstdReader {
         let start = frames.start(for: offset)
         let places = frames.frames[start].content.lowerBound...offset
@@ -87,7 +88,7 @@ final class ZstdSource: ByteSource {
         return try ZstdReader(source, frames, index: start, limits: limits)
     }
 
-    /// Unpacks bytes and records how much was read of each frame.
+    /// Unpacks bytes and records how much of each frame has been read.
     private func unpack(
         _ count: Int, from reader: inout ZstdReader, into buffer: UnsafeMutableRawBufferPointer? = nil
     ) throws(CheckpointError) {
@@ -101,7 +102,7 @@ final class ZstdSource: ByteSource {
         }
     }
 
-    /// Keeps a reader for later, unless it is at the end.
+    /// Keeps a reader for later unless it is at the end.
     private func giveBack(_ reader: ZstdReader) {
         guard reader.index < frames.frames.count else { return }
         readers.withLock { readers in
@@ -111,11 +112,11 @@ final class ZstdSource: ByteSource {
     }
 }
 
-/// Unpacks forwards from the start of a frame, on into the frames after it.
+/// Unpacks forwards from the start of a frame and continues into the frames after it.
 private struct ZstdReader {
-    /// The index of the current frame, or the number of frames once all were read.
+    /// The index of the current frame, or the number of frames once all have been read.
     private(set) var index: Int
-    /// The offset of the next byte in the unpacked bytes.
+    /// The offset in the unpacked bytes of the next byte.
     private(set) var position: Int
 
     private let frames: [ZstdFrames.Frame]
@@ -135,7 +136,7 @@ private struct ZstdReader {
 
     /// Unpacks the next `count` bytes, and discards them if `buffer` is nil.
     ///
-    /// If they reach the end of a frame, its size and checksum are verified.
+    /// If the bytes reach the end of a frame, its size and checksum are verified.
     mutating func read(_ count: Int, into buffer: UnsafeMutableRawBufferPointer?) throws(CheckpointError) {
         var done = 0
         while done < count {
@@ -157,7 +158,7 @@ private struct ZstdReader {
         }
     }
 
-    /// Moves on to the next frame with content, once all of the current one's was returned.
+    /// Moves on to the next frame with content once all content of the current frame has been returned.
     private mutating func endFrames() throws(CheckpointError) {
         while index < frames.count, position == frames[index].content.upperBound {
             guard try decoder.skip(1) == 0 else {

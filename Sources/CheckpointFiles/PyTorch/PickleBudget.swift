@@ -1,12 +1,12 @@
 /// The memory and work that opening a PyTorch file may still take.
 ///
-/// A short pickle can describe any number of tensors, names and paths to them. Everything that is made of it is charged here
-/// first, so that parts that are each within their limits cannot together take too much memory or time.
+/// A short pickle can describe any number of tensors, names and paths to them. Everything built from the pickle is
+/// charged here first, so that parts that are each within their limits cannot together take too much memory or time.
 struct PickleBudget {
     private let path: String
-    /// Bytes left.
+    /// The number of bytes left.
     private(set) var memory: Int
-    /// Steps left; a thousand take a few microseconds.
+    /// The number of steps left; a thousand take a few microseconds.
     private var work: Int
 
     init(path: String, limits: ReadLimits) {
@@ -28,20 +28,20 @@ struct PickleBudget {
         }
     }
 
-    /// Charges for elements that are appended to an array: twice their size, as the array may keep its old buffer while it grows.
+    /// Charges for elements appended to an array: twice their size, because a growing array may keep its old buffer.
     mutating func spend<Element>(elements count: Int = 1, of type: Element.Type) throws(CheckpointError) {
         try spend(memory: 2 * count * MemoryLayout<Element>.stride, work: count)
     }
 
-    /// Returns bytes that were charged for memory that is free again.
+    /// Credits bytes that were charged for memory that has been freed.
     mutating func free(memory bytes: Int) { memory += bytes }
 
-    /// The most bytes per entry of a dictionary: at least a third of its slots are in use, or half are the old buffer's as it
-    /// grows.
+    /// Returns the maximum number of bytes per dictionary entry: at least a third of the slots are in use, or half of
+    /// them belong to the old buffer while the dictionary grows.
     static func dictionaryEntry<Key, Value>(_ key: Key.Type, _ value: Value.Type) -> Int {
         4 * MemoryLayout<(Key, Value)>.stride
     }
 
-    /// Bytes that a string of `count` UTF-8 bytes takes outside the value that holds it.
+    /// Returns the number of bytes that a string of `count` UTF-8 bytes takes outside the value that holds it.
     static func text(_ count: Int) -> Int { count + 48 }
 }

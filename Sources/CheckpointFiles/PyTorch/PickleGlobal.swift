@@ -14,7 +14,7 @@ public struct PickleGlobal: Sendable, Hashable {
         case dangerous
     }
 
-    /// The module and the name in it, joined by a dot: `collections.OrderedDict`.
+    /// The global's module and name, joined by a dot: `collections.OrderedDict`.
     public let name: String
     /// How far the global can be trusted.
     ///
@@ -27,7 +27,7 @@ public struct PickleGlobal: Sendable, Hashable {
         kind = isKnown ? .known : Self.isDangerous(module, name) ? .dangerous : .unknown
     }
 
-    // MARK: The lists
+    // MARK: Lists
 
     /// The known names, by module.
     private static let known: [ByteString: Set<ByteString>] = [
@@ -61,8 +61,8 @@ public struct PickleGlobal: Sendable, Hashable {
         "bytearray", "complex", "bool", "slice", "range", "xrange", "NoneType",
     ]
 
-    /// Modules and functions that run programs or code, reach files, memory or the network, or load more pickles; with
-    /// submodules.
+    /// Modules and functions that run programs or code, reach files, memory or the network, or load more pickles;
+    /// submodules are included.
     private static let dangerousModules: Set<ByteString> = [
         // Programs, files, memory.
         "os", "posix", "nt", "ntpath", "posixpath", "subprocess", "_posixsubprocess", "_winapi", "winreg", "sys",
@@ -104,13 +104,13 @@ public struct PickleGlobal: Sendable, Hashable {
         "torch.utils.bottleneck", "torch.utils.collect_env", "torch.utils.cpp_extension", "torch.utils.model_zoo",
     ]
 
-    /// Plain data in dangerous modules.
+    /// Harmless names in dangerous modules.
     private static let harmless: Set<ByteString> = [
         "types.SimpleNamespace", "types.MappingProxyType", "uuid.UUID", "uuid.SafeUUID", "io.BytesIO", "_io.BytesIO",
         "io.StringIO", "_io.StringIO", "signal.Signals", "operator.itemgetter", "operator.or_",
     ]
 
-    /// Names of Python's builtins, or within a dotted name, that give access to arbitrary objects or code.
+    /// Builtins, or components of dotted names, that give access to arbitrary objects or code.
     private static let dangerousNames: Set<ByteString> = [
         "eval", "exec", "execfile", "compile", "open", "file", "input", "raw_input", "breakpoint", "getattr", "setattr",
         "delattr", "globals", "locals", "vars", "apply", "reduce", "system", "popen", "spawn", "load", "loads", "run",
@@ -120,7 +120,7 @@ public struct PickleGlobal: Sendable, Hashable {
         let full = module + "." + name
         if harmless.contains(ByteString(full)) { return false }
         let steps = parts(of: name)
-        // A dotted name leads from a class to its methods and on, and modules of plain data also have functions that open files.
+        // A dotted name can reach a class's methods and beyond, and modules of plain data can also open files.
         if steps.count > 1,
             known[ByteString(module)] != nil || steps.contains(where: { $0.text.dropping(prefix: "__") != nil })
         {
@@ -132,7 +132,7 @@ public struct PickleGlobal: Sendable, Hashable {
         {
             return true
         }
-        // No entry of the list has more parts than this.
+        // No entry in the list has more parts than this.
         let path = parts(of: full, maxSplits: 5)
         return path.indices.contains {
             dangerousModules.contains(ByteString(path[...$0].map(\.text).joined(separator: ".")))
@@ -145,7 +145,7 @@ public struct PickleGlobal: Sendable, Hashable {
     }
 }
 
-/// The globals that the pickles of one file name, each once.
+/// The distinct globals that appear in the pickles of one file.
 struct PickleNames {
     private struct Name: Hashable {
         var module, name: ByteString
@@ -154,16 +154,16 @@ struct PickleNames {
     }
 
     private var names: Set<Name> = []
-    /// The number of getattr calls that only look up text in a global.
+    /// The number of getattr calls that only look up a constant name in a global.
     private var plainGetattr = 0
     private var otherGetattr = 0
 
     /// Adds the globals that a pickle names.
     ///
-    /// - Throws: ``MalformedInput`` if the pickles name more than 10,000 globals, or one of them names globals in more than
-    ///   100,000 places.
+    /// - Throws: ``MalformedInput`` if the pickles name more than 10,000 globals, or one pickle names globals in more
+    ///   than 100,000 places.
     mutating func insert(_ graph: PickleGraph) throws(MalformedInput) {
-        // By place first: a pickle may name the same global a million times.
+        // Skip repeated places first: a pickle may name the same global a million times.
         var places: Set<PickleGraph.Global> = []
         for global in graph.globals where places.insert(global).inserted {
             names.insert(Name(module: graph.text(global.module), name: graph.text(global.name)))
@@ -194,7 +194,7 @@ struct PickleNames {
         }
     }
 
-    /// All globals, sorted by name; without getattr if every call of it is a plain look-up.
+    /// All globals, sorted by name; getattr is left out if every call to it is a plain look-up.
     var globals: [PickleGlobal] {
         let isPlain = plainGetattr > 0 && otherGetattr == 0
         return names.compactMap { name in
@@ -206,7 +206,7 @@ struct PickleNames {
 
 /// torch's names for dtypes.
 enum TorchTypes {
-    /// The dtype of each class of typed storages.
+    /// The dtype of each typed storage class.
     static let storages: [ByteString: DType] = [
         "DoubleStorage": .f64, "FloatStorage": .f32, "HalfStorage": .f16, "BFloat16Storage": .bf16, "ByteStorage": .u8,
         "CharStorage": .i8, "ShortStorage": .i16, "IntStorage": .i32, "LongStorage": .i64, "BoolStorage": .bool,
@@ -214,7 +214,7 @@ enum TorchTypes {
         "QInt32Storage": .qi32,
     ]
 
-    /// Classes of storages that pack several elements into a byte; the pickle counts bytes.
+    /// Storage classes that pack several elements into a byte; their counts in the pickle are in bytes.
     static let packedStorages: Set<ByteString> = ["QUInt4x2Storage", "QUInt2x4Storage"]
 
     /// The dtype of each name such as `torch.float32`, without the module.
@@ -226,7 +226,7 @@ enum TorchTypes {
         "float4_e2m1fn_x2": .f4E2M1, "qint8": .qi8, "quint8": .qu8, "qint32": .qi32,
     ]
 
-    /// The class of typed storages for each dtype that has one.
+    /// The typed storage class of each dtype that has one.
     static let storageNames = Dictionary(uniqueKeysWithValues: storages.map { ($1, $0.text) })
 
     /// torch's name for each dtype, without the module.

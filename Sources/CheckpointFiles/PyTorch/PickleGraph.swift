@@ -1,6 +1,6 @@
 import CheckpointJSON
 
-/// A reference to a value of a ``PickleGraph``; small integers and constants are encoded in the reference itself.
+/// A reference to a value in a ``PickleGraph``; small integers and constants are encoded in the reference itself.
 struct PickleValue: Sendable, Hashable {
     private let bits: UInt32
 
@@ -22,25 +22,26 @@ struct PickleValue: Sendable, Hashable {
     fileprivate var smallInteger: Int? { bits >> 30 == 1 ? Int(bits & 0x3FFF_FFFF) : nil }
 }
 
-/// The values that a pickle describes, as inert data: nothing that it names is looked up, called or imported.
+/// The values that a pickle describes, as inert data: nothing that the pickle names is looked up, called or imported.
 ///
-/// Values refer to each other by number. A value that is used in many places, or contains itself, is stored once, and nothing
-/// here walks from value to value: neither depth nor sharing can make building, copying or freeing a graph expensive.
+/// Values refer to each other by number. A value that is used in many places, or contains itself, is stored once.
+/// Nothing here walks from value to value, so neither depth nor sharing can make building, copying or freeing a graph
+/// expensive.
 struct PickleGraph: Sendable {
     /// A value's kind, and its immediate parts.
     enum Content {
         case none
         case bool(Bool)
         case integer(Int)
-        /// An integer that does not fit into 64 bits, which no tensor uses: the range of its shortest two's complement in
-        /// ``pickle``; nil if it is written in decimal.
+        /// An integer that does not fit into 64 bits, as the range of its shortest two's complement in ``pickle``; nil
+        /// if the pickle writes it in decimal. No tensor uses such integers.
         case longInteger(Range<Int>?)
         case float(Double)
-        /// Text: the range of its UTF-8 in ``pickle``, which may have surrogates, as Python's text may.
+        /// Text, as the range of its UTF-8 in ``pickle``; like Python's text, it may contain surrogates.
         case text(Range<Int>)
-        /// Text that is not UTF-8 in ``pickle``, because of escapes or another encoding; it is never a name.
+        /// Text that the pickle does not store as UTF-8, because of escapes or another encoding; it is never a name.
         case undecodedText
-        /// The range of the bytes in ``pickle``.
+        /// Bytes, as their range in ``pickle``.
         case bytes(Range<Int>)
         case byteArray(Range<Int>)
         case tuple(ArraySlice<PickleValue>)
@@ -48,24 +49,25 @@ struct PickleGraph: Sendable {
         case dictionary
         case set
         case frozenSet
-        /// A global's index in ``globals``.
+        /// A global, as its index in ``globals``.
         case global(Int)
-        /// The result that a call would have.
+        /// The result of a call, as a record of the call.
         case object(Object)
-        /// A value that is stored outside the pickle, by its identifier.
+        /// A value stored outside the pickle, as its identifier.
         case persistent(PickleValue)
     }
 
     /// How an object is made.
     enum Making {
         case call
-        /// By the class's `__new__`.
+        /// By calling the class's `__new__`.
         case new
-        /// By `__new__` with keywords: the object's arguments are a pair of the positional tuple and the keyword dictionary.
+        /// By calling `__new__` with keywords: the object's arguments are a pair of a positional tuple and a
+        /// dictionary.
         case newWithKeywords
     }
 
-    /// A call that the pickle asks for, and what it does with the result.
+    /// A call that the pickle requests, and the state and items that it adds to the result.
     struct Object: Sendable {
         var making: Making
         var callable: PickleValue
@@ -76,19 +78,19 @@ struct PickleGraph: Sendable {
         fileprivate var items = ItemList()
     }
 
-    /// The name of a Python class or function: the ranges in the pickle of its module and of the name in it.
+    /// The name of a Python class or function, as the ranges of its module and its name in the pickle.
     struct Global: Sendable, Hashable {
         var module: Range<Int>
         var name: Range<Int>
     }
 
-    /// What is known about the calls of a global.
+    /// The known effects of calling a global.
     private struct Calls: OptionSet {
         var rawValue: UInt32
 
-        /// They may copy the contents of containers that are passed to them.
+        /// Calls may copy the contents of containers that are passed to them.
         static let copy = Calls(rawValue: 1)
-        /// Their results are not hashable.
+        /// Results of calls are not hashable.
         static let makeUnhashable = Calls(rawValue: 2)
 
         private static let containers: Set<ByteString> = [
@@ -126,12 +128,13 @@ struct PickleGraph: Sendable {
         case global, object, persistent
     }
 
-    /// `a` and `b` are the halves of a number, a start and a count, two chunks, or an index into a table, depending on the kind.
+    /// A stored value; depending on its kind, `a` and `b` are the halves of a number, a start and a count, two chunks,
+    /// or a table index and flags.
     private struct Node {
         var kind: Kind
-        /// Whether a call or an object may have copied a container, or the parts of a tuple.
+        /// Whether a call or an object may have copied this container, or the parts of this tuple.
         var isSealed = false
-        /// Whether a dictionary has already been used as keywords, so that its keys are strings.
+        /// Whether this dictionary has already been used as keywords, so that its keys are strings.
         var isKeywords = false
         var a: UInt32
         var b: UInt32
@@ -140,7 +143,7 @@ struct PickleGraph: Sendable {
         var range: Range<Int> { Int(a)..<Int(a) + Int(b) }
     }
 
-    /// Items that were appended together, and the number of the next chunk, from 1; 0 is none.
+    /// Items that were appended together, and the number of the next chunk, starting at 1; 0 means none.
     private struct Chunk {
         var start: UInt32
         var count: UInt32
@@ -148,45 +151,45 @@ struct PickleGraph: Sendable {
     }
 
     fileprivate struct ItemList: Sendable {
-        /// Numbers of chunks, from 1; 0 is none.
+        /// Chunk numbers, starting at 1; 0 means none.
         var first: UInt32 = 0
         var last: UInt32 = 0
     }
 
     /// The bytes of the pickle.
     let pickle: [UInt8]
-    /// The globals in the order of the pickle, as often as the pickle names them.
+    /// The globals in pickle order, one for each time that the pickle names one.
     private(set) var globals: [Global] = []
-    /// The identifiers of the persistent values, in the order of the pickle.
+    /// The identifiers of the persistent values, in pickle order.
     private(set) var persistentIdentifiers: [PickleValue] = []
 
     private var nodes: [Node] = []
     private var children: [PickleValue] = []
     private var chunks: [Chunk] = []
-    /// All calls, in the order of the pickle.
+    /// All calls, in pickle order.
     private(set) var objects: [Object] = []
     private var budget: Int
     private let limit: Int
 
-    /// Makes an empty graph that may take `limit` bytes of memory, not counting those of `pickle`.
+    /// Creates an empty graph that may take up to `limit` bytes of memory, not counting `pickle`.
     init(_ pickle: [UInt8], limit: Int) {
         self.pickle = pickle
         budget = limit
         self.limit = limit
-        // Every node takes at least one byte of the pickle. Untouched pages cost nothing; growing would copy.
+        // Every node takes at least one byte of the pickle. Untouched pages cost nothing; growing an array copies it.
         nodes.reserveCapacity(min(pickle.count, limit / MemoryLayout<Node>.stride))
         children.reserveCapacity(min(pickle.count, limit / MemoryLayout<PickleValue>.stride))
     }
 
-    /// Bytes of memory that the graph takes, not counting those of ``pickle``.
+    /// The number of bytes of memory that the graph takes, not counting ``pickle``.
     var byteCount: Int { limit - budget }
 
-    /// The bytes left in the budget.
+    /// The number of bytes left in the budget.
     var availableBytes: Int { budget }
 
     // MARK: Reading
 
-    /// The content of a value.
+    /// Returns the content of a value.
     func content(_ value: PickleValue) -> Content {
         if let integer = value.smallInteger { return .integer(integer) }
         guard let index = value.node else {
@@ -216,17 +219,17 @@ struct PickleGraph: Sendable {
         }
     }
 
-    /// The elements of a tuple; nil for other values.
+    /// Returns the elements of a tuple; nil for other values.
     func elements(_ value: PickleValue) -> ArraySlice<PickleValue>? {
         if case .tuple(let elements) = content(value) { elements } else { nil }
     }
 
-    /// The range of a text's UTF-8 in ``pickle``; nil for other values.
+    /// Returns the range of a text's UTF-8 in ``pickle``; nil for other values.
     func textRange(_ value: PickleValue) -> Range<Int>? {
         if case .text(let range) = content(value) { range } else { nil }
     }
 
-    /// An integer that fits into 64 bits; nil for other values.
+    /// Returns an integer that fits into 64 bits; nil for other values.
     func integer(_ value: PickleValue) -> Int? {
         if case .integer(let integer) = content(value) { integer } else { nil }
     }
@@ -236,11 +239,12 @@ struct PickleGraph: Sendable {
         fileprivate var chunk: UInt32 = 0
         fileprivate var rest = 0..<0
         fileprivate var isPairs = false
-        /// The number of items that were passed.
+        /// The number of items passed so far.
         fileprivate(set) var count = 0
     }
 
-    /// A cursor over the items of a dictionary, a set or an object used as a dictionary; without items for other values.
+    /// Returns a cursor over the items of a dictionary, a set or an object used as a dictionary; empty for other
+    /// values.
     func keyCursor(at value: PickleValue) -> Cursor {
         switch content(value) {
         case .dictionary, .set, .frozenSet: cursor(at: value)
@@ -249,7 +253,7 @@ struct PickleGraph: Sendable {
         }
     }
 
-    /// A cursor over the elements of a tuple, or the items of a list, a set, a dictionary or an object.
+    /// Returns a cursor over the elements of a tuple, or the items of a list, a set, a dictionary or an object.
     func cursor(at value: PickleValue) -> Cursor {
         guard let index = value.node else { return Cursor() }
         let node = nodes[index]
@@ -264,7 +268,7 @@ struct PickleGraph: Sendable {
         }
     }
 
-    /// The next item, with its key if the items are pairs; nil after the last.
+    /// Returns the next item, with its key if the items are pairs; nil after the last.
     func next(_ cursor: inout Cursor) -> (key: PickleValue?, value: PickleValue)? {
         while cursor.rest.isEmpty {
             guard cursor.chunk != 0 else { return nil }
@@ -279,7 +283,7 @@ struct PickleGraph: Sendable {
         return cursor.isPairs ? (children[start], children[start + 1]) : (nil, children[start])
     }
 
-    /// The value of a dictionary for a text key; nil if there is none.
+    /// Returns a dictionary's value for a text key; nil if there is none.
     func value(of dictionary: PickleValue, forKey name: String) -> PickleValue? {
         var cursor = cursor(at: dictionary)
         while let (key, value) = next(&cursor) {
@@ -288,15 +292,15 @@ struct PickleGraph: Sendable {
         return nil
     }
 
-    /// The text in a range of the pickle.
+    /// Returns the text in a range of the pickle.
     func text(_ range: Range<Int>) -> String { String(decoding: pickle[range], as: UTF8.self) }
 
-    /// A global's module and name, joined by a dot.
+    /// Returns a global's module and name, joined by a dot.
     func name(ofGlobal number: Int) -> String {
         text(globals[number].module) + "." + text(globals[number].name)
     }
 
-    /// Whether the results of calls of `callable` are known not to be hashable.
+    /// Returns whether calls of `callable` are known to give unhashable results.
     func makesUnhashable(_ callable: PickleValue) -> Bool { calls(of: callable).contains(.makeUnhashable) }
 
     private func calls(of callable: PickleValue) -> Calls {
@@ -307,10 +311,10 @@ struct PickleGraph: Sendable {
     /// The number of values that are not encoded in their references.
     var nodeCount: Int { nodes.count }
 
-    /// The value with a number below ``nodeCount``.
+    /// Returns the value with this number, which must be less than ``nodeCount``.
     func value(numbered number: Int) -> PickleValue { PickleValue(node: number) }
 
-    /// The number of a value below ``nodeCount``; nil for small integers and constants.
+    /// Returns the number of a value, which is less than ``nodeCount``; nil for small integers and constants.
     func number(of value: PickleValue) -> Int? { value.node }
 
     // MARK: Building
@@ -400,7 +404,7 @@ struct PickleGraph: Sendable {
 
     /// Freezes the containers passed to a call, which may copy them rather than keep them.
     private mutating func sealParts(of tuple: PickleValue) {
-        // A tuple may be the arguments of any number of calls, so only the first call goes through it.
+        // Many calls may share an argument tuple, so only the first call walks it.
         guard let index = tuple.node, nodes[index].kind == .tuple, !nodes[index].isSealed else { return }
         nodes[index].isSealed = true
         for part in children[nodes[index].range] { seal(part) }
@@ -411,7 +415,7 @@ struct PickleGraph: Sendable {
         nodes[index].isSealed = true
     }
 
-    /// Appends `items` to those of a container or an object.
+    /// Appends `items` to a container or an object.
     mutating func append(
         _ items: some Collection<PickleValue>, to target: PickleValue, _ operation: Appending
     ) throws(PickleFailure) {
@@ -450,7 +454,7 @@ struct PickleGraph: Sendable {
             throw .invalidTarget
         }
         objects[Int(nodes[index].a)].state = state
-        // Python usually copies attributes; a pair may be of attributes and slots.
+        // Python usually copies attributes; a pair may hold attributes and slots.
         if areAttributes(state) { seal(state) }
         if let parts = elements(state), parts.count == 2, parts.allSatisfy({ $0 == .none || areAttributes($0) }) {
             sealParts(of: state)

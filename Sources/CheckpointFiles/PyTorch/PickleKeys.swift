@@ -4,13 +4,13 @@ extension PickleGraph {
     // Two reserved hashes.
     /// The hash of a value that cannot be a key.
     private static let unhashable = Int.min
-    /// The hash of a value that can be a key, but whose equality to others of its family is not known.
+    /// The hash of a value that can be a key but cannot be compared with others of its family.
     private static let incomparable = Int.min + 1
 
     /// Checks that all dictionary keys and set members are hashable and distinct.
     ///
-    /// Python keeps the value of the last of equal keys, and writes no pickle that has any. Each value is hashed once, however
-    /// often the pickle refers to it.
+    /// For equal keys, Python keeps only the last value, and it never writes a pickle that has them. Each value is
+    /// hashed once, however often the pickle refers to it.
     func checkKeys() throws(PickleFailure) {
         let hasKeys = (0..<nodeCount).contains { number in
             var cursor = keyCursor(at: value(numbered: number))
@@ -19,7 +19,7 @@ extension PickleGraph {
         guard hasKeys else { return }
         let bytesPerHash = MemoryLayout<Int>.stride
         guard nodeCount * bytesPerHash <= availableBytes else { throw .outOfMemory }
-        /// The hash of each value, by the value's number.
+        /// The hash of each value, indexed by the value's number.
         var known: [Int] = []
         known.reserveCapacity(nodeCount)
         for number in 0..<nodeCount { known.append(hash(value(numbered: number), known)) }
@@ -28,7 +28,7 @@ extension PickleGraph {
             let container = value(numbered: number)
             var cursor = keyCursor(at: container)
             hashes.removeAll(keepingCapacity: true)
-            // By family: the number of keys, and 1 if one of them is incomparable.
+            // For each family: the number of keys, and 1 if any of them is incomparable.
             var (counts, isIncomparable) = (SIMD4<Int>(), SIMD4<Int>())
             while let (key, value) = next(&cursor) {
                 let hash = hash(key ?? value, known)
@@ -41,7 +41,7 @@ extension PickleGraph {
                 }
                 guard hash != Self.incomparable else { continue }
                 hashes.append(hash)
-                // A growing array takes twice the memory of its elements.
+                // A growing array may take twice the memory of its elements.
                 guard (nodeCount + hashes.count * 2) * bytesPerHash <= availableBytes else { throw .outOfMemory }
             }
             guard (counts &* isIncomparable).max() <= 1 else {
@@ -55,7 +55,7 @@ extension PickleGraph {
         }
     }
 
-    /// The error message for a hash that two keys of a container have.
+    /// Returns the error message for a hash that two keys of a container share.
     private func twice(_ repeated: Int, in container: PickleValue, _ known: [Int]) -> String {
         var cursor = keyCursor(at: container)
         while let (key, value) = next(&cursor) {
@@ -66,7 +66,7 @@ extension PickleGraph {
         return "a dictionary or set has a key twice"
     }
 
-    /// The number of the family whose incomparable values this value may be equal to; nil if it is never equal to such a value.
+    /// Returns the number of the family whose incomparable values may equal this value; nil if none can.
     private func family(_ value: PickleValue) -> Int? {
         switch content(value) {
         case .text, .undecodedText: 0
@@ -78,7 +78,7 @@ extension PickleGraph {
         }
     }
 
-    /// A hash that only equal keys share; `known` has the hashes of the values before this one, which include its parts.
+    /// Returns a hash that only equal keys share; `known` has the hashes of earlier values, including this one's parts.
     private func hash(_ value: PickleValue, _ known: [Int]) -> Int {
         if let number = number(of: value), number < known.count { return known[number] }
         var hasher = Hasher()
@@ -93,7 +93,7 @@ extension PickleGraph {
             } else if let integer = float.longInteger {
                 combine(8, integer[...], &hasher)
             } else if float.isNaN {
-                // NaN is equal only to the same object.
+                // A NaN equals only the same object.
                 hasher.combine(6)
                 hasher.combine(value)
             } else {
@@ -151,7 +151,7 @@ extension PickleGraph {
 }
 
 extension Double {
-    /// The shortest little-endian two's complement of an integer that does not fit into 64 bits; nil for all other numbers.
+    /// The shortest little-endian two's complement of an integer that does not fit into 64 bits; nil for other numbers.
     fileprivate var longInteger: [UInt8]? {
         guard isFinite, magnitude >= 0x1p63, self != -0x1p63 else { return nil }
         let shift = Int(exponent) - 52

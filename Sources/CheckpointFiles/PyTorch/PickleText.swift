@@ -1,6 +1,6 @@
 /// Parses numbers and text in the forms that Python writes into a pickle.
 ///
-/// Python's readers accept other forms, and disagree about some: `010` is eight to one and an error to another.
+/// Python's readers accept other forms too, and disagree about some: one reads `010` as eight, another rejects it.
 extension ArraySlice<UInt8> {
     private var areDigits: Bool { !isEmpty && allSatisfy { $0 &- UInt8(ascii: "0") < 10 } }
 
@@ -23,7 +23,7 @@ extension ArraySlice<UInt8> {
         return value.isFinite && digits.allSatisfy(\.areDigits) ? value : nil
     }
 
-    /// Whether four hexadecimal digits follow each `\u`, and the eight digits of a code point each `\U`.
+    /// Whether each `\u` is followed by four hexadecimal digits, and each `\U` by the eight digits of a code point.
     var hasWholeEscapes: Bool {
         var rest = self
         while let place = rest.firstIndex(of: UInt8(ascii: "\\")), place + 1 < rest.endIndex {
@@ -46,7 +46,7 @@ extension ArraySlice<UInt8> {
 
     var isUTF8: Bool { (try? UTF8Span(validating: span)) != nil }
 
-    /// Whether the bytes are UTF-8 in which code points may be surrogates.
+    /// Whether the bytes are UTF-8 that may also encode surrogates.
     var isUTF8WithSurrogates: Bool {
         var rest = self
         while true {

@@ -1,16 +1,18 @@
-/// Writes the pickle of a state dictionary, in protocol 2 and as `torch.save` does, so that `weights_only` accepts it.
+/// Writes the pickle of a state dictionary in protocol 2, as `torch.save` does, so that `weights_only` accepts it.
 struct PickleWriter {
     private var bytes: [UInt8] = [0x80, 2]
     /// The memo index of each string or class.
     private var memo: [String: Int] = [:]
 
-    /// The pickle of a dictionary from names to CPU tensors; storages are numbered from 0, tensors that share bytes share one.
+    /// Returns the pickle of a dictionary from names to CPU tensors.
+    ///
+    /// Storages are numbered from 0, and tensors that share bytes share a storage.
     static func stateDictionary(_ tensors: [OutputTensor]) -> [UInt8] {
         var writer = PickleWriter()
         writer.write("}")
         var keys: [Int] = []
         var count = 0
-        // Python's pickler sets a thousand items at a time.
+        // Like Python's pickler, set a thousand items at a time.
         for (position, tensor) in tensors.enumerated() {
             if position % 1000 == 0 { writer.write(position == 0 ? "(" : "u(") }
             keys.append(tensor.sharedWith.map { keys[$0] } ?? count)
@@ -93,7 +95,7 @@ struct PickleWriter {
         write("tR")
     }
 
-    /// The strides of row-major elements.
+    /// Returns the strides of a row-major tensor, in elements.
     private static func strides(of shape: [Int]) -> [Int] {
         var stride = 1
         return shape.reversed().map { size in

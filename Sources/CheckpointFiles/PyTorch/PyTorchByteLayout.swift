@@ -1,7 +1,7 @@
 /// The byte layout of a file in `torch.save`'s format: a zip archive of stored records, with data at multiples of 64 bytes.
 ///
-/// It is what torch 2 writes (caffe2/serialize/inline_container.cc; PKWARE APPNOTE 6.3.10), except for times, file names and
-/// other values that would differ from one run to the next.
+/// The file matches what torch 2 writes (caffe2/serialize/inline_container.cc; PKWARE APPNOTE 6.3.10), except for
+/// times, file names and other values that would differ from one run to the next.
 struct PyTorchByteLayout: FileByteLayout {
     private struct Record {
         var name: [UInt8]
@@ -27,7 +27,7 @@ struct PyTorchByteLayout: FileByteLayout {
             return extra + fields
         }
 
-        /// The general-purpose flags: the name is UTF-8, and a data descriptor follows the data if there is any.
+        /// The general-purpose flags: the name is UTF-8, and a data descriptor follows data that is not empty.
         var flags: UInt16 { byteCount > 0 ? 0x0808 : 0x0800 }
 
         var descriptorByteCount: Int { byteCount == 0 ? 0 : zip64.isEmpty ? 16 : 24 }
@@ -44,7 +44,7 @@ struct PyTorchByteLayout: FileByteLayout {
     private static let root = "archive/"
     private static let alignment = 64
 
-    /// Lays out a file of these tensors; those with ``OutputTensor/sharedWith`` do not have bytes of their own.
+    /// Lays out a file for these tensors; tensors with ``OutputTensor/sharedWith`` do not have bytes of their own.
     init(_ tensors: [OutputTensor]) {
         var records: [Record] = []
         func add(_ name: String, _ content: [UInt8] = [], byteCount: Int? = nil) {
@@ -139,7 +139,7 @@ struct PyTorchByteLayout: FileByteLayout {
             for _ in 0..<2 { directory.append(littleEndian: UInt32(min(record.byteCount, 0xFFFF_FFFF))) }
             directory.append(littleEndian: UInt16(record.name.count))
             directory.append(littleEndian: UInt16(zip64.count))
-            // Comment, disk, attributes.
+            // Comment length, disk number and attributes: all zero.
             directory.append(contentsOf: repeatElement(0, count: 10))
             directory.append(littleEndian: UInt32(min(record.start, 0xFFFF_FFFF)))
             directory += record.name

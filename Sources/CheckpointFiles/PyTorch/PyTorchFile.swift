@@ -85,7 +85,7 @@ struct StoredBytes: Sendable {
 
 /// Remembers which storages match their checksums.
 ///
-/// One thread reads a storage while others that need it wait; threads that need other storages seldom wait.
+/// One thread reads a storage while others that need the same one wait; threads that need other storages rarely wait.
 private final class ChecksumState: Sendable {
     private final class Stripe: Sendable {
         let verified = Mutex<Set<Int>>([])
@@ -109,7 +109,7 @@ private final class ChecksumState: Sendable {
 }
 
 extension ByteSource {
-    /// The CRC-32 of a range, read through a buffer of half a megabyte.
+    /// Computes the CRC-32 of a range, reading it through a buffer of half a megabyte.
     func checksum(of range: Range<Int>) throws(CheckpointError) -> UInt32 {
         var checksum: UInt32 = 0
         for start in stride(from: range.lowerBound, to: range.upperBound, by: 1 << 19) {

@@ -1,11 +1,11 @@
 import CheckpointJSON
 
 extension PyTorchFile {
-    /// Reads a checkpoint in the format that torch wrote up to 1.5: five pickles (a magic number, the protocol version, facts
-    /// about the writer's machine, the object, the list of storage keys), then for each key the element count and the elements.
-    /// (torch/serialization.py, `_legacy_load`.)
+    /// Reads a checkpoint in the format that torch wrote up to 1.5: five pickles (a magic number, the protocol version,
+    /// facts about the writer's machine, the object, the list of storage keys) and, for each key, the element count and
+    /// the elements. (torch/serialization.py, `_legacy_load`.)
     ///
-    /// - Throws: ``CheckpointError``: `malformed` with offset or tensor, or what `source` throws.
+    /// - Throws: ``CheckpointError``: `malformed` with an offset or a tensor, or any error that `source` throws.
     init(legacy source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         let pickles = try LegacyPickles(source, limits: limits)
         var budget = PickleBudget(path: source.path, limits: limits)
@@ -24,17 +24,17 @@ extension PyTorchFile {
 /// The pickles at the beginning of a legacy file.
 private struct LegacyPickles {
     let object: PickleMachine.Result
-    /// The globals that the five pickles name.
+    /// The globals that appear in the five pickles.
     let globals: [PickleGlobal]
 
     /// The list of storage keys; it ends where the storages begin.
     private let keys: PickleMachine.Result
 
-    /// Bytes of memory that the pickles and their values take.
+    /// The number of bytes of memory that the pickles and their values take.
     var byteCount: Int { keys.end + object.graph.byteCount + keys.graph.byteCount }
 
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
-        // Only the pickles themselves tell how long they are: read a prefix, and a longer one if it ends too early.
+        // Only the pickles themselves tell their length, so read a prefix, and a longer one if it ends too early.
         var count = min(source.count, 1 << 16)
         while true {
             let bytes = try source.bytes(0..<count)
@@ -82,7 +82,7 @@ private struct LegacyPickles {
         globals = names.globals
     }
 
-    /// Locates the storages: they follow the pickles up to the end of the file, and must be exactly those that the object uses.
+    /// Locates the storages, which fill the file after the pickles and must be exactly those that the object uses.
     func places(
         of storages: PyTorchStorages, in source: any ByteSource
     ) throws(CheckpointError) -> [StoredBytes] {

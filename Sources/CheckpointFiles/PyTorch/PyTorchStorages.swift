@@ -5,7 +5,7 @@ struct PyTorchStorages {
     /// What a storage's class says about its elements.
     enum Elements: Hashable {
         case known(DType)
-        /// Untyped bytes; each tensor gives its own dtype.
+        /// Untyped bytes; each tensor specifies its own dtype.
         case any
         /// An unknown class, or elements smaller than a byte.
         case unknown
@@ -15,11 +15,11 @@ struct PyTorchStorages {
     struct Storage {
         /// The range of the storage's key in the pickle.
         var key: Range<Int>
-        /// The size in bytes; nil if that of the elements is unknown.
+        /// The size in bytes; nil if the size of the elements is unknown.
         var byteCount: Int?
         var elements: Elements
 
-        /// Bytes per unit that the pickle counts: an element if the dtype is known, else a byte.
+        /// The size in bytes of the unit that the pickle counts: an element if the dtype is known, otherwise a byte.
         var elementSize: Int {
             if case .known(let dtype) = elements { dtype.bitWidth / 8 } else { 1 }
         }
@@ -33,37 +33,37 @@ struct PyTorchStorages {
         var byteCount: Int
     }
 
-    /// Bytes of memory per storage: its entry, its place in the file, and an optional place while places are collected.
+    /// The bytes of memory per storage: its entry, its place in the file, and an optional place during collection.
     private static let storageByteCount =
         MemoryLayout<Storage>.stride + MemoryLayout<StoredBytes>.stride + MemoryLayout<StoredBytes?>.stride
 
     private let pickle: TorchPickle
-    /// All storages, each once, in the order in which the pickle first refers to them.
+    /// The distinct storages, in the order in which the pickle first refers to them.
     private(set) var all: [Storage] = []
     private var numbers: NameTable
 
     /// Reads the storages that `pickle` refers to.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if a reference is malformed, or if two of them disagree.
+    /// - Throws: ``CheckpointError`` of category `malformed` if a reference is malformed or two references disagree.
     init(_ pickle: TorchPickle, spending budget: inout PickleBudget) throws(CheckpointError) {
         self.pickle = pickle
         let identifiers = pickle.graph.persistentIdentifiers
         try budget.spend(memory: NameTable.byteCount(capacity: identifiers.count))
         numbers = NameTable(capacity: identifiers.count)
-        // Untouched pages cost nothing; growing would copy.
+        // Untouched pages cost nothing, while growing an array would copy it.
         all.reserveCapacity(identifiers.count)
         for identifier in identifiers { try declare(identifier, &budget) }
     }
 
-    /// The bytes of a storage's key.
+    /// Returns the bytes of a storage's key.
     func key(of storage: Storage) -> ArraySlice<UInt8> { pickle.graph.pickle[storage.key] }
 
-    /// The index in ``all`` of the storage with this key; nil if there is none.
+    /// Returns the index in ``all`` of the storage with this key; nil if there is none.
     func number(ofKey key: ArraySlice<UInt8>) -> Int? {
         numbers.find(key, text: pickle.graph.pickle) { all[Int($0)].key }.map(Int.init)
     }
 
-    /// Adds the storage that a persistent identifier refers to, or checks that it agrees with the earlier one.
+    /// Adds the storage that a persistent identifier refers to, or checks that it agrees with an earlier reference.
     private mutating func declare(
         _ identifier: PickleValue, _ budget: inout PickleBudget
     ) throws(CheckpointError) {
@@ -102,7 +102,7 @@ struct PyTorchStorages {
         all[Int(number)].byteCount = counts.first
     }
 
-    /// What a storage's class says about its elements, and the bytes per unit that it counts, if known.
+    /// Returns what a storage's class says about its elements, and the byte size of the unit that it counts, if known.
     private func storageType(_ value: PickleValue) throws(CheckpointError) -> (elements: Elements, size: Int?) {
         let className = pickle.globalName(value) ?? "nothing"
         if (["torch.storage.UntypedStorage", "torch.UntypedStorage"] as [ByteString]).contains(ByteString(className)) {
@@ -128,7 +128,7 @@ struct PyTorchStorages {
         return "\"\(excerpt(key(of: storage)))\" with \(size) of \(type)"
     }
 
-    /// The bytes of a storage that a persistent value refers to; nil if there are no such bytes.
+    /// Returns the part of a storage that a persistent value refers to; nil if there is none.
     func part(_ value: PickleValue) throws(CheckpointError) -> Part? {
         let graph = pickle.graph
         guard case .persistent(let identifier) = graph.content(value), let fields = graph.elements(identifier),

@@ -2,13 +2,13 @@ import CheckpointJSON
 
 /// Finds the tensors in the object that a pickle describes, and checks each against its storage.
 struct PyTorchTensorCollector {
-    /// What a value that represents a tensor is: a tensor to list, with a kind if it is not plain, or something else.
+    /// The result of examining a value: a tensor to list, with a kind if it is not plain, or something else.
     private enum Found {
         case tensor(PyTorchTensors.Entry, kind: String?)
         case other(String)
     }
 
-    /// What a value was found to be, as an index into the result's entries and one into `kinds`.
+    /// An earlier result for a value, as an index into the result's entries and one into `kinds`.
     private struct Known {
         static let none = UInt32.max
 
@@ -16,9 +16,9 @@ struct PyTorchTensorCollector {
         var kind = none
     }
 
-    /// The most entries in a tensor's metadata; torch writes two, subclasses of tensors a few.
+    /// The maximum number of entries in a tensor's metadata; torch writes two, subclasses of tensors a few.
     private static let metadataLimit = 16
-    /// The deepest nesting of parameters, which torch never nests: each level is walked for every tensor above it.
+    /// The maximum nesting depth of parameters, which torch never nests; every tensor above a level walks it again.
     private static let parameterLimit = 8
 
     private static let plainClasses: Set<ByteString> = [
@@ -77,12 +77,12 @@ struct PyTorchTensorCollector {
         pickle.malformed(problem, tensor: tensor.map { $0[...] }, expected: expected, found: found)
     }
 
-    // MARK: Names
+    // MARK: Naming
 
     /// Lists each tensor once for every path that leads to it.
     private mutating func walk(_ root: PickleValue, _ links: TensorLinks) throws(CheckpointError) {
         struct Place {
-            /// The links that are still to be followed.
+            /// The links still to be followed.
             var links: Range<Int>
             var nameCount: Int
             /// Whether the name has a component yet, and whether all of its keys can be written.
@@ -129,7 +129,7 @@ struct PyTorchTensorCollector {
         }
     }
 
-    /// Lists the tensor that `value` describes under a name, or records what else the value is.
+    /// Lists the tensor that `value` describes under a name, or records what the value is instead.
     private mutating func list(
         _ value: PickleValue, _ number: Int, _ name: [UInt8], isWritable: Bool
     ) throws(CheckpointError) {
@@ -141,7 +141,7 @@ struct PyTorchTensorCollector {
             guard isWritable else {
                 return try append("tensor under a key that is neither text nor an integer", name, isListed: false)
             }
-            // The entry, its name, and its share of the tables that find names.
+            // Charge for the entry, its name and its share of the name tables.
             try budget.spend(of: PyTorchTensors.Entry.self)
             try budget.spend(memory: 2 * name.count + PyTorchTensors.tableByteCount)
             if known[UInt32(number)] == nil {
@@ -156,14 +156,14 @@ struct PyTorchTensorCollector {
         }
     }
 
-    /// Records a tensor that is not simply elements in the file.
+    /// Records a tensor that is not stored as plain elements in the file.
     private mutating func append(_ kind: String, _ name: [UInt8], isListed: Bool) throws(CheckpointError) {
         try budget.spend(of: OtherTensor.self)
         try budget.spend(memory: PickleBudget.text(name.count))
         result.others.append(OtherTensor(name: String(decoding: name, as: UTF8.self), kind: kind, isListed: isListed))
     }
 
-    /// Finds out what a value that represents a tensor is, once for all names that lead to it.
+    /// Determines what kind of tensor a value represents, once for all names that lead to it.
     private mutating func find(
         _ value: PickleValue, _ number: Int, _ name: [UInt8]
     ) throws(CheckpointError) -> Found {
@@ -189,7 +189,7 @@ struct PyTorchTensorCollector {
 
     // MARK: Tensors
 
-    /// Finds out what a value that represents a tensor is, without looking it up among known values.
+    /// Determines what kind of tensor a value represents, without looking it up among known values.
     private mutating func find(_ value: PickleValue, _ name: [UInt8]) throws(CheckpointError) -> Found {
         if case .persistent(let identifier) = graph.content(value) {
             let key = graph.elements(identifier).flatMap { $0.count > 2 ? graph.textRange($0[$0.startIndex + 2]) : nil }
@@ -228,7 +228,7 @@ struct PyTorchTensorCollector {
         }
     }
 
-    /// The recipe and the first ten arguments of the call that makes a tensor.
+    /// Returns the recipe and the first ten arguments of the call that makes a tensor.
     private mutating func tensorCall(
         _ value: PickleValue, _ name: [UInt8]
     ) throws(CheckpointError) -> (recipe: TorchRecipe, arguments: [PickleValue]) {
@@ -242,7 +242,7 @@ struct PyTorchTensorCollector {
         return (pickle.recipe(of: object), Array((graph.elements(object.arguments) ?? []).prefix(10)))
     }
 
-    /// Finds out what a torch function makes of its arguments.
+    /// Determines what a torch function makes from its arguments.
     private mutating func find(
         _ recipe: TorchRecipe, _ arguments: [PickleValue], _ name: [UInt8]
     ) throws(CheckpointError) -> Found {
@@ -280,12 +280,13 @@ struct PyTorchTensorCollector {
         }
     }
 
-    /// Whether the storage that a tensor is made of has elements of an unknown class, or smaller than a byte.
+    /// Returns whether a tensor's storage has an unknown class, or elements smaller than a byte.
     private func isUnreadable(_ arguments: [PickleValue]) throws(CheckpointError) -> Bool {
         try storages.part(arguments[0])?.elements == .unknown
     }
 
-    /// The name of a layout, which torch pickles as `torch.serialization._get_layout("torch.sparse_coo")`; nil for other values.
+    /// Returns the name of a layout, which torch pickles as `torch.serialization._get_layout("torch.sparse_coo")`; nil
+    /// for other values.
     private func layoutName(_ value: PickleValue) -> String? {
         guard case .object(let object) = graph.content(value),
             let name = graph.elements(object.arguments)?.first.flatMap(graph.textRange)
@@ -293,7 +294,8 @@ struct PyTorchTensorCollector {
         return excerpt(graph.pickle[name])
     }
 
-    /// The tensor that `arguments` (storage, offset, size, stride, ...) describe, checked against its storage.
+    /// Returns the entry for the tensor that `arguments` (storage, offset, size, stride, ...) describe, after checking
+    /// it against its storage.
     private mutating func entry(
         _ arguments: [PickleValue], dtype: DType?, metadata: PickleValue?, _ name: [UInt8]
     ) throws(CheckpointError) -> PyTorchTensors.Entry {
@@ -313,9 +315,9 @@ struct PyTorchTensorCollector {
                 "a tensor's offset, shape or strides are not non-negative integers, or shape and strides differ in length",
                 tensor: name)
         }
-        // A dimension of size 0 or 1 does not use its stride, which may be anything.
+        // A dimension of size 0 or 1 does not use its stride, so the stride may be anything.
         for (dimension, size) in shape.enumerated() where size <= 1 { strides[dimension] = 0 }
-        // Nor does a tensor without elements use its offset.
+        // A tensor without elements does not use its offset either.
         let start = shape.contains(0) ? 0 : offset
         let elementSize = max(1, dtype.bitWidth / 8)
         let available = storage.byteCount / elementSize
@@ -354,7 +356,7 @@ struct PyTorchTensorCollector {
             strides: strides, isConjugated: signs.isConjugated, isNegated: signs.isNegated)
     }
 
-    /// Whether a tensor's metadata marks its elements as conjugated or negated.
+    /// Returns whether a tensor's metadata marks its elements as conjugated or negated.
     ///
     /// Any number of tensors may share one metadata dictionary, which is read for each of them, so it must be short.
     private func signs(
@@ -381,7 +383,8 @@ struct PyTorchTensorCollector {
         return signs
     }
 
-    /// The integers in a tuple, or in a `torch.Size` of one; nil if there are other elements, or more than ``ReadLimits/rank``.
+    /// Returns the integers in a tuple or a `torch.Size`; nil if there are other elements, or more than
+    /// ``ReadLimits/rank``.
     private func integers(_ value: PickleValue) -> [Int]? {
         var value = value
         if case .object(let object) = graph.content(value), case .size = pickle.recipe(of: object),

@@ -1,10 +1,10 @@
 /// The tensors in an unpickled object, each listed under every path of keys that leads to it.
 struct PyTorchTensors: Sendable {
-    /// A tensor: where its elements, its name and its shape are.
+    /// The locations of a tensor's elements, name and shape.
     ///
-    /// There may be a hundred thousand, so what fits into 32 bits takes 32 bits.
+    /// There may be a hundred thousand entries, so fields use 32 bits where their values fit.
     struct Entry: Sendable {
-        /// The offset of the first element in the storage, in bytes.
+        /// The byte offset of the first element in the storage.
         var offset: Int
         fileprivate var storageNumber: UInt32
         fileprivate var nameStart: UInt32 = 0
@@ -24,22 +24,22 @@ struct PyTorchTensors: Sendable {
         /// The range of the tensor's strides in `dimensions`.
         fileprivate var strides: Range<Int> { shape.upperBound..<shape.upperBound + Int(rank) }
 
-        /// The offset of the first element in the file, in bytes.
+        /// Returns the byte offset of the first element in the file.
         fileprivate func start(in stored: [StoredBytes]) -> Int { stored[storage].range.lowerBound + offset }
 
-        /// Bytes per stored element; torch stores F4 in pairs.
+        /// The number of bytes per stored element; torch stores F4 in pairs.
         var elementSize: Int { max(1, dtype.bitWidth / 8) }
     }
 
-    /// The listed tensors; in the order of their data after ``finish(stored:path:)``.
+    /// The listed tensors, sorted by the offset of their data after ``finish(stored:path:)``.
     private(set) var entries: [Entry] = []
     /// All names as UTF-8, concatenated.
     private(set) var names: [UInt8] = []
-    /// Tensors that are not simply elements in the file, and what they are instead.
+    /// Tensors that are not stored as plain elements in the file, and what they are instead.
     var others: [OtherTensor] = []
     private var dimensions: [Int] = []
 
-    /// Makes the entry of a tensor that is not listed yet, and stores its shape and strides.
+    /// Creates an entry for a tensor that has not been listed yet, and stores its shape and strides.
     mutating func entry(
         storage: Int, offset: Int, dtype: DType, shape: [Int], strides: [Int], isConjugated: Bool, isNegated: Bool
     ) -> Entry {
@@ -81,10 +81,11 @@ struct PyTorchTensors: Sendable {
         entries.sort { $0.start(in: stored) < $1.start(in: stored) }
     }
 
-    /// Bytes of memory per tensor for a name table, and for either a second one or half of the entries, which sorting may copy.
+    /// The number of bytes of memory per tensor for a name table, plus either a second name table or half of the
+    /// entries, which sorting may copy.
     static let tableByteCount = 32
 
-    /// Bytes of memory that the tensors take.
+    /// The number of bytes of memory that the tensors take.
     var byteCount: Int {
         entries.count * MemoryLayout<Entry>.stride + names.count + dimensions.count * MemoryLayout<Int>.stride
             + others.reduce(0) {
@@ -93,7 +94,7 @@ struct PyTorchTensors: Sendable {
             }
     }
 
-    /// The shape of a tensor, outermost dimension first, in stored elements.
+    /// Returns a tensor's shape in stored elements, outermost dimension first.
     func shape(of entry: Entry) -> ArraySlice<Int> {
         dimensions[entry.shape]
     }
@@ -102,7 +103,7 @@ struct PyTorchTensors: Sendable {
         dimensions[entry.strides]
     }
 
-    /// The elements of a tensor, in a file whose bytes `range` are the tensor's storage.
+    /// Returns a view of a tensor's elements in a file whose bytes in `range` are the tensor's storage.
     func view(of entry: Entry, in range: Range<Int>) -> StridedView {
         var signs: [Int] = []
         if entry.dtype.isComplex {
@@ -130,7 +131,7 @@ struct PyTorchTensors: Sendable {
             strides: strides(of: entry), isConjugated: entry.isConjugated, isNegated: entry.isNegated)
     }
 
-    /// Groups of tensors that are the same elements of the same storage, as ascending indices into ``entries``.
+    /// Groups of tensors that share the same elements of one storage, as ascending indices into ``entries``.
     var tied: [[Int]] {
         var users = [UInt32](repeating: 0, count: (entries.map(\.storage).max() ?? -1) + 1)
         for entry in entries { users[entry.storage] += 1 }

@@ -68,7 +68,7 @@ private struct PyTorchArchive {
         }
     }
 
-    /// Bytes of memory that the directory takes.
+    /// The number of bytes of memory that the directory takes.
     var byteCount: Int { directory.byteCount }
 
     var warnings: [String] {
@@ -77,7 +77,7 @@ private struct PyTorchArchive {
         if !directory.hasChecksums {
             warnings.append("the archive records no checksums, so changed bytes would go unnoticed")
         } else if unchecked > 0 {
-            // torch.serialization.skip_data leaves out the checksums of storages that are to be filled in later.
+            // torch.serialization.skip_data omits the checksums of storages that are to be filled in later.
             warnings.append(
                 "\(unchecked) record\(unchecked == 1 ? " has" : "s have") no checksum, so changed bytes would go unnoticed"
             )
@@ -152,7 +152,7 @@ private struct PyTorchArchive {
         StoredBytes(range: record.data, checksum: record.checksum == 0 ? nil : record.checksum)
     }
 
-    /// The text of a short record, without white space around it; nil if there is no such record.
+    /// Returns the text of a short record without surrounding white space; nil if there is no such record.
     private func text(ofRecord name: String) throws(CheckpointError) -> String? {
         guard let number = directory.record(named: name.utf8) else { return nil }
         let record = directory.records[number]

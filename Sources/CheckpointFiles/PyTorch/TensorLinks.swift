@@ -1,6 +1,6 @@
 /// The paths that lead to tensors through the object that a pickle describes.
 struct TensorLinks {
-    /// The deepest nesting that is read; no object that is meant to be used is nested deeper.
+    /// The maximum nesting depth; no object in practical use is nested deeper.
     private static let depthLimit = 1000
 
     /// What a step from a value to one of its parts adds to a tensor's name.
@@ -25,7 +25,7 @@ struct TensorLinks {
         var cursor: PickleGraph.Cursor
         /// Whether the value holds the attributes of an object.
         var isState = false
-        /// The index of the value's first link in the list of links of all values that are still being visited.
+        /// The index of the value's first link among the links of all values still being visited.
         var firstLink = 0
         /// The step to the part that is being visited.
         var step = Step.nothing
@@ -35,18 +35,18 @@ struct TensorLinks {
     private enum State: UInt8 {
         case unseen
         case seen
-        /// It is a tensor, or leads to one.
+        /// The value is a tensor or leads to one.
         case leading
     }
 
     private let pickle: TorchPickle
     private let graph: PickleGraph
     private let limits: ReadLimits
-    /// The state of each value, by the value's number.
+    /// The state of each value, indexed by the value's number.
     private var states: [State] = []
     /// All links; those of one value are contiguous.
     private var links: [Link] = []
-    /// The range in `links` of each value that has links, by the value's number.
+    /// The range in `links` of each value that has links, keyed by the value's number.
     private var ranges: [UInt32: Range<UInt32>] = [:]
 
     /// Finds, for every value below `root`, the steps that lead from it to tensors.
@@ -61,13 +61,14 @@ struct TensorLinks {
         try find(below: root, &budget)
     }
 
-    /// The range of the links from a value towards tensors; nil if the value neither is a tensor nor leads to one.
+    /// Returns the range of the links from a value towards tensors; nil if the value neither is a tensor nor leads to
+    /// one.
     func range(of number: Int) -> Range<Int>? {
         guard number < states.count, states[number] == .leading else { return nil }
         return ranges[UInt32(number)].map { Int($0.lowerBound)..<Int($0.upperBound) } ?? 0..<0
     }
 
-    /// The link at an index in a range that ``range(of:)`` returns.
+    /// The link at an index in a range that ``range(of:)`` has returned.
     subscript(place: Int) -> Link { links[place] }
 
     /// Prepares to visit the parts of a value; the parts of a tensor are its attributes.
@@ -85,7 +86,7 @@ struct TensorLinks {
             return visit
         }
         visit.parts = [(.nothing, object.arguments, false)]
-        // The state is a dictionary of attributes, or a pair of one of attributes and one of slots.
+        // The state is a dictionary of attributes, or a pair of dictionaries for attributes and slots.
         if let states = graph.elements(object.state), states.count == 2, states.allSatisfy(isDictionaryOrNone) {
             visit.parts += states.map { (.nothing, $0, true) }
         } else if object.state != .absent {
@@ -98,13 +99,13 @@ struct TensorLinks {
         if case .dictionary = graph.content(value) { true } else { value == .none }
     }
 
-    /// The next part of the value that is being visited; nil after the last.
+    /// Returns the next part of the value that is being visited; nil after the last.
     private func nextPart(
         _ visit: inout Visit
     ) -> (step: Step, value: PickleValue, isState: Bool)? {
         if let (key, value) = graph.next(&visit.cursor) {
             guard let key else { return (.index(UInt32(visit.cursor.count - 1)), value, false) }
-            // The keys of a torch.nn.Module's state_dict leave out these three names.
+            // The keys of a torch.nn.Module's state_dict omit these three names.
             let isTransparent =
                 visit.isState
                 && graph.textRange(key).map { key in
@@ -122,7 +123,7 @@ struct TensorLinks {
         states = Array(repeating: .unseen, count: graph.nodeCount)
         states[rootNumber] = .seen
         var visits = [visit(root, rootNumber, isState: false)]
-        // The links of values that are still being visited; those of the innermost value are last.
+        // The links of values still being visited; those of the innermost value are last.
         var open: [Link] = []
         while !visits.isEmpty {
             let last = visits.count - 1
@@ -147,7 +148,7 @@ struct TensorLinks {
             guard let number = graph.number(of: value) else { continue }
             guard states[number] == .unseen else {
                 guard states[number] == .leading else { continue }
-                // Once in `open`, and later once in `links`.
+                // The link is stored in `open` now, and in `links` later.
                 try budget.spend(elements: 2, of: Link.self)
                 open.append(Link(step: step, value: value))
                 continue

@@ -1,6 +1,6 @@
 import CheckpointJSON
 
-/// What one of torch's own functions makes of its arguments.
+/// What one of torch's own functions makes from its arguments.
 enum TorchRecipe {
     case tensor(version: Int)
     /// The tensor that is the first argument.
@@ -12,9 +12,9 @@ enum TorchRecipe {
     case wrapper
     case subclass
     case size
-    /// A tensor, made by a function that is not known here.
+    /// A tensor made by an unknown function of torch.
     case unknownTensor
-    /// Not a function of torch that makes a tensor.
+    /// Not a torch function that makes a tensor or a size.
     case none
 
     private static let byName: [ByteString: TorchRecipe] = [
@@ -41,7 +41,7 @@ struct TorchPickle {
     let graph: PickleGraph
     let path: String
     let limits: ReadLimits
-    /// The recipe of each global, by the global's number.
+    /// The recipe of each global, indexed by the global's number.
     private let recipes: [TorchRecipe]
 
     init(
@@ -54,17 +54,17 @@ struct TorchPickle {
         recipes = graph.globals.indices.map { TorchRecipe(graph.name(ofGlobal: $0)) }
     }
 
-    /// What a call of `callable` makes.
+    /// Returns what a call of `callable` makes.
     func recipe(_ callable: PickleValue) -> TorchRecipe {
         if case .global(let number) = graph.content(callable) { recipes[number] } else { .none }
     }
 
-    /// The recipe of the call that makes an object; `none` for objects that are made in other ways.
+    /// Returns the recipe of the call that makes an object; `none` for objects made in other ways.
     func recipe(of object: PickleGraph.Object) -> TorchRecipe {
         object.making == .call ? recipe(object.callable) : .none
     }
 
-    /// Whether a value represents a tensor, or refers to data outside the pickle, which only tensors consist of.
+    /// Returns whether a value represents a tensor or refers to data outside the pickle.
     func isTensor(_ value: PickleValue) -> Bool {
         switch graph.content(value) {
         case .persistent: return true
@@ -77,7 +77,8 @@ struct TorchPickle {
         }
     }
 
-    /// The module and name of a global, or of a class that a legacy file stores with its source; nil for other values.
+    /// Returns the module and name of a global, or of a class that a legacy file stores with its source; nil for other
+    /// values.
     func globalName(_ value: PickleValue) -> String? {
         switch graph.content(value) {
         case .global(let number): return graph.name(ofGlobal: number)
@@ -92,7 +93,7 @@ struct TorchPickle {
         }
     }
 
-    /// A `malformed` error about this pickle.
+    /// Returns a `malformed` error about this pickle.
     func malformed(
         _ problem: String, tensor: ArraySlice<UInt8>? = nil, expected: String? = nil, found: String? = nil
     ) -> CheckpointError {

@@ -3,8 +3,9 @@ import CheckpointJSON
 /// The records of a well-formed zip archive: stored without compression, contiguous from the first byte to the central directory,
 /// under one root, and with local headers and data descriptors that agree with the central directory.
 ///
-/// The central directory is authoritative, and there is one way to find it: the end record is the file's last 22 bytes, and the
-/// directory ends where that record, or the zip64 record before it, begins. (PKWARE APPNOTE 6.3.10, sections 4.3 and 4.5.3.)
+/// The central directory is authoritative, and there is only one way to find it: the end record is the file's last 22
+/// bytes, and the directory ends where that record, or the zip64 record before it, begins. (PKWARE APPNOTE 6.3.10,
+/// sections 4.3 and 4.5.3.)
 struct ZipDirectory: Sendable {
     struct Record: Sendable {
         /// The range of the record's bytes in the file.
@@ -25,13 +26,13 @@ struct ZipDirectory: Sendable {
 
     /// The bytes of the central directory, with names in lower case.
     private let text: [UInt8]
-    /// The length of the root's name and its slash, with which every name begins, in bytes.
+    /// The length in bytes of the root's name and slash, with which every name begins.
     private let rootCount: Int
     private let names: NameTable
 
     /// Reads the central directory of a zip archive, and the local header and data descriptor of every record.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` with record and offset, or `inputOutput`.
+    /// - Throws: ``CheckpointError``: `malformed` with the record and offset, or `inputOutput`.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         do throws(ZipFailure) {
             let range = try Self.directoryRange(source)
@@ -45,7 +46,7 @@ struct ZipDirectory: Sendable {
             records.sort { $0.data.lowerBound < $1.data.lowerBound }
             try Self.checkRecords(&records, text: text, source: source, directory: range.bytes.lowerBound)
             rootCount = try Self.rootCount(records, text: text)
-            // torch's reader takes names that differ only in case for the same name.
+            // torch's reader treats names that differ only in case as the same name.
             for record in records {
                 for place in record.name where (0x41...0x5A).contains(text[place]) { text[place] |= 0x20 }
             }
@@ -65,16 +66,16 @@ struct ZipDirectory: Sendable {
         }
     }
 
-    /// The index of the record with this name below the root, ignoring case; nil if there is none.
+    /// Returns the index of the record with this name below the root, ignoring case; nil if there is none.
     func record(named name: some Collection<UInt8>) -> Int? {
         let full = text[rootName] + name.map { (0x41...0x5A).contains($0) ? $0 | 0x20 : $0 }
         return names.find(full, text: text) { records[Int($0)].name }.map(Int.init)
     }
 
-    /// Bytes of memory that the directory takes.
+    /// The number of bytes of memory that the directory takes.
     var byteCount: Int { text.count + records.count * MemoryLayout<Record>.stride + names.byteCount }
 
-    /// A record's name below the root, in lower case.
+    /// Returns a record's name below the root, in lower case.
     func name(of record: Record) -> String {
         String(decoding: text[record.name].dropFirst(rootCount), as: UTF8.self)
     }
@@ -84,9 +85,9 @@ struct ZipDirectory: Sendable {
         return start..<start + rootCount
     }
 
-    // MARK: The directory
+    // MARK: Central directory
 
-    /// Finds the central directory from the end records, the last bytes of the file.
+    /// Finds the central directory from the end records, which are the last bytes of the file.
     private static func directoryRange(
         _ source: any ByteSource
     ) throws(ZipFailure) -> (bytes: Range<Int>, recordCount: Int) {
@@ -143,14 +144,14 @@ struct ZipDirectory: Sendable {
                 "the zip directory does not end where the end record begins", at: endStart,
                 expected: "\(directoryEnd)", found: "\(start) + \(count)")
         }
-        // A record takes at least 46 bytes, so a false count cannot make us allocate.
+        // A record takes at least 46 bytes, so a false count cannot cause a large allocation.
         guard fields[3].value >= 0, fields[3].value <= count / 46 else {
             throw ZipFailure("the zip directory is too short for its \(fields[3].value) records", at: start)
         }
         return (start..<directoryEnd, fields[3].value)
     }
 
-    /// Reads the central directory; `data` begins at the record's local header until `checkRecords` has read that header.
+    /// Reads the central directory; until `checkRecords` has read a record's local header, `data` begins there.
     private static func records(_ text: [UInt8], count: Int, base: Int) throws(ZipFailure) -> [Record] {
         var records: [Record] = []
         records.reserveCapacity(count)
@@ -247,7 +248,7 @@ struct ZipDirectory: Sendable {
         return nil
     }
 
-    // MARK: The records
+    // MARK: Records
 
     /// Checks the local header and the data descriptor of every record, and sets `data` to the bytes between them.
     private static func checkRecords(
@@ -312,7 +313,8 @@ struct ZipDirectory: Sendable {
         }
     }
 
-    /// Compares the data descriptor at the beginning of `bytes` with the central directory's `record`, whose data is before it.
+    /// Compares the data descriptor at the beginning of `bytes`, which follows the data of `record`, with the central
+    /// directory.
     private static func checkDescriptor(_ bytes: [UInt8], of record: Record, text: [UInt8]) throws(ZipFailure) {
         guard record.flags & 8 != 0 else { return }
         let width = record.usesZip64 ? 8 : 4

@@ -1,12 +1,12 @@
 import CheckpointJSON
 
-/// The byte layout of a safetensors file before it is written, identical to what the safetensors library would write.
+/// The byte layout of a safetensors file before it is written, identical to the safetensors library's.
 struct SafetensorsByteLayout: FileByteLayout {
     let ranges: [Range<Int>]
     let needsChecksums = false
     private let header: [UInt8]
 
-    /// The longest header that readers accept, in bytes.
+    /// The maximum header length that readers accept, in bytes.
     private static let headerLimit = 100_000_000
 
     var byteCount: Int { ranges.last?.upperBound ?? header.count }
@@ -25,7 +25,7 @@ struct SafetensorsByteLayout: FileByteLayout {
             .f16, .bf16, .i32, .u32, .f32, .c64, .f64, .i64, .u64,
         ] as [DType]).enumerated().map { ($1, $0) })
 
-    /// Lays out a file of tensors in the given order.
+    /// Lays out a file with the tensors in the given order.
     ///
     /// - Throws: ``CheckpointError`` of category `unsupported` if the header is too long.
     init(_ tensors: [OutputTensor], metadata: [ByteString: String], path: String) throws(CheckpointError) {

@@ -11,7 +11,7 @@ struct SafetensorsFile: FileContents {
 
     /// Reads and validates the header.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` with tensor and offset, or `inputOutput`.
+    /// - Throws: ``CheckpointError``: `malformed` with the offset and, if there is one, the tensor; or `inputOutput`.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         func malformed(_ problem: String, expected: String? = nil, found: String? = nil) -> CheckpointError {
             CheckpointError(.malformed, path: source.path, problem, offset: 0, expected: expected, found: found)
@@ -35,7 +35,7 @@ struct SafetensorsFile: FileContents {
         let dataStart = 8 + Int(length)
         let text = try source.bytes(8..<dataStart)
         do throws(MalformedInput) {
-            // Consumed, so that names are decoded in place without a copy.
+            // Consume the text, so that names are decoded in place without a copy.
             let taken = consume text
             header = try SafetensorsHeader(taken, dataCount: source.count - dataStart, limits: limits)
         } catch {

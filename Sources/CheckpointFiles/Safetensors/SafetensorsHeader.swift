@@ -1,14 +1,15 @@
 import CheckpointJSON
 
-/// The header of a safetensors file: its JSON text, and an entry of 32 bytes per tensor that points into it.
+/// The header of a safetensors file: its JSON text, and a 32-byte entry per tensor that points into the text.
 ///
-/// Names are decoded in place and shapes are parsed again on access, so a header of a million tensors takes little more memory
-/// than its text. Format: <https://github.com/huggingface/safetensors>, "Format". Stricter than the reference: it refuses
-/// duplicate names, metadata keys and fields, NUL in names, more dimensions than ``ReadLimits/rank``, sizes that overflow apart
-/// from a zero dimension, tensors that are not objects, and dtypes that are not strings.
+/// Names are decoded in place and shapes are parsed again on access, so a header with a million tensors takes little
+/// more memory than its text. Format: <https://github.com/huggingface/safetensors>, "Format". This parser is stricter
+/// than the reference: it refuses duplicate names, metadata keys and fields, NUL in names, more dimensions than
+/// ``ReadLimits/rank``, sizes that overflow when zero dimensions are left out, tensors that are not objects, and dtypes
+/// that are not strings.
 struct SafetensorsHeader: Sendable {
     struct Entry: Sendable {
-        /// The start in bytes within the data, which follows the header.
+        /// The offset of the tensor's first byte in the data, which follows the header.
         var begin: Int
         var end: Int
         var nameStart: UInt32
@@ -22,7 +23,7 @@ struct SafetensorsHeader: Sendable {
 
     /// The header's JSON, with names unescaped in place.
     let text: [UInt8]
-    /// The tensors in the order of their data; empty ones with the same offset in the order of the header.
+    /// The tensors in the order of their data; empty tensors at the same offset are in the order of the header.
     let entries: [Entry]
     /// The pairs of `__metadata__` in the order of the header.
     let metadata: [(key: Range<Int>, value: JSONString)]
@@ -31,7 +32,7 @@ struct SafetensorsHeader: Sendable {
 
     private let names: NameTable
 
-    /// Parses the header `text`, which `dataCount` bytes of data follow.
+    /// Parses the header `text`, which is followed by `dataCount` bytes of data.
     ///
     /// - Throws: ``MalformedInput`` with the offset in `text`.
     init(_ text: consuming [UInt8], dataCount: Int, limits: ReadLimits) throws(MalformedInput) {
@@ -68,7 +69,7 @@ struct SafetensorsHeader: Sendable {
         self.names = names
     }
 
-    /// The position in ``entries`` of the tensor with this name, compared by bytes; nil if there is none.
+    /// Returns the position in ``entries`` of the tensor with this name, compared by bytes; nil if there is none.
     func position(of name: ArraySlice<UInt8>) -> Int? {
         names.find(name, text: text) { entries[Int($0)].nameRange }.map(Int.init)
     }
@@ -95,7 +96,7 @@ struct SafetensorsHeader: Sendable {
         return shape
     }
 
-    /// Checks that the tensors follow each other without gap or overlap to the last byte.
+    /// Checks that the tensors cover the data up to the last byte, without gaps or overlaps.
     private static func checkPlaces(_ entries: [Entry], dataCount: Int, text: [UInt8]) throws(MalformedInput) {
         func malformed(_ problem: String, _ entry: Entry, expected: Int, found: Int) -> MalformedInput {
             MalformedInput(
@@ -120,7 +121,7 @@ struct SafetensorsHeader: Sendable {
     }
 }
 
-/// The beginning of a name, to quote in an error.
+/// Returns the beginning of a name, to quote in an error.
 func excerpt(_ name: ArraySlice<UInt8>) -> String {
     String(decoding: name.prefix(1000), as: UTF8.self)
 }

@@ -10,17 +10,17 @@ struct SafetensorsHeaderParser {
     private let limits: ReadLimits
     private var hasMetadata = false
     private var metadataBytes = 0
-    /// Names that contain escapes, as they are in the text.
+    /// The names that contain escapes, as positions in the text.
     private var escapedNames: [(entry: Int, name: JSONString)] = []
     private var escapedKeys: [(entry: Int, key: JSONString)] = []
     private var unknownFields = 0
     private var firstUnknownField = ""
 
-    /// Creates a parser for a header that `dataCount` bytes of data follow.
+    /// Creates a parser for a header that is followed by `dataCount` bytes of data.
     init(dataCount: Int, limits: ReadLimits, headerBytes: Int) {
         self.dataCount = dataCount
         self.limits = limits
-        // No tensor takes fewer bytes than this, and memory pages that stay unused cost nothing.
+        // No tensor's entry is shorter than this, and reserved memory pages that stay unused cost nothing.
         let shortest = #""":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"#.utf8.count
         entries.reserveCapacity(min(limits.tensors, headerBytes / shortest + 1))
     }
@@ -57,7 +57,7 @@ struct SafetensorsHeaderParser {
         }
     }
 
-    /// Replaces escaped names in the text by their decoded form.
+    /// Replaces escaped names in the text with their decoded forms.
     mutating func unescapeNames(in text: inout [UInt8]) {
         for (entry, name) in escapedNames {
             let range = text.unescape(name)

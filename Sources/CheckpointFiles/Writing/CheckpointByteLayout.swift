@@ -10,7 +10,7 @@ public struct OutputTensor: Sendable, Hashable {
     public let shape: [Int]
     /// The size of the elements in bytes.
     public let byteCount: Int
-    /// The index among all tensors of an earlier one with the same bytes, which are then stored once; nil for most.
+    /// The index of an earlier tensor with the same bytes, which are then stored only once; nil for most tensors.
     public let sharedWith: Int?
 
     /// Creates a tensor to be written.
@@ -30,7 +30,7 @@ public struct OutputTensor: Sendable, Hashable {
     }
 }
 
-/// The files of a checkpoint and their byte layouts, before anything is written.
+/// The files of a checkpoint and their byte layouts, computed before anything is written.
 public struct CheckpointByteLayout: Sendable {
     /// A file format that can be written.
     public enum Container: String, Sendable {
@@ -42,7 +42,8 @@ public struct CheckpointByteLayout: Sendable {
     struct File: Sendable {
         let name: String
         let byteLayout: any FileByteLayout
-        /// The indices among all tensors of those in this file, in the order of ``FileByteLayout/ranges``.
+        /// The indices in ``CheckpointByteLayout/tensors`` of this file's tensors, in the order of
+        /// ``FileByteLayout/ranges``.
         let tensors: [Int]
     }
 
@@ -52,19 +53,19 @@ public struct CheckpointByteLayout: Sendable {
     /// The shard index as transformers writes it; nil if there is only one file.
     let shardIndex: [UInt8]?
 
-    /// For each tensor, the index of its file and its place in that file.
+    /// The index of each tensor's file and the tensor's place in that file.
     private let places: [(file: Int, place: Int)]
 
-    /// The size of all files together, uncompressed, in bytes.
+    /// The total size of all files, uncompressed, in bytes.
     public var byteCount: Int { files.reduce(shardIndex?.count ?? 0) { $0.adding(clamped: $1.byteLayout.byteCount) } }
 
     /// The names of the files, in order.
     public var fileNames: [String] { files.map(\.name) }
 
-    /// The index of the file that holds a tensor.
+    /// Returns the index of the file that holds a tensor.
     public func file(ofTensor number: Int) -> Int { places[number].file }
 
-    /// The index of a tensor's file and the tensor's place in that file.
+    /// Returns the index of a tensor's file and the tensor's place in that file.
     func place(ofTensor number: Int) -> (file: Int, place: Int) { places[number] }
 
     /// Lays out a single file.
@@ -82,13 +83,14 @@ public struct CheckpointByteLayout: Sendable {
         try self.init(tensors, container: container, metadata, groups: [(name, Array(tensors.indices))])
     }
 
-    /// Lays out `model.safetensors`, or an index and several shards of at most `shardByteCount` bytes of tensors.
+    /// Lays out `model.safetensors`, or an index and shards with at most `shardByteCount` bytes of tensors each.
     ///
-    /// Tensors are split as transformers 5 does: in the natural order of names, with a new file when one would become too large.
+    /// Tensors are split as in transformers 5: in the natural order of names, with a new file when one would be too
+    /// large.
     ///
     /// - Parameters:
     ///   - tensors: the tensors, in any order.
-    ///   - shardByteCount: the most bytes of tensors in a file, except for a tensor that is larger by itself.
+    ///   - shardByteCount: the maximum number of bytes of tensors in a file; a tensor that is larger gets its own file.
     ///   - metadata: the `__metadata__` of each file.
     /// - Throws: ``CheckpointError`` of category `unsupported` if safetensors files cannot hold the tensors.
     public init(
@@ -123,7 +125,7 @@ public struct CheckpointByteLayout: Sendable {
         for (index, shard) in shards.enumerated() {
             for number in shard { shardOfTensor[number] = index }
         }
-        // A tensor that shares bytes is recorded in the shard that holds them.
+        // A tensor that shares bytes is recorded in the shard that contains them.
         for (number, tensor) in tensors.enumerated() {
             if let other = tensor.sharedWith, let shard = shardOfTensor[other] { shards[shard].append(number) }
         }
@@ -154,7 +156,7 @@ public struct CheckpointByteLayout: Sendable {
             switch container {
             case .safetensors:
                 own = SafetensorsByteLayout.sorted(own, of: tensors)
-                // Dropped duplicates are recorded as the safetensors library records them.
+                // Record dropped duplicates as the safetensors library does.
                 let dropped = numbers.compactMap { number in
                     tensors[number].sharedWith.map { (tensors[number].name, tensors[$0].name) }
                 }
@@ -175,7 +177,7 @@ public struct CheckpointByteLayout: Sendable {
         self.places = places
     }
 
-    /// More bytes than any disk has, yet few enough that what a container adds to them cannot overflow.
+    /// The maximum total size of the tensors: larger than any disk, but adding a container's bytes cannot overflow.
     private static let byteLimit = 1 << 62
 
     private static func checkSize(of tensors: [OutputTensor], path: String) throws(CheckpointError) {
@@ -192,7 +194,7 @@ public struct CheckpointByteLayout: Sendable {
     /// The name of the shard index.
     public static let indexName = "model.safetensors.index.json"
 
-    /// Whether a file name is `model.safetensors` or that of one of its shards.
+    /// Returns whether a file name is `model.safetensors` or the name of one of its shards.
     public static func isShard(_ name: String) -> Bool {
         var pattern = ""
         for character in name { pattern.append(character.isWholeNumber && character.isASCII ? "#" : character) }
@@ -230,16 +232,16 @@ public struct CheckpointByteLayout: Sendable {
 }
 
 extension CheckpointByteLayout.Container {
-    /// Whether a file of this format can hold a tensor.
+    /// Returns whether a file of this format can hold a tensor.
     func holds(_ tensor: OutputTensor) -> Bool {
         switch self {
-        // `__metadata__` is reserved; the names of tensors that share bytes are keys in it, where `format` is taken.
+        // `__metadata__` is reserved. Names of tensors that share bytes become its keys, and `format` is already one.
         case .safetensors:
             tensor.dtype.isInSafetensors && tensor.name != "__metadata__"
                 && !(tensor.sharedWith != nil && tensor.name == "format")
-        // An element of torch's is a pair of 4-bit values.
+        // torch's element is a pair of 4-bit values.
         case .pyTorch where tensor.dtype == .f4E2M1: tensor.shape.last.map { $0 % 2 == 0 } ?? false
-        // Quantised tensors also have scales, which are not among their elements.
+        // Quantised tensors also have scales, which their elements do not include.
         case .pyTorch: ![.qi8, .qu8, .qi32].contains(tensor.dtype) && TorchTypes.names[tensor.dtype] != nil
         }
     }

@@ -4,8 +4,9 @@ import Synchronization
 
 /// Writes the files of a ``CheckpointByteLayout``, tensor by tensor.
 ///
-/// Tensors can be written in any order and from many threads, each tensor by one. The bytes around them are written last, so that
-/// an incomplete file is not a valid one. Compressed files are written front to back: tensors in ``order``, from one thread.
+/// Tensors can be written in any order and from several threads, but each tensor from only one. The bytes around them
+/// are written last, so that an incomplete file is never valid. Compressed files are written front to back: tensors in
+/// ``order``, from one thread.
 public final class CheckpointWriter: Sendable {
     /// The files to write.
     public let byteLayout: CheckpointByteLayout
@@ -18,7 +19,7 @@ public final class CheckpointWriter: Sendable {
     /// The indices of the tensors that have bytes of their own, in file order.
     public var order: [Int] { byteLayout.files.flatMap(\.tensors) }
 
-    /// Creates a writer of a single file.
+    /// Creates a writer for a single file.
     ///
     /// - Parameters:
     ///   - byteLayout: a byte layout of one file.
@@ -33,7 +34,7 @@ public final class CheckpointWriter: Sendable {
         self.init(byteLayout, isCompressed ? [ZstdOutput(output, cuts: own.cuts)] : [output])
     }
 
-    /// Creates a writer of all files of a byte layout in a directory.
+    /// Creates a writer for all files of a byte layout, in a directory.
     ///
     /// - Throws: ``CheckpointError``: `inputOutput` if there is not enough disk space, or `cannotCreate`.
     public convenience init(
@@ -77,7 +78,7 @@ public final class CheckpointWriter: Sendable {
         try sinks[file].write(bytes, at: own.start(before: place))
     }
 
-    /// Writes the bytes around the tensors, all of which must have been written, and waits until the files are on disk.
+    /// Writes the bytes around the tensors, which must all have been written, and waits until the files are on disk.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     public func finish() throws(CheckpointError) {
@@ -126,7 +127,7 @@ public struct TensorOutput: ~Copyable {
         position += bytes.count
     }
 
-    /// Ends the tensor, all of whose bytes must have been written, and returns their SHA-256 (32 bytes).
+    /// Ends the tensor, whose bytes must all have been written, and returns their SHA-256 (32 bytes).
     public consuming func finish() -> [UInt8] {
         precondition(position == range.upperBound, "a tensor has as many bytes as were announced")
         writer.note(checksum, file: file, place: place)

@@ -4,17 +4,17 @@ protocol FileByteLayout: Sendable {
     var byteCount: Int { get }
     /// The byte ranges of the tensors, in file order.
     var ranges: [Range<Int>] { get }
-    /// Whether the bytes around the tensors include the CRC-32 of each.
+    /// Whether the bytes around the tensors include each tensor's CRC-32.
     var needsChecksums: Bool { get }
 
-    /// The bytes between the tensor at `place` and the one before it; after the last tensor, the rest of the file.
+    /// Returns the bytes between the tensor at `place` and the one before it, or after the last tensor.
     ///
     /// `checksums` must be valid for the tensors before `place`.
     func bytes(before place: Int, checksums: [UInt32]) -> [UInt8]
 }
 
 extension FileByteLayout {
-    /// The offset in the file of ``bytes(before:checksums:)``.
+    /// Returns the offset in the file of ``bytes(before:checksums:)``.
     func start(before place: Int) -> Int { place == 0 ? 0 : ranges[place - 1].upperBound }
 }
 

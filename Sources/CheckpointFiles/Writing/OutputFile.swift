@@ -2,7 +2,7 @@ import CRWKVKernels
 import Glibc
 import Synchronization
 
-/// A destination that takes bytes at any offset and from any thread, unless it is sequential.
+/// A destination for bytes, which can be written at any offset and from any thread unless it is sequential.
 package protocol ByteSink: Sendable {
     /// Whether bytes must be written in order, from one thread.
     var isSequential: Bool { get }
@@ -12,25 +12,25 @@ package protocol ByteSink: Sendable {
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError)
 
-    /// Ends the output, after all its bytes were written, and waits until they are on disk.
+    /// Ends the output once all bytes have been written, and waits until they are on disk.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     func finish() throws(CheckpointError)
 }
 
-/// A file that is being written, open as long as the value lives.
+/// A file that is being written; it stays open as long as the value lives.
 package final class OutputFile: ByteSink {
-    /// A write of this many bytes or more starts going to disk at once, while others follow.
+    /// The minimum size in bytes of writes that start going to disk at once, while later writes continue.
     private static let writebackSize = 1 << 20
 
     package let isSequential = false
     private let descriptor: CInt
-    /// The kernel lets one thread at a time write to a file and makes the others spin; here they wait instead.
+    /// The lock under which threads write one at a time; otherwise, the kernel makes all but one of them spin.
     private let turn = Mutex(())
-    /// The path that errors name.
+    /// The path that errors report.
     private let path: String
 
-    /// Takes ownership of an open file descriptor; errors name the file by `path`.
+    /// Creates a file that takes ownership of an open file descriptor; errors report `path`.
     init(descriptor: CInt, path: String) {
         self.descriptor = descriptor
         self.path = path
@@ -40,7 +40,7 @@ package final class OutputFile: ByteSink {
         close(descriptor)
     }
 
-    /// Reserves disk space, where the file system can, for `byteCount` bytes, which are zero until they are written.
+    /// Reserves `byteCount` bytes of disk space if the file system can; they read as zeros until they are written.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     func reserve(_ byteCount: Int) throws(CheckpointError) {
@@ -49,7 +49,7 @@ package final class OutputFile: ByteSink {
 
     package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError) {
         guard turn.withLock({ _ in put(bytes, into: descriptor, at: offset) }) else { throw failure() }
-        // Otherwise `finish` would wait for all of it.
+        // Without this, `finish` would have to wait for all bytes to reach the disk.
         if bytes.count >= Self.writebackSize {
             rwkv_begin_writeback(descriptor, Int64(offset), Int64(bytes.count))
         }
@@ -63,7 +63,7 @@ package final class OutputFile: ByteSink {
         systemError(errno, path: path, "cannot be written", category: .inputOutput)
     }
 
-    /// The error for a file that cannot be written though no system call failed.
+    /// Creates the error for a file that cannot be written although no system call failed.
     func failure(_ problem: String) -> CheckpointError { CheckpointError(.inputOutput, path: path, problem) }
 }
 
@@ -78,21 +78,23 @@ extension ByteSink {
     }
 }
 
-/// Creates a file whose name begins with `prefix`, with permissions `mode` less the process's umask; the descriptor is -1 on
-/// failure, which sets `errno`.
+/// Creates a file whose name begins with `prefix`, with permissions `mode` minus the process's umask.
+///
+/// On failure, the descriptor is -1 and `errno` is set.
 func makeTemporaryFile(prefix: String, mode: mode_t) -> (descriptor: CInt, path: String) {
     let (descriptor, path) = makeTemporary(prefix: prefix) { open($0, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode) }
     return (descriptor, path)
 }
 
-/// Creates a directory whose name begins with `prefix`, with permissions `mode` less the process's umask; nil on failure, which
-/// sets `errno`.
+/// Creates a directory whose name begins with `prefix`, with permissions `mode` minus the process's umask.
+///
+/// On failure, returns nil and sets `errno`.
 package func makeTemporaryDirectory(prefix: String, mode: UInt32) -> String? {
     let (result, path) = makeTemporary(prefix: prefix) { mkdir($0, mode) }
     return result == 0 ? path : nil
 }
 
-/// Creates something under an unused random name; `make` returns -1 on failure and sets `errno`.
+/// Calls `make` with unused random names until it succeeds; `make` returns -1 on failure and sets `errno`.
 private func makeTemporary(prefix: String, _ make: (String) -> CInt) -> (result: CInt, path: String) {
     let characters = "abcdefghijklmnopqrstuvwxyz0123456789"
     var path = prefix
@@ -104,14 +106,14 @@ private func makeTemporary(prefix: String, _ make: (String) -> CInt) -> (result:
     return (-1, path)
 }
 
-/// The path without symbolic links, so that a link's target is replaced and not the link; `path` itself if nothing is there.
+/// Resolves symbolic links, so that a link's target is replaced instead of the link; returns `path` itself on failure.
 func resolved(_ path: String) -> String {
     guard let target = realpath(path, nil) else { return path }
     defer { free(target) }
     return String(cString: target)
 }
 
-/// Writes all of `bytes` to a file; false on failure, which sets `errno`.
+/// Writes all of `bytes` to a file; on failure, returns false and sets `errno`.
 func put(_ bytes: UnsafeRawBufferPointer, into descriptor: CInt, at offset: Int) -> Bool {
     var done = 0
     while done < bytes.count {
@@ -130,9 +132,9 @@ func synchroniseDirectory(of path: String) {
     close(descriptor)
 }
 
-/// Removes a file, if it exists.
+/// Removes a file if it exists.
 ///
-/// - Throws: ``CheckpointError`` of category `cannotCreate`.
+/// - Throws: ``CheckpointError`` of category `cannotCreate` if the file cannot be removed.
 public func removeFile(_ path: String) throws(CheckpointError) {
     guard unlink(path) == 0 || errno == ENOENT else {
         throw systemError(errno, path: path, "cannot be replaced", category: .cannotCreate)
@@ -144,7 +146,7 @@ public func removeFile(_ path: String) throws(CheckpointError) {
 /// - Parameters:
 ///   - byteCount: the number of bytes.
 ///   - path: the file to be written, in a directory that exists.
-/// - Throws: ``CheckpointError`` of category `inputOutput` if there is too little room.
+/// - Throws: ``CheckpointError`` of category `inputOutput` if there is not enough room.
 public func requireRoom(for byteCount: Int, at path: String) throws(CheckpointError) {
     var status = statvfs()
     guard statvfs(directoryPart(of: path) + ".", &status) == 0 else { return }

@@ -1,23 +1,23 @@
 import CRWKVKernels
 import Glibc
 
-/// A directory that is filled under a temporary name beside its final path, and deleted unless it is committed.
+/// A directory that is filled under a temporary name next to its final path, and deleted unless it is committed.
 ///
-/// At any time, even if the process dies, the path holds either its old files or all of the new ones, never anything in between.
-/// On a file system that cannot exchange two paths (NFS), there is nothing at the path for a moment, while the old directory is
-/// beside it under a name that ends in `.replaced`.
+/// At any time, even if the process dies, the path holds either its old files or all of the new ones. The exception is
+/// a file system that cannot exchange two paths (NFS): there, nothing is at the path for a moment, while the old
+/// directory is next to it under a name that ends in `.replaced`.
 public struct UnfinishedDirectory: ~Copyable {
     private let path: String
     private let temporaryPath: String
     /// The entries of the directory to be replaced.
     private let replacedNames: [String]
 
-    /// Creates the temporary directory for `path`, which must not exist, or be a directory that is empty or may be replaced.
+    /// Creates the temporary directory for `path`, which must be unused, an empty directory or a replaceable one.
     ///
     /// - Parameters:
     ///   - path: the final path.
-    ///   - isReplaceable: whether a directory with these entries may be replaced (a file in a subdirectory gives `a/` and `a/b`);
-    ///     nil if only an empty one may.
+    ///   - isReplaceable: whether a directory with these entries may be replaced (a file in a subdirectory gives `a/`
+    ///     and `a/b`); if nil, only an empty directory may be.
     /// - Throws: ``CheckpointError`` of category `cannotCreate`.
     public init(path: String, isReplaceable: ((_ names: [String]) -> Bool)?)
         throws(CheckpointError)
@@ -51,16 +51,16 @@ public struct UnfinishedDirectory: ~Copyable {
     }
 
     deinit {
-        // After a commit, this is what was replaced, or nothing.
+        // After a commit, this path holds the replaced directory, or nothing.
         for name in Self.entries(temporaryPath).reversed() { remove(temporaryPath + "/" + name) }
         rmdir(temporaryPath)
     }
 
-    /// The entries of a directory and of its subdirectories, each of which is listed as `a/` before its own entries.
+    /// Lists the entries of a directory and its direct subdirectories; `a/` comes before its own entries.
     private static func entries(_ path: String) -> [String] {
         func names(_ path: String) -> [String] { namesInDirectory(path).filter { $0 != "." && $0 != ".." } }
         return names(path).flatMap { name in
-            // Links are not followed, so that nothing outside the directory is deleted.
+            // Do not follow links, so that nothing outside the directory is deleted.
             guard PathKind(path + "/" + name, ofItself: true) == .directory else { return [name] }
             return ["\(name)/"] + names(path + "/" + name).map { "\(name)/\($0)" }
         }
@@ -95,7 +95,7 @@ public struct UnfinishedDirectory: ~Copyable {
 
     /// Creates a file with the content of `source`.
     ///
-    /// - Throws: ``CheckpointError``: `cannotCreate`, `inputOutput`, or what the source throws.
+    /// - Throws: ``CheckpointError``: `cannotCreate`, `inputOutput`, or the source's error.
     public func copy(_ source: some ByteSource, to name: String) throws(CheckpointError) {
         let file = try create(name)
         for start in stride(from: 0, to: source.count, by: 1 << 20) {
@@ -106,8 +106,8 @@ public struct UnfinishedDirectory: ~Copyable {
 
     /// Moves the directory to its final path.
     ///
-    /// - Throws: ``CheckpointError`` of category `cannotCreate` if the path cannot be taken, or if the entries of the directory
-    ///   to be replaced have changed meanwhile.
+    /// - Throws: ``CheckpointError`` of category `cannotCreate` if the directory cannot be moved to the path, or if the
+    ///   entries of the directory to be replaced have changed in the meantime.
     public consuming func commit() throws(CheckpointError) {
         for name in Self.entries(temporaryPath) where name.hasSuffix("/") {
             synchroniseDirectory(of: temporaryPath + "/" + name)
@@ -117,7 +117,7 @@ public struct UnfinishedDirectory: ~Copyable {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
         }
         if !replacedNames.isEmpty, Self.entries(temporaryPath) != replacedNames {
-            // The old entries changed in the meantime: put the old directory back.
+            // The old entries have changed in the meantime: put the old directory back.
             guard rwkv_exchange(temporaryPath, path) == 0 else {
                 throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
             }

@@ -1,9 +1,9 @@
 import CRWKVKernels
 import Glibc
 
-/// A file that is written under a temporary name beside its final path, and deleted unless it is committed.
+/// A file that is written under a temporary name next to its final path, and deleted unless it is committed.
 ///
-/// At any time, even if the process dies, the path holds either its old content or all of the new, never anything in between.
+/// At any time, even if the process dies, the path holds either its old content or all of the new content.
 public struct UnfinishedFile: ~Copyable {
     package let file: OutputFile
     private let path: String
@@ -28,7 +28,7 @@ public struct UnfinishedFile: ~Copyable {
             throw CheckpointError(.cannotCreate, path: path, "exists and is not a regular file")
         }
         let path = kind == .file && followsLinks ? resolved(path) : path
-        // The permissions of the file that it replaces, or those that open would have given.
+        // Use the permissions of the file to be replaced, or those that `open` gives a new file.
         var status = stat()
         let isThere = kind == .file && stat(path, &status) == 0
         let (descriptor, temporaryPath) = makeTemporaryFile(prefix: path, mode: isThere ? 0o600 : 0o666)
@@ -43,7 +43,7 @@ public struct UnfinishedFile: ~Copyable {
     }
 
     deinit {
-        // After a commit, nothing has this name any more.
+        // After a commit, no file has this name any more.
         unlink(temporaryPath)
     }
 
@@ -54,13 +54,13 @@ public struct UnfinishedFile: ~Copyable {
         try file.write(bytes, at: 0)
     }
 
-    /// Moves the file to its final path, once its bytes are on disk.
+    /// Moves the file to its final path once its bytes are on disk.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput`, or `cannotCreate` if the path cannot be taken, for instance
-    ///   because something was created there meanwhile.
+    /// - Throws: ``CheckpointError``: `inputOutput`, or `cannotCreate` if the file cannot be moved to the path, for
+    ///   instance because something has been created there in the meantime.
     public consuming func commit() throws(CheckpointError) {
         try file.finish()
-        // Without `replaces`, not even a file created a moment ago is replaced.
+        // Without `replaces`, do not replace even a file created a moment ago.
         guard (replaces ? rename(temporaryPath, path) : rwkv_rename_new(temporaryPath, path)) == 0 else {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
         }

@@ -1,5 +1,5 @@
 extension Architecture {
-    /// PRWKV-7 cxa076: a teacher's body with all attention replaced by time mixing without token shift, head norms or RoPE.
+    /// PRWKV-7 cxa076: a teacher's body; time mixing without token shift, head norms or RoPE replaces all attention.
     /// (RWKVInside, rwkv_inside/TimeMixer.py at d144b11.)
     public static let cxa076 = Architecture(
         family: "cxa",

@@ -1,7 +1,8 @@
 extension Architecture {
-    /// cxa079, or hxa079 if some layers stay softmax attention: a teacher's body; time mixing with the teacher's head norms and
-    /// RoPE, and with the first layer's values and keys mixed in before keys and values are repeated for each head.
-    /// (RWKVInside, rwkv_inside/TimeMixer.py at d03af49; ranks and initialisers are those of its class for 079.)
+    /// cxa079, or hxa079 if some layers stay softmax attention: a teacher's body; time mixing with the teacher's head
+    /// norms and RoPE, and with the first layer's values and keys mixed in before keys and values are repeated for each
+    /// head.
+    /// (RWKVInside, rwkv_inside/TimeMixer.py at d03af49; the ranks and initialisers come from its class for 079.)
     public static let cxa079 = Architecture(
         family: "cxa",
         variant: "cxa079",

@@ -1,8 +1,8 @@
 import CheckpointFiles
 
 extension Architecture {
-    /// Gemma 2: norms (1 + w) before and after each block, windows in even layers, softcaps on scores and logits. (transformers,
-    /// models/gemma2.)
+    /// Gemma 2: (1 + w) norms before and after each block, windows in even layers, softcaps on scores and logits.
+    /// (transformers, models/gemma2.)
     public static let gemma2 = Architecture(
         family: "gemma2",
         configurationNames: ["gemma2"],

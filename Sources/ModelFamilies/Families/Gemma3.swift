@@ -1,8 +1,8 @@
 import CheckpointFiles
 
 extension Architecture {
-    /// Gemma 3: Gemma 2 with head norms and without score softcaps; layers with a window have their own RoPE base. (transformers,
-    /// models/gemma3.)
+    /// Gemma 3: Gemma 2 with head norms and without score softcaps; layers with a window have their own RoPE base.
+    /// (transformers, models/gemma3.)
     public static let gemma3: Architecture = Architecture(
         family: "gemma3_text",
         configurationNames: ["gemma3_text", "gemma3"],

@@ -2,8 +2,8 @@ import CheckpointFiles
 import CheckpointJSON
 
 extension Architecture {
-    /// Mistral and Ministral: Llama's tensors, and windows in all layers or in those that `layer_types` lists. (transformers,
-    /// models/mistral and models/ministral.)
+    /// Mistral and Ministral: Llama's tensors, and windows in all layers or in those that `layer_types` lists.
+    /// (transformers, models/mistral and models/ministral.)
     public static let mistral = Architecture(
         family: "mistral",
         configurationNames: ["mistral", "ministral"],

@@ -2,7 +2,8 @@ import CheckpointFiles
 import CheckpointJSON
 
 extension Architecture {
-    /// Phi-3, Phi-3.5 and Phi-4: fused tensors for queries, keys and values, and for gate and up. (transformers, models/phi3.)
+    /// Phi-3, Phi-3.5 and Phi-4: fused tensors for queries, keys and values, and for gate and up. (transformers,
+    /// models/phi3.)
     public static let phi3 = Architecture(
         family: "phi3",
         configurationNames: ["phi3"],

@@ -2,7 +2,8 @@ import CheckpointFiles
 import CheckpointJSON
 
 extension Architecture {
-    /// Qwen2 and Qwen2.5, whose query, key and value biases are not in config.json. (transformers, models/qwen2.)
+    /// Qwen2 and Qwen2.5, which always have query, key and value biases; config.json omits them. (transformers,
+    /// models/qwen2.)
     public static let qwen2 = Architecture(
         family: "qwen2",
         configurationNames: ["qwen2"],
@@ -21,7 +22,7 @@ extension Architecture {
         "use_sliding_window", "sliding_window", "max_window_layers", "layer_types",
     ]
 
-    /// Sets a layer's window if `use_sliding_window` is true: in layers that `layer_types` lists, or from `max_window_layers` on.
+    /// Sets a layer's window if `use_sliding_window` is true: for `layer_types`, or starting at `max_window_layers`.
     @Sendable
     static func qwenWindows(
         _ layer: inout LayerSpec, _ index: Int, _ configuration: ModelConfiguration

@@ -1,5 +1,6 @@
 extension TensorLayout {
-    /// RWKV-7 of flash-linear-attention, which stores low-rank matrices as linear weights, `[out, in]` (fla/layers/rwkv7.py).
+    /// RWKV-7 in flash-linear-attention, which stores low-rank matrices as linear weights, `[out, in]`
+    /// (fla/layers/rwkv7.py).
     public static let fla = TensorLayout(
         "fla",
         names: [

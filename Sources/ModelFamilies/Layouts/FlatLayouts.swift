@@ -38,7 +38,7 @@ extension TensorLayout {
         ].merging(baseTransforms) { $1 },
         alwaysStoresHead: true)
 
-    /// The layout that RWKVInside's converter writes for RWKV-Infer: RWKV's names of time mixing, and a transformer's body.
+    /// The layout that RWKVInside's converter writes for RWKV-Infer: RWKV's time-mixing names, a transformer's body.
     public static let rwkvInfer = TensorLayout(
         "rwkv-infer",
         names: [
@@ -80,7 +80,7 @@ extension TensorLayout {
         .keyResidualBase: .leadingOnes,
     ]
 
-    /// The names of time mixing that both layouts share.
+    /// The time-mixing names that both layouts share.
     private static let timeMixNames: [TensorRole: String] = [
         .receptanceWeight: "blocks.#.att.receptance.weight",
         .receptanceBias: "blocks.#.att.receptance.bias",

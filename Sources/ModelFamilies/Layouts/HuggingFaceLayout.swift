@@ -4,10 +4,11 @@ extension TensorLayout {
         "hf",
         names: names(root: "", mixer: "self_attn."),
         transforms: baseTransforms,
-        // Before version 4.33, transformers saved the inverse frequencies, which it computes from theta.
+        // Before version 4.33, transformers saved the inverse frequencies, which it now computes from theta.
         ignoredNames: ["model.layers.#.self_attn.rotary_emb.inv_freq"])
 
-    /// The layout that RWKVInside saves during training: the student's mixers in the teacher's modules, beside its attention.
+    /// The layout that RWKVInside saves during training: student mixers inside the teacher's modules, next to its
+    /// attention.
     public static let rwkvInside = TensorLayout(
         "rwkvinside",
         names: names(root: "model.", mixer: "self_attn.student_attn."),

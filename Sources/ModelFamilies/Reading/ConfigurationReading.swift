@@ -20,7 +20,7 @@ extension ModelReading {
         attentionUsesRoPE =
             try configuration?.flag("nope_in_transformer").map { !$0 } ?? architecture.conversion?.attentionUsesRoPE
             ?? true
-        // A teacher's tie_word_embeddings says nothing about its student, and the head of a partial checkpoint may be elsewhere.
+        // A teacher's tie_word_embeddings says nothing about its student, and a partial checkpoint may lack the head.
         let says = try ownConfiguration?.flag("tie_word_embeddings")
         let isWhole = places[Place(role: .embedding)] != nil && places[Place(role: .finalNormWeight)] != nil
         hasTiedHead =
@@ -63,7 +63,7 @@ extension ModelReading {
         for index in layers.indices {
             layers[index].rotation = rotary
             try architecture.body.refine(&layers[index], index, configuration)
-            // A window that no sequence fills changes nothing.
+            // A window at least as long as the context has no effect.
             if let window = layers[index].attention?.window, window >= maximumLength ?? .max {
                 layers[index].attention?.window = nil
             }
@@ -103,11 +103,11 @@ extension ModelReading {
         }
     }
 
-    /// Reads from the configuration which layers are attention.
+    /// Applies the configuration's list of attention layers.
     mutating func readKinds(
         _ configuration: ModelConfiguration, hasTensors: Bool
     ) throws(CheckpointError) {
-        // A partial checkpoint may have fewer layers than its configuration.
+        // A partial checkpoint may contain fewer layers than its configuration states.
         let count = max(layers.count, try configuration.size("num_hidden_layers") ?? 0)
         guard architecture.timeMix != nil, architecture.attention != nil,
             let attention = try configuration.layers("transformer_layers", count: count)
@@ -125,7 +125,7 @@ extension ModelReading {
         }
     }
 
-    /// Marks attention layers as multi-head, not grouped-query, if keys are as wide as queries.
+    /// Marks attention layers as multi-head instead of grouped-query if keys are as wide as queries.
     mutating func decideAttention() {
         if let all = dimensions[.attentionWidth], all == dimensions[.keyValueWidth] {
             for index in layers.indices where layers[index].kind.hasCache {
@@ -134,7 +134,7 @@ extension ModelReading {
         }
     }
 
-    /// The rotary embedding of a layer, derived from its family's; nil if its mixer does not use RoPE.
+    /// Returns the rotary embedding that a layer's mixer applies, from `layer.rotation`; nil if it does not use RoPE.
     func rotation(of layer: LayerSpec) -> RotaryEmbedding? {
         guard let timeMix = layer.timeMix else { return attentionUsesRoPE ? layer.rotation : nil }
         return timeMix.rotation(from: layer.rotation, isScaled: scalesTimeMixingRoPE)

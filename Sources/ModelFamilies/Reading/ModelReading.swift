@@ -2,10 +2,10 @@ import CheckpointFiles
 import CheckpointJSON
 
 extension ModelDescription {
-    /// Describes a model by matching an architecture with tensors and a configuration, at least one of which is given.
+    /// Describes a model by matching an architecture against tensors, a configuration, or both.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if the configuration has invalid values or, without tensors, lacks
-    ///   the number of layers.
+    /// - Throws: ``CheckpointError`` of category `malformed` if the configuration has invalid values or, without
+    ///   tensors, lacks the number of layers.
     init(
         _ architecture: Architecture, _ index: TensorIndex?, _ layout: TensorLayout,
         _ configuration: ModelConfiguration?,
@@ -41,7 +41,7 @@ extension ModelDescription {
     }
 }
 
-/// What is known about one model while its tensors and configuration are read, step by step.
+/// The knowledge about one model that accumulates while its tensors and configuration are read.
 struct ModelReading {
     typealias Place = TensorPlace
 
@@ -65,16 +65,16 @@ struct ModelReading {
     var findingCount: Int
     var countsByKind: [ModelFinding.Kind: Int] = [:]
 
-    /// Positions of tensors in the checkpoint; nil for weights that are only present as quantised tensors.
+    /// The position in the checkpoint of each place's tensor; nil if the weights are present only in quantised form.
     var places: [Place: Int?] = [:]
-    /// The tensor, and its rows, for each place that was found.
+    /// The tensor, or its rows, that holds each place's weights; weights that are only quantised are left out.
     var bindings: [TensorPlace: TensorBinding] {
         places.reduce(into: [:]) { bindings, entry in
             guard let position = entry.value else { return }
             bindings[entry.key] = TensorBinding(position: position, rows: layout.rows(of: entry.key.role, dimensions))
         }
     }
-    /// Indices of layers with neither receptance nor queries.
+    /// Indices of layers whose tensors show no kind, or a kind that the family does not have.
     var undecidedLayers: [Int] = []
     /// The roles outside layers, and those of layers of each kind.
     let modelRoles: Set<TensorRole>

@@ -1,7 +1,7 @@
 import CheckpointFiles
 
 extension ModelReading {
-    /// Finds the kind of every layer, each tensor's role, and the sizes on which most tensors agree.
+    /// Determines each layer's kind, each tensor's role, and the sizes on which most tensors agree.
     mutating func find(in index: TensorIndex) {
         quantisation = Quantisation.find(index.occurrences.keys, ownConfiguration)
         findLayers(index)
@@ -13,7 +13,7 @@ extension ModelReading {
                 votes[dimension, default: [:]][size, default: 0] += 1
             }
         }
-        // Row counts of fused tensors, with the number of tensors that have them.
+        // For each group of fused roles, the number of tensors with each row count.
         var heights: [[TensorRole]: [Int: Int]] = [:]
         var adapterCount = 0
         for (pattern, occurrences) in index.occurrences.sorted(by: { $0.key.bytes < $1.key.bytes }) {
@@ -47,7 +47,7 @@ extension ModelReading {
                 guard var sizes = layout.sizes(ofStored: tensor.shape, place.role) else { continue }
                 if found.count > 1, let rows = sizes.first {
                     heights[found.map(\.role), default: [:]][rows, default: 0] += 1
-                    // Roles of the same shape share the rows equally; for others, `solve` finds the heights.
+                    // Roles of the same shape split the rows evenly; for other roles, `solve` finds the row counts.
                     guard Set(found.map(\.role.shape)).count == 1, rows % found.count == 0 else {
                         sizes[0] = 0
                         vote(place.role, sizes)
@@ -65,7 +65,7 @@ extension ModelReading {
         if adapterCount > 0 {
             add(.undescribed, nil, "\(adapterCount) adapter tensors are not merged into the weights")
         }
-        // The majority decides, so that one tensor of the wrong shape has no effect.
+        // The most common size wins, so that one tensor of the wrong shape has no effect.
         for dimension in Dimension.allCases {
             guard let found = votes[dimension] else { continue }
             let most = found.max { ($0.value, $1.key) < ($1.value, $0.key) }
@@ -77,7 +77,7 @@ extension ModelReading {
         fillEqualities()
     }
 
-    /// The configuration, unless it is that of the student's teacher.
+    /// The configuration if it is the model's own; nil if it is missing or belongs to the student's teacher.
     var ownConfiguration: ModelConfiguration? {
         configuration.flatMap { configuration in
             configuration.name == nil || configuration.names(architecture) ? configuration : nil
@@ -86,7 +86,7 @@ extension ModelReading {
 
     var title: String { architecture.variant(of: layers.map(\.kind)) ?? architecture.family }
 
-    /// Finds the only unknown height among roles that are fused in a tensor with `height` rows.
+    /// Derives the row count of roles fused into a tensor of `height` rows, if exactly one of their sizes is unknown.
     mutating func solve(_ roles: [TensorRole], height: Int?) {
         let unknown = Set(roles.map { $0.shape[0] }.filter { dimensions[$0] == nil })
         guard let height, unknown.count == 1, let dimension = unknown.first else { return }
@@ -96,7 +96,7 @@ extension ModelReading {
     }
 
     mutating func findLayers(_ index: TensorIndex) {
-        // A layer of a kind that the family does not have is undecided; its tensors are then unexpected.
+        // A layer counts as undecided if the family has no layers of its kind; its tensors are then unexpected.
         let kinds = index.layerKinds(in: layout).map { kind in
             kind.flatMap { architecture.kinds.contains($0) ? $0 : nil }
         }
@@ -104,7 +104,7 @@ extension ModelReading {
         layers = kinds.map { layer($0 ?? kindOfFrozenLayers ?? architecture.kinds[0]) }
     }
 
-    /// A layer of a kind, which the architecture must have.
+    /// Returns a layer of this kind; the architecture must have such layers.
     func layer(_ kind: LayerKind) -> LayerSpec {
         guard let layer = architecture.layer(kind) else {
             preconditionFailure("the architecture has no layers of this kind")
@@ -112,12 +112,12 @@ extension ModelReading {
         return layer
     }
 
-    /// The kind of layers that have no mixer in a layout without frozen tensors: the teacher's attention; nil for other layouts.
+    /// The kind assumed for layers without mixers if the layout stores only trained tensors: attention; otherwise nil.
     var kindOfFrozenLayers: LayerKind? {
         layout.holdsTrainedOnly ? architecture.kinds.first(where: \.hasCache) : nil
     }
 
-    /// The places that a tensor fills: of a pattern's roles, the one that its layer's kind has, with those fused with it.
+    /// Returns the places that a tensor fills: the first of its roles that its layer can have, and roles fused with it.
     func places(_ roles: [TensorRole], _ number: Int?) -> [Place] {
         for role in roles {
             if role.isPerLayer {
