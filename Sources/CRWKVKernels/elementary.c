@@ -55,7 +55,7 @@ static double cosine_series(double r) {
 
 void rwkv_sine_cosine(double x, double *sine, double *cosine) {
     if (!(__builtin_fabs(x) <= 0x1p62)) {
-        // The number of quarter turns would overflow. Adjacent doubles of this size are many turns apart.
+        // x is NaN, infinite, or so large that the number of quarter turns could overflow. Adjacent doubles of this size are many turns apart.
         *sine = *cosine = NAN;
         return;
     }

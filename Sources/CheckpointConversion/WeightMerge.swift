@@ -11,12 +11,12 @@ public struct WeightMerge: Sendable {
         case rowScaled(scale: Float)
         /// RWKVInside's DoRA: each column of W + s B A is scaled to its length in M.
         case columnScaled(scale: Float)
-        /// peft's Bone and MiSS: W[o, c] + bone[c mod r, o]; the mini form repeats fewer columns.
+        /// peft's Bone and MiSS: W[o, c] + bone[c mod r, o]; in the mini form, bone has fewer than `out` columns and they repeat.
         case blocksAdded
         /// peft's "bat" form, [out / r, r, r]: W + W bone[a] + bone[a] for each block of r rows and r columns, where a
         /// is the block's row of blocks.
         case blocksByRow
-        /// RWKVInside's Bone, [in / r, r, r]: the formula of the "bat" form, where a is the block's column of blocks.
+        /// RWKVInside's Bone, [in / r, r, r]: the formula of the "bat" form, where a is the index of the column of blocks that contains the block.
         case blocksByColumn
     }
 

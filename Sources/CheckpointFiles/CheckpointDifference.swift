@@ -25,7 +25,7 @@ public struct CheckpointDifference: Sendable {
     public let b: Checkpoint
     /// The names of tensors that are unreadable in one checkpoint, and absent or different in the other.
     public let differingOthers: [String]
-    /// The names of each ``OtherTensor`` that is the same in both checkpoints but whose values are not fully compared.
+    /// The name of each ``OtherTensor`` that is the same in both checkpoints but whose values are not fully compared.
     ///
     /// Neither sparse tensors nor the scales of quantised tensors are read.
     public let uncomparedOthers: [String]
@@ -67,7 +67,7 @@ public struct CheckpointDifference: Sendable {
         let names = Set(others.0.keys).union(others.1.keys).sorted()
         let differing = names.filter { name in
             let (x, y) = (others.0[name], others.1[name])
-            // Tensors that are listed, plain (nil) or absent (also nil) on each side are compared below.
+            // If the tensor is listed, plain (nil) or absent (also nil) in both checkpoints, it is compared below.
             return x != y && !(x?.isListed ?? true && y?.isListed ?? true)
         }
         let uncompared = names.filter { name in

@@ -17,7 +17,7 @@ public final class CheckpointFile: Sendable {
 
     /// Reads and validates the headers of a file.
     ///
-    /// - Throws: ``CheckpointError``: `malformed`, also if no format is recognised; `unsupported` for a recognised
+    /// - Throws: ``CheckpointError``: `malformed`, including when no format is recognised; `unsupported` for a recognised
     ///   format that cannot be read; or `inputOutput`.
     init(
         _ file: any ByteSource, limits: ReadLimits, temporaryDirectory: String

@@ -2,7 +2,7 @@
 public struct LayerSelection: Sendable, Hashable {
     /// The preferred positions of attention layers when only their number is given.
     public enum Spacing: String, Sendable, CaseIterable {
-        /// The last layer of each group, with one equal group per attention layer: 3, 7, 11, ...
+        /// The last layer of each of as many equal groups as there are attention layers: with groups of four, 3, 7, 11, ...
         case lastOfGroup = "last-of-group"
         /// The middle of each of these groups.
         case uniform

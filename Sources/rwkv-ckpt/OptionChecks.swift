@@ -14,7 +14,7 @@ func check(_ option: String, _ value: Int?, in range: PartialRangeFrom<Int>) thr
     throw ValidationError("\(option) must be \(range.lowerBound) or greater, not \(value).")
 }
 
-/// Throws `ValidationError` for a value that is not finite and above 0 (or 0, if `orZero`); nil is an option that was
+/// Throws `ValidationError` unless the value is a finite number above 0 (0 is also allowed if `orZero`); nil is an option that was
 /// not given.
 func check(_ option: String, isPositive value: Double?, orZero: Bool = false) throws {
     guard let value, !(value.isFinite && (value > 0 || orZero && value == 0)) else { return }

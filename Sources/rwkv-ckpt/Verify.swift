@@ -17,16 +17,17 @@ struct Verify: ReportingCommand {
             rwkv-ckpt verify Qwen3-8B merged --tokens-file text.u16 --limit kl_mean=1e-3
             """,
         discussion: """
-            REFERENCE is a model, or recorded logits with their tokens. The models run on the same tokens: those given, or those \
-            of the recorded logits. Every layer of the candidate also runs on the reference model's input to that layer, which \
-            shows the first block whose output differs. If a conversion's manifest is next to the candidate, all tensors are \
-            checked against it.
+            REFERENCE is a model, or recorded logits with their tokens. The models run on the same tokens: those of the recorded \
+            logits, those given, or else two sequences generated from a fixed seed. Every block of the candidate also runs on the \
+            input that the same block receives in the reference model, which shows the first block whose output differs. If a \
+            conversion's manifest is next to the candidate, all tensors are checked against it.
 
-            The limits depend on what was rounded between the two: nothing, weights to F16 or BF16, or all results to BF16. Use \
-            --report for students before training, which are meant to differ.
+            The limits depend on how rounding differs between the two models: not at all, weights in F16 or BF16, or all results \
+            in BF16. Use --report for students before training, which are meant to differ.
 
-            Exit status: 0 they match, or --report found nothing broken, 1 they differ, 64 usage error, 65 an input is \
-            malformed, 66 no such input, 73 the HTML report cannot be created, 74 reading or writing failed, 130 interrupted.
+            Exit status: 0 they match, or --report found nothing broken, 1 they differ, or values are not finite or contradict \
+            the manifest, 64 usage error, 65 an input is malformed, 66 no such input, 73 the HTML report cannot be created, 74 \
+            reading or writing failed, 130 interrupted.
             """)
 
     @Argument(help: ArgumentHelp("Reference model, or recorded logits.", valueName: "REFERENCE"), completion: .file())

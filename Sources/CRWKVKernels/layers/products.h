@@ -2,7 +2,7 @@
 
 #ifndef RWKV_STORED_VALUES
 #define RWKV_STORED_VALUES
-// Returns the value of any half; infinities and NaNs keep their bits.
+// Returns the value of any half; infinities stay infinite, and NaNs keep their sign and payload.
 ALWAYS_INLINE float stored_f16(uint16_t bits) {
     const uint32_t beyond = (uint32_t)(bits & 0x8000) << 16 | 0x7F800000 | (uint32_t)(bits & 0x3FF) << 13;
     return f16_finite(bits) ? f16_value(bits) : f32_value(beyond);
@@ -45,7 +45,7 @@ ALWAYS_INLINE void widen_f16_lanes(const u16_lanes *stored, f32_lanes *widened) 
 // The number of rows of weights, far apart, that a single row of x is multiplied by: two streams load faster than one.
 #define FAR 2
 _Static_assert(FAR <= ROWS, "there are sums for as many");
-// The number of outputs that are summed at a time; their sums stay in an L1 cache.
+// The number of outputs that are summed at a time; their sums stay in the L1 cache.
 #define COLUMNS_AT_ONCE 256
 // The prefetch distance for weights in bytes, over all streams: hardware prefetchers stop at page boundaries.
 #define BYTES_AHEAD 12288
@@ -73,7 +73,7 @@ FOR_EACH_STORED(WIDEN)
 FOR_EACH_STORED(LOAD)
 #undef LOAD
 
-// Multiplies `rows` rows of x by `outputs` rows of weights, which are `apart` rows apart; each sum has dot's order.
+// Multiplies `rows` rows of x by `outputs` rows of weights, which are `apart` rows apart; each sum adds its terms in the same order as dot.
 #define DOTS(ELEMENT, TYPE)                                                                                  \
     ALWAYS_INLINE void NAME(dots_##ELEMENT)(                                                                 \
         const TYPE *weight, size_t inputs, size_t apart, const REAL *x, REAL *y, size_t y_stride, const int rows, \
@@ -118,7 +118,7 @@ FOR_EACH_STORED(LOAD)
 FOR_EACH_STORED(DOTS)
 #undef DOTS
 
-// Computes up to COLUMNS_AT_ONCE outputs, one row of weights at a time. Sums have dot's order, so results do not depend on how a
+// Computes up to COLUMNS_AT_ONCE outputs, one row of weights at a time. Sums add their terms in the same order as dot, so results do not depend on how a
 // matrix is stored.
 #define COLUMNS(ELEMENT, TYPE)                                                                               \
     ALWAYS_INLINE void NAME(columns_##ELEMENT)(                                                              \

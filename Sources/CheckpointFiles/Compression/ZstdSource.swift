@@ -116,7 +116,7 @@ final class ZstdSource: ByteSource {
 private struct ZstdReader {
     /// The index of the current frame, or the number of frames once all have been read.
     private(set) var index: Int
-    /// The offset in the unpacked bytes of the next byte.
+    /// The offset of the next byte in the unpacked content.
     private(set) var position: Int
 
     private let frames: [ZstdFrames.Frame]
