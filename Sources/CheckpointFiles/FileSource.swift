@@ -92,7 +92,7 @@ enum PathKind {
     case danglingLink
     case nothing
 
-    /// Looks up what `path` leads to or, with `ofItself`, what is there without following a link; `other` on failure.
+    /// Looks up the kind of `path`, following symbolic links unless `ofItself`; `other` on failure.
     init(_ path: String, ofItself: Bool = false) {
         var status = stat()
         if (ofItself ? lstat(path, &status) : stat(path, &status)) == 0 {

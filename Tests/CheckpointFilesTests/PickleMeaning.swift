@@ -11,7 +11,7 @@ struct PickleMeaning {
     private var numbers: [Int: Int] = [:]
     private var queue: [PickleValue] = []
 
-    /// The lines, in which `text ?` stands for a string that is kept undecoded.
+    /// The lines; `text ?` marks a string that is kept undecoded.
     private(set) var text = ""
 
     init(_ result: PickleMachine.Result) {

@@ -5,7 +5,7 @@ import Testing
 /// README and the pages below docs/ show what the tool prints.
 ///
 /// Every block fenced as `console` is a session: lines that begin with `$ rwkv-ckpt` are run in order, in a directory with a link to
-/// fixtures/ that the whole page shares, and what follows must be their output. A line `…` stands for any number of lines. A block
+/// fixtures/ that the whole page shares, and what follows must be their output. A line `…` matches any number of lines. A block
 /// fenced as `console not-run` shows what cannot be run here. With RWKV_CKPT_REWRITE_PAGES in the environment, outputs without `…` are
 /// written into the pages instead of compared.
 @Suite struct PageTests {
@@ -58,7 +58,7 @@ import Testing
         return session
     }
 
-    /// Whether lines are those that are expected, where `…` stands for any number of them.
+    /// Whether the lines match the expected ones, of which `…` matches any number.
     private func matches(_ lines: ArraySlice<Substring>, _ expected: ArraySlice<Substring>, _ isMeasured: Bool) -> Bool
     {
         guard let first = expected.first else { return lines.isEmpty }

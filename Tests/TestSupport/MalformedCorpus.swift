@@ -126,7 +126,7 @@ package struct MalformedCorpus: Decodable, Sendable {
 }
 
 extension [UInt8] {
-    /// Decodes pairs of hexadecimal digits, in which `(4e*1000)` stands for a thousand times 4e.
+    /// Decodes pairs of hexadecimal digits; `(4e*1000)` repeats 4e a thousand times.
     package init(hexadecimal text: String) {
         self = []
         for part in text.split(separator: "(") {
