@@ -122,7 +122,7 @@ let package = Package(
 
         .target(
             name: "TestSupport",
-            dependencies: ["CRWKVKernels", "CheckpointFiles"],
+            dependencies: ["CRWKVKernels", "CheckpointFiles", "CheckpointJSON"],
             path: "Tests/TestSupport",
             swiftSettings: settings),
         .testTarget(name: "CRWKVKernelsTests", dependencies: ["CRWKVKernels"], swiftSettings: settings),

@@ -23,37 +23,22 @@ extension Conversion {
     public func writeManifest(
         hashes: [[UInt8]]?, planHash: String?, version: String, to output: consuming ByteOutput
     ) throws {
-        var json = JSONWriter(output)
-        json.beginObject()
-        json.key("schema")
-        json.value(Self.schema)
-        json.key("tool")
-        json.value("rwkv-ckpt \(version)")
-        json.key("plan_sha256")
-        json.value(planHash.map { .string(ByteString($0)) } ?? .null)
-        json.key("model")
-        json.value((model?.variant ?? model?.architecture.family).map { .string(ByteString($0)) } ?? .null)
-        json.key("layout")
-        json.value(layout.map { .string(ByteString($0.name)) } ?? .null)
-        json.key("files")
-        json.beginArray(onOneLine: true)
-        for name in fileNames { json.value(name) }
-        json.end()
-        json.key("omitted_metadata")
-        json.beginArray(onOneLine: true)
-        for key in omittedMetadata { json.value(key.text) }
-        json.end()
-        writeTotals(to: &json)
-        json.key("inputs")
-        json.beginArray()
-        for part in Part.allCases { writeFates(of: part, to: &json) }
-        json.end()
-        json.key("tensors")
-        json.beginArray()
-        for (number, tensor) in tensors.enumerated() { write(tensor, hashes?[number], file: number, to: &json) }
-        json.end()
-        json.end()
-        try json.finish()
+        try JSONWriter.document(to: output) { json in
+            json.member("schema", Self.schema)
+            json.member("tool", "rwkv-ckpt \(version)")
+            json.member("plan_sha256", planHash)
+            json.member("model", model.map { $0.variant ?? $0.architecture.family })
+            json.member("layout", layout?.name)
+            json.member("files", fileNames)
+            json.member("omitted_metadata", omittedMetadata)
+            json.object("totals", writeTotals)
+            json.array("inputs") { json in
+                for part in Part.allCases { writeFates(of: part, to: &json) }
+            }
+            json.array("tensors", of: tensors.enumerated()) { json, tensor in
+                write(tensor.element, hashes?[tensor.offset], file: tensor.offset, to: &json)
+            }
+        }
     }
 
     /// The names of all files to write, excluding the manifest if the result is a single file.
@@ -101,107 +86,64 @@ extension Conversion {
     }
 
     private func writeTotals(to json: inout JSONWriter) {
-        json.key("totals")
-        json.beginObject()
-        json.key("inputs")
-        json.beginObject()
-        for part in Part.allCases {
-            guard let own = fates[part] else { continue }
-            let counts = own.reduce(into: [String: Int]()) { $0[word(for: $1), default: 0] += 1 }
-            json.key(text: part.rawValue)
-            json.beginObject(onOneLine: true)
-            json.key("tensors")
-            json.value(own.count)
-            for word in ["copied", "transformed", "tied", "dropped"] {
-                json.key(text: word)
-                json.value(counts[word] ?? 0)
+        json.object("inputs") { json in
+            for part in Part.allCases {
+                guard let own = fates[part] else { continue }
+                let counts = own.reduce(into: [String: Int]()) { $0[word(for: $1), default: 0] += 1 }
+                json.object(text: part.rawValue, onOneLine: true) { json in
+                    json.member("tensors", own.count)
+                    for word in ["copied", "transformed", "tied", "dropped"] {
+                        json.member(text: word, counts[word] ?? 0)
+                    }
+                }
             }
-            json.end()
         }
-        json.end()
         let totals = totals
-        json.key("output")
-        json.beginObject(onOneLine: true)
-        for (key, count) in [
-            ("tensors" as StaticString, tensors.count), ("copied", totals.copied), ("transformed", totals.transformed),
-            ("initialised", totals.initialised), ("bytes", totals.byteCount),
-        ] {
-            json.key(key)
-            json.value(count)
+        json.object("output", onOneLine: true) { json in
+            json.member("tensors", tensors.count)
+            json.member("copied", totals.copied)
+            json.member("transformed", totals.transformed)
+            json.member("initialised", totals.initialised)
+            json.member("bytes", totals.byteCount)
         }
-        json.end()
-        json.end()
     }
 
     private func writeFates(of part: Part, to json: inout JSONWriter) {
         guard let input = inputs[part], let own = fates[part] else { return }
         let all = input.checkpoint.tensors
         for (position, fate) in own.enumerated() {
-            json.beginObject(onOneLine: true)
-            json.key("input")
-            json.value(part.rawValue)
-            json.key("name")
-            json.value(all[position].name)
-            json.key("fate")
-            json.value(word(for: fate))
-            switch fate {
-            case .used(let users):
-                json.key("outputs")
-                json.beginArray()
-                for user in users { json.value(tensors[user].output.name) }
-                json.end()
-            case .tied(let other):
-                json.key("with")
-                json.value(all[other].name)
-            case .dropped(let reason):
-                json.key("reason")
-                json.value(reason)
+            json.object(onOneLine: true) { json in
+                json.member("input", part.rawValue)
+                json.member("name", all[position].name)
+                json.member("fate", word(for: fate))
+                switch fate {
+                case .used(let users): json.member("outputs", users.map { tensors[$0].output.name })
+                case .tied(let other): json.member("with", all[other].name)
+                case .dropped(let reason): json.member("reason", reason)
+                }
             }
-            json.end()
         }
     }
 
     private func write(_ tensor: Tensor, _ hash: [UInt8]?, file number: Int, to json: inout JSONWriter) {
-        json.beginObject(onOneLine: true)
-        json.key("name")
-        json.value(tensor.output.name)
-        json.key("dtype")
-        json.value(tensor.output.dtype.rawValue)
-        json.key("shape")
-        json.beginArray()
-        for size in tensor.output.shape { json.value(size) }
-        json.end()
-        json.key("bytes")
-        json.value(tensor.output.byteCount)
-        json.key("file")
-        json.value(byteLayout.fileNames[byteLayout.file(ofTensor: number)])
-        json.key("sha256")
-        json.value(hash.map { .string(ByteString(hexadecimal($0))) } ?? .null)
-        if let other = tensor.output.sharedWith {
-            json.key("shared_with")
-            json.value(tensors[other].output.name)
-        }
-        json.key("origin")
+        json.member("name", tensor.output.name)
+        json.member("dtype", tensor.output.dtype.rawValue)
+        json.member("shape", tensor.output.shape)
+        json.member("bytes", tensor.output.byteCount)
+        json.member("file", byteLayout.fileNames[byteLayout.file(ofTensor: number)])
+        json.member("sha256", hash.map(hexadecimal))
+        if let other = tensor.output.sharedWith { json.member("shared_with", tensors[other].output.name) }
         switch tensor.origin {
         case .initialised(let values):
-            json.value("initialised")
-            json.key("initialiser")
-            json.value(values.initialiser.name)
+            json.member("origin", "initialised")
+            json.member("initialiser", values.initialiser.name)
         case .tensor(let input, let steps):
-            json.value(isCopied(tensor) ? "copied" : "transformed")
-            json.key("input")
-            json.value(input.part.rawValue)
-            json.key("from")
-            json.value(info(input)?.name ?? "")
+            json.member("origin", isCopied(tensor) ? "copied" : "transformed")
+            json.member("input", input.part.rawValue)
+            json.member("from", info(input)?.name ?? "")
             let words = words(for: steps, from: info(input)?.dtype, to: tensor.output.dtype)
-            if !words.isEmpty {
-                json.key("steps")
-                json.beginArray()
-                for word in words { json.value(word) }
-                json.end()
-            }
+            if !words.isEmpty { json.member("steps", words) }
         }
-        json.end()
     }
 
     /// Returns a short description of each step that is applied to a tensor, including the cast.

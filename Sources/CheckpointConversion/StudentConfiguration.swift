@@ -35,9 +35,8 @@ extension ConversionBuilder {
             members[key] = .string(ByteString(dtype))
         }
         return ByteOutput.bytes { output in
-            var json = JSONWriter(output)
-            json.value(.object(members))
-            try? json.finish()
+            // Writing to memory cannot fail.
+            try? JSONWriter.document(to: output) { $0.members(members) }
         }
     }
 

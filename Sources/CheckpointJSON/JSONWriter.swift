@@ -1,7 +1,15 @@
 /// A streaming writer for one JSON document.
 ///
-/// Objects and arrays are indented unless they, or a container around them, begin with `onOneLine`.
-public struct JSONWriter {
+///     try JSONWriter.document(to: output) { json in
+///         json.member("schema", "rwkv-ckpt/diff/1")
+///         json.array("files", of: files) { json, file in
+///             json.member("path", file.path)
+///             json.member("bytes", file.byteCount)
+///         }
+///     }
+///
+/// Objects and arrays are indented unless they, or a container around them, are written with `onOneLine`.
+package struct JSONWriter {
     private struct Level {
         let close: UInt8
         let onOneLine: Bool
@@ -10,106 +18,136 @@ public struct JSONWriter {
 
     private var output: ByteOutput
     private var levels: [Level] = []
-    private var followsKey = false
+    private var followsName = false
 
-    /// Creates a writer that begins a document on `output`.
-    public init(_ output: ByteOutput) {
-        self.output = output
+    /// Writes a document that is one object.
+    ///
+    /// - Parameters:
+    ///   - output: receives the document.
+    ///   - onOneLine: whether to write the document on one line.
+    ///   - members: writes the members of the object.
+    /// - Throws: any error that the receiver of `output` throws.
+    package static func document(
+        to output: consuming ByteOutput, onOneLine: Bool = false, _ members: (inout JSONWriter) -> Void
+    ) throws {
+        var json = JSONWriter(output: output)
+        json.object(onOneLine: onOneLine, members)
+        try json.output.finish()
     }
 
-    /// Begins an object; ``end()`` closes it.
-    public mutating func beginObject(onOneLine: Bool = false) {
+    // MARK: Values
+
+    /// Writes a value: an element of an array, or the value of a member whose name was just written.
+    package mutating func value(_ value: some JSONWritable) {
+        value.write(to: &self)
+    }
+
+    /// Writes an object.
+    package mutating func object(
+        onOneLine: Bool = false, _ members: (inout JSONWriter) -> Void
+    ) {
         begin(UInt8(ascii: "{"), close: UInt8(ascii: "}"), onOneLine)
+        members(&self)
+        end()
     }
 
-    /// Begins an array; ``end()`` closes it.
-    public mutating func beginArray(onOneLine: Bool = false) {
+    /// Writes an array.
+    package mutating func array(
+        onOneLine: Bool = false, _ elements: (inout JSONWriter) -> Void
+    ) {
         begin(UInt8(ascii: "["), close: UInt8(ascii: "]"), onOneLine)
+        elements(&self)
+        end()
     }
 
-    /// Closes the innermost object or array.
-    public mutating func end() {
-        guard let level = levels.popLast() else { return }
-        if !level.isEmpty, !level.onOneLine { newLine() }
-        output.write(byte: level.close)
-        if levels.isEmpty { output.write("\n") }
+    // MARK: Members
+
+    /// Writes a member whose name the document's schema defines.
+    package mutating func member(_ name: StaticString, _ value: some JSONWritable) {
+        begin(member: name)
+        value.write(to: &self)
     }
 
-    /// Writes the name of a member that the document's schema defines; the value must come next.
-    public mutating func key(_ name: StaticString) {
+    /// Writes a member whose name is data.
+    package mutating func member(text name: String, _ value: some JSONWritable) {
+        begin(memberText: name)
+        value.write(to: &self)
+    }
+
+    /// Writes a member that is an object.
+    package mutating func object(
+        _ name: StaticString, onOneLine: Bool = false, _ members: (inout JSONWriter) -> Void
+    ) {
+        begin(member: name)
+        object(onOneLine: onOneLine, members)
+    }
+
+    /// Writes a member that is an object and whose name is data.
+    package mutating func object(
+        text name: String, onOneLine: Bool = false, _ members: (inout JSONWriter) -> Void
+    ) {
+        begin(memberText: name)
+        object(onOneLine: onOneLine, members)
+    }
+
+    /// Writes a member that is an object on one line; `null` if `value` is nil.
+    package mutating func object<Value>(
+        _ name: StaticString, of value: Value?, _ members: (inout JSONWriter, Value) -> Void
+    ) {
+        guard let value else { return member(name, JSONValue.null) }
+        begin(member: name)
+        object(onOneLine: true) { json in members(&json, value) }
+    }
+
+    /// Writes a member that is an array.
+    package mutating func array(
+        _ name: StaticString, onOneLine: Bool = false, _ elements: (inout JSONWriter) -> Void
+    ) {
+        begin(member: name)
+        array(onOneLine: onOneLine, elements)
+    }
+
+    /// Writes a member that is an array of objects, each on one line.
+    package mutating func array<Elements: Sequence>(
+        _ name: StaticString, of elements: Elements,
+        _ members: (inout JSONWriter, Elements.Element) -> Void
+    ) {
+        begin(member: name)
+        array { json in
+            for element in elements {
+                json.object(onOneLine: true) { json in members(&json, element) }
+            }
+        }
+    }
+
+    fileprivate mutating func write(plain text: String) {
         separate()
-        output.write(byte: UInt8(ascii: "\""))
-        output.write(name)
-        output.write("\": ")
-        followsKey = true
+        output.write(text)
     }
 
-    /// Writes a member name that is data; the value must come next.
-    public mutating func key(text name: String) {
-        separate()
-        quote(name)
-        output.write(": ")
-        followsKey = true
-    }
-
-    /// Writes a string.
-    public mutating func value(_ text: String) {
-        separate()
-        quote(text)
-    }
-
-    /// Writes an integer.
-    public mutating func value(_ number: Int) {
+    fileprivate mutating func write(_ number: Int) {
         separate()
         output.write(number)
     }
 
-    /// Writes a number, or `null` for nil, infinities and NaN, which JSON cannot represent.
-    public mutating func value(_ number: Double?) {
+    fileprivate mutating func write(quoting text: String) {
         separate()
-        guard let number, number.isFinite else { return output.write("null") }
-        output.write(number.description)
+        quote(text)
     }
 
-    /// Writes `true` or `false`.
-    public mutating func value(_ truth: Bool) {
+    private mutating func begin(member name: StaticString) {
         separate()
-        output.write(truth ? "true" : "false")
+        output.write(byte: UInt8(ascii: "\""))
+        output.write(name)
+        output.write("\": ")
+        followsName = true
     }
 
-    /// Writes a value; members of objects are sorted by the bytes of their keys.
-    public mutating func value(_ value: JSONValue) {
-        switch value {
-        case .null: null()
-        case .bool(let truth): self.value(truth)
-        case .integer(let number): self.value(number)
-        case .number(let number): self.value(number)
-        case .string(let text): self.value(text.text)
-        case .array(let elements):
-            beginArray()
-            for element in elements { self.value(element) }
-            end()
-        case .object(let members):
-            beginObject()
-            for (name, member) in members.sorted(by: { $0.key < $1.key }) {
-                key(text: name.text)
-                self.value(member)
-            }
-            end()
-        }
-    }
-
-    /// Writes `null`.
-    public mutating func null() {
+    private mutating func begin(memberText name: String) {
         separate()
-        output.write("null")
-    }
-
-    /// Sends the rest of the document.
-    ///
-    /// - Throws: the first error of the output's receiver.
-    public mutating func finish() throws {
-        try output.finish()
+        quote(name)
+        output.write(": ")
+        followsName = true
     }
 
     private mutating func begin(_ open: UInt8, close: UInt8, _ onOneLine: Bool) {
@@ -118,9 +156,16 @@ public struct JSONWriter {
         levels.append(Level(close: close, onOneLine: onOneLine || levels.last?.onOneLine == true))
     }
 
+    private mutating func end() {
+        guard let level = levels.popLast() else { return }
+        if !level.isEmpty, !level.onOneLine { newLine() }
+        output.write(byte: level.close)
+        if levels.isEmpty { output.write("\n") }
+    }
+
     private mutating func separate() {
-        if followsKey {
-            followsKey = false
+        if followsName {
+            followsName = false
             return
         }
         guard let last = levels.indices.last else { return }
@@ -139,6 +184,74 @@ public struct JSONWriter {
         output.write(byte: UInt8(ascii: "\""))
         output.write(text)
         output.write(byte: UInt8(ascii: "\""))
+    }
+}
+
+/// A type whose values can be written to a JSON document.
+package protocol JSONWritable {
+    /// Writes the value.
+    func write(to json: inout JSONWriter)
+}
+
+extension String: JSONWritable {
+    package func write(to json: inout JSONWriter) { json.write(quoting: self) }
+}
+
+extension ByteString: JSONWritable {
+    package func write(to json: inout JSONWriter) { json.write(quoting: text) }
+}
+
+extension Int: JSONWritable {
+    package func write(to json: inout JSONWriter) { json.write(self) }
+}
+
+extension Double: JSONWritable {
+    /// Writes the number, or `null` for infinities and NaN, which JSON cannot represent.
+    package func write(to json: inout JSONWriter) { json.write(plain: isFinite ? description : "null") }
+}
+
+extension Bool: JSONWritable {
+    package func write(to json: inout JSONWriter) { json.write(plain: self ? "true" : "false") }
+}
+
+extension Optional: JSONWritable where Wrapped: JSONWritable {
+    /// Writes the value, or `null` for nil.
+    package func write(to json: inout JSONWriter) {
+        if let self { self.write(to: &json) } else { JSONValue.null.write(to: &json) }
+    }
+}
+
+extension Array: JSONWritable where Element: JSONWritable {
+    /// Writes the elements on one line.
+    package func write(to json: inout JSONWriter) {
+        json.array(onOneLine: true) { json in
+            for element in self { element.write(to: &json) }
+        }
+    }
+}
+
+extension JSONValue: JSONWritable {
+    /// Writes the value; members of objects are sorted by the bytes of their keys.
+    package func write(to json: inout JSONWriter) {
+        switch self {
+        case .null: json.write(plain: "null")
+        case .bool(let truth): truth.write(to: &json)
+        case .integer(let number): number.write(to: &json)
+        case .number(let number): number.write(to: &json)
+        case .string(let text): text.write(to: &json)
+        case .array(let elements):
+            json.array { json in
+                for element in elements { element.write(to: &json) }
+            }
+        case .object(let members): json.object { $0.members(members) }
+        }
+    }
+}
+
+extension JSONWriter {
+    /// Writes members whose names are data, sorted by the bytes of their names.
+    package mutating func members(_ members: [ByteString: some JSONWritable]) {
+        for (name, value) in members.sorted(by: { $0.key < $1.key }) { member(text: name.text, value) }
     }
 }
 
@@ -162,32 +275,5 @@ extension String {
             }
         }
         return quoted + "\""
-    }
-}
-
-// Values in reports.
-extension JSONWriter {
-    /// Writes a string, or `null` for nil.
-    package mutating func value(orNull text: String?) {
-        if let text { value(text) } else { null() }
-    }
-
-    /// Writes an integer, or `null` for nil.
-    package mutating func value(orNull number: Int?) {
-        if let number { value(number) } else { null() }
-    }
-
-    /// Writes an array of strings on one line.
-    package mutating func write(_ texts: [String]) {
-        beginArray(onOneLine: true)
-        for text in texts { value(text) }
-        end()
-    }
-
-    /// Writes a shape on one line.
-    package mutating func write(_ shape: [Int]) {
-        beginArray(onOneLine: true)
-        for dimension in shape { value(dimension) }
-        end()
     }
 }

@@ -3,170 +3,91 @@ import CheckpointJSON
 import ModelFamilies
 
 /// Reports a model's architecture, as JSON and as text.
-struct ArchitectureReport {
+struct ArchitectureReport: JSONWritable {
     let recognition: ModelRecognition
 
     // MARK: JSON
 
-    func write(to json: inout JSONWriter) {
-        json.beginObject()
-        switch recognition {
-        case .model(let model): write(model, to: &json)
-        case .other(let family, let variant, let evidence):
-            writeNames(family, variant, [], evidence, isDescribed: false, to: &json)
-        case .undecided(let candidates, let evidence):
-            writeNames(nil, nil, candidates, evidence, isDescribed: false, to: &json)
+    package func write(to json: inout JSONWriter) {
+        json.object { json in
+            switch recognition {
+            case .model(let model): write(model, to: &json)
+            case .other(let family, let variant, let evidence):
+                writeNames(family, variant, [], evidence, isDescribed: false, to: &json)
+            case .undecided(let candidates, let evidence):
+                writeNames(nil, nil, candidates, evidence, isDescribed: false, to: &json)
+            }
         }
-        json.end()
     }
 
     private func writeNames(
         _ family: String?, _ variant: String?, _ candidates: [String], _ evidence: [String], isDescribed: Bool,
         to json: inout JSONWriter
     ) {
-        json.key("family")
-        json.value(orNull: family)
-        json.key("variant")
-        json.value(orNull: variant)
-        json.key("candidates")
-        json.write(candidates)
-        json.key("evidence")
-        json.write(evidence)
-        json.key("described")
-        json.value(isDescribed)
+        json.member("family", family)
+        json.member("variant", variant)
+        json.member("candidates", candidates)
+        json.member("evidence", evidence)
+        json.member("described", isDescribed)
     }
 
     private func write(_ model: ModelDescription, to json: inout JSONWriter) {
         writeNames(
             model.architecture.family, model.variant, [], model.evidence, isDescribed: true, to: &json)
-        json.key("layout")
-        json.value(orNull: model.layout?.name)
-        json.key("layers")
-        json.beginArray()
-        for (index, layer) in model.layers.enumerated() {
-            json.beginObject(onOneLine: true)
-            json.key("index")
-            json.value(index)
-            json.key("kind")
-            json.value(layer.kind.rawValue)
-            if let window = layer.attention?.window {
-                json.key("window")
-                json.value(window)
-            }
-            if let scale = layer.attention?.scale {
-                json.key("scale")
-                json.value(scale)
-            }
-            if let softcap = layer.attention?.softcap {
-                json.key("softcap")
-                json.value(softcap)
-            }
+        json.member("layout", model.layout?.name)
+        json.array("layers", of: model.layers.enumerated()) { json, layer in
+            json.member("index", layer.offset)
+            let layer = layer.element
+            json.member("kind", layer.kind.rawValue)
+            if let window = layer.attention?.window { json.member("window", window) }
+            if let scale = layer.attention?.scale { json.member("scale", scale) }
+            if let softcap = layer.attention?.softcap { json.member("softcap", softcap) }
             if let rotation = layer.rotation, layer.kind.hasCache, rotation != model.rotary {
-                json.key("rope_theta")
-                json.value(rotation.theta)
+                json.member("rope_theta", rotation.theta)
             }
-            json.end()
         }
-        json.end()
-        let sizes: [(StaticString, Dimension)] = [
-            ("vocabulary", .vocabulary), ("width", .width), ("attention_width", .attentionWidth),
-            ("feed_forward_width", .feedForwardWidth), ("heads", .heads), ("kv_heads", .keyValueHeads),
-            ("head_size", .headSize),
-        ]
-        for (key, dimension) in sizes {
-            json.key(key)
-            json.value(orNull: model.dimensions[dimension])
-        }
-        json.key("ranks")
-        json.beginObject(onOneLine: true)
-        for dimension in Dimension.ranks {
-            guard let rank = model.dimensions[dimension] else { continue }
-            json.key(text: dimension.key)
-            json.value(rank)
-        }
-        json.end()
-        json.key("rope")
-        if let rotary = model.rotary {
-            json.beginObject(onOneLine: true)
-            json.key("theta")
-            json.value(rotary.theta)
-            json.key("type")
-            json.value(rotary.type.text)
-            json.key("parameters")
-            json.beginObject()
-            for (name, value) in rotary.parameters.sorted(by: { $0.key < $1.key }) {
-                json.key(text: name.text)
-                json.value(value)
+        json.member("vocabulary", model.dimensions[.vocabulary])
+        json.member("width", model.dimensions[.width])
+        json.member("attention_width", model.dimensions[.attentionWidth])
+        json.member("feed_forward_width", model.dimensions[.feedForwardWidth])
+        json.member("heads", model.dimensions[.heads])
+        json.member("kv_heads", model.dimensions[.keyValueHeads])
+        json.member("head_size", model.dimensions[.headSize])
+        json.object("ranks", onOneLine: true) { json in
+            for dimension in Dimension.ranks {
+                if let rank = model.dimensions[dimension] { json.member(text: dimension.key, rank) }
             }
-            json.end()
-            if rotary.isInterleaved {
-                json.key("interleaved")
-                json.value(true)
-            }
-            json.key("attention")
-            json.value(model.attentionUsesRoPE)
-            json.key("time_mixing")
-            json.value(model.architecture.timeMix?.rotary == .teacher)
-            json.end()
-        } else {
-            json.null()
         }
-        json.key("norm")
-        json.beginObject(onOneLine: true)
-        json.key("kind")
-        json.value(model.architecture.body.norm.rawValue)
-        json.key("epsilon")
-        json.value(model.epsilon)
-        json.end()
-        if let cap = model.logitSoftcap {
-            json.key("logit_softcap")
-            json.value(cap)
+        json.object("rope", of: model.rotary) { json, rotary in
+            json.member("theta", rotary.theta)
+            json.member("type", rotary.type)
+            json.object("parameters") { $0.members(rotary.parameters) }
+            if rotary.isInterleaved { json.member("interleaved", true) }
+            json.member("attention", model.attentionUsesRoPE)
+            json.member("time_mixing", model.architecture.timeMix?.rotary == .teacher)
         }
-        json.key("tied_head")
-        json.value(model.hasTiedHead)
-        json.key("quantisation")
-        if let quantisation = model.quantisation {
-            json.beginObject(onOneLine: true)
-            json.key("method")
-            json.value(quantisation.method)
-            json.key("evidence")
-            json.value(quantisation.evidence)
-            json.end()
-        } else {
-            json.null()
+        json.object("norm", onOneLine: true) { json in
+            json.member("kind", model.architecture.body.norm.rawValue)
+            json.member("epsilon", model.epsilon)
         }
-        json.key("kv_cache_bytes_per_token")
-        json.value(orNull: model.cacheBytesPerToken)
-        json.key("state_bytes")
-        json.value(orNull: model.stateBytes)
-        json.key("parameters")
-        if let counts = model.parameterCounts {
-            json.beginObject(onOneLine: true)
-            for part in TensorRole.Part.allCases {
-                json.key(text: part.rawValue)
-                json.value(counts[part] ?? 0)
-            }
-            json.end()
-        } else {
-            json.null()
+        if let cap = model.logitSoftcap { json.member("logit_softcap", cap) }
+        json.member("tied_head", model.hasTiedHead)
+        json.object("quantisation", of: model.quantisation) { json, quantisation in
+            json.member("method", quantisation.method)
+            json.member("evidence", quantisation.evidence)
         }
-        json.key("unknown")
-        json.write(model.unknown)
-        json.key("finding_count")
-        json.value(model.findingCount)
-        json.key("findings")
-        json.beginArray()
-        for finding in model.findings {
-            json.beginObject(onOneLine: true)
-            json.key("kind")
-            json.value(finding.kind.rawValue)
-            json.key("tensor")
-            json.value(orNull: finding.tensor)
-            json.key("message")
-            json.value(finding.message)
-            json.end()
+        json.member("kv_cache_bytes_per_token", model.cacheBytesPerToken)
+        json.member("state_bytes", model.stateBytes)
+        json.object("parameters", of: model.parameterCounts) { json, counts in
+            for part in TensorRole.Part.allCases { json.member(text: part.rawValue, counts[part] ?? 0) }
         }
-        json.end()
+        json.member("unknown", model.unknown)
+        json.member("finding_count", model.findingCount)
+        json.array("findings", of: model.findings) { json, finding in
+            json.member("kind", finding.kind.rawValue)
+            json.member("tensor", finding.tensor)
+            json.member("message", finding.message)
+        }
     }
 
     // MARK: Text
@@ -296,24 +217,18 @@ extension [LayerKind] {
 }
 
 /// Reports an adapter, as JSON and as text.
-struct AdapterReport {
+struct AdapterReport: JSONWritable {
     let adapter: Adapter
 
-    func write(to json: inout JSONWriter) {
-        json.beginObject(onOneLine: true)
-        json.key("kind")
-        json.value(adapter.kind.rawValue)
-        json.key("writer")
-        json.value(adapter.writer.rawValue)
-        json.key("ranks")
-        json.write(adapter.ranks)
-        json.key("targets")
-        json.write(adapter.targets)
-        json.key("module_count")
-        json.value(adapter.moduleCount)
-        json.key("alpha")
-        json.value(adapter.alpha)
-        json.end()
+    package func write(to json: inout JSONWriter) {
+        json.object(onOneLine: true) { json in
+            json.member("kind", adapter.kind.rawValue)
+            json.member("writer", adapter.writer.rawValue)
+            json.member("ranks", adapter.ranks)
+            json.member("targets", adapter.targets)
+            json.member("module_count", adapter.moduleCount)
+            json.member("alpha", adapter.alpha)
+        }
     }
 
     func writeText(to output: inout ByteOutput) {

@@ -21,97 +21,41 @@ public struct DiffReport: Sendable {
     ///
     /// - Throws: any error that the output throws.
     public func writeJSON(to output: consuming ByteOutput) throws {
-        var json = JSONWriter(output)
-        json.beginObject()
-        json.key("schema")
-        json.value("rwkv-ckpt/diff/1")
-        json.key("a")
-        json.value(difference.a.path)
-        json.key("b")
-        json.value(difference.b.path)
-        json.key("same")
-        json.value(isSame)
-        json.key("common_count")
-        json.value(difference.common.count)
-        json.key("added")
-        write(difference.added, to: &json)
-        json.key("removed")
-        write(difference.removed, to: &json)
-        json.key("reshaped")
-        json.beginArray()
-        for pair in difference.reshaped {
-            json.beginObject(onOneLine: true)
-            json.key("name")
-            json.value(pair.a.name)
-            json.key("a")
-            json.write(pair.a.shape)
-            json.key("b")
-            json.write(pair.b.shape)
-            json.end()
+        try JSONWriter.document(to: output) { json in
+            json.member("schema", "rwkv-ckpt/diff/1")
+            json.member("a", difference.a.path)
+            json.member("b", difference.b.path)
+            json.member("same", isSame)
+            json.member("common_count", difference.common.count)
+            json.array("added", of: difference.added) { $0.members(of: $1) }
+            json.array("removed", of: difference.removed) { $0.members(of: $1) }
+            json.array("reshaped", of: difference.reshaped) { json, pair in
+                json.member("name", pair.a.name)
+                json.member("a", pair.a.shape)
+                json.member("b", pair.b.shape)
+            }
+            json.array("recast", of: difference.recast) { json, pair in
+                json.member("name", pair.a.name)
+                json.member("a", pair.a.dtype.rawValue)
+                json.member("b", pair.b.dtype.rawValue)
+            }
+            json.object("others") { json in
+                json.member("differing", difference.differingOthers)
+                json.member("not_compared", difference.uncomparedOthers)
+            }
+            guard let values else { return json.member("values", JSONValue.null) }
+            json.object("values") { json in
+                json.member("compared_count", values.comparedCount)
+                json.array("changed", of: values.changed) { json, change in
+                    json.member("name", change.name)
+                    json.member("differing", change.differing)
+                    json.member("incomparable", change.incomparable)
+                    json.member("max_abs", change.maximum)
+                    json.member("relative_l2", change.relativeL2)
+                    json.member("cosine", change.cosine)
+                }
+            }
         }
-        json.end()
-        json.key("recast")
-        json.beginArray()
-        for pair in difference.recast {
-            json.beginObject(onOneLine: true)
-            json.key("name")
-            json.value(pair.a.name)
-            json.key("a")
-            json.value(pair.a.dtype.rawValue)
-            json.key("b")
-            json.value(pair.b.dtype.rawValue)
-            json.end()
-        }
-        json.end()
-        json.key("others")
-        json.beginObject()
-        json.key("differing")
-        json.write(difference.differingOthers)
-        json.key("not_compared")
-        json.write(difference.uncomparedOthers)
-        json.end()
-        json.key("values")
-        if let values {
-            json.beginObject()
-            json.key("compared_count")
-            json.value(values.comparedCount)
-            json.key("changed")
-            json.beginArray()
-            for change in changed { write(change, to: &json) }
-            json.end()
-            json.end()
-        } else {
-            json.null()
-        }
-        json.end()
-        try json.finish()
-    }
-
-    private func write(_ tensors: some Collection<TensorInfo>, to json: inout JSONWriter) {
-        json.beginArray()
-        for tensor in tensors {
-            json.beginObject(onOneLine: true)
-            json.members(of: tensor)
-            json.end()
-        }
-        json.end()
-    }
-
-    private func write(_ change: ValueDifference, to json: inout JSONWriter) {
-        json.beginObject(onOneLine: true)
-        json.key("name")
-        json.value(change.name)
-        json.key("differing")
-        json.value(change.differing)
-        json.key("incomparable")
-        json.value(change.incomparable)
-        json.key("max_abs")
-        json.value(change.maximum)
-        json.key("relative_l2")
-        json.value(change.relativeL2)
-        json.key("cosine")
-        json.value(change.cosine)
-        json.end()
     }
 
     /// Writes the report as text.

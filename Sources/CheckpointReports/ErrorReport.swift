@@ -2,19 +2,12 @@ public import CheckpointFiles
 public import CheckpointJSON
 
 extension JSONWriter {
-    /// Writes the member `warnings`.
-    package mutating func write(_ warnings: [CheckpointWarning]) {
-        key("warnings")
-        beginArray()
-        for warning in warnings {
-            beginObject(onOneLine: true)
-            key("path")
-            value(warning.path)
-            key("message")
-            value(warning.message)
-            end()
+    /// Writes a member that lists warnings.
+    package mutating func member(_ name: StaticString, of warnings: [CheckpointWarning]) {
+        array(name, of: warnings) { json, warning in
+            json.member("path", warning.path)
+            json.member("message", warning.message)
         }
-        end()
     }
 }
 
@@ -23,30 +16,17 @@ extension CheckpointError {
     ///
     /// - Throws: any error that the output throws.
     public func writeJSON(exitStatus: Int, to output: consuming ByteOutput) throws {
-        var json = JSONWriter(output)
-        json.beginObject(onOneLine: true)
-        json.key("schema")
-        json.value("rwkv-ckpt/error/1")
-        json.key("category")
-        json.value(category.rawValue)
-        json.key("exit_status")
-        json.value(exitStatus)
-        json.key("path")
-        json.value(path)
-        json.key("problem")
-        json.value(problem)
-        for (name, value) in [
-            ("tensor" as StaticString, tensor), ("expected", expected), ("found", found), ("advice", advice),
-        ] {
-            guard let value else { continue }
-            json.key(name)
-            json.value(value)
+        try JSONWriter.document(to: output, onOneLine: true) { json in
+            json.member("schema", "rwkv-ckpt/error/1")
+            json.member("category", category.rawValue)
+            json.member("exit_status", exitStatus)
+            json.member("path", path)
+            json.member("problem", problem)
+            if let tensor { json.member("tensor", tensor) }
+            if let expected { json.member("expected", expected) }
+            if let found { json.member("found", found) }
+            if let advice { json.member("advice", advice) }
+            if let offset { json.member("offset", offset) }
         }
-        if let offset {
-            json.key("offset")
-            json.value(offset)
-        }
-        json.end()
-        try json.finish()
     }
 }

@@ -56,129 +56,65 @@ public struct InspectReport: Sendable {
     ///
     /// - Throws: any error that the output throws.
     public func writeJSON(to output: consuming ByteOutput) throws {
-        var json = JSONWriter(output)
-        json.beginObject()
-        json.key("schema")
-        json.value("rwkv-ckpt/inspect/1")
-        json.key("path")
-        json.value(checkpoint.path)
-        json.key("format")
-        json.value(checkpoint.format.rawValue)
-        json.key("files")
-        json.beginArray()
-        for file in checkpoint.files {
-            json.beginObject(onOneLine: true)
-            json.key("path")
-            json.value(file.path)
-            json.key("bytes")
-            json.value(file.byteCount)
-            json.key("tensor_count")
-            json.value(file.tensorCount)
-            json.end()
+        try JSONWriter.document(to: output) { json in
+            json.member("schema", "rwkv-ckpt/inspect/1")
+            json.member("path", checkpoint.path)
+            json.member("format", checkpoint.format.rawValue)
+            json.array("files", of: checkpoint.files) { json, file in
+                json.member("path", file.path)
+                json.member("bytes", file.byteCount)
+                json.member("tensor_count", file.tensorCount)
+            }
+            json.member("tensor_count", checkpoint.tensorCount)
+            json.member("parameter_count", parameterCount)
+            json.member("tensor_bytes", byteCount)
+            json.object("dtypes") { json in
+                for total in totals {
+                    json.object(text: total.dtype.rawValue, onOneLine: true) { json in
+                        json.member("tensor_count", total.tensorCount)
+                        json.member("parameter_count", total.parameterCount)
+                        json.member("bytes", total.byteCount)
+                    }
+                }
+            }
+            json.object("metadata") { $0.members(checkpoint.metadata) }
+            json.member("architecture", recognition.map(ArchitectureReport.init))
+            json.member("adapter", adapter.map(AdapterReport.init))
+            json.member("warnings", of: warnings)
+            json.array("globals", of: checkpoint.globals) { json, global in
+                json.member("name", global.name)
+                json.member("kind", global.kind.rawValue)
+            }
+            json.array("tied") { json in
+                for names in checkpoint.tiedTensors { json.value(names) }
+            }
+            json.array("others", of: checkpoint.otherTensors) { json, other in
+                json.member("name", other.name)
+                json.member("kind", other.kind)
+                json.member("listed", other.isListed)
+            }
+            json.array("tensors", of: tensors.enumerated()) { json, tensor in
+                write(tensor.element, scans.isEmpty ? nil : scans[tensor.offset], to: &json)
+            }
         }
-        json.end()
-        json.key("tensor_count")
-        json.value(checkpoint.tensorCount)
-        json.key("parameter_count")
-        json.value(parameterCount)
-        json.key("tensor_bytes")
-        json.value(byteCount)
-        json.key("dtypes")
-        json.beginObject()
-        for total in totals {
-            json.key(text: total.dtype.rawValue)
-            json.beginObject(onOneLine: true)
-            json.key("tensor_count")
-            json.value(total.tensorCount)
-            json.key("parameter_count")
-            json.value(total.parameterCount)
-            json.key("bytes")
-            json.value(total.byteCount)
-            json.end()
-        }
-        json.end()
-        json.key("metadata")
-        json.beginObject()
-        for (key, value) in checkpoint.metadata.sorted(by: { $0.key < $1.key }) {
-            json.key(text: key.text)
-            json.value(value)
-        }
-        json.end()
-        json.key("architecture")
-        if let recognition { ArchitectureReport(recognition: recognition).write(to: &json) } else { json.null() }
-        json.key("adapter")
-        if let adapter { AdapterReport(adapter: adapter).write(to: &json) } else { json.null() }
-        json.write(warnings)
-        json.key("globals")
-        json.beginArray()
-        for global in checkpoint.globals {
-            json.beginObject(onOneLine: true)
-            json.key("name")
-            json.value(global.name)
-            json.key("kind")
-            json.value(global.kind.rawValue)
-            json.end()
-        }
-        json.end()
-        json.key("tied")
-        json.beginArray()
-        for names in checkpoint.tiedTensors {
-            json.write(names)
-        }
-        json.end()
-        json.key("others")
-        json.beginArray()
-        for other in checkpoint.otherTensors {
-            json.beginObject(onOneLine: true)
-            json.key("name")
-            json.value(other.name)
-            json.key("kind")
-            json.value(other.kind)
-            json.key("listed")
-            json.value(other.isListed)
-            json.end()
-        }
-        json.end()
-        json.key("tensors")
-        json.beginArray()
-        for (index, tensor) in tensors.enumerated() {
-            write(tensor, scans.isEmpty ? nil : scans[index], to: &json)
-        }
-        json.end()
-        json.end()
-        try json.finish()
     }
 
     private func write(_ tensor: TensorInfo, _ scan: TensorScan?, to json: inout JSONWriter) {
-        json.beginObject(onOneLine: true)
         json.members(of: tensor)
-        json.key("bytes")
-        json.value(tensor.byteCount)
-        json.key("file")
-        json.value(checkpoint.files[tensor.file].path)
+        json.member("bytes", tensor.byteCount)
+        json.member("file", checkpoint.files[tensor.file].path)
         if let statistics = scan?.statistics {
-            json.key("stats")
-            json.beginObject()
-            for (name, value) in [
-                ("min" as StaticString, statistics.minimum), ("max", statistics.maximum), ("mean", statistics.mean),
-                ("std", statistics.standardDeviation),
-            ] {
-                json.key(name)
-                json.value(value)
+            json.object("stats") { json in
+                json.member("min", statistics.minimum)
+                json.member("max", statistics.maximum)
+                json.member("mean", statistics.mean)
+                json.member("std", statistics.standardDeviation)
+                json.member("zeros", statistics.zeros)
+                json.member("nan", statistics.nans)
+                json.member("inf", statistics.infinities)
             }
-            for (name, count) in [
-                ("zeros" as StaticString, statistics.zeros), ("nan", statistics.nans), ("inf", statistics.infinities),
-            ] {
-                json.key(name)
-                json.value(count)
-            }
-            json.end()
         }
-        if let sha256 = scan?.sha256 {
-            json.key("sha256")
-            json.value(hexadecimal(sha256))
-        }
-        json.end()
+        if let sha256 = scan?.sha256 { json.member("sha256", hexadecimal(sha256)) }
     }
 
     // MARK: Text
@@ -301,11 +237,8 @@ public struct InspectReport: Sendable {
 extension JSONWriter {
     /// Writes the members that a tensor has in every document.
     mutating func members(of tensor: TensorInfo) {
-        key("name")
-        value(tensor.name)
-        key("dtype")
-        value(tensor.dtype.rawValue)
-        key("shape")
-        write(tensor.shape)
+        member("name", tensor.name)
+        member("dtype", tensor.dtype.rawValue)
+        member("shape", tensor.shape)
     }
 }

@@ -16,9 +16,9 @@ public struct DroppedFeature: Sendable, Hashable {
     }
 
     /// The kind of the feature.
-    public let kind: Kind
+    public internal(set) var kind: Kind
     /// The window in tokens, the cap, the scale, or the fraction of each head that RoPE rotates.
-    public let value: Double
+    public internal(set) var value: Double
     /// The teacher's layers that have the feature, in ascending order.
     public internal(set) var layers: [Int]
 

@@ -12,31 +12,31 @@ public struct LayerPlan: Sendable, Hashable {
         /// The kind of the layer in the student.
         public let kind: LayerKind
         /// The reason for the kind, in words.
-        public let reason: String
+        public internal(set) var reason: String
     }
 
     /// The model to convert.
     public struct Teacher: Sendable, Hashable {
         /// The teacher's ``Architecture/family``.
-        public let family: String
+        public internal(set) var family: String
         /// The teacher's ``ModelDescription/identity``.
-        public let identity: String
+        public internal(set) var identity: String
     }
 
     /// Choices that change equations.
     public struct Switches: Sendable, Hashable {
         /// Whether attention layers use RoPE.
-        public var attentionUsesRoPE: Bool
+        public var attentionUsesRoPE = false
         /// Whether time mixing applies RoPE to receptance and key; the target architecture decides this.
-        public var timeMixingUsesRoPE: Bool
+        public var timeMixingUsesRoPE = false
         /// Whether RoPE in time mixing uses the teacher's RoPE scaling; otherwise it uses none.
-        public var usesTeachersScaling: Bool
+        public var usesTeachersScaling = true
         /// The layer that provides the values and keys that later layers mix in.
-        public var firstValues: ModelDescription.FirstValues
+        public var firstValues = ModelDescription.FirstValues.firstTimeMixing
         /// Whether receptance and key are normalised per head.
-        public var normalisesHeads: Bool
+        public var normalisesHeads = false
         /// Whether the head is tied to the embedding.
-        public var tiesHead: Bool
+        public var tiesHead = false
     }
 
     /// The factors that the teacher's projections are multiplied by.

@@ -3,329 +3,245 @@ public import CheckpointJSON
 public import ModelFamilies
 
 extension LayerPlan {
-    private static let schema = "rwkv-ckpt/plan/1"
-
-    // MARK: Writing
-
     /// Writes the plan as one JSON document that matches schemas/plan.schema.json, with memory use at `context` tokens.
     ///
     /// - Throws: any error that `output` throws.
     public func writeJSON(to output: consuming ByteOutput, context: Int) throws {
-        var json = JSONWriter(output)
-        json.beginObject()
-        json.key("schema")
-        json.value(Self.schema)
-        json.key("target")
-        json.value(target)
-        json.key("teacher")
-        json.beginObject(onOneLine: true)
-        json.key("family")
-        json.value(teacher.family)
-        json.key("identity")
-        json.value(teacher.identity)
-        json.end()
-        json.key("layers")
-        json.beginArray()
-        for (index, layer) in layers.enumerated() {
-            json.beginObject(onOneLine: true)
-            json.key("index")
-            json.value(index)
-            json.key("kind")
-            json.value(layer.kind.rawValue)
-            json.key("reason")
-            json.value(layer.reason)
-            json.end()
-        }
-        json.end()
-        json.key("switches")
-        json.beginObject()
-        json.key("gqa_rope")
-        json.value(switches.attentionUsesRoPE)
-        json.key("rwkv_rope")
-        json.value(switches.timeMixingUsesRoPE)
-        json.key("rwkv_rope_scaling")
-        json.value(switches.usesTeachersScaling ? "teacher" : "none")
-        json.key("first_values")
-        json.value(switches.firstValues.rawValue)
-        json.key("head_norm")
-        json.value(switches.normalisesHeads)
-        json.key("tied_head")
-        json.value(switches.tiesHead)
-        json.end()
-        json.key("ranks")
-        json.beginObject(onOneLine: true)
-        for dimension in Dimension.ranks {
-            guard let rank = ranks[dimension] else { continue }
-            json.key(text: dimension.key)
-            json.value(rank)
-        }
-        json.end()
-        json.key("initialisers")
-        json.beginObject()
-        for role in TensorRole.all {
-            guard let initialiser = initialisers[role] else { continue }
-            json.key(text: role.rawValue)
-            json.beginObject(onOneLine: true)
-            json.key("kind")
-            json.value(initialiser.name)
-            if let value = initialiser.value {
-                json.key("value")
-                json.value(value)
-            }
-            json.end()
-        }
-        json.end()
-        json.key("seed")
-        json.value(seed)
-        json.key("projection_factors")
-        json.beginObject(onOneLine: true)
-        for (key, factor) in [
-            ("receptance" as StaticString, projectionFactors.receptance), ("key", projectionFactors.key),
-            ("value", projectionFactors.value), ("output", projectionFactors.output),
-        ] {
-            json.key(key)
-            json.value(factor)
-        }
-        json.end()
-        if !dropped.isEmpty {
-            json.key("dropped")
-            json.beginArray()
-            for feature in dropped {
-                json.beginObject(onOneLine: true)
-                json.key("kind")
-                json.value(feature.kind.rawValue)
-                json.key("value")
-                json.value(feature.value)
-                json.key("layers")
-                json.beginArray()
-                for layer in feature.layers { json.value(layer) }
-                json.end()
-                json.end()
-            }
-            json.end()
-        }
-        json.key("parameter_count")
-        json.beginObject(onOneLine: true)
-        json.key("teacher")
-        json.value(teacherParameterCount)
-        json.key("student")
-        json.value(studentParameterCount)
-        json.end()
-        json.key("memory")
-        json.beginObject()
-        json.key("context")
-        json.value(context)
-        json.key("teacher")
-        write(teacherMemory, context, to: &json)
-        json.key("student")
-        write(studentMemory, context, to: &json)
-        json.end()
-        json.end()
-        try json.finish()
+        try JSONWriter.document(to: output) { $0.members(of: LayerPlanDocument(self, context: context)) }
     }
-
-    private func write(_ memory: Memory, _ context: Int, to json: inout JSONWriter) {
-        json.beginObject(onOneLine: true)
-        json.key("kv_cache_bytes_per_token")
-        json.value(memory.cacheBytesPerToken)
-        json.key("kv_cache_bytes")
-        json.value(memory.bytes(context: context) - memory.stateBytes)
-        json.key("state_bytes")
-        json.value(memory.stateBytes)
-        json.end()
-    }
-
-    // MARK: Reading
 
     /// Reads a plan and checks it against the teacher of the conversion.
     ///
-    /// The file must agree with everything that follows from the teacher, the target and the layers: kinds, some
-    /// switches, counts, memory, dropped features, and which tensors need initialisers. Ranks, the other switches,
-    /// initialisers, factors and the seed are read from the file.
+    /// Ranks, RoPE of attention, RoPE scaling, first values, initialisers, factors, reasons and the seed are read from
+    /// the file. Everything else in it must be what follows from them, the teacher, the target and the layers.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` with the wrong field, or any error from reading the file.
+    /// - Throws: ``CheckpointError``: `malformed` with the wrong member, or any error from reading the file.
     public init(contentsOf path: String, teacher: ModelDescription) throws(CheckpointError) {
-        let fields = PlanFields(path: path, root: try JSONValue(contentsOf: path))
-        guard fields.root["schema"]?.string == ByteString(Self.schema) else {
-            throw fields.error(
-                "the file is not a plan, or has a different version", "schema", expected: "\"\(Self.schema)\"")
+        let root = try JSONValue(contentsOf: path)
+        func refusal(_ problem: String, _ member: [String], expected: String? = nil) -> CheckpointError {
+            let found = member.reduce(root as JSONValue?) { $0?.element($1) }
+            return CheckpointError(
+                .malformed, path: path, "\(problem) (\(member.joined(separator: ".")))", expected: expected,
+                found: found?.description ?? "nothing")
         }
-        guard let target = ArchitectureRegistry.target(named: try fields.text("target").text) else {
-            throw fields.error(
-                "the target is unknown", "target", expected: ArchitectureRegistry.targetNames.joined(separator: ", "))
+        guard root["schema"]?.string == ByteString(LayerPlanDocument.schema) else {
+            throw refusal(
+                "the file is not a plan, or has a different version", ["schema"],
+                expected: "\"\(LayerPlanDocument.schema)\"")
         }
-        guard try fields.text("teacher", "identity") == ByteString(teacher.identity) else {
-            throw fields.error(
-                "the plan was made for a different teacher", "teacher", "identity", expected: teacher.identity)
+        let document: LayerPlanDocument
+        do throws(JSONMismatch) { document = try LayerPlanDocument(root) } catch {
+            throw refusal("a member is missing or has the wrong type", error.path, expected: error.expected)
         }
-        let layers = try fields.layers(count: teacher.layers.count)
-        let attention = layers.indices.filter { layers[$0].kind.hasCache }
-        let switches = try fields.switches()
+        guard let target = ArchitectureRegistry.target(named: document.target) else {
+            throw refusal(
+                "the target is unknown", ["target"], expected: ArchitectureRegistry.targetNames.joined(separator: ", "))
+        }
+        guard ByteString(document.teacher.identity) == ByteString(teacher.identity) else {
+            throw refusal(
+                "the plan was made for a different teacher", ["teacher", "identity"], expected: teacher.identity)
+        }
+        guard document.layers.count == teacher.layers.count else {
+            throw CheckpointError(
+                .malformed, path: path, "the plan is for a different number of layers",
+                expected: "\(teacher.layers.count)", found: "\(document.layers.count)")
+        }
+        for (key, rank) in document.ranks where !(1...65536).contains(rank) {
+            throw refusal("the rank is out of range", ["ranks", key.key], expected: "a rank from 1 to 65536")
+        }
+        guard document.seed >= 0 else { throw refusal("the seed is negative", ["seed"]) }
+        for (name, value) in (root["projection_factors"]?.object ?? [:]).sorted(by: { $0.key < $1.key }) {
+            guard let factor = value.double.map({ Float($0) }), factor.isFinite, factor != 0 || value.double == 0 else {
+                throw refusal(
+                    "the factor is out of range", ["projection_factors", name.text],
+                    expected: "a number that fits into fp32")
+            }
+        }
         guard
             var plan = LayerPlan(
-                of: teacher, target: target, LayerSelection(Set(attention), reason: ""),
-                ranks: try fields.ranks(Set(target.conversion?.ranks.keys.map { $0 } ?? [])),
-                attentionUsesRoPE: switches.attentionUsesRoPE, seed: try fields.integer("seed"))
-        else { throw fields.error("the teacher's sizes are not known", "teacher") }
-        guard plan.seed >= 0 else { throw fields.error("the seed is negative", "seed") }
-        guard zip(plan.layers, layers).allSatisfy({ $0.kind == $1.kind }) else {
-            throw fields.error("a layer's kind does not follow from the teacher and the target", "layers")
+                of: teacher, target: target,
+                LayerSelection(Set(document.layers.indices.filter { document.layers[$0].kind.hasCache }), reason: ""),
+                ranks: document.ranks, attentionUsesRoPE: document.switches.attentionUsesRoPE, seed: document.seed)
+        else { throw refusal("the teacher's sizes are not known", ["teacher"]) }
+        for layer in plan.layers.indices { plan.layers[layer].reason = document.layers[layer].reason }
+        plan.switches.usesTeachersScaling = document.switches.usesTeachersScaling
+        plan.switches.firstValues = document.switches.firstValues
+        plan.projectionFactors = document.factors
+        for role in plan.initialisers.keys {
+            guard let read = document.initialisers[role] else { continue }
+            guard let initialiser = Initialiser(name: read.kind, value: read.value) else {
+                throw refusal("unknown initialiser", ["initialisers", role.rawValue], expected: "an initialiser")
+            }
+            plan.initialisers[role] = initialiser
         }
-        for (keys, expected) in [
-            (["target"], JSONValue.string(ByteString(plan.target))),
-            (["switches", "rwkv_rope"], .bool(plan.switches.timeMixingUsesRoPE)),
-            (["switches", "head_norm"], .bool(plan.switches.normalisesHeads)),
-            (["switches", "tied_head"], .bool(plan.switches.tiesHead)),
-            (["parameter_count", "teacher"], .integer(plan.teacherParameterCount)),
-            (["parameter_count", "student"], .integer(plan.studentParameterCount)),
-            (["memory", "teacher", "kv_cache_bytes_per_token"], .integer(plan.teacherMemory.cacheBytesPerToken)),
-            (["memory", "student", "kv_cache_bytes_per_token"], .integer(plan.studentMemory.cacheBytesPerToken)),
-            (["memory", "student", "state_bytes"], .integer(plan.studentMemory.stateBytes)),
-        ] { try fields.require(keys, expected) }
-        guard try fields.dropped() == plan.dropped else {
-            throw fields.error("the dropped features do not follow from the teacher and the layers", "dropped")
+        // Writing to memory cannot fail, and its result is JSON.
+        let bytes = try? ByteOutput.bytes { try plan.writeJSON(to: $0, context: document.context) }
+        let expected = bytes.flatMap { try? JSONValue(document: $0) } ?? .null
+        if let member = expected.firstDifference(from: root) {
+            let value = member.reduce(expected as JSONValue?) { $0?.element($1) }
+            throw refusal(
+                "the member does not fit the teacher, the target and the layers", member,
+                expected: value?.description ?? "nothing")
         }
-        plan.layers = layers
-        plan.switches = switches
-        plan.initialisers = try fields.initialisers(plan.initialisers)
-        plan.projectionFactors = try fields.factors()
         self = plan
     }
 }
 
-/// Reads the fields of a plan document.
-private struct PlanFields {
-    let path: String
-    let root: JSONValue
+/// The JSON document of a plan.
+package struct LayerPlanDocument: JSONRecord {
+    static let schema = "rwkv-ckpt/plan/1"
 
-    func error(_ problem: String, _ keys: String..., expected: String? = nil) -> CheckpointError {
-        failure(problem, keys, expected: expected)
-    }
+    struct Layer: JSONRecord {
+        var index = 0
+        var kind = LayerKind.rwkv7
+        var reason = ""
 
-    private func failure(_ problem: String, _ keys: [String], expected: String?) -> CheckpointError {
-        CheckpointError(
-            .malformed, path: path, "\(problem) (\(keys.joined(separator: ".")))", expected: expected,
-            found: value(keys)?.description ?? "nothing")
-    }
-
-    private func value(_ keys: [String]) -> JSONValue? {
-        keys.reduce(root as JSONValue?) { $0?[$1] }
-    }
-
-    private func read<Value>(
-        _ keys: [String], _ expected: String, _ convert: (JSONValue) -> Value?
-    ) throws(CheckpointError) -> Value {
-        guard let value = value(keys).flatMap(convert) else {
-            throw failure("a field is missing or has the wrong type", keys, expected: expected)
-        }
-        return value
-    }
-
-    /// Checks a field whose value follows from the rest of the plan and the teacher.
-    func require(_ keys: [String], _ expected: JSONValue) throws(CheckpointError) {
-        guard value(keys) == expected else {
-            throw failure(
-                "the value does not fit the teacher, the target and the layers", keys, expected: expected.description)
+        mutating func describe(to members: inout some JSONMembers) {
+            members.member("index", &index)
+            members.member("kind", &kind)
+            members.member("reason", &reason)
         }
     }
 
-    func text(_ keys: String...) throws(CheckpointError) -> ByteString { try read(keys, "text") { $0.string } }
+    struct InitialValue: JSONRecord {
+        var kind = ""
+        var value: Double?
 
-    func integer(_ keys: String...) throws(CheckpointError) -> Int { try read(keys, "an integer") { $0.integer } }
-
-    func layers(count: Int) throws(CheckpointError) -> [LayerPlan.Layer] {
-        let elements = try read(["layers"], "an array") { $0.array }
-        var layers: [LayerPlan.Layer] = []
-        for (position, element) in elements.enumerated() {
-            guard let index = element["index"]?.integer, let reason = element["reason"]?.string,
-                let kind = element["kind"]?.string.flatMap({ LayerKind($0) })
-            else { throw error("layer \(position) does not have an index, a kind and a reason", "layers") }
-            guard index == position, index < count else {
-                throw CheckpointError(
-                    .malformed, path: path, "a layer is out of order, or the teacher does not have it",
-                    expected: position < count ? "\(position)" : "\(count) layers", found: "layer \(index)")
-            }
-            layers.append(LayerPlan.Layer(kind: kind, reason: reason.text))
-        }
-        guard layers.count == count else {
-            throw CheckpointError(
-                .malformed, path: path, "the plan is for a different number of layers", expected: "\(count)",
-                found: "\(layers.count)")
-        }
-        return layers
-    }
-
-    func dropped() throws(CheckpointError) -> [DroppedFeature] {
-        guard root["dropped"] != nil else { return [] }
-        return try read(["dropped"], "features with a kind, a value and layers") { value in
-            let features = value.array?.compactMap { feature -> DroppedFeature? in
-                guard let kind = feature["kind"]?.string.flatMap({ DroppedFeature.Kind($0) }),
-                    let number = feature["value"]?.double, let layers = feature["layers"]?.array
-                else { return nil }
-                return DroppedFeature(kind: kind, value: number, layers: layers.map { $0.integer ?? -1 })
-            }
-            return features?.count == value.array?.count ? features : nil
+        mutating func describe(to members: inout some JSONMembers) {
+            members.member("kind", &kind)
+            members.member(ifPresent: "value", &value)
         }
     }
 
-    func ranks(_ dimensions: Set<Dimension>) throws(CheckpointError) -> [Dimension: Int] {
-        var ranks: [Dimension: Int] = [:]
-        for dimension in dimensions {
-            ranks[dimension] = try read(["ranks", dimension.key], "a rank from 1 to 65536") { value in
-                value.integer.flatMap { 1...65536 ~= $0 ? $0 : nil }
-            }
+    struct Memory: JSONRecord {
+        var cacheBytesPerToken = 0
+        var cacheBytes = 0
+        var stateBytes = 0
+
+        mutating func describe(to members: inout some JSONMembers) {
+            members.member("kv_cache_bytes_per_token", &cacheBytesPerToken)
+            members.member("kv_cache_bytes", &cacheBytes)
+            members.member("state_bytes", &stateBytes)
         }
-        return ranks
     }
 
-    func switches() throws(CheckpointError) -> LayerPlan.Switches {
-        func truth(_ key: String) throws(CheckpointError) -> Bool {
-            try read(["switches", key], "true or false") { $0.bool }
+    private enum Scaling: String, CaseIterable, JSONReadable { case teacher, none }
+
+    var schema = Self.schema
+    var target = ""
+    var teacher = LayerPlan.Teacher(family: "", identity: "")
+    var layers: [Layer] = []
+    var switches = LayerPlan.Switches()
+    var ranks: [Dimension: Int] = [:]
+    var initialisers: [TensorRole: InitialValue] = [:]
+    var seed = 0
+    var factors = LayerPlan.ProjectionFactors()
+    var dropped: [DroppedFeature] = []
+    var parameterCounts = (teacher: 0, student: 0)
+    var context = 0
+    var memory = (teacher: Memory(), student: Memory())
+
+    package init() {}
+
+    package mutating func describe(to members: inout some JSONMembers) {
+        members.member("schema", &schema)
+        members.member("target", &target)
+        members.object("teacher", onOneLine: true) {
+            $0.member("family", &teacher.family)
+            $0.member("identity", &teacher.identity)
         }
-        return LayerPlan.Switches(
-            attentionUsesRoPE: try truth("gqa_rope"), timeMixingUsesRoPE: try truth("rwkv_rope"),
-            usesTeachersScaling: try read(["switches", "rwkv_rope_scaling"], "teacher or none") {
-                ["teacher": true, "none": false][$0.string ?? ""]
-            },
-            firstValues: try read(
-                ["switches", "first_values"],
-                ModelDescription.FirstValues.allCases.map(\.rawValue).joined(separator: " or ")
-            ) { $0.string.flatMap { ModelDescription.FirstValues($0) } },
-            normalisesHeads: try truth("head_norm"), tiesHead: try truth("tied_head"))
+        members.array("layers", ifPresent: false, &layers)
+        members.object("switches", onOneLine: false) {
+            $0.member("gqa_rope", &switches.attentionUsesRoPE)
+            $0.member("rwkv_rope", &switches.timeMixingUsesRoPE)
+            var scaling = switches.usesTeachersScaling ? Scaling.teacher : .none
+            $0.member("rwkv_rope_scaling", &scaling)
+            switches.usesTeachersScaling = scaling == .teacher
+            $0.member("first_values", &switches.firstValues)
+            $0.member("head_norm", &switches.normalisesHeads)
+            $0.member("tied_head", &switches.tiesHead)
+        }
+        members.object("ranks", onOneLine: true) {
+            for dimension in Dimension.ranks { $0.member(ifPresent: dimension.key, &ranks[dimension]) }
+        }
+        members.object("initialisers", onOneLine: false) {
+            for role in TensorRole.all { $0.object(ifPresent: role.rawValue, &initialisers[role]) }
+        }
+        members.member("seed", &seed)
+        members.object("projection_factors", onOneLine: true) {
+            $0.member("receptance", &factors.receptance)
+            $0.member("key", &factors.key)
+            $0.member("value", &factors.value)
+            $0.member("output", &factors.output)
+        }
+        members.array("dropped", ifPresent: true, &dropped)
+        members.object("parameter_count", onOneLine: true) {
+            $0.member("teacher", &parameterCounts.teacher)
+            $0.member("student", &parameterCounts.student)
+        }
+        members.object("memory", onOneLine: false) {
+            $0.member("context", &context)
+            $0.object("teacher", onOneLine: true) { memory.teacher.describe(to: &$0) }
+            $0.object("student", onOneLine: true) { memory.student.describe(to: &$0) }
+        }
+    }
+}
+
+extension LayerPlanDocument {
+    init(_ plan: LayerPlan, context: Int) {
+        target = plan.target
+        teacher = plan.teacher
+        layers = plan.layers.enumerated().map { Layer(index: $0, kind: $1.kind, reason: $1.reason) }
+        switches = plan.switches
+        ranks = plan.ranks
+        initialisers = plan.initialisers.mapValues { InitialValue(kind: $0.name, value: $0.value) }
+        seed = plan.seed
+        factors = plan.projectionFactors
+        dropped = plan.dropped
+        parameterCounts = (plan.teacherParameterCount, plan.studentParameterCount)
+        self.context = context
+        func memory(_ memory: LayerPlan.Memory) -> Memory {
+            Memory(
+                cacheBytesPerToken: memory.cacheBytesPerToken,
+                cacheBytes: memory.bytes(context: context) - memory.stateBytes, stateBytes: memory.stateBytes)
+        }
+        self.memory = (memory(plan.teacherMemory), memory(plan.studentMemory))
+    }
+}
+
+extension DroppedFeature: JSONRecord {
+    package init() { self.init(kind: .window, value: 0, layers: []) }
+
+    package mutating func describe(to members: inout some JSONMembers) {
+        members.member("kind", &kind)
+        members.member("value", &value)
+        members.member("layers", &layers)
+    }
+}
+
+extension DroppedFeature.Kind: JSONReadable {}
+extension LayerKind: JSONReadable {}
+extension ModelDescription.FirstValues: JSONReadable {}
+
+extension JSONValue {
+    /// The member of an object, or the element of an array, that has this name or index.
+    fileprivate func element(_ name: String) -> JSONValue? {
+        guard let array else { return self[name] }
+        return Int(name).flatMap { array.indices.contains($0) ? array[$0] : nil }
     }
 
-    /// Reads the plan's initialisers: exactly one for each role in `known`.
-    func initialisers(_ known: [TensorRole: Initialiser]) throws(CheckpointError) -> [TensorRole: Initialiser] {
-        guard case .object(let members) = root["initialisers"] else {
-            throw error("a field is missing or has the wrong type", "initialisers", expected: "an object")
+    /// Returns the names that lead to the first scalar, or missing or unknown member, in which two values differ.
+    fileprivate func firstDifference(from other: JSONValue) -> [String]? {
+        let names: [String]
+        switch (self, other) {
+        case (.object(let a), .object(let b)): names = Set(a.keys).union(b.keys).sorted().map(\.text)
+        case (.array(let a), .array(let b)): names = (0..<max(a.count, b.count)).map { "\($0)" }
+        default: return self == other || double != nil && double == other.double ? nil : []
         }
-        var initialisers: [TensorRole: Initialiser] = [:]
-        for (name, member) in members.sorted(by: { $0.key < $1.key }).map({ ($0.key.text, $0.value) }) {
-            guard let role = TensorRole(ByteString(name)), known[role] != nil else {
-                throw error("no tensor of this role needs an initialiser", "initialisers", name)
-            }
-            initialisers[role] = try read(["initialisers", name], "an initialiser") { _ in
-                Initialiser(name: member["kind"]?.string?.text ?? "", value: member["value"]?.double)
-            }
+        for name in names {
+            guard let a = element(name), let b = other.element(name) else { return [name] }
+            if let rest = a.firstDifference(from: b) { return [name] + rest }
         }
-        let missing = known.keys.filter { initialisers[$0] == nil }
-        if let role = missing.min(by: { $0.rawValue < $1.rawValue }) {
-            throw error("a tensor has no initialiser", "initialisers", role.rawValue)
-        }
-        return initialisers
-    }
-
-    func factors() throws(CheckpointError) -> LayerPlan.ProjectionFactors {
-        func factor(_ key: String) throws(CheckpointError) -> Double {
-            try read(["projection_factors", key], "a number that fits into fp32") {
-                $0.double.flatMap { Float($0).isFinite && (Float($0) != 0 || $0 == 0) ? $0 : nil }
-            }
-        }
-        var factors = LayerPlan.ProjectionFactors()
-        factors.receptance = try factor("receptance")
-        factors.key = try factor("key")
-        factors.value = try factor("value")
-        factors.output = try factor("output")
-        return factors
+        return nil
     }
 }

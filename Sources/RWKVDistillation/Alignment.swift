@@ -21,17 +21,17 @@ public struct Alignment: Sendable, Hashable {
     /// Figures that compare the output s of one student layer with the teacher's output t.
     public struct LayerFigures: Sendable, Hashable {
         /// The layer's index.
-        public let layer: Int
+        public internal(set) var layer: Int
         /// The loss of the layer.
-        public let loss: Double
+        public internal(set) var loss: Double
         /// The mean squared error between t and s.
-        public let meanSquaredError: Double
+        public internal(set) var meanSquaredError: Double
         /// The relative error |t - s| / |t|.
-        public let relativeError: Double
+        public internal(set) var relativeError: Double
         /// The cosine of the angle between t and s.
-        public let cosine: Double
+        public internal(set) var cosine: Double
         /// The ratio of norms |t| / |s|.
-        public let scale: Double
+        public internal(set) var scale: Double
     }
 
     /// Accumulates the gradients of the loss for the given sequences, averaged over layers.

@@ -5,11 +5,11 @@ public import RWKVNumerics
 /// exact bytes of a result; the number of threads does not matter.
 public struct Arithmetic: Sendable, Hashable {
     /// The name of the kernel table: `strict` or `fast`.
-    public let kernels: ByteString
+    public internal(set) var kernels: ByteString
     /// The instruction set that this tool's own kernels are compiled for.
-    public let instructionSet: ByteString
+    public internal(set) var instructionSet: ByteString
     /// The implementation of matrix products.
-    public let product: ByteString
+    public internal(set) var product: ByteString
 
     /// Creates the arithmetic of the given kernels.
     public init<Element: Real>(_ kernels: Kernels<Element>) {
@@ -31,21 +31,12 @@ public struct Arithmetic: Sendable, Hashable {
     package var text: String { "\(kernels) kernels, \(instructionSet), \(product)" }
 }
 
-extension Arithmetic {
-    /// Writes the arithmetic as members of a JSON object.
-    package func write(to json: inout JSONWriter) {
-        json.key("kernels")
-        json.value(kernels.text)
-        json.key("instruction_set")
-        json.value(instructionSet.text)
-        json.key("product")
-        json.value(product.text)
-    }
+extension Arithmetic: JSONRecord {
+    package init() { self.init(kernels: "", instructionSet: "", product: "") }
 
-    init?(_ object: JSONValue) {
-        guard let kernels = object["kernels"]?.string, let set = object["instruction_set"]?.string,
-            let product = object["product"]?.string
-        else { return nil }
-        self.init(kernels: kernels, instructionSet: set, product: product)
+    package mutating func describe(to members: inout some JSONMembers) {
+        members.member("kernels", &kernels)
+        members.member("instruction_set", &instructionSet)
+        members.member("product", &product)
     }
 }

@@ -173,15 +173,15 @@ public struct Distillation<Element: Real> {
 /// The figures of one optimiser step.
 public struct DistillationStep: Sendable, Hashable {
     /// The step's number, starting at 1.
-    public let number: Int
+    public internal(set) var number: Int
     /// The loss before the update, averaged over batches.
-    public let loss: Double
+    public internal(set) var loss: Double
     /// The figures of each time-mixing layer in stage 1; empty in stage 2.
-    public let layers: [Alignment.LayerFigures]
+    public internal(set) var layers: [Alignment.LayerFigures]
     /// The learning rate of the step.
-    public let rate: Double
+    public internal(set) var rate: Double
     /// The global gradient norm before clipping; if the norm is not finite, the step changed no weight.
-    public let gradientNorm: Double
+    public internal(set) var gradientNorm: Double
 }
 
 /// The machine's physical memory in bytes.

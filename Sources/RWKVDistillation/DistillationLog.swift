@@ -7,21 +7,23 @@ public struct DistillationLog: Sendable, Hashable {
     /// A logged step.
     public struct Step: Sendable, Hashable {
         /// The figures of the step.
-        public let figures: DistillationStep
+        public internal(set) var figures: DistillationStep
         /// The number of training tokens so far, including this step.
-        public let tokens: Int
+        public internal(set) var tokens: Int
         /// The wall-clock seconds that the step took.
-        public let seconds: Double
+        public internal(set) var seconds: Double
+        /// The number of steps so far that changed no weight because their gradients were not finite.
+        public internal(set) var skipped: Int
     }
 
     /// An evaluation on held-out tokens.
     public struct Evaluation: Sendable, Hashable {
         /// The number of steps completed before the evaluation.
-        public let step: Int
+        public internal(set) var step: Int
         /// The path of the held-out tokens.
-        public let path: String
+        public internal(set) var path: String
         /// The results of the evaluation.
-        public let figures: HeldOut
+        public internal(set) var figures: HeldOut
     }
 
     /// All logged steps, in order.
@@ -34,7 +36,7 @@ public struct DistillationLog: Sendable, Hashable {
     public private(set) var bytes: [UInt8] = []
 
     /// The number of steps that changed no weight because their gradients were not finite.
-    public private(set) var skipped = 0
+    public var skipped: Int { steps.last?.skipped ?? 0 }
 
     /// The maximum size of a log in bytes, enough for about a hundred thousand steps of a large model.
     private static let maximumBytes = 1 << 30
@@ -56,18 +58,7 @@ public struct DistillationLog: Sendable, Hashable {
         bytes = try file.bytes(0..<file.count)
         var start = 0
         while let end = bytes[start...].firstIndex(of: UInt8(ascii: "\n")) {
-            var line: JSONValue?
-            do throws(MalformedInput) { line = try JSONValue(document: Array(bytes[start..<end])) } catch {}
-            if let step = line.flatMap(Step.init), step.figures.number == steps.count + 1 {
-                steps.append(step)
-                skipped += step.figures.gradientNorm.isFinite ? 0 : 1
-            } else if let evaluation = line.flatMap(Evaluation.init), evaluation.step == steps.count {
-                evaluations.append(evaluation)
-            } else if let object = line?["arithmetic"], let own = Arithmetic(object),
-                line?["step"]?.integer == steps.count
-            {
-                arithmetics.append(own)
-            } else {
+            guard (try? add(line: JSONValue(document: Array(bytes[start..<end])))) == true else {
                 throw CheckpointError(
                     .malformed, path: path, "a line is not an entry of a distillation log", offset: start)
             }
@@ -78,6 +69,28 @@ public struct DistillationLog: Sendable, Hashable {
         }
     }
 
+    /// Adds the entry that a line describes, if it may follow the entries so far.
+    ///
+    /// - Returns: whether it may.
+    /// - Throws: ``JSONMismatch`` if the line describes no entry.
+    private mutating func add(line: JSONValue) throws -> Bool {
+        if line["loss"] != nil {
+            let step = try Step(line)
+            let skipped = skipped + (step.figures.gradientNorm.isFinite ? 0 : 1)
+            steps.append(step)
+            return step.skipped == skipped && step.figures.number == steps.count && step.tokens > 0 && step.seconds >= 0
+                && step.figures.layers.allSatisfy { 0..<1 << 16 ~= $0.layer }
+        }
+        if line["path"] != nil {
+            let evaluation = try Evaluation(line)
+            evaluations.append(evaluation)
+            return evaluation.step == steps.count
+        }
+        let entry = try ArithmeticEntry(line)
+        arithmetics.append(entry.arithmetic)
+        return entry.step == steps.count
+    }
+
     /// Appends a step to the log.
     ///
     /// - Parameters:
@@ -85,11 +98,11 @@ public struct DistillationLog: Sendable, Hashable {
     ///   - tokens: the number of tokens per step.
     ///   - seconds: the wall-clock seconds that the step took.
     public mutating func add(_ step: DistillationStep, tokens: Int, seconds: Double) {
-        let entry = Step(figures: step, tokens: step.number * tokens, seconds: seconds)
-        steps.append(entry)
-        skipped += step.gradientNorm.isFinite ? 0 : 1
-        let skipped = skipped
-        add { entry.write(to: &$0, skipped: skipped) }
+        steps.append(
+            Step(
+                figures: step, tokens: step.number * tokens, seconds: seconds,
+                skipped: skipped + (step.gradientNorm.isFinite ? 0 : 1)))
+        write(steps[steps.count - 1])
     }
 
     /// Appends an evaluation of the student after the steps so far.
@@ -100,135 +113,97 @@ public struct DistillationLog: Sendable, Hashable {
     public mutating func add(_ figures: HeldOut, path: String) {
         let evaluation = Evaluation(step: steps.count, path: path, figures: figures)
         evaluations.append(evaluation)
-        add { evaluation.write(to: &$0) }
+        write(evaluation)
     }
 
     /// Appends the arithmetic of the next steps.
     public mutating func add(_ arithmetic: Arithmetic) {
         arithmetics.append(arithmetic)
-        let step = steps.count
-        add { json in
-            json.key("step")
-            json.value(step)
-            json.key("arithmetic")
-            json.beginObject()
-            arithmetic.write(to: &json)
-            json.end()
-        }
+        write(ArithmeticEntry(step: steps.count, arithmetic: arithmetic))
     }
 
-    private mutating func add(_ members: (inout JSONWriter) -> Void) {
+    private mutating func write(_ entry: some JSONRecord) {
         // Writing to memory cannot fail.
         bytes +=
             (try? ByteOutput.bytes { output in
-                var json = JSONWriter(output)
-                json.beginObject(onOneLine: true)
-                members(&json)
-                json.end()
-                try json.finish()
+                try JSONWriter.document(to: output, onOneLine: true) { $0.members(of: entry) }
             }) ?? []
     }
 }
 
-extension DistillationLog.Step {
-    fileprivate func write(to json: inout JSONWriter, skipped: Int) {
-        json.key("step")
-        json.value(figures.number)
-        json.key("loss")
-        json.value(figures.loss)
-        json.key("learning_rate")
-        json.value(figures.rate)
-        json.key("gradient_norm")
-        json.value(figures.gradientNorm)
-        json.key("tokens")
-        json.value(tokens)
-        json.key("seconds")
-        json.value(seconds)
-        json.key("skipped")
-        json.value(skipped)
-        json.key("layers")
-        json.beginArray()
-        for layer in figures.layers {
-            json.beginObject()
-            json.key("index")
-            json.value(layer.layer)
-            json.key("loss")
-            json.value(layer.loss)
-            json.key("mean_squared_error")
-            json.value(layer.meanSquaredError)
-            json.key("relative_error")
-            json.value(layer.relativeError)
-            json.key("cosine")
-            json.value(layer.cosine)
-            json.key("scale")
-            json.value(layer.scale)
-            json.end()
-        }
-        json.end()
+// MARK: Entries
+
+extension DistillationLog.Step: JSONRecord {
+    package init() {
+        self.init(
+            figures: DistillationStep(number: 0, loss: 0, layers: [], rate: 0, gradientNorm: 0), tokens: 0, seconds: 0,
+            skipped: 0)
     }
 
-    fileprivate init?(_ line: JSONValue) {
-        guard let number = line["step"]?.integer, let loss = line["loss"]?.figure,
-            let rate = line["learning_rate"]?.figure, let norm = line["gradient_norm"]?.figure,
-            let tokens = line["tokens"]?.integer, tokens > 0, let seconds = line["seconds"]?.double, seconds >= 0,
-            let members = line["layers"]?.array
-        else { return nil }
-        let layers = members.compactMap { layer -> Alignment.LayerFigures? in
-            guard let index = layer["index"]?.integer, 0..<1 << 16 ~= index, let loss = layer["loss"]?.figure,
-                let squares = layer["mean_squared_error"]?.figure, let error = layer["relative_error"]?.figure,
-                let cosine = layer["cosine"]?.figure, let scale = layer["scale"]?.figure
-            else { return nil }
-            return .init(
-                layer: index, loss: loss, meanSquaredError: squares, relativeError: error, cosine: cosine, scale: scale)
-        }
-        guard layers.count == members.count else { return nil }
-        figures = .init(number: number, loss: loss, layers: layers, rate: rate, gradientNorm: norm)
-        (self.tokens, self.seconds) = (tokens, seconds)
+    package mutating func describe(to members: inout some JSONMembers) {
+        members.member("step", &figures.number)
+        members.member("loss", &figures.loss)
+        members.member("learning_rate", &figures.rate)
+        members.member("gradient_norm", &figures.gradientNorm)
+        members.member("tokens", &tokens)
+        members.member("seconds", &seconds)
+        members.member("skipped", &skipped)
+        members.array("layers", ifPresent: false, &figures.layers)
     }
 }
 
-extension DistillationLog.Evaluation {
-    /// Writes the evaluation as members of a JSON object.
-    package func write(to json: inout JSONWriter) {
-        json.key("step")
-        json.value(step)
-        json.key("path")
-        json.value(path)
-        json.key("tokens")
-        json.value(figures.tokenCount)
-        json.key("kl")
-        json.value(figures.divergence)
-        json.key("top1")
-        json.value(figures.agreement)
-        json.key("recall")
-        json.beginObject()
-        json.key("queries")
-        json.value(figures.recall.count)
-        json.key("teacher")
-        json.value(figures.recall.teacher)
-        json.key("student")
-        json.value(figures.recall.student)
-        json.key("both")
-        json.value(figures.recall.both)
-        json.key("accuracy")
-        json.value(figures.recall.accuracy)
-        json.end()
+extension Alignment.LayerFigures: JSONRecord {
+    package init() {
+        self.init(layer: 0, loss: 0, meanSquaredError: 0, relativeError: 0, cosine: 0, scale: 0)
     }
 
-    fileprivate init?(_ line: JSONValue) {
-        guard let step = line["step"]?.integer, let path = line["path"]?.string, let tokens = line["tokens"]?.integer,
-            let divergence = line["kl"]?.double, let agreement = line["top1"]?.figure, let recall = line["recall"],
-            let queries = recall["queries"]?.integer, let teacher = recall["teacher"]?.integer,
-            let student = recall["student"]?.integer, let both = recall["both"]?.integer
-        else { return nil }
-        figures = HeldOut(
-            tokenCount: tokens, divergence: divergence, agreement: agreement,
-            recall: .init(count: queries, teacher: teacher, student: student, both: both))
-        (self.step, self.path) = (step, path.text)
+    package mutating func describe(to members: inout some JSONMembers) {
+        members.member("index", &layer)
+        members.member("loss", &loss)
+        members.member("mean_squared_error", &meanSquaredError)
+        members.member("relative_error", &relativeError)
+        members.member("cosine", &cosine)
+        members.member("scale", &scale)
     }
 }
 
-extension JSONValue {
-    /// The number as a double; NaN for null, which represents a non-finite number.
-    fileprivate var figure: Double? { self == .null ? .nan : double }
+extension DistillationLog.Evaluation: JSONRecord {
+    package init() {
+        self.init(
+            step: 0, path: "",
+            figures: HeldOut(
+                tokenCount: 0, divergence: 0, agreement: 0, recall: .init(count: 0, teacher: 0, student: 0, both: 0)))
+    }
+
+    package mutating func describe(to members: inout some JSONMembers) {
+        members.member("step", &step)
+        members.member("path", &path)
+        members.member("tokens", &figures.tokenCount)
+        members.member("kl", &figures.divergence)
+        members.member("top1", &figures.agreement)
+        members.object("recall", onOneLine: true) {
+            $0.member("queries", &figures.recall.count)
+            $0.member("teacher", &figures.recall.teacher)
+            $0.member("student", &figures.recall.student)
+            $0.member("both", &figures.recall.both)
+            var accuracy = figures.recall.accuracy
+            $0.member("accuracy", &accuracy)
+        }
+    }
+}
+
+/// The entry before the first step, and wherever a run was resumed with arithmetic that gives other bytes.
+package struct ArithmeticEntry: JSONRecord {
+    /// The number of steps before the entry.
+    var step = 0
+    var arithmetic = Arithmetic()
+
+    package init() {}
+
+    init(step: Int, arithmetic: Arithmetic) { (self.step, self.arithmetic) = (step, arithmetic) }
+
+    package mutating func describe(to members: inout some JSONMembers) {
+        members.member("step", &step)
+        members.object("arithmetic", onOneLine: true) { arithmetic.describe(to: &$0) }
+    }
 }

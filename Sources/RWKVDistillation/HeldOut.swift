@@ -7,24 +7,24 @@ public import TokenFiles
 /// The agreement of a student with its teacher on held-out tokens.
 public struct HeldOut: Sendable, Hashable {
     /// The number of tokens evaluated.
-    public let tokenCount: Int
+    public internal(set) var tokenCount: Int
     /// The mean KL divergence of the student's predictions from its teacher's, in nats per token.
-    public let divergence: Double
+    public internal(set) var divergence: Double
     /// The top-1 agreement: the fraction of positions at which both models predict the same next token.
-    public let agreement: Double
+    public internal(set) var agreement: Double
     /// The recall: predictions at positions where a token recurs with the same successor.
-    public let recall: Recall
+    public internal(set) var recall: Recall
 
     /// Counts of positions at which a token recurs with the same successor as at its last occurrence.
     public struct Recall: Sendable, Hashable {
         /// The number of such positions.
-        public let count: Int
+        public internal(set) var count: Int
         /// The number of positions at which the teacher predicts the next token.
-        public let teacher: Int
+        public internal(set) var teacher: Int
         /// The number of positions at which the student predicts the next token.
-        public let student: Int
+        public internal(set) var student: Int
         /// The number of positions at which both do; where the teacher does not, the repetition is considered chance.
-        public let both: Int
+        public internal(set) var both: Int
 
         /// The fraction of the tokens recalled by the teacher that the student also recalls; nil if the teacher recalls
         /// none.

@@ -92,22 +92,13 @@ extension TrainedAdapters {
                 Adapter.split(parameter.name).map { Adapter.lastPart(ofModule: $0.module) }
             })
         return try? ByteOutput.bytes { output in
-            var json = JSONWriter(output)
-            json.beginObject()
-            json.key("peft_type")
-            json.value("LORA")
-            json.key("r")
-            json.value(rank)
-            json.key("lora_alpha")
-            json.value(rank)
-            json.key("use_dora")
-            json.value(kind == .dora)
-            json.key("target_modules")
-            json.beginArray(onOneLine: true)
-            for module in modules.sorted() { json.value(module.text) }
-            json.end()
-            json.end()
-            try json.finish()
+            try JSONWriter.document(to: output) { json in
+                json.member("peft_type", "LORA")
+                json.member("r", rank)
+                json.member("lora_alpha", rank)
+                json.member("use_dora", kind == .dora)
+                json.member("target_modules", modules.sorted())
+            }
         }
     }
 }

@@ -51,83 +51,43 @@ public struct DistillationReport: Sendable {
     ///
     /// - Throws: any error that the output throws.
     public func writeJSON(to output: consuming ByteOutput) throws {
-        var json = JSONWriter(output)
-        json.beginObject()
-        json.key("schema")
-        json.value("rwkv-ckpt/distill/1")
-        json.key("teacher")
-        json.value(paths.teacher)
-        json.key("student")
-        json.value(paths.student)
-        json.key("output")
-        json.value(paths.output)
-        json.key("model")
-        json.value(variant)
-        json.key("stage")
-        json.value(stage)
-        json.key("trained")
-        json.beginObject(onOneLine: true)
-        json.key("tensors")
-        json.value(trained.tensors)
-        json.key("parameters")
-        json.value(trained.parameters)
-        json.end()
-        json.key("steps")
-        json.value(settings.steps)
-        json.key("steps_done")
-        json.value(log.steps.count)
-        json.key("steps_skipped")
-        json.value(log.skipped)
-        json.key("tokens")
-        json.value(tokens)
-        json.key("seconds")
-        json.value(seconds)
-        json.key("tokens_per_second")
-        json.value(tokensPerSecond)
-        if let arithmetic = log.arithmetics.last {
-            json.key("arithmetic")
-            json.beginObject(onOneLine: true)
-            arithmetic.write(to: &json)
-            json.end()
+        try JSONWriter.document(to: output) { json in
+            json.member("schema", "rwkv-ckpt/distill/1")
+            json.member("teacher", paths.teacher)
+            json.member("student", paths.student)
+            json.member("output", paths.output)
+            json.member("model", variant)
+            json.member("stage", stage)
+            json.object("trained", onOneLine: true) { json in
+                json.member("tensors", trained.tensors)
+                json.member("parameters", trained.parameters)
+            }
+            json.member("steps", settings.steps)
+            json.member("steps_done", log.steps.count)
+            json.member("steps_skipped", log.skipped)
+            json.member("tokens", tokens)
+            json.member("seconds", seconds)
+            json.member("tokens_per_second", tokensPerSecond)
+            if let arithmetic = log.arithmetics.last {
+                json.object("arithmetic", onOneLine: true) { $0.members(of: arithmetic) }
+            }
+            json.object("loss", onOneLine: true) { json in
+                json.member("first", steps?.first.loss)
+                json.member("last", steps?.last.loss)
+            }
+            json.array("layers", of: zip(steps?.first.layers ?? [], steps?.last.layers ?? [])) { json, layer in
+                let (first, last) = layer
+                json.member("index", last.layer)
+                json.object("relative_error") { json in
+                    json.member("first", first.relativeError)
+                    json.member("last", last.relativeError)
+                }
+                json.member("cosine", last.cosine)
+                json.member("scale", last.scale)
+            }
+            json.array("held_out", of: log.evaluations) { $0.members(of: $1) }
+            json.member("warnings", of: warnings)
         }
-        json.key("loss")
-        json.beginObject(onOneLine: true)
-        json.key("first")
-        json.value(steps?.first.loss)
-        json.key("last")
-        json.value(steps?.last.loss)
-        json.end()
-        json.key("layers")
-        json.beginArray()
-        for (first, last) in zip(steps?.first.layers ?? [], steps?.last.layers ?? []) {
-            json.beginObject(onOneLine: true)
-            json.key("index")
-            json.value(last.layer)
-            json.key("relative_error")
-            json.beginObject()
-            json.key("first")
-            json.value(first.relativeError)
-            json.key("last")
-            json.value(last.relativeError)
-            json.end()
-            json.key("cosine")
-            json.value(last.cosine)
-            json.key("scale")
-            json.value(last.scale)
-            json.end()
-        }
-        json.end()
-        json.key("held_out")
-        json.beginArray()
-        for evaluation in log.evaluations {
-            json.beginObject(onOneLine: true)
-            evaluation.write(to: &json)
-            json.end()
-        }
-        json.end()
-        json.write(warnings)
-        json.end()
-        try json.finish()
     }
 
     /// Writes the report as text.

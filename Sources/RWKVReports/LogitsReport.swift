@@ -34,31 +34,16 @@ public struct LogitsReport: Sendable {
     ///
     /// - Throws: any error that the output throws.
     public func writeJSON(to output: consuming ByteOutput) throws {
-        var json = JSONWriter(output)
-        json.beginObject()
-        json.key("schema")
-        json.value("rwkv-ckpt/logits/1")
-        json.key("path")
-        json.value(path)
-        json.key("model")
-        json.value(model.name)
-        json.key("output")
-        json.value(self.output)
-        json.key("tokens")
-        json.beginArray(onOneLine: true)
-        json.value(tokens.sequences.count)
-        json.value(length)
-        json.end()
-        json.key("logits")
-        json.beginArray(onOneLine: true)
-        json.value(tokens.sequences.count)
-        json.value(length)
-        json.value(vocabulary)
-        json.end()
-        json.write(seedOf: tokens, isSeeded)
-        json.write(warnings)
-        json.end()
-        try json.finish()
+        try JSONWriter.document(to: output) { json in
+            json.member("schema", "rwkv-ckpt/logits/1")
+            json.member("path", path)
+            json.member("model", model.name)
+            json.member("output", self.output)
+            json.member("tokens", [tokens.sequences.count, length])
+            json.member("logits", [tokens.sequences.count, length, vocabulary])
+            json.members(seedOf: tokens, isSeeded)
+            json.member("warnings", of: warnings)
+        }
     }
 
     /// Writes the report as text.
@@ -76,22 +61,12 @@ public struct LogitsReport: Sendable {
 
 extension JSONWriter {
     /// Writes the seed and the tokens generated from it, or `null` for both if the tokens were given.
-    mutating func write(seedOf tokens: TokenSequences, _ isSeeded: Bool) {
-        key("seed")
-        guard isSeeded else {
-            null()
-            key("seeded_ids")
-            return null()
+    mutating func members(seedOf tokens: TokenSequences, _ isSeeded: Bool) {
+        member("seed", isSeeded ? TokenSequences.seed : nil)
+        guard isSeeded else { return member("seeded_ids", JSONValue.null) }
+        array("seeded_ids") { json in
+            for sequence in tokens.sequences { json.value(sequence) }
         }
-        value(TokenSequences.seed)
-        key("seeded_ids")
-        beginArray()
-        for sequence in tokens.sequences {
-            beginArray(onOneLine: true)
-            for token in sequence { value(token) }
-            end()
-        }
-        end()
     }
 }
 

@@ -51,110 +51,58 @@ public struct SpeedReport: Sendable {
     ///
     /// - Throws: any error that the output throws.
     public func writeJSON(to output: consuming ByteOutput) throws {
-        var json = JSONWriter(output)
-        json.beginObject()
-        json.key("schema")
-        json.value("rwkv-ckpt/bench/1")
-        json.key("processor")
-        json.value(processor)
-        json.key("instruction_set")
-        json.value(speed.instructionSet.rawValue)
-        json.key("kernels")
-        json.value(speed.table.rawValue)
-        json.key("product")
-        json.beginObject(onOneLine: true)
-        json.key("library")
-        json.value(speed.product.library)
-        json.key("version")
-        if let version = speed.product.version { json.value(version) } else { json.null() }
-        json.key("core")
-        json.value(speed.product.core)
-        json.end()
-        json.key("threads")
-        json.value(speed.threads)
-        json.key("load")
-        json.value(load)
-        json.key("peak")
-        json.beginObject(onOneLine: true)
-        json.key("operations_per_second")
-        json.value(speed.peakOperationsPerSecond)
-        json.key("bytes_read_per_second")
-        json.value(speed.peakBytesPerSecond)
-        json.end()
-        json.key("plain_loop")
-        json.beginObject(onOneLine: true)
-        json.key("operations_per_second")
-        json.value(speed.plainOperationsPerSecond)
-        json.end()
-        json.key("wkv")
-        if case .wkv(let heads, let headSize) = subject {
-            json.beginObject(onOneLine: true)
-            json.key("heads")
-            json.value(heads)
-            json.key("head_size")
-            json.value(headSize)
-            json.end()
-        } else {
-            json.null()
+        try JSONWriter.document(to: output) { json in
+            json.member("schema", "rwkv-ckpt/bench/1")
+            json.member("processor", processor)
+            json.member("instruction_set", speed.instructionSet.rawValue)
+            json.member("kernels", speed.table.rawValue)
+            json.object("product", onOneLine: true) { json in
+                json.member("library", speed.product.library)
+                json.member("version", speed.product.version)
+                json.member("core", speed.product.core)
+            }
+            json.member("threads", speed.threads)
+            json.member("load", load)
+            json.object("peak", onOneLine: true) { json in
+                json.member("operations_per_second", speed.peakOperationsPerSecond)
+                json.member("bytes_read_per_second", speed.peakBytesPerSecond)
+            }
+            json.object("plain_loop", onOneLine: true) {
+                $0.member("operations_per_second", speed.plainOperationsPerSecond)
+            }
+            json.object("wkv", of: subject.heads) { json, heads in
+                json.member("heads", heads.count)
+                json.member("head_size", heads.size)
+            }
+            json.object("model", of: subject.model) { json, subject in
+                json.member("name", subject.model.name)
+                json.member("parameters", subject.model.parameterCount)
+                json.member("path", subject.path)
+            }
+            json.member("load_seconds", subject.loadSeconds)
+            json.array("measurements") { json in
+                for measurement in speed.measurements { write(measurement, to: &json) }
+            }
+            json.member("peak_memory_bytes", peakMemory)
+            json.member("warnings", of: warnings)
         }
-        json.key("model")
-        if let (model, path) = subject.model {
-            json.beginObject(onOneLine: true)
-            json.key("name")
-            json.value(model.name)
-            json.key("parameters")
-            if let count = model.parameterCount { json.value(count) } else { json.null() }
-            json.key("path")
-            if let path { json.value(path) } else { json.null() }
-            json.end()
-        } else {
-            json.null()
-        }
-        json.key("load_seconds")
-        if case .forward(_, _, let seconds) = subject { json.value(seconds) } else { json.null() }
-        json.key("measurements")
-        json.beginArray()
-        for measurement in speed.measurements { write(measurement, to: &json) }
-        json.end()
-        json.key("peak_memory_bytes")
-        json.value(peakMemory)
-        json.write(warnings)
-        json.end()
-        try json.finish()
     }
 
     private func write(_ measurement: SpeedMeasurement, to json: inout JSONWriter) {
         let (operations, bytes) = (speed.operationsPerSecond(measurement), speed.bytesPerSecond(measurement))
-        json.beginObject()
-        json.key("name")
-        json.value(measurement.subject.rawValue)
-        json.key("dtype")
-        json.value(measurement.dtype)
-        json.key("tokens")
-        json.value(measurement.tokens)
-        json.key("cpu_seconds")
-        write(measurement.timings.processor, to: &json)
-        json.key("wall_seconds")
-        write(measurement.timings.clock, to: &json)
-        json.key("tokens_per_second")
-        json.value(Double(measurement.tokens) / speed.seconds(measurement))
-        json.key("operations_per_second")
-        json.value(operations)
-        json.key("bytes_per_second")
-        json.value(bytes)
-        json.key("share_of_peak_operations")
-        json.value(operations / speed.peakOperationsPerSecond)
-        json.key("share_of_peak_bytes")
-        json.value(bytes / speed.peakBytesPerSecond)
-        json.key("times_plain_loop")
-        json.value(operations / speed.plainOperationsPerSecond)
-        json.end()
-    }
-
-    private func write(_ seconds: [Double], to json: inout JSONWriter) {
-        json.beginArray(onOneLine: true)
-        for value in seconds { json.value(value) }
-        json.end()
+        json.object { json in
+            json.member("name", measurement.subject.rawValue)
+            json.member("dtype", measurement.dtype)
+            json.member("tokens", measurement.tokens)
+            json.member("cpu_seconds", measurement.timings.processor)
+            json.member("wall_seconds", measurement.timings.clock)
+            json.member("tokens_per_second", Double(measurement.tokens) / speed.seconds(measurement))
+            json.member("operations_per_second", operations)
+            json.member("bytes_per_second", bytes)
+            json.member("share_of_peak_operations", operations / speed.peakOperationsPerSecond)
+            json.member("share_of_peak_bytes", bytes / speed.peakBytesPerSecond)
+            json.member("times_plain_loop", operations / speed.plainOperationsPerSecond)
+        }
     }
 
     // MARK: Text
@@ -239,10 +187,20 @@ public struct SpeedReport: Sendable {
 
 extension SpeedReport.Subject {
     /// The model or the teacher, and its path (nil for random weights); nil for the recurrence.
-    fileprivate var model: (ModelDescription, path: String?)? {
+    fileprivate var model: (model: ModelDescription, path: String?)? {
         switch self {
         case .wkv: nil
         case .forward(let model, let path, _), .train(let model, let path): (model, path)
         }
+    }
+
+    /// The heads of the recurrence; nil for a model.
+    fileprivate var heads: (count: Int, size: Int)? {
+        if case .wkv(let heads, let headSize) = self { (heads, headSize) } else { nil }
+    }
+
+    /// The seconds that opening the model took; nil if that is not measured.
+    fileprivate var loadSeconds: Double? {
+        if case .forward(_, _, let seconds) = self { seconds } else { nil }
     }
 }

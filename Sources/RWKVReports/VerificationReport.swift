@@ -32,165 +32,59 @@ public struct VerificationReport: Sendable {
     ///
     /// - Throws: any error that the output throws.
     public func writeJSON(to output: consuming ByteOutput) throws {
-        var json = JSONWriter(output)
-        json.beginObject()
-        json.key("schema")
-        json.value("rwkv-ckpt/verify/1")
-        json.key("verdict")
-        json.value(verification.verdict.rawValue)
-        json.key("reference")
-        json.beginObject(onOneLine: true)
-        json.key("path")
-        json.value(verification.reference.path)
-        json.key("model")
-        json.value(referenceName)
-        json.end()
-        json.key("candidate")
-        json.beginObject(onOneLine: true)
-        json.key("path")
-        json.value(verification.candidate.checkpoint.path)
-        json.key("model")
-        json.value(verification.candidate.description.name)
-        json.end()
-        json.key("tokens")
-        json.beginObject(onOneLine: true)
-        json.key("sequences")
-        json.value(verification.tokens.sequences.count)
-        json.key("count")
-        json.value(verification.tokens.count)
-        json.end()
-        json.write(seedOf: verification.tokens, isSeeded)
-        json.key("logits")
-        if let logits = verification.logits { write(logits, to: &json) } else { json.null() }
-        json.key("limits")
-        json.beginObject(onOneLine: true)
-        json.key("precision")
-        json.value(verification.path.rawValue)
-        for name in VerificationLimits.names {
-            json.key(text: name)
-            json.value(verification.limits[name])
+        try JSONWriter.document(to: output) { json in
+            json.member("schema", "rwkv-ckpt/verify/1")
+            json.member("verdict", verification.verdict.rawValue)
+            json.object("reference", onOneLine: true) { json in
+                json.member("path", verification.reference.path)
+                json.member("model", referenceName)
+            }
+            json.object("candidate", onOneLine: true) { json in
+                json.member("path", verification.candidate.checkpoint.path)
+                json.member("model", verification.candidate.description.name)
+            }
+            json.object("tokens", onOneLine: true) { json in
+                json.member("sequences", verification.tokens.sequences.count)
+                json.member("count", verification.tokens.count)
+            }
+            json.members(seedOf: verification.tokens, isSeeded)
+            json.member("logits", verification.logits)
+            json.object("limits", onOneLine: true) { json in
+                json.member("precision", verification.path.rawValue)
+                for name in VerificationLimits.names { json.member(text: name, verification.limits[name]) }
+            }
+            json.member("exceeded", verification.isReport ? [] : verification.exceeded)
+            json.array("constants", of: verification.constants) { json, constant in
+                json.member("name", constant.name)
+                json.member("reference", constant.reference)
+                json.member("candidate", constant.candidate)
+            }
+            writeLayers(to: &json)
+            json.object("first_divergence", of: verification.firstDivergence) { json, divergence in
+                json.member("layer", divergence.layer)
+                json.member("block", divergence.block.rawValue)
+                json.member("relative_error", divergence.error)
+            }
+            json.member("audit", verification.audit)
+            json.member("failure", verification.failure?.description)
+            json.member("warnings", of: warnings)
         }
-        json.end()
-        json.key("exceeded")
-        json.beginArray(onOneLine: true)
-        for name in verification.isReport ? [] : verification.exceeded { json.value(name) }
-        json.end()
-        json.key("constants")
-        json.beginArray()
-        for constant in verification.constants {
-            json.beginObject(onOneLine: true)
-            json.key("name")
-            json.value(constant.name)
-            json.key("reference")
-            json.value(constant.reference)
-            json.key("candidate")
-            json.value(constant.candidate)
-            json.end()
-        }
-        json.end()
-        writeLayers(to: &json)
-        json.key("first_divergence")
-        if let divergence = verification.firstDivergence {
-            json.beginObject(onOneLine: true)
-            json.key("layer")
-            if let layer = divergence.layer { json.value(layer) } else { json.null() }
-            json.key("block")
-            json.value(divergence.block.rawValue)
-            json.key("relative_error")
-            json.value(divergence.error)
-            json.end()
-        } else {
-            json.null()
-        }
-        json.key("audit")
-        if let audit = verification.audit {
-            json.beginObject()
-            json.key("path")
-            json.value(audit.path)
-            json.key("tensors")
-            json.value(audit.tensorCount)
-            json.key("copies_of_reference")
-            json.value(audit.sourceCount)
-            json.key("problems")
-            json.beginArray()
-            for problem in audit.problems { json.value(problem) }
-            json.end()
-            json.end()
-        } else {
-            json.null()
-        }
-        json.key("failure")
-        json.value(verification.failure.map { .string(ByteString($0.description)) } ?? .null)
-        json.write(warnings)
-        json.end()
-        try json.finish()
-    }
-
-    private func write(_ logits: LogitsAgreement, to json: inout JSONWriter) {
-        json.beginObject()
-        for (key, value) in [("max_abs" as StaticString, logits.maximumDifference), ("nmse", logits.nmse)] {
-            json.key(key)
-            json.value(value)
-        }
-        json.key("kl")
-        json.beginObject(onOneLine: true)
-        for (key, value) in [
-            ("mean" as StaticString, logits.kl.mean), ("median", logits.kl.median), ("p99", logits.kl.p99),
-            ("max", logits.kl.maximum),
-        ] {
-            json.key(key)
-            json.value(value)
-        }
-        json.end()
-        json.key("top1")
-        json.value(logits.top1)
-        json.key("clear_tokens")
-        json.value(logits.clearCount)
-        json.key("top5")
-        json.value(logits.top5)
-        json.key("perplexity")
-        if let perplexity = logits.perplexity {
-            json.beginObject(onOneLine: true)
-            json.key("reference")
-            json.value(perplexity.reference)
-            json.key("candidate")
-            json.value(perplexity.candidate)
-            json.end()
-        } else {
-            json.null()
-        }
-        json.key("greedy_agreement")
-        if let count = logits.greedyAgreement { json.value(count) } else { json.null() }
-        json.end()
     }
 
     private func writeLayers(to json: inout JSONWriter) {
         let blocks = verification.blocks
-        json.key("layers")
-        json.beginArray()
-        for (index, layer) in (blocks?.layers ?? []).enumerated() {
-            json.beginObject(onOneLine: true)
-            json.key("index")
-            json.value(index)
-            json.key("reference")
-            json.value(layer.kinds.reference.rawValue)
-            json.key("candidate")
-            json.value(layer.kinds.candidate.rawValue)
-            for (key, value) in [
-                ("relative_error" as StaticString, layer.relativeError), ("cosine", layer.cosine),
-                ("block_relative_error", layer.blockError), ("mixer_relative_error", layer.mixerError),
-                ("mlp_relative_error", layer.mlpError),
-            ] {
-                json.key(key)
-                json.value(value)
-            }
-            json.end()
+        json.array("layers", of: (blocks?.layers ?? []).enumerated()) { json, layer in
+            json.member("index", layer.offset)
+            json.member("reference", layer.element.kinds.reference.rawValue)
+            json.member("candidate", layer.element.kinds.candidate.rawValue)
+            json.member("relative_error", layer.element.relativeError)
+            json.member("cosine", layer.element.cosine)
+            json.member("block_relative_error", layer.element.blockError)
+            json.member("mixer_relative_error", layer.element.mixerError)
+            json.member("mlp_relative_error", layer.element.mlpError)
         }
-        json.end()
-        json.key("embedding_relative_error")
-        json.value(blocks?.embeddingError)
-        json.key("head_relative_error")
-        json.value(blocks?.headError)
+        json.member("embedding_relative_error", blocks?.embeddingError)
+        json.member("head_relative_error", blocks?.headError)
     }
 
     // MARK: Text
@@ -320,5 +214,41 @@ public struct VerificationReport: Sendable {
         guard error > 0 else { return "" }
         let length = error.isFinite ? max(1, min(24, Int((decimalLogarithm(error) + 8) * 3))) : 24
         return String(repeating: error <= verification.limits.block ? "░" : "█", count: length)
+    }
+}
+
+extension LogitsAgreement: JSONWritable {
+    package func write(to json: inout JSONWriter) {
+        json.object { json in
+            json.member("max_abs", maximumDifference)
+            json.member("nmse", nmse)
+            json.object("kl", onOneLine: true) { json in
+                json.member("mean", kl.mean)
+                json.member("median", kl.median)
+                json.member("p99", kl.p99)
+                json.member("max", kl.maximum)
+            }
+            json.member("top1", top1)
+            json.member("clear_tokens", clearCount)
+            json.member("top5", top5)
+            json.object("perplexity", of: perplexity) { json, perplexity in
+                json.member("reference", perplexity.reference)
+                json.member("candidate", perplexity.candidate)
+            }
+            json.member("greedy_agreement", greedyAgreement)
+        }
+    }
+}
+
+extension ConversionAudit: JSONWritable {
+    package func write(to json: inout JSONWriter) {
+        json.object { json in
+            json.member("path", path)
+            json.member("tensors", tensorCount)
+            json.member("copies_of_reference", sourceCount)
+            json.array("problems") { json in
+                for problem in problems { json.value(problem) }
+            }
+        }
     }
 }

@@ -10,10 +10,8 @@ import Testing
         let integers = ["caf\u{E9}", "cafe\u{301}", "e\u{301}", "\u{E9}"].map { object[$0]?.integer }
         #expect(integers == [1, 2, 3, 4])
         let text = String(
-            decoding: ByteOutput.bytes { output in
-                var json = JSONWriter(output)
-                json.value(object)
-                try? json.finish()
+            decoding: try ByteOutput.bytes { output in
+                try JSONWriter.document(to: output) { $0.members(object.object ?? [:]) }
             }, as: UTF8.self)
         // Sorted by their bytes: 63 61 66 65 CC 81, 63 61 66 C3 A9, 65 CC 81, C3 A9.
         let lines = text.split(separator: "\n").map { Array($0.utf8) }

@@ -4,42 +4,42 @@ import Testing
 @Suite struct JSONWriterTests {
     private func written(_ write: (inout JSONWriter) -> Void) throws -> String {
         let received = Received()
-        var json = JSONWriter(ByteOutput { received.bytes += $0 })
-        write(&json)
-        try json.finish()
+        try JSONWriter.document(to: ByteOutput { received.bytes += $0 }, write)
         return String(decoding: received.bytes, as: UTF8.self)
     }
 
-    @Test func indentsAllButWhatStandsOnOneLine() throws {
+    @Test func indentsAllButWhatIsOnOneLine() throws {
         let text = try written { json in
-            json.beginObject()
-            json.key("a")
-            json.value(1)
-            json.key("b")
-            json.beginArray()
-            json.beginObject(onOneLine: true)
-            json.key("c")
-            json.value(0.1)
-            json.key("d")
-            json.beginArray()
-            json.value(1)
-            json.null()
-            json.end()
-            json.end()
-            json.end()
-            json.key("e")
-            json.beginObject()
-            json.end()
-            json.end()
+            json.member("a", 1)
+            json.array("b", of: [0.1]) { json, number in
+                json.member("c", number)
+                json.member("d", [1, nil])
+                json.array("e") { $0.value(true) }
+            }
+            json.array("f") { json in
+                json.object(onOneLine: true) { $0.member("g", ["h"]) }
+                json.value("i")
+            }
+            json.object("j") { _ in }
+            json.object("k", of: 2) { $0.member("l", $1) }
+            json.object("m", of: nil as Int?) { $0.member("l", $1) }
+            json.object("n", onOneLine: true) { $0.object("o") { $0.member(text: "p\"", JSONValue.null) } }
         }
         #expect(
             text == """
                 {
                   "a": 1,
                   "b": [
-                    {"c": 0.1, "d": [1, null]}
+                    {"c": 0.1, "d": [1, null], "e": [true]}
                   ],
-                  "e": {}
+                  "f": [
+                    {"g": ["h"]},
+                    "i"
+                  ],
+                  "j": {},
+                  "k": {"l": 2},
+                  "m": null,
+                  "n": {"o": {"p\\"": null}}
                 }
 
                 """)
@@ -47,17 +47,14 @@ import Testing
 
     @Test(arguments: ["", "plain", "q\"b\\n\n\t\u{1}", "é", "\u{202E}\u{200B}\u{E0041}\u{7F}", "naïve", "😀"])
     func writesStringsThatReadBackAsTheyWere(text: String) throws {
-        let document = Array(try written { $0.value(text) }.utf8)
-        var scanner = JSONScanner(document.span)
-        let string = try scanner.string()
-        #expect(Array(text.utf8) == scanner.text(of: string))
-        #expect(!String(decoding: document, as: UTF8.self).unicodeScalars.contains { $0.isUnprintable })
+        let document = Array(try written { $0.member(text: text, text) }.utf8)
+        #expect(try JSONValue(document: document) == .object([ByteString(text): .string(ByteString(text))]))
+        #expect(!String(decoding: document, as: UTF8.self).unicodeScalars.contains { $0.isUnprintable && $0 != "\n" })
     }
 
-    @Test func writesNullForWhatIsNoNumber() throws {
-        #expect(try written { $0.value(Double.nan) } == "null")
-        #expect(try written { $0.value(-Double.infinity) } == "null")
-        #expect(try written { $0.value(Double.leastNonzeroMagnitude) } == "5e-324")
+    @Test func writesNullForNumbersThatAreNotFinite() throws {
+        let numbers = [Double.nan, -Double.infinity, Double.leastNonzeroMagnitude]
+        #expect(try written { $0.member("a", numbers) } == "{\n  \"a\": [null, null, 5e-324]\n}\n")
     }
 
     @Test func passesOnTheReceiversFirstFailure() {

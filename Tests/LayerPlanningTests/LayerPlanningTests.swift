@@ -178,24 +178,28 @@ private func teacher(_ name: String) throws -> ModelDescription {
         ("\"hxa079\"", "\"hxa099\"", "target is unknown"), ("\"hxa079\"", "\"cxa079\"", "does not fit"),
         ("\"head_norm\": true", "\"head_norm\": false", "does not fit"),
         ("\"kv_cache_bytes_per_token\": 8192", "\"kv_cache_bytes_per_token\": 1", "does not fit"),
-        ("\"index\": 35", "\"index\": 99", "out of order"),
+        ("\"index\": 35", "\"index\": 99", "(layers.35.index): expected 35"),
         ("\"schema\": \"rwkv-ckpt/plan/1\"", "\"schema\": \"x\"", "not a plan"),
-        ("{\"index\": 34, \"kind\": \"rwkv7\", \"reason\": \"not chosen\"},", "", "out of order"),
+        ("{\"index\": 34, \"kind\": \"rwkv7\", \"reason\": \"not chosen\"},", "", "a different number of layers"),
         (
             "{\"index\": 35, \"kind\": \"rwkv7\", \"reason\": \"not chosen\"}",
             "{\"index\": 35, \"kind\": \"rwkv7\", \"reason\": \"not chosen\"}, {\"index\": 36, \"kind\": \"rwkv7\", \"reason\": \"\"}",
-            "out of order"
+            "a different number of layers"
         ),
-        ("\"kind\": \"gqa\"", "\"kind\": \"mha\"", "does not follow from the teacher and the target"),
+        ("\"kind\": \"gqa\"", "\"kind\": \"mha\"", "layers.3.kind"),
         ("\"decay\": 256", "\"decay\": 128", "does not fit"),
         ("\"decay\": 256", "\"decay\": 0", "a rank"),
-        ("\"gate\": 256", "\"gat\": 256", "a field is missing"),
+        ("\"gate\": 256", "\"gat\": 256", "(ranks.gat): expected nothing, found 256"),
+        (", \"gate\": 256", "", "(ranks.gate): expected 256, found nothing"),
         ("\"identity\": \"", "\"identity\": \"0", "a different teacher"),
         ("\"rwkv_rope\": true", "\"rwkv_rope\": false", "does not fit"),
         ("\"first_rwkv_layer\"", "\"layer_9\"", "first_rwkv_layer or layer_0"),
         ("\"seed\": 7", "\"seed\": -7", "seed"), ("\"seed\": 7", "\"seed\": 7.5", "seed"),
         ("\"seed\": 7", "\"seed\": 7, \"seed\": 8", "twice"),
-        ("\"decay.up\"", "\"decay.left\"", "no tensor of this role"),
+        ("\"decay.up\"", "\"decay.left\"", "(initialisers.decay.left): expected nothing"),
+        ("\"kv_cache_bytes\": ", "\"kv_cache_bytes\": 1", "memory.teacher.kv_cache_bytes"),
+        ("\"seed\": 7", "\"seed\": 7, \"sead\": 8", "(sead)"),
+        ("\"output\": 1.0", "\"output\": null", "fits into fp32"),
         ("\"decay_ramp_with_heads\"", "\"ones\"", "an initialiser"),
         ("\"output\": 1.0", "\"output\": true", "a number"), ("}", "", "expected"),
     ])
@@ -217,5 +221,10 @@ private func teacher(_ name: String) throws -> ModelDescription {
                 _ = try LayerPlan(contentsOf: file.path(percentEncoded: false), teacher: try teacher("qwen2.5-7b"))
             }
         }
+    }
+
+    @Test func membersAreThoseOfTheSchema() throws {
+        let schema = try JSONValue(contentsOf: Repository.root.appending(path: "schemas/plan.schema.json").path)
+        #expect(SchemaMembers.differences(of: LayerPlanDocument.self, in: schema) == [])
     }
 }

@@ -203,6 +203,15 @@ struct StepTests {
         }
     }
 
+    @Test("log entries have the members of the schema")
+    func schemaMembers() throws {
+        let path = Repository.root.appending(path: "schemas/distill-log.schema.json").path
+        let schema = try JSONValue(contentsOf: path)
+        #expect(SchemaMembers.differences(of: DistillationLog.Step.self, from: "step", in: schema) == [])
+        #expect(SchemaMembers.differences(of: DistillationLog.Evaluation.self, from: "evaluation", in: schema) == [])
+        #expect(SchemaMembers.differences(of: ArithmeticEntry.self, from: "arithmetic", in: schema) == [])
+    }
+
     @Test("skipping windows advances the order like taking them")
     func skipping() throws {
         let tokens = try TokenSequences((0..<5).map { [$0, $0] }, path: "tokens")

@@ -206,27 +206,21 @@ public struct CheckpointByteLayout: Sendable {
     }
 
     private static func index(of files: [File], _ tensors: [OutputTensor]) -> [UInt8] {
-        ByteOutput.bytes { output in
-            var json = JSONWriter(output)
-            json.beginObject()
-            json.key("metadata")
-            json.beginObject()
-            json.key("total_parameters")
-            let own = files.flatMap(\.tensors).map { tensors[$0] }
-            json.value(own.reduce(0) { $0.adding(clamped: $1.shape.reduce(1) { $0.multiplied(clamped: $1) }) })
-            json.key("total_size")
-            json.value(own.reduce(0) { $0.adding(clamped: $1.byteCount) })
-            json.end()
-            json.key("weight_map")
-            json.beginObject()
-            let entries = files.flatMap { file in file.tensors.map { (tensors[$0].name, file.name) } }
-            for (name, file) in entries.sorted(by: { $0.0.utf8.lexicographicallyPrecedes($1.0.utf8) }) {
-                json.key(text: name)
-                json.value(file)
+        let own = files.flatMap(\.tensors).map { tensors[$0] }
+        let entries = files.flatMap { file in file.tensors.map { (tensors[$0].name, file.name) } }
+            .sorted { $0.0.utf8.lexicographicallyPrecedes($1.0.utf8) }
+        return ByteOutput.bytes { output in
+            // Writing to memory cannot fail.
+            try? JSONWriter.document(to: output) { json in
+                json.object("metadata") { json in
+                    let elements = own.map { $0.shape.reduce(1) { $0.multiplied(clamped: $1) } }
+                    json.member("total_parameters", elements.reduce(0) { $0.adding(clamped: $1) })
+                    json.member("total_size", own.reduce(0) { $0.adding(clamped: $1.byteCount) })
+                }
+                json.object("weight_map") { json in
+                    for (name, file) in entries { json.member(text: name, file) }
+                }
             }
-            json.end()
-            json.end()
-            try? json.finish()
         }
     }
 }
