@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Times `rwkv-ckpt convert` against `cp` with fsync and a typical PyTorch script, in one run.
+"""Compares the speed of `rwkv-ckpt convert` with `cp` followed by fsync and with a typical PyTorch script.
 
     scripts/install PREFIX && python3 -m venv VENV && VENV/bin/pip install torch numpy safetensors
     VENV/bin/python Benchmarks/bench_convert.py PREFIX/bin/rwkv-ckpt [--runs 5] [--gigabytes 3] [--directory DIR]
 
-An hxa079 student in the RWKV-Infer layout is renamed to Hugging Face safetensors, and then the same with bf16 cast to
-f16. The script calls torch.load, loops over the names and calls save_file. Every command starts with the file in the
-page cache and ends with the result on disk, in the order A B C A B C ... after one uncounted round. Needs GNU time, and
-disk space for three times the model in DIR.
+Converts an hxa079 student from the rwkv-infer layout to the hf layout in safetensors, first in bf16 and then with a cast
+to f16. The PyTorch script calls torch.load, renames the tensors and calls save_file. Each command starts with its input
+in the page cache and ends when its output is on disk. Commands run in the order A B C A B C ... after one round that is
+not counted. Needs GNU time, and disk space for three times the model in DIR.
 """
 
 import argparse
@@ -40,7 +40,7 @@ os.fsync(file)
 
 
 def make(path, gigabytes):
-    """Saves random weights that repeat slices of one pool, which makes no difference to a disk."""
+    """Saves a model whose tensors are random slices of one pool of random weights, which is faster to generate."""
     width, heads, kv_heads, head, wide = 2048, 16, 8, 128, 6144
     A, K = heads * head, kv_heads * head
     ranks = {"w": (256, A), "a": (64, A), "v": (64, K), "k": (64, K), "g": (256, A)}
@@ -67,7 +67,7 @@ def make(path, gigabytes):
 
 
 def measure(command, target):
-    """Returns wall-clock seconds and peak resident memory in MB."""
+    """Runs a command and returns its wall-clock seconds and its peak resident memory in MB."""
     subprocess.run(["rm", "-rf", target, f"{target}.conversion.json"], check=True)
     subprocess.run(["sync"], check=True)
     with tempfile.NamedTemporaryFile("r") as report:

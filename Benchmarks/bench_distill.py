@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Times steps of `rwkv-ckpt distill` against the same steps in PyTorch (fixtures/distill_twin.py), in one run.
+"""Compares the speed of `rwkv-ckpt distill` with the same training steps in PyTorch (fixtures/distill_twin.py).
 
     swift build -c release
     python3 -m venv VENV && VENV/bin/pip install torch transformers safetensors numpy
     VENV/bin/python Benchmarks/bench_distill.py [--tool TOOL] [--rounds 5] [--threads 1] [--mkl-avx512 LIBRARY] [--directory DIR]
 
-A random Qwen3 of four layers, 256 wide, and its hxa079 student run stages 1 and 2, with steps of 4 sequences of 256
-tokens. Whole processes run in the order A B C A B C .... The time of a step is the difference between a run of many
-steps and one of few, which excludes start-up. It is CPU time on one thread, and wall time on more, which needs an
-otherwise idle machine. The twin computes the recurrence in chunks, in chunks with its layers compiled (which needs a
-C++ compiler), or token by token, both as the loop is usually written and as fast as we could make it. All must give the
-same losses. --mkl-avx512 repeats the twin's rows with LIBRARY preloaded; the twin's docstring says what it is.
+The teacher is a random Qwen3 with four layers, 256 wide; its student has time mixing in all layers. Both stages are
+timed, with steps of 4 sequences of 256 tokens. Each measurement runs a process for many steps and one for few, and
+divides the difference of their times by the difference in steps, which excludes start-up. Processes run in the order A B
+C A B C .... Times are CPU time with one thread, and wall-clock time with several, which needs an otherwise idle machine.
+
+The twin computes the recurrence in four ways: in chunks; in chunks with compiled layers, which needs a C++ compiler;
+with a plain loop over tokens; and with a loop that is as fast as we could make it. All must give the same losses.
+--mkl-avx512 also measures the twin with LIBRARY preloaded, which the docstring of distill_twin.py describes.
 """
 
 import argparse
@@ -30,11 +32,11 @@ import time
 TWIN = pathlib.Path(__file__).resolve().parents[1] / "fixtures/distill_twin.py"
 BATCH, CONTEXT, FEW, MANY = 4, 256, 5, 85
 RATES = {1: 2e-3, 2: 3e-4}
-FORMS = {"chunks": ["--chunk", 32],  # The fastest of 16, 32 and 64.
+FORMS = {"chunks": ["--chunk", 32],  # The fastest chunk length of 16, 32 and 64.
          "chunks, compiled": ["--chunk", 32, "--compile"], "loop": ["--wkv", "loop"], "best loop": ["--wkv", "best-loop"]}
 
 
-# Files. PyTorch is imported in a child process, because no process reports a lower memory peak than its parent's.
+# Files. A child process imports PyTorch: a forked process inherits its parent's peak memory, so the parent stays small.
 
 
 def make_teacher(directory):
@@ -51,7 +53,10 @@ def make_teacher(directory):
 
 
 def made(directory, tool):
-    """Returns the directory of the models and tokens, which it makes if necessary, and never leaves half made."""
+    """Returns the directory with the models and tokens, and makes it if necessary.
+
+    The directory gets its final name only when it is complete.
+    """
     path, part = directory / "distillation", directory / f"part-{os.getpid()}"
     if not path.exists():
         part.mkdir(parents=True)
@@ -66,11 +71,11 @@ def made(directory, tool):
     return path
 
 
-# Runs.
+# Measurements.
 
 
 def run(command, **environment):
-    """Returns the command's output, and its CPU seconds, wall seconds and peak memory in bytes."""
+    """Runs a command and returns its output, its CPU and wall-clock seconds, and its peak memory in bytes."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         start = time.perf_counter()
         environment = os.environ | {name: str(value) for name, value in environment.items()}
@@ -100,7 +105,7 @@ def twin(options, models, stage, form, library, steps):
 
 
 def measure(call):
-    """Returns CPU and wall seconds per step, peak memory in bytes, and the losses of the first steps."""
+    """Returns the CPU and wall-clock seconds per step, the peak memory in bytes, and the losses of the first FEW steps."""
     (log, few), (_, many) = call(FEW), call(MANY)
     step = {clock: (many[clock] - few[clock]) / (MANY - FEW) for clock in ("cpu", "wall")}
     return step | {"peak": many["peak"], "losses": [json.loads(line)["loss"] for line in log.splitlines()]}
@@ -112,7 +117,7 @@ def compare(options, models, stage):
         for name, form in FORMS.items():
             calls[name + (", AVX-512" if library else "")] = functools.partial(twin, options, models, stage, form, library)
     for name, call in calls.items():
-        if "compiled" in name:  # Fills the cache of compiled code.
+        if "compiled" in name:  # Fills the cache of compiled code before the first round.
             call(FEW)
     load, clock = os.getloadavg()[0], "cpu" if options.threads == 1 else "wall"
     rounds = [{name: measure(call) for name, call in calls.items()} for _ in range(options.rounds)]
@@ -142,7 +147,7 @@ def main():
     options = parser.parse_args()
     options.tool = options.tool.resolve()
     if options.mkl_avx512:
-        options.mkl_avx512 = options.mkl_avx512.resolve(strict=True)  # The loader only warns if it cannot preload.
+        options.mkl_avx512 = options.mkl_avx512.resolve(strict=True)  # Fails if it is missing; the loader would only warn.
     with contextlib.nullcontext(options.directory) if options.directory else tempfile.TemporaryDirectory() as directory:
         models = made(pathlib.Path(directory).resolve(), options.tool)
         for stage in RATES:

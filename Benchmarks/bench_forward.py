@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times forward passes in one run: RWKV-7 against llama.cpp and its author's `rwkv`, Qwen3 against transformers.
+"""Compares the speed of forward passes: RWKV-7 with llama.cpp and the `rwkv` package, Qwen3 with transformers.
 
     swift build -c release
     python3 -m venv VENV && VENV/bin/pip install torch numpy safetensors transformers rwkv gguf
@@ -8,14 +8,14 @@
     VENV/bin/python Benchmarks/bench_forward.py --sparse [--directory DIR]
     VENV/bin/python Benchmarks/bench_forward.py --peer llama.cpp --only rwkv7-bf16 --threads 1 --directory DIR
 
-The weights are random, in the shapes of RWKV-7 0.1B (F32 and BF16) and Qwen3-0.6B (F32). Measures 512 tokens at once,
-with the logits of the last only, and single tokens after a prompt of 16. Whole processes run in the order A B C A B C
-...; each warms up first, and only the calls are timed. On a shared machine, look at CPU time. Two threads need an
-otherwise idle machine, because those of llama.cpp spin while they wait for one another. Needs 5 GB of disk space in
-DIR, where the files are kept, and 8 GB of memory.
+The weights are random, with the shapes of RWKV-7 0.1B (F32 and BF16) and Qwen3-0.6B (F32). The script measures a prompt
+of 512 tokens, with the logits of the last token only, and single tokens after a prompt of 16. Processes run in the order
+A B C A B C .... Each process warms up first, and only the calls are timed. On a shared machine, compare CPU times. Two
+threads need an otherwise idle machine, because llama.cpp's threads spin while they wait for one another. Needs 8 GB of
+memory, and 5 GB of disk space in DIR, where the files are kept.
 
---sparse runs one token through 20 GB of BF16 zeros that take no disk space, and samples how much of the process's
-memory is not the mapped file. --peer runs one peer alone, as the rounds do.
+--sparse runs one token through a model of 20 GB of BF16 zeros, stored as a sparse file that takes no disk space, and
+samples how much memory the process uses in addition to the mapped file. --peer runs a single peer, as each round does.
 """
 
 import argparse
@@ -31,14 +31,14 @@ import tempfile
 import time
 
 TOKENS, PROMPT, STEPS = 512, 16, 32
-MODELS = {  # The file, and the peers to compare with.
+MODELS = {  # The file of each model, and the peers to compare with.
     "rwkv7": ("rwkv7-0.1b.pth", ["llama.cpp", "rwkv"]),
     "rwkv7-bf16": ("rwkv7-0.1b-bf16.pth", ["llama.cpp"]),
     "qwen3": ("qwen3-0.6b", ["transformers"]),
 }
 
 
-# Files. PyTorch is imported where it is used, so that the process that starts the others stays small.
+# Files. Functions import PyTorch only where they use it, so that the main process stays small.
 
 
 def make_qwen3(path):
@@ -88,7 +88,10 @@ def make_bfloat16(path, source):
 
 
 def make_gguf(path, source):
-    """Writes what llama.cpp's converter does, but no vocabulary. In BF16 models, w1 and w2 are F32 like the vectors."""
+    """Writes the file that llama.cpp's converter would write, without a vocabulary.
+
+    In BF16 models, w1 and w2 are F32, as all vectors are.
+    """
     import gguf
     import torch
 
@@ -117,7 +120,7 @@ def make_gguf(path, source):
              ".ffn.x_k": ".channel_mix_lerp_k", ".ffn.": ".channel_mix_"}
     for name, tensor in state.items():
         block, _, last = name.rpartition(".")
-        if last.startswith("x_") and block.endswith("att"):  # Six vectors become one, in place of the first.
+        if last.startswith("x_") and block.endswith("att"):  # The six x_ vectors become one tensor, written when the loop reaches x_r.
             if last != "x_r":
                 continue
             tensor, name = torch.stack([state[f"{block}.x_{letter}"] for letter in "rwkvag"]), f"{block}.lerp_fused"
@@ -128,14 +131,14 @@ def make_gguf(path, source):
         for ours, theirs in names.items():
             name = name.replace(ours, theirs)
         put(name, tensor)
-        if name.startswith("blk.0.time_mix_a"):  # llama.cpp requires layer 0's v0, v1 and v2, but never reads them.
+        if name.startswith("blk.0.time_mix_a"):  # llama.cpp requires v0, v1 and v2 in layer 0, although it never uses them.
             put(name.replace("mix_a", "mix_v"), tensor)
     for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
         step()
 
 
 def make_sparse(path):
-    """Writes Qwen3-8B with 46 layers: a real header, then a hole for the data."""
+    """Writes a Qwen3-8B that has 46 layers, as a safetensors header followed by a hole in place of the data."""
     layers, width, wide, heads, kv_heads, head, vocabulary = 46, 4096, 12288, 32, 8, 128, 151936
     shapes = {"model.embed_tokens.weight": [vocabulary, width], "model.norm.weight": [width], "lm_head.weight": [vocabulary, width]}
     for layer in range(layers):
@@ -162,13 +165,16 @@ def make_sparse(path):
         "attention_bias": False, "max_position_embeddings": 40960, "torch_dtype": "bfloat16"}, indent=2))
 
 
-MAKERS = {  # And the file that it is made from, if any.
+MAKERS = {  # The function that makes each file, and the file that it reads, if any.
     "qwen3-0.6b": (make_qwen3,), "sparse": (make_sparse,), "rwkv7-0.1b.pth": (make_rwkv7,), "rwkv7-0.1b-bf16.pth": (make_bfloat16, "rwkv7-0.1b.pth"),
     "rwkv7-0.1b.gguf": (make_gguf, "rwkv7-0.1b.pth"), "rwkv7-0.1b-bf16.gguf": (make_gguf, "rwkv7-0.1b-bf16.pth")}
 
 
 def made(directory, name):
-    """Returns the file's path. Makes it if necessary, whole or not at all, in a child process that frees its memory."""
+    """Returns the path of a file, and makes the file if necessary.
+
+    A child process makes it, so that its memory is freed afterwards. The file gets its name only when it is complete.
+    """
     path, part = directory / name, directory / f"part-{os.getpid()}-{name}"
     if not path.exists():
         maker, *sources = MAKERS[name]
@@ -194,7 +200,7 @@ def clocks():
 
 
 def timed(call):
-    """Returns the result of the call, CPU seconds and wall seconds."""
+    """Returns the result of a call, and the CPU and wall-clock seconds that it took."""
     cpu, wall = clocks()
     result = call()
     end_cpu, end_wall = clocks()
@@ -202,7 +208,10 @@ def timed(call):
 
 
 def field(pid, name):
-    """Returns a line of /proc/PID/status in bytes; None if the process is gone. Children do not inherit VmHWM."""
+    """Returns a size from /proc/PID/status in bytes, or None if the process has ended.
+
+    VmHWM gives a process's own peak memory, because child processes do not inherit it.
+    """
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith(name + ":"):
@@ -210,7 +219,7 @@ def field(pid, name):
     return None
 
 
-# A peer returns its forward pass, the number of warm-up calls, its vocabulary size, its name and its loading time.
+# Each peer returns its forward pass, the number of warm-up calls, its vocabulary size, its name and its loading time.
 
 
 def transformers_peer(path, threads):
@@ -229,8 +238,8 @@ def transformers_peer(path, threads):
 
 
 def rwkv_peer(path, threads):
-    # The package reads these when it is imported. TorchScript profiles the first call and compiles in the second, so
-    # three warm-up calls are needed.
+    # The package reads these variables when it is imported. It needs three warm-up calls, because TorchScript profiles
+    # the first call and compiles during the second.
     os.environ |= {"RWKV_V7_ON": "1", "RWKV_JIT_ON": "1", "RWKV_CUDA_ON": "0"}
     import importlib.metadata
     import torch
@@ -250,7 +259,7 @@ def llama_peer(path, threads):
     path = made(path.parent, path.with_suffix(".gguf").name)
     parameters = llama_cpp.llama_context_default_params()
     parameters.n_ctx, parameters.n_threads, parameters.n_threads_batch = 2 * TOKENS, threads, threads
-    parameters.n_batch = parameters.n_ubatch = TOKENS  # 128 and 64 at a time are no faster.
+    parameters.n_batch = parameters.n_ubatch = TOKENS  # Batches of 128 or 64 tokens are not faster.
 
     def make():
         model = llama_cpp.llama_model_load_from_file(os.fsencode(path), llama_cpp.llama_model_default_params())
@@ -260,11 +269,11 @@ def llama_peer(path, threads):
     vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
 
     def forward(tokens, state):
-        """The context holds the state. It continues where it was, or starts anew if `state` is None."""
+        """Returns the last token's logits. The context keeps the state, which is cleared first if `state` is None."""
         if state is None:
             llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
-        # A batch that does not select logits computes those of its last token.
-        tokens = (llama_cpp.llama_token * len(tokens))(*tokens)  # The batch points to these.
+        # Without a selection of logits, llama.cpp computes those of the last token in the batch.
+        tokens = (llama_cpp.llama_token * len(tokens))(*tokens)  # Keep a reference, because the batch points to this memory.
         batch = llama_cpp.llama_batch_get_one(tokens, len(tokens))
         if llama_cpp.llama_decode(context, batch) != 0:
             sys.exit("llama_decode failed")
@@ -317,14 +326,17 @@ def output(command):
 
 
 def measure(command):
-    """Returns the command's report, with its median times added under the names of TIMES."""
+    """Runs a command and returns its JSON report, to which the medians of its times are added, named as in TIMES."""
     report = output(command)
     return report | {f"{entry['name']}_{clock}": statistics.median(entry[f"{clock}_seconds"])
                      for entry in report["measurements"] for clock in ("cpu", "wall")}
 
 
 def token_bytes(tool, path):
-    """Returns the bytes that one token reads: all matrices, but the embedding only if it is also the head."""
+    """Returns the number of bytes of weights that one token reads.
+
+    These are all matrices, without the embedding unless it is also the head.
+    """
     report = output([tool, "inspect", "--json", "--tensors", path])
     unread = [] if report["architecture"]["tied_head"] else ["emb.weight", "model.embed_tokens.weight"]
     return sum(tensor["bytes"] for tensor in report["tensors"] if sum(side > 1 for side in tensor["shape"]) > 1 and tensor["name"] not in unread)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Times `rwkv-ckpt inspect` against other tools, one command after another, in one run.
+"""Compares the speed of `rwkv-ckpt inspect` with the safetensors library, dd and sha256sum.
 
     scripts/install PREFIX && python3 -m venv VENV && VENV/bin/pip install safetensors numpy
     VENV/bin/python Benchmarks/bench_inspect.py PREFIX/bin/rwkv-ckpt [--runs 7] [--directory DIR]
 
-Whole processes run in the order A B A B ... after one uncounted run of each, and their output is discarded. Quote the
-median of the pairwise ratios; absolute times say more about the machine than about the programs. Needs GNU time, and
-2.1 GB of disk space in DIR (a sparse file of 40 GB takes none).
+Processes run in the order A B A B ... after one run of each that is not counted, and their output is discarded. Quote
+the median of the ratios of pairs, because absolute times depend mostly on the machine. Needs GNU time, and 2.1 GB of
+disk space in DIR; the sparse file of 40 GB takes none.
 """
 
 import argparse
@@ -32,7 +32,10 @@ with safe_open(sys.argv[1], "np") as file:
 
 
 def write_checkpoint(path, tensors):
-    """Writes a header for `tensors` (name, dtype, shape, bytes), then a hole for data; returns the hole's offset."""
+    """Writes a safetensors file with a header for `tensors` and a hole in place of the data.
+
+    Each tensor is a name, a dtype, a shape and a number of bytes. Returns the offset of the data.
+    """
     header, offset = {}, 0
     for name, dtype, shape, size in tensors:
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
@@ -51,7 +54,7 @@ def experts(count):
 
 
 def fill_with_weights(path, start):
-    """Fills the hole with normal bf16 weights of standard deviation 0.02."""
+    """Fills the data of a file with normally distributed bf16 weights whose standard deviation is 0.02."""
     rng = random.Random(1)
     block = b"".join(struct.pack("<f", rng.gauss(0, 0.02))[2:] for _ in range(1 << 20))
     with open(path, "r+b") as file:
@@ -62,7 +65,7 @@ def fill_with_weights(path, start):
 
 
 def measure(command):
-    """Returns wall seconds, CPU seconds and peak resident memory in MB."""
+    """Runs a command and returns its wall-clock seconds, its CPU seconds and its peak resident memory in MB."""
     with tempfile.NamedTemporaryFile("r") as report:
         start = time.perf_counter()
         subprocess.run(

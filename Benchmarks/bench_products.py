@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Times our own blocked matrix product against OpenBLAS on one thread: medians of CPU time, the two alternating.
+"""Compares the speed of our own blocked matrix product with OpenBLAS on one thread.
 
     Benchmarks/bench_products.py [--rounds 21]
 
-Columns: rows x columns x inner dimension, which factors are transposed, speed of OpenBLAS, our speed, their ratio.
-Needs libopenblas0, and the clang that comes with Swift.
+The two alternate, and each row shows medians of CPU time. The columns are the size (rows x columns x inner dimension),
+which factors are transposed, the speed of OpenBLAS, our speed, and the ratio of the two. Needs libopenblas0, and the
+clang that comes with Swift.
 """
 
 import argparse

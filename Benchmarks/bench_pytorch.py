@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Times `rwkv-ckpt inspect` against torch.load(mmap=True) listing the same 3 GB PyTorch checkpoint, in one run.
+"""Compares the speed of `rwkv-ckpt inspect` with torch.load(mmap=True) in listing a 3 GB PyTorch checkpoint.
 
     scripts/install PREFIX && python3 -m venv VENV && VENV/bin/pip install torch numpy
     VENV/bin/python Benchmarks/bench_pytorch.py PREFIX/bin/rwkv-ckpt [--runs 7] [--directory DIR]
 
-Whole processes run in the order A B A B ... after one uncounted run of each, and their output is discarded. The second
-comparison is with loading and listing alone, timed inside Python, without its start and the import of torch. Needs GNU
-time, and 3 GB of disk space in DIR.
+Processes run in the order A B A B ... after one run of each that is not counted, and their output is discarded. The
+first comparison is with the whole Python process. The second is only with loading and listing, timed inside Python,
+without the start of Python and the import of torch. Needs GNU time, and 3 GB of disk space in DIR.
 """
 
 import argparse
@@ -30,7 +30,7 @@ print(time.perf_counter() - start, file=sys.stderr)
 
 
 def measure(command):
-    """Returns wall seconds, peak resident memory in MB, and what the command writes to standard error."""
+    """Runs a command and returns its wall-clock seconds, its peak resident memory in MB and its standard error."""
     with tempfile.NamedTemporaryFile("r") as report:
         start = time.perf_counter()
         result = subprocess.run(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times the RWKV-7 recurrence (WKV-7) in F32 against ggml's operator and three PyTorch forms, in one run.
+"""Compares the speed of the RWKV-7 recurrence (WKV-7) in F32 with ggml's operator and three PyTorch implementations.
 
     swift build -c release
     python3 -m venv VENV && VENV/bin/pip install torch numpy
@@ -8,14 +8,15 @@
     VENV/bin/python Benchmarks/bench_wkv.py --gradients                     # also needs transformers and safetensors
     VENV/bin/python Benchmarks/bench_wkv.py --peer ggml --heads 12 --head-size 64
 
-With --gradients, times the recurrence and its gradients against PyTorch's autograd, in the forms of
-fixtures/distill_twin.py.
+With --gradients, the script times the recurrence together with its gradients, and compares it with PyTorch's autograd
+applied to the implementations in fixtures/distill_twin.py.
 
-The input is a sequence of 1024 tokens (512 with gradients), in 12 heads of 64 and in 6 of 128. Whole processes run in
-the order A B C D A B C D ...; each warms up first, and only the calls are timed, in CPU time. Two threads are measured
-in wall time and against ggml alone, whose operator is multithreaded. They need an otherwise idle machine, because they
-spin while they wait for one another. The peers share their inputs and first check themselves against float64; ours
-makes inputs of the same kind. --peer runs one peer alone, as the rounds do.
+The input is a sequence of 1024 tokens (512 with gradients), with 12 heads of 64 and with 6 heads of 128. Processes run in
+the order A B C D A B C D .... Each process warms up first, and only the calls are timed, in CPU time. With two threads,
+the times are wall-clock times, and the only peer is ggml, because the PyTorch implementations use one thread. Two threads
+need an otherwise idle machine, because they spin while they wait for one another. All peers have the same inputs, and
+check their results against float64 before they are timed; the tool generates its own inputs with the same distributions.
+--peer runs a single peer, as each round does.
 """
 
 import argparse
@@ -31,21 +32,22 @@ import subprocess
 import sys
 import time
 
-# After a product, NumPy's threads spin for a while, which would count as CPU time of what follows.
+# NumPy's threads spin for a while after a matrix product, which would add to the CPU time of the code that follows.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy as np
 
 GRADIENTS = "--gradients" in sys.argv
 TOKENS, SHAPES = 512 if GRADIENTS else 1024, [(12, 64), (6, 128)]
-# Operations per token and element of the state: S a, S w + u b + v k, S r. Gradients recompute the states and add 19.
+# Operations per token and element of the state: 2 for u = S a, 5 for S w + u b + v k and 2 for S r. With gradients, 7
+# more recompute the states, and 19 compute the gradients.
 FLOP = 35 if GRADIENTS else 9
 WANTED = {"name": "wkv7_gradients" if GRADIENTS else "wkv7", "dtype": "F32"}
 
 
 def inputs(heads, size):
-    """Returns r, w, k, v, a and b of the tokens, each [tokens, heads, size], for S = S diag(w) + (S a) b^T + v k^T.
+    """Returns r, w, k, v, a and b, each [tokens, heads, size], for the recurrence S = S diag(w) + (S a) b^T + v k^T.
 
-    a is the negative removal key, and b is the removal key times its rate.
+    a is the negative removal key, and b is the removal key times the in-context learning rate.
     """
     random = np.random.default_rng(0)
     normal = lambda: random.standard_normal((TOKENS, heads, size))
@@ -67,7 +69,7 @@ def reference(inputs):
     return out, state
 
 
-# Peers. Each returns its name and a call, which runs it on the inputs and returns the output and the last state.
+# Peers. Each returns a function that runs the recurrence and returns the outputs and the last state, and a name.
 
 
 class Parameters(ctypes.Structure):
@@ -76,7 +78,7 @@ class Parameters(ctypes.Structure):
 
 def ggml_library():
     directory, pointer = importlib.util.find_spec("llama_cpp").submodule_search_locations[0], ctypes.c_void_p
-    library = ctypes.CDLL(f"{directory}/lib/libggml-cpu.so")  # It loads libggml-base.
+    library = ctypes.CDLL(f"{directory}/lib/libggml-cpu.so")  # This also loads libggml-base.
     for name, result, *arguments in [
         ("init", pointer, Parameters), ("new_tensor_3d", pointer, pointer, ctypes.c_int, *[ctypes.c_int64] * 3), ("get_data", pointer, pointer),
         ("rwkv_wkv7", pointer, *[pointer] * 8), ("new_graph", pointer, pointer), ("build_forward_expand", None, pointer, pointer),
@@ -102,7 +104,7 @@ def ggml(inputs, threads):
     for tensor, values in zip(tensors, [*inputs, state]):
         ctypes.memmove(library.ggml_get_data(tensor), values.ctypes.data, values.nbytes)
     memory = (ctypes.c_float * (inputs[0].size + state.size)).from_address(library.ggml_get_data(result))
-    memory = np.frombuffer(memory, np.float32)  # The state follows the output.
+    memory = np.frombuffer(memory, np.float32)  # The last state is after the outputs.
     out, state = memory[:inputs[0].size].reshape(inputs[0].shape), memory[inputs[0].size:].reshape(state.shape)
 
     def call():
@@ -117,11 +119,11 @@ def torch_inputs(inputs):
     import torch
 
     torch.set_num_threads(1)
-    return torch, [torch.from_numpy(x).clone() for x in inputs]  # NumPy's memory is not aligned.
+    return torch, [torch.from_numpy(x).clone() for x in inputs]  # Copies the inputs, because NumPy's memory is not aligned.
 
 
 def loop(inputs, _):
-    """Token by token, as the equations are written: matrix times vector, update of the state, matrix times vector."""
+    """Runs the recurrence token by token, exactly as its equations are written."""
     torch, inputs = torch_inputs(inputs)
 
     def call():
@@ -137,9 +139,9 @@ def loop(inputs, _):
 
 
 def best_loop(inputs, _):
-    """Token by token, as fast as we could make it.
+    """Runs the recurrence token by token, as fast as we could make it.
 
-    The state is transposed, because in bmm a row times a matrix is three times as fast as a matrix times a column.
+    The state is transposed, because bmm multiplies a row by a matrix three times as fast as a matrix by a column.
     """
     torch, inputs = torch_inputs(inputs)
 
@@ -147,7 +149,7 @@ def best_loop(inputs, _):
         r, w, k, v, a, b = inputs
         state, out = torch.zeros(*r.shape[1:], r.shape[2]), torch.empty_like(r)
         columns, rows = lambda x: x.unsqueeze(-1).unbind(), lambda x: x.unsqueeze(-2).unbind()
-        # u and v are rows of one matrix, so that both outer products are one pass over the state.
+        # u and v are the rows of one matrix, so that one pass over the state adds both outer products.
         uv = torch.stack([torch.empty_like(v), v], -2)
         for r_t, w_t, a_t, bk_t, uv_t, out_t in zip(rows(r), columns(w), rows(a), torch.stack([b, k], -1).unbind(), uv.unbind(), rows(out)):
             uv_t[:, :1] = torch.bmm(a_t, state)
@@ -159,11 +161,12 @@ def best_loop(inputs, _):
 
 
 def chunks(inputs, _, chunk=16, group=4):
-    """In chunks of 16, the fastest of 16, 32 and 64; four at a time, so that intermediate results stay in the L2 cache.
+    """Runs the recurrence in chunks of 16 tokens, which is faster than chunks of 32 or 64.
 
-    Let W be the product of a chunk's decays up to a token. The state divided by W then only accumulates u (b / W) and
-    v (k / W). So the products of a W and r W with b / W and k / W, below the diagonal, are the effects of a chunk's
-    tokens on one another, and u is a triangular solve.
+    Four chunks are computed at a time, so that intermediate results stay in the L2 cache. If W is the product of the
+    decays in a chunk up to a token, the state divided by W only accumulates terms u (b / W)^T and v (k / W)^T. The
+    products of a W and r W with b / W and k / W, masked to earlier tokens, are therefore the effects of the chunk's
+    tokens on one another, and u is the solution of a triangular system.
     """
     torch, inputs = torch_inputs(inputs)
     below = torch.cat([torch.ones(chunk, chunk).tril(-1).repeat(1, 2), torch.ones(chunk, chunk).tril().repeat(1, 2)])
@@ -193,9 +196,9 @@ def chunks(inputs, _, chunk=16, group=4):
 
 
 def autograd(inputs, form, dtype=None):
-    """Returns a call that gives the output and the gradients of all inputs, and its name.
+    """Returns a function that computes the outputs and the gradients of all inputs, and a name.
 
-    The values v also serve as the gradient of the output. The forms take the logarithm of the decay.
+    `form` is a function in distill_twin.py, which takes the logarithm of the decay. The gradient of the outputs is v.
     """
     torch, inputs = torch_inputs(inputs)
     inputs[1] = inputs[1].log()
@@ -256,7 +259,7 @@ def peer(options):
 
 
 def measure(command, clock):
-    """Returns the command's report, with the median of its times added as `seconds`."""
+    """Runs a command and returns its JSON report, to which the median of its times is added as `seconds`."""
     result = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if result.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}: {result.returncode}\n{result.stderr}")

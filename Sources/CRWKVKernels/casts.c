@@ -1,11 +1,11 @@
-// Casts between floating-point types, rounding each value once, to nearest with ties to even.
+// Casts between floating-point types. Each value is rounded only once, to nearest, with ties to even.
 
 #include "elements.h"
 #include "kernels.h"
 
 #pragma STDC FP_CONTRACT OFF
 
-// The number of values per block: few enough that their f32 bits stay in an L1 cache.
+// The number of values that are converted at a time. Their f32 bits (2 KiB) stay in the L1 cache.
 #define BLOCK 512
 
 #define F32_MAGNITUDE 0x7FFFFFFFu
@@ -17,8 +17,8 @@ ALWAYS_INLINE uint32_t f32_bits(float value) {
     return bits;
 }
 
-// Returns the bits of an f32, rounded to odd: towards zero, with the last bit set if the result is inexact. Rounding that result
-// to fewer bits then gives the same bits as rounding once.
+// Converts a double to f32 with round-to-odd and returns the bits: the value is truncated towards zero, and the last bit is set
+// if the result is inexact. Rounding the result again to f16 or bf16 then gives the same bits as rounding the double once.
 ALWAYS_INLINE uint32_t f32_odd_bits(double value) {
     const float nearest = (float)value;
     const double size = value < 0 ? -value : value;
@@ -28,7 +28,7 @@ ALWAYS_INLINE uint32_t f32_odd_bits(double value) {
     return bits | ((double)nearest != value);
 }
 
-// Converts elements to f32 bits, exactly for all types except f64.
+// Converts elements to f32 bits. Only f64 values are rounded: to odd if `is_rounded_again`, otherwise to nearest.
 ALWAYS_INLINE void load(rwkv_element from, const void *elements, size_t start, size_t count, int is_rounded_again, uint32_t *bits) {
     switch (from) {
     case RWKV_ELEMENT_F64: {
@@ -59,11 +59,12 @@ ALWAYS_INLINE void load(rwkv_element from, const void *elements, size_t start, s
     }
 }
 
-// Rounds the bits of an f32 to the bits of an f16.
+// Rounds an f32 to an f16. The argument and the result are bit patterns.
 ALWAYS_INLINE uint32_t f16_rounded(uint32_t bits) {
     const uint32_t size = bits & F32_MAGNITUDE, sign = bits >> 16 & 0x8000;
     const uint32_t normal = (size - 0x38000000 + 0xFFF + (size >> 13 & 1)) >> 13;
-    // From 0.5 to 1, the last bit of an f32 has the value 2^-24, like that of a subnormal half, so the addition rounds.
+    // In [0.5, 1), one ulp of an f32 is 2^-24, which is also one ulp of a subnormal f16, so adding 0.5 rounds the value
+    // correctly.
     const uint32_t subnormal = f32_bits(f32_value(size) + 0.5f) - 0x3F000000;
     const uint32_t beyond = size > F32_INFINITY ? 0x7E00 | (size >> 13 & 0x3FF) : 0x7C00;
     return sign | (size >= 0x47800000 ? beyond : size >= 0x38800000 ? normal : subnormal);
@@ -83,7 +84,8 @@ ALWAYS_INLINE uint32_t bf16_rounded(uint32_t bits) {
         halves[i] = (uint16_t)(rounded - (is_overflow & saturate));                                          \
     }
 
-// Converts f32 bits to elements; returns how many finite values became infinite, or would have without saturation.
+// Converts f32 bits to elements. Returns the number of finite values that overflow to infinity, or that would overflow if
+// `saturate` were 0.
 ALWAYS_INLINE uint32_t store(
     rwkv_element to, const uint32_t *bits, size_t start, size_t count, uint32_t saturate, void *elements) {
     uint32_t overflows = 0;
@@ -107,8 +109,9 @@ ALWAYS_INLINE uint32_t store(
     return overflows;
 }
 
-// Counts finite doubles that load turned into f32 infinities. If values are rounded again, load has left them just below
-// infinity, and store counts them instead.
+// Counts the finite doubles that `load` has rounded to an f32 infinity, and replaces them with the largest finite f32 if
+// `saturate` is 1. If values are rounded again, `load` has left these doubles just below infinity, and `store` counts them
+// instead.
 ALWAYS_INLINE uint32_t overflows_of_doubles(const double *values, size_t count, uint32_t saturate, uint32_t *bits) {
     uint32_t overflows = 0;
     for (size_t i = 0; i < count; i++) {

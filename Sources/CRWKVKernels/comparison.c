@@ -1,11 +1,12 @@
-// Compares the values of two tensors in one pass.
+// Converts elements to doubles, and compares two arrays of doubles in one pass.
 
 #include "elements.h"
 #include "kernels.h"
 
 #pragma STDC FP_CONTRACT OFF
 
-// The number of lanes. On every instruction set, element i goes to lane i % LANES, and the lanes are folded in order.
+// The number of lanes. Element i always goes to lane i % LANES, and the lanes are combined in order, so that results have the
+// same bits on every instruction set.
 #define LANES 16
 
 #define TO_DOUBLES(NAME, BITS)                                                                               \
@@ -13,7 +14,7 @@
         for (size_t i = 0; i < count; i++) values[i] = (double)NAME##_value(elements[i]);                    \
     }
 
-// Returns the value of any half; bits beyond the largest finite half encode infinity or NaN.
+// Returns the value of an f16, including infinities and NaNs, which f16_value does not support.
 ALWAYS_INLINE double any_f16_value(uint16_t bits) {
     return f16_finite(bits) ? f16_value(bits) : f16_nan(bits) ? __builtin_nan("") : bits >> 15 ? -__builtin_inf() : __builtin_inf();
 }
@@ -59,7 +60,7 @@ ALWAYS_INLINE void compare_body(const double *a, const double *b, size_t count, 
             const double x = a[start + lane], y = b[start + lane];
             const int both_finite = f64_finite(bits_of(x)) & f64_finite(bits_of(y));
             const int both_nan = (x != x) & (y != y);
-            // A pair with a non-finite value adds nothing to any sum.
+            // A pair in which either value is non-finite adds zero to every sum.
             const double p = both_finite ? x : 0, q = both_finite ? y : 0;
             const double difference = p - q;
             const double size = difference < 0 ? -difference : difference;

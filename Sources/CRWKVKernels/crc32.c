@@ -1,5 +1,7 @@
-// The CRC-32 that zip archives use (ISO-HDLC: reflected polynomial 0xEDB88320), computed sixteen bytes at a time.
-// Kounavis and Berry 2005, "A Systematic Approach to Building High Performance Software-based CRC Generators" (slicing).
+// The CRC-32 that zip archives use (CRC-32/ISO-HDLC, reflected polynomial 0xEDB88320).
+//
+// Processes 16 bytes at a time with the slicing algorithm of Kounavis and Berry, "A Systematic Approach to Building High
+// Performance Software-based CRC Generators" (2005).
 
 #include "kernels.h"
 

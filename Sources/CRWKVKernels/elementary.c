@@ -1,4 +1,5 @@
-// Exponential, logarithm, sine and cosine in double precision, with the same bits on every machine, unlike a C library's.
+// Exponential, logarithm, sine and cosine in double precision. Unlike the C library's functions, they return the same bits on
+// every machine.
 
 #include "CRWKVKernels.h"
 
@@ -6,7 +7,7 @@
 
 #pragma STDC FP_CONTRACT OFF
 
-// ln 2 in two parts; the first ends in enough zero bits that its small multiples are exact.
+// ln 2 as the sum of two parts. LN2_HIGH ends in enough zero bits that multiplying it by a small integer is exact.
 static const double LN2_HIGH = 0x1.62e42fee00000p-1, LN2_LOW = 0x1.a39ef35793c76p-33;
 
 double rwkv_exp(double x) {
@@ -15,7 +16,7 @@ double rwkv_exp(double x) {
     if (x < -745.2) return 0;
     const double k = nearbyint(x * 0x1.71547652b82fep+0);
     const double r = (x - k * LN2_HIGH) - k * LN2_LOW;
-    // Sums the series from its smallest term: 1 + r (1 + r/2 (1 + r/3 (...))).
+    // Evaluates the Taylor series 1 + r (1 + r/2 (1 + r/3 (...))), starting with the smallest term.
     double sum = 1;
     for (int n = 14; n > 0; n--) sum = 1 + sum * r / n;
     return ldexp(sum, (int)k);
@@ -38,7 +39,7 @@ double rwkv_log(double x) {
     return k * LN2_HIGH + (k * LN2_LOW + (2 * s * sum + 2 * s));
 }
 
-// Sum the series of sine and cosine for |r| <= pi/4, from the smallest term.
+// The Taylor series of sine and cosine for |r| <= pi/4, evaluated from the smallest term.
 static double sine_series(double r) {
     const double square = r * r;
     double sum = 1;
@@ -55,11 +56,13 @@ static double cosine_series(double r) {
 
 void rwkv_sine_cosine(double x, double *sine, double *cosine) {
     if (!(__builtin_fabs(x) <= 0x1p62)) {
-        // x is NaN, infinite, or so large that the number of quarter turns could overflow. Adjacent doubles of this size are many turns apart.
+        // x is NaN, infinite, or so large that the number of quarter turns could overflow an int64_t. Adjacent doubles of that
+        // size are many turns apart.
         *sine = *cosine = NAN;
         return;
     }
-    // Subtracts a multiple of pi/2 in three parts; the first two parts end in enough zero bits that their multiples are exact.
+    // Subtracts k pi/2, with pi/2 split into three parts. The first two parts end in enough zero bits that their products with k
+    // are exact for |x| <= 2^20.
     const double k = nearbyint(x * 0x1.45f306dc9c883p-1);
     const double r = ((x - k * 0x1.921fb54400000p+0) - k * 0x1.0b4611a600000p-34) - k * 0x1.3198a2e037073p-69;
     const double s = sine_series(r), c = cosine_series(r);

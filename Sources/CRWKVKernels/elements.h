@@ -1,4 +1,4 @@
-// Decodes stored elements, and classifies them as finite, NaN or zero.
+// Functions that decode stored elements and classify them as finite, NaN or zero.
 
 #ifndef CRWKV_ELEMENTS_H
 #define CRWKV_ELEMENTS_H
@@ -37,7 +37,7 @@ ALWAYS_INLINE float bf16_value(uint16_t bits) {
     return f32_value((uint32_t)bits << 16);
 }
 
-// Returns the exact value of a finite half: a multiplication rebiases the exponent and also normalises subnormals.
+// Returns the exact value of a finite f16. Multiplying by 2^112 corrects the exponent's bias and also normalises subnormals.
 ALWAYS_INLINE float f16_value(uint16_t bits) {
     uint32_t magnitude = (uint32_t)(bits & 0x7FFF) << 13;
     uint32_t sign = (uint32_t)(bits & 0x8000) << 16;

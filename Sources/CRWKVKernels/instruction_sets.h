@@ -1,4 +1,4 @@
-// Compiles a kernel's single body for each instruction set:
+// Macros that compile a kernel, which is written once, for every instruction set:
 //
 //     #define KERNEL(SUFFIX, TARGET) TARGET void name_##SUFFIX(...) { name_body(...); }
 //     FOR_EACH_INSTRUCTION_SET(KERNEL)

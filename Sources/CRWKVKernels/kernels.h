@@ -1,4 +1,4 @@
-// Declarations of the kernels that table.c combines into tables.
+// Declarations of the kernels that table.c collects into one table for each instruction set.
 
 #ifndef CRWKV_KERNELS_PRIVATE_H
 #define CRWKV_KERNELS_PRIVATE_H

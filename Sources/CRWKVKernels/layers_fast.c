@@ -1,4 +1,4 @@
-// The fast tables: a multiplication and an addition are contracted to an FMA if the instruction set has it.
+// The fast kernel tables. A multiplication and an addition are contracted into one FMA if the instruction set supports it.
 
 #include "layers/tables.h"
 

@@ -1,4 +1,4 @@
-// The strict tables: the same bits on every instruction set.
+// The strict kernel tables. Contraction is disabled, so that results have the same bits on every instruction set.
 
 #include "layers/tables.h"
 

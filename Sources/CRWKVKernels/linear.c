@@ -1,4 +1,4 @@
-// Scaled vector addition for merging adapters, and orthonormalisation for generating orthogonal matrices.
+// Scaled vector addition, used to merge adapters, and orthonormalisation, used to generate orthogonal matrices.
 
 #include "kernels.h"
 
@@ -6,7 +6,8 @@
 
 #pragma STDC FP_CONTRACT OFF
 
-// The number of lanes. On every instruction set, element i goes to lane i % LANES, and the lanes are folded in order.
+// The number of lanes. Element i always goes to lane i % LANES, and the lanes are combined in order, so that results have the
+// same bits on every instruction set.
 #define LANES 16
 
 #define ADD_SCALED(NAME, REAL)                                                                               \
@@ -27,7 +28,7 @@ ALWAYS_INLINE double dot(const double *x, const double *y, size_t count) {
     return sum;
 }
 
-// Applies modified Gram-Schmidt, row by row.
+// Orthonormalises rows with the modified Gram-Schmidt process.
 ALWAYS_INLINE void orthonormalise_body(double *rows, size_t start, size_t end, size_t length) {
     for (size_t row = start; row < end; row++) {
         double *x = rows + row * length;

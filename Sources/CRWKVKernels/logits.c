@@ -1,4 +1,4 @@
-// Compares two rows of logits for the same token, in double precision.
+// Compares two rows of logits for the same token position, in double precision.
 
 #include <math.h>
 
@@ -15,7 +15,8 @@
 
 #define TOP 5
 
-// Finds the indices of the largest numbers, in descending order of the numbers; among equal numbers, the lower index is first.
+// Finds the indices of the TOP largest numbers, largest number first. If numbers are equal, the lower index comes first. If there
+// are fewer than TOP numbers, the remaining indices are -1.
 ALWAYS_INLINE void find_top(const double *x, size_t count, int64_t top[TOP]) {
     for (int place = 0; place < TOP; place++) top[place] = -1;
     for (size_t i = 0; i < count; i++) {

@@ -1,5 +1,5 @@
-// Mapped files, which may be truncated while they are mapped: a read beyond the new end raises SIGBUS, which kills a process
-// unless it is handled.
+// Memory-mapped files that can be truncated while they are mapped. Reading past the new end of such a file raises SIGBUS, which
+// would kill the process if it were not handled.
 
 #define _GNU_SOURCE
 #include "CRWKVKernels.h"
@@ -23,10 +23,11 @@ static once_flag once = ONCE_FLAG_INIT;
 static struct sigaction previous;
 static uintptr_t page_size;
 
-// Replaces pages that the file no longer has with zeros, and marks the mapping as cut.
+// Handles SIGBUS. If the fault is in one of our mappings, marks the mapping as cut and maps zeros from the faulting page to the
+// end of the mapping. Otherwise, calls the previous handler.
 static void on_bus_error(int number, siginfo_t *info, void *context) {
     const uintptr_t address = (uintptr_t)info->si_addr;
-    // A signal sent by a process (si_code <= 0) has no fault address.
+    // If a process sent the signal (si_code <= 0), si_addr is not a fault address.
     for (int slot = 0; slot < MAPPING_LIMIT && info->si_code > 0; slot++) {
         const uintptr_t start = mappings[slot].start;
         const size_t length = mappings[slot].length;
@@ -35,7 +36,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
         const uintptr_t page = address & ~(page_size - 1);
         if (mmap((void *)page, start + length - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == (void *)page) return;
     }
-    // The fault is not in one of our mappings.
+    // The signal was not caused by one of our mappings, or the zeros could not be mapped.
     if (previous.sa_flags & SA_SIGINFO) {
         previous.sa_sigaction(number, info, context);
     } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
@@ -59,7 +60,8 @@ const void *rwkv_map(int descriptor, size_t length, int *slot) {
     if (start == MAP_FAILED) return NULL;
     for (int candidate = 0; candidate < MAPPING_LIMIT; candidate++) {
         uintptr_t none = 0;
-        // Claims the slot. No fault occurs at the last address, so the slot matches nothing yet.
+        // Claims the slot. The signal handler ignores it until `start` is set below, because no fault address is as high as
+        // UINTPTR_MAX.
         if (!atomic_compare_exchange_strong(&mappings[candidate].start, &none, UINTPTR_MAX)) continue;
         mappings[candidate].is_cut = 0;
         mappings[candidate].length = length;

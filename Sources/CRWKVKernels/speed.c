@@ -1,14 +1,15 @@
-// A machine's peak speed and the speed of plain loops: the upper and lower references for the speed of kernels.
+// Reference points for benchmarks: loops that run at the machine's peak speed, and plain scalar loops.
 
 #include "kernels.h"
 
 #define BYTES_baseline 16
 #define BYTES_avx2 32
 #define BYTES_avx512 64
-// The number of independent sums: few enough to fit into registers next to the factors, and enough to hide the latency.
+// The number of independent sums. There are enough of them to hide the latency of a multiply-add, but few enough that they fit in
+// registers together with `factor` and `term`.
 #define SUMS 12
 
-// Defines the peak-speed kernels. Their sinks are volatile; otherwise compilers would remove the computation.
+// Defines the peak-speed kernels for one instruction set. The volatile sinks keep the compiler from removing the computation.
 #define PEAKS(SUFFIX, TARGET)                                                                                \
     typedef float floats_##SUFFIX __attribute__((vector_size(BYTES_##SUFFIX)));                              \
     TARGET double rwkv_multiply_add_##SUFFIX(size_t rounds) {                                                \

@@ -1,5 +1,5 @@
-// Computes, in one pass over a tensor's elements, the counts of zeros, NaNs and infinities, the extremes, and the sums for mean
-// and standard deviation, which are doubles for every element type.
+// Computes statistics of a tensor's elements: the number of zeros, NaNs and infinities, the minimum and maximum, and the sums
+// from which the mean and the standard deviation are computed. The sums are doubles for every element type.
 
 #include "elements.h"
 #include "kernels.h"
@@ -8,11 +8,13 @@
 
 #pragma STDC FP_CONTRACT OFF
 
-// The number of lanes. On every instruction set, element i goes to lane i % LANES, and the lanes are folded in order.
+// The number of lanes. Element i always goes to lane i % LANES, and the lanes are combined in order, so that results have the
+// same bits on every instruction set.
 #define LANES 16
 
-// Defines the statistics of one element type. VALUE holds every element exactly, except that 64-bit integers round to doubles.
-// COUNT is as wide as BITS, so that comparisons and counters share lanes; counters are emptied before they can overflow.
+// Defines the statistics function for one element type. VALUE represents every element exactly, except that 64-bit integers are
+// rounded to doubles. COUNT is as wide as BITS, so that counters and comparisons use vectors of the same shape. Counters are
+// added to 64-bit totals before they can overflow.
 #define STATISTICS(NAME, BITS, VALUE, COUNT)                                                                 \
     ALWAYS_INLINE void NAME##_statistics(const BITS *elements, size_t count, rwkv_statistics *result) {      \
         size_t first = 0;                                                                                    \
@@ -64,7 +66,8 @@
         };                                                                                                   \
     }
 
-// Adds one element to the statistics. A non-finite element is replaced with the shift, which changes no sum and no extreme.
+// Adds one element to the statistics. A non-finite element is replaced with the shift, which leaves the sums, the minimum and the
+// maximum unchanged.
 #define STATISTICS_STEP(NAME, BITS, VALUE, ELEMENT, LANE)                                                    \
     const BITS bits = ELEMENT;                                                                               \
     const int is_finite = NAME##_finite(bits);                                                               \
@@ -111,8 +114,8 @@ ALWAYS_INLINE void statistics_body(
     }
 FOR_EACH_INSTRUCTION_SET(KERNEL)
 
-// Counts each byte value, in scalar code on every instruction set. Four tables keep runs of equal bytes from waiting for one
-// counter.
+// Counts how often each byte value occurs. All instruction sets use the same scalar code. Adjacent bytes are counted in different
+// tables, so that runs of equal bytes do not stall on a single counter.
 void rwkv_count_bytes(const uint8_t *bytes, size_t count, uint64_t counts[256]) {
     uint64_t tables[4][256] = {{0}};
     size_t i = 0;

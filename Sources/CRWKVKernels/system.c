@@ -1,4 +1,4 @@
-// Linux and processor functions that Swift's Glibc module does not expose.
+// Wrappers for Linux and processor functions that Swift's Glibc module does not expose.
 
 #define _GNU_SOURCE
 #include "CRWKVKernels.h"
@@ -29,7 +29,7 @@ unsigned rwkv_processor_features(void) {
     unsigned features = 0;
 #if defined(__x86_64__)
     unsigned eax, ebx, ecx, edx, signature, vendor;
-    // These functions also check that the operating system saves the registers.
+    // __builtin_cpu_supports also checks that the operating system saves the vector registers.
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx")) features |= RWKV_FEATURE_AVX;
     if (__builtin_cpu_supports("fma4")) features |= RWKV_FEATURE_FMA4;
@@ -55,7 +55,7 @@ int rwkv_exchange_by_renames(const char *a, const char *b) {
         result = rename(a, b) == 0 && rename(aside, a) == 0 ? 0 : -1;
         if (result != 0) {
             const int error = errno;
-            rename(b, a);  // Fails harmlessly if a was not renamed.
+            rename(b, a);  // Fails harmlessly if `a` has not been renamed.
             rename(aside, b);
             errno = error;
         }
@@ -67,7 +67,7 @@ int rwkv_exchange_by_renames(const char *a, const char *b) {
 int rwkv_rename_new(const char *path, const char *target) {
     if (renameat2(AT_FDCWD, path, AT_FDCWD, target, RENAME_NOREPLACE) == 0) return 0;
     if (errno != EINVAL && errno != ENOSYS) return -1;
-    // For file systems without RENAME_NOREPLACE: a link does not replace a file either.
+    // The file system does not support RENAME_NOREPLACE. Creating a hard link does not replace an existing file either.
     if (link(path, target) != 0) return -1;
     unlink(path);
     return 0;
@@ -75,7 +75,7 @@ int rwkv_rename_new(const char *path, const char *target) {
 
 int rwkv_reserve(int descriptor, int64_t count) {
     if (count <= 0 || fallocate(descriptor, 0, 0, count) == 0) return 0;
-    // Without a reservation, writes report an error if the file system runs out of space.
+    // Even without a reservation, writes report an error if the file system runs out of space.
     return errno == EOPNOTSUPP || errno == ENOSYS ? 0 : -1;
 }
 

@@ -4,7 +4,7 @@ import ModelFamilies
 
 /// The changes that an adapter makes to the tensors of a model.
 struct AdapterChanges {
-    /// The merges, keyed by the position of the weight in the model's checkpoint.
+    /// The merges of adapter matrices, keyed by the position of the changed weight in the model's checkpoint.
     private(set) var merges: [Int: WeightMerge] = [:]
     /// The adapter tensors that replace model tensors, keyed by the position of the replaced tensor.
     private(set) var replacements: [Int: Conversion.InputTensor] = [:]
@@ -12,29 +12,30 @@ struct AdapterChanges {
     /// Creates an empty set of changes.
     init() {}
 
-    /// Finds the weight that each of an adapter's tensors changes.
+    /// Creates the changes by finding the model tensor that each of the adapter's tensors changes.
     ///
     /// - Parameters:
-    ///   - adapter: the adapter's checkpoint, in peft's or RWKVInside's format.
+    ///   - adapter: the adapter's checkpoint, in the format of peft or RWKVInside.
     ///   - source: the model that the adapter was trained on.
-    ///   - scale: the s in W + s B A, for adapters without adapter_config.json.
-    ///   - mayBeUnused: returns whether the adapter tensor with this name may be ignored if the model lacks the weight
-    ///     that it changes.
-    /// - Throws: ``CheckpointError``: `malformed` if shapes, names or settings are invalid, `unsupported` if a form is
-    ///   not implemented, `inputOutput` if adapter_config.json cannot be read.
+    ///   - scale: the LoRA scale s in W + s B A, for adapters without adapter_config.json.
+    ///   - mayBeUnused: returns whether the adapter tensor with the given name can be ignored if the model does not
+    ///     have the tensor that it changes.
+    /// - Throws: ``CheckpointError``: `malformed` if shapes, names or settings are invalid, `unsupported` if merging is
+    ///   not implemented for this adapter, `inputOutput` if adapter_config.json cannot be read.
     init(
         _ adapter: Checkpoint, on source: ConversionInput, scale: Double?, mayBeUnused: (String) -> Bool
     ) throws(CheckpointError) {
         let configuration = try PEFTConfiguration(adapter)
         let tensors = adapter.tensors
         var modules: [Int: [Adapter.Part: Int]] = [:]
-        /// Weights that peft saved together with their changes.
+        /// The weights that peft has saved in full in addition to their LoRA matrices.
         var baseLayers: Set<Int> = []
         for position in tensors.indices {
             let name = tensors[position].name
             let split = Adapter.split(name)
             var weight = split.map { $0.module + ".weight" } ?? name[...]
-            // Remove what peft's wrappers add to names: a prefix for the model, and a component for each changed layer.
+            // Remove the parts that peft's wrappers add to names: a prefix for the model, and a component for each
+            // changed layer.
             weight = weight.dropping(prefix: "base_model.model.") ?? weight
             let bytes = Array(weight.utf8).replacing(".base_layer.".utf8, with: ".".utf8)
             let plain = String(decoding: bytes, as: UTF8.self)
@@ -53,7 +54,7 @@ struct AdapterChanges {
             } else {
                 let new = tensors[position]
                 let old = source.checkpoint.tensors[target]
-                // [1, 1, n] and [n] are the same vector.
+                // Shapes such as [1, 1, n] and [n] describe the same vector.
                 guard new.shape.drop(while: { $0 == 1 }) == old.shape.drop(while: { $0 == 1 }) else {
                     throw CheckpointError(
                         .malformed, path: adapter.path, "the adapter replaces a tensor with one of a different shape",
@@ -175,12 +176,13 @@ struct AdapterChanges {
 }
 
 extension ConversionInput {
-    /// Returns the position of the tensor that has this name, here or in another layout of the model.
+    /// Returns the position of the tensor with the given name, in this checkpoint or in another layout of its model;
+    /// nil if there is none.
     func position(ofTensor name: String) -> Int? {
         if let position = checkpoint.position(ofTensorNamed: name) { return position }
         guard let model else { return nil }
         for layout in model.architecture.layouts {
-            // A matrix that the two layouts transpose or fuse differently is not the same matrix.
+            // Accept only a layout that transposes and fuses the matrix in the same way as this checkpoint's layout.
             for place in layout.places(ofTensor: name)
             where layout.isTransposed(place.role) == model.layout?.isTransposed(place.role)
                 && layout.fusion(of: place.role) == model.layout?.fusion(of: place.role)
@@ -199,7 +201,8 @@ private struct PEFTConfiguration {
     let usesMagnitudes: Bool
     private let isRankStabilised: Bool
 
-    /// Reads the adapter_config.json next to an adapter; nil for adapters that peft did not write.
+    /// Creates the configuration from the adapter_config.json next to an adapter; nil if peft did not write the
+    /// adapter.
     init?(_ adapter: Checkpoint) throws(CheckpointError) {
         guard adapter.tensors.contains(where: { $0.name.dropping(prefix: "base_model.") != nil }) else { return nil }
         guard let file = try ModelConfiguration(beside: adapter, named: "adapter_config.json") else {
@@ -219,7 +222,8 @@ private struct PEFTConfiguration {
             throw CheckpointError(
                 .unsupported, path: path, "merging is not implemented for this type of adapter", found: type.text)
         }
-        // Other initialisations subtract a part from the base model first, so it differs from the given one.
+        // With any other initialisation, peft changes the base model before training, so it differs from the given
+        // model.
         let beginnings: [ByteString] = ["gaussian", "eva", "orthogonal", "bat", "mini"]
         for key in ["init_lora_weights", "init_weights"] {
             if let value = root[key]?.string, !beginnings.contains(value) {
@@ -239,12 +243,13 @@ private struct PEFTConfiguration {
         }
     }
 
-    /// Returns the s in W + s B A: alpha / r, or alpha / sqrt(r) with `use_rslora`.
+    /// Returns the LoRA scale s in W + s B A: alpha / r, or alpha / sqrt(r) with `use_rslora`.
     func scale(of tensor: String, rank: Int) throws(CheckpointError) -> Float {
         var alpha = root["lora_alpha"]?.double
         if case .object(let patterns) = root["alpha_pattern"] {
             let module = Adapter.split(tensor).map { String($0.module) } ?? tensor
-            // peft reads keys as regular expressions but writes names; if several match, it uses the first in the file.
+            // peft reads keys as regular expressions but writes plain names. If several keys match, it uses the first
+            // one in the file, but `JSONValue` does not keep that order.
             var found: Set<JSONValue> = []
             for (pattern, value) in patterns.sorted(by: { $0.key < $1.key }).map({ ($0.key.text, $0.value) }) {
                 guard pattern.utf8.allSatisfy({ $0 == 0x2E || $0 == 0x5F || $0.isAlphanumeric }) else {

@@ -4,7 +4,7 @@ import CheckpointJSON
 import LayerPlanning
 import ModelFamilies
 
-/// Builds a conversion tensor by tensor, and accounts for every input tensor.
+/// A builder that assembles a conversion tensor by tensor and accounts for every input tensor.
 struct ConversionBuilder {
     let inputs: [Conversion.Part: ConversionInput]
     let options: ConversionOptions
@@ -13,13 +13,16 @@ struct ConversionBuilder {
 
     private(set) var tensors: [Conversion.Tensor] = []
     private var users: [Conversion.InputTensor: [Int]] = [:]
-    /// The names of the tensors that the conversion writes.
+    /// The names of the output tensors added so far.
     private var names: Set<ByteString> = []
-    /// The representative of each tensor that shares its elements with others.
+    /// The representative of each tied tensor, which is one tensor of the group that shares the same elements.
     private var representatives: [Conversion.InputTensor: Conversion.InputTensor] = [:]
-    /// The places in the model that each input tensor fills; there are several if it holds the rows of several roles.
+    /// The places in the model that each input tensor fills.
+    ///
+    /// A fused tensor fills several places.
     private(set) var places: [Conversion.InputTensor: [TensorPlace]] = [:]
-    /// The first output tensor made from an unchanged input tensor, keyed by the input tensor and the output's dtype.
+    /// The index of the first output tensor that uses an input tensor unchanged, keyed by the input tensor and the
+    /// output dtype.
     private var plain: [Plain: Int] = [:]
 
     private struct Plain: Hashable {
@@ -39,7 +42,7 @@ struct ConversionBuilder {
             for (place, binding) in input.model?.bindings ?? [:] {
                 places[Conversion.InputTensor(part: part, position: binding.position), default: []].append(place)
             }
-            // Keep fused roles in the layout's order: the output tensor is added with the first of them.
+            // Keep fused roles in the layout's order, because the output tensor is added with the first of them.
             for (tensor, own) in places where tensor.part == part && own.count > 1 {
                 let order = input.model?.layout?.fusion(of: own[0].role) ?? []
                 places[tensor] = order.compactMap { role in own.first { $0.role == role } }
@@ -64,24 +67,25 @@ struct ConversionBuilder {
             expected: expected, found: found, advice: advice)
     }
 
-    /// Returns the tensor that represents all tensors with the same elements as this one.
+    /// Returns the tensor that represents all tensors tied to `tensor`, which is `tensor` itself if it is not tied.
     func representative(of tensor: Conversion.InputTensor) -> Conversion.InputTensor {
         representatives[tensor] ?? tensor
     }
 
     // MARK: Adding tensors
 
-    /// Adds an output tensor that is made from an input tensor.
+    /// Adds an output tensor that is computed from an input tensor.
     ///
     /// - Parameters:
     ///   - input: the input tensor.
     ///   - name: the output tensor's name.
-    ///   - place: the output tensor's place in the model, if known.
-    ///   - shape: the output tensor's shape, with as many elements as the steps take from the input.
+    ///   - place: the output tensor's place in the model; nil if it is not known.
+    ///   - shape: the output tensor's shape, which must have as many elements as the steps take from the input tensor.
     ///   - steps: the steps to apply to the input tensor, not including an adapter's changes.
-    ///   - sharesTied: whether output tensors with the same elements share their bytes.
+    ///   - sharesTied: whether the output tensor can share its bytes with an earlier output tensor that has the same
+    ///     elements.
     /// - Throws: ``CheckpointError``: `malformed` if two output tensors would have the same name or a size overflows,
-    ///   `unsupported` if the steps, the adapter's changes and the dtypes do not go together.
+    ///   `unsupported` if the steps are incompatible with the adapter's changes or the dtypes.
     mutating func add(
         _ input: Conversion.InputTensor, name: String, place: TensorPlace?, shape: [Int],
         _ steps: Conversion.Steps = .init(), sharesTied: Bool
@@ -105,7 +109,7 @@ struct ConversionBuilder {
             }
         }
         guard let info = inputs[from.part]?.checkpoint.tensors[from.position] else { return }
-        // 1 + w needs more bits than w.
+        // 1 + w needs more bits than w, so use F32 instead of BF16 or F16.
         let kept = steps.offset != 0 && [.bf16, .f16].contains(info.dtype) ? .f32 : info.dtype
         let dtype = try dtype(of: kept, place, name: name, isComputed: steps.areComputed)
         let isPlain = steps.isPlain
@@ -117,7 +121,7 @@ struct ConversionBuilder {
         for user in users { self.users[user, default: []].append(tensors.count - 1) }
     }
 
-    /// Adds an output tensor that a formula initialises.
+    /// Adds an output tensor whose values a formula computes.
     mutating func add(_ values: InitialValues, name: String, shape: [Int], dtype: DType) throws(CheckpointError) {
         guard values.isPossible else {
             throw error(
@@ -169,11 +173,11 @@ struct ConversionBuilder {
 
     // MARK: Accounting
 
-    /// Determines what becomes of every tensor of every input.
+    /// Determines the fate of every tensor in every input checkpoint.
     ///
-    /// - Parameter reason: returns why an unused tensor may be dropped; nil if it may not be.
-    /// - Returns: the fates by checkpoint, in the order of its tensors.
-    /// - Throws: ``CheckpointError`` of category `malformed` if an unused tensor may not be dropped.
+    /// - Parameter reason: returns the reason why an unused tensor can be dropped, or nil if it must not be dropped.
+    /// - Returns: the fates of each checkpoint's tensors, in the order of the tensors.
+    /// - Throws: ``CheckpointError`` of category `malformed` if an unused tensor must not be dropped.
     func fates(
         _ reason: (Conversion.InputTensor, TensorInfo) -> String?
     ) throws(CheckpointError) -> [Conversion.Part: [Conversion.Fate]] {
@@ -220,14 +224,15 @@ struct ConversionBuilder {
 }
 
 extension Checkpoint {
-    /// Groups of positions whose tensors share elements, in one storage or according to a safetensors file's metadata.
+    /// The positions of tied tensors, in groups that share the same elements of one storage.
     var tiedPositions: [[Int]] {
         tiedTensors.map { $0.compactMap { position(ofTensorNamed: $0) } }.filter { $0.count > 1 }
     }
 
-    /// Additional names that a safetensors file's metadata gives to its tensors, each with the tensor's position.
+    /// The additional names that a safetensors file's metadata records for its tensors, with the position of each
+    /// tensor.
     ///
-    /// The safetensors library records tensors that share memory this way.
+    /// The safetensors library records tensors that share memory in this way.
     var notedNames: [(name: String, position: Int)] {
         guard format == .safetensors else { return [] }
         return metadata.sorted { $0.key < $1.key }.compactMap { name, other in

@@ -4,24 +4,25 @@ public import LayerPlanning
 import ModelFamilies
 
 extension Conversion {
-    /// Describes a conversion in full, without writing anything.
+    /// Creates a complete description of a conversion, without writing anything.
     ///
-    /// - With a plan: makes a student from a transformer.
-    /// - With a plan and a teacher: gives a student its teacher's attention in the layers that the plan keeps as
-    ///   attention.
-    /// - With only a teacher: completes a training checkpoint, which holds only the tensors that were trained.
-    /// - Otherwise: makes the same model with other files, names or dtypes.
+    /// - With only a plan, the conversion turns a transformer into a student.
+    /// - With a plan and a teacher, it replaces a student's time mixing with the teacher's attention in the layers that
+    ///   the plan keeps as attention.
+    /// - With only a teacher, it completes a training checkpoint, which contains only the tensors that were trained.
+    /// - Otherwise, it writes the same model with different files, names or dtypes.
     ///
     /// - Parameters:
     ///   - source: the checkpoint to convert.
     ///   - teacher: the transformer that the student was made from.
-    ///   - plan: what each layer becomes, read for the teacher, or for the source if that is the transformer.
-    ///   - adapter: the adapter that changes the source's weights.
-    ///   - adapterScale: the s in W + s B A, for adapters without adapter_config.json.
+    ///   - plan: the plan that says what each layer becomes. It must be a plan for the teacher or, if no teacher is
+    ///     given, for the source.
+    ///   - adapter: an adapter that changes the source's weights.
+    ///   - adapterScale: the LoRA scale s in W + s B A, for adapters without adapter_config.json.
     ///   - options: the destination, layout and dtypes of the result.
-    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` if tensors, plan and options do not fit together;
-    ///   `inputOutput` if adapter_config.json, or the data of a head and embedding that must be compared, cannot be
-    ///   read.
+    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` if the inputs, the plan and the options are invalid
+    ///   or do not match; `inputOutput` if adapter_config.json cannot be read, or if the head and the embedding must be
+    ///   compared and cannot be read.
     public init(
         of source: ConversionInput, teacher: ConversionInput? = nil, plan: LayerPlan? = nil,
         adapter: Checkpoint? = nil, adapterScale: Double? = nil, options: ConversionOptions
@@ -35,7 +36,7 @@ extension Conversion {
         }
         let combinesInputs = plan != nil || teacher != nil
         let layout = options.layout ?? (combinesInputs ? .huggingFace : source.model?.layout)
-        // An explicit layout also removes the prefixes of wrappers.
+        // If a layout is requested explicitly, the prefixes that wrappers add to names are removed as well.
         let keepsNames =
             !combinesInputs && layout?.name == source.model?.layout?.name
             && (options.layout == nil || !source.hasPrefixes)
@@ -58,11 +59,11 @@ extension Conversion {
         model = made.model
         self.options = options
         let outputs = builder.tensors.map(\.output)
-        // Metadata is valid only for the same tensors under the same names.
+        // Metadata is valid only if the tensors and their names stay the same.
         let noted = Set(source.checkpoint.notedNames.map { ByteString($0.name) })
         let said = source.checkpoint.metadata.filter { !noted.contains($0.key) }
         let metadata = keepsNames && options.destination.isOfSafetensors ? said : [:]
-        // Writers of safetensors add "format": "pt" themselves.
+        // Do not report "format": "pt" as omitted, because it is the default.
         omittedMetadata = said.filter { key, value in
             metadata[key] == nil && !(key == "format" && ByteString(value) == "pt")
         }.keys.sorted()
@@ -85,15 +86,15 @@ extension Conversion {
 extension ConversionBuilder {
     // MARK: Keeping names
 
-    /// Adds every tensor under its own name.
+    /// Adds every tensor of the source under its own name, and returns the fates of the source's tensors.
     mutating func keepNames() throws(CheckpointError) -> [Conversion.Part: [Conversion.Fate]] {
         guard let source = inputs[.source] else { return [:] }
         let all = source.checkpoint.tensors
-        // A model with untied embeddings stores both tensors, even if they are equal.
+        // A model with untied embeddings stores the head and the embedding separately, even if they are equal.
         let isUntied =
             source.model != nil && source.configuration?.root["tie_word_embeddings"]?.bool == false
             && options.destination.isOfSafetensors
-        // Add each tensor before its other names.
+        // Add each representative before the tensors that are tied to it.
         let inputs = all.indices.map { Conversion.InputTensor(part: .source, position: $0) }
         let first = inputs.filter { representative(of: $0) == $0 }
         for input in first + inputs.filter({ representative(of: $0) != $0 }) {
@@ -112,7 +113,8 @@ extension ConversionBuilder {
 
     // MARK: Naming by role
 
-    /// Adds every tensor of the resulting model under its name in a layout.
+    /// Adds every tensor of the resulting model under its name in a layout, and returns the model and the fates of all
+    /// input tensors.
     mutating func lay(
         out layout: TensorLayout, plan: LayerPlan?
     ) throws(CheckpointError) -> (model: ModelDescription?, fates: [Conversion.Part: [Conversion.Fate]]) {
@@ -150,7 +152,7 @@ extension ConversionBuilder {
         } else {
             target = source
         }
-        // A layout's names depend on the family.
+        // The names in a layout depend on the family, so use the layout of the resulting model's family.
         guard let layout = target.architecture.layouts.first(where: { $0.name == layout.name }) else {
             throw error(
                 .unsupported, "\(target.variant ?? target.architecture.family) has no such layout",

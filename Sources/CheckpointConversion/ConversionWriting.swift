@@ -4,18 +4,19 @@ import Dispatch
 import Synchronization
 
 extension Conversion {
-    /// Writes the output tensors, their companion files and the manifest.
+    /// Writes the output tensors, the companion files and the manifest.
     ///
-    /// The destination keeps its old content until everything is written, and the result does not depend on the number
-    /// of threads. Each tensor is read once, front to back, through buffers of a few megabytes; weights whose columns
-    /// an adapter scales are read twice.
+    /// The destination keeps its old contents until everything has been written. The result does not depend on the
+    /// number of threads. Each tensor is read once, from front to back, through buffers of a few megabytes, except that
+    /// weights whose columns an adapter scales are read twice.
     ///
     /// - Parameters:
-    ///   - replaces: whether an existing destination may be replaced: a file, or a directory that an earlier conversion wrote.
+    ///   - replaces: whether to replace an existing destination, which must be a file or a directory that an earlier
+    ///     conversion has written.
     ///   - threads: the number of threads to use.
-    ///   - planHash: the SHA-256 of the plan document, for the manifest.
+    ///   - planHash: the SHA-256 of the plan document, for the manifest; nil if there is no plan.
     ///   - version: the tool's version, for the manifest.
-    ///   - progress: receives the progress after every buffer; can cancel the work.
+    ///   - progress: receives the progress after every buffer, and can cancel the work.
     /// - Returns: the SHA-256 of each output tensor's bytes.
     /// - Throws: ``CheckpointError``: `inputOutput` if reading or writing fails or there is too little disk space,
     ///   `cannotCreate`, `malformed` (a wrong checksum), `unsupported` (a value that a dtype cannot hold), `notFinite`
@@ -32,7 +33,7 @@ extension Conversion {
             let writer = try CheckpointWriter(byteLayout, into: file, isCompressed: isCompressed)
             let hashes = try write(with: writer, threads: threads, progress)
             try writeManifest(hashes, planHash, version, to: manifestFile.file)
-            // An older manifest would describe another file.
+            // An old manifest does not describe the new file, so remove it first.
             if replaces { try removeFile(manifestPath) }
             try file.commit()
             try manifestFile.commit()
@@ -86,14 +87,14 @@ extension Conversion {
 
     static let manifestName = "conversion.json"
 
-    /// The file names of the tokenizer and the generation settings.
+    /// The names of the tokenizer files and generation settings that are copied with a model.
     package static let companions: [String] = [
         "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
         "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.jinja",
         "chat_template.json", "generation_config.json", "rwkv_vocab_v20230424.txt",
     ]
 
-    /// The companion files to copy: the source's if it has any, otherwise the teacher's.
+    /// The paths of the companion files to copy: the source's if it has any, otherwise the teacher's.
     public var companionFiles: [String] {
         guard case .directory = options.destination else { return [] }
         for part in [Part.source, .teacher] {
@@ -107,7 +108,7 @@ extension Conversion {
         for path in companionFiles { try directory.copy(FileSource(path: path), to: Self.name(of: path)) }
     }
 
-    /// Returns whether a directory has a manifest and contains only files that a conversion writes.
+    /// Returns whether a directory with these entries has a manifest and contains only files that a conversion writes.
     private static func isOwn(_ names: [String]) -> Bool {
         let known = Set(companions + [manifestName, "config.json", CheckpointByteLayout.indexName])
         return names.contains(manifestName)
@@ -115,10 +116,11 @@ extension Conversion {
     }
 }
 
-/// Runs a conversion on several threads.
+/// The state of a conversion that runs on several threads.
 private final class ConversionRun: Sendable {
-    /// The number of elements to process at once, few enough to stay in a core's cache; a copy counts four bytes as
-    /// one.
+    /// The number of elements to process at once, small enough that they stay in a core's cache.
+    ///
+    /// When tensors are copied, every four bytes count as one element.
     private static let pieceSize = 1 << 19
 
     private struct Findings: Sendable {
@@ -130,7 +132,8 @@ private final class ConversionRun: Sendable {
     private let writer: CheckpointWriter
     private let progress: WorkProgress
     private let total: Int
-    /// The indices of the tensors that have bytes of their own, in the order in which they are made.
+    /// The indices of the tensors that do not share the bytes of another tensor, in the order in which they are
+    /// computed.
     private let order: [Int]
     private let next = Atomic<Int>(0)
     private let findings: Mutex<Findings>
@@ -141,7 +144,7 @@ private final class ConversionRun: Sendable {
         self.progress = progress
         let tensors = conversion.tensors
         total = writer.order.reduce(0) { $0.adding(clamped: tensors[$1].output.byteCount) }
-        // Start with initialised tensors, which take long, and then follow the order of the input files.
+        // Start with initialised tensors, which take a long time, and then follow the order of the input files.
         func key(_ number: Int) -> (Int, Int, Int) {
             guard case .tensor(let input, _) = tensors[number].origin, let info = conversion.info(input) else {
                 return (0, 0, 0)
@@ -155,7 +158,7 @@ private final class ConversionRun: Sendable {
         findings = Mutex(Findings(hashes: tensors.map { _ in [] }))
     }
 
-    /// Makes all tensors and returns the SHA-256 of each.
+    /// Computes and writes all tensors, and returns the SHA-256 of each.
     func run(threads: Int) throws(CheckpointError) -> [[UInt8]] {
         let isSequential = conversion.inputs.values.contains { $0.checkpoint.files.contains { $0.source.isSequential } }
         DispatchQueue.concurrentPerform(iterations: isSequential ? 1 : min(threads, max(1, order.count))) { _ in work()

@@ -4,7 +4,7 @@ import LayerPlanning
 import ModelFamilies
 
 extension ConversionBuilder {
-    /// Rejects quantised models, models that contradict their config.json, and sources with parts of an adapter.
+    /// Throws if the model is quantised or contradicts its config.json, or if the source contains parts of an adapter.
     func check(_ model: ModelDescription, _ part: Conversion.Part) throws(CheckpointError) {
         if let quantisation = model.quantisation {
             throw error(.unsupported, in: part, quantisation.conversionBlocker)
@@ -20,7 +20,7 @@ extension ConversionBuilder {
         }
     }
 
-    /// Returns the student that a plan makes from a transformer.
+    /// Returns the student that a plan creates from a transformer.
     func student(of source: ModelDescription, _ plan: LayerPlan) throws(CheckpointError) -> ModelDescription {
         if let conversionBlocker = source.conversionBlocker(options.mayBeUnused) {
             let isLarger = source.findings.contains { $0.kind == .otherModel }
@@ -42,7 +42,7 @@ extension ConversionBuilder {
             expected: "\(other)", found: "\(own)")
     }
 
-    /// Returns a student with its teacher's attention in the layers where a plan has attention.
+    /// Returns the student with its teacher's attention in the layers that the plan makes attention layers.
     func restored(
         _ student: ModelDescription, _ teacher: ModelDescription, _ plan: LayerPlan
     ) throws(CheckpointError) -> ModelDescription {
@@ -90,7 +90,8 @@ extension ConversionBuilder {
             firstValues: plan.switches.firstValues)
     }
 
-    /// Rejects an adapter that changes tied embeddings, because it is unclear which tensor the model would then use.
+    /// Throws if the adapter changes the embedding or the head of a model in which they are tied, because it is unclear
+    /// which of the two tensors the model would then use.
     func checkHead() throws(CheckpointError) {
         let both = [tensor(.source, .head), tensor(.source, .embedding)].compactMap { $0 }
         guard both.count == 2,
@@ -104,7 +105,10 @@ extension ConversionBuilder {
             advice: "set tie_word_embeddings to false if they should differ")
     }
 
-    /// Returns whether the head is the embedding: they are one tensor, or the model ties them and stores no other head.
+    /// Returns whether the head is tied to the embedding.
+    ///
+    /// This is the case if they share their elements, or if the model ties them and has no head that differs from the
+    /// embedding.
     func isHeadTied(_ part: Conversion.Part) throws(CheckpointError) -> Bool {
         guard let model = inputs[part]?.model, let embedding = tensor(part, .embedding) else { return false }
         guard let head = tensor(part, .head) else { return model.hasTiedHead }
@@ -112,8 +116,9 @@ extension ConversionBuilder {
         return model.hasTiedHead ? try isSame(head, embedding) : false
     }
 
-    /// Returns whether the head of a completed training checkpoint is its embedding: the teacher's head is tied, and
-    /// the checkpoint has neither a head nor a changed embedding.
+    /// Returns whether the head of a completed training checkpoint is tied to its embedding.
+    ///
+    /// This is the case if the teacher's head is tied and the checkpoint has neither a head nor a changed embedding.
     func isTrainedHeadTied() throws(CheckpointError) -> Bool {
         guard tensor(.source, .head) == nil, try isHeadTied(.teacher) else { return false }
         guard let trained = tensor(.source, .embedding), let own = tensor(.teacher, .embedding) else { return true }

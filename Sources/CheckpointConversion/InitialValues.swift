@@ -2,9 +2,9 @@ import CRWKVKernels
 import CheckpointFiles
 public import ModelFamilies
 
-/// The initial values of a new tensor, the same on every machine.
+/// The initial values of a new tensor, which are the same on every machine.
 public struct InitialValues: Sendable {
-    /// The formula.
+    /// The formula that computes the values.
     public let initialiser: Initialiser
     /// The tensor's place in the model.
     let place: TensorPlace
@@ -16,7 +16,9 @@ public struct InitialValues: Sendable {
     let seed: Int
     let name: String
 
-    /// The maximum number of elements of an orthogonal tensor, all in memory at once; low-rank matrices have fewer.
+    /// The maximum number of elements of an orthogonal tensor.
+    ///
+    /// All of the elements are in memory at once. The low-rank matrices of a model have fewer elements than this limit.
     private static let orthogonalLimit = 1 << 24
 
     var elementCount: Int { shape.reduce(1, *) }
@@ -27,12 +29,14 @@ public struct InitialValues: Sendable {
         return true
     }
 
-    /// Computes the values of an orthogonal tensor: min(rows, columns) consecutive vectors, each as long as the longer
-    /// side; nil for other formulas.
+    /// Computes the values of an orthogonal tensor; returns nil if the formula is a different one.
+    ///
+    /// The result contains min(rows, columns) orthogonal vectors of max(rows, columns) elements each, stored
+    /// consecutively.
     ///
     /// - Parameters:
     ///   - kernels: the kernels to use.
-    ///   - check: called before every eight vectors; can stop the work by throwing.
+    ///   - check: called before every eight vectors, and can stop the work by throwing an error.
     /// - Returns: the vectors to pass to ``value(at:in:)``.
     /// - Throws: any error that `check` throws.
     func vectors<Failure: Error>(
@@ -50,20 +54,23 @@ public struct InitialValues: Sendable {
             try check()
             kernels.orthonormalise(&vectors, start, min(start + 8, count), length)
         }
-        // Like torch's orthogonal_, but with the gain of RWKV's trainers, which is larger for tall matrices.
+        // This is torch's orthogonal_, except that the gain is the one that RWKV's trainers use, which is larger for
+        // tall matrices.
         let scale = rows > columns ? gain * (Double(rows) / Double(columns)).squareRoot() : gain
         for index in vectors.indices { vectors[index] *= scale }
         return vectors
     }
 
     /// Returns the value at a row-major index.
+    ///
+    /// `vectors` must be the result of ``vectors(_:check:)``.
     func value(at place: Int, in vectors: [Double]?) -> Double {
         guard let vectors else { return value(at: place) }
         let (rows, columns) = (shape[0], shape[1])
         return rows > columns ? vectors[place % columns * rows + place / columns] : vectors[place]
     }
 
-    /// Returns the value at a channel, from a formula that needs no vectors.
+    /// Returns the value for a channel, computed with a formula that does not need vectors.
     private func value(at channel: Int) -> Double {
         let count = Double(max(elementCount - 1, 1))
         let ratio = layerCount > 1 ? Double(place.layer ?? 0) / Double(layerCount - 1) : 0
@@ -86,7 +93,7 @@ public struct InitialValues: Sendable {
     }
 }
 
-/// Generates normally distributed numbers with the polar method (Marsaglia and Bray 1964).
+/// A generator of normally distributed numbers that uses the polar method (Marsaglia and Bray 1964).
 private struct NormalGenerator {
     private var numbers: SplitMix64
     private var spare: Double?

@@ -6,17 +6,19 @@ import ModelFamilies
 extension Conversion {
     package static let schema = "rwkv-ckpt/conversion/1"
 
-    /// Returns the paths of manifests next to a checkpoint's files; one may describe the checkpoint's conversion.
+    /// Returns the paths of the manifests next to a checkpoint's files.
+    ///
+    /// They can describe how the checkpoint was converted.
     package static func manifests(beside checkpoint: Checkpoint) -> [String] {
         let names = checkpoint.files.map { name(of: $0.path) }
         return checkpoint.files(beside: (names.count == 1 ? [names[0] + "." + manifestName] : []) + [manifestName])
     }
 
-    /// Writes the conversion's manifest as one JSON document that matches schemas/conversion.schema.json.
+    /// Writes the conversion's manifest as a JSON document that matches schemas/conversion.schema.json.
     ///
     /// - Parameters:
-    ///   - hashes: the SHA-256 of every output tensor's bytes; nil if the tensors have not been made.
-    ///   - planHash: the SHA-256 of the plan document; nil without a plan.
+    ///   - hashes: the SHA-256 of every output tensor's bytes; nil if the tensors have not been computed.
+    ///   - planHash: the SHA-256 of the plan document; nil if there is no plan.
     ///   - version: the tool's version.
     ///   - output: receives the document.
     /// - Throws: any error that `output` throws.
@@ -48,15 +50,17 @@ extension Conversion {
             + companionFiles.map(Self.name) + (configuration == nil ? [] : ["config.json"]) + [Self.manifestName]
     }
 
-    /// The numbers of output tensors by origin, and their total size.
+    /// The number of output tensors from each kind of origin, and their total size.
     public struct Totals: Sendable, Hashable {
-        /// The number of tensors that are exact copies of an input tensor.
+        /// The number of tensors that are exact copies of input tensors.
         public var copied = 0
-        /// The number of tensors that are made from an input tensor with at least one step or a cast.
+        /// The number of tensors that are computed from an input tensor with at least one step or a cast.
         public var transformed = 0
-        /// The number of tensors that a formula initialises.
+        /// The number of tensors whose values a formula computes.
         public var initialised = 0
-        /// The total size of the tensors in bytes; shared bytes count once.
+        /// The total size of the tensors in bytes.
+        ///
+        /// Shared bytes are counted once.
         public var byteCount = 0
     }
 
@@ -76,7 +80,7 @@ extension Conversion {
         }
     }
 
-    /// Returns the word for a fate: "copied", "transformed", "tied" or "dropped".
+    /// Returns the word that describes a fate: "copied", "transformed", "tied" or "dropped".
     public func word(for fate: Fate) -> String {
         switch fate {
         case .used(let users): users.contains { isCopied(tensors[$0]) } ? "copied" : "transformed"

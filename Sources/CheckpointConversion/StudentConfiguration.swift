@@ -4,7 +4,8 @@ import LayerPlanning
 import ModelFamilies
 
 extension ConversionBuilder {
-    /// Builds the result's config.json; nil for a single file, or if neither a config.json nor the layout provides one.
+    /// Returns the contents of the result's config.json; nil if the result is a single file, or if neither an input nor
+    /// the layout provides a config.json.
     func configuration(
         of model: ModelDescription?, plan: LayerPlan?
     ) throws(CheckpointError) -> [UInt8]? {
@@ -12,19 +13,21 @@ extension ConversionBuilder {
         let own = inputs[.source]?.configuration ?? inputs[.teacher]?.configuration
         var members: [ByteString: JSONValue] = [:]
         if case .object(let object) = own?.root { members = object }
-        // The config.json of a student without attention omits what its teacher's attention needs.
+        // The config.json of a student without attention can lack keys that the teacher's attention needs, so copy them
+        // from the teacher's.
         if let model, model.hasNonLlamaBody, plan != nil,
             case .object(let teachers)? = inputs[.teacher]?.configuration?.root
         {
             for key in model.architecture.bodyKeys where members[key] == nil { members[key] = teachers[key] }
         }
-        // The layout is nil if names are kept.
+        // `layout` is nil if the conversion keeps the tensor names.
         if let model, layout?.name == TensorLayout.fla.name {
             members = try model.flaConfiguration(path: options.destination.path)
         } else if let model, layout?.name == TensorLayout.huggingFace.name, model.architecture.timeMix != nil {
             try model.describe(in: &members, plan, path: options.destination.path)
         } else if let own {
-            // Use the source's config.json with another dtype, and in full if the model is part of a larger one.
+            // Keep the existing config.json, including the parts that describe a larger model, and change only the
+            // dtype.
             if case .object(let whole) = own.whole { members = whole }
             if options.dtype == nil, options.roleDTypes.isEmpty { return try document(own.path) }
         } else {
@@ -40,7 +43,7 @@ extension ConversionBuilder {
         }
     }
 
-    /// torch's name for the floating-point dtype that most elements have.
+    /// torch's name for the floating-point dtype that most elements have; nil if no tensor is of a floating-point type.
     private var mostCommonDType: String? {
         var counts: [DType: Int] = [:]
         for tensor in tensors where tensor.output.dtype.floatElement != nil {
@@ -63,7 +66,8 @@ extension ModelDescription {
         return .integer(size)
     }
 
-    /// Updates a teacher's config.json to describe its student, using the keys of RWKVInside's Hugging Face format.
+    /// Changes a teacher's config.json so that it describes the student, using the keys of RWKVInside's Hugging Face
+    /// format.
     fileprivate func describe(
         in members: inout [ByteString: JSONValue], _ plan: LayerPlan?, path: String
     ) throws(CheckpointError) {
@@ -75,17 +79,17 @@ extension ModelDescription {
         if hasNonLlamaBody {
             members["teacher_model_type"] = architecture.teacherFamily.map { .string(ByteString($0)) }
         }
-        // Copy the scaling exactly as the teacher's config.json has it, numbers included.
+        // Copy the RoPE scaling from the teacher's config.json, so that its values stay exactly the same.
         var scaling: [ByteString: JSONValue] = [:]
         for key: ByteString in ["rope_parameters", "rope_scaling"] {
             if case .object(let object) = members[key] { scaling.merge(object) { $1 } }
         }
         scaling["rope_theta"] = nil
-        // The teacher's names would make the student load as the teacher; its RoPE is written below.
+        // These keys would make libraries load the student as its teacher. RoPE settings are written below.
         for key: ByteString in ["model_type", "architectures", "auto_map"] { members[key] = nil }
         if !hasNonLlamaBody {
             for key: ByteString in ["layer_types", "rope_parameters"] { members[key] = nil }
-            // Remove settings that no layer has any more, such as a window.
+            // Remove settings that no longer apply to any layer, such as a sliding window.
             let document = ModelConfiguration(path: path, root: .object(members))
             let plain = ArchitectureRegistry.target(named: variant ?? "") ?? architecture
             for (key, _) in document.undescribed(in: plain, []) { members[ByteString(key)] = nil }
@@ -109,7 +113,8 @@ extension ModelDescription {
         members["nope_in_transformer"] = .bool(!attentionUsesRoPE)
         members["nope_in_rwkv"] = .bool(architecture.timeMix?.rotary != .teacher)
         members[ByteString(architecture.body.epsilonKey)] = epsilon.map { .number($0) }
-        // A body that is not Llama's keeps its family's RoPE keys; theta is written only if there are none.
+        // A model whose body differs from Llama's keeps its family's RoPE keys. Theta is written only if there are
+        // none.
         if let rotary, hasNonLlamaBody, members["rope_theta"] == nil, members["rope_parameters"] == nil {
             members["rope_theta"] = .number(rotary.theta)
         }
@@ -124,7 +129,7 @@ extension ModelDescription {
     fileprivate func flaConfiguration(path: String) throws(CheckpointError) -> [ByteString: JSONValue] {
         var members: [ByteString: JSONValue] = [
             "architectures": .array([.string("RWKV7ForCausalLM")]), "model_type": .string("rwkv7"),
-            // The fused kernels normalise removal keys with a different epsilon.
+            // The fused kernels use a different epsilon to normalise removal keys, so do not enable them.
             "fuse_norm": .bool(false), "norm_bias": .bool(true), "norm_first": .bool(true),
             "hidden_act": .string("sqrelu"), "tie_word_embeddings": .bool(hasTiedHead),
             "num_hidden_layers": .integer(layers.count),
@@ -139,7 +144,7 @@ extension ModelDescription {
 }
 
 extension LayerPlan.Switches {
-    /// The config.json keys for switches that no other key expresses.
+    /// The members of config.json for the switches that no other member describes.
     var configuration: [ByteString: JSONValue] {
         [
             "rwkv_rope_scaling": .string(usesTeachersScaling ? "teacher" : "none"),

@@ -2,14 +2,14 @@ import CRWKVKernels
 import CheckpointFiles
 import Synchronization
 
-/// Makes output tensors one after another, on one thread.
+/// An object that computes and writes output tensors, one at a time, on one thread.
 final class TensorMaker {
     private static let turn = Mutex(())
 
     private let conversion: Conversion
     private let writer: CheckpointWriter
     private let pieceSize: Int
-    /// Receives the number of bytes written; returns whether to continue.
+    /// A closure that receives the number of bytes written and returns whether to continue.
     private let advance: (Int) -> Bool
     private let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
     private let source: UnsafeMutableRawBufferPointer
@@ -32,7 +32,7 @@ final class TensorMaker {
         floats.deallocate()
     }
 
-    /// Makes the tensor with this index and returns the SHA-256 of its bytes.
+    /// Computes and writes the tensor at the given index, and returns the SHA-256 of its bytes.
     func make(_ number: Int) throws(CheckpointError) -> [UInt8] {
         let tensor = conversion.tensors[number]
         var output = try writer.begin(number)
@@ -77,7 +77,9 @@ final class TensorMaker {
         }
     }
 
-    /// Reads the next bytes of a tensor, unchanged; the result is valid until the next call.
+    /// Reads the next bytes of a tensor without changing them.
+    ///
+    /// The result is valid until the next call.
     private func read(
         _ byteCount: Int, from input: inout TensorInput
     ) throws(CheckpointError) -> UnsafeRawBufferPointer {
@@ -120,7 +122,7 @@ final class TensorMaker {
         try input.finish()
     }
 
-    /// Converts elements to fp32 in ``floats`` and returns the number that are not finite.
+    /// Converts elements to fp32, stores them in ``floats``, and returns the number of elements that are not finite.
     private func loadFloats(
         _ bytes: UnsafeRawBufferPointer, _ info: TensorInfo, _ tensor: Conversion.Tensor, count: Int
     ) throws(CheckpointError) -> Int {
@@ -132,7 +134,9 @@ final class TensorMaker {
 
     private func notFiniteCount(_ count: Int) -> Int { floats[..<count].reduce(0) { $0 + ($1.isFinite ? 0 : 1) } }
 
-    /// Writes the first `count` elements of ``floats``; throws if the computation made more of them infinite or NaN.
+    /// Writes the first `count` elements of ``floats``.
+    ///
+    /// Throws if the computation has increased the number of elements that are not finite.
     private func write(
         floats count: Int, _ notFinite: Int, _ tensor: Conversion.Tensor, _ output: inout TensorOutput
     ) throws(CheckpointError) {
@@ -186,7 +190,7 @@ final class TensorMaker {
     ) throws(CheckpointError) {
         let (rows, columns) = (info.shape[0], info.shape[1])
         var merger = try WeightMerger(merge, of: adapter, into: info, kernels)
-        // A row that is longer than the buffers gets buffers of its own.
+        // If a row is longer than the buffers, use a second `TensorMaker` with larger buffers.
         let count = max(1, pieceSize / columns)
         let own = columns > pieceSize ? TensorMaker(conversion, writer, pieceSize: columns, advance: advance) : self
         for isMeasuring in merger.mustMeasure ? [true, false] : [false] {

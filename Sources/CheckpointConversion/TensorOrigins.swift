@@ -3,7 +3,7 @@ import LayerPlanning
 import ModelFamilies
 
 extension ConversionBuilder {
-    /// The input tensor that an output tensor is made from, and the offset and factor to apply to its elements.
+    /// The input tensor that an output tensor is computed from, and the offset and factor to apply to its elements.
     struct Source {
         let tensor: Conversion.InputTensor
         /// The tensor's role in its own model.
@@ -22,7 +22,8 @@ extension ConversionBuilder {
         if let plan, inputs[.teacher] == nil, let role = place.role.counterpart, var own = find(.source, role) {
             own.factor = plan.projectionFactors.factor(of: place.role)
             if let model = inputs[.source]?.model, let layer = place.layer {
-                // Head norms of time mixing multiply by w, not by 1 + w, and time mixing has no query scale.
+                // Head norms in time mixing multiply by w instead of 1 + w, so the 1 is added here. Time mixing also
+                // has no query scale, so the scale becomes a factor.
                 if TensorRole.headNorms.contains(role), model.architecture.body.norm == .rmsOfOnePlus { own.offset = 1 }
                 if place.role.takesQueryScale(hasNorm: target.optionalRoles.contains(.receptanceNorm)) {
                     own.factor *= model.receptanceFactor(ofLayer: layer)
@@ -32,7 +33,8 @@ extension ConversionBuilder {
         }
         if plan == nil, let own = find(.teacher, place.role) { return own }
         guard place.role == .head else { return nil }
-        // The head of a teacher with tied embeddings is its own embedding, not the trained one.
+        // If the teacher's embeddings are tied, the head keeps the values of the teacher's embedding, not of the
+        // trained one.
         return (plan == nil ? find(.teacher, .embedding) : nil) ?? find(.source, .embedding)
     }
 
@@ -41,7 +43,7 @@ extension ConversionBuilder {
         _ plan: LayerPlan?
     ) throws(CheckpointError) {
         let place = TensorPlace(role: tensor.role, layer: tensor.layer)
-        // A tensor that holds the rows of several roles is added with the first of them.
+        // A fused tensor contains the rows of several roles. It is added with the first of these roles.
         let fusion = layout.fusion(of: tensor.role) ?? [tensor.role]
         guard fusion.first == tensor.role else { return }
         guard let name = layout.name(of: tensor.role, layer: tensor.layer) else {
@@ -100,7 +102,7 @@ extension ConversionBuilder {
             dtype: reference.flatMap { inputs[.source]?.checkpoint.tensors[$0.position].dtype } ?? .bf16)
     }
 
-    /// Returns why an unused tensor may be dropped; nil if it may not be.
+    /// Returns the reason why an unused tensor can be dropped; nil if it must not be dropped.
     func reason(
         _ tensor: Conversion.InputTensor, _ info: TensorInfo, _ target: ModelDescription, _ plan: LayerPlan?
     ) -> String? {
@@ -125,7 +127,9 @@ extension ConversionBuilder {
 }
 
 extension LayerPlan.ProjectionFactors {
-    /// Returns the factor of the projection that a role belongs to; 1 for all other roles, including head norms.
+    /// Returns the factor of the projection that a role belongs to.
+    ///
+    /// It is 1 for all other roles, including head norms.
     fileprivate func factor(of role: TensorRole) -> Double {
         switch role {
         case .receptanceWeight, .receptanceBias: receptance

@@ -1,9 +1,11 @@
 import CRWKVKernels
 import CheckpointFiles
 
-/// The merge of an adapter into one weight W [out, in], row by row in fp32.
+/// The merge of an adapter into one weight W [out, in], which is computed row by row in fp32.
 public struct WeightMerge: Sendable {
-    /// The formula for the merged weight, where A is [r, in], B is [out, r], and M has one length per row or column.
+    /// The formula for the merged weight.
+    ///
+    /// A is [r, in], B is [out, r], and M contains one length for each row or column.
     enum Formula: Sendable {
         /// LoRA: W + s B A.
         case lora(scale: Float)
@@ -11,12 +13,14 @@ public struct WeightMerge: Sendable {
         case rowScaled(scale: Float)
         /// RWKVInside's DoRA: each column of W + s B A is scaled to its length in M.
         case columnScaled(scale: Float)
-        /// peft's Bone and MiSS: W[o, c] + bone[c mod r, o]; in the mini form, bone has fewer than `out` columns and they repeat.
+        /// peft's Bone and MiSS: W[o, c] + bone[c mod r, o]. In the mini form, bone has fewer than `out` columns, which
+        /// repeat.
         case blocksAdded
-        /// peft's "bat" form, [out / r, r, r]: W + W bone[a] + bone[a] for each block of r rows and r columns, where a
-        /// is the block's row of blocks.
+        /// peft's "bat" form: W + W bone[a] + bone[a] for each block of r rows and r columns, where a is the index of
+        /// the block's row of blocks. The bone tensor is [out / r, r, r].
         case blocksByRow
-        /// RWKVInside's Bone, [in / r, r, r]: the formula of the "bat" form, where a is the index of the column of blocks that contains the block.
+        /// RWKVInside's Bone: the formula of the "bat" form, except that a is the index of the block's column of
+        /// blocks. The bone tensor is [in / r, r, r].
         case blocksByColumn
     }
 
@@ -26,7 +30,7 @@ public struct WeightMerge: Sendable {
     let second: Conversion.InputTensor?
     let magnitude: Conversion.InputTensor?
 
-    /// The adapter's tensors that the merge uses.
+    /// The adapter tensors that the merge uses.
     public var inputs: [Conversion.InputTensor] { [first, second, magnitude].compactMap { $0 } }
 
     /// The name of the merge in reports and manifests.
@@ -40,11 +44,13 @@ public struct WeightMerge: Sendable {
 
     /// The maximum number of columns of a weight that can be merged.
     static let columnLimit = 1 << 20
-    /// The maximum number of elements of A, M or the Bone blocks, all of which are in memory at once.
+    /// The maximum number of elements of A, M or the Bone blocks.
+    ///
+    /// All of their values are in memory at once.
     static let elementLimit = 1 << 24
 }
 
-/// Performs a merge, keeping the adapter values that it needs in memory.
+/// The state of a merge, including the adapter values that are in memory.
 struct WeightMerger {
     private let formula: WeightMerge.Formula
     private let rank: Int
@@ -70,7 +76,7 @@ struct WeightMerger {
         self.kernels = kernels
         let tensors = adapter.tensors
         let info = tensors[merge.first.position]
-        // [r, in] or [r, out], or [blocks, r, r].
+        // The shape is [r, in], [r, out] or [blocks, r, r].
         rank = info.shape[info.shape.count == 3 ? 1 : 0]
         first = try adapter.floats(info, kernels)
         up = merge.second.map { tensors[$0.position] }
@@ -82,7 +88,8 @@ struct WeightMerger {
     /// Whether all rows must be measured before the first one is merged.
     var mustMeasure: Bool { !columnSquares.isEmpty }
 
-    /// Adds s B A to rows, and the squares of the results to the columns' squared lengths.
+    /// Adds s B A to consecutive rows of W, starting at index `row`, and adds the squares of the resulting values to
+    /// the squared lengths of the columns.
     mutating func measure(_ rows: UnsafeMutableBufferPointer<Float>, from row: Int) throws(CheckpointError) {
         try addProducts(to: rows, from: row)
         for start in stride(from: 0, to: rows.count, by: columns) {
@@ -130,7 +137,7 @@ struct WeightMerger {
         }
     }
 
-    /// Returns the error for a row of zeros, which peft divides by its zero length, giving NaN.
+    /// Returns the error for a row of zeros, in which peft would divide by zero and produce NaN.
     private func zeroRow(_ row: Int) -> CheckpointError {
         CheckpointError(
             .notFinite, path: adapter.path, "DoRA cannot scale a row of W + s B A that is all zeros",
@@ -162,7 +169,8 @@ struct WeightMerger {
         }
     }
 
-    /// Adds two terms to each block of a row: its product with a Bone block, and row `number` mod r of that Bone block.
+    /// Adds two terms to each block of a row: the block's product with a Bone block, and row `number` mod r of that
+    /// Bone block.
     private mutating func multiply(_ row: UnsafeMutablePointer<Float>?, row number: Int, bone: (Int) -> Int) {
         guard let row else { return }
         let (first, rank, columns, kernels) = (first, rank, columns, kernels)

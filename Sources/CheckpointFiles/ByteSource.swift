@@ -1,37 +1,39 @@
-/// A source of bytes that any thread can read at any offset: a file, memory or an unpacked stream.
+/// A source of bytes that any thread can read at any offset, such as a file, a buffer or a decompressed stream.
 public protocol ByteSource: Sendable {
-    /// The path that errors report, as the user knows it.
+    /// The path to report in errors.
     var path: String { get }
 
-    /// The number of bytes.
+    /// The number of bytes in the source.
     var count: Int { get }
 
-    /// Whether reading backwards may restart from the beginning; if so, one thread should read everything in order.
+    /// Whether the source should be read from front to back by one thread.
+    ///
+    /// Reading at an earlier offset of such a source can restart decompression from the beginning.
     var isSequential: Bool { get }
 
-    /// Fills `buffer` with the bytes that begin at `offset`.
+    /// Fills `buffer` with the bytes of the source, starting at `offset`.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput` when the bytes cannot be read.
     func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError)
 
     /// Completes the checks that cannot be made while reading.
     ///
-    /// Call this function after the last read, when no thread is reading any more. If it returns, every byte read so
-    /// far belongs to a unit (a frame of a compressed file) that has been read to its end and matches its recorded
-    /// length and checksum.
+    /// Call this method after all threads have finished reading. In a compressed file, it finishes reading each frame
+    /// that has been read in part, and verifies the frame's recorded length and checksum.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` when a unit does not match, or `inputOutput`.
+    /// - Throws: ``CheckpointError``: `malformed` when a frame does not match its recorded length or checksum, or
+    ///   `inputOutput`.
     func finish() throws(CheckpointError)
 }
 
 extension ByteSource {
-    /// False: most sources allow random access.
+    /// False by default, because most sources allow efficient random access.
     public var isSequential: Bool { false }
 
-    /// Does nothing: most sources have nothing left to check.
+    /// Does nothing by default, because most sources have nothing left to check.
     public func finish() throws(CheckpointError) {}
 
-    /// Reads the bytes of `range`, which must be within the source.
+    /// Reads the bytes in `range`, which must be within the source.
     package func bytes(_ range: Range<Int>) throws(CheckpointError) -> [UInt8] {
         var failure: CheckpointError?
         let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, initializedCount in
@@ -48,24 +50,24 @@ extension ByteSource {
     }
 }
 
-/// Bytes in memory.
+/// A source of bytes that are in memory.
 public struct MemorySource: ByteSource {
-    /// The path that errors report.
+    /// The path to report in errors.
     public let path: String
     private let contents: [UInt8]
 
-    /// Creates a source of `contents`; errors report `path`.
+    /// Creates a source from `contents`, with the path to report in errors.
     public init(_ contents: [UInt8], path: String) {
         self.contents = contents
         self.path = path
     }
 
-    /// The number of bytes.
+    /// The number of bytes in the source.
     public var count: Int { contents.count }
 
-    /// Fills `buffer` with the bytes that begin at `offset`.
+    /// Fills `buffer` with the bytes of the source, starting at `offset`.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput` when the bytes are not all within the contents.
+    /// - Throws: ``CheckpointError`` of category `inputOutput` when the range extends beyond the contents.
     public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
         guard offset >= 0, offset <= contents.count - buffer.byteCount else {
             throw CheckpointError(.inputOutput, path: path, "unexpected end of data", offset: offset)

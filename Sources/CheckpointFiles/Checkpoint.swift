@@ -1,34 +1,36 @@
 public import CheckpointJSON
 
-/// The tensors of one model, in one or more files.
+/// The tensors of a model, stored in one or more files.
 ///
 ///     let checkpoint = try Checkpoint.open("Qwen3-8B")
 ///     for tensor in checkpoint.tensors { print(tensor.name, tensor.dtype.rawValue, tensor.shape) }
 ///
-/// Opening reads and validates all headers; it reads tensor data only to verify small PyTorch archives or to unpack
-/// compressed files. After that, data is read on demand, one buffer at a time; the files stay open as long as the value
-/// lives.
+/// Opening a checkpoint reads and validates all headers. It reads tensor data only to verify small PyTorch archives and
+/// to unpack compressed files. After that, tensor data is read on demand, one buffer at a time. The files stay open for
+/// as long as the value exists.
 ///
-/// Whatever the bytes, opening returns a checkpoint or throws a ``CheckpointError``, in time linear in the bytes read
-/// and in bounded memory: at most a safetensors header's length plus 64 MB, or 128 MB for any other file. Nothing in a
-/// file, not even a pickle, is executed, imported or looked up, and no path in a file leads out of its directory. A
-/// file has one meaning: a file that readers could interpret differently (an archive with two directories, two entries
-/// with one name, bytes that belong to nothing) is refused. Pickles whose globals are certainly meant to run code are
-/// refused too, unless the caller asks to inspect them.
+/// For any input, opening either returns a checkpoint or throws a ``CheckpointError``, in time linear in the number of
+/// bytes read. It uses bounded memory: at most the length of a safetensors header plus 64 MB, or 128 MB for any other
+/// file. Nothing in a file, not even a pickle, is executed or imported, and no path in a file can lead outside its
+/// directory.
+///
+/// Files that readers could interpret differently are rejected, such as an archive with two directories, with two
+/// entries of the same name, or with bytes that belong to no entry. Pickles that name globals known to run code are
+/// rejected too, unless the caller sets `refusesDangerous` to false.
 public struct Checkpoint: Sendable {
     /// The path as given when the checkpoint was opened.
     public let path: String
     /// The format of the first file; safetensors if there are no files.
     public let format: FileFormat
-    /// The path of the shard index, if there is one.
+    /// The path of the shard index; nil if there is none.
     public let indexPath: String?
     /// The files, in the order in which the index first names them.
     public let files: [CheckpointFile]
-    /// Problems that do not prevent reading the checkpoint but that the user should know about.
+    /// Problems that do not prevent the checkpoint from being read but that the user should know about.
     public private(set) var warnings: [CheckpointWarning]
 
     private let index: ShardIndex?
-    /// The position of each file's first tensor, then the total number of tensors.
+    /// The position of each file's first tensor, followed by the total number of tensors.
     private let firstTensors: [Int]
 
     /// Opens a safetensors file, a file written by `torch.save`, a shard index (`*.index.json`) or a directory that
@@ -40,11 +42,12 @@ public struct Checkpoint: Sendable {
     ///
     /// - Parameters:
     ///   - path: the file or directory.
-    ///   - limits: limits on what the files may contain and require.
-    ///   - temporaryDirectory: the directory for unnamed files that hold unpacked PyTorch files without random access.
-    ///   - refusesDangerous: whether to throw ``danger`` for pickles with dangerous globals instead of opening them.
-    /// - Returns: the checkpoint, with all headers validated.
-    /// - Throws: ``CheckpointError`` with the file, and with the tensor and byte offset if they are known.
+    ///   - limits: limits on the contents of the files, and on the resources needed to read them.
+    ///   - temporaryDirectory: the directory for unnamed temporary files. They contain unpacked PyTorch files whose
+    ///     compressed form does not allow random access.
+    ///   - refusesDangerous: whether to throw ``danger`` if a pickle names dangerous globals.
+    /// - Returns: the checkpoint, whose headers have all been validated.
+    /// - Throws: ``CheckpointError``, which gives the file and, if known, the tensor and the byte offset.
     public static func open(
         _ path: String, limits: ReadLimits = .standard, temporaryDirectory: String = "/tmp",
         refusesDangerous: Bool = true
@@ -103,15 +106,15 @@ public struct Checkpoint: Sendable {
         warnings += metadataWarnings()
     }
 
-    /// The directory of the files, with a trailing slash; empty if their path has none.
+    /// The directory that contains the files, with a trailing slash; empty if their path has no directory part.
     package var directory: String { directoryPart(of: indexPath ?? files.first?.path ?? "") }
 
-    /// Returns the paths of the files in `names` that exist in the checkpoint's directory.
+    /// Returns the paths of the files in the checkpoint's directory that have one of the given names.
     public func files(beside names: [String]) -> [String] {
         names.map { directory + $0 }.filter { PathKind($0) == .file }
     }
 
-    /// Returns whether `path` leads to one of the checkpoint's files, under any name.
+    /// Returns whether `path` refers to one of the checkpoint's files, directly or through links.
     public func isFile(at path: String) -> Bool {
         guard let identity = FileSource.Identity(path) else { return false }
         return files.contains { FileSource.Identity($0.path) == identity }
@@ -119,33 +122,36 @@ public struct Checkpoint: Sendable {
 
     // MARK: Tensors
 
-    /// All tensors, file by file, in the order of their data; each ``TensorInfo`` is built on access.
+    /// All tensors, ordered by file and then by the position of their data.
+    ///
+    /// Each ``TensorInfo`` is created on access.
     public var tensors: Tensors { Tensors(checkpoint: self) }
 
-    /// A checkpoint's tensors as a collection.
+    /// A collection of a checkpoint's tensors.
     public struct Tensors: RandomAccessCollection, Sendable {
         let checkpoint: Checkpoint
 
-        /// Zero.
+        /// The position of the first tensor, which is always 0.
         public var startIndex: Int { 0 }
-        /// The number of tensors.
+        /// The position after the last tensor, which is the number of tensors.
         public var endIndex: Int { checkpoint.tensorCount }
-        /// The tensor at `position`, built on access.
+        /// The tensor at the given position.
         public subscript(position: Int) -> TensorInfo { checkpoint.tensor(at: position) }
     }
 
-    /// The number of tensors.
+    /// The number of tensors in all files.
     public var tensorCount: Int { firstTensors[files.count] }
 
-    /// Returns the tensor with this name, compared by bytes; nil if there is none.
+    /// Returns the tensor with the given name, compared byte by byte; nil if there is none.
     public func tensor(named name: String) -> TensorInfo? {
         position(ofTensorNamed: name).map(tensor)
     }
 
-    /// Returns the position in ``tensors`` of the tensor with this name, compared by bytes; nil if there is none.
+    /// Returns the position in ``tensors`` of the tensor with the given name, compared byte by byte; nil if there is
+    /// none.
     public func position(ofTensorNamed name: String) -> Int? { position(ofTensor: Array(name.utf8)[...]) }
 
-    /// Returns the position in ``tensors`` of the tensor with this UTF-8 name; nil if there is none.
+    /// Returns the position in ``tensors`` of the tensor with the given UTF-8 name; nil if there is none.
     func position(ofTensor name: ArraySlice<UInt8>) -> Int? {
         if let index, let position = index.position(of: name) {
             let file = index.file(at: position)
@@ -157,18 +163,20 @@ public struct Checkpoint: Sendable {
         return nil
     }
 
-    /// Returns the UTF-8 name of the tensor at a position in ``tensors``.
+    /// Returns the UTF-8 name of the tensor at the given position in ``tensors``.
     func name(at number: Int) -> ArraySlice<UInt8> {
         let file = file(ofTensor: number)
         return files[file].contents.name(at: number - firstTensors[file])
     }
 
-    /// Fills `buffer` with the tensor's bytes that begin at `offset`: row-major and little-endian, whatever their order
-    /// in the file.
+    /// Fills `buffer` with the tensor's bytes, starting at `offset`.
     ///
-    /// If the tensor is not contiguous, `offset` and the buffer's size must be multiples of the element size. Bytes
-    /// with a recorded checksum are verified before any of them are returned. A zstd frame is verified only once it has
-    /// been read to its end, which ``ByteSource/finish()`` does for every frame that has been read in part.
+    /// The bytes are little-endian and in row-major order, even if the file stores the elements in another order.
+    ///
+    /// If the tensor is not contiguous, `offset` and the buffer's size must be multiples of the element size. If a
+    /// checksum of the bytes is recorded, it is verified before any of them are returned. A zstd frame is verified only
+    /// when it has been read to its end; ``ByteSource/finish()`` reads the rest of every frame that has been read in
+    /// part.
     ///
     /// - Throws: ``CheckpointError``: `inputOutput` when the bytes cannot be read, or `malformed` when their checksum
     ///   is wrong.
@@ -206,7 +214,7 @@ public struct Checkpoint: Sendable {
         return true
     }
 
-    /// Totals over the tensors of one dtype.
+    /// The totals for the tensors of one dtype.
     public struct DTypeTotal: Sendable {
         /// The dtype.
         public let dtype: DType
@@ -218,7 +226,7 @@ public struct Checkpoint: Sendable {
         public fileprivate(set) var byteCount = 0
     }
 
-    /// Totals for each dtype that occurs, largest size in bytes first.
+    /// The totals for each dtype in the checkpoint, in descending order of size in bytes.
     public var dtypeTotals: [DTypeTotal] {
         var totals: [DType: DTypeTotal] = [:]
         for contents in files.lazy.map(\.contents) {
@@ -234,14 +242,16 @@ public struct Checkpoint: Sendable {
         return totals.values.sorted { ($1.byteCount, $0.dtype.rawValue) < ($0.byteCount, $1.dtype.rawValue) }
     }
 
-    /// The globals that the files' pickles name, without duplicates, sorted by name; none is ever executed.
+    /// The globals that the files' pickles name, without duplicates and sorted by name.
+    ///
+    /// They are never imported or executed.
     public var globals: [PickleGlobal] {
         var globals: [ByteString: PickleGlobal] = [:]
         for global in files.flatMap(\.contents.globals) { globals[ByteString(global.name)] = global }
         return globals.sorted { $0.key < $1.key }.map(\.value)
     }
 
-    /// The error for the first file with dangerous globals; nil if no global is known to be dangerous.
+    /// The error for the first file whose pickle names dangerous globals; nil if there is no such file.
     public var danger: CheckpointError? {
         for file in files {
             let names = file.contents.globals.filter { $0.kind == .dangerous }.map(\.name)
@@ -255,17 +265,19 @@ public struct Checkpoint: Sendable {
         return nil
     }
 
-    /// Named tensors that are not stored as plain elements, such as sparse ones.
+    /// Named tensors that are not stored as plain elements, such as sparse tensors.
     public var otherTensors: [OtherTensor] { files.flatMap(\.contents.otherTensors) }
 
-    /// Groups of names whose tensors are tied: they use the same elements of one storage.
+    /// The names of tied tensors, in groups that share the same elements of one storage.
     public var tiedTensors: [[String]] {
         files.flatMap { file in
             file.contents.tied.map { $0.map { String(decoding: file.contents.name(at: $0), as: UTF8.self) } }
         }
     }
 
-    /// The key-value pairs of `__metadata__`; where files disagree, the first file's value.
+    /// The key-value pairs in the files' `__metadata__`.
+    ///
+    /// If files have different values for a key, the value in the first file is used.
     public var metadata: [ByteString: String] {
         files.reduce(into: [:]) { $0.merge($1.contents.metadata) { first, _ in first } }
     }
@@ -275,8 +287,9 @@ public struct Checkpoint: Sendable {
         return files[file].contents.tensor(at: number - firstTensors[file], file: file)
     }
 
-    /// Returns the index of the file that holds a tensor: the last file that begins at or before its position, since
-    /// files may be empty.
+    /// Returns the index of the file that contains the tensor at the given position.
+    ///
+    /// Files can be empty, so this is the last file that starts at or before the position.
     private func file(ofTensor number: Int) -> Int {
         var low = 0
         var high = files.count
@@ -321,9 +334,10 @@ public struct Checkpoint: Sendable {
         }
     }
 
-    /// Checks the index against the headers: every listed tensor must be in its file, and none may be in two files.
+    /// Checks that the index matches the headers: each listed tensor is in the file that the index names, and no tensor
+    /// is in two files.
     ///
-    /// A tensor that the index does not list is kept, with a warning, because loaders that read file by file use it.
+    /// Tensors that are not in the index are kept, with a warning, because programs that load all files use them too.
     private mutating func checkIndex(_ index: ShardIndex, path: String) throws(CheckpointError) {
         func misplaced(_ name: ArraySlice<UInt8>, _ other: Int, _ number: Int) -> CheckpointError {
             let isInBoth = files[other].contents.position(of: name) != nil
@@ -336,7 +350,7 @@ public struct Checkpoint: Sendable {
         }
         var isFound = [Bool](repeating: false, count: index.count)
         var foundCount = 0
-        // Store positions, not names: copies of a million long names would take too much memory.
+        // Store positions instead of names, because copies of a million long names would take too much memory.
         var unlisted: [UInt32] = []
         for (number, file) in files.enumerated() {
             for tensor in 0..<file.tensorCount {

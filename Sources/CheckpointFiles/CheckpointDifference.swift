@@ -5,13 +5,13 @@ import CheckpointJSON
 ///     let difference = CheckpointDifference(from: teacher, to: student)
 ///     let changed = try difference.compareValues(threads: 8).changed
 ///
-/// Only positions are stored; each ``TensorInfo`` is built on access.
+/// The value stores only the positions of tensors. Each ``TensorInfo`` is created on access.
 public struct CheckpointDifference: Sendable {
-    /// A tensor that both checkpoints have.
+    /// A pair of tensors that have the same name, one from each checkpoint.
     public struct Pair: Sendable {
         /// The tensor in the first checkpoint.
         public let a: TensorInfo
-        /// The tensor of the same name in the second checkpoint.
+        /// The tensor with the same name in the second checkpoint.
         public let b: TensorInfo
     }
 
@@ -23,11 +23,13 @@ public struct CheckpointDifference: Sendable {
     public let a: Checkpoint
     /// The second checkpoint.
     public let b: Checkpoint
-    /// The names of tensors that are unreadable in one checkpoint, and absent or different in the other.
+    /// The names of tensors that cannot be read in at least one checkpoint, and that differ between the checkpoints or
+    /// exist in only one of them.
     public let differingOthers: [String]
-    /// The name of each ``OtherTensor`` that is the same in both checkpoints but whose values are not fully compared.
+    /// The names of tensors that have the same description in both checkpoints, but whose values cannot be fully
+    /// compared.
     ///
-    /// Neither sparse tensors nor the scales of quantised tensors are read.
+    /// The values of sparse tensors and the scales of quantised tensors are not read.
     public let uncomparedOthers: [String]
 
     private var addedPositions: [UInt32] = []
@@ -36,20 +38,20 @@ public struct CheckpointDifference: Sendable {
     private var reshapedPositions: [Positions] = []
     private var recastPositions: [Positions] = []
 
-    /// The tensors that only the second checkpoint has, in its order.
+    /// The tensors that are only in the second checkpoint, in its order.
     public var added: some RandomAccessCollection<TensorInfo> { addedPositions.lazy.map { [b] in b.tensors[Int($0)] } }
-    /// The tensors that only the first checkpoint has, in its order.
+    /// The tensors that are only in the first checkpoint, in its order.
     public var removed: some RandomAccessCollection<TensorInfo> {
         removedPositions.lazy.map { [a] in a.tensors[Int($0)] }
     }
-    /// The tensors that both checkpoints have, in the order of the first.
+    /// The pairs of tensors that are in both checkpoints, in the order of the first checkpoint.
     public var common: some RandomAccessCollection<Pair> { pairs(commonPositions) }
     /// The pairs in ``common`` whose shapes differ.
     public var reshaped: some RandomAccessCollection<Pair> { pairs(reshapedPositions) }
     /// The pairs in ``common`` whose dtypes differ.
     public var recast: some RandomAccessCollection<Pair> { pairs(recastPositions) }
 
-    /// Whether both checkpoints have the same names with the same dtypes and shapes, and ``differingOthers`` is empty.
+    /// Whether both checkpoints have the same tensor names, dtypes and shapes, and ``differingOthers`` is empty.
     public var isEmpty: Bool {
         addedPositions.isEmpty && removedPositions.isEmpty && reshapedPositions.isEmpty && recastPositions.isEmpty
             && differingOthers.isEmpty
@@ -59,7 +61,7 @@ public struct CheckpointDifference: Sendable {
         positions.lazy.map { [a, b] in Pair(a: a.tensors[Int($0.a)], b: b.tensors[Int($0.b)]) }
     }
 
-    /// Compares the headers of two checkpoints; no tensor data is read.
+    /// Creates the difference between two checkpoints by comparing their headers, without reading tensor data.
     public init(from a: Checkpoint, to b: Checkpoint) {
         self.a = a
         self.b = b
@@ -67,7 +69,8 @@ public struct CheckpointDifference: Sendable {
         let names = Set(others.0.keys).union(others.1.keys).sorted()
         let differing = names.filter { name in
             let (x, y) = (others.0[name], others.1[name])
-            // If the tensor is listed, plain (nil) or absent (also nil) in both checkpoints, it is compared below.
+            // Nil means that the tensor is plain or absent. A tensor that is listed or nil in both checkpoints is
+            // compared below.
             return x != y && !(x?.isListed ?? true && y?.isListed ?? true)
         }
         let uncompared = names.filter { name in
@@ -93,6 +96,8 @@ public struct CheckpointDifference: Sendable {
 }
 
 extension [OtherTensor] {
-    /// The tensors by name; the last of several with the same name.
+    /// The tensors, keyed by name.
+    ///
+    /// If several have the same name, the last one is used.
     fileprivate var byName: [ByteString: OtherTensor] { Dictionary(map { (ByteString($0.name), $0) }) { $1 } }
 }

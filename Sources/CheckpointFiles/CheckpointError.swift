@@ -1,8 +1,8 @@
 import CheckpointJSON
 
-/// An error in a file or directory, with the evidence for it.
+/// An error that concerns a file or directory, with details of what was expected and found.
 public struct CheckpointError: Error, Sendable, Equatable {
-    /// The kind of failure, which tells a caller what to do next.
+    /// A kind of failure.
     public enum Category: String, Sendable, CaseIterable {
         /// The bytes match no known format or break the rules of their format, or files contradict each other.
         case malformed
@@ -10,36 +10,36 @@ public struct CheckpointError: Error, Sendable, Equatable {
         case unsupported
         /// Values, or results computed from them, are not finite.
         case notFinite = "not_finite"
-        /// Loading the file with Python would run code that does not belong to a model.
+        /// Loading the file with Python would run arbitrary code.
         case dangerous
-        /// The file does not exist or may not be read.
+        /// The file does not exist or cannot be accessed.
         case notFound = "not_found"
         /// The output cannot be created.
         case cannotCreate = "cannot_create"
         /// Reading or writing failed.
         case inputOutput = "input_output"
-        /// The caller asked to stop.
+        /// The caller has cancelled the work.
         case cancelled
     }
 
     /// The kind of failure.
     public var category: Category
-    /// The file or directory concerned.
+    /// The path of the file or directory that the error concerns.
     public var path: String
-    /// What is wrong.
+    /// A description of the problem.
     public var problem: String
-    /// The name of the tensor concerned, if there is one.
+    /// The name of the tensor that the error concerns; nil if there is none.
     public var tensor: String?
-    /// The byte offset in the file, if there is one.
+    /// The byte offset of the problem in the file; nil if it is not known.
     public var offset: Int?
-    /// What was expected.
+    /// A description of what was expected.
     public var expected: String?
-    /// What was found instead.
+    /// A description of what was found instead.
     public var found: String?
-    /// What the user can do about it.
+    /// Advice on what the user can do about the problem.
     public var advice: String?
 
-    /// Creates an error with its evidence.
+    /// Creates an error with the given details.
     public init(
         _ category: Category, path: String, _ problem: String, tensor: String? = nil, offset: Int? = nil,
         expected: String? = nil, found: String? = nil, advice: String? = nil
@@ -54,7 +54,9 @@ public struct CheckpointError: Error, Sendable, Equatable {
         self.advice = advice
     }
 
-    /// Creates an error from a parser's error in the file at `path`, in the part that begins at byte `base`.
+    /// Creates an error from a parser's error in the file at `path`.
+    ///
+    /// The parser's input began at byte `base` of the file.
     init(_ malformed: MalformedInput, path: String, base: Int = 0) {
         self.init(
             .malformed, path: path, malformed.problem, tensor: malformed.tensor, offset: base + malformed.offset,
@@ -63,7 +65,9 @@ public struct CheckpointError: Error, Sendable, Equatable {
 }
 
 extension CheckpointError: CustomStringConvertible {
-    /// One line that is safe to print to a terminal: `PATH: what is wrong (tensor "x", byte 123); what to do`.
+    /// A one-line description that is safe to print to a terminal.
+    ///
+    /// It has the form `PATH: what is wrong (tensor "x", byte 123); what to do`.
     public var description: String {
         var line = path.printable(limit: 4096) + ": " + reason
         var place: [String] = []
@@ -74,7 +78,9 @@ extension CheckpointError: CustomStringConvertible {
         return line
     }
 
-    /// What is wrong, what was expected and what was found, without the path, tensor, offset and advice.
+    /// A description of what is wrong, what was expected and what was found.
+    ///
+    /// It does not include the path, tensor, offset or advice.
     public var reason: String {
         var line = problem.printable(limit: 1000)
         let evidence = [
@@ -85,11 +91,11 @@ extension CheckpointError: CustomStringConvertible {
     }
 }
 
-/// A problem that does not prevent reading a checkpoint but that the user should know about.
+/// A problem that does not prevent a checkpoint from being read but that the user should know about.
 public struct CheckpointWarning: Sendable, Equatable {
-    /// The file concerned.
+    /// The path of the file that the warning concerns.
     public var path: String
-    /// What the problem is, in one sentence.
+    /// A description of the problem, in one sentence.
     public var message: String
 
     /// Creates a warning about the file at `path`.

@@ -1,24 +1,26 @@
 import CheckpointJSON
 
-/// One file of a checkpoint, with its headers read.
+/// A file of a checkpoint, whose headers have been read and validated.
 public final class CheckpointFile: Sendable {
-    /// The bytes of the file, unpacked if it is compressed.
+    /// The contents of the file, decompressed if the file is compressed.
     public let source: any ByteSource
     /// Whether the file is compressed with zstd.
     public let isCompressed: Bool
     let contents: any FileContents
 
-    /// The path as given or, for a shard, the index's directory followed by the file name in the index.
+    /// The path of the file.
+    ///
+    /// For a shard, this is the directory of the index followed by the file name in the index.
     public var path: String { source.path }
-    /// The size of the file as stored, in bytes.
+    /// The size of the file on disk, in bytes.
     public let byteCount: Int
     /// The number of tensors in the file.
     public var tensorCount: Int { contents.tensorCount }
 
-    /// Reads and validates the headers of a file.
+    /// Creates a checkpoint file by reading and validating its headers.
     ///
-    /// - Throws: ``CheckpointError``: `malformed`, including when no format is recognised; `unsupported` for a recognised
-    ///   format that cannot be read; or `inputOutput`.
+    /// - Throws: ``CheckpointError``: `malformed` if the file is invalid or its format is not recognised; `unsupported`
+    ///   if the format is recognised but cannot be read; or `inputOutput`.
     init(
         _ file: any ByteSource, limits: ReadLimits, temporaryDirectory: String
     ) throws(CheckpointError) {
@@ -29,7 +31,7 @@ public final class CheckpointFile: Sendable {
         if isCompressed {
             source = try ZstdSource(file, limits: limits)
             format = try FileFormat.recognize(source, limits: limits)
-            // A safetensors file can be read front to back; PyTorch files need random access.
+            // Safetensors files can be read from front to back, but PyTorch files need random access.
             if [.pyTorchZip, .pyTorchLegacy].contains(format), source.isSequential {
                 source = try FileSource(unpacking: source, inDirectory: temporaryDirectory)
             }
@@ -51,7 +53,8 @@ public final class CheckpointFile: Sendable {
 extension FileFormat {
     /// Recognises the format of a file from its first bytes.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` if the file is empty or of no known format, or `inputOutput`.
+    /// - Throws: ``CheckpointError``: `malformed` if the file is empty or its format is not recognised, or
+    ///   `inputOutput`.
     static func recognize(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) -> FileFormat {
         guard source.count > 0 else { throw CheckpointError(.malformed, path: source.path, "the file is empty") }
         let head = try source.bytes(0..<min(source.count, headSize))

@@ -1,4 +1,5 @@
-// For totals over a checkpoint, which can overflow if files are sparse or many names share the same bytes.
+// These functions compute totals over a checkpoint. The totals can overflow if files are sparse or if many tensors
+// share the same bytes.
 
 extension Int {
     /// Returns the sum of two counts, or `Int.max` if it overflows.

@@ -1,4 +1,6 @@
-/// The type of a tensor's elements; raw values are safetensors' names, or follow torch's if safetensors has none.
+/// The data type of a tensor's elements.
+///
+/// Raw values are the names that safetensors uses. Types that safetensors does not have are named in the same style.
 public enum DType: String, Sendable, CaseIterable {
     case bool = "BOOL"
     case u8 = "U8"
@@ -22,20 +24,20 @@ public enum DType: String, Sendable, CaseIterable {
     case f32 = "F32"
     case f64 = "F64"
     case c64 = "C64"
-    /// Complex: two F16 values.
+    /// A complex number with F16 real and imaginary parts.
     case c32 = "C32"
-    /// Complex: two BF16 values.
+    /// A complex number with BF16 real and imaginary parts.
     case bc32 = "BC32"
-    /// Complex: two F64 values.
+    /// A complex number with F64 real and imaginary parts.
     case c128 = "C128"
-    /// Quantised: an I8 that needs a scale.
+    /// A quantised number, stored as an I8, that must be combined with a scale.
     case qi8 = "QI8"
-    /// Quantised: a U8 that needs a scale.
+    /// A quantised number, stored as a U8, that must be combined with a scale.
     case qu8 = "QU8"
-    /// Quantised: an I32 that needs a scale.
+    /// A quantised number, stored as an I32, that must be combined with a scale.
     case qi32 = "QI32"
 
-    /// Whether safetensors files can hold elements of this type.
+    /// Whether safetensors files can contain elements of this type.
     public var isInSafetensors: Bool {
         switch self {
         case .c32, .bc32, .c128, .qi8, .qu8, .qi32: false
@@ -43,7 +45,7 @@ public enum DType: String, Sendable, CaseIterable {
         }
     }
 
-    /// The number of bits in an element; fewer than eight for packed types.
+    /// The number of bits in an element, which is less than eight for packed types.
     public var bitWidth: Int {
         switch self {
         case .f4E2M1: 4
@@ -56,23 +58,25 @@ public enum DType: String, Sendable, CaseIterable {
         }
     }
 
-    /// Returns the number of elements in `byteCount` bytes; for packed types, the number of bits is at most `Int.max`.
+    /// Returns the number of elements in `byteCount` bytes.
+    ///
+    /// For packed types, the number of bits is clamped to `Int.max`.
     func elementCount(ofBytes byteCount: Int) -> Int {
         bitWidth < 8 ? byteCount.multiplied(clamped: 8) / bitWidth : byteCount / (bitWidth / 8)
     }
 
-    /// The reason why a shape has no size in bytes.
+    /// The reason why the size of a tensor in bytes cannot be computed.
     public enum SizeError: Error, Sendable {
-        /// The number of bits, not counting zero dimensions, exceeds 2^63 - 1.
+        /// The number of bits, computed without the dimensions that are zero, exceeds 2^63 - 1.
         case overflow
-        /// The elements do not fill whole bytes.
+        /// The number of bits is not a multiple of eight.
         case partialByte
     }
 
-    /// Returns the size in bytes of a contiguous tensor of `shape`.
+    /// Returns the size in bytes of a contiguous tensor with the given shape.
     ///
-    /// - Throws: ``SizeError`` if the size overflows or the elements do not fill whole bytes. The overflow check leaves
-    ///   out zero dimensions, so it does not depend on the order of the dimensions.
+    /// - Throws: ``SizeError`` if the size overflows or is not a whole number of bytes. The overflow check ignores
+    ///   dimensions that are zero, so its result does not depend on the order of the dimensions.
     public func byteCount(of shape: [Int]) throws(SizeError) -> Int {
         var size = ShapeSize()
         for dimension in shape { size.append(dimension) }
@@ -80,7 +84,7 @@ public enum DType: String, Sendable, CaseIterable {
     }
 }
 
-/// The size of a shape, accumulated dimension by dimension.
+/// The size of a shape, computed one dimension at a time.
 struct ShapeSize {
     private var elementsBesideZeros = 1
     private var hasZero = false

@@ -1,4 +1,4 @@
-/// The format of a file, recognised from its bytes and not from its name.
+/// A file format, which is recognised from the bytes of a file and not from its name.
 public enum FileFormat: String, Sendable, CaseIterable {
     case safetensors
     case shardIndex = "shard index"
@@ -35,10 +35,11 @@ public enum FileFormat: String, Sendable, CaseIterable {
         (.tar, 257, Array("ustar".utf8)),
     ]
 
-    /// Recognises a format from a file's first bytes; nil if they match none.
+    /// Creates the format that a file's first bytes indicate; nil if they match no format.
     ///
-    /// A safetensors file has no magic number: a plausible header length followed by a brace identifies one before
-    /// anything else is tried. If nothing else matches, either of the two is enough.
+    /// Safetensors files have no magic number. Bytes that start with a plausible header length and a brace are
+    /// recognised as safetensors before any other format is tried. If no other format matches, a plausible length or a
+    /// brace after the first eight bytes is enough.
     init?(head: [UInt8], limits: ReadLimits) {
         let headerLength = head.count >= 8 ? head.bits(at: 0, count: 8) : nil
         let text = head.drop { $0 == 0x20 || (0x09...0x0D).contains($0) }
@@ -50,7 +51,7 @@ public enum FileFormat: String, Sendable, CaseIterable {
             // The file begins with a skippable frame.
             self = .zstd
         } else if let match = Self.signatures.first(where: { head.dropFirst($0.offset).starts(with: $0.bytes) }) {
-            // The local header contains the name of the first entry; torch writes `<root>/data.pkl` first.
+            // The local header contains the name of the first entry. torch writes `<root>/data.pkl` first.
             let isPyTorch = match.format == .zip && Self.isPyTorchRecord(Self.firstEntryName(ofZip: head))
             self = isPyTorch ? .pyTorchZip : match.format
         } else if Self.beginsLegacyCheckpoint(head) {
@@ -68,15 +69,16 @@ public enum FileFormat: String, Sendable, CaseIterable {
         }
     }
 
-    /// Returns whether a PyTorch archive, including one repacked by another tool, may begin with this record.
+    /// Returns whether a record with this name can be the first one in a PyTorch archive, including an archive that
+    /// another tool has repacked.
     private static func isPyTorchRecord(_ name: String) -> Bool {
         let path = name.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).dropFirst().first ?? ""
         return ["data.pkl", "data/", "version", "byteorder", ".format_version", ".storage_alignment", ".data/"]
             .contains { path.hasPrefix($0) }
     }
 
-    /// Returns whether a file begins with torch's magic number as a pickle (protocol 2 to 5): an optional frame, then a
-    /// ten-byte integer.
+    /// Returns whether a file begins with a pickle (protocol 2 to 5) of torch's magic number: an optional frame header,
+    /// then a ten-byte integer.
     private static func beginsLegacyCheckpoint(_ head: [UInt8]) -> Bool {
         guard head.count >= 14, head[0] == 0x80, (2...5).contains(head[1]) else { return false }
         let number = head.dropFirst(head[2] == 0x95 ? 11 : 2)
@@ -96,7 +98,7 @@ public enum FileFormat: String, Sendable, CaseIterable {
     /// The raw value with an article: `a PyTorch zip archive`, `an HTML page`.
     var withArticle: String { (rawValue.hasPrefix("H") ? "an " : "a ") + rawValue }
 
-    /// Advice to a user whose file has this format, which ``Checkpoint`` does not read.
+    /// Advice for the user when ``Checkpoint`` cannot read a file in this format.
     var advice: String {
         switch self {
         case .gitLFSPointer: "the file itself was not downloaded: run `git lfs pull`"

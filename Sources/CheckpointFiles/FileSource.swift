@@ -1,12 +1,12 @@
 import Glibc
 
-/// A regular file, read with `pread`; it stays open as long as the value lives.
+/// A regular file that is read with `pread` and stays open until this object is deallocated.
 public final class FileSource: ByteSource {
     /// The path as given when the file was opened.
     public let path: String
-    /// The size in bytes when the file was opened.
+    /// The size of the file in bytes when it was opened.
     public let count: Int
-    /// The device and inode, which identify the file under any name.
+    /// The device and inode numbers, which identify the file regardless of its path.
     let identity: Identity
     let descriptor: CInt
 
@@ -14,7 +14,7 @@ public final class FileSource: ByteSource {
         var device: UInt64
         var number: UInt64
 
-        /// Looks up the identity of the file that `path` leads to; nil if there is none.
+        /// Looks up the identity of the file at `path`, following symbolic links; nil if the lookup fails.
         init?(_ path: String) {
             var status = stat()
             guard stat(path, &status) == 0 else { return nil }
@@ -34,15 +34,15 @@ public final class FileSource: ByteSource {
 
     /// Opens the regular file at `path`, following symbolic links.
     ///
-    /// - Throws: ``CheckpointError``: `notFound` when the file does not exist or may not be read, `unsupported` when it
-    ///   is not a regular file, or `inputOutput` when it cannot be opened for another reason.
+    /// - Throws: ``CheckpointError``: `notFound` when the file does not exist or cannot be accessed, `unsupported` when
+    ///   it is not a regular file, or `inputOutput` when it cannot be opened for another reason.
     public init(path: String) throws(CheckpointError) {
         // Without O_NONBLOCK, opening a named pipe would wait for a writer.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         let notRegular = CheckpointError(
             .unsupported, path: path, "is not a regular file", advice: "checkpoints need random access")
         guard descriptor >= 0 else {
-            // This is a socket, or a device that does not exist.
+            // ENXIO means that the path is a socket, or a device that does not exist.
             throw errno == ENXIO ? notRegular : systemError(errno, path: path, "cannot be opened")
         }
         var status = stat()
@@ -60,9 +60,9 @@ public final class FileSource: ByteSource {
         close(descriptor)
     }
 
-    /// Fills `buffer` with the bytes that begin at `offset`, in as many reads as necessary.
+    /// Fills `buffer` with the bytes of the file, starting at `offset`, in as many reads as necessary.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput` when reading fails or the file has become shorter.
+    /// - Throws: ``CheckpointError`` of category `inputOutput` when reading fails or the file has become too short.
     public func read(into buffer: inout MutableRawSpan, at offset: Int) throws(CheckpointError) {
         var done = 0
         while done < buffer.byteCount {
@@ -92,7 +92,8 @@ enum PathKind {
     case danglingLink
     case nothing
 
-    /// Looks up the kind of `path`, following symbolic links unless `ofItself`; `other` on failure.
+    /// Looks up the kind of file at `path`, following symbolic links unless `ofItself` is true; `other` if the lookup
+    /// fails.
     init(_ path: String, ofItself: Bool = false) {
         var status = stat()
         if (ofItself ? lstat(path, &status) : stat(path, &status)) == 0 {
@@ -109,7 +110,8 @@ enum PathKind {
     }
 }
 
-/// Lists the names in a directory, including `.` and `..`, sorted by their bytes; empty if it cannot be read.
+/// Returns the names of all entries in a directory, including `.` and `..`, sorted by their bytes; empty if the
+/// directory cannot be read.
 package func namesInDirectory(_ path: String) -> [String] {
     guard let directory = opendir(path) else { return [] }
     defer { closedir(directory) }
@@ -121,7 +123,9 @@ package func namesInDirectory(_ path: String) -> [String] {
     return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
 }
 
-/// Creates the error for a failed system call; `code` determines the category unless one is given.
+/// Returns the error for a failed system call.
+///
+/// `code` determines the category unless one is given.
 func systemError(
     _ code: CInt, path: String, _ problem: String, offset: Int? = nil, category: CheckpointError.Category? = nil
 ) -> CheckpointError {

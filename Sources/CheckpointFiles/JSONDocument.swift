@@ -1,10 +1,10 @@
 public import CheckpointJSON
 
 extension JSONValue {
-    /// Reads a small JSON document, such as a config.json or a plan.
+    /// Creates a value by reading a small JSON document, such as a config.json or a plan.
     ///
     /// - Throws: ``CheckpointError``: `notFound`, `unsupported` (not a regular file), `inputOutput`, or `malformed`
-    ///   with the offset.
+    ///   with the byte offset.
     public init(contentsOf path: String) throws(CheckpointError) {
         let bytes = try document(path)
         do throws(MalformedInput) { try self.init(document: bytes) } catch {
@@ -13,12 +13,12 @@ extension JSONValue {
     }
 }
 
-/// Computes the SHA-256 of a small document, as 64 hexadecimal digits.
+/// Computes the SHA-256 hash of a small document and returns it as 64 hexadecimal digits.
 ///
 /// - Throws: ``CheckpointError``: `notFound`, `unsupported`, `inputOutput`, or `malformed` if the document is too long.
 public func sha256(ofDocument path: String) throws(CheckpointError) -> String { sha256(of: try document(path)) }
 
-/// Returns whether a file's first bytes look like JSON and the file is short enough for ``JSONValue``.
+/// Returns whether a file begins like a JSON object or array and is short enough to read as a ``JSONValue``.
 ///
 /// - Throws: ``CheckpointError``: `notFound`, `unsupported` or `inputOutput`.
 package func isSmallDocument(_ path: String) throws(CheckpointError) -> Bool {
@@ -27,14 +27,14 @@ package func isSmallDocument(_ path: String) throws(CheckpointError) -> Bool {
     guard source.count <= JSONValue.maximumBytes else { return false }
     let head = try source.bytes(0..<min(source.count, FileFormat.headSize))
     guard [nil, .shardIndex].contains(FileFormat(head: head, limits: .standard)) else { return false }
-    // JSON does not allow a byte order mark; accept one here so that the parser reports it.
+    // JSON does not allow a byte order mark. Accept one here, so that the parser reports it.
     let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
     let text = head.starts(with: mark) ? head.dropFirst(mark.count) : head[...]
     let first = text.first { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }
     return first == UInt8(ascii: "{") || first == UInt8(ascii: "[")
 }
 
-/// Reads the bytes of a small document.
+/// Reads a small document and returns its bytes.
 ///
 /// - Throws: ``CheckpointError``: `notFound`, `unsupported`, `inputOutput`, or `malformed` if the document is too long.
 package func document(_ path: String) throws(CheckpointError) -> [UInt8] {

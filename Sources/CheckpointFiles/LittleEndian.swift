@@ -1,14 +1,14 @@
-// Every format here stores integers as little-endian, except for those that pickles store as text.
+// All supported formats store integers in little-endian order, except that pickles also store integers as text.
 
 extension RandomAccessCollection<UInt8> where Index == Int {
-    /// Returns the little-endian number in the `count` bytes, at most eight, at `start`.
+    /// Returns the unsigned integer stored in `count` little-endian bytes, at most eight, starting at `start`.
     package func bits(at start: Int, count: Int) -> UInt64 {
         var value: UInt64 = 0
         for index in (start..<start + count).reversed() { value = value << 8 | UInt64(self[index]) }
         return value
     }
 
-    /// Returns the little-endian integer in the `count` bytes at `start`; -1 if it does not fit in 63 bits.
+    /// Returns the integer stored in `count` little-endian bytes starting at `start`; -1 if it does not fit in 63 bits.
     package func integer(at start: Int, count: Int) -> Int {
         Int(exactly: bits(at: start, count: count)) ?? -1
     }

@@ -1,17 +1,19 @@
 import CheckpointJSON
 
-/// A hash table that finds names by their bytes; the caller keeps the text that contains the names.
+/// A hash table that maps names, compared byte by byte, to identifiers.
 ///
-/// A slot takes four bytes, and at most half of the slots are in use. Hashes use a per-process random key, so names
-/// cannot be crafted to collide.
+/// The caller stores the text of the names.
+///
+/// A slot takes four bytes, and at most half of the slots are in use. The hash function has a random key for each
+/// process, so names cannot be crafted to collide.
 struct NameTable: Sendable {
-    /// Identifiers plus one; zero marks an empty slot.
+    /// The identifiers plus one; zero marks an empty slot.
     private var slots: [UInt32]
 
-    /// Returns the memory that a table for up to `capacity` names takes, in bytes.
+    /// Returns the size in bytes of a table for up to `capacity` names.
     static func byteCount(capacity: Int) -> Int { slotCount(capacity: capacity) * MemoryLayout<UInt32>.stride }
 
-    /// The memory that the table takes, in bytes.
+    /// The size of the table in bytes.
     var byteCount: Int { slots.count * MemoryLayout<UInt32>.stride }
 
     /// Creates an empty table for up to `capacity` names.
@@ -25,14 +27,20 @@ struct NameTable: Sendable {
         return count
     }
 
-    /// Adds the name with identifier `id`; if the name is already there, only returns its identifier.
+    /// Inserts the name with identifier `id`.
+    ///
+    /// If the table already contains the name, returns its identifier without inserting anything; otherwise returns
+    /// nil.
     ///
     /// `range` maps an identifier to the range of its name in `text`.
     mutating func insert(_ id: UInt32, text: [UInt8], range: (UInt32) -> Range<Int>) -> UInt32? {
         insert(id, name: { text[range($0)] })
     }
 
-    /// Adds the name that `name` returns for `id`; if the name is already there, only returns its identifier.
+    /// Inserts the name that `name` returns for `id`.
+    ///
+    /// If the table already contains the name, returns its identifier without inserting anything; otherwise returns
+    /// nil.
     @inline(__always)
     mutating func insert(_ id: UInt32, name: (UInt32) -> ArraySlice<UInt8>) -> UInt32? {
         let slot = slot(for: name(id), name: name)
@@ -41,13 +49,13 @@ struct NameTable: Sendable {
         return nil
     }
 
-    /// Returns the identifier of `name`; nil if the name is not in the table.
+    /// Returns the identifier of `name`; nil if the table does not contain the name.
     func find(_ name: ArraySlice<UInt8>, text: [UInt8], range: (UInt32) -> Range<Int>) -> UInt32? {
         let slot = slot(for: name, name: { text[range($0)] })
         return slots[slot] == 0 ? nil : slots[slot] - 1
     }
 
-    /// Returns the slot that holds `wanted`, or the empty slot where it belongs.
+    /// Returns the slot that contains `wanted`, or the empty slot where it can be inserted.
     @inline(__always)
     private func slot(for wanted: ArraySlice<UInt8>, name: (UInt32) -> ArraySlice<UInt8>) -> Int {
         var hasher = Hasher()
@@ -63,7 +71,8 @@ struct NameTable: Sendable {
 }
 
 extension [UInt8] {
-    /// Replaces the escaped form of `string` with its text, which is never longer, and returns the range of the text.
+    /// Decodes `string` in place and returns the range of the decoded text, which is never longer than the escaped
+    /// form.
     mutating func unescape(_ string: JSONString) -> Range<Int> {
         let decoded = string.decoded(from: span)
         let range = string.range.lowerBound..<string.range.lowerBound + decoded.count

@@ -1,9 +1,12 @@
-/// Returns whether `a` sorts before `b` by bytes, with runs of digits compared by value: `layers.2` before `layers.10`.
+/// Returns whether `a` comes before `b` in natural order.
+///
+/// Names are compared byte by byte, except that runs of digits are compared by value: `layers.2` comes before
+/// `layers.10`.
 package func naturallyPrecedes(_ a: [UInt8], _ b: [UInt8]) -> Bool {
     func digits(_ name: [UInt8], from start: Int) -> ArraySlice<UInt8> {
         name[start...].prefix { $0 &- UInt8(ascii: "0") < 10 }
     }
-    // Skip the common prefix, except its trailing digits, which may belong to longer numbers.
+    // Skip the common prefix, except its trailing digits, which can be part of longer numbers.
     var i = zip(a, b).prefix { $0 == $1 }.count
     while i > 0, a[i - 1] &- UInt8(ascii: "0") < 10 { i -= 1 }
     var j = i

@@ -3,8 +3,8 @@ import CheckpointJSON
 /// The shard index (`*.index.json`) of a checkpoint, which maps each tensor to its file.
 ///
 /// The format is the one that transformers writes: `{"metadata": {"total_size": n}, "weight_map": {tensor: file}}`.
-/// Like a safetensors header, the index is kept as its own text plus a few bytes per tensor. This type checks
-/// everything that can be checked without the files; ``Checkpoint`` checks the index against the files.
+/// Like a safetensors header, the index is kept as its original text plus a few bytes per tensor. This type makes all
+/// checks that do not need the files. ``Checkpoint`` then checks the index against the files.
 struct ShardIndex: Sendable {
     fileprivate struct Entry: Sendable {
         var nameStart: UInt32
@@ -20,9 +20,9 @@ struct ShardIndex: Sendable {
         var nameRange: Range<Int> { Int(nameStart)..<Int(nameStart) + Int(nameCount) }
     }
 
-    /// The names of the files relative to the index's directory, in the order in which they first appear.
+    /// The names of the files, relative to the index's directory, in the order in which they first appear.
     let files: [String]
-    /// The total size of the tensors in bytes, according to the index; nil if it gives none.
+    /// The total size of the tensors in bytes, as recorded in the index; nil if it is not recorded as an integer.
     let totalSize: UInt64?
 
     private let text: [UInt8]
@@ -32,10 +32,10 @@ struct ShardIndex: Sendable {
     /// The number of tensors that the index lists.
     var count: Int { entries.count }
 
-    /// Parses an index.
+    /// Creates an index by parsing its JSON text.
     ///
-    /// - Throws: ``MalformedInput`` for an invalid format, an exceeded limit, a file name that is absolute or contains
-    ///   `.` or `..`, or a tensor listed twice.
+    /// - Throws: ``MalformedInput`` if the text is not a valid index, a limit is exceeded, a file name is absolute or
+    ///   has `.` or `..` as a component, or a tensor is listed twice.
     init(_ text: consuming [UInt8], limits: ReadLimits) throws(MalformedInput) {
         var parser = ShardIndexParser(limits: limits, indexBytes: text.count)
         try parser.parse(text.span)
@@ -57,18 +57,19 @@ struct ShardIndex: Sendable {
         self.names = names
     }
 
-    /// Returns the position of the entry for the tensor with this name, compared by bytes; nil if it is not listed.
+    /// Returns the position of the entry for the tensor with the given name, compared byte by byte; nil if there is
+    /// none.
     func position(of name: ArraySlice<UInt8>) -> Int? {
         names.find(name, text: text) { entries[Int($0)].nameRange }.map(Int.init)
     }
 
-    /// Returns the index in ``files`` of the file that should hold the tensor at `position`.
+    /// Returns the index in ``files`` of the file that should contain the tensor at `position`.
     func file(at position: Int) -> Int { Int(entries[position].file) }
 
     func name(at position: Int) -> String { String(decoding: text[entries[position].nameRange], as: UTF8.self) }
 }
 
-/// Parses an index in one pass.
+/// A parser for shard indexes that makes one pass over the text.
 private struct ShardIndexParser {
     private(set) var entries: [ShardIndex.Entry] = []
     private(set) var files: [String] = []
@@ -108,7 +109,9 @@ private struct ShardIndexParser {
         }
     }
 
-    /// Reads the next key of an object, which must not be in `keys` yet, and adds it to `keys`.
+    /// Reads the next key of an object and adds it to `keys`.
+    ///
+    /// Throws if `keys` already contains it.
     private static func key(
         _ scanner: inout JSONScanner, after keys: inout Set<ByteString>
     ) throws(MalformedInput) -> JSONString {
@@ -132,7 +135,7 @@ private struct ShardIndexParser {
         var more = try scanner.openObject()
         while more {
             let key = try Self.key(&scanner, after: &keys)
-            // Some writers give the size as a float; only a plain integer is used.
+            // Some writers record the size as a float. Use it only if it is an integer.
             var ahead = scanner
             if scanner.matches(key, "total_size") { totalSize = try? ahead.unsignedInteger() }
             try scanner.skipValue()

@@ -1,15 +1,17 @@
 extension DType {
-    /// The values that each of the 256 bytes encodes, for unquantised types of eight or four bits; nil for other types.
+    /// The values that each of the 256 possible bytes encodes; nil unless the type is unquantised and has four or eight
+    /// bits.
     var valuesOfBytes: [[Double]]? {
         let format: SmallFloat
         switch self {
         case .bool, .u8: return (0..<256).map { [Double($0)] }
         case .i8: return (0..<256).map { [Double(Int8(truncatingIfNeeded: $0))] }
         case .f8E8M0:
-            // Only an exponent, biased by 127 (OCP Microscaling Formats 1.0, section 5.4.1).
+            // The byte is an exponent with a bias of 127 (OCP Microscaling Formats 1.0, section 5.4.1).
             return (0..<256).map { $0 == 255 ? [.nan] : [Double(sign: .plus, exponent: $0 - 127, significand: 1)] }
         case .f4E2M1:
-            // Two elements per byte (OCP Microscaling Formats 1.0, section 5.3.3).
+            // A byte contains two elements, with the first in the low bits (OCP Microscaling Formats 1.0, section
+            // 5.3.3).
             let format = SmallFloat(exponentBits: 2, mantissaBits: 1, bias: 1, specials: .none)
             return (0..<256).map { [format.value($0 & 0xF), format.value($0 >> 4)] }
         // OCP 8-bit Floating Point Specification 1.0, table 1.
@@ -24,16 +26,16 @@ extension DType {
     }
 }
 
-/// A floating-point format of up to eight bits: sign, exponent, mantissa.
+/// A floating-point format of at most eight bits, with a sign, an exponent and a mantissa.
 private struct SmallFloat {
     enum Specials {
         /// Every bit pattern is a number.
         case none
-        /// The highest exponent encodes infinity and NaN.
+        /// Infinity and NaN have the highest exponent.
         case asIEEE
-        /// All ones apart from the sign encode NaN; infinity does not exist.
+        /// NaN has all exponent and mantissa bits set. There is no infinity.
         case nanAllOnes
-        /// The pattern of minus zero encodes NaN; infinity does not exist.
+        /// NaN has the bit pattern of minus zero. There is no infinity.
         case nanMinusZero
     }
 

@@ -6,12 +6,12 @@ package struct SplitMix64 {
     /// Creates a generator whose sequence depends only on `seed`.
     package init(seed: UInt64) { counter = seed }
 
-    /// Creates a generator whose sequence is unrelated to those of other seeds and names.
+    /// Creates a generator whose sequence depends only on `seed` and `name`.
     package init(seed: some BinaryInteger, name: String) {
         self.init(seed: UInt64(sha256(of: Array("\(seed) \(name)".utf8)).prefix(16), radix: 16) ?? 0)
     }
 
-    /// Returns the next number, uniform in [-1, 1).
+    /// Returns the next random number, uniformly distributed in [-1, 1).
     package mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-52 - 1 }
 
     /// Returns the next 64 random bits.

@@ -1,28 +1,29 @@
-/// Elements of a file that are not contiguous in row-major order: a transposed, sliced or expanded tensor.
+/// A view of a file's elements that can have any strides, such as a transposed, sliced or expanded tensor.
 struct StridedView: Sendable, Equatable {
-    /// The dimensions, outermost first, in stored elements.
+    /// The number of stored elements along each dimension, outermost first.
     var shape: [Int]
-    /// The distance between neighbours in each dimension, in stored elements; never negative.
+    /// The distance between consecutive elements along each dimension, in stored elements; never negative.
     var strides: [Int]
     /// The size of a stored element in bytes.
     var elementSize: Int
     /// The offset of the first element in the file, in bytes.
     var start: Int
-    /// The offsets within an element of the bytes whose sign bit is flipped on reading, for torch's lazy negation and
-    /// conjugation.
+    /// The offsets, within an element, of the bytes whose sign bit is flipped on reading.
+    ///
+    /// They implement torch's lazy negation and conjugation.
     var signBytes: [Int] = []
 
-    /// The size of the elements in row-major order, in bytes.
+    /// The size of the view's elements when stored contiguously, in bytes.
     var byteCount: Int { shape.reduce(elementSize, *) }
 
-    /// The byte range in the file from the first element to the last.
+    /// The range of bytes in the file from the first element to the last.
     var byteRange: Range<Int> {
         guard byteCount > 0 else { return start..<start }
         let last = zip(shape, strides).reduce(0) { $0 + ($1.0 - 1) * $1.1 }
         return start..<start + (last + 1) * elementSize
     }
 
-    /// Whether the elements are contiguous in row-major order, with no signs to flip.
+    /// Whether the elements are contiguous in row-major order and have no sign bits to flip.
     var isContiguous: Bool {
         guard signBytes.isEmpty else { return false }
         var expected = 1
@@ -33,7 +34,7 @@ struct StridedView: Sendable, Equatable {
         return true
     }
 
-    /// Fills `buffer` with the elements' row-major bytes that begin at `offset`.
+    /// Fills `buffer` with the bytes of the elements in row-major order, starting at `offset`.
     ///
     /// `offset` and the buffer's size must be multiples of ``elementSize``.
     func read(
@@ -53,22 +54,24 @@ struct StridedView: Sendable, Equatable {
     }
 }
 
-/// Copies scattered elements into row-major order by reading stretches of the file that contain enough of them.
+/// A reader that copies scattered elements into row-major order, by reading stretches of the file that contain enough
+/// of the elements.
 private struct Gather {
-    /// The maximum length of a stretch that is read at once, in bytes.
+    /// The maximum number of bytes to read at once.
     private static let stretchSize = 1 << 18
-    /// A stretch longer than ``smallStretch`` is split unless at least one in this many of its bytes is wanted.
+    /// A stretch longer than ``smallStretch`` is split unless at least one in this many of its bytes is needed.
     private static let sparseness = 16
-    /// The maximum length of a stretch that is not worth splitting, in bytes.
+    /// The length up to which a stretch is never split, in bytes.
     private static let smallStretch = 1 << 12
 
     let view: StridedView
     let source: any ByteSource
 
-    /// Copies a range of elements into the buffer, starting at its element `target`.
+    /// Copies a range of elements into the buffer, starting at index `target`.
     ///
-    /// `elements` counts in row-major order within a part of the tensor: the dimensions from `dimension` inwards, with
-    /// `count` elements in total, starting at byte `place` of the file.
+    /// The range refers to a part of the tensor: its dimensions from `dimension` inwards, which contain `count`
+    /// elements in total. The part begins at byte `place` of the file, and its elements are numbered in row-major
+    /// order.
     func fill(
         _ buffer: inout MutableRawSpan, elements: Range<Int>, dimension: Int, count: Int, from place: Int,
         at target: Int
@@ -113,15 +116,17 @@ private struct Gather {
             count: inner, from: place + whole.upperBound * step, at: target)
     }
 
-    /// A grid of elements: its sizes, and its strides in the file and in the buffer, all in elements.
+    /// A grid of elements, with its size in each dimension and its strides in the file and in the buffer, all in
+    /// elements.
     private struct Box {
         var sizes: [Int]
         var strides: [Int]
         var targetStrides: [Int]
     }
 
-    /// Copies a grid of elements from byte `place` of the file to element `target` of the buffer, and splits the grid
-    /// in half as long as it is spread too widely in the file.
+    /// Copies a grid of elements from byte `place` of the file to element `target` of the buffer.
+    ///
+    /// If the elements are spread too widely in the file, splits the grid in half and copies each half.
     private func copy(
         _ box: Box, _ buffer: inout MutableRawSpan, from place: Int, at target: Int
     ) throws(CheckpointError) {

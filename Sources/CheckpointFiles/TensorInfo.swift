@@ -1,21 +1,24 @@
-/// One tensor of a checkpoint: what it is and where its bytes are.
+/// The name, dtype, shape and location of a tensor in a checkpoint.
 public struct TensorInfo: Sendable {
-    /// The name as stored; nested dictionaries and lists are flattened with dots.
+    /// The tensor's name.
     ///
-    /// Compare names by their bytes (`utf8`): `==` treats different encodings of one character as equal.
+    /// Keys of nested dictionaries and lists are joined with dots.
+    ///
+    /// Compare names by their bytes (`utf8`), because `==` treats different encodings of the same character as equal.
     public let name: String
     /// The type of the elements.
     public let dtype: DType
     /// The dimensions, outermost first; empty for a scalar.
     public let shape: [Int]
-    /// The index in ``Checkpoint/files`` of the file that holds the tensor.
+    /// The index in ``Checkpoint/files`` of the file that contains the tensor.
     public let file: Int
-    /// The range of the tensor's bytes in that file, which are little-endian and in row-major order.
+    /// The range of bytes in the file that contains the tensor's elements, which are little-endian and in row-major
+    /// order.
     ///
-    /// If the tensor is not contiguous, its elements may be in another order there, be used more than once, or have
-    /// other elements between them.
+    /// If the tensor is not contiguous, its elements can be in another order in the file, be used more than once, or
+    /// have other elements between them.
     public let byteRange: Range<Int>
-    /// The size of the elements in row-major order, in bytes.
+    /// The size of the tensor in bytes when its elements are stored contiguously.
     public let byteCount: Int
 
     /// The strided view of a tensor that is not contiguous; nil if it is contiguous.
@@ -23,13 +26,13 @@ public struct TensorInfo: Sendable {
     /// The index of the storage whose checksum, if recorded, covers the tensor; nil for formats without storages.
     let storage: Int?
 
-    /// Whether the file holds the elements in row-major order with no other elements between them.
+    /// Whether the file stores the elements in row-major order with no other elements between them.
     public var isContiguous: Bool { view == nil }
 
     /// The number of elements.
     public var elementCount: Int { dtype.elementCount(ofBytes: byteCount) }
 
-    /// The transposed matrix; nil unless the tensor is a matrix whose elements are whole bytes.
+    /// A transposed view of the matrix; nil if the tensor is not a matrix or its elements are smaller than a byte.
     public var transposed: TensorInfo? {
         guard shape.count == 2, dtype.bitWidth % 8 == 0 else { return nil }
         let size = dtype.bitWidth / 8
@@ -41,7 +44,8 @@ public struct TensorInfo: Sendable {
         return TensorInfo(name: name, dtype: dtype, shape: view.shape, file: file, view: view, storage: storage)
     }
 
-    /// Returns the given rows; nil unless the tensor is a matrix that has them and whose elements are whole bytes.
+    /// Returns a view of the given rows; nil if the tensor is not a matrix with these rows, or its elements are smaller
+    /// than a byte.
     public func rows(_ rows: Range<Int>) -> TensorInfo? {
         guard shape.count == 2, dtype.bitWidth % 8 == 0, rows.lowerBound >= 0, rows.upperBound <= shape[0] else {
             return nil

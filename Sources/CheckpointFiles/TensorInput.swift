@@ -1,12 +1,13 @@
 import CRWKVKernels
 
-/// Reads one tensor front to back, once, and verifies its checksum at the end.
+/// A reader that reads a tensor once, from front to back, and verifies its checksum at the end.
 ///
-/// ``Checkpoint/read(_:at:into:)`` can start anywhere, but reads a tensor with a checksum twice, first to verify it.
+/// ``Checkpoint/read(_:at:into:)`` can start at any offset. However, if the tensor has a checksum, that method must
+/// first read all of its bytes to verify them.
 public struct TensorInput: ~Copyable {
     private let checkpoint: Checkpoint
     private let tensor: TensorInfo
-    /// The recorded checksum of all bytes; nil if there is none to verify here.
+    /// The recorded checksum of the tensor's bytes; nil if there is none.
     private let expected: UInt32?
     private var checksum: UInt32 = 0
     private var position = 0
@@ -18,7 +19,9 @@ public struct TensorInput: ~Copyable {
         expected = checkpoint.files[tensor.file].contents.checksum(of: tensor)
     }
 
-    /// Fills `buffer`, whose size must be a multiple of the element size, with the next bytes.
+    /// Fills `buffer` with the tensor's next bytes.
+    ///
+    /// The buffer's size must be a multiple of the element size.
     ///
     /// - Throws: the same errors as ``Checkpoint/read(_:at:into:)``.
     public mutating func read(into buffer: UnsafeMutableRawBufferPointer) throws(CheckpointError) {
@@ -40,7 +43,7 @@ public struct TensorInput: ~Copyable {
     }
 }
 
-/// Creates the error for a storage whose bytes do not match their recorded checksum.
+/// Returns the error for a storage whose bytes do not match their recorded checksum.
 func wrongChecksum(
     of tensor: String, in path: String, at offset: Int, _ expected: UInt32, _ found: UInt32
 ) -> CheckpointError {

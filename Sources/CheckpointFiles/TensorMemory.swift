@@ -2,31 +2,36 @@ import CRWKVKernels
 import Glibc
 import Synchronization
 
-/// A checkpoint's tensors in memory: memory-mapped if they are contiguous and aligned in a file, or else read.
+/// The tensors of a checkpoint in memory.
 ///
-/// Mapped files are paged in on demand and may be larger than memory.
+/// Tensors that are contiguous and aligned in a file on disk are memory-mapped. All other tensors are read into
+/// buffers.
+///
+/// Mapped files are paged in on demand and can be larger than memory.
 public final class TensorMemory: Sendable {
     private let checkpoint: Checkpoint
     private let mappings: Mutex<[Int: MappedFile]>
 
-    /// The bytes of one tensor, valid as long as `owner` lives.
+    /// The bytes of a tensor, which are valid for as long as `owner` exists.
     public struct Bytes: @unchecked Sendable {
-        /// The first byte of the elements, which are row-major, little-endian and aligned for their type.
+        /// A pointer to the elements, which are row-major, little-endian and aligned for their type.
         public let start: UnsafeRawPointer
         /// The object that keeps the bytes in memory.
         public let owner: any AnyObject & Sendable
     }
 
-    /// Prepares the tensors of a checkpoint; nothing is mapped or read yet.
+    /// Creates access to the tensors of a checkpoint.
+    ///
+    /// Tensors are mapped or read only when ``bytes(of:)`` is called.
     public init(_ checkpoint: Checkpoint) {
         self.checkpoint = checkpoint
         mappings = Mutex([:])
     }
 
-    /// Maps or reads the bytes of a tensor and verifies their checksum, if they have one.
+    /// Maps or reads the bytes of a tensor, and verifies their checksum if one is recorded.
     ///
     /// - Parameter tensor: a tensor of the checkpoint.
-    /// - Returns: the bytes.
+    /// - Returns: the tensor's bytes.
     /// - Throws: ``CheckpointError``: `inputOutput`, or `malformed` if the checksum is wrong.
     public func bytes(of tensor: TensorInfo) throws(CheckpointError) -> Bytes {
         let file = checkpoint.files[tensor.file]
@@ -49,7 +54,7 @@ public final class TensorMemory: Sendable {
 
     /// Checks that no mapped file has been changed or truncated since it was mapped.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput` if a file has been.
+    /// - Throws: ``CheckpointError`` of category `inputOutput` if a mapped file has been changed or truncated.
     public func check() throws(CheckpointError) {
         for mapping in mappings.withLock({ Array($0.values) }) {
             if let change = mapping.change { throw CheckpointError(.inputOutput, path: mapping.path, change) }
@@ -57,7 +62,7 @@ public final class TensorMemory: Sendable {
     }
 }
 
-/// A whole file, memory-mapped.
+/// A memory mapping of an entire file.
 private final class MappedFile: @unchecked Sendable {
     let start: UnsafeRawPointer
     private let source: FileSource
@@ -81,9 +86,10 @@ private final class MappedFile: @unchecked Sendable {
 
     var path: String { source.path }
 
-    /// What has happened to the file since it was mapped; nil if nothing has.
+    /// A description of how the file has changed since it was mapped; nil if it is unchanged.
     ///
-    /// The size is checked too: after truncation, the rest of the last page reads as zeros without a signal.
+    /// The size is checked too, because after a truncation the rest of the last page reads as zeros without raising a
+    /// signal.
     var change: String? {
         var status = stat()
         guard rwkv_mapping_is_cut(slot) == 0, fstat(source.descriptor, &status) == 0, status.st_size >= source.count

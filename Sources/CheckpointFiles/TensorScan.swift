@@ -3,26 +3,27 @@ import Crypto
 import Dispatch
 import Synchronization
 
-/// The result of reading all bytes of a tensor.
+/// The statistics and hash of a tensor, computed from all of its bytes.
 public struct TensorScan: Sendable {
-    /// Statistics of the values, if requested and defined for the dtype.
+    /// The statistics of the values; nil if they were not requested or are not defined for the dtype.
     public var statistics: TensorStatistics?
-    /// The SHA-256 of the row-major little-endian bytes, if requested.
+    /// The SHA-256 hash of the row-major little-endian bytes; nil if it was not requested.
     public var sha256: [UInt8]?
 }
 
 extension Checkpoint {
-    /// Reads the tensors' bytes on several threads and computes statistics and hashes.
+    /// Reads tensors on several threads and computes their statistics and hashes.
     ///
-    /// Each thread's buffer takes 512 KiB, or 16 MiB if any tensor is not contiguous. The result does not depend on
-    /// `threads`. In compressed files, every frame that contains bytes of the tensors is read to its end and verified.
+    /// Each thread's buffer takes 512 KiB, or 16 MiB if any tensor is not contiguous. The result does not depend on the
+    /// number of threads. In compressed files, every frame that contains bytes of the tensors is read to its end and
+    /// verified.
     ///
     /// - Parameters:
-    ///   - tensors: tensors of this checkpoint.
+    ///   - tensors: the tensors to read, which must belong to this checkpoint.
     ///   - statistics: whether to compute statistics of the values.
     ///   - sha256: whether to hash the bytes.
     ///   - threads: the number of threads.
-    ///   - progress: notified after every buffer; can cancel the work.
+    ///   - progress: receives the progress after every buffer, and can cancel the work.
     /// - Returns: the results, in the order of `tensors`.
     /// - Throws: ``CheckpointError`` of category `inputOutput`, `malformed` (a wrong checksum) or `cancelled`.
     public func scan(
@@ -34,15 +35,16 @@ extension Checkpoint {
     }
 }
 
-/// The tasks of a scan, and the results that the threads add.
+/// The state of a scan: its tasks, and the results from all threads.
 private final class TensorScanner: Sendable {
-    /// The number of bytes read at once: few enough that they stay in a core's cache until they are processed.
+    /// The number of bytes to read at once, small enough that they are still in a core's cache when they are processed.
     private static let bufferSize = 1 << 19
     private static let gatheringBufferSize = 1 << 24
-    /// Returns the size of a tensor's pieces in bytes: 32 MiB, or more to limit their number to about a thousand.
+    /// Returns the size in bytes of the pieces that a tensor is divided into: 32 MiB, or more if there would be more
+    /// than about a thousand pieces.
     ///
-    /// Statistics are merged in the order of the pieces, whichever threads computed them, so the number of threads does
-    /// not affect the last bits.
+    /// Statistics are merged in the order of the pieces, regardless of which threads computed them. The result is
+    /// therefore bit-identical for any number of threads.
     private static func pieceSize(of byteCount: Int) -> Int {
         max(1 << 25, byteCount / 1000 / bufferSize * bufferSize)
     }
@@ -55,7 +57,9 @@ private final class TensorScanner: Sendable {
     private struct Findings: Sendable {
         var failure: CheckpointError?
         var scans: [TensorScan]
-        /// Statistics by tensor and start offset in the tensor; they are merged in that order at the end.
+        /// The statistics of each piece, with the tensor's index and the piece's start offset in the tensor.
+        ///
+        /// They are merged in that order at the end.
         var parts: [(tensor: Int, start: Int, part: StatisticsPart)] = []
     }
 
@@ -76,7 +80,7 @@ private final class TensorScanner: Sendable {
         self.sha256 = sha256
         self.progress = progress
         self.total = tensors.reduce(0) { $0.adding(clamped: $1.byteCount) }
-        // A hash must read its tensor from start to end; statistics can begin anywhere.
+        // A hash needs the bytes of its tensor in order, but statistics can be computed for each piece separately.
         let tasks = tensors.enumerated().flatMap { number, tensor in
             let count = tensor.byteCount
             let step = sha256 ? max(count, 1) : Self.pieceSize(of: count)
@@ -115,7 +119,7 @@ private final class TensorScanner: Sendable {
         return found.scans
     }
 
-    /// Performs tasks on one thread until none is left or one fails.
+    /// Performs tasks on the current thread until none are left or one fails.
     private func work() {
         let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
         // Scattered elements are gathered through a larger buffer, so that the bytes between them are read less often.

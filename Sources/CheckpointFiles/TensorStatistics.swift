@@ -1,10 +1,10 @@
 package import CRWKVKernels
 
-/// Statistics of a tensor's values.
+/// The statistics of a tensor's values.
 ///
-/// The extremes, mean and standard deviation cover the finite values, in double precision for every dtype. They are nil
-/// if no value is finite; the mean and deviation are also nil if computing them overflows. The same bytes give the same
-/// result on every machine and with any number of threads.
+/// The minimum, maximum, mean and standard deviation cover only the finite values, and are computed in double precision
+/// for every dtype. They are nil if no value is finite. The mean and standard deviation are also nil if computing them
+/// overflows. The same bytes give the same result on every machine and with any number of threads.
 public struct TensorStatistics: Sendable, Equatable {
     /// The smallest finite value.
     public var minimum: Double?
@@ -12,17 +12,17 @@ public struct TensorStatistics: Sendable, Equatable {
     public var maximum: Double?
     /// The mean of the finite values.
     public var mean: Double?
-    /// The population standard deviation of the finite values (divided by n).
+    /// The population standard deviation of the finite values, which has a divisor of n.
     public var standardDeviation: Double?
-    /// The number of zeros, of either sign.
+    /// The number of positive and negative zeros.
     public var zeros = 0
     /// The number of NaNs.
     public var nans = 0
-    /// The number of infinities, of either sign.
+    /// The number of positive and negative infinities.
     public var infinities = 0
 }
 
-/// Statistics of a part of a tensor, which can be merged with those of the next part.
+/// The statistics of one part of a tensor, which can be merged with the statistics of the next part.
 struct StatisticsPart: Sendable {
     private var finite = 0
     private var zeros = 0
@@ -34,8 +34,10 @@ struct StatisticsPart: Sendable {
     /// The sum of squared deviations from the mean.
     private var squaredDeviations = 0.0
 
-    /// Computes statistics of `elements`; nil if the dtype has no order (complex), has no defined packing (six bits) or
-    /// needs a scale (quantised).
+    /// Creates the statistics of `elements`.
+    ///
+    /// The result is nil for complex dtypes, which have no order, for six-bit dtypes, whose packing is not defined, and
+    /// for quantised dtypes, which need a scale.
     init?(_ elements: UnsafeRawBufferPointer, _ dtype: DType, _ kernels: rwkv_kernels) {
         if let element = dtype.kernelElement {
             var result = rwkv_statistics()
@@ -64,7 +66,9 @@ struct StatisticsPart: Sendable {
         squaredDeviations = difference.isNaN ? .infinity : max(0, difference)
     }
 
-    /// Computes statistics from the count of each byte value; a byte may hold more than one element.
+    /// Creates statistics from the number of times that each byte occurs.
+    ///
+    /// A byte can contain more than one element.
     private init(counts: [UInt64], values: [[Double]]) {
         var sum = 0.0
         for (count, values) in zip(counts, values) where count > 0 {
@@ -91,7 +95,8 @@ struct StatisticsPart: Sendable {
         }
     }
 
-    /// Merges the next part (Chan, Golub, LeVeque 1983, "Algorithms for Computing the Sample Variance", equation 2.1).
+    /// Merges the statistics of the next part (Chan, Golub, LeVeque 1983, "Algorithms for Computing the Sample
+    /// Variance", equation 2.1).
     mutating func append(_ next: StatisticsPart) {
         zeros += next.zeros
         nans += next.nans

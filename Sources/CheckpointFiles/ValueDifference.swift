@@ -4,33 +4,40 @@ import Synchronization
 
 /// The differences between the values of two tensors of the same shape.
 ///
-/// Values are compared in double precision for all dtypes. Two NaNs count as equal; pairs with a value that is not
-/// finite do not affect the maximum and the sums.
+/// Values are compared in double precision for all dtypes. Two NaNs count as equal. Pairs in which a value is infinite
+/// or NaN do not affect the maximum, the norm or the cosine similarity.
 public struct ValueDifference: Sendable, Equatable {
     /// The tensor's name.
     public let name: String
-    /// The number of values that differ or, for F6, whose packing is not defined, the number of bytes that differ; the
-    /// real and imaginary parts of complex values count separately.
+    /// The number of values that differ.
+    ///
+    /// The real and imaginary parts of complex values are counted separately. Six-bit dtypes have no defined packing,
+    /// so for them this is the number of bytes that differ.
     public let differing: Int
     /// The number of differing pairs in which at least one of the two values is infinite or NaN.
     public let incomparable: Int
     /// The largest absolute difference; nil if only bytes could be compared.
     public let maximum: Double?
-    /// The Euclidean norm of the difference, relative to the first tensor's norm; nil if that norm is zero, or squares
-    /// overflow or underflow.
+    /// The Euclidean norm of the difference divided by the norm of the first tensor.
+    ///
+    /// It is nil if only bytes could be compared, if the norm of the first tensor is zero, or if squares overflow or
+    /// underflow.
     public let relativeL2: Double?
-    /// The cosine similarity of the two tensors; nil if one of them is zero, or squares overflow or underflow.
+    /// The cosine similarity of the two tensors.
+    ///
+    /// It is nil if only bytes could be compared, if one of the tensors is zero, or if squares overflow or underflow.
     public let cosine: Double?
 }
 
 extension CheckpointDifference {
-    /// Reads the tensors that both checkpoints have with the same shape and compares their values.
+    /// Compares the values of tensors that have the same name and shape in both checkpoints.
     ///
     /// - Parameters:
-    ///   - threads: the number of threads; the result does not depend on it.
-    ///   - progress: notified after every buffer; can cancel the work.
-    /// - Returns: the number of pairs in ``common`` that have the same shape and either the same dtype or dtypes with
-    ///   defined values, and the differences of the pairs that differ, in the order of ``common``.
+    ///   - threads: the number of threads, which does not affect the result.
+    ///   - progress: receives the progress after every buffer, and can cancel the work.
+    /// - Returns: the number of pairs that were compared, and the differences of those that differ, in the order of
+    ///   ``common``. A pair in ``common`` is compared if its shapes are the same, and its dtypes are the same or have
+    ///   defined values.
     /// - Throws: ``CheckpointError`` of category `inputOutput`, `malformed` (a wrong checksum) or `cancelled`.
     public func compareValues(
         threads: Int, progress: WorkProgress = WorkProgress()
@@ -40,16 +47,21 @@ extension CheckpointDifference {
     }
 }
 
-/// The work of a comparison, shared between threads.
+/// The state of a comparison, shared between threads.
 private final class ValueComparison: Sendable {
-    /// The number of elements compared at once; a multiple of eight, so that they fill whole bytes for every dtype.
+    /// The number of elements to compare at once.
+    ///
+    /// It is a multiple of eight, so that the elements fill whole bytes for every dtype.
     private static let chunk = 1 << 15
-    /// The number of bytes read at once; more if elements must be gathered from all over a storage.
+    /// The approximate number of bytes to read at once: the first for contiguous tensors, the second for tensors whose
+    /// elements must be gathered from a storage.
     private static let (pieceSize, gatheredPieceSize) = (1 << 18, 1 << 24)
 
     private let a: Checkpoint
     private let b: Checkpoint
-    /// The tensors to compare, in the order in which they are read; `number` gives the order of the results.
+    /// The positions of the tensors to compare, in the order in which they are read.
+    ///
+    /// `number` gives the order of the results.
     private let pairs: [(number: UInt32, a: UInt32, b: UInt32)]
     private let progress: WorkProgress
     private let total: Int
@@ -70,7 +82,7 @@ private final class ValueComparison: Sendable {
             pairs.append((UInt32(pairs.count), positions.a, positions.b))
             total = total.adding(clamped: pair.a.byteCount).adding(clamped: pair.b.byteCount)
         }
-        // If only `b` must be read in its own order, use that order.
+        // If only `b` must be read sequentially, follow its order.
         if b.isSequential, !a.isSequential { pairs.sort { $0.b < $1.b } }
         self.pairs = pairs
         self.total = total
@@ -130,9 +142,9 @@ private final class ValueComparison: Sendable {
                 let before = result.differing
                 let (values, others) = (first.doubles(x, kernels), second.doubles(y, kernels))
                 precondition(values.count == others.count, "pairs of values")
-                // Values with equal bytes also contribute to the sums.
+                // Compare values even if their bytes are equal, because they contribute to the sums.
                 kernels.compare(values, others, values.count, &result)
-                // Doubles cannot represent all 64-bit integers.
+                // Doubles cannot represent all 64-bit integers, so count the integers that differ.
                 if isSameType, [.i64, .u64].contains(tensor.dtype) {
                     result.differing = before + UInt64(differingWords(x, y))
                 }
@@ -155,22 +167,22 @@ private final class ValueComparison: Sendable {
     }
 }
 
-/// Counts the 8-byte words that differ.
+/// Returns the number of 8-byte words that differ.
 private func differingWords(_ a: ArraySlice<UInt8>, _ b: ArraySlice<UInt8>) -> Int {
     guard a != b else { return 0 }
     return zip(stride(from: a.startIndex, to: a.endIndex, by: 8), stride(from: b.startIndex, to: b.endIndex, by: 8))
         .count { a[$0..<$0 + 8] != b[$1..<$1 + 8] }
 }
 
-/// Reads the values of one tensor, part by part.
+/// A reader for the values of one tensor.
 private struct TensorValues {
     private let tensor: TensorInfo
     private let checkpoint: Checkpoint
     private let element: rwkv_element?
-    /// The values that each of the 256 bytes encodes, concatenated.
+    /// The values that each of the 256 possible bytes encodes, concatenated.
     private let table: [Double]?
     private let valuesOfByte: Int
-    /// Whether real values get zero imaginary parts because the other tensor is complex.
+    /// Whether to add imaginary parts of zero, because the other tensor is complex and this one is not.
     private let addsImaginaryParts: Bool
 
     init(_ tensor: TensorInfo, _ checkpoint: Checkpoint, _ isComplex: Bool) {
@@ -196,13 +208,15 @@ private struct TensorValues {
         return bytes
     }
 
-    /// Returns the bytes of a range of the elements in `bytes`.
+    /// Returns the part of `bytes` that contains the given range of elements.
     func part(_ elements: Range<Int>, of bytes: [UInt8]) -> ArraySlice<UInt8> {
         let width = tensor.dtype.bitWidth
         return bytes[elements.lowerBound * width / 8..<elements.upperBound * width / 8]
     }
 
-    /// Returns the values that `bytes` encode, with real and imaginary parts interleaved.
+    /// Returns the values that `bytes` encodes.
+    ///
+    /// The real and imaginary parts of complex values alternate.
     func doubles(_ bytes: ArraySlice<UInt8>, _ kernels: rwkv_kernels) -> [Double] {
         var values: [Double] = []
         if let element {
@@ -222,7 +236,8 @@ private struct TensorValues {
 }
 
 extension DType {
-    /// The kernels' constant for the real numbers that make up an element; nil if there is none.
+    /// The kernels' constant for an element or, if the dtype is complex, for its real and imaginary parts; nil if there
+    /// is none.
     fileprivate var partElement: rwkv_element? {
         switch self {
         case .c32: RWKV_ELEMENT_F16
@@ -234,7 +249,8 @@ extension DType {
         }
     }
 
-    /// The values that each byte encodes, for types of eight or four bits; quantised values are not scaled.
+    /// The values that each byte encodes, without applying the scale of quantised types; nil unless the type has four
+    /// or eight bits.
     fileprivate var plainValuesOfBytes: [[Double]]? {
         switch self {
         case .qi8: DType.i8.valuesOfBytes
@@ -243,7 +259,7 @@ extension DType {
         }
     }
 
-    /// Whether the values of the elements are defined.
+    /// Whether the values that the elements encode are defined.
     fileprivate var hasValues: Bool { partElement != nil || plainValuesOfBytes != nil }
 }
 

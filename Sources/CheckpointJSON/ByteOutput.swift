@@ -1,6 +1,6 @@
-/// Buffered text output, sent in pieces of about 64 KiB.
+/// A buffered text output that sends its bytes in pieces of about 64 KiB.
 ///
-/// After the first error, nothing more is sent; ``finish()`` throws that error.
+/// After the first error, nothing more is sent, and ``finish()`` throws that error.
 public struct ByteOutput {
     private static let pieceSize = 1 << 16
 
@@ -8,15 +8,15 @@ public struct ByteOutput {
     private var failure: (any Error)?
     private let send: ([UInt8]) throws -> Void
 
-    /// Creates an output that passes each piece to `send`.
+    /// Creates an output that calls `send` with each piece.
     public init(to send: @escaping ([UInt8]) throws -> Void) {
         self.send = send
         buffer.reserveCapacity(Self.pieceSize + 1024)
     }
 
-    /// Collects in memory the bytes that `write` writes.
+    /// Calls `write` with an output and returns the bytes that were written to it.
     ///
-    /// - Throws: only what `write` throws.
+    /// - Throws: any error that `write` throws.
     public static func bytes(_ write: (consuming ByteOutput) throws -> Void) rethrows -> [UInt8] {
         var bytes: [UInt8] = []
         try withoutActuallyEscaping({ bytes += $0 }) { append in try write(ByteOutput(to: append)) }
@@ -30,13 +30,13 @@ public struct ByteOutput {
         if buffer.count >= Self.pieceSize { flush() }
     }
 
-    /// Appends a literal.
+    /// Appends a string literal.
     public mutating func write(_ text: StaticString) {
         text.withUTF8Buffer { buffer.append(contentsOf: $0) }
         if buffer.count >= Self.pieceSize { flush() }
     }
 
-    /// Appends bytes of UTF-8.
+    /// Appends UTF-8 bytes.
     public mutating func write(_ text: ArraySlice<UInt8>) {
         buffer.append(contentsOf: text)
         if buffer.count >= Self.pieceSize { flush() }
@@ -61,14 +61,14 @@ public struct ByteOutput {
         buffer.append(byte)
     }
 
-    /// Appends this many spaces.
+    /// Appends the given number of spaces.
     public mutating func write(spaces: Int) {
         buffer.append(contentsOf: repeatElement(UInt8(ascii: " "), count: spaces))
     }
 
-    /// Sends what is still in the buffer.
+    /// Sends the bytes that are still in the buffer.
     ///
-    /// - Throws: the receiver's first error, now or earlier.
+    /// - Throws: the first error from sending a piece, in this call or earlier.
     public mutating func finish() throws {
         flush()
         if let failure { throw failure }

@@ -2,24 +2,24 @@ import Glibc
 
 /// Text that is compared, hashed and ordered by its UTF-8 bytes, such as a name or key from a file.
 ///
-/// Swift strings are compared by canonical equivalence: "é" as one scalar equals "e" followed by a combining accent.
-/// File formats have no such rule, so dictionaries keyed by names from a file use this type; with `String`, two names
-/// could become one.
+/// Swift compares strings by canonical equivalence: "é" as one scalar equals "e" followed by a combining accent. File
+/// formats have no such rule, so dictionaries whose keys are names from a file use this type. With `String` keys, two
+/// different names could become one.
 public struct ByteString: Sendable {
     /// The text, with its original bytes.
     public let text: String
 
-    /// Wraps `text` without normalising it.
+    /// Creates a byte string from `text` without normalising it.
     public init(_ text: some StringProtocol) { self.text = String(text) }
 }
 
 extension ByteString: Hashable {
-    /// Returns whether the bytes are the same.
+    /// Returns whether `a` and `b` have the same bytes.
     public static func == (a: ByteString, b: ByteString) -> Bool {
         let count = a.text.utf8.count
         guard count == b.text.utf8.count else { return false }
         var (a, b) = (a.text, b.text)
-        // Use one memcmp, because a loop over the bytes doubles the time that dictionaries take.
+        // Use memcmp, because dictionary operations take twice as long with a loop over the bytes.
         return a.withUTF8 { a in
             b.withUTF8 { b in
                 guard let a = a.baseAddress, let b = b.baseAddress else { return count == 0 }
@@ -42,24 +42,27 @@ extension ByteString: Comparable {
 }
 
 extension CaseIterable where Self: RawRepresentable<String> {
-    /// Creates the case whose raw value has these bytes; `init(rawValue:)` would compare by canonical equivalence.
+    /// Creates the case whose raw value has the same bytes as `text`; nil if there is none.
+    ///
+    /// `init(rawValue:)` would compare the values by canonical equivalence.
     package init?(_ text: ByteString) {
         guard let value = Self.allCases.first(where: { ByteString($0.rawValue) == text }) else { return nil }
         self = value
     }
 }
 
-// These functions compare bytes, not characters, because a dot and a combining accent after it form one character.
+// These functions compare bytes instead of characters, because a dot and a combining accent after it form one
+// character.
 extension Substring {
-    /// Returns the text without the bytes of `prefix`; nil if it does not begin with them.
+    /// Returns the text without the bytes of `prefix`; nil if it does not begin with these bytes.
     package func dropping(prefix: String) -> Substring? {
         utf8.starts(with: prefix.utf8) ? self[utf8.index(startIndex, offsetBy: prefix.utf8.count)...] : nil
     }
 
-    /// Returns the text without the bytes of `suffix`; nil if it does not end with them.
+    /// Returns the text without the bytes of `suffix`; nil if it does not end with these bytes.
     package func dropping(suffix: String) -> Substring? {
         var end = endIndex
-        // Compare backwards, because most texts already differ in their last byte.
+        // Compare backwards, because most texts differ from the suffix in their last byte.
         for byte in suffix.utf8.reversed() {
             guard end > startIndex else { return nil }
             utf8.formIndex(before: &end)
@@ -70,15 +73,15 @@ extension Substring {
 }
 
 extension String {
-    /// Returns the text without the bytes of `prefix`; nil if it does not begin with them.
+    /// Returns the text without the bytes of `prefix`; nil if it does not begin with these bytes.
     package func dropping(prefix: String) -> Substring? { self[...].dropping(prefix: prefix) }
 
-    /// Returns the text without the bytes of `suffix`; nil if it does not end with them.
+    /// Returns the text without the bytes of `suffix`; nil if it does not end with these bytes.
     package func dropping(suffix: String) -> Substring? { self[...].dropping(suffix: suffix) }
 }
 
 extension ByteString: ExpressibleByStringLiteral, CustomStringConvertible {
-    /// Wraps a literal.
+    /// Creates a byte string from a string literal.
     public init(stringLiteral text: String) { self.text = text }
 
     /// The text.

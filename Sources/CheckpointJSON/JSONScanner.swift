@@ -1,9 +1,9 @@
-/// A pull parser for JSON (RFC 8259) that reads borrowed bytes front to back and builds no values.
+/// A pull parser for JSON (RFC 8259) that reads borrowed bytes from front to back and builds no values.
 ///
-/// The scanner is stricter than most readers: it validates UTF-8, and rejects byte order marks, lone surrogates, any
-/// number that is not in the RFC's form, and anything after the document. Every function either steps over exactly what
-/// its name says or throws ``MalformedInput`` with the offset of the first byte that does not fit. Time is linear in
-/// the input, memory is constant, and no function recurses.
+/// The scanner is stricter than most parsers. It validates UTF-8, and rejects byte order marks, lone surrogates,
+/// numbers that do not follow the RFC's grammar, and anything after the document. Each method either steps over the
+/// element that it is named after or throws ``MalformedInput`` with the offset of the error. Scanning takes linear time
+/// and constant memory, and no method is recursive.
 ///
 ///     var more = try scanner.openObject()
 ///     while more {
@@ -28,13 +28,15 @@ public struct JSONScanner: ~Escapable {
 
     // MARK: Structure
 
-    /// Steps over `{`; returns false if the object is empty, after stepping over `}` too.
+    /// Steps over `{` and returns whether the object has any members.
+    ///
+    /// If it has none, also steps over `}`.
     public mutating func openObject() throws(MalformedInput) -> Bool {
         try expect(UInt8(ascii: "{"), "an object")
         return try !closes(UInt8(ascii: "}"))
     }
 
-    /// Steps over a member's name and the colon after it.
+    /// Steps over a member's name and the colon after it, and returns the name.
     public mutating func key() throws(MalformedInput) -> JSONString {
         let key = try string()
         try expect(UInt8(ascii: ":"), "':' after a member's name")
@@ -46,7 +48,9 @@ public struct JSONScanner: ~Escapable {
         try continues(until: UInt8(ascii: "}"), "',' or '}'")
     }
 
-    /// Steps over `[`; returns false if the array is empty, after stepping over `]` too.
+    /// Steps over `[` and returns whether the array has any elements.
+    ///
+    /// If it has none, also steps over `]`.
     public mutating func openArray() throws(MalformedInput) -> Bool {
         try expect(UInt8(ascii: "["), "an array")
         return try !closes(UInt8(ascii: "]"))
@@ -57,21 +61,21 @@ public struct JSONScanner: ~Escapable {
         try continues(until: UInt8(ascii: "]"), "',' or ']'")
     }
 
-    /// Steps over `null` if it comes next; returns whether it did.
+    /// Steps over `null` if it comes next, and returns whether it did.
     public mutating func skipNull() throws(MalformedInput) -> Bool {
         guard peek() == UInt8(ascii: "n") else { return false }
         try literal("null")
         return true
     }
 
-    /// Checks that nothing but white space is left.
+    /// Checks that only white space remains.
     public mutating func end() throws(MalformedInput) {
         guard peek() == nil else { throw unexpected("nothing after the document") }
     }
 
     // MARK: Values
 
-    /// Steps over a string and returns the range of its text.
+    /// Steps over a string and returns the location of its text.
     public mutating func string() throws(MalformedInput) -> JSONString {
         try expect(UInt8(ascii: "\""), "a string")
         let start = position
@@ -96,7 +100,7 @@ public struct JSONScanner: ~Escapable {
         }
     }
 
-    /// Steps over an integer without sign, fraction or exponent and returns its value.
+    /// Steps over an integer without a sign, fraction or exponent, and returns its value.
     public mutating func unsignedInteger() throws(MalformedInput) -> UInt64 {
         guard let first = peek(), isDigit(first) else { throw unexpected("an unsigned integer") }
         let start = position
@@ -128,12 +132,14 @@ public struct JSONScanner: ~Escapable {
         return value
     }
 
-    /// Steps over any value, checking every byte of it.
+    /// Steps over a value of any type, and validates every byte of it.
     public mutating func skipValue() throws(MalformedInput) {
         try walk { (_) throws(MalformedInput) in }
     }
 
-    /// A piece of a value that ``walk(_:)`` reports; numbers, `true`, `false` and `null` are not reported.
+    /// A part of a value that ``walk(_:)`` reports.
+    ///
+    /// Numbers, `true`, `false` and `null` are not reported.
     enum Piece {
         case objectStart
         case objectEnd
@@ -141,10 +147,11 @@ public struct JSONScanner: ~Escapable {
         case string(JSONString)
     }
 
-    /// Steps over any value, checking every byte of it, and calls `visit` with each of its pieces.
+    /// Steps over a value of any type, validates every byte of it, and calls `visit` with each of its pieces.
     @inline(__always)
     mutating func walk(_ visit: (Piece) throws(MalformedInput) -> Void) throws(MalformedInput) {
-        // One bit per open container, with the innermost lowest: 1 for an object, 0 for an array.
+        // One bit for each open container: 1 for an object, 0 for an array. The lowest bit belongs to the innermost
+        // container.
         var containers: UInt64 = 0
         var depth = 0
         repeat {
@@ -186,20 +193,21 @@ public struct JSONScanner: ~Escapable {
         } while depth > 0
     }
 
-    /// Returns the text of `string` with its escapes resolved, as UTF-8.
+    /// Returns the text of `string` as UTF-8, with its escapes resolved.
     public func text(of string: JSONString) -> [UInt8] {
         string.decoded(from: bytes)
     }
 
-    /// Returns the beginning of the text of `string`, about 1000 bytes, for an error message.
+    /// Returns the text of `string`, cut off after about 1000 bytes, for an error message.
     public func excerpt(of string: JSONString) -> String {
         String(decoding: string.decoded(from: bytes, limit: 1000), as: UTF8.self)
     }
 
-    /// Returns whether the text of `string` equals `text`, compared by bytes.
+    /// Returns whether the text of `string` equals `text`, comparing them byte by byte.
     public func matches(_ string: JSONString, _ text: String) -> Bool {
         if string.hasEscapes {
-            // A byte of text takes at most six bytes of JSON (`\u0041`), so a longer range differs and is not decoded.
+            // A byte of text takes at most six bytes of JSON (`\u0041`), so a string with a longer range cannot be
+            // equal.
             return string.range.count <= 6 * text.utf8.count && self.text(of: string).elementsEqual(text.utf8)
         }
         guard string.range.count == text.utf8.count else { return false }
@@ -213,7 +221,7 @@ public struct JSONScanner: ~Escapable {
 
     // MARK: Lexical elements
 
-    /// Skips white space and returns the next byte without stepping over it; nil at the end.
+    /// Skips white space and returns the next byte without stepping over it; nil at the end of the input.
     @inline(__always)
     public mutating func peek() -> UInt8? {
         while position < bytes.count {
@@ -302,7 +310,7 @@ public struct JSONScanner: ~Escapable {
                 ((quote &- ones) & ~quote) | ((backslash &- ones) & ~backslash) | ((word &- (ones &* 0x20)) & ~word)
             let stop = (special | word) & high
             guard stop == 0 else {
-                // Borrows propagate upwards, so the lowest mark, which belongs to the first special byte, is exact.
+                // Borrows propagate upwards, so the lowest mark is exact. It belongs to the first special byte.
                 position &+= UInt64(littleEndian: stop).trailingZeroBitCount / 8
                 return
             }
@@ -315,7 +323,9 @@ public struct JSONScanner: ~Escapable {
         }
     }
 
-    /// Steps over one escape; a surrogate pair counts as one.
+    /// Steps over one escape.
+    ///
+    /// A surrogate pair counts as one escape.
     private mutating func skipEscape() throws(MalformedInput) {
         let start = position
         position += 1
@@ -353,7 +363,9 @@ public struct JSONScanner: ~Escapable {
         return unit
     }
 
-    /// Steps over one scalar of two to four bytes; throws for overlong forms, surrogates and scalars above U+10FFFF.
+    /// Steps over one scalar of two to four bytes.
+    ///
+    /// Throws for overlong forms, surrogates and scalars above U+10FFFF.
     private mutating func skipMultibyteScalar() throws(MalformedInput) {
         let first = bytes[position]
         let count: Int
@@ -377,7 +389,7 @@ public struct JSONScanner: ~Escapable {
         position += count
     }
 
-    /// Creates the error for the byte at ``position``, where `what` was expected.
+    /// Returns the error for the byte at ``position``, where `what` was expected.
     @inline(never)
     public func unexpected(_ what: StaticString) -> MalformedInput {
         let found: String

@@ -1,13 +1,15 @@
-/// The position of a string in JSON that ``JSONScanner`` has checked.
+/// The location of a string in JSON text that ``JSONScanner`` has validated.
 public struct JSONString: Sendable, Equatable {
     /// The range of the bytes between the quotes.
     public let range: Range<Int>
     /// Whether those bytes contain escapes, so that the text differs from the bytes.
     public let hasEscapes: Bool
 
-    /// Returns the text with its escapes resolved, as UTF-8, up to the end of the scalar that reaches `limit` bytes.
+    /// Returns the text as UTF-8, with its escapes resolved.
     ///
-    /// `bytes` must be the bytes that the scanner read. The text is never longer than the range.
+    /// If the text is longer than `limit` bytes, it is cut off after the scalar that reaches the limit.
+    ///
+    /// `bytes` must be the bytes that the scanner has read. The text is never longer than ``range``.
     public func decoded(from bytes: Span<UInt8>, limit: Int = .max) -> [UInt8] {
         var text: [UInt8] = []
         text.reserveCapacity(min(range.count, limit))

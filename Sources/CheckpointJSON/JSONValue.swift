@@ -8,7 +8,7 @@ public enum JSONValue: Sendable, Hashable {
     case null
     /// `true` or `false`.
     case bool(Bool)
-    /// A number without fraction or exponent, strictly between the bounds of `Int`.
+    /// A number that has no fraction or exponent and is strictly between `Int.min` and `Int.max`.
     case integer(Int)
     /// Any other number.
     case number(Double)
@@ -22,10 +22,10 @@ public enum JSONValue: Sendable, Hashable {
     /// The maximum length of a document, in bytes.
     public static let maximumBytes = 8 << 20
 
-    /// Parses one document.
+    /// Creates a value by parsing a JSON document.
     ///
-    /// - Throws: ``MalformedInput`` if the document is not JSON, is too long, or has a duplicate key or a NUL in a
-    ///   string.
+    /// - Throws: ``MalformedInput`` if the document is not valid JSON, is too long or too deeply nested, or has a
+    ///   duplicate key or a NUL in a string.
     public init(document bytes: [UInt8]) throws(MalformedInput) {
         guard bytes.count <= Self.maximumBytes else {
             throw MalformedInput(
@@ -35,7 +35,7 @@ public enum JSONValue: Sendable, Hashable {
         try Self.check(bytes)
         let tokener = json_tokener_new_ex(Int32(JSONScanner.maximumDepth + 1))
         defer { json_tokener_free(tokener) }
-        // json-c treats a number at the end as complete only if another byte follows.
+        // json-c treats a number at the end as complete only if another byte follows it.
         let text = bytes + [UInt8(ascii: "\n")]
         let object = text.withUnsafeBytes { buffer in
             json_tokener_parse_ex(tokener, buffer.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(buffer.count))
@@ -47,8 +47,9 @@ public enum JSONValue: Sendable, Hashable {
         self.init(object)
     }
 
-    /// Rejects bytes that are not JSON, and bytes that json-c would misread: it keeps the last of duplicate keys, and
-    /// ends a key at the first NUL.
+    /// Throws if the bytes are not valid JSON or if json-c would misread them.
+    ///
+    /// json-c keeps only the last of several duplicate keys, and ends a key at the first NUL.
     private static func check(_ bytes: [UInt8]) throws(MalformedInput) {
         /// The keys of each open object.
         var keys: [Set<ByteString>] = []
@@ -81,7 +82,7 @@ public enum JSONValue: Sendable, Hashable {
         switch json_object_get_type(object) {
         case json_type_boolean: self = .bool(json_object_get_boolean(object) != 0)
         case json_type_int:
-            // json-c clamps integers that do not fit.
+            // json-c clamps integers that are out of range.
             let value = json_object_get_int64(object)
             self = value == .max || value == .min ? .number(json_object_get_double(object)) : .integer(Int(value))
         case json_type_double: self = .number(json_object_get_double(object))
@@ -107,17 +108,17 @@ public enum JSONValue: Sendable, Hashable {
         }
     }
 
-    /// The member with this key, compared by bytes; nil if there is none or this is not an object.
+    /// The member with the given key, compared byte by byte; nil if there is none or the value is not an object.
     public subscript(key: String) -> JSONValue? {
         if case .object(let members) = self { members[ByteString(key)] } else { nil }
     }
 
-    /// The value of an integer; nil for anything else.
+    /// The integer; nil if the value is not an integer.
     public var integer: Int? {
         if case .integer(let value) = self { value } else { nil }
     }
 
-    /// The value of an integer or any other number; nil for anything else.
+    /// The number, converted to a double; nil if the value is not a number.
     public var double: Double? {
         switch self {
         case .integer(let value): Double(value)
@@ -126,29 +127,29 @@ public enum JSONValue: Sendable, Hashable {
         }
     }
 
-    /// The value of `true` or `false`; nil for anything else.
+    /// The Boolean value; nil if the value is neither `true` nor `false`.
     public var bool: Bool? {
         if case .bool(let value) = self { value } else { nil }
     }
 
-    /// The text of a string; nil for anything else.
+    /// The string; nil if the value is not a string.
     public var string: ByteString? {
         if case .string(let value) = self { value } else { nil }
     }
 
-    /// The members of an object; nil for anything else.
+    /// The members of the object; nil if the value is not an object.
     public var object: [ByteString: JSONValue]? {
         if case .object(let members) = self { members } else { nil }
     }
 
-    /// The elements of an array; nil for anything else.
+    /// The elements of the array; nil if the value is not an array.
     public var array: [JSONValue]? {
         if case .array(let value) = self { value } else { nil }
     }
 }
 
 extension JSONValue: CustomStringConvertible {
-    /// The value as text for a message: scalars in full, containers as `an array` or `an object`.
+    /// A description of the value for messages: scalars in full, containers as `an array` or `an object`.
     public var description: String {
         switch self {
         case .null: "null"

@@ -1,16 +1,16 @@
-/// The error for bytes that break the rules of their format: what is wrong, and where.
+/// An error in bytes that break the rules of their format.
 ///
-/// Parsers throw no other error; a caller that knows the file's path adds the path.
+/// This is the only error that parsers throw. A caller that knows the file's path adds the path.
 public struct MalformedInput: Error, Sendable, Equatable {
-    /// What is wrong, as the middle of a sentence: `the name appears twice`.
+    /// A description of the problem, as a clause such as `the name appears twice`.
     public var problem: String
-    /// The offset of the error, in bytes from the start of the parsed bytes.
+    /// The offset of the problem, in bytes from the start of the parsed bytes.
     public var offset: Int
-    /// The tensor concerned, if there is one.
+    /// The name of the tensor that the error concerns; nil if there is none.
     public var tensor: String?
-    /// What the format requires at this offset.
+    /// A description of what the format requires at this offset.
     public var expected: String?
-    /// What was found at this offset.
+    /// A description of what was found at this offset.
     public var found: String?
 
     /// Creates an error at an offset in the input.

@@ -1,6 +1,8 @@
 extension Unicode.Scalar {
-    /// Whether printing the scalar could move the cursor, reorder the line or show nothing: controls (C0, DEL, C1),
-    /// bidirectional marks, line separators, zero-width characters, fillers, variation selectors and tags.
+    /// Whether printing the scalar could move the cursor, reorder the line or show nothing.
+    ///
+    /// These scalars are controls (C0, DEL, C1), bidirectional marks, line separators, zero-width characters, fillers,
+    /// variation selectors and tags.
     public var isUnprintable: Bool {
         switch value {
         case 0x00...0x1F, 0x7F...0x9F, 0xAD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B...0x180F,
@@ -14,10 +16,12 @@ extension Unicode.Scalar {
 }
 
 extension String {
-    /// Whether the text is printable ASCII without quotes and backslashes, which needs no escapes in any output.
+    /// Whether the text consists of printable ASCII characters other than double quotes and backslashes.
+    ///
+    /// Such text needs no escapes in any output.
     public var isPlain: Bool {
         utf8.withContiguousStorageIfAvailable { bytes in
-            // The loop has no branches, so that the compiler can vectorise it.
+            // The loop has no branches, so the compiler can vectorise it.
             var special: UInt8 = 0
             for byte in bytes {
                 special |= byte &- 0x20 < 0x5F ? 0 : 1
@@ -27,8 +31,10 @@ extension String {
         } ?? false
     }
 
-    /// Returns the text made safe for a terminal: unprintable scalars become escapes such as `\u{202E}`, backslashes
-    /// are doubled so that this is unambiguous, and `…` replaces everything after `limit` scalars.
+    /// Returns the text in a form that is safe to print to a terminal.
+    ///
+    /// Unprintable scalars become escapes such as `\u{202E}`, and backslashes are doubled to keep the escapes
+    /// unambiguous. If the text has more than `limit` scalars, `…` replaces the rest.
     public func printable(limit: Int = .max) -> String {
         if utf8.count <= limit, isPlain { return self }
         var text = ""

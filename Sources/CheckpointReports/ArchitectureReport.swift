@@ -2,7 +2,7 @@ import CheckpointFiles
 import CheckpointJSON
 import ModelFamilies
 
-/// Reports a model's architecture, as JSON and as text.
+/// A report on a model's architecture, as JSON or as text.
 struct ArchitectureReport: JSONWritable {
     let recognition: ModelRecognition
 
@@ -132,7 +132,9 @@ struct ArchitectureReport: JSONWritable {
             constants.append("RoPE theta \(rotary.summary)")
         }
         let attention = model.layers.filter(\.kind.hasCache)
-        /// Appends the distinct values that attention layers have, each with its number of layers unless all share it.
+        /// Appends the distinct values of a property of the attention layers.
+        ///
+        /// A value that not all attention layers have is followed by the number of layers that have it.
         func append(_ name: String, _ value: (LayerSpec) -> String?) {
             let counts = attention.compactMap(value).reduce(into: [String: Int]()) { $0[$1, default: 0] += 1 }
             for (text, count) in counts.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) {
@@ -173,7 +175,7 @@ struct ArchitectureReport: JSONWritable {
 }
 
 extension RotaryEmbedding {
-    /// Theta, scaling, the rotated part of each head, and the pairing.
+    /// A summary of theta, the scaling, the pairing of channels, and the rotated fraction of each head.
     fileprivate var summary: String {
         var words = [valueText(theta)]
         if type != "default" { words.append(type.text.printable(limit: 40)) }
@@ -195,7 +197,7 @@ extension DecoderBody.Norm {
 }
 
 extension Dimensions {
-    /// The known ranks of low-rank parts, with the names of the parts.
+    /// The known ranks of the low-rank parts, with the names of these parts.
     var ranks: [(name: String, size: Int)] {
         Dimension.ranks.compactMap { dimension in
             self[dimension].map { (dimension.title.replacing(" rank", with: ""), $0) }
@@ -204,10 +206,10 @@ extension Dimensions {
 }
 
 extension [LayerKind] {
-    /// One letter per layer: `RRRG`.
+    /// The letters of the layers' kinds, such as `RRRG`.
     var strip: String { String(map(\.letter)) }
 
-    /// The number of layers of each kind: `38 rwkv7, 6 gqa`.
+    /// The number of layers of each kind, such as `38 rwkv7, 6 gqa`.
     var counts: String {
         LayerKind.allCases.compactMap { kind in
             let count = self.count { $0 == kind }
@@ -216,7 +218,7 @@ extension [LayerKind] {
     }
 }
 
-/// Reports an adapter, as JSON and as text.
+/// A report on an adapter, as JSON or as text.
 struct AdapterReport: JSONWritable {
     let adapter: Adapter
 

@@ -3,7 +3,7 @@ public import CheckpointJSON
 import CheckpointFiles
 import ModelFamilies
 
-/// The text report of `convert`.
+/// The text report of the command `convert`.
 public struct ConversionReport: Sendable {
     private let conversion: Conversion
     private let path: String
@@ -14,18 +14,18 @@ public struct ConversionReport: Sendable {
         self.path = path
     }
 
-    /// Writes a summary of what was done.
+    /// Writes a summary of the conversion.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeSummary(to output: consuming ByteOutput) throws {
         writeHead(to: &output)
         writeDropped(to: &output)
         try output.finish()
     }
 
-    /// Writes the operations of a dry run, one line per tensor.
+    /// Writes the operations of a dry run, with one line for each tensor.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeOperations(to output: consuming ByteOutput) throws {
         writeHead(to: &output)
         output.write("\n")

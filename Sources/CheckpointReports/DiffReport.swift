@@ -1,25 +1,25 @@
 public import CheckpointFiles
 public import CheckpointJSON
 
-/// The report of `diff` on two checkpoints.
+/// The report of the command `diff` on two checkpoints.
 public struct DiffReport: Sendable {
     private let difference: CheckpointDifference
-    /// The result of comparing values; nil if no data was read.
+    /// The result of comparing values, or nil if no data was read.
     private let values: (comparedCount: Int, changed: [ValueDifference])?
     private var changed: [ValueDifference] { values?.changed ?? [] }
 
-    /// Creates a report on `difference`, and on the values if they were compared.
+    /// Creates a report on the difference between two checkpoints, and on their values if they were compared.
     public init(_ difference: CheckpointDifference, values: (comparedCount: Int, changed: [ValueDifference])?) {
         self.difference = difference
         self.values = values
     }
 
-    /// Whether everything that was compared is the same.
+    /// Whether no differences were found.
     public var isSame: Bool { difference.isEmpty && changed.isEmpty }
 
-    /// Writes the report as one document, described by schemas/diff.schema.json.
+    /// Writes the report as a JSON document that conforms to schemas/diff.schema.json.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeJSON(to output: consuming ByteOutput) throws {
         try JSONWriter.document(to: output) { json in
             json.member("schema", "rwkv-ckpt/diff/1")
@@ -60,7 +60,7 @@ public struct DiffReport: Sendable {
 
     /// Writes the report as text.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeText(to output: consuming ByteOutput) throws {
         output.write("a: \(difference.a.path.printable()): \(countText(difference.a.tensorCount, "tensor"))\n")
         output.write("b: \(difference.b.path.printable()): \(countText(difference.b.tensorCount, "tensor"))\n")

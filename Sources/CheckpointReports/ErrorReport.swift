@@ -12,9 +12,9 @@ extension JSONWriter {
 }
 
 extension CheckpointError {
-    /// Writes the error as one document, described by schemas/error.schema.json.
+    /// Writes the error as a JSON document that conforms to schemas/error.schema.json.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeJSON(exitStatus: Int, to output: consuming ByteOutput) throws {
         try JSONWriter.document(to: output, onOneLine: true) { json in
             json.member("schema", "rwkv-ckpt/error/1")

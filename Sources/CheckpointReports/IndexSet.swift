@@ -1,11 +1,13 @@
-/// A set of indices that prints as ranges.
+/// A set of indices that can be printed as ranges.
 struct IndexSet: Equatable {
-    /// The indices: ascending and unique after ``sort()``.
+    /// The indices, which are in ascending order and unique after a call to ``sort()``.
     private(set) var indices: [Int32] = []
 
     var count: Int { indices.count }
 
-    /// Adds an index; ``sort()`` must be called before any other use.
+    /// Adds an index.
+    ///
+    /// After adding indices, call ``sort()`` before using the set.
     mutating func insert(_ index: Int32) {
         if index != indices.last { indices.append(index) }
     }
@@ -36,7 +38,9 @@ struct IndexSet: Equatable {
             })
     }
 
-    /// The indices as ranges, `0-3, 7, 9-11`, with `…` after eight ranges.
+    /// The indices as ranges, such as `0-3, 7, 9-11`.
+    ///
+    /// If there are more than eight ranges, the rest are replaced with `…`.
     var text: String {
         var ranges: [(first: Int32, last: Int32)] = []
         for index in indices {

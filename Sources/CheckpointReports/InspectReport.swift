@@ -2,21 +2,21 @@ public import CheckpointFiles
 public import CheckpointJSON
 public import ModelFamilies
 
-/// The report of `inspect` on a checkpoint.
+/// The report of the command `inspect` on a checkpoint.
 public struct InspectReport: Sendable {
     /// The order in which tensors are listed.
     public enum Order: String, Sendable, CaseIterable {
-        /// By the position of their data in the files.
+        /// By the position of the tensors' data in the files.
         case offset
-        /// By name, with numbers in names compared by value.
+        /// By name, where numbers within names are compared by value.
         case name
-        /// By size, the largest first.
+        /// By size, with the largest tensors first.
         case size
     }
 
     private let checkpoint: Checkpoint
     private let positions: [Int]?
-    /// One scan per listed tensor, in the order of the list; empty if no data was read.
+    /// The scan of each listed tensor, in the order of the list; empty if no data was read.
     private let scans: [TensorScan]
     private let totals: [Checkpoint.DTypeTotal]
 
@@ -24,9 +24,10 @@ public struct InspectReport: Sendable {
     private let adapter: Adapter?
     private let warnings: [CheckpointWarning]
 
-    /// Creates a report on `checkpoint`, the tensors at `positions` (all if nil), and the recognised model and adapter.
+    /// Creates a report on a checkpoint, and on the model and adapter that were recognised in it.
     ///
-    /// `scans` has one element per listed tensor, or none if no data was read.
+    /// The report lists the tensors at `positions`, or all tensors if `positions` is nil. `scans` has one element for
+    /// each listed tensor, or is empty if no data was read.
     public init(
         _ checkpoint: Checkpoint, positions: [Int]?, scans: [TensorScan], recognition: ModelRecognition?,
         adapter: Adapter?, warnings: [CheckpointWarning]
@@ -40,7 +41,9 @@ public struct InspectReport: Sendable {
         self.totals = checkpoint.dtypeTotals
     }
 
-    /// The listed tensors, created lazily: an array of 100,000 would take more memory than everything else.
+    /// The listed tensors.
+    ///
+    /// The sequence is lazy, because an array of 100,000 tensors would take more memory than everything else.
     private var tensors: some Sequence<TensorInfo> {
         (0..<listedCount).lazy.map { checkpoint.tensors[positions?[$0] ?? $0] }
     }
@@ -52,9 +55,9 @@ public struct InspectReport: Sendable {
 
     // MARK: JSON
 
-    /// Writes the report as one document, described by schemas/inspect.schema.json.
+    /// Writes the report as a JSON document that conforms to schemas/inspect.schema.json.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeJSON(to output: consuming ByteOutput) throws {
         try JSONWriter.document(to: output) { json in
             json.member("schema", "rwkv-ckpt/inspect/1")
@@ -119,10 +122,12 @@ public struct InspectReport: Sendable {
 
     // MARK: Text
 
-    /// Writes the report as text: a summary, then the tensors as a folded tree or, if `listsTensors` or data was read,
-    /// as a list.
+    /// Writes the report as text.
     ///
-    /// - Throws: any error that the output throws.
+    /// The report consists of a summary, the tensors, and any unusual contents. The tensors are listed if
+    /// `listsTensors` is true or if data was read; otherwise they are shown as a folded tree.
+    ///
+    /// - Throws: any error from writing to `output`.
     public func writeText(to output: consuming ByteOutput, listsTensors: Bool) throws {
         writeSummary(to: &output)
         if listedCount < checkpoint.tensorCount {
@@ -167,7 +172,9 @@ public struct InspectReport: Sendable {
         if let adapter { AdapterReport(adapter: adapter).writeText(to: &output) }
     }
 
-    /// Writes tied tensors, tensors that are not plain, and pickle globals; long lists are cut (--json has all).
+    /// Writes tied tensors, tensors that are not plain, and pickle globals.
+    ///
+    /// Long lists are truncated; the JSON report has all entries.
     private func writeOddities(to output: inout ByteOutput) {
         func write(_ title: String, _ lines: [String], limit: Int = 20) {
             guard !lines.isEmpty else { return }
@@ -214,7 +221,7 @@ public struct InspectReport: Sendable {
         for (index, tensor) in tensors.enumerated() {
             table.append(tensor.name.printable(limit: 200))
             table.append(plain: tensor.dtype.rawValue)
-            // The texts are reused, because neighbours often have the same shape and size.
+            // Adjacent tensors often have the same shape and size, so the texts are reused.
             if tensor.shape != shape.value { shape = (tensor.shape, shapeText(tensor.shape)) }
             if tensor.byteCount != size.value { size = (tensor.byteCount, byteText(tensor.byteCount)) }
             table.append(plain: shape.text)
@@ -235,7 +242,7 @@ public struct InspectReport: Sendable {
 }
 
 extension JSONWriter {
-    /// Writes the members that a tensor has in every document.
+    /// Writes the members that describe a tensor in all JSON documents.
     mutating func members(of tensor: TensorInfo) {
         member("name", tensor.name)
         member("dtype", tensor.dtype.rawValue)

@@ -2,22 +2,24 @@ public import CheckpointJSON
 public import LayerPlanning
 import ModelFamilies
 
-/// The text report of `plan`.
+/// The text report of the command `plan`.
 public struct PlanReport: Sendable {
     private let plan: LayerPlan
     private let path: String
     private let context: Int
 
-    /// Creates a report on the plan for the teacher at `path`, with the memory at a context of `context` tokens.
+    /// Creates a report on the plan for the teacher at `path`.
+    ///
+    /// The report states memory requirements for a context of `context` tokens.
     public init(_ plan: LayerPlan, path: String, context: Int) {
         self.plan = plan
         self.path = path
         self.context = context
     }
 
-    /// Writes the report.
+    /// Writes the report as text.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeText(to output: consuming ByteOutput) throws {
         let kinds = plan.layers.map(\.kind)
         output.write(
@@ -77,7 +79,8 @@ public struct PlanReport: Sendable {
         table.write(to: &output)
     }
 
-    /// Writes a chart of the student's cache and state next to the teacher's cache, by context length.
+    /// Writes a chart of the memory that the teacher and the student need for cache and state at several context
+    /// lengths.
     private func writeChart(to output: inout ByteOutput) {
         let (before, after) = (plan.teacherMemory, plan.studentMemory)
         guard before.bytes(context: 1) > 0 else { return }

@@ -1,11 +1,11 @@
 import Glibc
 
-/// Formats a number of bytes in decimal units, to three significant digits: `311 MB`, `1.19 GB`.
+/// Formats a number of bytes in decimal units with three significant digits, such as `311 MB` or `1.19 GB`.
 public func byteText(_ count: Int) -> String {
     guard count >= 1000 else { return "\(count) B" }
     var unit = 1000
     var units = ["kB", "MB", "GB", "TB", "PB", "EB"][...]
-    // 999.5 of a unit would round to 1000.
+    // 999.5 or more of a unit would round to 1000, so the next unit is used.
     while units.count > 1, count >= unit * 1000 - unit / 2 {
         unit *= 1000
         units.removeFirst()
@@ -24,7 +24,7 @@ public func byteText(_ count: Int) -> String {
     }
 }
 
-/// Formats an integer with commas between groups of three digits: `596,049,920`.
+/// Formats an integer with commas between groups of three digits, such as `596,049,920`.
 public func countText(_ count: Int) -> String {
     let digits = Array(String(count.magnitude))
     var text = count < 0 ? "-" : ""
@@ -35,23 +35,23 @@ public func countText(_ count: Int) -> String {
     return text
 }
 
-/// Formats a count with its noun: `1 file`, `2 files`.
+/// Formats a count with its noun, such as `1 file` or `2 files`.
 public func countText(_ count: Int, _ noun: String) -> String {
     countText(count) + " " + noun + (count == 1 ? "" : "s")
 }
 
-/// Formats a value to four significant digits; `-` for nil.
+/// Formats a value with four significant digits, or returns `-` if it is nil.
 package func valueText(_ value: Double?) -> String {
     value.map { $0.isNaN ? "NaN" : formatted($0, "%.4g") } ?? "-"
 }
 
-/// Formats a loss to three significant digits.
+/// Formats a value with three significant digits.
 public func shortText(_ value: Double) -> String { formatted(value, "%.3g") }
 
-/// Formats a value near one to seven decimals.
+/// Formats a value near one with seven decimal places.
 package func preciseText(_ value: Double) -> String { formatted(value, "%.7f") }
 
-/// Formats a number with a printf format such as `%.4g`.
+/// Formats a number using a printf format such as `%.4g`.
 package func formatted(_ value: Double, _ format: String) -> String {
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: 400) { buffer in
         let count = withVaList([value]) { vsnprintf(buffer.baseAddress, buffer.count, format, $0) }
@@ -59,7 +59,7 @@ package func formatted(_ value: Double, _ format: String) -> String {
     }
 }
 
-/// Formats a shape in brackets: `[4096, 1024]`, or `[]` for a scalar.
+/// Formats a shape in brackets, such as `[4096, 1024]`, or `[]` for a scalar.
 package func shapeText(_ shape: [Int]) -> String {
     var text = "["
     for (index, dimension) in shape.enumerated() {
@@ -69,5 +69,5 @@ package func shapeText(_ shape: [Int]) -> String {
     return text + "]"
 }
 
-/// Returns the base-10 logarithm of a number above zero.
+/// Returns the base-10 logarithm of a positive number.
 package func decimalLogarithm(_ value: Double) -> Double { log10(value) }

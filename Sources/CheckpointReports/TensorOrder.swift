@@ -1,8 +1,10 @@
 public import CheckpointFiles
 
 extension Checkpoint {
-    /// Returns the positions in ``tensors`` of the tensors whose names `isIncluded` accepts (all if nil), sorted by
-    /// `order`; nil for all tensors by offset.
+    /// Returns the positions of the tensors to list, sorted by `order`.
+    ///
+    /// The positions are indices into ``tensors``. If `isIncluded` is not nil, only tensors whose names it accepts are
+    /// listed. Returns nil for all tensors in the order of their offsets.
     public func positions(sortedBy order: InspectReport.Order, where isIncluded: ((String) -> Bool)? = nil) -> [Int]? {
         if isIncluded == nil, order == .offset { return nil }
         var positions = Array(tensors.indices)

@@ -1,14 +1,17 @@
 import CheckpointFiles
 import CheckpointJSON
 
-/// A checkpoint's tensor names as a tree, in which repeated numbered parts are folded into one subtree.
+/// A tree of a checkpoint's tensor names, in which subtrees that differ only in a number are folded into one.
 ///
-/// Each number between dots becomes `#`, with the numbers that occur there. An entry that occurs only at some of its
-/// parent's numbers says which: `only 0`, `not 0`. A name with several dtypes or shapes has one line for each.
+/// A number between dots is replaced with `#`, and the numbers that occur there are listed. An entry that occurs only
+/// at some of its parent's numbers has a note such as `only 0` or `not 0`. A name with several dtypes or shapes has one
+/// line for each of them.
 struct TensorTree {
-    /// The maximum number of parts in a name; further dots belong to the last part.
+    /// The maximum number of parts in a name.
+    ///
+    /// Further dots are part of the last part.
     private static let maximumDepth = 16
-    /// The maximum number of leaves; a larger tree is not readable.
+    /// The maximum number of leaves, beyond which the tree would be too large to read.
     private static let maximumLeaves = 20_000
     private static let maximumSiblings = 60
 
@@ -19,12 +22,16 @@ struct TensorTree {
         var text: String { dtype.rawValue + shapeText(shape) }
     }
 
-    /// A part of a name: any number, or the bytes of a word. (Strings would equate canonically equivalent words.)
+    /// A part of a name, which is either a number or a word.
+    ///
+    /// All numbers are equal. Words are stored as bytes, because canonically equivalent strings compare equal.
     private enum Part: Hashable {
         case number
         case word([UInt8])
 
-        /// The part as it is printed: a word that equals one of the tree's own signs is quoted.
+        /// The text that is printed for the part.
+        ///
+        /// A word that equals one of the tree's own labels is quoted.
         var label: String {
             switch self {
             case .number: return "#"
@@ -42,7 +49,7 @@ struct TensorTree {
         }
     }
 
-    /// The label of a tensor whose name is also the beginning of other names.
+    /// The label of a tensor whose name is also a prefix of other names.
     private static let itself = "(itself)"
 
     private final class Node {
@@ -50,8 +57,9 @@ struct TensorTree {
         var leaves: [LeafKey: Leaf] = [:]
         /// The number of `#` on the path to this node.
         let level: Int
-        /// For each `#` on the path, the numbers that occur there in the names below this node; set by
-        /// ``collectNumbers()``.
+        /// The numbers that occur at each `#` on the path, in the names below this node.
+        ///
+        /// ``collectNumbers()`` sets this property.
         var numbers: [IndexSet] = []
 
         init(level: Int) { self.level = level }
@@ -74,7 +82,7 @@ struct TensorTree {
     private struct Leaf {
         var count = 0
         var byteCount = 0
-        /// For each `#` in the name, the numbers that occur there.
+        /// The numbers that occur at each `#` in the name.
         var numbers: [IndexSet]
     }
 
@@ -88,7 +96,7 @@ struct TensorTree {
 
     private let root = Node(level: 0)
     private var leafCount = 0
-    /// Whether there are more leaves than a tree may have.
+    /// Whether there are more leaves than the maximum.
     private(set) var isTooLarge = false
 
     init(_ tensors: some Sequence<TensorInfo>) {
@@ -143,13 +151,15 @@ struct TensorTree {
 
     // MARK: Printing
 
-    /// Appends the lines of `start`, whose parent occurs at the numbers `around`, and returns the byte count of its
-    /// tensors.
+    /// Appends the lines of a node and its descendants, and returns the number of bytes in their tensors.
+    ///
+    /// `around` contains the numbers at which the node's parent occurs.
     private func append(
         _ start: Node, label startLabel: String, isNumber: Bool, around: [IndexSet], prefix: String, connector: String,
         to lines: inout [Line]
     ) -> Int {
-        // Parts without a branch between them share a line, but a line ends at each `#` to show how often it repeats.
+        // Parts that have no branch between them share a line. A line ends at each `#`, so that it can list the numbers
+        // there.
         var node = start
         var label = startLabel
         var isNumber = isNumber
@@ -162,7 +172,7 @@ struct TensorTree {
         }
         let own = node.numbers
         if node.children.isEmpty {
-            // One name with several dtypes or shapes: the most common first.
+            // If a name has several dtypes or shapes, the most common one comes first.
             let leaves = node.leaves.sorted { ($1.value.count, $0.key.text) < ($0.value.count, $1.key.text) }
             for (index, (key, leaf)) in leaves.enumerated() {
                 let connector = index < leaves.count - 1 && connector == "└─ " ? "├─ " : connector
@@ -181,7 +191,7 @@ struct TensorTree {
                 note: note(for: own, count: nil, isNumber: isNumber, in: around), byteCount: 0))
         var byteCount = 0
         let below = prefix + (connector.isEmpty ? "" : connector == "└─ " ? "   " : "│  ")
-        // A tensor whose name is also the beginning of others becomes a child labelled `(itself)`.
+        // A tensor whose name is also a prefix of other names becomes a child with the label `(itself)`.
         var children = node.children.map { (key: $0.key.sortKey, label: $0.key.label, part: $0.key, node: $0.value) }
         if !node.leaves.isEmpty {
             let itself = Node(level: node.level)
@@ -209,7 +219,9 @@ struct TensorTree {
         return byteCount
     }
 
-    /// Returns how often an entry occurs and at which numbers, unless its parent's line already says so.
+    /// Returns a note that states how often an entry occurs and at which numbers.
+    ///
+    /// The note omits anything that the parent's line already states.
     private func note(for own: [IndexSet], count: Int?, isNumber: Bool, in surroundings: [IndexSet]) -> String {
         var notes: [String] = []
         if isNumber, own.count > surroundings.count {

@@ -1,6 +1,6 @@
 package import CheckpointJSON
 
-/// A table of aligned text columns without trailing spaces.
+/// A table of text with aligned columns and no trailing spaces.
 package struct TextTable {
     package enum Alignment {
         case left
@@ -14,27 +14,29 @@ package struct TextTable {
 
     private let alignments: [Alignment]
     private var widths: [Int32]
-    /// The texts of all cells, concatenated.
+    /// The text of all cells, concatenated.
     private var text: [UInt8] = []
-    /// The cells row by row; the titles come first, if there are any.
+    /// The cells in row-major order, starting with the titles if there are any.
     private var cells: [Cell] = []
 
-    /// Creates a table with these columns; if all titles are empty, there is no title line.
+    /// Creates a table with the given columns.
+    ///
+    /// If all titles are empty, the table has no title row.
     package init(_ columns: [(title: String, alignment: Alignment)], rowCount: Int = 0) {
         alignments = columns.map(\.alignment)
         widths = columns.map { _ in 0 }
         cells.reserveCapacity((rowCount + 1) * columns.count)
-        // Growing the array would copy the text repeatedly, whereas unused pages cost nothing.
+        // Growing the array would copy the text repeatedly, whereas reserved pages that are never used cost nothing.
         text.reserveCapacity(rowCount * 128)
         if columns.contains(where: { !$0.title.isEmpty }) { columns.forEach { append($0.title) } }
     }
 
-    /// Adds a cell: the next in its row, or the first of the next row.
+    /// Appends a cell to the current row, or to a new row if the current row is complete.
     package mutating func append(_ cell: String) {
         append(cell, width: cell.isPlain ? cell.utf8.count : cell.count)
     }
 
-    /// Adds a cell of printable ASCII.
+    /// Appends a cell that contains only printable ASCII characters.
     package mutating func append(plain cell: String) { append(cell, width: cell.utf8.count) }
 
     private mutating func append(_ cell: String, width count: Int) {

@@ -5,24 +5,26 @@ import ModelFamilies
 public struct DroppedFeature: Sendable, Hashable {
     /// A kind of feature.
     public enum Kind: String, Sendable, CaseIterable {
-        /// A sliding window; time mixing sees all earlier tokens.
+        /// A sliding window. Time mixing sees all earlier tokens.
         case window
-        /// A score softcap; time mixing has none.
+        /// A softcap on attention scores. Time mixing has none.
         case softcap
-        /// A query scale s, expressed as a factor of s sqrt(N) on receptance or its norm, where N is the head size.
+        /// A query scale s. It becomes a factor of s sqrt(N) on receptance or its norm, where N is the head size.
         case queryScale = "query_scale"
-        /// RoPE on neighbouring channels, which becomes half-split RoPE over the whole head.
+        /// Interleaved RoPE, which rotates pairs of neighbouring channels. It becomes half-split RoPE over the entire
+        /// head.
         case interleavedRotation = "interleaved_rotation"
     }
 
     /// The kind of the feature.
     public internal(set) var kind: Kind
-    /// The window in tokens, the cap, the scale, or the fraction of each head that RoPE rotates.
+    /// The window in tokens, the softcap, the query scale, or the fraction of each head that RoPE rotates, depending on
+    /// the kind.
     public internal(set) var value: Double
     /// The teacher's layers that have the feature, in ascending order.
     public internal(set) var layers: [Int]
 
-    /// A clause that says what the feature is and what becomes of it.
+    /// A clause that describes the feature and its effect on the student.
     public var outcome: String {
         switch kind {
         case .window: "a window of \(Int(value)) tokens: time mixing sees all earlier tokens"
@@ -33,13 +35,15 @@ public struct DroppedFeature: Sendable, Hashable {
         }
     }
 
-    /// Returns the features that time mixing drops or expresses differently in these layers, each kind and value once.
+    /// Returns the features that time mixing drops or expresses differently in the given layers.
+    ///
+    /// Each combination of kind and value appears once.
     ///
     /// - Parameters:
-    ///   - teacher: the model that has these layers.
+    ///   - teacher: the model that contains the layers.
     ///   - layers: the indices of the layers that become time mixing.
     ///   - rotates: whether the student's time mixing has RoPE.
-    /// - Returns: the features, ordered by the first layer that has each.
+    /// - Returns: the features, in the order of the first layer that has each feature.
     static func all(of teacher: ModelDescription, in layers: [Int], rotates: Bool) -> [DroppedFeature] {
         var all: [DroppedFeature] = []
         func add(_ kind: Kind, _ value: Double?, _ layer: Int) {

@@ -3,29 +3,29 @@ public import ModelFamilies
 
 /// A way to choose the layers that stay attention.
 public enum LayerChoice: Sendable, Hashable {
-    /// These layers, and no others.
+    /// Exactly these layers.
     case listed(Set<Int>)
-    /// The layers of the ``PublishedSelection`` with this name.
+    /// The layers in the ``PublishedSelection`` with this name.
     case published(String)
     /// This many layers, subject to conditions.
     case count(Int, LayerConditions)
-    /// As many layers as fit into this many bytes, subject to conditions. The bytes include these layers' KV cache at
-    /// `context` tokens and the state of all other layers.
+    /// As many layers as fit into this many bytes, subject to conditions. The bytes cover the KV cache of these layers
+    /// at `context` tokens and the state of all other layers.
     case budget(Int, context: Int, LayerConditions)
 }
 
-/// Constraints on a choice of layers, and their preferred spacing.
+/// The constraints on a choice of layers, and their preferred spacing.
 public struct LayerConditions: Sendable, Hashable {
     /// The preferred spacing of the layers.
     public var spacing = LayerSelection.Spacing.prior
-    /// Layers that must stay attention.
+    /// The layers that must stay attention.
     public var required: Set<Int> = []
-    /// Layers that must not stay attention.
+    /// The layers that must not stay attention.
     ///
-    /// Layer 0 is also forbidden unless it is required, because later layers reuse the values of the first time-mixing
-    /// layer.
+    /// Layer 0 is also forbidden unless it is required, because the first time-mixing layer provides the values that
+    /// later layers reuse.
     public var forbidden: Set<Int> = []
-    /// The smallest allowed difference between two layers that stay attention.
+    /// The smallest allowed difference between the indices of two layers that stay attention.
     public var minimumGap = 1
 
     /// Creates conditions with default values.
@@ -34,12 +34,12 @@ public struct LayerConditions: Sendable, Hashable {
     /// The forbidden layers, including layer 0 unless it is required.
     var excluded: Set<Int> { required.contains(0) ? forbidden : forbidden.union([0]) }
 
-    /// Returns the range of possible layer counts.
+    /// Returns the range of attention layer counts that the conditions allow.
     ///
-    /// Every count in it is possible, because any layer that is not required can be left out.
+    /// Every count in the range is possible, because any layer that is not required can be left out.
     ///
-    /// - Parameter layerCount: the number of layers of the model.
-    /// - Returns: the minimum and the maximum count, as a range.
+    /// - Parameter layerCount: the number of layers in the model.
+    /// - Returns: the range from the minimum to the maximum count.
     /// - Throws: ``LayerPlanError`` if no choice satisfies the conditions.
     func counts(of layerCount: Int) throws(LayerPlanError) -> ClosedRange<Int> {
         for (list, layers) in [(LayerPlanError.List.required, required), (.forbidden, forbidden)] {
@@ -70,12 +70,12 @@ public struct LayerConditions: Sendable, Hashable {
 }
 
 extension LayerSelection {
-    /// Resolves a choice of layers for a teacher.
+    /// Creates the selection that a choice of layers gives for a teacher.
     ///
     /// - Parameters:
     ///   - choice: how to choose the layers.
     ///   - teacher: the transformer to convert.
-    ///   - target: the architecture of the other layers.
+    ///   - target: the architecture of the layers that do not stay attention.
     /// - Throws: ``LayerPlanError`` if the choice is impossible for the teacher.
     public init(
         _ choice: LayerChoice, for teacher: ModelDescription, target: Architecture
@@ -100,8 +100,8 @@ extension LayerSelection {
         case .budget(let bytes, let context, let conditions):
             let allowed = try conditions.counts(of: layerCount)
             guard let memory = LayerMemory(of: teacher, target: target, context: context) else { throw .unknownSizes }
-            // At short contexts, a cache may be smaller than a state, so more attention layers may take less memory.
-            // With windows, the choice of layers matters too.
+            // At short contexts, a layer's cache can be smaller than its state, so more attention layers can take less
+            // memory. If layers have windows, the choice of layers matters too.
             func select(_ count: Int) throws(LayerPlanError) -> (selection: LayerSelection, bytes: Int) {
                 let selection = try LayerSelection(count, of: layerCount, conditions, allowed)
                 return (selection, memory.bytes(attention: selection.layers))
@@ -120,7 +120,7 @@ extension LayerSelection {
                 }
                 least.append((count, size, true))
             }
-            // Replace the smallest bound with its exact size until the smallest is exact.
+            // While the smallest entry is only a lower bound, replace it with its exact size.
             while let place = least.indices.min(by: { least[$0].bytes < least[$1].bytes }) {
                 let (count, size, isExact) = least[place]
                 guard !isExact else { throw .budget(bytes, context: context, smallest: size, attentionLayers: count) }
@@ -144,9 +144,9 @@ extension LayerSelection {
 
 /// The memory that a student's layers take at a given context, in bytes.
 private struct LayerMemory {
-    /// The size of each layer's cache, in bytes, if the layer stays attention.
+    /// The size of each layer's KV cache in bytes, if the layer stays attention.
     private let cacheBytes: [Int]
-    /// The size of a time-mixing layer's state, in bytes.
+    /// The size of a time-mixing layer's state in bytes.
     private let stateBytes: Int
 
     init?(of teacher: ModelDescription, target: Architecture, context: Int) {
@@ -157,7 +157,7 @@ private struct LayerMemory {
         stateBytes = state / teacher.layers.count
     }
 
-    /// Returns a lower bound on the bytes that any choice of `count` attention layers takes.
+    /// Returns a lower bound on the memory that any choice of `count` attention layers takes, in bytes.
     func leastBytes(attentionCount count: Int) -> Int {
         cacheBytes.sorted().prefix(count).reduce(stateBytes.multiplied(clamped: cacheBytes.count - count)) {
             $0.adding(clamped: $1)
@@ -165,7 +165,7 @@ private struct LayerMemory {
     }
 
     func fits(_ size: Int, into bytes: Int) -> Bool {
-        // A sum clamped to the maximum never fits.
+        // A sum that was clamped to the maximum never fits.
         size <= min(bytes, .max - 1)
     }
 

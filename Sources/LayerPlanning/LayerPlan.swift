@@ -1,17 +1,18 @@
 import CheckpointFiles
 public import ModelFamilies
 
-/// A conversion plan: which layers stay attention and why, all choices that change equations, and the costs.
+/// A plan for a conversion: which layers stay attention and why, the choices that change the model's equations, and the
+/// costs in parameters and memory.
 ///
 ///     let plan = try LayerPlan(of: teacher, target: .cxa079, .count(6, LayerConditions()), seed: 0)
 ///
 /// A conversion needs only the plan and the teacher.
 public struct LayerPlan: Sendable, Hashable {
-    /// What a layer becomes, and why.
+    /// The kind of a layer in the student, and the reason for it.
     public struct Layer: Sendable, Hashable {
         /// The kind of the layer in the student.
         public let kind: LayerKind
-        /// The reason for the kind, in words.
+        /// The reason for the kind, as a short text.
         public internal(set) var reason: String
     }
 
@@ -23,17 +24,17 @@ public struct LayerPlan: Sendable, Hashable {
         public internal(set) var identity: String
     }
 
-    /// Choices that change equations.
+    /// The choices that change the model's equations.
     public struct Switches: Sendable, Hashable {
         /// Whether attention layers use RoPE.
         public var attentionUsesRoPE = false
         /// Whether time mixing applies RoPE to receptance and key; the target architecture decides this.
         public var timeMixingUsesRoPE = false
-        /// Whether RoPE in time mixing uses the teacher's RoPE scaling; otherwise it uses none.
+        /// Whether RoPE in time mixing uses the teacher's RoPE scaling instead of no scaling.
         public var usesTeachersScaling = true
-        /// The layer that provides the values and keys that later layers mix in.
+        /// The choice of the layer that provides the values and keys that later layers mix in.
         public var firstValues = ModelDescription.FirstValues.firstTimeMixing
-        /// Whether receptance and key are normalised per head.
+        /// Whether receptance and key are normalised in each head.
         public var normalisesHeads = false
         /// Whether the head is tied to the embedding.
         public var tiesHead = false
@@ -41,29 +42,30 @@ public struct LayerPlan: Sendable, Hashable {
 
     /// The factors that the teacher's projections are multiplied by.
     public struct ProjectionFactors: Sendable, Hashable {
-        /// The factor of the query projection, which becomes receptance.
+        /// The factor for the query projection, which becomes receptance.
         public var receptance = 1.0
-        /// The factor of the key projection.
+        /// The factor for the key projection.
         public var key = 1.0
-        /// The factor of the value projection.
+        /// The factor for the value projection.
         public var value = 1.0
-        /// The factor of the output projection.
+        /// The factor for the output projection.
         public var output = 1.0
 
         /// Creates factors that are all 1.
         public init() {}
     }
 
-    /// A model's memory use besides its weights.
+    /// The memory that a model uses in addition to its weights.
     public struct Memory: Sendable, Hashable {
-        /// The bytes of bf16 keys and values per token in layers without a window.
+        /// The size in bytes of the bf16 KV cache per token, in layers without a sliding window.
         public let cacheBytesPerToken: Int
-        /// The bytes of bf16 keys and values per token in all layers with a window, by window size in tokens.
+        /// The size in bytes of the bf16 KV cache per token, in all layers with a sliding window, keyed by the window
+        /// size in tokens.
         let cacheBytesByWindow: [Int: Int]
-        /// The bytes of fp32 state, which do not depend on the context.
+        /// The size in bytes of the fp32 state, which does not depend on the context.
         public let stateBytes: Int
 
-        /// Returns the bytes of cache and state at a context of this many tokens.
+        /// Returns the total size in bytes of the KV cache and the state at a context of the given number of tokens.
         public func bytes(context: Int) -> Int {
             cacheBytesByWindow.reduce(cacheBytesPerToken.multiplied(clamped: context).adding(clamped: stateBytes)) {
                 $0.adding(clamped: $1.value.multiplied(clamped: min($1.key, context)))
@@ -77,9 +79,9 @@ public struct LayerPlan: Sendable, Hashable {
     public let teacher: Teacher
     /// The layers, from first to last.
     public internal(set) var layers: [Layer]
-    /// Choices that change equations.
+    /// The choices that change the model's equations.
     public internal(set) var switches: Switches
-    /// The ranks of the low-rank parts.
+    /// The ranks of the low-rank matrices.
     public let ranks: [Dimension: Int]
     /// The initialisers of the tensors that the teacher does not have.
     public internal(set) var initialisers: [TensorRole: Initialiser]
@@ -87,13 +89,13 @@ public struct LayerPlan: Sendable, Hashable {
     public let seed: Int
     /// The factors that the teacher's projections are multiplied by.
     public internal(set) var projectionFactors: ProjectionFactors
-    /// The teacher's parameter count.
+    /// The number of parameters of the teacher.
     public let teacherParameterCount: Int
-    /// The student's parameter count.
+    /// The number of parameters of the student.
     public let studentParameterCount: Int
-    /// The teacher's memory use besides its weights.
+    /// The memory that the teacher uses in addition to its weights.
     public let teacherMemory: Memory
-    /// The student's memory use besides its weights.
+    /// The memory that the student uses in addition to its weights.
     public let studentMemory: Memory
 
     /// The features of the teacher's attention that time-mixing layers drop or express differently.
@@ -102,14 +104,14 @@ public struct LayerPlan: Sendable, Hashable {
     /// The layers that stay attention, in ascending order.
     public var attentionLayers: [Int] { layers.indices.filter { layers[$0].kind.hasCache } }
 
-    /// Plans a conversion; nil if the target has no recipe or the teacher's sizes are not known.
+    /// Creates a plan for a conversion; nil if the target has no recipe or the teacher's sizes are not known.
     ///
     /// - Parameters:
     ///   - teacher: a model whose ``ModelDescription/conversionBlocker`` is nil.
     ///   - target: an architecture with a ``StudentRecipe``.
     ///   - selection: the layers that stay attention.
-    ///   - ranks: ranks of low-rank parts, which override the recipe's.
-    ///   - attentionUsesRoPE: whether attention layers use RoPE; nil uses the recipe's choice.
+    ///   - ranks: the ranks of low-rank matrices, which override the recipe's ranks.
+    ///   - attentionUsesRoPE: whether attention layers use RoPE; nil to use the recipe's choice.
     ///   - seed: the seed of random initialisers.
     public init?(
         of teacher: ModelDescription, target: Architecture, _ selection: LayerSelection,
@@ -167,14 +169,14 @@ public struct LayerPlan: Sendable, Hashable {
 }
 
 extension LayerPlan {
-    /// Chooses the layers that stay attention, and plans the conversion.
+    /// Creates a plan for a conversion by choosing the layers that stay attention.
     ///
     /// - Parameters:
     ///   - teacher: the model to convert.
     ///   - target: an architecture with a ``StudentRecipe``.
     ///   - choice: how to choose the layers that stay attention.
-    ///   - attentionUsesRoPE: whether attention layers use RoPE; nil uses the recipe's choice.
-    ///   - seed: the seed of random initialisers; 0 or greater.
+    ///   - attentionUsesRoPE: whether attention layers use RoPE; nil to use the recipe's choice.
+    ///   - seed: the seed of random initialisers, which must be 0 or greater.
     /// - Throws: ``LayerPlanError`` if the teacher cannot be converted, the seed is negative, or the choice is impossible.
     public init(
         of teacher: ModelDescription, target: Architecture, _ choice: LayerChoice, attentionUsesRoPE: Bool? = nil,

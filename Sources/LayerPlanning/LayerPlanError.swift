@@ -1,26 +1,26 @@
-/// Why a plan cannot be made.
+/// The reason why a plan cannot be made.
 public enum LayerPlanError: Error, Sendable, Hashable {
-    /// A list that names layers.
+    /// A list of layers that the caller provides.
     public enum List: String, Sendable {
-        /// The list of ``LayerChoice/listed(_:)``.
+        /// The list in ``LayerChoice/listed(_:)``.
         case kept
-        /// The list of ``LayerConditions/required``.
+        /// The list in ``LayerConditions/required``.
         case required
-        /// The list of ``LayerConditions/forbidden``.
+        /// The list in ``LayerConditions/forbidden``.
         case forbidden
     }
 
-    /// The teacher cannot be converted faithfully, for this reason.
+    /// The teacher cannot be converted faithfully, for the given reason.
     case unfitTeacher(String)
     /// A size of the teacher is not known.
     case unknownSizes
     /// The seed is negative.
     case negativeSeed(Int)
-    /// A list names a layer that the teacher does not have.
+    /// A list contains a layer that the teacher does not have.
     case noSuchLayer(Int, in: List, layerCount: Int)
     /// There is no published selection with this name.
     case unknownPublished(String)
-    /// A published selection is for a different number of layers than the teacher has.
+    /// A published selection is for a model with a different number of layers than the teacher.
     case publishedLayerCount(String, Int, teacher: Int)
     /// A layer is both required and forbidden.
     case requiredAndForbidden(Int)
@@ -30,7 +30,7 @@ public enum LayerPlanError: Error, Sendable, Hashable {
     case gap(Int)
     /// The conditions do not allow this number of layers.
     case count(Int, allowed: ClosedRange<Int>, layerCount: Int)
-    /// Every choice that the conditions allow takes more bytes than the budget; the smallest takes `smallest`.
+    /// Every choice that the conditions allow exceeds the budget. The smallest takes `smallest` bytes.
     case budget(Int, context: Int, smallest: Int, attentionLayers: Int)
 
     static func check(_ layers: Set<Int>, in list: List, layerCount: Int) throws(LayerPlanError) {

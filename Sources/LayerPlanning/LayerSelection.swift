@@ -1,14 +1,16 @@
-/// The layers that stay attention, and the reason for each.
+/// A selection of the layers that stay attention, with the reason for each.
 public struct LayerSelection: Sendable, Hashable {
-    /// The preferred positions of attention layers when only their number is given.
+    /// A rule for the preferred positions of attention layers when only their number is given.
     public enum Spacing: String, Sendable, CaseIterable {
-        /// The last layer of each of as many equal groups as there are attention layers: with groups of four, 3, 7, 11, ...
+        /// The layers are divided into equal groups, one for each attention layer, and the last layer of each group is
+        /// preferred. With groups of four, these are layers 3, 7, 11 and so on.
         case lastOfGroup = "last-of-group"
-        /// The middle of each of these groups.
+        /// The layers are divided into equal groups, one for each attention layer, and the middle of each group is
+        /// preferred.
         case uniform
-        /// The positions that published searches found: most at 0.45 to 0.95 of the depth, one near 0.175 if there are
-        /// five or more, and none in the first three layers. (GA-S2 of hybrid-distillation, PostNAS, RWKVInside's
-        /// stage-2 configurations.)
+        /// The positions that published searches found (GA-S2 of hybrid-distillation, PostNAS, RWKVInside's stage-2
+        /// configurations). Most are at 0.45 to 0.95 of the depth, one is near 0.175 if there are five or more, and
+        /// none are in the first three layers.
         case prior
     }
 
@@ -17,23 +19,25 @@ public struct LayerSelection: Sendable, Hashable {
     /// The reason for each layer.
     public let reasons: [Int: String]
 
-    /// Selects these layers, all for the same reason.
+    /// Creates a selection of the given layers, all for the same reason.
     public init(_ layers: Set<Int>, reason: String) {
         self.layers = layers.sorted()
         reasons = Dictionary(uniqueKeysWithValues: layers.map { ($0, reason) })
     }
 
-    /// Chooses `count` of `layerCount` layers, as close as possible to the positions that `spacing` prefers.
+    /// Creates a selection of `count` layers, as close as possible to the positions that `spacing` prefers; nil if no
+    /// selection satisfies the conditions.
     ///
-    /// Of all valid choices, this one has the smallest sum of squared distances; nil if there is none.
+    /// Of all valid selections, this one has the smallest sum of squared distances to the preferred positions. With
+    /// ``Spacing/prior``, the first three layers are also avoided unless they are required or there is no other choice.
     ///
     /// - Parameters:
-    ///   - count: the number of layers to choose.
-    ///   - layerCount: the number of layers of the model.
-    ///   - spacing: the preferred spacing of the layers.
-    ///   - require: layers that must be chosen.
-    ///   - forbid: layers that must not be chosen.
-    ///   - minimumGap: the smallest allowed difference between two chosen layers.
+    ///   - count: the number of layers to select.
+    ///   - layerCount: the number of layers in the model.
+    ///   - spacing: the rule for the preferred positions.
+    ///   - require: the layers that must be selected.
+    ///   - forbid: the layers that must not be selected.
+    ///   - minimumGap: the smallest allowed difference between the indices of two selected layers.
     public init?(
         count: Int, of layerCount: Int, spacing: Spacing, require: Set<Int> = [], forbid: Set<Int> = [],
         minimumGap: Int = 1
@@ -54,8 +58,9 @@ public struct LayerSelection: Sendable, Hashable {
         self.reasons = reasons
     }
 
-    /// Finds the choice with the smallest sum of squared distances, using dynamic programming over the number of layers
-    /// chosen so far and the last of them.
+    /// Finds the layers with the smallest sum of squared distances to the ideal positions.
+    ///
+    /// Uses dynamic programming over the number of layers chosen so far and the last of them.
     private static func nearest(
         to ideal: [Double], _ layerCount: Int, _ spacing: Spacing, _ require: Set<Int>, _ forbid: Set<Int>,
         _ minimumGap: Int
@@ -64,7 +69,7 @@ public struct LayerSelection: Sendable, Hashable {
         func cost(_ number: Int, _ layer: Int) -> Double {
             guard !forbid.contains(layer) else { return .infinity }
             let distance = Double(layer) - ideal[number]
-            // Avoid the first three layers unless there is no other way.
+            // Avoid the first three layers unless they are required or there is no other choice.
             return distance * distance + (spacing == .prior && layer < 3 && !require.contains(layer) ? 1e9 : 0)
         }
         // The number of required layers before each layer.
@@ -78,7 +83,7 @@ public struct LayerSelection: Sendable, Hashable {
             var from = [Int](repeating: -1, count: layerCount)
             for layer in 0..<layerCount {
                 for last in 0..<max(0, layer - minimumGap + 1) where best[last] < .infinity {
-                    // No required layer may be skipped.
+                    // Required layers must not be skipped.
                     guard before[layer] == before[last + 1] else { continue }
                     let sum = best[last] + cost(number, layer)
                     if sum < next[layer] { (next[layer], from[layer]) = (sum, last) }
@@ -99,7 +104,8 @@ public struct LayerSelection: Sendable, Hashable {
 }
 
 extension LayerSelection.Spacing {
-    /// Returns the preferred positions of `count` of `layerCount` layers, ascending and not rounded to whole layers.
+    /// Returns the preferred positions of `count` layers in a model with `layerCount` layers, in ascending order and
+    /// not rounded to integers.
     func positions(count: Int, of layerCount: Int) -> [Double] {
         switch self {
         case .lastOfGroup: return (0..<count).map { Double(($0 + 1) * layerCount / count - 1) }

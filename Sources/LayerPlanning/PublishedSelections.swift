@@ -2,12 +2,12 @@
 public struct PublishedSelection: Sendable {
     /// The name to pass to `--published`.
     public let name: String
-    /// The number of layers of the model.
+    /// The number of layers in the model.
     public let layerCount: Int
     /// The layers that stayed attention, in ascending order.
     public let layers: [Int]
 
-    /// The selections in RWKVInside's configurations and model cards, for all targets.
+    /// The selections in RWKVInside's configurations and model cards, for all target architectures.
     public static let all: [PublishedSelection] = [
         .init("reka-flash-3.1", 44, [8, 15, 22, 29, 36, 43]),
         .init("qwen3-0.6b", 28, [12, 16, 21, 24, 25]),

@@ -1,40 +1,40 @@
 public import CheckpointFiles
 package import CheckpointJSON
 
-/// An adapter: small tensors that modify a model's linear weights.
+/// An adapter, such as LoRA, whose small tensors modify the linear weights of a model.
 public struct Adapter: Sendable, Hashable {
-    /// How an adapter changes a weight W.
+    /// The way in which an adapter changes a weight W.
     public enum Kind: String, Sendable {
         /// W + s B A
         case lora
-        /// W + s B A with rows or columns scaled to a learned norm
+        /// W + s B A, with its rows or columns scaled to learned norms.
         case dora
-        /// A block for each part of the input, as in Bone and its successor MiSS.
+        /// One block for each part of the input, as in Bone and its successor MiSS.
         case bone
     }
 
-    /// The tool that wrote an adapter; it determines what the adapter's values mean.
+    /// The tool that wrote an adapter, which determines how its values are interpreted.
     public enum Writer: String, Sendable {
         /// Hugging Face's peft.
         case peft
-        /// RWKVInside's trainer, which does not record the scale.
+        /// RWKVInside's trainer, which does not record the LoRA scale.
         case rwkvInside = "rwkvinside"
     }
 
-    /// How the adapter changes a weight.
+    /// The way in which the adapter changes weights.
     public let kind: Kind
     /// The tool that wrote the adapter.
     public let writer: Writer
     /// The distinct ranks of the adapter's matrices, in ascending order.
     public let ranks: [Int]
-    /// The last parts of the changed modules' names, such as `q_proj`, in ascending order.
+    /// The last components of the changed modules' names, such as `q_proj`, in ascending order.
     public let targets: [String]
     /// The number of modules that the adapter changes.
     public let moduleCount: Int
-    /// `lora_alpha` from adapter_config.json; nil if it is missing.
+    /// The value of `lora_alpha` in adapter_config.json, or nil if it is missing.
     public let alpha: Double?
 
-    /// The function of a tensor in an adapter.
+    /// The role of a tensor within an adapter.
     public enum Part: Sendable {
         /// The matrix A of W + s B A.
         case down
@@ -51,7 +51,9 @@ public struct Adapter: Sendable, Hashable {
         (".bone", .bone), (".bone_block", .bone), (".miss_block", .bone),
     ]
 
-    /// Returns the module and the part that a tensor's name refers to; nil if the tensor does not belong to an adapter.
+    /// Splits the name of an adapter tensor into its module and part, or returns nil for any other tensor.
+    ///
+    /// The result also states whether peft wrote the tensor.
     public static func split(_ name: String) -> (module: Substring, part: Part, isPEFT: Bool)? {
         let isPEFT = name.dropping(prefix: "base_model.") != nil
         var rest = name.dropping(suffix: ".weight") ?? name[...]
@@ -66,13 +68,15 @@ public struct Adapter: Sendable, Hashable {
         return nil
     }
 
-    /// Returns the last part of a module's name, such as `q_proj`.
+    /// Returns the last component of a module's name, such as `q_proj`.
     package static func lastPart(ofModule module: Substring) -> ByteString {
         let dot = module.utf8.lastIndex(of: UInt8(ascii: "."))
         return ByteString(module[(dot.map { module.utf8.index(after: $0) } ?? module.startIndex)...])
     }
 
-    /// Returns the name of a module's adapter tensor, as peft writes it for LoRA and DoRA and RWKVInside for Bone.
+    /// Returns the name of a module's adapter tensor.
+    ///
+    /// The names are those that peft writes for LoRA and DoRA, and that RWKVInside writes for Bone.
     public static func name(of part: Part, module: some StringProtocol) -> String {
         switch part {
         case .down: "base_model.model.\(module).lora_A.weight"
@@ -84,9 +88,11 @@ public struct Adapter: Sendable, Hashable {
 
     static func isPart(_ pattern: NamePattern) -> Bool { split(pattern.text) != nil }
 
-    /// Reads an adapter from a checkpoint's tensors and its adapter_config.json; nil if there is none.
+    /// Reads the properties of an adapter from its tensors and adapter_config.json.
     ///
-    /// - Throws: ``CheckpointError`` if there is an adapter_config.json that cannot be read.
+    /// Returns nil if the checkpoint does not contain an adapter.
+    ///
+    /// - Throws: ``CheckpointError`` if adapter_config.json exists but cannot be read.
     public init?(_ checkpoint: Checkpoint) throws(CheckpointError) {
         let tensors = checkpoint.tensors
         guard TensorIndex.sample(checkpoint).contains(where: Self.isPart) else { return nil }
@@ -102,7 +108,7 @@ public struct Adapter: Sendable, Hashable {
             case .magnitude: hasMagnitude = true
             case .bone:
                 hasBone = true
-                // [blocks, r, r] or [r, out].
+                // The shape is [blocks, r, r] or [r, out].
                 if tensor.shape.count > 1 { ranks.insert(tensor.shape.count == 3 ? tensor.shape[1] : tensor.shape[0]) }
             case .up: break
             }

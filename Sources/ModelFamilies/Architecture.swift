@@ -1,42 +1,50 @@
 import CheckpointFiles
 import CheckpointJSON
 
-/// A family of models, described as data in one file in Families.
+/// A family of models.
+///
+/// The families are defined in the files in Families.
 public struct Architecture: Sendable {
-    /// The family's name: Hugging Face's `model_type` if one exists.
+    /// The name of the family, which is Hugging Face's `model_type` if there is one.
     public let family: String
-    /// The name, in reports and plans, of models without softmax attention; nil for teachers.
+    /// The name that reports and plans use for models without softmax attention, or nil for teachers.
     public var variant: String?
-    /// The name of models in which some layers are softmax attention; nil if it is the same.
+    /// The name of models in which some layers are softmax attention, or nil if it is the same as `variant`.
     public var hybridVariant: String?
-    /// The family's names in config.json: values of `model_type`, or of a student's `rwkv_architecture`.
+    /// The names of the family in config.json, as values of `model_type` or of a student's `rwkv_architecture`.
     public let configurationNames: Set<String>
-    /// Everything except the token mixers.
+    /// The body, which consists of everything except the token mixers.
     public internal(set) var body: DecoderBody
-    /// The family's softmax attention; nil if it has none.
+    /// The family's softmax attention, or nil if it has no attention layers.
     public internal(set) var attention: Attention?
-    /// The family's time mixing; nil if it has none.
+    /// The family's time mixing, or nil if it has no time-mixing layers.
     public internal(set) var timeMix: TimeMix7?
-    /// The layouts of the family's checkpoints; the first is the one that comes with a config.json.
+    /// The layouts of the family's checkpoints.
+    ///
+    /// The first layout is used for models that have a config.json but no weights.
     public internal(set) var layouts: [TensorLayout]
     /// The config.json key of each size.
     public var dimensionKeys: [Dimension: String] = Architecture.huggingFaceKeys
     /// Whether transformers assumes tied embeddings if config.json does not set `tie_word_embeddings`.
     var assumesTiedHead = false
-    /// Sizes that always equal another size: each key equals its value.
+    /// Sizes that always equal another size, mapped to that other size.
     public var impliedSizes: [Dimension: Dimension] = [:]
-    /// Other families whose tensors have the same names; reports mention them.
+    /// Other families with the same tensor names, which reports mention.
     public var familiesWithSameTensors: [String] = []
-    /// Architectures with the same tensors but other equations; if there are any, only the name identifies this one.
+    /// The names of architectures that have the same tensors but different equations.
+    ///
+    /// If there are any, only the architecture's name can identify it.
     public var indistinguishableVariants: [String] = []
-    /// How a teacher is converted to this architecture; nil if it is not a target.
+    /// The recipe for converting a teacher to this architecture, or nil if this architecture is not a conversion
+    /// target.
     public var conversion: StudentRecipe?
-    /// The transformers class that loads such models in RWKVInside's Hugging Face form; nil if there is none.
+    /// The transformers class that loads these models in RWKVInside's Hugging Face form, or nil if there is none.
     public var transformersClass: String?
     /// Whether models of this family can be teachers.
     public var isTeacher = false
-    /// The family of the teacher that a student's body comes from; nil for teachers, and for bodies assumed to be
-    /// Llama's.
+    /// The family of the teacher that a student's body comes from.
+    ///
+    /// This property is nil for teachers, and for students whose body is assumed to be Llama's.
     public internal(set) var teacherFamily: String?
 
     /// The config.json keys of sizes: transformers' keys for decoders, and RWKVInside's keys for ranks.
@@ -47,7 +55,9 @@ public struct Architecture: Sendable {
         .keyResidualRank: "lora_rank_key_residual_mix", .gateRank: "lora_rank_gate",
     ]
 
-    /// The roles outside layers; the head is optional, because it may be tied to the embedding.
+    /// The roles outside layers.
+    ///
+    /// The head is optional because it can be tied to the embedding.
     var modelRoles: RoleSet {
         var roles = RoleSet([.embedding, .finalNormWeight])
         roles.add([.head], .sometimes)
@@ -56,7 +66,9 @@ public struct Architecture: Sendable {
         return roles
     }
 
-    /// Returns a layer of this kind before a configuration's settings; nil if the architecture has no such layers.
+    /// Returns a layer of the given kind, without the settings that a configuration makes.
+    ///
+    /// Returns nil if the architecture has no such layers.
     func layer(_ kind: LayerKind) -> LayerSpec? {
         mixers.first { $0.kind == kind }.map {
             LayerSpec(
@@ -65,25 +77,27 @@ public struct Architecture: Sendable {
         }
     }
 
-    /// Returns the roles of a layer of this kind; none if the architecture has no such layers.
+    /// Returns the roles of a layer of the given kind, or no roles if the architecture has no such layers.
     func layerRoles(_ kind: LayerKind) -> RoleSet { layer(kind)?.roles(norm: body.norm) ?? RoleSet([]) }
 
-    /// The kinds of layers that the architecture has; the first is assumed for layers about which nothing is known.
+    /// The kinds of layers that the architecture can have.
+    ///
+    /// The first kind is assumed for layers whose kind is not known.
     var kinds: [LayerKind] { mixers.map(\.kind) }
 
     private var mixers: [LayerSpec.Mixer] {
         [timeMix.map { .timeMix($0) }, attention.map { .attention($0) }].compactMap { $0 }
     }
 
-    /// Whether a layer mixes each token with the previous one, in a token shift or in channel mixing.
+    /// Whether layers mix each token with the previous one, in the token shift of time mixing or in channel mixing.
     package var mixesPreviousToken: Bool {
         body.feedForward == .channelMix || timeMix.map { $0.tokenShift == .lerp } == true
     }
 
-    /// The variant's name, or the family's if there are no variants.
+    /// The name of the variant, or of the family if it has no variants.
     var name: String { variant ?? family }
 
-    /// The names of the family's variants; empty for transformers.
+    /// The names of the family's variants, or an empty array if it has none.
     package var variants: [String] { [variant, hybridVariant].compactMap { $0 } }
 
     /// Returns this architecture with the biases and the activation that a configuration specifies.
@@ -102,26 +116,27 @@ public struct Architecture: Sendable {
         return architecture
     }
 
-    /// The config.json keys that state whether attention has biases.
+    /// The config.json keys that determine whether attention has biases.
     var biasKeys: Set<String> {
         [attention?.inputBias, attention?.outputBias].reduce(into: []) { keys, presence in
             if case .configured(let key, _)? = presence { keys.insert(key) }
         }
     }
 
-    /// Returns the variant's name for a model with layers of these kinds; nil for transformers.
+    /// Returns the name of the variant for a model with layers of the given kinds, or nil if the family has no
+    /// variants.
     func variant(of layers: [LayerKind]) -> String? {
         layers.contains(where: \.hasCache) ? hybridVariant ?? variant : variant
     }
 
-    /// Whether everything except the token mixers comes from a teacher.
+    /// Whether the family's models are students, whose body comes from a teacher.
     package var hasTeachersBody: Bool { timeMix != nil && layouts[0].name == TensorLayout.huggingFace.name }
 
     /// Returns this student with a teacher's body: norms, feed-forward blocks, embedding, head, and tensor names.
     func over(_ teacher: Architecture) -> Architecture {
         var student = self
         student.body = teacher.body
-        // The student's config.json keeps the teacher's keys.
+        // The student's config.json keeps the keys of the teacher's config.json.
         student.body.keys.formUnion(teacher.biasKeys)
         student.layouts = layouts.compactMap { $0.withBody(of: teacher.layouts[0]) }
         student.teacherFamily = teacher.family
@@ -149,7 +164,9 @@ public enum LayerKind: String, Sendable, CaseIterable {
     /// Whether layers of this kind carry a state of fixed size from token to token.
     public var carriesState: Bool { !hasCache }
 
-    /// The role whose tensor shows that a layer is of this kind; both kinds of attention share it.
+    /// The role that identifies a layer of this kind.
+    ///
+    /// The two kinds of attention share the same role.
     var signature: TensorRole {
         switch self {
         case .gqa, .mha: .queryWeight
@@ -157,7 +174,7 @@ public enum LayerKind: String, Sendable, CaseIterable {
         }
     }
 
-    /// The kind's letter in reports, which show layers as a row of letters.
+    /// The letter for this kind in reports, which show a model's layers as a row of letters.
     public var letter: Character {
         switch self {
         case .gqa: "G"

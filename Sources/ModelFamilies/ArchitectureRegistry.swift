@@ -2,7 +2,9 @@ import CheckpointJSON
 
 /// The known architectures.
 public enum ArchitectureRegistry {
-    /// All known architectures; a new one is registered only here.
+    /// All known architectures.
+    ///
+    /// A new architecture only has to be added to this list.
     public static let standard: [Architecture] = [
         .llama,
         .mistral,
@@ -18,12 +20,12 @@ public enum ArchitectureRegistry {
         .cxa079,
     ]
 
-    /// Returns the target architecture that has a variant of this name; nil if there is none.
+    /// Returns the conversion target that has a variant of this name, or nil if there is none.
     public static func target(named name: String) -> Architecture? {
         standard.first { $0.conversion != nil && $0.variants.contains { ByteString($0) == ByteString(name) } }
     }
 
-    /// The variant names of all targets.
+    /// The names of the variants of all conversion targets.
     public static var targetNames: [String] {
         standard.filter { $0.conversion != nil }.flatMap(\.variants)
     }

@@ -1,18 +1,22 @@
-/// Softmax attention, with grouped queries or with keys and values for every head.
+/// Softmax attention, which is either grouped-query or multi-head.
 public struct Attention: Sendable, Hashable {
     /// Whether queries, keys and values have biases.
     public var inputBias = Presence.never
     /// Whether the output projection has a bias.
     public var outputBias = Presence.never
-    /// Whether each head of queries and keys has an RMSNorm, before RoPE.
+    /// Whether each query head and key head has an RMSNorm, which is applied before RoPE.
     public var headNorm = Presence.never
     /// Whether each query head has its own keys and values.
     var isMultiHead = false
-    /// The query scale: the factor on the scores; nil for 1 / sqrt(N).
+    /// The query scale, by which attention scores are multiplied, or nil for 1 / sqrt(N).
     public internal(set) var scale: Double?
-    /// The sliding window: the number of tokens that a query sees, including its own; nil for no window.
+    /// The length of the sliding window, or nil if there is no window.
+    ///
+    /// The length is the number of tokens that a query attends to, including its own.
     public internal(set) var window: Int?
-    /// The score softcap: scores become cap tanh(score / cap) before the softmax; nil for none.
+    /// The score softcap, or nil for no softcap.
+    ///
+    /// Scores become cap tanh(score / cap) before the softmax.
     public internal(set) var softcap: Double?
 
     package var roles: RoleSet {
@@ -33,24 +37,24 @@ extension Attention {
 }
 
 extension TensorRole {
-    /// Query projection: [A, C].
+    /// The weight of the query projection, with shape [A, C].
     public static let queryWeight = TensorRole("query.weight", [.attentionWidth, .width], .mixer)
-    /// Bias of the query projection: [A].
+    /// The bias of the query projection, with shape [A].
     public static let queryBias = TensorRole("query.bias", [.attentionWidth], .mixer)
-    /// Key projection: [Hk N, C].
+    /// The weight of the key projection, with shape [Hk N, C].
     public static let keyWeight = TensorRole("key.weight", [.keyValueWidth, .width], .mixer)
-    /// Bias of the key projection: [Hk N].
+    /// The bias of the key projection, with shape [Hk N].
     public static let keyBias = TensorRole("key.bias", [.keyValueWidth], .mixer)
-    /// Value projection: [Hk N, C].
+    /// The weight of the value projection, with shape [Hk N, C].
     public static let valueWeight = TensorRole("value.weight", [.keyValueWidth, .width], .mixer)
-    /// Bias of the value projection: [Hk N].
+    /// The bias of the value projection, with shape [Hk N].
     public static let valueBias = TensorRole("value.bias", [.keyValueWidth], .mixer)
-    /// Output projection: [C, A].
+    /// The weight of the output projection, with shape [C, A].
     public static let outputWeight = TensorRole("output.weight", [.width, .attentionWidth], .mixer)
-    /// Bias of the output projection: [C].
+    /// The bias of the output projection, with shape [C].
     public static let outputBias = TensorRole("output.bias", [.width], .mixer)
-    /// Weight of the RMSNorm on each query head: [N].
+    /// The weight of the RMSNorm on each query head, with shape [N].
     public static let queryNorm = TensorRole("query_norm", [.headSize], .mixer)
-    /// Weight of the RMSNorm on each key head: [N].
+    /// The weight of the RMSNorm on each key head, with shape [N].
     public static let keyNorm = TensorRole("key_norm", [.headSize], .mixer)
 }

@@ -1,10 +1,11 @@
 package import CheckpointJSON
 
-// Every config.json key is understood by the family, harmless, able to change the equations of some family, or unknown.
-// (transformers 5.24, configuration_utils.py and the configuration of each family.)
+// A family treats a config.json key in one of four ways: it understands the key, the key is harmless, the key can
+// change the equations of some family, or the key is unknown. The lists of keys come from transformers 5.24
+// (configuration_utils.py and the configuration of each family).
 
 extension Architecture {
-    /// The config.json keys that belong to the family's body.
+    /// The config.json keys that belong to the family's body, as byte strings.
     package var bodyKeys: Set<ByteString> { Set(body.keys.map { ByteString($0) }) }
 
     /// The config.json keys that this family understands.
@@ -33,7 +34,7 @@ extension Architecture {
 }
 
 extension ModelConfiguration {
-    /// Keys that do not affect the equations: tokens, generation, training, dtypes and the library's bookkeeping.
+    /// Keys that do not affect the equations.
     static let harmlessKeys: Set<ByteString> = [
         // Tokens.
         "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "boi_token_id",
@@ -68,17 +69,17 @@ extension ModelConfiguration {
         "ignore_keys_at_rope_validation", "is_heterogeneous", "name_or_path", "per_layer_attributes",
         "serialize_explicit_per_layer_config", "sub_configs", "sub_configs_defaults", "tf_legacy_loss", "torchscript",
         "transformers_version", "xla_device",
-        // In the base class, but no decoder here reads them.
+        // Keys of the base class that no decoder here reads.
         "attention_chunk_size", "chain_hidden_post_norm", "chunk_size_feed_forward", "is_decoder",
         "is_encoder_decoder", "kv_sharing_modes", "logits_mup_width_multiplier", "mtp_hidden_states_first",
         "number_of_conv_states", "pretraining_tp", "unpadded_vocab_size",
-        // In published files, but not read by any decoder here: vLLM (dual_chunk_attention_config), unsloth, older
-        // classes.
+        // Keys in published files that no decoder here reads. They come from vLLM (dual_chunk_attention_config), from
+        // unsloth, and from older classes.
         "dual_chunk_attention_config", "is_composition", "max_sequence_length", "sliding_window_size", "unsloth_fixed",
         "unsloth_version",
     ]
 
-    /// Keys that can change equations, in addition to the keys that some family understands.
+    /// Keys that can change the equations, in addition to the keys that at least one family understands.
     static let otherEquationKeys: Set<ByteString> = [
         "add_cross_attention", "alibi", "attention_multiplier", "attention_out_bias", "attn", "clip_qkv",
         "embedding_multiplier", "first_k_dense_replace", "full_attn_mod", "interpolate_factor", "is_causal",
@@ -89,11 +90,12 @@ extension ModelConfiguration {
         "use_bidirectional_attention", "use_mrope", "use_parallel_residual", "use_qk_norm",
     ]
 
-    /// How a family treats a config.json key.
+    /// The way in which a family treats a config.json key.
     enum KeyKind: Hashable {
         case understood
         case harmless
-        /// Can change the equations of some family; accepted only with values that leave them unchanged.
+        /// The key can change the equations of some family, so it is accepted only with a value that leaves them
+        /// unchanged.
         case changesEquations
         case unknown
     }
@@ -103,14 +105,14 @@ extension ModelConfiguration {
         $0.formUnion($1.understoodKeys)
     }
 
-    /// Returns how a family that understands the keys in `understood` treats `key`.
+    /// Returns how a family treats a key, given the keys that the family understands.
     static func kind(of key: ByteString, understood: Set<ByteString>) -> KeyKind {
         if understood.contains(key) { return .understood }
         if harmlessKeys.contains(key) { return .harmless }
         return otherEquationKeys.contains(key) || understoodByAny.contains(key) ? .changesEquations : .unknown
     }
 
-    /// Returns the keys whose effect is not known, in byte order.
+    /// Returns the config.json keys whose effect is not known, in byte order.
     func unknownKeys(in architecture: Architecture) -> [String] {
         let understood = architecture.understoodKeys
         return members.map(\.key).filter { Self.kind(of: $0, understood: understood) == .unknown }.map(\.text)
@@ -121,7 +123,7 @@ extension ModelConfiguration {
         return members.sorted { $0.key < $1.key }
     }
 
-    /// Returns the keys, with their values, that require equations not implemented for an architecture.
+    /// Returns the config.json keys whose values require equations that are not implemented for an architecture.
     package func undescribed(
         in architecture: Architecture, _ rotations: Set<RotaryEmbedding>
     ) -> [(key: String, value: String)] {
@@ -157,13 +159,13 @@ extension ModelConfiguration {
     /// Returns whether a key that can change equations has a value that leaves them unchanged.
     private func isNeutral(_ key: ByteString, _ value: JSONValue) -> Bool {
         switch key {
-        // null makes attention bidirectional in transformers.
+        // In transformers, null makes attention bidirectional.
         case "is_causal": value == .bool(true)
         case "layer_types":
             value == .null
                 || value.array?.allSatisfy { $0 == .string("full_attention") || $0 == .string("attention") } == true
         case "sliding_window" where value != .null:
-            // A window as long as the model's context has no effect.
+            // A window that is at least as long as the model's context has no effect.
             root["use_sliding_window"] == .bool(false)
                 || (value.integer ?? 0) >= (root["max_position_embeddings"]?.integer ?? .max)
         case "max_window_layers": root["use_sliding_window"] != .bool(true)

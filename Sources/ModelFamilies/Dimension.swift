@@ -1,29 +1,33 @@
 import CheckpointFiles
 
-/// A named size of a model; tensor shapes are lists of these.
+/// A named size of a model.
+///
+/// The shape of a tensor's role is a list of dimensions.
 public enum Dimension: String, Sendable, CaseIterable {
-    /// Tokens in the vocabulary (V).
+    /// The number of tokens in the vocabulary (V).
     case vocabulary
-    /// Channels of the residual stream (C).
+    /// The number of channels of the residual stream (C).
     case width
-    /// Query heads, or receptance heads (H).
+    /// The number of query heads or receptance heads (H).
     case heads
-    /// Key-value heads (Hk).
+    /// The number of key-value heads (Hk).
     case keyValueHeads
-    /// Channels per head (N).
+    /// The number of channels per head (N).
     case headSize
-    /// Channels of all heads together (A = H N).
+    /// The number of channels of all heads together (A = H N).
     case attentionWidth
-    /// Channels of all key heads, or all value heads, together (Hk N).
+    /// The number of channels of all key heads, or of all value heads (Hk N).
     case keyValueWidth
-    /// Channels inside the feed-forward block (F).
+    /// The number of channels inside the feed-forward block (F).
     case feedForwardWidth
-    /// Ranks of the low-rank parts.
+    /// The ranks of the low-rank parts (D).
     case decayRank, iclrRank, valueResidualRank, keyResidualRank, gateRank
-    /// Channels that the value residual mixes: Hk N before keys and values are repeated for each head, A after.
+    /// The number of channels of the value residual.
+    ///
+    /// It is Hk N if values are mixed before they are repeated for each head, and A if they are mixed afterwards.
     case valueResidualWidth
 
-    /// The name in a sentence, such as `head size`.
+    /// The name of the dimension in sentences, such as `head size`.
     public var title: String {
         switch self {
         case .keyValueHeads: "key-value heads"
@@ -41,31 +45,31 @@ public enum Dimension: String, Sendable, CaseIterable {
         }
     }
 
-    /// A rank's key in plans and reports, such as `value_residual`.
+    /// The key of a rank in plans and reports, such as `value_residual`.
     public var key: String {
         self == .iclrRank ? "iclr" : title.replacing(" rank", with: "").replacing(" ", with: "_")
     }
 
-    /// The range of sizes that a model may have.
+    /// The range of sizes that are accepted.
     static let plausible = 1...1 << 24
 
-    /// The ranks, in the order in which they are reported.
+    /// The dimensions that are ranks, in the order in which they are reported.
     public static let ranks: [Dimension] = [.decayRank, .iclrRank, .valueResidualRank, .keyResidualRank, .gateRank]
 }
 
-/// The sizes of one model, as far as they are known.
+/// The known sizes of a model.
 public struct Dimensions: Sendable, Hashable {
     private var values: [Dimension: Int]
 
-    /// Creates sizes from the known ones, and derives the sizes that follow from them.
+    /// Creates dimensions from known sizes, and derives further sizes from them.
     public init(_ values: [Dimension: Int] = [:]) {
         self.values = values
         complete()
     }
 
-    /// A size; nil if it is not known.
+    /// The size of a dimension, or nil if it is not known.
     ///
-    /// Setting a size also derives the sizes that follow from it.
+    /// Setting a size also derives further sizes from it.
     public subscript(dimension: Dimension) -> Int? {
         get { values[dimension] }
         set {
@@ -74,13 +78,13 @@ public struct Dimensions: Sendable, Hashable {
         }
     }
 
-    /// Returns the sizes of a shape; nil if one of them is not known.
+    /// Returns the sizes of a list of dimensions, or nil if any of them is not known.
     public func shape(_ dimensions: [Dimension]) -> [Int]? {
         let sizes = dimensions.compactMap { values[$0] }
         return sizes.count == dimensions.count ? sizes : nil
     }
 
-    /// Returns the shape of a tensor in which the rows of these roles are fused; nil if a size is not known.
+    /// Returns the shape of a tensor that contains the rows of all given roles, or nil if a size is not known.
     package func shape(of roles: [TensorRole]) -> [Int]? {
         let shapes = roles.compactMap { shape($0.shape) }
         guard shapes.count == roles.count, var shape = shapes.first, !shape.isEmpty else { return shapes.first }
@@ -88,7 +92,7 @@ public struct Dimensions: Sendable, Hashable {
         return shape
     }
 
-    /// Derives the sizes that follow from attention width = H N and key-value width = Hk N.
+    /// Derives sizes from the equations attention width = H N and key-value width = Hk N.
     private mutating func complete() {
         for (product, count) in [(Dimension.attentionWidth, Dimension.heads), (.keyValueWidth, .keyValueHeads)] {
             switch (values[product], values[count], values[.headSize]) {

@@ -1,14 +1,14 @@
-/// The feed-forward block after the mixer of each layer.
+/// The feed-forward block, which follows the mixer in each layer.
 public enum FeedForwardSpec: Sendable, Hashable {
-    /// down(f(gate x) * up x)
+    /// A gated feed-forward block: down(f(gate x) * up x).
     case gated(Activation)
-    /// Channel mixing of RWKV-7: value(relu(key(x + (previous - x) x_k))^2)
+    /// The channel mixing of RWKV-7: value(relu(key(x + (previous - x) x_k))^2).
     case channelMix
 
-    /// The activation f of a gated block; the raw values are transformers' names.
+    /// The activation f of a gated block, with transformers' name as the raw value.
     public enum Activation: String, Sendable, CaseIterable {
         case silu
-        /// GELU's tanh approximation: x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+        /// The tanh approximation of GELU: x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
         case geluTanh = "gelu_pytorch_tanh"
     }
 
@@ -25,16 +25,16 @@ public enum FeedForwardSpec: Sendable, Hashable {
 }
 
 extension TensorRole {
-    /// Gate projection: [F, C].
+    /// The weight of the gate projection, with shape [F, C].
     public static let feedForwardGate = TensorRole("feed_forward.gate", [.feedForwardWidth, .width], .mlp)
-    /// Up projection: [F, C].
+    /// The weight of the up projection, with shape [F, C].
     public static let feedForwardUp = TensorRole("feed_forward.up", [.feedForwardWidth, .width], .mlp)
-    /// Down projection: [C, F].
+    /// The weight of the down projection, with shape [C, F].
     public static let feedForwardDown = TensorRole("feed_forward.down", [.width, .feedForwardWidth], .mlp)
-    /// Token-shift coefficients of channel mixing (x_k): [C].
+    /// The token-shift coefficients for channel mixing (x_k), with shape [C].
     public static let channelMixShift = TensorRole("channel_mix.shift", [.width], .mlp)
-    /// Key projection of channel mixing: [F, C].
+    /// The weight of the key projection of channel mixing, with shape [F, C].
     public static let channelMixKey = TensorRole("channel_mix.key", [.feedForwardWidth, .width], .mlp)
-    /// Value projection of channel mixing: [C, F].
+    /// The weight of the value projection of channel mixing, with shape [C, F].
     public static let channelMixValue = TensorRole("channel_mix.value", [.width, .feedForwardWidth], .mlp)
 }

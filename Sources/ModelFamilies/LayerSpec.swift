@@ -1,11 +1,11 @@
-/// A decoder layer: a token mixer and a feed-forward block, each added to the residual stream.
+/// A decoder layer, which adds the outputs of a token mixer and of a feed-forward block to the residual stream.
 public struct LayerSpec: Sendable, Hashable {
-    /// The token mixer of a layer.
+    /// The token mixer of a layer: softmax attention or time mixing.
     public enum Mixer: Sendable, Hashable {
         case attention(Attention)
         case timeMix(TimeMix7)
 
-        /// The kind of a layer with this mixer, as plans and reports write it.
+        /// The kind of a layer that has this mixer.
         var kind: LayerKind {
             switch self {
             case .attention(let attention): attention.isMultiHead ? .mha : .gqa
@@ -14,7 +14,7 @@ public struct LayerSpec: Sendable, Hashable {
         }
     }
 
-    /// Where a block has norms: on its input, on its output before the residual addition, or on both.
+    /// The placement of a block's norms: on its input, on its output before the residual addition, or on both.
     public enum NormPlacement: Sendable, Hashable {
         case before
         case after
@@ -28,30 +28,32 @@ public struct LayerSpec: Sendable, Hashable {
 
     /// The token mixer.
     public internal(set) var mixer: Mixer
-    /// Where the mixer has norms.
+    /// The placement of the mixer's norms.
     public internal(set) var mixerNorms: NormPlacement
-    /// The block after the mixer.
+    /// The feed-forward block, which follows the mixer.
     public internal(set) var feedForward: FeedForwardSpec
-    /// Where the feed-forward block has norms.
+    /// The placement of the feed-forward block's norms.
     public internal(set) var feedForwardNorms: NormPlacement
-    /// The rotary embedding of queries and keys, or of receptance and keys; nil if there is none, or it is not known.
+    /// The rotary embedding of queries and keys, or of receptance and keys.
+    ///
+    /// This property is nil if the layer does not use RoPE or if the parameters of RoPE are not known.
     public internal(set) var rotation: RotaryEmbedding?
 
-    /// The layer's kind, as plans and reports write it.
+    /// The kind of the layer, which depends on its mixer.
     public var kind: LayerKind { mixer.kind }
 
-    /// The layer's softmax attention; nil for time mixing.
+    /// The layer's softmax attention, or nil if the layer uses time mixing.
     ///
-    /// Setting this property has no effect on a layer of time mixing.
+    /// Setting this property has no effect on a time-mixing layer. Setting it to nil has no effect on any layer.
     public internal(set) var attention: Attention? {
         get { if case .attention(let attention) = mixer { attention } else { nil } }
         set { if let newValue, attention != nil { mixer = .attention(newValue) } }
     }
 
-    /// The layer's time mixing; nil for attention.
+    /// The layer's time mixing, or nil if the layer uses attention.
     public var timeMix: TimeMix7? { if case .timeMix(let timeMix) = mixer { timeMix } else { nil } }
 
-    /// Returns the roles of the layer's tensors, given the kind of norm.
+    /// Returns the roles of the layer's tensors in a model with the given kind of norm.
     func roles(norm: DecoderBody.Norm) -> RoleSet {
         var roles = RoleSet([])
         let norms: [(NormPlacement, before: Set<TensorRole>, biases: Set<TensorRole>, after: TensorRole)] = [

@@ -1,18 +1,20 @@
 public import CheckpointFiles
 public import CheckpointJSON
 
-/// A config.json, which provides what tensors do not show.
+/// A model's config.json, which provides information that the tensors do not show.
 public struct ModelConfiguration: Sendable {
     /// The path of the file.
     public let path: String
-    /// The whole document.
+    /// The entire JSON document.
     package let whole: JSONValue
-    /// The text model's configuration: the whole document, or `text_config` with some keys of the whole document.
+    /// The configuration of the text model.
+    ///
+    /// This is the entire document or, in a multimodal model, `text_config` with some keys from the top level.
     public let root: JSONValue
 
     /// Reads a config.json.
     ///
-    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed`.
+    /// - Throws: ``CheckpointError`` of category `notFound`, `inputOutput` or `malformed`.
     public init(path: String) throws(CheckpointError) {
         self.path = path
         let root = try JSONValue(contentsOf: path)
@@ -23,14 +25,16 @@ public struct ModelConfiguration: Sendable {
         self.root = Self.textConfiguration(root)
     }
 
-    /// Creates a configuration that was not read from a file; errors name `path`.
+    /// Creates a configuration from a JSON value instead of a file.
+    ///
+    /// Errors report `path` as the file.
     package init(path: String, root: JSONValue) {
         self.path = path
         self.root = root
         whole = root
     }
 
-    /// Reads the file `name` in a checkpoint's directory; nil if there is none.
+    /// Reads a configuration from the checkpoint's directory, or returns nil if there is no file called `name`.
     ///
     /// - Throws: ``CheckpointError`` if the file exists but cannot be read.
     public init?(beside checkpoint: Checkpoint, named name: String = "config.json") throws(CheckpointError) {
@@ -41,37 +45,41 @@ public struct ModelConfiguration: Sendable {
         }
     }
 
-    /// Reads a config.json that describes a model without weights; nil if `path` is a checkpoint or a shard index.
+    /// Reads a config.json that describes a model without weights.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` if the file is JSON but neither an index nor a config.json;
-    ///   `notFound` or `inputOutput`.
+    /// Returns nil if `path` is a checkpoint or a shard index.
+    ///
+    /// - Throws: ``CheckpointError`` of category `malformed` if the file starts like a JSON document but is not a valid
+    ///   JSON object, or of category `notFound` or `inputOutput`.
     public init?(alone path: String) throws(CheckpointError) {
         guard try isSmallDocument(path) else { return nil }
         try self.init(path: path)
         if root["weight_map"] != nil { return nil }
     }
 
-    /// The name of the model's architecture: a student's `rwkv_architecture`, otherwise `model_type`.
+    /// The name of the model's architecture, from `rwkv_architecture` in a student and otherwise from `model_type`.
     public var name: ByteString? { root["rwkv_architecture"]?.string ?? modelType }
 
-    /// Returns whether the configuration's name is one of an architecture's names.
+    /// Returns whether the configuration names an architecture.
     func names(_ architecture: Architecture) -> Bool {
         architecture.configurationNames.contains { name == ByteString($0) }
     }
 
-    /// Returns whether the body is this teacher's, by `teacher_model_type` or because the configuration is its own.
+    /// Returns whether the configuration names a teacher as the source of the model's body.
+    ///
+    /// A student names its teacher in `teacher_model_type`. Other models name themselves in `model_type`.
     func namesBody(_ teacher: Architecture) -> Bool {
         let name = root["teacher_model_type"]?.string ?? (root["rwkv_architecture"] == nil ? modelType : nil)
         return teacher.isTeacher && teacher.configurationNames.contains { name == ByteString($0) }
     }
 
-    /// The architecture's name with its key and file, as a clause.
+    /// A clause that states the architecture's name and the file and key that it comes from.
     var evidence: String {
         let key = root["rwkv_architecture"] == nil ? "model_type" : "rwkv_architecture"
         return "\(path): \(key) \"\(name ?? "")\""
     }
 
-    /// Hugging Face's `model_type`.
+    /// The value of Hugging Face's key `model_type`, or nil if it is missing or not a string.
     public var modelType: ByteString? { root["model_type"]?.string }
 
     func malformed(_ key: String, expected: String, found: String? = nil) -> CheckpointError {
@@ -80,14 +88,16 @@ public struct ModelConfiguration: Sendable {
             found: found ?? root[key]?.description)
     }
 
-    /// Returns the Boolean at `key`; nil if it is missing or null.
+    /// Returns the Boolean value of a key, or nil if the key is missing or null.
     func flag(_ key: String) throws(CheckpointError) -> Bool? {
         guard let value = root[key], value != .null else { return nil }
         guard let flag = value.bool else { throw malformed(key, expected: "true or false") }
         return flag
     }
 
-    /// Returns the integer at `key`, which must be in ``Dimension/plausible``; nil if it is missing or null.
+    /// Returns the integer value of a key, or nil if the key is missing or null.
+    ///
+    /// The value must be in ``Dimension/plausible``.
     func size(_ key: String) throws(CheckpointError) -> Int? {
         guard let value = root[key], value != .null else { return nil }
         guard let size = value.integer, Dimension.plausible ~= size else {
@@ -96,7 +106,9 @@ public struct ModelConfiguration: Sendable {
         return size
     }
 
-    /// Returns the number at `key`, which must be positive and finite as float32; nil if it is missing or null.
+    /// Returns the numeric value of a key, or nil if the key is missing or null.
+    ///
+    /// The value must be positive and finite after conversion to fp32.
     func positive(_ key: String) throws(CheckpointError) -> Double? {
         guard let value = root[key], value != .null else { return nil }
         guard let number = value.double, Float(number) > 0, Float(number).isFinite else {
@@ -105,7 +117,9 @@ public struct ModelConfiguration: Sendable {
         return number
     }
 
-    /// Returns the count at `key`, which may be zero; `assumed` if it is missing or null.
+    /// Returns the integer value of a key, or `assumed` if the key is missing or null.
+    ///
+    /// Unlike a size, a count can be zero.
     func count(_ key: String, assumed: Int) throws(CheckpointError) -> Int {
         guard let value = root[key], value != .null else { return assumed }
         guard let count = value.integer, 0...Dimension.plausible.upperBound ~= count else {
@@ -114,12 +128,14 @@ public struct ModelConfiguration: Sendable {
         return count
     }
 
-    /// Returns the softcap at `key`; `assumed` if the key is missing, nil if the value is null.
+    /// Returns the softcap that a key sets, `assumed` if the key is missing, or nil if its value is null.
     func cap(_ key: String, assumed: Double?) throws(CheckpointError) -> Double? {
         root[key] == nil ? assumed : try positive(key)
     }
 
-    /// Returns the word at `key`, which must be one of `words`; nil if it is missing or null.
+    /// Returns the string value of a key, or nil if the key is missing or null.
+    ///
+    /// The value must be one of `words`.
     func choice(_ key: String, of words: [String]) throws(CheckpointError) -> ByteString? {
         guard let value = root[key], value != .null else { return nil }
         guard let word = value.string, words.contains(where: { word == ByteString($0) }) else {
@@ -128,9 +144,9 @@ public struct ModelConfiguration: Sendable {
         return word
     }
 
-    /// Returns the layer indices at `key`, each below `count`; nil if they are missing or null.
+    /// Returns the layer indices that a key lists, or nil if the key is missing or null.
     ///
-    /// RWKVInside writes [-1] for an empty list.
+    /// Each index must be less than `count`. RWKVInside writes [-1] for an empty list.
     func layers(_ key: String, count: Int) throws(CheckpointError) -> Set<Int>? {
         guard let value = root[key], value != .null else { return nil }
         let layers = value.array?.compactMap(\.integer)
@@ -143,10 +159,10 @@ public struct ModelConfiguration: Sendable {
     ///
     /// - Parameters:
     ///   - layer: the layer's index.
-    ///   - otherwise: the result if `layer_types` is missing or null.
-    /// - Returns: true if the layer has a window.
-    /// - Throws: ``CheckpointError`` of category `malformed` if `layer_types` has the wrong number of layers or an
-    ///   unknown type.
+    ///   - otherwise: the value to return if `layer_types` is missing or null.
+    /// - Returns: true if the layer has a sliding window.
+    /// - Throws: ``CheckpointError`` of category `malformed` if `layer_types` does not have one entry for each layer,
+    ///   or if the layer's entry is an unknown type.
     func isWindowed(layer: Int, otherwise: Bool) throws(CheckpointError) -> Bool {
         guard let value = root["layer_types"], value != .null else { return otherwise }
         let kinds = value.array?.map(\.string) ?? []
@@ -156,7 +172,7 @@ public struct ModelConfiguration: Sendable {
                 "layer_types", expected: "one type for each of \(count) layers",
                 found: value.array.map { "\($0.count) types" })
         }
-        // A checkpoint may have more layers than its configuration says.
+        // A checkpoint can have more layers than its configuration states.
         guard kinds.indices.contains(layer) else { return false }
         switch kinds[layer] {
         case "full_attention", "attention": return false
@@ -168,10 +184,10 @@ public struct ModelConfiguration: Sendable {
         }
     }
 
-    /// Returns the number of tokens that a query sees in layers with a window, including its own.
+    /// Returns the length of the sliding window: the number of tokens that a query attends to, including its own.
     ///
-    /// - Parameter assumed: the window if `sliding_window` is missing; nil to require the key.
-    /// - Returns: 1 or more.
+    /// - Parameter assumed: the length to use if `sliding_window` is missing, or nil to require the key.
+    /// - Returns: the length in tokens, which is at least 1.
     /// - Throws: ``CheckpointError`` of category `malformed` if `sliding_window` is required but missing, is null, or
     ///   is not a number of tokens.
     func window(assumed: Int? = nil) throws(CheckpointError) -> Int {
@@ -184,7 +200,7 @@ public struct ModelConfiguration: Sendable {
     /// Returns the text model's configuration if `root` describes a multimodal model; otherwise `root` itself.
     private static func textConfiguration(_ root: JSONValue) -> JSONValue {
         guard case .object(let whole) = root, case .object(var text)? = root["text_config"] else { return root }
-        // transformers reads tie_word_embeddings from the whole model's configuration (models/gemma3).
+        // In multimodal models, transformers reads tie_word_embeddings only from the top level (models/gemma3).
         text["tie_word_embeddings"] = nil
         for key: ByteString in [
             "tie_word_embeddings", "dtype", "torch_dtype", "quantization_config", "transformers_version",
@@ -197,7 +213,8 @@ public struct ModelConfiguration: Sendable {
         return .object(text)
     }
 
-    /// Returns the sizes that the configuration gives for an architecture, completed with transformers' defaults.
+    /// Returns an architecture's sizes from the configuration, with transformers' defaults for sizes that it does not
+    /// set.
     func dimensions(of architecture: Architecture) throws(CheckpointError) -> Dimensions {
         var sizes: [Dimension: Int] = [:]
         for (dimension, key) in architecture.dimensionKeys { sizes[dimension] = try size(key) }

@@ -1,71 +1,79 @@
 import CheckpointFiles
 
-/// A model's family, layers, sizes, and the constants of its equations, as far as they are known.
+/// A description of a model: its family, its layers, its sizes, and the constants of its equations.
+///
+/// Some of these can be unknown.
 public struct ModelDescription: Sendable {
-    /// The family's architecture, with the choices that config.json makes.
+    /// The architecture of the family, with the choices that config.json makes.
     public internal(set) var architecture: Architecture
-    /// The reasons for which the model was recognised, one clause each.
+    /// The evidence by which the model was recognised, one clause each.
     public let evidence: [String]
-    /// How the model's tensors are named and stored; nil if there are none.
+    /// The layout of the model's tensors, or nil if there are no tensors.
     public let layout: TensorLayout?
     /// The sizes of the model.
     public let dimensions: Dimensions
-    /// The layers, first to last.
+    /// The layers, from first to last.
     public internal(set) var layers: [LayerSpec]
-    /// The kinds of the layers, first to last.
+    /// The kinds of the layers, from first to last.
     public var kinds: [LayerKind] { layers.map(\.kind) }
-    /// The epsilon of the norms; nil if it is not known.
+    /// The epsilon of the norms, or nil if it is not known.
     public let epsilon: Double?
-    /// The rotary embedding that config.json sets and that individual layers may replace; nil if there is none.
+    /// The rotary embedding that config.json sets, or nil if there is none.
+    ///
+    /// Individual layers can have a different rotary embedding.
     public let rotary: RotaryEmbedding?
     /// Whether attention layers use RoPE.
     public internal(set) var attentionUsesRoPE: Bool
-    /// Which layer provides the first values and keys that time mixing mixes in.
+    /// The rule for which layer provides the first values and keys, which time mixing mixes in.
     public internal(set) var firstValues: FirstValues
-    /// Whether RoPE in time mixing is scaled as in attention; otherwise it is not scaled.
+    /// Whether RoPE scaling applies to time mixing as well as to attention.
     public let scalesTimeMixingRoPE: Bool
-    /// Whether embeddings are tied, that is, the head is the embedding.
+    /// Whether the embeddings are tied, so that the head shares the embedding matrix.
     public internal(set) var hasTiedHead: Bool
-    /// The optional roles that the model has.
+    /// The optional roles for which the model has tensors.
     public internal(set) var optionalRoles: Set<TensorRole>
-    /// Whether the first time-mixing layer stores value and key residuals, which nothing uses.
+    /// Whether the first time-mixing layer stores value and key residuals, which are not used.
     public internal(set) var storesUnusedResiduals: Bool
-    /// The logit softcap: logits become cap tanh(logit / cap); nil for none.
+    /// The logit softcap, or nil for no softcap.
+    ///
+    /// Logits become cap tanh(logit / cap).
     public let logitSoftcap: Double?
-    /// The checkpoint's tensor, or the rows of it, that holds the weights of each place.
+    /// The tensor, or the rows of a tensor, that contains the weights of each place.
     public let bindings: [TensorPlace: TensorBinding]
-    /// How the weights are quantised; nil if they are not.
+    /// The quantisation of the weights, or nil if they are not quantised.
     public let quantisation: Quantisation?
-    /// Disagreements between tensors, configuration and architecture.
+    /// Disagreements between the tensors, the configuration and the architecture.
     public let findings: [ModelFinding]
-    /// The number of all findings; at most ``ModelFinding/limit`` of each kind are kept.
+    /// The total number of findings, of which at most ``ModelFinding/limit`` of each kind are kept.
     public let findingCount: Int
-    /// What the equations need but is not known: titles of ``Dimension`` and config.json keys.
+    /// The titles of dimensions and the config.json keys that the equations need but whose values are not known.
     public let unknown: [String]
 
-    /// The variant's name, for students and RWKV; nil for transformers.
+    /// The name of the variant, or nil if the family has no variants.
     public var variant: String? { architecture.variant(of: kinds) }
 
-    /// The epsilon of the GroupNorm on the heads' output; nil if a size or constant is not known.
+    /// The epsilon of the GroupNorm on the heads' output, or nil if a required value is not known.
     public var groupNormEpsilon: Double? {
-        // RWKV-LM (RWKV-v7) uses 64e-5, flash-linear-attention norm_eps times the head size; both agree for 1e-5 and
-        // heads of 64.
+        // RWKV-LM (RWKV-v7) uses 64e-5, whereas flash-linear-attention uses norm_eps times the head size. The two agree
+        // if norm_eps is 1e-5 and the head size is 64.
         guard layout?.name == TensorLayout.fla.name else { return 64e-5 }
         guard let epsilon, let size = dimensions[.headSize] else { return nil }
         return epsilon * Double(size)
     }
 
-    /// The index of the layer that provides the first values and keys but mixes none in; nil if there is none.
+    /// The index of the layer that provides the first values and keys, or nil if there is none.
+    ///
+    /// This layer does not mix in values and keys itself.
     package var layerOfFirstValues: Int? { firstValues.layer(of: kinds) }
 
-    /// Which layer provides the first values and keys that later layers mix in.
+    /// The rule for which layer provides the first values and keys, which later layers mix in.
     public enum FirstValues: String, Sendable, CaseIterable {
-        /// The first layer of time mixing, wherever it is.
+        /// The first time-mixing layer, regardless of its index.
         case firstTimeMixing = "first_rwkv_layer"
-        /// Layer 0, even if it is attention.
+        /// Layer 0, even if it is an attention layer.
         case layer0 = "layer_0"
 
-        /// Returns the index of the providing layer among layers of these kinds; nil if there is none.
+        /// Returns the index of the providing layer in a model with layers of these kinds, or nil if there is none.
         func layer(of kinds: [LayerKind]) -> Int? { self == .layer0 ? 0 : kinds.firstIndex(where: \.carriesState) }
     }
 
@@ -73,14 +81,16 @@ public struct ModelDescription: Sendable {
     public struct ExpectedTensor: Sendable {
         /// The tensor's role.
         public let role: TensorRole
-        /// The index of the tensor's layer; nil for a tensor outside layers.
+        /// The index of the tensor's layer, or nil for a tensor outside layers.
         public let layer: Int?
-        /// The shape of the tensor's role, before a layout's transform; nil if a size is not known.
+        /// The shape of the tensor's role, before a layout's transform is applied, or nil if a size is not known.
         public let shape: [Int]?
     }
 
-    /// The model's tensors: first those outside layers, then those of each layer, all in the order of
-    /// ``TensorRole/all``.
+    /// The tensors of the model.
+    ///
+    /// Tensors outside layers come first, followed by those of each layer. Within each group, the tensors are in the
+    /// order of ``TensorRole/all``.
     public var tensors: [ExpectedTensor] {
         var tensors: [ExpectedTensor] = []
         func add(_ roles: RoleSet, layer: Int?) {
@@ -101,7 +111,7 @@ public struct ModelDescription: Sendable {
         return tensors
     }
 
-    /// The number of parameters of each part; nil if a size is not known.
+    /// The number of parameters in each part, or nil if a size is not known.
     ///
     /// A tied head adds no parameters.
     public var parameterCounts: [TensorRole.Part: Int]? {
@@ -114,29 +124,34 @@ public struct ModelDescription: Sendable {
         return counts
     }
 
-    /// The number of parameters of all parts; nil if a size is not known.
+    /// The total number of parameters, or nil if a size is not known.
     public var parameterCount: Int? { parameterCounts?.values.reduce(0) { $0.adding(clamped: $1) } }
 
-    /// Bytes of bf16 keys and values that each token adds to the caches of layers without a window; nil if a size is
-    /// not known.
+    /// The number of bytes that each token adds to the KV caches of layers without a window, or nil if a size is not
+    /// known.
+    ///
+    /// Keys and values are in bf16.
     public var cacheBytesPerToken: Int? {
         let count = layers.count { $0.kind.hasCache && $0.attention?.window == nil }
         guard count > 0 else { return 0 }
         return cacheBytesOfLayer.map { $0.multiplied(clamped: count) }
     }
 
-    /// Bytes of bf16 keys and values that a token takes in the caches of layers with a window, keyed by window length
-    /// in tokens.
+    /// The number of bytes per token in the KV caches of layers with a window, keyed by window length in tokens.
+    ///
+    /// Keys and values are in bf16.
     public var cacheBytesByWindow: [Int: Int] {
         layers.compactMap(\.attention?.window).reduce(into: [:]) { bytes, window in
             bytes[window] = (cacheBytesOfLayer ?? 0).adding(clamped: bytes[window] ?? 0)
         }
     }
 
-    /// Bytes of bf16 keys and values that a token adds to the cache of one layer; nil if a size is not known.
+    /// The number of bytes that each token adds to the bf16 KV cache of one layer, or nil if a size is not known.
     package var cacheBytesOfLayer: Int? { dimensions[.keyValueWidth].map { $0.multiplied(clamped: 4) } }
 
-    /// Bytes of fp32 state in the recurrent layers, whatever the context length; nil if a size is not known.
+    /// The number of bytes in the fp32 state of all recurrent layers, or nil if a size is not known.
+    ///
+    /// The size of the state does not depend on the context length.
     public var stateBytes: Int? {
         let count = layers.count(where: \.kind.carriesState)
         guard count > 0 else { return 0 }
@@ -144,7 +159,7 @@ public struct ModelDescription: Sendable {
         return size.multiplied(clamped: 4 * count)
     }
 
-    /// Returns the number of values in a layer's state: N x N for each head, and C for each token shift.
+    /// Returns the number of values in the state of a layer: N x N for each head, and C for each token shift.
     private static func stateSize(_ architecture: Architecture, _ dimensions: Dimensions) -> Int? {
         guard let heads = dimensions[.heads], let size = dimensions[.headSize], let width = dimensions[.width] else {
             return nil
@@ -156,57 +171,57 @@ public struct ModelDescription: Sendable {
     }
 }
 
-/// A disagreement between tensors, configuration and architecture.
+/// A disagreement between the tensors, the configuration and the architecture.
 public struct ModelFinding: Sendable, Hashable {
-    /// What a finding is about.
+    /// A kind of disagreement.
     public enum Kind: String, Sendable {
-        /// A tensor that the model needs is missing.
+        /// A tensor that the model requires is missing.
         case missing
-        /// A tensor is present that the architecture does not have, or that repeats another tensor's role.
+        /// A tensor is present that is not part of the architecture, or whose role another tensor already has.
         case unexpected
         /// A tensor is present that does not belong to the text model.
         case otherModel = "other_model"
-        /// A tensor's shape differs from its role's shape, or cannot be checked.
+        /// The shape of a tensor differs from the shape of its role, or cannot be checked.
         case shape
-        /// Two sources disagree.
+        /// Two sources of information disagree.
         case contradiction
         /// The model has settings or tensors that are not implemented for the architecture.
         case undescribed
     }
 
-    /// What the finding is about.
+    /// The kind of disagreement.
     public let kind: Kind
-    /// The name of the tensor concerned; nil if there is none.
+    /// The name of the tensor concerned, or nil if the finding is not about a particular tensor.
     public let tensor: String?
-    /// The whole finding, as a clause.
+    /// A clause that describes the finding.
     public let message: String
 
     /// The maximum number of findings of each kind that are kept.
     public static let limit = 1000
 }
 
-/// A tensor's role, and the layer that it belongs to.
+/// The role of a tensor and the layer that it belongs to.
 public struct TensorPlace: Sendable, Hashable {
     /// The tensor's role.
     public let role: TensorRole
-    /// The index of the tensor's layer; nil for a tensor outside layers.
+    /// The index of the tensor's layer, or nil for a tensor outside layers.
     public let layer: Int?
 
-    /// Creates a place in a model.
+    /// Creates a place from a role and a layer.
     public init(role: TensorRole, layer: Int? = nil) {
         self.role = role
         self.layer = layer
     }
 }
 
-/// The tensor of a checkpoint, or the rows of it, that holds a role's weights.
+/// The tensor in a checkpoint, or the rows of a tensor, that contains the weights of a role.
 public struct TensorBinding: Sendable, Hashable {
     /// The tensor's position in the checkpoint.
     public let position: Int
-    /// The role's rows in the tensor; nil for all.
+    /// The rows of the tensor that belong to the role, or nil if all rows do.
     public let rows: Range<Int>?
 
-    /// Creates a binding.
+    /// Creates a binding to a tensor, or to some of its rows.
     package init(position: Int, rows: Range<Int>? = nil) {
         self.position = position
         self.rows = rows

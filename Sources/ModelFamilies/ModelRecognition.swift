@@ -5,21 +5,21 @@ import CheckpointJSON
 public enum ModelRecognition: Sendable {
     /// A model of a supported architecture.
     case model(ModelDescription)
-    /// A family that is recognised, but not supported.
+    /// A model of a family that is recognised but not supported.
     case other(family: String, variant: String?, evidence: [String])
-    /// One of several candidates that tensors cannot tell apart.
+    /// A model whose tensors match several candidates.
     case undecided(candidates: [String], evidence: [String])
 
     /// Recognises a model from its tensors, a config.json, or both.
     ///
     /// - Parameters:
-    ///   - checkpoint: the checkpoint; nil if there is only a config.json.
-    ///   - configuration: a config.json: the model's own, or its teacher's.
-    ///   - variant: the name of a variant, which the tensors must match.
-    ///   - architectures: the known architectures.
-    /// - Returns: the result; nil if the tensors match no known family, and no config.json names one.
-    /// - Throws: ``CheckpointError``: `unsupported` if `variant` is unknown; `malformed` if the config.json has invalid
-    ///   values or the tensors do not match `variant`.
+    ///   - checkpoint: the checkpoint, or nil if there is only a config.json.
+    ///   - configuration: a config.json, either the model's own or its teacher's.
+    ///   - variant: the name of the variant that the tensors must match, or nil to determine the variant.
+    ///   - architectures: the architectures among which to search.
+    /// - Returns: the result, or nil if the tensors match no known family and no config.json names one.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if `variant` is unknown, or of category `malformed` if
+    ///   the config.json has invalid values or the tensors do not match `variant`.
     public static func recognize(
         _ checkpoint: Checkpoint?, configuration: ModelConfiguration?, variant: String? = nil,
         among architectures: [Architecture] = ArchitectureRegistry.standard
@@ -56,7 +56,7 @@ public enum ModelRecognition: Sendable {
         var fits: [Fit] = []
         for architecture in architectures {
             guard let layout = architecture.layouts.first(where: { $0.name == name }) else { continue }
-            // A student that keeps all of its teacher's attention can be identified only by name.
+            // If a student keeps all of its teacher's attention, only its name identifies it.
             let isNamed =
                 configuration?.root["rwkv_architecture"] != nil && configured?.name == architecture.name
             fits.append(
@@ -89,7 +89,7 @@ public enum ModelRecognition: Sendable {
         {
             return try describe(fit)
         }
-        // Several families of transformers have the same tensors, so the name decides.
+        // Several families of teachers have the same tensors, so the name in config.json decides.
         if let configured, configured.isTeacher,
             let fit = exact.first(where: { $0.architecture.name == configured.name })
         {
@@ -99,7 +99,7 @@ public enum ModelRecognition: Sendable {
             return .undecided(candidates: exact.map(\.architecture.name), evidence: evidence)
         }
         if let fit = exact.first {
-            // The tensors show time mixing, whereas the config.json may be the teacher's.
+            // The tensors show time mixing, even if the config.json is the teacher's and names the teacher's family.
             if fit.architecture.timeMix != nil,
                 configuration?.root["rwkv_architecture"] == nil || configured?.variant == fit.architecture.variant
             {
@@ -121,13 +121,13 @@ public enum ModelRecognition: Sendable {
         return other(index.occurrences.keys, configuration, evidence)
     }
 
-    /// Returns a family that is recognised but not supported; nil if none is recognised.
+    /// Returns the result for a family that is not supported, or nil if no such family is recognised.
     private static func other(
         _ patterns: some Collection<NamePattern>, _ configuration: ModelConfiguration?, _ evidence: [String]
     ) -> ModelRecognition? {
         if let (other, names) = UnsupportedFamily.find(patterns) {
             let evidence = evidence + ["tensors: " + names.joined(separator: ", ")]
-            // hxa07b is the name of cxa07b with attention layers.
+            // Variants with attention layers are called hxa instead of cxa: hxa07b is cxa07b with attention layers.
             let named = configuration?.root["rwkv_architecture"]?.string
             let variant = other.variants.first {
                 named == ByteString($0) || named == ByteString($0.replacing("cxa", with: "hxa"))
@@ -140,14 +140,14 @@ public enum ModelRecognition: Sendable {
     }
 }
 
-/// How well the tensor names of a checkpoint match an architecture.
+/// A comparison of a checkpoint's tensor names with the names in an architecture.
 ///
-/// Names in layers count only if most layers of a kind have them, so a single missing or extra tensor does not exclude
-/// a family.
+/// Names in layers count only if most layers of a kind have them. A single missing or extra tensor therefore does not
+/// rule out a family.
 private struct Fit {
     let architecture: Architecture
     let layout: TensorLayout
-    /// The differences, one clause each; empty for a match.
+    /// The differences, one clause each; empty if the names match.
     let mismatches: [String]
     private let found: [TensorRole: NamePattern]
     /// The roles that the architecture's layers can have.
@@ -160,7 +160,7 @@ private struct Fit {
         self.layout = layout
         let kinds = index.layerKinds(in: layout)
         var counts = kinds.reduce(into: [LayerKind?: Int]()) { $0[$1, default: 0] += 1 }
-        // Names in layers of unknown kind count only if more than half of all layers have them.
+        // If the kind of a layer is unknown, its names count only if more than half of all layers have them.
         counts[nil] = kinds.count
         let ignoredNames = Set(layout.ignoredNames.map { NamePattern($0) })
         let modelRoles = architecture.modelRoles

@@ -1,29 +1,32 @@
 import CheckpointFiles
 import CheckpointJSON
 
-/// The prefixes that trainers and wrappers put before the names of a model's tensors.
+/// The prefixes that training wrappers and multimodal models add to the names of tensors.
 struct NamePrefixes {
-    /// The prefix of every name; empty if there is none.
+    /// The wrapper prefixes that all tensor names share, or the empty string if there are none.
     let common: String
-    /// The prefix of the text model's names in a multimodal model, and its replacement; nil for other models.
+    /// In a multimodal model, the prefix of the text model's tensor names and the prefix that replaces it; otherwise
+    /// nil.
     let text: (prefix: String, own: String)?
 
-    /// Prefixes that DistributedDataParallel, torch.compile, DeepSpeed and peft put before every name.
+    /// Prefixes that DistributedDataParallel, torch.compile, DeepSpeed and PEFT add to every tensor name.
     private static let wrappers = ["module.", "_orig_mod.", "_forward_module.", "base_model.model."]
-    /// Prefixes of the text model's names in multimodal models, with their replacements; longest first.
+    /// Prefixes of text-model tensor names in multimodal models, with their replacements.
+    ///
+    /// The first prefix that matches is used, so longer prefixes come first.
     private static let textModels = [
         ("model.language_model.model.", "model."), ("model.language_model.", "model."), ("language_model.", ""),
     ]
 
-    /// The maximum number of wrapper prefixes that are stripped.
+    /// The maximum number of wrapper prefixes to strip.
     private static let wrapperLimit = 8
 
     /// Finds the prefixes of a checkpoint's tensor names.
     ///
     /// - Parameters:
-    ///   - checkpoint: the checkpoint whose names are examined.
-    ///   - sample: positions of the tensors to search for a text model.
-    ///   - isKnown: whether any layout contains a name pattern.
+    ///   - checkpoint: the checkpoint whose tensor names are examined.
+    ///   - sample: the positions of the tensors to examine for a text-model prefix.
+    ///   - isKnown: a closure that returns whether any layout contains a name pattern.
     init(_ checkpoint: Checkpoint, sample: Set<Int>, isKnown: (NamePattern) -> Bool) {
         let tensors = checkpoint.tensors
         var (common, count) = ("", 0)
@@ -46,13 +49,13 @@ struct NamePrefixes {
         }
     }
 
-    /// A clause that states the prefix; nil if there is none.
+    /// A clause that names the prefix in reports, or nil if there is no prefix.
     var evidence: String? {
         let prefix = common + (text?.prefix ?? "")
         return prefix.isEmpty ? nil : "names begin with \(prefix)"
     }
 
-    /// Returns the name without its prefixes; nil if the tensor is not part of the text model.
+    /// Returns a tensor name without its prefixes, or nil if the tensor is not part of the text model.
     func strip(_ name: String) -> String? {
         guard !common.isEmpty || text != nil else { return name }
         let own = name.dropping(prefix: common) ?? name[...]

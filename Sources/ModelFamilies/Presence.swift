@@ -4,12 +4,12 @@ import CheckpointFiles
 public enum Presence: Sendable, Hashable {
     case never
     case always
-    /// As config.json's `key` states; `assumed` if it is missing.
+    /// The value of `key` in config.json decides, or `assumed` if the key is missing.
     case configured(key: String, assumed: Bool = false)
-    /// Only in some models; the tensors show it.
+    /// Only some models have the tensors; the checkpoint shows whether this model does.
     case sometimes
 
-    /// Returns this presence, with `configured` resolved by a configuration.
+    /// Returns this presence, with `configured` resolved from a configuration.
     func resolved(by configuration: ModelConfiguration?) throws(CheckpointError) -> Presence {
         guard case .configured(let key, let assumed) = self else { return self }
         guard let configuration else { return assumed ? .sometimes : .never }
@@ -17,7 +17,7 @@ public enum Presence: Sendable, Hashable {
     }
 }
 
-/// The required and optional roles of a block, a layer or a model.
+/// The required and optional roles of the tensors in a block, a layer or a model.
 package struct RoleSet: Sendable {
     package private(set) var required: Set<TensorRole>
     package private(set) var optional: Set<TensorRole> = []

@@ -1,18 +1,19 @@
 import CheckpointJSON
 
-/// A quantisation of weights, which is recognised but not supported.
+/// The quantisation of a model's weights, which is recognised but not supported.
 public struct Quantisation: Sendable, Hashable {
-    /// `gptq`, `awq`, `fp8`, `bitsandbytes`, config.json's `quant_method`, or the dtype of the weights.
+    /// The method: `gptq`, `awq`, `fp8`, `bitsandbytes`, another `quant_method` from config.json, or the dtype of the
+    /// weights.
     public let method: String
-    /// The tensor or key that shows the quantisation, as a clause.
+    /// A clause that names the tensor or config.json key from which the quantisation was recognised.
     public let evidence: String
 
-    /// Why such weights cannot be used, as a clause.
+    /// The reason why quantised weights cannot be used, as a clause.
     public var conversionBlocker: String {
         "its weights are quantised by \(method) (\(evidence)); use the unquantised model"
     }
 
-    /// Name suffixes of tensors that replace or accompany a quantised weight.
+    /// The name suffixes of tensors that replace or accompany a quantised weight.
     static let marks = [
         ".qweight", ".qzeros", ".scales", ".g_idx", ".weight_scale_inv", ".weight_scale", ".input_scale", ".SCB",
         ".weight_format", ".weight.absmax", ".weight.quant_map", ".weight.nested_absmax", ".weight.nested_quant_map",
@@ -35,8 +36,9 @@ public struct Quantisation: Sendable, Hashable {
         return nil
     }
 
-    /// Returns the pattern of the weight that a tensor with one of these suffixes replaces or accompanies; nil for
-    /// other tensors.
+    /// Returns the pattern of the weight that a tensor replaces or accompanies.
+    ///
+    /// Returns nil if the tensor's name has none of the suffixes in `marks`.
     static func weight(of pattern: NamePattern) -> NamePattern? {
         marks.lazy.compactMap { pattern.text.dropping(suffix: $0) }.first.map { NamePattern($0 + ".weight") }
     }

@@ -1,17 +1,18 @@
 public import CheckpointFiles
 
-/// What the user states about a model when its files do not.
+/// Information about a model that the user provides in addition to the model's files.
 public struct ModelHints: Sendable, Hashable {
     /// The path of a config.json to use instead of the one next to the checkpoint.
     public var configuration: String?
-    /// The name of the variant, which the tensors must match.
+    /// The name of the variant that the tensors must match.
     public var variant: String?
-    /// The path of a config.json to use if ``configuration`` is nil and none next to the checkpoint can be read.
+    /// The path of a config.json to use if ``configuration`` is nil and no config.json next to the checkpoint can be
+    /// read.
     public var fallbackConfiguration: String?
-    /// The name of the variant to assume if neither tensors nor configuration decide.
+    /// The name of the variant to assume if neither the tensors nor the configuration identifies one.
     public var fallbackVariant: String?
 
-    /// Creates hints; all are nil by default.
+    /// Creates hints, all of which are nil by default.
     public init(
         configuration: String? = nil, variant: String? = nil, fallbackConfiguration: String? = nil,
         fallbackVariant: String? = nil
@@ -23,36 +24,37 @@ public struct ModelHints: Sendable, Hashable {
     }
 }
 
-/// A checkpoint, or only a config.json, and the model recognised from it.
+/// A model that was recognised from a checkpoint, or from a config.json without weights.
 ///
-/// Tensors determine the family and sizes. Constants come from a config.json: the one that a hint names, otherwise the
-/// one next to the checkpoint, otherwise a hint's fallback.
+/// Recognition determines the family and the sizes from the tensors as far as possible. Constants come from a
+/// config.json: the one that the hints name, otherwise the one next to the checkpoint, otherwise the fallback in the
+/// hints.
 ///
 ///     let teacher = try RecognisedModel(path: "Qwen3-8B", temporaryDirectory: "/tmp")
 ///     print(try teacher.description.layers)
 public struct RecognisedModel: Sendable {
     /// The path of the checkpoint, or of the config.json.
     public let path: String
-    /// The checkpoint; nil if there is only a config.json.
+    /// The checkpoint, or nil if there is only a config.json.
     public let checkpoint: Checkpoint?
-    /// The config.json that was used; nil if there is none, or it cannot be used.
+    /// The config.json that was used, or nil if there is none or if it cannot be used.
     public let configuration: ModelConfiguration?
-    /// The result of recognition; nil if the model's family is not known.
+    /// The result of recognition, or nil if the model's family is not known.
     public let recognition: ModelRecognition?
-    /// Warnings for the user, starting with the checkpoint's.
+    /// Warnings for the user: the checkpoint's own warnings, followed by those from recognition.
     public let warnings: [CheckpointWarning]
-    /// The error that makes the config.json next to the checkpoint unusable although it can be read; nil if none.
+    /// The error that recognition threw for the config.json next to the checkpoint, or nil if it threw none.
     private let impossible: CheckpointError?
 
     /// Recognises the model of a checkpoint.
     ///
-    /// A config.json next to the checkpoint that cannot be read, or has invalid values, is ignored with a warning.
+    /// If the config.json next to the checkpoint cannot be read or has invalid values, it is ignored with a warning.
     ///
     /// - Parameters:
     ///   - checkpoint: the checkpoint.
-    ///   - hints: what the user states about it.
-    /// - Throws: ``CheckpointError`` if a hint's config.json cannot be used, or its variant is unknown or does not
-    ///   match.
+    ///   - hints: information about the model that the user provides.
+    /// - Throws: ``CheckpointError`` if a config.json named by the hints cannot be used, or if the variant in the hints
+    ///   is unknown or does not match the tensors.
     public init(_ checkpoint: Checkpoint, _ hints: ModelHints = ModelHints()) throws(CheckpointError) {
         var warnings = checkpoint.warnings
         var configuration: ModelConfiguration?
@@ -90,8 +92,9 @@ public struct RecognisedModel: Sendable {
     ///
     /// - Parameters:
     ///   - path: the path of the checkpoint or config.json.
-    ///   - hints: what the user states about it; if they name a config.json, `path` must be a checkpoint.
-    ///   - temporaryDirectory: where compressed files that cannot be read in place are unpacked.
+    ///   - hints: information about the model that the user provides; if it names a config.json, `path` must be a
+    ///     checkpoint.
+    ///   - temporaryDirectory: the directory in which to unpack compressed files that cannot be read in place.
     /// - Throws: ``CheckpointError`` in the same cases as ``init(_:_:)``, or if the checkpoint cannot be opened.
     public init(
         path: String, _ hints: ModelHints = ModelHints(), temporaryDirectory: String
@@ -107,7 +110,7 @@ public struct RecognisedModel: Sendable {
     ///
     /// - Parameters:
     ///   - configuration: the config.json.
-    ///   - variant: the name of a variant, which must be known but is not used.
+    ///   - variant: the name of a variant, which must be a known name but is otherwise ignored.
     /// - Throws: ``CheckpointError`` if the variant is unknown, or the configuration has invalid values.
     public init(_ configuration: ModelConfiguration, variant: String? = nil) throws(CheckpointError) {
         path = configuration.path
@@ -118,7 +121,8 @@ public struct RecognisedModel: Sendable {
         impossible = nil
     }
 
-    /// Returns a warning about unknown keys, on which equations may depend; empty if there are none.
+    /// Returns a warning if config.json has unknown keys, which may change the equations; otherwise returns an empty
+    /// array.
     private static func warnings(
         of configuration: ModelConfiguration?, _ recognition: ModelRecognition?
     ) -> [CheckpointWarning] {
@@ -145,10 +149,10 @@ public struct RecognisedModel: Sendable {
         return try ModelRecognition.recognize(checkpoint, configuration: configuration, variant: variant)
     }
 
-    /// The model's description; nil if its family is unknown, undecided or not supported.
+    /// The model's description, or nil if its family is unknown, undecided or not supported.
     ///
     /// - Throws: ``CheckpointError`` of category `malformed` if the config.json next to the checkpoint has invalid
-    ///   values, because equations may depend on them.
+    ///   values, because the equations may depend on those values.
     public var knownDescription: ModelDescription? {
         get throws(CheckpointError) {
             if let impossible { throw impossible }
@@ -159,7 +163,8 @@ public struct RecognisedModel: Sendable {
 
     /// The model's description, for operations that require one.
     ///
-    /// - Throws: ``CheckpointError`` of category `unsupported` if there is none; otherwise as ``knownDescription``.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if there is no description, or any error that
+    ///   ``knownDescription`` throws.
     public var description: ModelDescription {
         get throws(CheckpointError) {
             if let description = try knownDescription { return description }

@@ -1,33 +1,39 @@
 package import CheckpointFiles
 public import CheckpointJSON
 
-/// The rotary embedding (RoPE) of queries and keys, set by any of the config.json keys that transformers has used.
+/// The parameters of a rotary position embedding (RoPE).
+///
+/// They can be read from the config.json keys of any version of transformers.
 public struct RotaryEmbedding: Sendable, Hashable {
     /// The base of the rotation frequencies.
     public let theta: Double
-    /// The type of RoPE scaling: `default`, `linear`, `llama3`, `yarn`, ...
+    /// The type of RoPE scaling, such as `default`, `linear`, `llama3` or `yarn`.
     public let type: ByteString
-    /// The type's scalar parameters: `factor`, ...
+    /// The scalar parameters, such as `factor`.
     public let parameters: [ByteString: Double]
-    /// The type's parameters with a value for each rotated pair: `long_factor`, ...
+    /// The parameters that have one value for each rotated pair of channels, such as `long_factor`.
     public let lists: [ByteString: [Double]]
 
-    /// Whether RoPE pairs channels 2i and 2i + 1 of a head instead of i and i + R/2 of its R rotated channels.
+    /// Whether RoPE rotates channels 2i and 2i + 1 of a head as a pair.
+    ///
+    /// Otherwise it pairs channels i and i + R/2, where R is the number of rotated channels.
     public let isInterleaved: Bool
 
     /// The types of RoPE scaling that are implemented.
     public static let knownTypes: Set<ByteString> = ["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
 
-    /// The same rotation without RoPE scaling.
+    /// The same rotary embedding without RoPE scaling.
     public var plain: RotaryEmbedding {
         let part = parameters["partial_rotary_factor"].map { ["partial_rotary_factor" as ByteString: $0] }
         return RotaryEmbedding(
             theta: theta, type: "default", parameters: part ?? [:], lists: [:], isInterleaved: isInterleaved)
     }
 
-    /// The rotation as time mixing applies it: instead of adjacent channels, it pairs i with i + N/2 in the whole head.
+    /// The rotary embedding that time mixing uses in place of this one.
     ///
-    /// The published student classes implement no other pairing (RWKVInside, rwkv_inside/TimeMixer.py).
+    /// If this rotary embedding is interleaved, time mixing instead rotates the entire head and pairs channel i with
+    /// channel i + N/2. The published student classes implement no other pairing (RWKVInside,
+    /// rwkv_inside/TimeMixer.py).
     public var ofTimeMixing: RotaryEmbedding {
         guard isInterleaved else { return self }
         var parameters = parameters
@@ -43,26 +49,28 @@ public struct RotaryEmbedding: Sendable, Hashable {
         self.isInterleaved = isInterleaved
     }
 
-    /// All parameters in one line, for ``ModelDescription/identity``.
+    /// All parameters on one line, as part of ``ModelDescription/identity``.
     package var text: String {
         let numbers = parameters.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
         let lists = lists.sorted { $0.key < $1.key }.map { " \($0.key) \($0.value)" }.joined()
         return "\(theta) \(type)\(numbers)\(lists)\(isInterleaved ? " of neighbours" : "")"
     }
 
-    /// Creates RoPE of whole heads without scaling.
+    /// Creates a rotary embedding that rotates all channels of a head, without RoPE scaling.
     public init(theta: Double) {
         self.init(theta: theta, type: "default", parameters: [:], lists: [:], isInterleaved: false)
     }
 
-    /// Reads the rotary embedding from a configuration; nil if neither the configuration nor the family gives a base.
+    /// Reads the rotary embedding from a configuration.
+    ///
+    /// Returns nil if neither the configuration nor the family specifies a base.
     ///
     /// - Parameters:
-    ///   - configuration: a config.json, with older or newer keys.
-    ///   - body: the family's body, which provides the values that the configuration does not set.
-    ///   - layerType: the type of the layers in `layer_types`, if each type has its own rotation.
-    ///   - thetaKey: the key of the base in older files.
-    ///   - assumedTheta: the base if no key sets it; nil for the family's default.
+    ///   - configuration: a config.json with the keys of any version of transformers.
+    ///   - body: the family's body, which provides defaults for values that the configuration does not set.
+    ///   - layerType: the layer type, as in `layer_types`, whose rotary embedding is read if each type has its own.
+    ///   - thetaKey: the top-level key of the base, which older files use.
+    ///   - assumedTheta: the base to use if no key sets it, or nil to use the family's default.
     /// - Throws: ``CheckpointError`` of category `malformed` if a parameter is missing or invalid.
     package init?(
         _ configuration: ModelConfiguration, of body: DecoderBody, layerType: String = "full_attention",
@@ -82,7 +90,8 @@ public struct RotaryEmbedding: Sendable, Hashable {
                 if let own = object[ByteString(layerType)]?.object {
                     members.merge(own) { $1 }
                 } else if layerType == "full_attention" {
-                    // Older files scale only full-attention layers; newer ones have a rotation for each kind.
+                    // In older files, rope_scaling applies only to full-attention layers. Newer files have one object
+                    // for each layer type.
                     guard !body.hasRotationsByKind || key == "rope_scaling" || !kinds.isEmpty || object.isEmpty else {
                         throw configuration.malformed(key, expected: "full_attention and sliding_attention")
                     }
@@ -104,7 +113,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
         self.type = name
         var parameters = members.compactMapValues { $0.double ?? $0.bool.map { $0 ? 1 : 0 } }
         parameters["rope_theta"] = nil
-        // As in Python, null counts as false.
+        // null counts as false, as in Python.
         if members["truncate"] == .null { parameters["truncate"] = 0 }
         let said = [members["partial_rotary_factor"], root["partial_rotary_factor"]].compactMap { $0 }.first ?? .null
         let part =
@@ -114,7 +123,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
         }
         parameters["partial_rotary_factor"] = part.double
         if parameters["partial_rotary_factor"] == 1 { parameters["partial_rotary_factor"] = nil }
-        // Some files keep these lengths at the top level; an original length there takes precedence.
+        // Some files set the original length at the top level, where it takes precedence over rope_scaling.
         let maximum = try configuration.positive("max_position_embeddings")
         if ["dynamic", "longrope"].contains(name) { parameters["max_position_embeddings"] = maximum }
         if ["llama3", "yarn", "longrope"].contains(name) {

@@ -2,15 +2,16 @@ import CheckpointFiles
 import CheckpointJSON
 
 extension ModelDescription {
-    /// Returns the student that results from converting the layers outside `attention` to a target's time mixing.
+    /// Returns the student that results from converting this teacher's attention to a target's time mixing.
     ///
     /// - Parameters:
     ///   - target: an architecture with a ``StudentRecipe``.
-    ///   - attention: indices of the layers that stay attention.
-    ///   - ranks: ranks that replace the recipe's.
-    ///   - attentionUsesRoPE: whether those layers use RoPE.
-    ///   - firstValues: which layer provides the first values and keys.
-    /// - Returns: the student; nil if the target has no recipe, or the attention width is not known.
+    ///   - attention: the indices of the layers that keep softmax attention.
+    ///   - ranks: ranks that override those of the recipe.
+    ///   - attentionUsesRoPE: whether the attention layers use RoPE.
+    ///   - firstValues: the rule for which layer provides the first values and keys.
+    /// - Returns: the student, or nil if the target has no recipe or no time mixing, or if the attention width is not
+    ///   known.
     public func student(
         _ target: Architecture, attention: Set<Int>, ranks: [Dimension: Int] = [:], attentionUsesRoPE: Bool,
         firstValues: FirstValues = .firstTimeMixing
@@ -30,7 +31,7 @@ extension ModelDescription {
             optional.formUnion([.receptanceBias, .timeMixKeyBias, .timeMixValueBias])
         }
         if present.contains(.outputBias) { optional.insert(.timeMixOutputBias) }
-        // Norms that the teacher does not have are initialised to one.
+        // Head norms that the teacher lacks are initialised to one.
         if timeMix.headNorm != .never { optional.formUnion([.receptanceNorm, .timeMixKeyNorm]) }
         return ModelDescription(
             architecture: target, evidence: [], layout: nil, dimensions: sizes,
@@ -44,19 +45,20 @@ extension ModelDescription {
             quantisation: nil, findings: [], findingCount: 0, unknown: unknown)
     }
 
-    /// Returns this student with its teacher's attention in the given layers, and time mixing in all others.
+    /// Returns this student with its teacher's attention in the given layers and time mixing in all other layers.
     ///
     /// - Parameters:
-    ///   - teacher: the model that was converted to the student.
-    ///   - attention: indices of the layers that get attention.
-    ///   - attentionUsesRoPE: whether those layers use RoPE.
-    ///   - firstValues: which layer provides the first values and keys.
+    ///   - teacher: the model from which the student was converted.
+    ///   - attention: the indices of the layers that use softmax attention.
+    ///   - attentionUsesRoPE: whether the attention layers use RoPE.
+    ///   - firstValues: the rule for which layer provides the first values and keys.
     /// - Returns: the student with these layers.
     public func restored(
         from teacher: ModelDescription, attention: Set<Int>, attentionUsesRoPE: Bool, firstValues: FirstValues
     ) -> ModelDescription {
         var student = completed(by: teacher)
-        // Attention layers bring settings, such as a window, that a student without attention layers does not have.
+        // Attention layers need the teacher's settings, such as a sliding window, which a student without attention
+        // layers lacks.
         student.architecture = architecture.over(teacher.architecture)
         if let timeMix = architecture.timeMix {
             student.layers = teacher.layers.enumerated().map {
@@ -75,7 +77,9 @@ extension ModelDescription {
         return student
     }
 
-    /// Returns this student, read from a partial checkpoint, with the biases and head norms of its teacher's attention.
+    /// Returns this student with the biases and head norms of its teacher's attention.
+    ///
+    /// A student that was read from a partial checkpoint lacks them.
     public func completed(by teacher: ModelDescription) -> ModelDescription {
         var student = self
         let present = Set(teacher.tensors.map(\.role))
@@ -83,11 +87,13 @@ extension ModelDescription {
         return student
     }
 
-    /// Returns this model as a layout stores it: the head may be stored separately, and unused residuals left out.
+    /// Returns this model with the tensors that a layout stores.
+    ///
+    /// A layout can store the head separately and can omit unused residuals.
     ///
     /// - Parameters:
     ///   - layout: the layout.
-    ///   - hasTiedHead: whether embeddings are tied, if the layout allows that.
+    ///   - hasTiedHead: whether the embeddings are tied, if the layout allows tied embeddings.
     /// - Returns: the model with the tensors that the layout stores.
     public func stored(in layout: TensorLayout, hasTiedHead: Bool) -> ModelDescription {
         var model = self
@@ -96,15 +102,16 @@ extension ModelDescription {
         return model
     }
 
-    /// Why no student of this model can be planned, as a clause; nil if one can.
+    /// The reason why no student of this model can be planned, as a clause, or nil if one can be planned.
     ///
-    /// Tensors outside the text model are ignored here; only the conversion itself refuses them.
+    /// Tensors outside the text model do not prevent planning, although they can prevent the conversion.
     public var conversionBlocker: String? { teacherBlocker { $0.kind == .otherModel } }
 
-    /// Returns why no student can be made from this model; nil if one can.
+    /// Returns the reason why this model cannot be converted to a student, or nil if it can be converted.
     ///
-    /// - Parameter mayBeUnused: whether a tensor with this name may be left out if it is not part of the model.
-    /// - Returns: the reason, as a clause.
+    /// - Parameter mayBeUnused: a closure that returns whether a tensor with a given name can be left out if it is not
+    ///   part of the model.
+    /// - Returns: the reason as a clause, or nil.
     public func conversionBlocker(_ mayBeUnused: (String) -> Bool) -> String? {
         teacherBlocker { [.unexpected, .otherModel].contains($0.kind) && ($0.tensor.map(mayBeUnused) ?? false) }
     }
@@ -116,12 +123,14 @@ extension ModelDescription {
         return blocker(harmless)
     }
 
-    /// Why this model cannot be run, as a clause; nil if it can.
+    /// The reason why this model cannot be run, as a clause, or nil if it can be run.
     ///
     /// Tensors that are not part of the model are ignored.
     public var runBlocker: String? { blocker { [.unexpected, .otherModel].contains($0.kind) } }
 
-    /// Returns why the model cannot be used at all, apart from findings that are `harmless`; nil if it can.
+    /// Returns the reason why the model cannot be used, or nil if it can be.
+    ///
+    /// Findings for which `harmless` returns true are ignored.
     private func blocker(_ harmless: (ModelFinding) -> Bool) -> String? {
         let findings = findings.filter { !harmless($0) }
         if let quantisation {
@@ -137,7 +146,10 @@ extension ModelDescription {
         return nil
     }
 
-    /// SHA-256 (64 hex digits) of the family, layer kinds, tensor shapes and constants, not of names, files or dtypes.
+    /// A SHA-256 hash that identifies the model's structure, as 64 hexadecimal digits.
+    ///
+    /// The hash covers the family, the kinds of layers, the roles and shapes of tensors, and the constants of the
+    /// equations. It does not depend on tensor names, files or dtypes.
     public var identity: String {
         var text = "\(architecture.family) \(kinds.map(\.rawValue).joined(separator: " "))\n"
         for tensor in tensors { text += "\(tensor.role.rawValue) \(tensor.layer ?? -1) \(tensor.shape ?? [])\n" }
@@ -149,7 +161,9 @@ extension ModelDescription {
 }
 
 extension ModelDescription {
-    /// Whether a student's body differs from Llama's, so that its config.json must name its teacher's family.
+    /// Whether this student's body differs from Llama's.
+    ///
+    /// If it does, the student's config.json must name the teacher's family.
     package var hasNonLlamaBody: Bool {
         architecture.teacherFamily != nil
             && (architecture.body.norm != .rms || architecture.body.scalesEmbedding
@@ -159,17 +173,21 @@ extension ModelDescription {
                 || rotary?.parameters["partial_rotary_factor"] != nil || !differencesFromLlama.isEmpty)
     }
 
-    /// Returns the factor on a student's receptance that replaces this teacher's query scale s: s sqrt(N), because time
-    /// mixing itself scales by 1 / sqrt(N).
+    /// Returns the factor that the conversion folds into a student's receptance to reproduce this teacher's query
+    /// scale.
+    ///
+    /// Time mixing itself scales by 1 / sqrt(N), so a query scale of s requires the factor s sqrt(N).
     ///
     /// - Parameter layer: the index of an attention layer.
-    /// - Returns: the factor; 1 if the query scale is 1 / sqrt(N) or the head size is not known.
+    /// - Returns: the factor, which is 1 if the query scale is 1 / sqrt(N) or if the head size is not known.
     package func receptanceFactor(ofLayer layer: Int) -> Double {
         guard let scale = layers[layer].attention?.scale, let size = dimensions[.headSize] else { return 1 }
         return scale * Double(size).squareRoot()
     }
 
-    /// How the equations differ from Llama's, one line each: windows, scales, softcaps, activations, RoPE of layers.
+    /// The differences between the model's equations and Llama's, one per line.
+    ///
+    /// These are sliding windows, query scales, softcaps, activations, and RoPE parameters of individual layers.
     package var differencesFromLlama: [String] {
         var differencesFromLlama: [String] = []
         if let logitSoftcap { differencesFromLlama.append("logit softcap \(logitSoftcap)") }
@@ -191,7 +209,7 @@ extension ModelDescription {
 }
 
 extension LayerSpec {
-    /// Returns the layer as a student has it: with the same attention, or with time mixing in its place.
+    /// Returns this teacher's layer as part of a student, either with the same attention or with time mixing instead.
     fileprivate func student(
         isAttention: Bool, _ target: Architecture, _ timeMix: TimeMix7, attentionUsesRoPE: Bool,
         scalesTimeMixingRoPE: Bool
@@ -199,7 +217,7 @@ extension LayerSpec {
         var layer = self
         guard !isAttention else {
             if !attentionUsesRoPE { layer.rotation = nil }
-            // In a student, the tensors show which biases and norms the layer has.
+            // In a student, the checkpoint's tensors determine which biases and head norms the layer has.
             layer.attention?.inputBias = target.attention?.inputBias ?? .sometimes
             layer.attention?.outputBias = target.attention?.outputBias ?? .sometimes
             layer.attention?.headNorm = target.attention?.headNorm ?? .sometimes

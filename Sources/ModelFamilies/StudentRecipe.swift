@@ -1,10 +1,12 @@
 import CheckpointJSON
 import Glibc
 
-/// How a teacher's attention is converted to an architecture's time mixing: ranks and initial values of new tensors.
+/// A recipe for converting a teacher's attention to time mixing: the ranks and initial values of new tensors.
 public struct StudentRecipe: Sendable {
-    /// The rule for a low-rank part's rank, given the model's attention width A:
-    /// factor * A ^ exponent, rounded to a multiple of 32, but at least a minimum.
+    /// The rule for the rank of a low-rank part.
+    ///
+    /// The rank is factor * A ^ exponent, where A is the model's attention width. It is rounded to a multiple of 32,
+    /// and is not less than `minimum`.
     public struct Rank: Sendable {
         let minimum: Int
         let factor, exponent: Double
@@ -15,7 +17,7 @@ public struct StudentRecipe: Sendable {
             self.exponent = exponent
         }
 
-        /// Returns the rank for an attention width.
+        /// Returns the rank in a model with the given attention width.
         public func callAsFunction(attentionWidth: Int) -> Int {
             max(minimum, Int((factor * pow(Double(attentionWidth), exponent) / 32).rounded(.toNearestOrEven)) * 32)
         }
@@ -23,19 +25,26 @@ public struct StudentRecipe: Sendable {
 
     /// The ranks of the low-rank parts.
     public let ranks: [Dimension: Rank]
-    /// Initial values of tensors that a teacher lacks, except biases; tensors that the teacher has are copied.
+    /// The initial values of tensors that the teacher lacks, except biases.
+    ///
+    /// Tensors that the teacher has are copied.
     public let initialisers: [TensorRole: Initialiser]
-    /// Whether the remaining attention layers use RoPE, unless a plan decides otherwise.
+    /// Whether the remaining attention layers use RoPE by default; a plan can override this setting.
     public let attentionUsesRoPE: Bool
 }
 
-/// The initial values of a new tensor; n is the channel, A the number of channels, l the layer, L the number of layers.
+/// The initial values of a new tensor.
 ///
-/// The ramps come from RWKV-LM's trainer (RWKV-v7/train_temp/src/model.py) and RWKVInside (rwkv_inside/TimeMixer.py):
-/// zz = z |z|, where z runs from -1 to 1 over each head; lin runs from -1/2 to 1/2 over all channels.
+/// In the formulas, n is the channel, A the number of channels, l the layer and L the number of layers.
+///
+/// The ramps come from RWKV-LM's trainer (RWKV-v7/train_temp/src/model.py) and from RWKVInside
+/// (rwkv_inside/TimeMixer.py). In them, zz = z |z|, where z runs from -1 to 1 over each head, and lin runs from -1/2 to
+/// 1/2 over all channels.
 public enum Initialiser: Sendable, Hashable {
     case constant(Double)
-    /// Orthonormal rows or columns times a gain; for tall matrices, the gain is multiplied by sqrt(rows / columns).
+    /// Orthonormal rows or columns, multiplied by a gain.
+    ///
+    /// For matrices with more rows than columns, the gain is also multiplied by sqrt(rows / columns).
     case orthogonal(gain: Double)
     /// -7 + 5 (n / (A - 1)) ^ (0.85 + sqrt(l / (L - 1))) + 0.5
     case decayRamp
@@ -44,7 +53,7 @@ public enum Initialiser: Sendable, Hashable {
     /// -0.19 + 0.3 zz + 0.4 lin
     case iclrRamp
 
-    /// The name that plans use.
+    /// The name of the initialiser in plans.
     public var name: String {
         switch self {
         case .constant: "constant"
@@ -55,7 +64,7 @@ public enum Initialiser: Sendable, Hashable {
         }
     }
 
-    /// The value of a constant, or the gain; nil for ramps.
+    /// The value of a constant initialiser or the gain of an orthogonal initialiser, or nil for ramps.
     public var value: Double? {
         switch self {
         case .constant(let value): value
@@ -64,7 +73,9 @@ public enum Initialiser: Sendable, Hashable {
         }
     }
 
-    /// Creates the initialiser with this name in plans; nil if there is none, or if its value is missing or not finite.
+    /// Creates an initialiser from its name and value in a plan.
+    ///
+    /// Returns nil if there is no initialiser with this name, or if its value is missing or not finite.
     public init?(name: String, value: Double?) {
         let all: [Initialiser?] = [
             value.map { .constant($0) }, value.map { .orthogonal(gain: $0) }, .decayRamp, .decayRampWithHeads,

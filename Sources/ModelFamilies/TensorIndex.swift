@@ -1,23 +1,28 @@
 import CheckpointFiles
 
-/// A checkpoint's tensors, indexed by name pattern.
+/// The tensors of a checkpoint, indexed by name pattern.
 struct TensorIndex {
     struct Occurrence {
-        /// The number that the pattern replaces; nil if the name has none.
+        /// The number that `#` replaces in the pattern, or nil if the name contains no number.
         var number: Int?
         var position: Int
     }
 
     let checkpoint: Checkpoint
-    /// The prefixes that are stripped from names before they become patterns.
+    /// The prefixes that are stripped from tensor names before patterns are derived from them.
     let prefixes: NamePrefixes
     let occurrences: [NamePattern: [Occurrence]]
-    /// Positions of tensors outside the text model of a multimodal checkpoint.
+    /// The positions of tensors that do not belong to the text model of a multimodal checkpoint.
     let others: [Int]
 
-    /// The maximum number of name patterns; a checkpoint with more does not follow any layout.
+    /// The maximum number of name patterns.
+    ///
+    /// A checkpoint with more patterns does not follow any layout.
     private static let patternLimit = 20_000
-    /// Returns the name patterns of a sample: the first 128 tensors, and at least as many spread over the checkpoint.
+    /// Returns the name patterns of a sample of a checkpoint's tensors.
+    ///
+    /// The sample consists of the first 128 tensors and of at least 128 tensors that are spread evenly over the
+    /// checkpoint. It contains all tensors if there are fewer than 256.
     static func sample(_ checkpoint: Checkpoint) -> Set<NamePattern> {
         Set(samplePositions(checkpoint).map { NamePattern(checkpoint.tensors[$0].name) })
     }
@@ -28,7 +33,9 @@ struct TensorIndex {
         return Set(0..<min(count, tensors.count)).union(stride(from: 0, to: tensors.count, by: step))
     }
 
-    /// Indexes the tensors; nil if no layout has any of the sampled names, or if there are too many patterns.
+    /// Indexes the tensors of a checkpoint.
+    ///
+    /// Returns nil if no layout contains any of the sampled names, or if there are too many name patterns.
     init?(_ checkpoint: Checkpoint, layouts: [TensorLayout]) {
         self.checkpoint = checkpoint
         let tensors = checkpoint.tensors
@@ -59,7 +66,9 @@ struct TensorIndex {
     /// The maximum number of layers in a model.
     static let layerLimit = 1024
 
-    /// Returns the kind of each layer in a layout's names; nil for layers with neither receptance nor queries.
+    /// Returns the kind of each layer, determined from a layout's tensor names.
+    ///
+    /// The kind is nil if a layer has neither a receptance weight nor a query weight.
     func layerKinds(in layout: TensorLayout) -> [LayerKind?] {
         var kinds: [LayerKind?] = []
         for (pattern, occurrences) in occurrences {
@@ -68,7 +77,7 @@ struct TensorIndex {
             for case let number? in occurrences.map(\.number) where number < Self.layerLimit {
                 while kinds.count <= number { kinds.append(nil) }
                 guard let kind = LayerKind.allCases.first(where: { roles.contains($0.signature) }) else { continue }
-                // The teacher's queries may still be present next to the student's receptance.
+                // A student's checkpoint can still contain the teacher's query weights next to the receptance weights.
                 if kinds[number] == nil || kind.carriesState { kinds[number] = kind }
             }
         }
@@ -77,7 +86,7 @@ struct TensorIndex {
 
     func tensor(_ occurrence: Occurrence) -> TensorInfo { checkpoint.tensors[occurrence.position] }
 
-    /// Returns the number of tensors that a layout has names for.
+    /// Returns the number of tensors whose names are part of a layout.
     func count(in layout: TensorLayout) -> Int {
         occurrences.reduce(0) { layout.roles(of: $1.key).isEmpty ? $0 : $0 + $1.value.count }
     }

@@ -1,40 +1,40 @@
 import CheckpointFiles
 import CheckpointJSON
 
-/// How a kind of checkpoint names and stores the tensor of each role.
+/// A convention for how a checkpoint names and stores the tensor of each role.
 public struct TensorLayout: Sendable {
-    /// How a tensor's stored shape differs from its role's shape.
+    /// The difference between the stored shape of a tensor and the shape of its role.
     public enum Transform: Sendable {
         case none
-        /// A matrix with its dimensions swapped.
+        /// A matrix that is stored with its dimensions swapped.
         case transposed
-        /// A vector as [1, 1, n].
+        /// A vector that is stored with shape [1, 1, n].
         case leadingOnes
     }
 
-    /// The name that `--layout` takes.
+    /// The name of the layout, which the option `--layout` takes.
     public let name: String
-    /// The name of each role's tensor, with `#` for the layer's index.
+    /// The tensor name for each role, with `#` in place of the layer index.
     public let names: [TensorRole: String]
-    /// Groups of roles whose matrices are the rows of one tensor, in this order.
+    /// Groups of roles whose matrices are fused into one tensor, in row order.
     public let fused: [[TensorRole]]
-    /// The transforms of roles whose tensors are not stored in the role's shape.
+    /// The transforms of roles whose tensors are stored with a different shape.
     public let transforms: [TensorRole: Transform]
-    /// Names of tensors that may be in such files but are not part of the model, with `#` for a number.
+    /// Names of tensors that such files can contain but that are not part of the model, with `#` in place of a number.
     public let ignoredNames: [String]
-    /// Whether files hold only trained tensors, so that any others may be missing.
+    /// Whether files contain only trained tensors, so that all other tensors can be missing.
     public let holdsTrainedOnly: Bool
-    /// Whether the head is stored even if it equals the embedding.
+    /// Whether the head is stored even if it is tied to the embedding.
     public let alwaysStoresHead: Bool
-    /// Whether the first time-mixing layer may have value and key residuals, which nothing uses.
+    /// Whether the first time-mixing layer can have value and key residuals, which are not used.
     public let mayHoldUnusedResiduals: Bool
 
-    /// All layouts, with the names that most families share.
+    /// All layouts, with the tensor names that most families share.
     public static let all: [TensorLayout] = [.huggingFace, .official, .fla, .rwkvInfer, .rwkvInside]
 
     private let roles: [NamePattern: [TensorRole]]
 
-    /// Creates a layout from the name of each role's tensor.
+    /// Creates a layout from the name of the tensor for each role.
     public init(
         _ name: String, names: [TensorRole: String], fused: [[TensorRole]] = [],
         transforms: [TensorRole: Transform] = [:], ignoredNames: [String] = [], holdsTrainedOnly: Bool = false,
@@ -52,7 +52,7 @@ public struct TensorLayout: Sendable {
             names.map { (NamePattern($0.value), [$0.key]) }, uniquingKeysWith: +)
     }
 
-    /// Returns this layout with other names for some roles, and with these groups of roles fused.
+    /// Returns this layout with different names for some roles, and with the given groups of roles fused.
     func naming(_ other: [TensorRole: String], fused: [[TensorRole]] = []) -> TensorLayout {
         TensorLayout(
             name, names: names.merging(other) { $1 }, fused: fused, transforms: transforms, ignoredNames: ignoredNames,
@@ -60,7 +60,9 @@ public struct TensorLayout: Sendable {
             mayHoldUnusedResiduals: mayHoldUnusedResiduals)
     }
 
-    /// Returns this student layout with a teacher's names for all but token mixers; nil if it cannot express them.
+    /// Returns this student layout with a teacher's names for all tensors except those of token mixers.
+    ///
+    /// Returns nil if the layout cannot express the teacher's names.
     func withBody(of teacher: TensorLayout) -> TensorLayout? {
         let mixers = Set(Attention.allRoles + TimeMix7.allRoles)
         let body = teacher.names.filter { !mixers.contains($0.key) && $0.value != Self.huggingFace.names[$0.key] }
@@ -69,16 +71,20 @@ public struct TensorLayout: Sendable {
             body.mapValues { root + $0 }, fused: teacher.fused.filter { $0.allSatisfy { !mixers.contains($0) } })
     }
 
-    /// The prefix that this layout adds to transformers' names of body tensors; nil if the layout has other names.
+    /// The prefix that this layout adds to transformers' names of body tensors, or nil if it names them differently.
     private var bodyRoot: String? {
         guard let name = names[.embedding], let end = Self.huggingFace.names[.embedding] else { return nil }
         return name.dropping(suffix: end).map { String($0) }
     }
 
-    /// Returns the roles fused into one tensor with a role, itself included, in row order; nil if it is not fused.
+    /// Returns the roles that are fused into one tensor with a role, in row order, or nil if the role is not fused.
+    ///
+    /// The result includes the role itself.
     package func fusion(of role: TensorRole) -> [TensorRole]? { fused.first { $0.contains(role) } }
 
-    /// Returns the rows that a role occupies in its tensor; nil for all rows, or if a size is not known.
+    /// Returns the range of rows that a role occupies in its tensor.
+    ///
+    /// Returns nil if the role occupies all rows, or if a size is not known.
     public func rows(of role: TensorRole, _ dimensions: Dimensions) -> Range<Int>? {
         guard let fusion = fusion(of: role), let place = fusion.firstIndex(of: role),
             let heights = dimensions.shape(fusion.map { $0.shape[0] })
@@ -87,22 +93,26 @@ public struct TensorLayout: Sendable {
         return start..<start.adding(clamped: heights[place])
     }
 
-    /// Returns the possible places of a tensor with this name; the kind of its layer decides between them.
+    /// Returns the places that a tensor with this name can have.
+    ///
+    /// The kind of the tensor's layer determines which of them applies.
     public func places(ofTensor name: String) -> [TensorPlace] {
         let (pattern, number) = NamePattern.split(name)
         return roles(of: pattern).map { TensorPlace(role: $0, layer: $0.isPerLayer ? number : nil) }
     }
 
-    /// Returns whether a tensor with this name may occur in such files but is not part of the model.
+    /// Returns whether a tensor with this name can occur in such files without being part of the model.
     public func isIgnored(_ name: String) -> Bool {
         let pattern = NamePattern.split(name).pattern
         return ignoredNames.contains { NamePattern($0) == pattern }
     }
 
-    /// Returns the possible roles of a pattern; the kind of the layer decides between them.
+    /// Returns the roles that a tensor with this name pattern can have.
+    ///
+    /// The kind of the tensor's layer determines which of them applies.
     func roles(of pattern: NamePattern) -> [TensorRole] { roles[pattern] ?? [] }
 
-    /// Returns the name of a role's tensor in a layer; nil if the layout does not have the role.
+    /// Returns the name of a role's tensor in a layer, or nil if the layout has no name for the role.
     public func name(of role: TensorRole, layer: Int?) -> String? {
         guard let name = names[role], let layer, let mark = name.utf8.firstIndex(of: UInt8(ascii: "#")) else {
             return names[role]
@@ -110,7 +120,7 @@ public struct TensorLayout: Sendable {
         return name[..<mark] + "\(layer)" + name[name.utf8.index(after: mark)...]
     }
 
-    /// Returns the stored shape of a role's tensor, given the role's shape.
+    /// Returns the shape in which a role's tensor is stored, given the shape of the role.
     public func stored(_ shape: [Int], of role: TensorRole) -> [Int] {
         switch transforms[role] ?? .none {
         case .none: shape
@@ -124,29 +134,33 @@ public struct TensorLayout: Sendable {
         if case .transposed = transforms[role] ?? .none { true } else { false }
     }
 
-    /// Returns the shape of a role's tensor, given its stored shape; nil if the number of dimensions is wrong.
+    /// Returns the shape of a role, given the shape in which its tensor is stored.
+    ///
+    /// Returns nil if the stored shape has the wrong number of dimensions.
     public func sizes(ofStored shape: [Int], _ role: TensorRole) -> [Int]? {
-        // Some files of every layout store vectors as [1, 1, n].
+        // In every layout, some files store vectors with shape [1, 1, n].
         if role.shape.count == 1 { return [shape.reduce(1) { $0.multiplied(clamped: $1) }] }
         guard shape.count == role.shape.count else { return nil }
         return isTransposed(role) ? shape.reversed() : shape
     }
 }
 
-/// A tensor's name with its first number, usually the layer's, replaced by `#`.
+/// A tensor's name in which the first number, usually the layer index, is replaced with `#`.
 struct NamePattern: Hashable, Sendable {
     let bytes: ByteString
-    /// The name with `#` in place of the number.
+    /// The text of the pattern, with `#` in place of the number.
     var text: String { bytes.text }
 
-    /// Creates the pattern of a name; a name that already contains `#` is its own pattern.
+    /// Creates the pattern of a name.
+    ///
+    /// A name that already contains `#` in place of a number is its own pattern.
     init(_ name: String) {
         self = Self.split(name).pattern
     }
 
     private init(text: String) { bytes = ByteString(text) }
 
-    /// Splits a name into its pattern and its first numeric part, which is nil if there is none.
+    /// Returns the pattern of a name and the number in its first numeric component, or nil if it has no such component.
     static func split(_ name: String) -> (pattern: NamePattern, number: Int?) {
         var start = name.utf8.startIndex
         while start < name.utf8.endIndex {
@@ -166,7 +180,7 @@ struct NamePattern: Hashable, Sendable {
 }
 
 extension Collection<NamePattern> {
-    /// Returns the first pattern, in byte order, with one of these suffixes; nil if there is none.
+    /// Returns the first pattern, in byte order, that ends in one of the given suffixes, or nil if there is none.
     func first(endingIn ends: [String]) -> String? {
         filter { pattern in ends.contains { pattern.text.dropping(suffix: $0) != nil } }.map(\.bytes).min()?.text
     }

@@ -1,40 +1,41 @@
-/// Time mixing with the recurrence of RWKV-7, described stage by stage:
-/// `S = S diag(w) - (S kk)(kk * a)^T + v k^T`, `y = S r` (RWKV-LM, RWKV-v7).
+/// A variant of RWKV-7 time mixing.
 ///
-/// With p = w0 + tanh(x w1) w2 and omega = -softplus(-p) - 1/2, the decay is w = exp(-exp(omega)); the in-context
+/// All variants share the recurrence `S = S diag(w) - (S kk)(kk * a)^T + v k^T`, `y = S r` (RWKV-LM, RWKV-v7).
+///
+/// The decay is w = exp(-exp(omega)), where omega = -softplus(-p) - 1/2 and p = w0 + tanh(x w1) w2. The in-context
 /// learning rate is a = sigmoid(a0 + x a1 a2).
 public struct TimeMix7: Sendable, Hashable {
-    /// The input of the projections.
+    /// The input to the projections.
     public enum TokenShift: String, Sendable {
         /// The normalised input itself.
         case none
-        /// An interpolation with the previous token's input, for each projection j: x + (previous - x) x_j.
+        /// An interpolation with the previous token's input: x + (previous - x) x_j for each projection j.
         case lerp
     }
 
     /// Whether RoPE is applied to receptance and key.
     public enum Rotary: String, Sendable {
         case none
-        /// As the teacher applies it to queries and keys, before keys are repeated.
+        /// RoPE is applied as the teacher applies it to queries and keys, before keys are repeated for each head.
         case teacher
     }
 
-    /// Where the first layer's values are mixed in: v + (v_first - v) sigmoid(v0 + x v1 v2).
+    /// The point at which the first layer's values are mixed in, as v + (v_first - v) sigmoid(v0 + x v1 v2).
     public enum ValueResidual: String, Sendable {
-        /// Before keys and values are repeated for their group of heads: v2 is [D, Hk N].
+        /// Before keys and values are repeated for each head of their group; v2 has shape [D, Hk N].
         case beforeRepeat
-        /// After keys and values are repeated: v2 is [D, A].
+        /// After keys and values are repeated; v2 has shape [D, A].
         case afterRepeat
     }
 
-    /// The vector that is L2-normalised, head by head, to give the removal key kk.
+    /// The vector whose heads are L2-normalised to give the removal key kk.
     public enum RemovalKey: String, Sendable {
         case key
-        /// key * k_k
+        /// The key, multiplied by k_k.
         case scaledKey
     }
 
-    /// The factor on the key.
+    /// The factor by which the key is multiplied.
     public enum KeyScale: String, Sendable {
         /// 1 + (a - 1) k_a
         case iclr
@@ -42,51 +43,58 @@ public struct TimeMix7: Sendable, Hashable {
         case oneMinusOmega
     }
 
-    /// How the heads' output is normalised before the bonus and the gate.
+    /// The normalisation of the heads' output, before the bonus and the gate.
     public enum OutputNorm: String, Sendable {
-        /// GroupNorm over each head.
+        /// GroupNorm with one group per head.
         case groupNorm
         /// y / sqrt(N)
         case headScale
     }
 
-    /// The input of the projections.
+    /// The input to the projections.
     public var tokenShift: TokenShift
-    /// Whether receptance, key and value have biases; a student has those that its teacher has.
+    /// Whether receptance, key and value have biases.
+    ///
+    /// A student has the biases that its teacher has.
     public var inputBias = Presence.sometimes
-    /// Whether the output projection has a bias; a student has one if its teacher does.
+    /// Whether the output projection has a bias.
+    ///
+    /// A student has one if its teacher has one.
     public var outputBias = Presence.sometimes
-    /// Whether each head of receptance and key has an RMSNorm, before RoPE.
+    /// Whether each receptance head and key head has an RMSNorm, which is applied before RoPE.
     public var headNorm: Presence
     /// Whether RoPE is applied to receptance and key.
     public var rotary: Rotary
-    /// Where the first layer's values are mixed in.
+    /// The point at which the first layer's values are mixed in.
     public var valueResidual: ValueResidual
-    /// Whether the first layer's keys are mixed in, before keys are repeated: k + (k_first - k) sigmoid(k0 + x k1 k2).
+    /// Whether the first layer's keys are mixed in before keys are repeated.
+    ///
+    /// If so, the key becomes k + (k_first - k) sigmoid(k0 + x k1 k2).
     public var hasKeyResidual: Bool
-    /// The vector that is L2-normalised to give the removal key.
+    /// The vector whose heads are L2-normalised to give the removal key.
     public var removalKey: RemovalKey
-    /// The factor on the key.
+    /// The factor by which the key is multiplied.
     public var keyScale: KeyScale
-    /// How the heads' output is normalised.
+    /// The normalisation of the heads' output.
     public var outputNorm: OutputNorm
-    /// Whether the first time-mixing layer also has value and key residuals, which nothing uses.
+    /// Whether the first time-mixing layer also has value and key residuals, which are not used.
     public var storesUnusedResiduals = true
-    /// Whether layers may have the scalars that RWKVInside's trainer saves in every layer.
+    /// Whether layers can contain the scalars that RWKVInside's trainer saves in every layer.
     public var hasRecords = false
 
-    /// The ranks of the low-rank parts.
+    /// The dimensions that are ranks of low-rank parts.
     public var ranks: Set<Dimension> {
         Set(roles.all.flatMap(\.shape)).intersection(Dimension.ranks)
     }
 
-    /// Returns the rotary embedding of receptance and key, derived from the teacher's for queries and keys; nil if
-    /// unused.
+    /// Returns the rotary embedding of receptance and key, or nil if there is none.
+    ///
+    /// It is derived from the rotary embedding that the teacher applies to queries and keys.
     ///
     /// - Parameters:
     ///   - teacher: the rotary embedding of the teacher's layer.
-    ///   - isScaled: whether the teacher's RoPE scaling applies too.
-    /// - Returns: the rotary embedding of a layer of time mixing.
+    ///   - isScaled: whether the teacher's RoPE scaling also applies to time mixing.
+    /// - Returns: the rotary embedding of the time-mixing layer.
     func rotation(from teacher: RotaryEmbedding?, isScaled: Bool) -> RotaryEmbedding? {
         guard rotary == .teacher else { return nil }
         let own = teacher?.ofTimeMixing
@@ -112,12 +120,14 @@ public struct TimeMix7: Sendable, Hashable {
         return roles
     }
 
-    /// The roles that a checkpoint of only trained tensors always has.
+    /// The roles that a checkpoint always contains, even if it contains only trained tensors.
     var trainedRoles: Set<TensorRole> {
         roles.required.subtracting([.receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight])
     }
 
-    /// The residuals' roles, which the layer that provides the first values and keys does not use.
+    /// The roles of the value residual and, if there is one, of the key residual.
+    ///
+    /// The layer that provides the first values and keys does not use them.
     package var residualRoles: Set<TensorRole> {
         let values: Set<TensorRole> = [.valueResidualBase, .valueResidualDown, .valueResidualUp]
         return hasKeyResidual ? values.union([.keyResidualBase, .keyResidualDown, .keyResidualUp]) : values
@@ -136,95 +146,96 @@ extension TimeMix7 {
 }
 
 extension TensorRole {
-    /// Receptance projection: [A, C].
+    /// The weight of the receptance projection, with shape [A, C].
     public static let receptanceWeight = TensorRole("receptance.weight", [.attentionWidth, .width], .mixer)
-    /// Bias of the receptance projection: [A].
+    /// The bias of the receptance projection, with shape [A].
     public static let receptanceBias = TensorRole("receptance.bias", [.attentionWidth], .mixer)
-    /// Key projection: [Hk N, C].
+    /// The weight of the key projection, with shape [Hk N, C].
     public static let timeMixKeyWeight = TensorRole("time_mix_key.weight", [.keyValueWidth, .width], .mixer)
-    /// Bias of the key projection: [Hk N].
+    /// The bias of the key projection, with shape [Hk N].
     public static let timeMixKeyBias = TensorRole("time_mix_key.bias", [.keyValueWidth], .mixer)
-    /// Value projection: [Hk N, C].
+    /// The weight of the value projection, with shape [Hk N, C].
     public static let timeMixValueWeight = TensorRole("time_mix_value.weight", [.keyValueWidth, .width], .mixer)
-    /// Bias of the value projection: [Hk N].
+    /// The bias of the value projection, with shape [Hk N].
     public static let timeMixValueBias = TensorRole("time_mix_value.bias", [.keyValueWidth], .mixer)
-    /// Output projection: [C, A].
+    /// The weight of the output projection, with shape [C, A].
     public static let timeMixOutputWeight = TensorRole("time_mix_output.weight", [.width, .attentionWidth], .mixer)
-    /// Bias of the output projection: [C].
+    /// The bias of the output projection, with shape [C].
     public static let timeMixOutputBias = TensorRole("time_mix_output.bias", [.width], .mixer)
-    /// Weight of the RMSNorm on each receptance head: [N].
+    /// The weight of the RMSNorm on each receptance head, with shape [N].
     public static let receptanceNorm = TensorRole("receptance_norm", [.headSize], .mixer)
-    /// Weight of the RMSNorm on each key head: [N].
+    /// The weight of the RMSNorm on each key head, with shape [N].
     public static let timeMixKeyNorm = TensorRole("time_mix_key_norm", [.headSize], .mixer)
-    /// Token-shift coefficients of receptance (x_r): [C].
+    /// The token-shift coefficients for the receptance (x_r), with shape [C].
     public static let shiftReceptance = TensorRole("shift.receptance", [.width], .mixer)
-    /// Token-shift coefficients of the decay (x_w): [C].
+    /// The token-shift coefficients for the decay (x_w), with shape [C].
     public static let shiftDecay = TensorRole("shift.decay", [.width], .mixer)
-    /// Token-shift coefficients of keys (x_k): [C].
+    /// The token-shift coefficients for keys (x_k), with shape [C].
     public static let shiftKey = TensorRole("shift.key", [.width], .mixer)
-    /// Token-shift coefficients of values (x_v): [C].
+    /// The token-shift coefficients for values (x_v), with shape [C].
     public static let shiftValue = TensorRole("shift.value", [.width], .mixer)
-    /// Token-shift coefficients of the in-context learning rate (x_a): [C].
+    /// The token-shift coefficients for the in-context learning rate (x_a), with shape [C].
     public static let shiftICLR = TensorRole("shift.iclr", [.width], .mixer)
-    /// Token-shift coefficients of the gate (x_g): [C].
+    /// The token-shift coefficients for the gate (x_g), with shape [C].
     public static let shiftGate = TensorRole("shift.gate", [.width], .mixer)
-    /// Bias of the decay, before its nonlinearity (w0): [A].
+    /// The bias of the decay before its nonlinearity (w0), with shape [A].
     public static let decayBase = TensorRole("decay.base", [.attentionWidth], .mixer)
-    /// First low-rank matrix of the decay (w1): [C, D].
+    /// The first low-rank matrix of the decay (w1), with shape [C, D].
     public static let decayDown = TensorRole("decay.down", [.width, .decayRank], .mixer, isInputMajor: true)
-    /// Second low-rank matrix of the decay (w2): [D, A].
+    /// The second low-rank matrix of the decay (w2), with shape [D, A].
     public static let decayUp = TensorRole("decay.up", [.decayRank, .attentionWidth], .mixer, isInputMajor: true)
-    /// Bias of the in-context learning rate, before the sigmoid (a0): [A].
+    /// The bias of the in-context learning rate before the sigmoid (a0), with shape [A].
     public static let iclrBase = TensorRole("iclr.base", [.attentionWidth], .mixer)
-    /// First low-rank matrix of the in-context learning rate (a1): [C, D].
+    /// The first low-rank matrix of the in-context learning rate (a1), with shape [C, D].
     public static let iclrDown = TensorRole("iclr.down", [.width, .iclrRank], .mixer, isInputMajor: true)
-    /// Second low-rank matrix of the in-context learning rate (a2): [D, A].
+    /// The second low-rank matrix of the in-context learning rate (a2), with shape [D, A].
     public static let iclrUp = TensorRole("iclr.up", [.iclrRank, .attentionWidth], .mixer, isInputMajor: true)
-    /// Bias of the value residual, before the sigmoid (v0): [A or Hk N].
+    /// The bias of the value residual before the sigmoid (v0), with shape [A or Hk N].
     public static let valueResidualBase = TensorRole("value_residual.base", [.valueResidualWidth], .mixer)
-    /// First low-rank matrix of the value residual (v1): [C, D].
+    /// The first low-rank matrix of the value residual (v1), with shape [C, D].
     public static let valueResidualDown = TensorRole(
         "value_residual.down", [.width, .valueResidualRank], .mixer, isInputMajor: true)
-    /// Second low-rank matrix of the value residual (v2): [D, A or Hk N].
+    /// The second low-rank matrix of the value residual (v2), with shape [D, A or Hk N].
     public static let valueResidualUp = TensorRole(
         "value_residual.up", [.valueResidualRank, .valueResidualWidth], .mixer, isInputMajor: true)
-    /// Bias of the key residual, before the sigmoid (k0): [Hk N].
+    /// The bias of the key residual before the sigmoid (k0), with shape [Hk N].
     public static let keyResidualBase = TensorRole("key_residual.base", [.keyValueWidth], .mixer)
-    /// First low-rank matrix of the key residual (k1): [C, D].
+    /// The first low-rank matrix of the key residual (k1), with shape [C, D].
     public static let keyResidualDown = TensorRole(
         "key_residual.down", [.width, .keyResidualRank], .mixer, isInputMajor: true)
-    /// Second low-rank matrix of the key residual (k2): [D, Hk N].
+    /// The second low-rank matrix of the key residual (k2), with shape [D, Hk N].
     public static let keyResidualUp = TensorRole(
         "key_residual.up", [.keyResidualRank, .keyValueWidth], .mixer, isInputMajor: true)
-    /// First low-rank matrix of the output gate (g1): [C, D].
+    /// The first low-rank matrix of the output gate (g1), with shape [C, D].
     public static let gateDown = TensorRole("gate.down", [.width, .gateRank], .mixer, isInputMajor: true)
-    /// Second low-rank matrix of the output gate (g2): [D, A].
+    /// The second low-rank matrix of the output gate (g2), with shape [D, A].
     public static let gateUp = TensorRole("gate.up", [.gateRank, .attentionWidth], .mixer, isInputMajor: true)
-    /// Scale of the removal key (k_k): [A].
+    /// The scale of the removal key (k_k), with shape [A].
     public static let removalKeyScale = TensorRole("removal_key_scale", [.attentionWidth], .mixer)
-    /// How much the in-context learning rate scales the key (k_a): [A].
+    /// The extent to which the in-context learning rate scales the key (k_a), with shape [A].
     public static let keyICLRMix = TensorRole("key_iclr_mix", [.attentionWidth], .mixer)
-    /// Weight of the current token's bonus (r_k): [H, N].
+    /// The weight of the current token's bonus (r_k), with shape [H, N].
     public static let bonus = TensorRole("bonus", [.heads, .headSize], .mixer)
-    /// Weight of the GroupNorm on the heads' output (ln_x): [A].
+    /// The weight of the GroupNorm on the heads' output (ln_x), with shape [A].
     public static let groupNormWeight = TensorRole("group_norm.weight", [.attentionWidth], .mixer)
-    /// Bias of the GroupNorm on the heads' output: [A].
+    /// The bias of the GroupNorm on the heads' output, with shape [A].
     public static let groupNormBias = TensorRole("group_norm.bias", [.attentionWidth], .mixer)
-    /// The scalar `layer_architecture` that RWKVInside saves in a layer; its value is unreliable.
+    /// The scalar `layer_architecture`, which RWKVInside saves in each layer with an unreliable value.
     public static let architectureRecord = TensorRole("architecture_record", [], .mixer)
-    /// The scalar `head_size_record` that RWKVInside saves in a layer; its value is unreliable.
+    /// The scalar `head_size_record`, which RWKVInside saves in each layer with an unreliable value.
     public static let headSizeRecord = TensorRole("head_size_record", [], .mixer)
 
-    /// The RMSNorms on query and key heads.
+    /// The roles of the RMSNorms on query heads and key heads.
     package static let headNorms: Set<TensorRole> = [.queryNorm, .keyNorm]
 
-    /// Returns whether the query scale is folded into this tensor: receptance's norm, or without one, its projection.
+    /// Returns whether a conversion folds the teacher's query scale into this tensor.
+    ///
+    /// The scale is folded into the receptance norm or, if there is no such norm, into the receptance projection.
     package func takesQueryScale(hasNorm: Bool) -> Bool {
         hasNorm ? self == .receptanceNorm : self == .receptanceWeight || self == .receptanceBias
     }
 
-    /// The role that this one becomes when attention is converted to time mixing, or the reverse; nil if it has no
-    /// counterpart.
+    /// The corresponding role after converting attention to time mixing or vice versa, or nil if there is none.
     public var counterpart: TensorRole? { Self.counterparts[self] }
 
     private static let counterparts: [TensorRole: TensorRole] = {

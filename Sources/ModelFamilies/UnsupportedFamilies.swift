@@ -1,14 +1,20 @@
-/// A family that is recognised by its tensors but not supported; it is named so that it is not mistaken for another.
+/// A family that is recognised by its tensor names but is not supported.
+///
+/// Recognising it ensures that it is not mistaken for another family.
 struct UnsupportedFamily: Sendable {
     let family: String
-    /// The names of the family's variants; more than one if tensors cannot tell them apart.
+    /// The names of the family's variants.
+    ///
+    /// There is more than one if the tensors cannot distinguish between them.
     let variants: [String]
-    /// Sets of name suffixes; for each set, some tensor's name must end in one of its suffixes.
+    /// Sets of name suffixes.
+    ///
+    /// For each set, at least one tensor name must end in one of the suffixes.
     let has: [[String]]
-    /// Name suffixes that no tensor may have.
+    /// Name suffixes that must not occur in any tensor name.
     var lacks: [String] = []
 
-    /// All such families, in the order in which they are tried.
+    /// All unsupported families, in the order in which they are tried.
     static let all: [UnsupportedFamily] = [
         UnsupportedFamily(family: "goldfinch", variants: ["goldfinch"], has: [["w_kv_cache_a.weight"]]),
         UnsupportedFamily(family: "rimer", variants: ["rimer"], has: [["patch_embedding.value_embedding.weight"]]),
@@ -52,7 +58,9 @@ struct UnsupportedFamily: Sendable {
             family: "mixture of experts", variants: [], has: [[".mlp.gate.weight", ".mlp.router.weight"]]),
     ]
 
-    /// Returns the first family that these names match, with a matching name for each of its sets; nil if none matches.
+    /// Returns the first family that the given names match, or nil if they match none.
+    ///
+    /// The evidence contains one matching name for each of the family's sets of suffixes.
     static func find(_ patterns: some Collection<NamePattern>) -> (family: UnsupportedFamily, evidence: [String])? {
         for family in all {
             let evidence = family.has.compactMap { patterns.first(endingIn: $0) }

@@ -6,19 +6,20 @@ import RWKVLayers
 public import RWKVNumerics
 
 extension SpeedMeasurements {
-    /// Measures a model's forward pass over a prompt, with the last token's logits, and over single tokens after a
-    /// short prompt.
+    /// Measures a model's forward pass over a prompt, and over single tokens that follow a short prompt.
     ///
-    /// Peak memory bandwidth is measured by reading the weights that the forward pass of each token reads.
+    /// The forward pass over the prompt computes the logits of the last token only.
+    ///
+    /// Peak memory bandwidth is measured by reading the weights that the forward pass reads.
     ///
     /// - Parameters:
     ///   - model: the model to run.
     ///   - tokens: the length of the prompt in tokens.
-    ///   - runs: the number of timed runs of the prompt; ten times as many single tokens are timed.
+    ///   - runs: the number of timed runs over the prompt. The number of timed single tokens is ten times as high.
     ///   - kernels: the kernels to measure.
-    ///   - progress: receives the number of tokens processed, and can cancel the work.
+    ///   - progress: an object that receives the number of processed tokens and can cancel the work.
     /// - Returns: the measurements.
-    /// - Throws: ``CheckpointError``: `cancelled`, or what running the model throws.
+    /// - Throws: ``CheckpointError`` of category `cancelled`, or any error from running the model.
     public static func ofForward(
         _ model: Model<Float>, tokens: Int, runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress
     ) throws(CheckpointError) -> SpeedMeasurements {
@@ -44,7 +45,7 @@ extension SpeedMeasurements {
         var (prefill, single, peaks) = (Timings(), Timings(), MachinePeaks())
         for round in 0...runs {
             var state = model.start(length: tokens)
-            // The first round is not timed, because it loads the file into memory.
+            // The first round is not timed, because it also loads the file into memory.
             if round == 0 {
                 try run(prompt[0..<tokens], &state)
             } else {
@@ -74,7 +75,9 @@ extension SpeedMeasurements {
         }
     }
 
-    /// Measures the operations per second of a plain loop over an F32 matrix and a vector that fit into the L2 cache.
+    /// Measures a plain loop that multiplies an fp32 matrix by a vector, in operations per second.
+    ///
+    /// The matrix fits into the L2 cache.
     package static func plainOperationsPerSecond() -> Double {
         let size = 384
         let (weight, x) = ([Float](repeating: 0.5, count: size * size), [Float](repeating: 0.5, count: size))
@@ -86,20 +89,23 @@ extension SpeedMeasurements {
 }
 
 extension Model {
-    /// Returns the floating-point operations for `tokens` tokens that follow `past` others: matrix products, attention,
-    /// recurrences and the last token's logits.
+    /// Returns the number of floating-point operations for `tokens` tokens that follow `past` other tokens.
+    ///
+    /// It includes matrix products, attention, recurrences and the logits of the last token.
     fileprivate func operations(tokens: Int, past: Int) -> Double {
         let layers = Double(tokens) * (layers.flatMap(\.matrices).operations + mixingOperations(tokens, past: past))
         return layers + [head].operations
     }
 
-    /// Returns the floating-point operations per token in attention and recurrences, excluding matrix products.
+    /// Returns the number of floating-point operations per token in attention and recurrences.
+    ///
+    /// It excludes matrix products with weights.
     ///
     /// - Parameters:
     ///   - tokens: the number of tokens.
-    ///   - past: the number of preceding tokens.
-    ///   - recurrence: the operations per number in a recurrence's state.
-    /// - Returns: the mean over all tokens.
+    ///   - past: the number of tokens that precede them.
+    ///   - recurrence: the number of operations per element of a recurrence's state.
+    /// - Returns: the mean number of operations over all tokens.
     package func mixingOperations(_ tokens: Int, past: Int = 0, recurrence: Double = 9) -> Double {
         let (heads, size) = (
             Double(description.dimensions[.heads] ?? 0), Double(description.dimensions[.headSize] ?? 0)
@@ -111,7 +117,7 @@ extension Model {
         }
     }
 
-    /// Returns the mean number of tokens attended to by each of `tokens` tokens that follow `past` others.
+    /// Returns the mean number of tokens that a token attends to, for `tokens` tokens that follow `past` other tokens.
     private func tokensSeen(_ tokens: Int, _ past: Int, _ window: Int?) -> Double {
         // The first tokens do not fill the window yet.
         let growing = min(max((window ?? .max) - past, 0), tokens)
@@ -121,7 +127,7 @@ extension Model {
 }
 
 extension [StoredMatrix] {
-    /// The floating-point operations in the matrix-vector products of one token.
+    /// The number of floating-point operations in the matrix-vector products for one token.
     package var operations: Double { reduce(0) { $0 + 2 * Double($1.inputs * $1.outputs) } }
     /// The total size of all matrices in bytes.
     package var byteCount: Double { reduce(0) { $0 + Double($1.bytes.count) } }

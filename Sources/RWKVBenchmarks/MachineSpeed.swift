@@ -4,19 +4,19 @@ public import RWKVNumerics
 
 /// The durations of repeated runs.
 public struct Timings: Sendable {
-    /// CPU seconds summed over all threads, one value per run.
+    /// The CPU time of each run in seconds, summed over all threads.
     public private(set) var processor: [Double] = []
-    /// Wall-clock seconds, one value per run.
+    /// The wall-clock time of each run in seconds.
     public private(set) var clock: [Double] = []
 
-    /// Creates timings with no runs.
+    /// Creates timings without any runs.
     public init() {}
 
-    /// Runs `work` once and records how long it takes.
+    /// Runs a closure once and records how long it takes.
     ///
-    /// - Parameter work: the work to time.
-    /// - Returns: what `work` returns.
-    /// - Throws: what `work` throws.
+    /// - Parameter work: the closure to time.
+    /// - Returns: the closure's result.
+    /// - Throws: any error that the closure throws.
     public mutating func time<Result, Failure: Error>(
         _ work: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
@@ -27,10 +27,10 @@ public struct Timings: Sendable {
         return result
     }
 
-    /// Returns the median time in seconds, at least one nanosecond.
+    /// Returns the median duration of a run in seconds, which is at least one nanosecond.
     ///
-    /// For one thread, the median is of CPU seconds, which other processes disturb least; for several threads, of
-    /// wall-clock seconds.
+    /// For one thread, this is the median of the CPU time, which other processes affect least. For several threads, it
+    /// is the median of the wall-clock time.
     public func median(threads: Int) -> Double {
         let times = (threads == 1 ? processor : clock).sorted()
         return times.isEmpty ? 1e-9 : max(1e-9, (times[(times.count - 1) / 2] + times[times.count / 2]) / 2)
@@ -44,10 +44,10 @@ public struct Timings: Sendable {
 }
 
 extension Kernels {
-    /// Multiplies and adds fp32 numbers in registers on all threads, to measure peak FLOP/s.
+    /// Multiplies and adds fp32 numbers in registers on all threads, to measure peak arithmetic throughput.
     ///
-    /// - Parameter timings: the timings to which this run is added.
-    /// - Returns: the number of floating-point operations.
+    /// - Parameter timings: the timings to which the duration of this run is added.
+    /// - Returns: the number of floating-point operations in the run.
     public func multiplyAdd(_ timings: inout Timings) -> Double {
         let (rounds, pieces) = (1 << 15, 8 * threads)
         timings.time { forEach(pieces) { _ in _ = machine.multiply_add(rounds) } }
@@ -57,8 +57,9 @@ extension Kernels {
     /// Reads bytes on all threads and discards them, to measure memory bandwidth.
     ///
     /// - Parameters:
-    ///   - parts: the memory to read; to measure main memory, the total size must exceed the caches.
-    ///   - timings: the timings to which this run is added.
+    ///   - parts: the memory regions to read. To measure main memory, their total size must exceed the size of the
+    ///     caches.
+    ///   - timings: the timings to which the duration of this run is added.
     public func read(_ parts: [UnsafeRawBufferPointer], _ timings: inout Timings) {
         let pieces = parts.flatMap { part in
             part.count.parts(of: 1 << 20).map { UnsafeRawBufferPointer(rebasing: part[$0]) }

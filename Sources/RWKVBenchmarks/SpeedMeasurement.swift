@@ -1,18 +1,18 @@
 public import RWKVNumerics
 
-/// A speed measurement of one kind of work.
+/// A measurement of the speed of one kind of work.
 public struct SpeedMeasurement: Sendable {
-    /// The kind of work.
+    /// The kind of work that is measured.
     public enum Subject: String, Sendable {
-        /// The RWKV-7 recurrence over a sequence.
+        /// The RWKV-7 recurrence over a sequence, in one call.
         case wkv7
         /// The RWKV-7 recurrence over a sequence, with one call per token.
         case wkv7Tokens = "wkv7_tokens"
-        /// The RWKV-7 recurrence over a sequence, with its gradients.
+        /// The RWKV-7 recurrence over a sequence, and its gradients.
         case wkv7Gradients = "wkv7_gradients"
-        /// A model's forward pass over a prompt, with the last token's logits.
+        /// A model's forward pass over a prompt, including the logits of the last token.
         case prefill
-        /// A model's forward pass over a single token, with its logits.
+        /// A model's forward pass over a single token, including its logits.
         case token
         /// A training step of stage 1.
         case alignment
@@ -20,9 +20,9 @@ public struct SpeedMeasurement: Sendable {
         case divergence
     }
 
-    /// The kind of work.
+    /// The kind of work that is measured.
     public let subject: Subject
-    /// The dtype of the numbers read, for example `F32`.
+    /// The dtype of the data that is read, such as `F32`.
     public let dtype: String
     /// The number of tokens per run.
     public let tokens: Int
@@ -30,12 +30,14 @@ public struct SpeedMeasurement: Sendable {
     public let timings: Timings
     /// The number of floating-point operations per run.
     public let operations: Double
-    /// Bytes moved to and from memory per run: the inputs and outputs of the recurrence, or the weights of the model or
-    /// models.
+    /// The number of bytes moved to and from memory per run.
+    ///
+    /// These are the inputs and outputs of the recurrence, or the weights of the model or models.
     public let bytes: Double
 
-    /// Operations of the recurrence with gradients, per token and per number in the state: 9 for the recurrence, 7 for
-    /// recomputing states, and 19 for gradients.
+    /// The number of operations per token and per element of the state in the recurrence with gradients.
+    ///
+    /// The recurrence takes 9 operations, recomputing the states takes 7, and the gradients take 19.
     package static let recurrenceWithGradients = 35.0
 
     package init(
@@ -48,9 +50,9 @@ public struct SpeedMeasurement: Sendable {
 
 /// The measurements of one benchmark, with the machine's peak speeds and the speed of a plain loop.
 public struct SpeedMeasurements: Sendable {
-    /// The kernel table that was measured.
+    /// The kernels that were measured.
     public let table: KernelTable
-    /// The instruction set that the kernels are compiled for.
+    /// The instruction set for which the kernels are compiled.
     public let instructionSet: InstructionSet
     /// The implementation of matrix products with many rows.
     public let product: MatrixProduct
@@ -60,10 +62,11 @@ public struct SpeedMeasurements: Sendable {
     public let peakOperationsPerSecond: Double
     /// The peak memory bandwidth for reading, in bytes per second.
     public let peakBytesPerSecond: Double
-    /// The operations per second of a plain loop, one fp32 number at a time on one thread: the recurrence, or a
-    /// matrix-vector product.
+    /// The number of operations per second of a plain loop that computes one fp32 number at a time on one thread.
+    ///
+    /// The loop computes the recurrence or a matrix-vector product.
     public let plainOperationsPerSecond: Double
-    /// The measurements, in order.
+    /// The measurements of the benchmark.
     public let measurements: [SpeedMeasurement]
 
     package init(
@@ -80,27 +83,29 @@ public struct SpeedMeasurements: Sendable {
         self.measurements = measurements
     }
 
-    /// Returns the median seconds per run, from which speeds are computed.
+    /// Returns the median duration of a run in seconds, from which speeds are computed.
     public func seconds(_ measurement: SpeedMeasurement) -> Double { measurement.timings.median(threads: threads) }
 
-    /// Returns the floating-point operations per second of a measurement.
+    /// Returns the number of floating-point operations per second in a measurement.
     public func operationsPerSecond(_ measurement: SpeedMeasurement) -> Double {
         measurement.operations / seconds(measurement)
     }
 
-    /// Returns the bytes moved per second in a measurement.
+    /// Returns the number of bytes moved per second in a measurement.
     public func bytesPerSecond(_ measurement: SpeedMeasurement) -> Double {
         measurement.bytes / seconds(measurement)
     }
 }
 
-/// The machine's peak speeds, sampled between other measurements because they change with its load.
+/// The machine's peak speeds.
+///
+/// They are sampled between other measurements, because they change with the load of the machine.
 package struct MachinePeaks {
     private(set) var multiplyingAdding = Timings()
     private(set) var reading = Timings()
-    /// The number of operations per sample.
+    /// The number of operations in each sample.
     private(set) var operations = 0.0
-    /// The number of bytes read per sample.
+    /// The number of bytes that each sample reads.
     private(set) var bytes = 0.0
 
     package init() {}

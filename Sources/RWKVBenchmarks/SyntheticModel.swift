@@ -9,12 +9,12 @@ public enum SyntheticModel {
     /// Writes a model with random weights to a safetensors file.
     ///
     /// - Parameters:
-    ///   - description: the model's family and all of its sizes.
+    ///   - description: the description of the model, in which all sizes must be known.
     ///   - dtype: the dtype of all weights: F32, F16 or BF16.
-    ///   - path: the path of the file to create, which must not exist yet.
-    ///   - progress: receives the number of bytes written, and can cancel the work.
-    /// - Throws: ``CheckpointError``: `unsupported` if a size is not known or no kernel supports `dtype`,
-    ///   `cannotCreate`, `inputOutput`, `cancelled`.
+    ///   - path: the path of the file to create. The file must not exist yet.
+    ///   - progress: an object that receives the number of bytes written and can cancel the work.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if a size is not known or if the kernels do not support
+    ///   `dtype`, or of category `cannotCreate`, `inputOutput` or `cancelled`.
     public static func write(
         _ description: ModelDescription, _ dtype: DType, to path: String, progress: WorkProgress
     ) throws(CheckpointError) {
@@ -40,8 +40,8 @@ public enum SyntheticModel {
         var random = SplitMix64(seed: 0)
         for (number, tensor) in tensors.enumerated() {
             var output = try writer.begin(number)
-            // Matrix values are as small as after initialisation; vector values are in the range of norm weights and
-            // mixing shares.
+            // Matrix values are as small as they are after initialisation. Vector values are in the range of norm
+            // weights and token-shift coefficients.
             let range: ClosedRange<Double> = tensor.shape.count == 2 ? -0.03...0.03 : 0.5...1
             for part in (tensor.byteCount / element.size).parts(of: atOnce) {
                 try progress.check(path)

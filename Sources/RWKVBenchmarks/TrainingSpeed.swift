@@ -10,16 +10,16 @@ extension SpeedMeasurements {
     /// Measures training steps of a student in stage 1 (alignment) and stage 2 (logits).
     ///
     /// - Parameters:
-    ///   - teacher: the model to learn from.
+    ///   - teacher: the teacher model.
     ///   - checkpoint: the student's checkpoint.
     ///   - description: the description of the student model.
-    ///   - size: the number of sequences per step, and of tokens per sequence.
-    ///   - memory: the memory limit of a step in bytes.
+    ///   - size: the number of sequences per step and the number of tokens per sequence.
+    ///   - memory: the memory limit for a step in bytes.
     ///   - runs: the number of steps to time in each stage.
     ///   - kernels: the kernels to measure.
-    ///   - progress: receives the number of steps done, and can cancel the work.
+    ///   - progress: an object that receives the number of completed steps and can cancel the work.
     /// - Returns: the measurements.
-    /// - Throws: ``CheckpointError``: `cancelled`, or what ``Distillation`` throws.
+    /// - Throws: ``CheckpointError`` of category `cancelled`, or any error that ``Distillation`` throws.
     public static func ofTraining(
         _ teacher: Model<Float>, _ checkpoint: Checkpoint, _ description: ModelDescription,
         size: (batch: Int, context: Int), memory: Int, runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress
@@ -67,10 +67,12 @@ extension SpeedMeasurements {
 }
 
 extension DistillationSettings.Stage {
-    /// Returns the operations per token in matrix products and recurrences.
+    /// Returns the number of operations per token in matrix products and recurrences.
     ///
-    /// The backward pass of a matrix product repeats the operations of the forward pass once for the gradient of the
-    /// input, which single mixers and the lowest layer do not need, and once for the gradient of trained weights.
+    /// The backward pass of a matrix product takes as many operations as the forward pass for the gradient of the
+    /// input, and as many again for the gradient of the weights. The gradient of the input is not needed for mixers
+    /// that are trained individually, or for the lowest layer. The gradient of the weights is needed only for trained
+    /// weights.
     fileprivate func operations(
         _ teacher: Model<Float>, _ student: Model<Float>, context: Int
     ) -> Double {

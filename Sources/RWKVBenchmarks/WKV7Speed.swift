@@ -3,16 +3,17 @@ public import CheckpointFiles
 public import RWKVNumerics
 
 extension SpeedMeasurements {
-    /// Measures the RWKV-7 recurrence over a sequence in each dtype, over single tokens, and over a sequence with
-    /// gradients.
+    /// Measures the RWKV-7 recurrence over a sequence, over single tokens, and with gradients.
+    ///
+    /// The recurrence over a sequence is measured in F32, BF16 and F16, the others only in F32.
     ///
     /// - Parameters:
     ///   - heads: the number of heads.
     ///   - size: the number of channels per head.
     ///   - tokens: the length of the sequence in tokens.
-    ///   - runs: the number of timed runs of each kind.
+    ///   - runs: the number of timed runs for each kind of measurement.
     ///   - kernels: the kernels to measure.
-    ///   - progress: receives the number of runs done, and can cancel the work.
+    ///   - progress: an object that receives the number of completed runs and can cancel the work.
     /// - Returns: the measurements.
     /// - Throws: ``CheckpointError`` of category `cancelled`.
     public static func ofWKV7(
@@ -37,7 +38,7 @@ extension SpeedMeasurements {
                 peaks.lookAtArithmetic(kernels)
                 progress.advance(by: 1, of: (types.count + 2) * runs)
             }
-            // The six inputs in `dtype`, and the computed matrices in F32.
+            // The six inputs are in `dtype`; the computed matrices are in F32.
             let bytes = heads * size * tokens * (6 * dtype.element.size + 4 * (matrices - 6))
             measurements.append(
                 SpeedMeasurement(
@@ -66,7 +67,7 @@ extension SpeedMeasurements {
     }
 }
 
-/// Random inputs for the recurrence, in the ranges found in real models.
+/// Random inputs for the recurrence, in the ranges that occur in real models.
 private struct WKV7Numbers {
     private let channels: Int
     private let size: Int
@@ -80,7 +81,7 @@ private struct WKV7Numbers {
                 range.lowerBound + (range.upperBound - range.lowerBound) * Float(random.next() >> 40) * 0x1p-24
             }
         }
-        // With this range, the norm of each head's removal key is about 1.
+        // With this range, the norm of the removal key is about 1 in each head.
         let removal = (3 / Float(size)).squareRoot()
         inputs = .init(
             r: numbers(-1...1), w: numbers(0.545...1), k: numbers(-1...1), v: numbers(-1...1),
@@ -101,7 +102,7 @@ private struct WKV7Numbers {
         inputs.map { Matrix($0[token * channels..<(token + 1) * channels], columns: channels) }
     }
 
-    /// Measures the operations per second of a plain loop over the first tokens of the first head.
+    /// Measures a plain loop over the first tokens of the first head, in operations per second.
     func plainOperationsPerSecond() -> Double {
         let tokens = min(tokens, 256)
         var state = [Float](repeating: 0, count: size * size)

@@ -1,20 +1,21 @@
 public import RWKVNumerics
 
-/// AdamW for the trainable weights of a model (Loshchilov and Hutter 2019), with gradients clipped by global norm.
+/// The AdamW optimiser for a model's trainable parameters, with gradients clipped by global norm (Loshchilov and Hutter
+/// 2019).
 public struct AdamW<Element: Real> {
-    /// The decay rates of the first and second moments.
+    /// The exponential decay rates of the first and second moments.
     private static var betas: (Double, Double) { (0.9, 0.95) }
-    /// The epsilon added to the square root of the second moment.
+    /// The epsilon that is added to the square root of the second moment.
     private static var epsilon: Double { 1e-8 }
 
-    /// The maximum global gradient norm; larger gradients are scaled down to this norm.
+    /// The maximum global gradient norm; gradients with a larger norm are scaled down to it.
     public var clip = 1.0
-    /// The number of steps that have changed the weights.
+    /// The number of steps that have changed the parameters.
     public internal(set) var steps = 0
-    /// The first and second moments of the gradients, one pair per parameter.
+    /// The first and second moments of the gradients of each parameter.
     let moments: [(first: Matrix<Element>, second: Matrix<Element>)]
 
-    /// Creates an optimiser with zero moments for the given parameters.
+    /// Creates an optimiser for the given parameters, with all moments zero.
     public init(of parameters: [TrainedModel<Element>.Parameter]) {
         moments = parameters.map { parameter in
             let (rows, columns) = (parameter.values.rows, parameter.values.columns)
@@ -22,14 +23,14 @@ public struct AdamW<Element: Real> {
         }
     }
 
-    /// Updates the parameters unless the gradient norm is not finite; always clears the gradients.
+    /// Updates the parameters unless the gradient norm is not finite, and clears the gradients in either case.
     ///
     /// - Parameters:
     ///   - parameters: the parameters that the optimiser was created for.
-    ///   - count: the number of batches over which gradients were accumulated.
-    ///   - rate: the learning rate, which each parameter's `rateScale` multiplies.
+    ///   - count: the number of batches whose gradients were accumulated.
+    ///   - rate: the learning rate, before it is multiplied by the `rateScale` of each parameter.
     ///   - kernels: the kernels to use.
-    /// - Returns: the global norm of the gradients, averaged over batches, before clipping.
+    /// - Returns: the global norm, before clipping, of the gradients averaged over batches.
     public mutating func step(
         _ parameters: [TrainedModel<Element>.Parameter], averaging count: Int, rate: Double, _ kernels: Kernels<Element>
     ) -> Double {
@@ -53,7 +54,7 @@ public struct AdamW<Element: Real> {
     }
 
     private func power(_ base: Double, _ count: Int) -> Double {
-        // After 10,000 steps, 1 - base^count rounds to 1.
+        // After 10,000 steps, base^count is so small that 1 - base^count rounds to 1.
         (0..<min(count, 10_000)).reduce(1) { power, _ in power * base }
     }
 }

@@ -4,23 +4,23 @@ public import RWKVInference
 import RWKVLayers
 public import RWKVNumerics
 
-/// Stage 1: each time-mixing layer of a student learns to reproduce the output of the teacher's mixer for the same
-/// input.
+/// Stage 1 of distillation, in which each time-mixing layer of the student learns to reproduce the output of the
+/// teacher's mixer for the same input.
 ///
-/// All layers learn in one pass, each with its input from the teacher's residual stream, so that errors do not
-/// accumulate.
+/// All layers are trained in a single pass. Each layer takes its input from the teacher's residual stream, so that its
+/// error does not affect the layers after it.
 public struct Alignment: Sendable, Hashable {
-    /// The loss: the distance between outputs that training minimises.
+    /// The loss function, which measures the distance between the outputs of the student and the teacher.
     public var loss = AlignmentLoss.relativeL2
-    /// Whether gradients pass through the first layer's keys and values (k_first, v_first).
+    /// Whether gradients flow through k_first and v_first to the layer that provides them.
     public var propagatesFirstValues = false
 
-    /// Creates an alignment with the relative L2 loss, and with k_first and v_first detached.
+    /// Creates an alignment with the relative L2 loss, in which k_first and v_first are detached.
     public init() {}
 
-    /// Figures that compare the output s of one student layer with the teacher's output t.
+    /// The figures that compare the output s of a student layer with the output t of the teacher's layer.
     public struct LayerFigures: Sendable, Hashable {
-        /// The layer's index.
+        /// The index of the layer.
         public internal(set) var layer: Int
         /// The loss of the layer.
         public internal(set) var loss: Double
@@ -28,23 +28,23 @@ public struct Alignment: Sendable, Hashable {
         public internal(set) var meanSquaredError: Double
         /// The relative error |t - s| / |t|.
         public internal(set) var relativeError: Double
-        /// The cosine of the angle between t and s.
+        /// The cosine similarity of t and s.
         public internal(set) var cosine: Double
-        /// The ratio of norms |t| / |s|.
+        /// The ratio of the norms, |t| / |s|.
         public internal(set) var scale: Double
     }
 
-    /// Accumulates the gradients of the loss for the given sequences, averaged over layers.
+    /// Accumulates the gradients of the loss, averaged over layers, for the given sequences.
     ///
     /// - Parameters:
     ///   - student: the model to train.
-    ///   - teacher: a model of the same width and number of layers.
-    ///   - tokens: concatenated sequences of equal length.
+    ///   - teacher: a model with the same width and number of layers as the student.
+    ///   - tokens: the tokens of all sequences, concatenated; the sequences have equal length.
     ///   - sequences: the number of sequences.
     ///   - kernels: the kernels to use.
-    ///   - progress: can cancel the work.
+    ///   - progress: an object that the caller can use to cancel the work.
     /// - Returns: the figures of each time-mixing layer, in layer order.
-    /// - Throws: ``CheckpointError``: `cancelled`, or what running a model throws.
+    /// - Throws: ``CheckpointError``: `cancelled`, or the errors of running a model.
     public func callAsFunction<Element: Real>(
         _ student: TrainedModel<Element>, _ teacher: Model<Element>, _ tokens: [Int], sequences: Int,
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
@@ -52,7 +52,7 @@ public struct Alignment: Sendable, Hashable {
         let aligned = student.model.description.layers.indices.filter {
             student.model.description.layers[$0].kind.carriesState
         }
-        // Attention in layer 0 may provide the k_first and v_first that time mixing mixes in.
+        // If layer 0 is attention, it can provide the k_first and v_first that time-mixing layers mix in.
         let givesFirst = student.model.description.firstValues == .layer0 && aligned.first != 0
         var pairs = try teacherPairs(teacher, (givesFirst ? [0] : []) + aligned, tokens, sequences, kernels, progress)
         guard let last = pairs.last else { return [] }
@@ -75,7 +75,7 @@ public struct Alignment: Sendable, Hashable {
             var state = start.layers[layer]
             let (output, trace) = student.model.layers[layer].tracedMixer(
                 pair.input, &state, first: &first, rotation: rotations[layer], kernels)
-            // The total loss is the mean over layers.
+            // The total loss is the mean over layers, so each layer's gradient is divided by their number.
             figures.append(
                 loss.figures(
                     ofLayer: layer, inPlace: output, pair.output, lastNorm: lastNorm,
@@ -95,7 +95,7 @@ public struct Alignment: Sendable, Hashable {
         return figures
     }
 
-    /// Returns the inputs and outputs of the teacher's mixers in the given layers.
+    /// Returns the input and output of the teacher's mixer in each of the given layers.
     private func teacherPairs<Element: Real>(
         _ teacher: Model<Element>, _ layers: [Int], _ tokens: [Int], _ sequences: Int, _ kernels: Kernels<Element>,
         _ progress: WorkProgress
@@ -117,23 +117,24 @@ public struct Alignment: Sendable, Hashable {
     }
 }
 
-/// A distance between a student layer's output s and the teacher's output t.
+/// A distance between the output s of a student layer and the output t of the teacher's layer.
 public enum AlignmentLoss: String, Sendable, CaseIterable {
-    /// |t - s| / |t|, over all tokens at once.
+    /// |t - s| / |t|, computed over all tokens at once.
     case relativeL2 = "relative-l2"
-    /// |t - s| / sqrt(C) for each token, averaged over tokens (RADLADS).
+    /// |t - s| / sqrt(C), computed for each token and averaged over tokens (RADLADS).
     case l2Norm = "l2-norm"
-    /// The mean squared error, rescaled to the norm of the last layer's output (RWKVInside, train_functions.py).
+    /// The mean squared error, rescaled to the norm of the teacher's output in the last aligned layer (RWKVInside,
+    /// train_functions.py).
     case scaledMSE = "scaled-mse"
 
-    /// Measures one layer, and replaces its output with the gradient of its loss.
+    /// Computes the figures of a layer, and replaces its output with the gradient of the loss.
     ///
     /// - Parameters:
-    ///   - layer: the layer's index.
-    ///   - student: the student's output, [tokens, C]; overwritten with the gradient.
+    ///   - layer: the index of the layer.
+    ///   - student: the student's output, [tokens, C], which is replaced with the gradient.
     ///   - teacher: the teacher's output, [tokens, C].
-    ///   - lastNorm: the mean token norm of the teacher's output in the last aligned layer.
-    ///   - gradientScale: a factor for the gradient.
+    ///   - lastNorm: the mean norm of the tokens in the teacher's output in the last aligned layer.
+    ///   - gradientScale: a factor that scales the gradient.
     ///   - kernels: the kernels to use.
     /// - Returns: the figures of the layer.
     package func figures<Element: Real>(

@@ -5,20 +5,20 @@ public import RWKVInference
 public import RWKVNumerics
 public import TokenFiles
 
-/// The distillation of a teacher into a student, one optimiser step at a time.
+/// A distillation of a teacher into a student, performed one optimiser step at a time.
 ///
 ///     var distillation = try Distillation(teacher, student, description, tokens, settings)
 ///     while !distillation.isDone { print(try distillation.next(kernels).loss) }
 ///
-/// Copies of a distillation share weights, so advance only one of them. ``DistillationRun`` runs all steps, evaluates,
-/// saves and resumes.
+/// Copies of a distillation share the student's weights, so call ``next(_:progress:)`` on only one of them. Use
+/// ``DistillationRun`` to run all steps and to evaluate, save and resume.
 public struct Distillation<Element: Real> {
-    /// The number of consecutive steps with non-finite gradients at which training fails.
+    /// The number of consecutive steps with non-finite gradients after which training fails.
     private static var maximumNonFiniteSteps: Int { 8 }
 
-    /// The settings of the run.
+    /// The settings of the distillation.
     public let settings: DistillationSettings
-    /// The student in its current state.
+    /// The student with its current weights.
     public private(set) var student: TrainedModel<Element>
     /// The number of completed steps.
     public private(set) var step = 0
@@ -31,14 +31,14 @@ public struct Distillation<Element: Real> {
     /// Creates a distillation at step 0.
     ///
     /// - Parameters:
-    ///   - teacher: the model to learn from.
+    ///   - teacher: the model that the student learns from.
     ///   - checkpoint: the student's checkpoint.
-    ///   - description: the description of the student model.
+    ///   - description: the description of the student.
     ///   - tokens: the training sequences.
-    ///   - settings: the settings of the run.
-    /// - Throws: ``CheckpointError``: `unsupported` if the student does not match the teacher or cannot be trained with
-    ///   these settings, `malformed` if no sequence is long enough or a token is outside the vocabulary, or what
-    ///   loading a model throws.
+    ///   - settings: the settings of the distillation.
+    /// - Throws: ``CheckpointError``: `unsupported` if a setting is out of range, or if the student does not match the
+    ///   teacher or cannot be trained with these settings; `malformed` if no sequence is long enough or a token is
+    ///   outside the vocabulary; or the errors of loading a model.
     public init(
         _ teacher: Model<Element>, _ checkpoint: Checkpoint, _ description: ModelDescription, _ tokens: TokenSequences,
         _ settings: DistillationSettings
@@ -51,7 +51,7 @@ public struct Distillation<Element: Real> {
         self.settings = settings
         (self.teacher, self.tokens) = (teacher, tokens)
         order = try TrainingOrder(tokens, length: settings.context, seed: settings.seed)
-        // If one layout transposes a matrix and the other does not, equal bytes represent different matrices.
+        // If only one of the layouts transposes a matrix, equal bytes represent different matrices.
         let isAlike = teacher.description.layout?.name == description.layout?.name
         student = try TrainedModel(
             checkpoint, description, training: trained, by: settings.adapters, sharing: isAlike ? teacher : nil)
@@ -59,10 +59,10 @@ public struct Distillation<Element: Real> {
         optimiser.clip = settings.clip
     }
 
-    /// Whether all steps are completed.
+    /// Whether all steps have been completed.
     public var isDone: Bool { step >= settings.steps }
 
-    /// Checks that a step fits in memory, using an estimate of the activations that its gradients need.
+    /// Checks that the estimated memory for the activations of a step is within a limit.
     ///
     /// - Parameter limit: the memory limit in bytes.
     /// - Throws: ``CheckpointError`` of category `unsupported` if the estimate exceeds the limit.
@@ -70,8 +70,8 @@ public struct Distillation<Element: Real> {
         let sizes = student.model.description.dimensions
         let width = sizes[.width] ?? 0
         let (heads, size) = (sizes[.heads] ?? 0, sizes[.headSize] ?? 0)
-        // Every mixer keeps its input, the activations between its stages, and a state every 16 tokens. Gradients of
-        // activations are kept for one mixer at a time.
+        // Each mixer keeps its input, the activations between its stages, and its recurrent state after every 16
+        // tokens. The gradients of activations are kept for only one mixer at a time.
         let attention = heads.multiplied(clamped: size)
         let mixer = attention.multiplied(clamped: 28 + size / 16).adding(clamped: width)
         let layers = student.model.layers.count
@@ -94,15 +94,15 @@ public struct Distillation<Element: Real> {
             advice: "use fewer or shorter sequences, and make up for them with --accumulate")
     }
 
-    /// Performs one optimiser step, which accumulates gradients over several batches.
+    /// Performs one optimiser step, accumulating gradients over `settings.accumulate` batches.
     ///
     /// - Parameters:
     ///   - kernels: the kernels to use.
-    ///   - progress: can cancel the step; the distillation can then be saved in the state before the step, but not
-    ///     continued.
+    ///   - progress: an object that the caller can use to cancel the step. A cancelled distillation can be saved in its
+    ///     state before the step, but cannot be continued.
     /// - Returns: the figures of the step.
-    /// - Throws: ``CheckpointError``: `notFinite` if the gradients of too many consecutive steps or a weight are not
-    ///   finite, `cancelled`, or what running a model throws.
+    /// - Throws: ``CheckpointError``: `notFinite` if the gradients of too many consecutive steps are not finite or a
+    ///   weight becomes non-finite, `cancelled`, or the errors of running a model.
     public mutating func next(
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> DistillationStep {
@@ -148,8 +148,10 @@ public struct Distillation<Element: Real> {
             gradientNorm: norm)
     }
 
-    /// Skips ahead to the state after `done` steps, `updates` of which changed weights, and updates the model from the
-    /// restored weights.
+    /// Advances to the state after `done` steps, once the weights and moments have been restored.
+    ///
+    /// Updates the student from its restored weights, and skips the training windows of the completed steps. `updates`
+    /// is the number of completed steps that changed the weights.
     mutating func skip(to done: Int, updates: Int, _ kernels: Kernels<Element>) throws(CheckpointError) {
         try student.update(kernels)
         order.skip((done - step) * settings.batch * settings.accumulate)
@@ -170,9 +172,9 @@ public struct Distillation<Element: Real> {
     }
 }
 
-/// The figures of one optimiser step.
+/// The figures of an optimiser step.
 public struct DistillationStep: Sendable, Hashable {
-    /// The step's number, starting at 1.
+    /// The number of the step, starting at 1.
     public internal(set) var number: Int
     /// The loss before the update, averaged over batches.
     public internal(set) var loss: Double
@@ -180,7 +182,7 @@ public struct DistillationStep: Sendable, Hashable {
     public internal(set) var layers: [Alignment.LayerFigures]
     /// The learning rate of the step.
     public internal(set) var rate: Double
-    /// The global gradient norm before clipping; if the norm is not finite, the step changed no weight.
+    /// The global gradient norm before clipping; if it is not finite, the step did not change any weights.
     public internal(set) var gradientNorm: Double
 }
 
@@ -188,7 +190,7 @@ public struct DistillationStep: Sendable, Hashable {
 package func physicalMemory() -> Int { sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) }
 
 extension ModelDescription {
-    /// Throws `unsupported` if this model cannot be trained or does not match its teacher.
+    /// Checks that this model can be trained and matches its teacher; throws `unsupported` otherwise.
     fileprivate func checkTraining(by teacher: ModelDescription, path: String) throws(CheckpointError) {
         func no(_ reason: String, expected: String? = nil, found: String? = nil) -> CheckpointError {
             CheckpointError(.unsupported, path: path, reason, expected: expected, found: found)
@@ -196,7 +198,8 @@ extension ModelDescription {
         guard let timeMix = architecture.timeMix, layers.contains(where: \.kind.carriesState) else {
             throw no("the student has no RWKV layer")
         }
-        // The sequences of a batch are concatenated, so a token shift would reach into the previous sequence.
+        // The sequences of a batch are concatenated, so a token shift would mix in the last token of the previous
+        // sequence.
         guard !teacher.architecture.mixesPreviousToken else {
             throw no(
                 "distillation is not implemented for this kind of teacher",

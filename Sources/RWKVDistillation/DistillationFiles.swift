@@ -6,8 +6,8 @@ import RWKVEvaluation
 import RWKVInference
 import RWKVNumerics
 
-// A saved run is a model directory with the student, the state for resuming, and the log. Trained tensors are F32, as
-// in training.
+// A run is saved as a model directory that contains the student, the log, and if the run is unfinished, the state for
+// resuming it. Trained tensors are saved as F32, because training uses fp32.
 extension DistillationRun {
     private static var modelName: String { "model.safetensors" }
     private static var stateName: String { "training.safetensors" }
@@ -15,13 +15,14 @@ extension DistillationRun {
 
     private var student: TrainedModel<Float> { distillation.student }
 
-    /// Saves the student and the log; if the run is unfinished, also saves the state for resuming.
+    /// Saves the student and the log, and if the run is unfinished, the state for resuming it.
     ///
-    /// The directory keeps its previous contents until all files are written.
+    /// The directory keeps its previous contents until all files have been written.
     ///
     /// - Parameters:
     ///   - inputs: the digests of the run's inputs.
-    ///   - isComplete: whether all evaluations due so far are done, so that only steps can remain.
+    ///   - isComplete: whether all evaluations that are due have been done. If not, the state is saved even if all
+    ///     steps have been completed.
     /// - Throws: ``CheckpointError``: `cannotCreate`, or `inputOutput` if reading or writing fails or the disk is full.
     mutating func save(_ inputs: InputDigests, isComplete: Bool = true) throws(CheckpointError) {
         let directory = try UnfinishedDirectory(path: path, isReplaceable: ownsDirectory ? { Self.isOwn($0) } : nil)
@@ -46,8 +47,8 @@ extension DistillationRun {
     ///
     /// - Parameters:
     ///   - path: the path of the directory.
-    ///   - replaces: whether files from an earlier run may be replaced.
-    /// - Throws: ``CheckpointError`` of category `cannotCreate` if the run cannot be saved there.
+    ///   - replaces: whether to replace files from an earlier run.
+    /// - Throws: ``CheckpointError`` of category `cannotCreate` if a run cannot be saved in the directory.
     static func checkDirectory(_ path: String, replaces: Bool) throws(CheckpointError) {
         if !replaces, (try? FileSource(path: path + "/" + stateName)) != nil {
             throw CheckpointError(
@@ -60,7 +61,7 @@ extension DistillationRun {
     private static var configurationName: String { "config.json" }
     private static var companions: [String] { Conversion.companions + [configurationName] }
 
-    /// Returns whether a directory with these entries contains only files that a run writes, including a log.
+    /// Returns whether the entries of a directory are all files that a run writes, and include a log.
     private static func isOwn(_ names: [String]) -> Bool {
         let pages = DistillationPage.allCases.map(\.rawValue)
         let own = companions + [modelName, stateName, logName] + TrainedAdapters.files + pages
@@ -70,8 +71,7 @@ extension DistillationRun {
     private func writeModel(into directory: borrowing UnfinishedDirectory) throws(CheckpointError) -> [TensorDigest] {
         let model = student.model
         let source = model.checkpoint
-        // Weights that share a tensor are either all trained or all frozen, and parameters are in the order of their
-        // rows.
+        // Weights that share a tensor are either all trained or all frozen, and their parameters are in row order.
         var trained: [Int: [Matrix<Float>]] = [:]
         for parameter in student.parameters where !parameter.isOfAdapter {
             guard let binding = model.description.bindings[parameter.place] else { continue }
@@ -164,14 +164,14 @@ extension DistillationRun {
         }
     }
 
-    /// Restores the unfinished run in the directory.
+    /// Restores the unfinished run that is saved in the directory.
     ///
     /// - Parameters:
     ///   - inputs: the digests of this run's inputs, which must equal those of the saved run.
     ///   - kernels: the kernels to use.
-    ///   - progress: can cancel the work.
-    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, `malformed` if the directory does not contain a valid
-    ///   saved run, `unsupported` if the saved run had different settings or inputs, or `cancelled`.
+    ///   - progress: an object that the caller can use to cancel the work.
+    /// - Throws: ``CheckpointError``: `notFound` if there is no unfinished run, `inputOutput`, `malformed` if the saved
+    ///   run is not valid, `unsupported` if its settings or inputs were different, or `cancelled`.
     mutating func resume(
         _ inputs: InputDigests, _ kernels: Kernels<Float>, _ progress: WorkProgress
     ) throws(CheckpointError) {
@@ -227,11 +227,11 @@ extension DistillationRun {
     }
 }
 
-/// A page about a run, saved next to the run's log.
+/// A page about a run, which is saved in the run's directory.
 public enum DistillationPage: String, Sendable, CaseIterable {
-    /// A chart of the loss and held-out evaluations by step.
+    /// A chart of the loss and the results on held-out tokens by step.
     case curve = "curve.svg"
-    /// A self-contained page with all figures.
+    /// A self-contained HTML page with all results of the run.
     case report = "report.html"
 }
 

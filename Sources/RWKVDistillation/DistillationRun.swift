@@ -3,29 +3,32 @@ import RWKVInference
 public import RWKVNumerics
 public import TokenFiles
 
-/// A distillation run with an output directory, which trains, evaluates and saves, and can be interrupted and resumed.
+/// A distillation run that trains, evaluates and saves a student in an output directory, and that can be interrupted
+/// and resumed.
 ///
 ///     let student = try Checkpoint.open("student")
 ///     var run = try DistillationRun(Distillation(teacher, student, description, tokens, settings), in: "aligned")
 ///     try run.finish(kernels, progress: progress)
 ///
-/// A run that is cancelled through its progress saves its state if at least one step is done. To resume such a run,
-/// recreate the distillation with the same settings, teacher and tokens and with the student in the directory, and set
-/// ``Options/resumes``. The final files have the same bytes as those of an uninterrupted run if the same ``Arithmetic``
-/// computed both; otherwise the run issues a warning.
+/// If the run is cancelled after at least one step, its state is saved. To resume it, recreate the distillation with
+/// the same settings, teacher and tokens, and with the student that was saved in the directory, and set
+/// ``Options/resumes``. If all steps are computed with the same ``Arithmetic``, or all with strict kernels, the final
+/// files have the same bytes as those of an uninterrupted run. Otherwise the run issues a warning.
 public struct DistillationRun {
-    /// Options for evaluating, saving and resuming a run.
+    /// The options for evaluating, saving and resuming a run.
     public struct Options {
-        /// The held-out tokens on which the student is evaluated before the first step, at checkpoints, and after the
+        /// The held-out tokens to evaluate the student on, before the first step, at each checkpoint, and after the
         /// last step.
         public var evaluationTokens: [TokenSequences] = []
-        /// The number of steps between checkpoints, which evaluate and save the student; nil for no checkpoints.
+        /// The number of steps between checkpoints, at which the student is evaluated and saved; nil for no
+        /// checkpoints.
         public var checkpointInterval: Int?
-        /// The path of the config.json that the student was read with; nil for the one next to the checkpoint.
+        /// The path of the config.json that was used to load the student; nil if it is next to the student's
+        /// checkpoint.
         public var configuration: String?
-        /// Whether to resume the run in the directory.
+        /// Whether to resume the unfinished run in the directory.
         public var resumes = false
-        /// Whether to replace files that an earlier run left in the directory.
+        /// Whether to replace files of an earlier run in the directory.
         public var replaces = false
         /// A function that generates the pages to save next to the log.
         public var pages: (DistillationRun) -> [DistillationPage: String] = { _ in [:] }
@@ -36,33 +39,33 @@ public struct DistillationRun {
 
     /// An event that a run reports to its caller.
     public enum Event {
-        /// A step has been completed.
+        /// A step was completed.
         case step(DistillationStep)
-        /// A warning for the user.
+        /// The run issued a warning for the user.
         case warning(CheckpointWarning)
     }
 
-    /// The output directory.
+    /// The path of the output directory.
     public let path: String
-    /// The options of the run.
+    /// The options for evaluating, saving and resuming.
     public let options: Options
-    /// The distillation being run.
+    /// The distillation that the run performs.
     public internal(set) var distillation: Distillation<Float>
-    /// The log so far, including entries from before the run was resumed.
+    /// The log so far, including the entries from before the run was resumed.
     public internal(set) var log = DistillationLog()
-    /// Warnings for the user.
+    /// The warnings that the run has issued for the user.
     public private(set) var warnings: [CheckpointWarning] = []
-    /// Whether this run may replace the contents of the directory.
+    /// Whether this run is allowed to replace the contents of the directory.
     var ownsDirectory: Bool
 
-    /// Creates a run of a distillation at step 0.
+    /// Creates a run that performs a distillation.
     ///
     /// - Parameters:
-    ///   - distillation: the distillation to run, at step 0.
+    ///   - distillation: the distillation to perform, at step 0.
     ///   - path: the path of the output directory, which is written when the run is saved.
-    ///   - options: options for evaluating, saving and resuming.
+    ///   - options: the options for evaluating, saving and resuming.
     /// - Throws: ``CheckpointError``: `unsupported` if a step needs more memory than the machine has, `malformed` if a
-    ///   held-out token is outside the vocabulary, `cannotCreate` if the directory contains files that may not be
+    ///   held-out token is outside the vocabulary, or `cannotCreate` if the directory contains files that must not be
     ///   replaced.
     public init(
         _ distillation: Distillation<Float>, in path: String, _ options: Options = Options()
@@ -78,19 +81,20 @@ public struct DistillationRun {
     ///
     /// - Parameters:
     ///   - kernels: the kernels to use.
-    ///   - progress: can cancel the work; once a step is done, the run is then saved.
-    ///   - notify: called with each step and warning.
+    ///   - progress: an object that the caller can use to cancel the work. A cancelled run is saved if at least one
+    ///     step has been completed.
+    ///   - notify: a closure that is called with each event.
     /// - Throws: ``CheckpointError``: `cancelled`; `notFound`, `malformed` or `unsupported` if the run to resume is
-    ///   missing, cannot be read or had different settings or inputs; what ``Distillation/next(_:progress:)`` throws;
-    ///   what evaluations throw, after saving the run if a step is done; `cannotCreate` or `inputOutput` if the run
-    ///   cannot be saved.
+    ///   missing, is not valid, or had different settings or inputs; the errors of ``Distillation/next(_:progress:)``;
+    ///   the errors of evaluations, after the run has been saved if at least one step has been completed; or
+    ///   `cannotCreate` or `inputOutput` if the run cannot be saved.
     public mutating func finish(
         _ kernels: Kernels<Float>, progress: WorkProgress = WorkProgress(), notify: (Event) -> Void = { _ in }
     ) throws(CheckpointError) {
         try finish(kernels, Arithmetic(kernels), progress: progress, notify: notify)
     }
 
-    /// Finishes the run, but records `arithmetic` instead of the arithmetic of `kernels`.
+    /// Finishes the run, and records `arithmetic` in the log instead of the arithmetic of `kernels`.
     mutating func finish(
         _ kernels: Kernels<Float>, _ arithmetic: Arithmetic, progress: WorkProgress = WorkProgress(),
         notify: (Event) -> Void = { _ in }
@@ -118,8 +122,8 @@ public struct DistillationRun {
         try save(inputs)
     }
 
-    /// Records the arithmetic of the next steps, and warns if earlier steps used an arithmetic that gives different
-    /// bytes.
+    /// Records the arithmetic of the next steps, and issues a warning if the arithmetic of earlier steps gives
+    /// different bytes.
     private mutating func note(_ arithmetic: Arithmetic, _ notify: (Event) -> Void) {
         if let other = log.arithmetics.first(where: { !$0.givesSameBytes(as: arithmetic) }) {
             let warning = CheckpointWarning(
@@ -132,7 +136,7 @@ public struct DistillationRun {
         if !(log.arithmetics.last?.givesSameBytes(as: arithmetic) ?? false) { log.add(arithmetic) }
     }
 
-    /// Evaluates the student on all held-out tokens for which the log has no evaluation at this step.
+    /// Evaluates the student on all held-out tokens that the log has no evaluation for at the current step.
     private mutating func evaluate(
         _ inputs: InputDigests, _ kernels: Kernels<Float>, _ progress: WorkProgress
     ) throws(CheckpointError) {
@@ -152,7 +156,7 @@ public struct DistillationRun {
         log.evaluations.contains { $0.step == distillation.step && $0.path.utf8.elementsEqual(path.utf8) }
     }
 
-    /// Saves the unfinished run if at least one step is done.
+    /// Saves the unfinished run if at least one step has been completed.
     private mutating func saveUnfinished(_ inputs: InputDigests) throws(CheckpointError) {
         if distillation.step > 0 { try save(inputs, isComplete: false) }
     }

@@ -3,15 +3,16 @@ import ModelFamilies
 
 /// The settings of a distillation.
 public struct DistillationSettings: Sendable, Hashable {
-    /// What the student learns, and with which loss.
+    /// A stage of distillation, which determines what the student learns and the loss.
     public enum Stage: Sendable, Hashable {
-        /// Stage 1: the mixer outputs of individual layers.
+        /// Stage 1: each time-mixing layer learns to reproduce the output of the teacher's mixer.
         case alignment(Alignment)
-        /// Stage 2: logits; each temperature applies to an equal part of the steps, in order.
+        /// Stage 2: the student learns the teacher's logits; each temperature is used for an equal share of the steps,
+        /// in order.
         case divergence(LogitDivergence, temperatures: [Double])
     }
 
-    /// The stage, which determines what the student learns.
+    /// The stage of distillation.
     public var stage: Stage
     /// The number of optimiser steps.
     public var steps: Int
@@ -19,30 +20,30 @@ public struct DistillationSettings: Sendable, Hashable {
     public var batch = 8
     /// The number of tokens per sequence.
     public var context = 512
-    /// The number of gradient-accumulation steps: batches per optimiser step.
+    /// The number of gradient-accumulation steps: the number of batches per optimiser step.
     public var accumulate = 1
     /// The learning-rate schedule.
     public var learningRate: LearningRate
-    /// The maximum global gradient norm; larger gradients are scaled down to this norm.
+    /// The maximum global gradient norm; gradients with a larger norm are scaled down to it.
     public var clip = 1.0
     /// The seed for shuffling the training sequences.
     public var seed: UInt64 = 1
-    /// The rules that choose which weights are trained, and how.
+    /// The rules that select the weights to train, and how to train them.
     public var rules = TrainingRules([.init(TrainingRules.Preset.mixers.rawValue, Training())])
-    /// The adapters to train instead of the projections; nil to train the projections themselves.
+    /// The adapters to train instead of projections; nil to train the projections themselves.
     public var adapters: TrainedAdapters?
 
     /// The number of tokens per optimiser step.
     public var tokens: Int { batch * context * accumulate }
 
-    /// Creates settings with defaults for everything that is not given.
+    /// Creates settings for a stage, and uses defaults for all settings that are not given.
     public init(_ stage: Stage, steps: Int, learningRate: LearningRate) {
         (self.stage, self.steps, self.learningRate) = (stage, steps, learningRate)
     }
 }
 
 extension DistillationSettings {
-    /// All settings as names and text values, as recorded in a saved state.
+    /// All settings as pairs of a name and a text value, as they are recorded in a saved state.
     var members: [(name: String, value: String)] {
         func firstValues(_ passes: Bool) -> (String, String) { ("first values", passes ? "joined" : "detached") }
         var members: [(name: String, value: String)] = []
@@ -71,12 +72,12 @@ extension DistillationSettings {
         return members
     }
 
-    /// All settings on one line.
+    /// All settings as text on one line.
     package var text: String { members.map { "\($0.name) \($0.value)" }.joined(separator: ", ") }
 
     /// Checks that all settings are in range.
     ///
-    /// - Parameter path: the student's path, for error messages.
+    /// - Parameter path: the path of the student, for error messages.
     /// - Throws: ``CheckpointError`` of category `unsupported` if a setting is out of range.
     func check(path: String) throws(CheckpointError) {
         func check(_ isValid: Bool, _ name: String, _ expected: String, _ found: some CustomStringConvertible)

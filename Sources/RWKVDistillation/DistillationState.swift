@@ -3,18 +3,18 @@ import CheckpointJSON
 import RWKVInference
 import TokenFiles
 
-/// The metadata of a run's saved state: the run's progress, and digests of the saved student and moments.
+/// The metadata of a saved run: its progress, and digests of the student and the optimiser's moments.
 struct DistillationState {
     /// The number of completed steps.
     let step: Int
-    /// The number of those steps that changed weights.
+    /// The number of completed steps that changed the weights.
     let updates: Int
     /// The digest of the student that was saved with the state.
     let student: String
-    /// The digest of the optimiser's moments.
+    /// The digest of the optimiser's moments and of its number of updates.
     let moments: String
 
-    /// The version of the format, recorded in each saved state.
+    /// The version of the format, which each saved state records.
     private static let format = "2"
 
     private static let settingsPrefix = "settings."
@@ -24,10 +24,10 @@ struct DistillationState {
     private static let (stepKey, updatesKey): (ByteString, ByteString) = ("step", "updates")
     private static let (formatKey, momentsKey): (ByteString, ByteString) = ("format", "moments")
 
-    /// Returns the name of the tensor with a parameter's first (1) or second (2) moment.
+    /// Returns the name of the tensor that contains the first (1) or second (2) moment of a parameter.
     static func momentName(_ number: Int, _ name: String) -> String { "moment\(number).\(name)" }
 
-    /// Returns the metadata to write for a run.
+    /// Returns the metadata to save with the state of a run.
     static func metadata(
         of distillation: Distillation<Float>, _ inputs: InputDigests, student: String, moments: [TensorDigest]
     ) -> [ByteString: String] {
@@ -40,7 +40,7 @@ struct DistillationState {
         return metadata
     }
 
-    /// Returns the digest of the optimiser's moments and number of updates.
+    /// Returns the digest of the optimiser's moments and of its number of updates.
     static func digest(of moments: [TensorDigest], updates: Int) -> String {
         sha256(of: Array((moments.map { hexadecimal($0.sha256) } + ["\(updates)"]).joined(separator: " ").utf8))
     }
@@ -49,7 +49,7 @@ struct DistillationState {
     ///
     /// - Parameters:
     ///   - file: the saved state.
-    ///   - distillation: the run to resume.
+    ///   - distillation: the distillation to resume.
     ///   - inputs: the digests of the inputs of the run to resume.
     /// - Throws: ``CheckpointError``: `unsupported` if the state belongs to another run, or `malformed`.
     init(_ file: Checkpoint, of distillation: Distillation<Float>, _ inputs: InputDigests) throws(CheckpointError) {
@@ -79,7 +79,8 @@ struct DistillationState {
         (self.step, self.updates, self.student, self.moments) = (step, updates, student, moments)
     }
 
-    /// Throws `unsupported`, naming the differing settings, if the run was started with other settings.
+    /// Checks that the run was started with the same settings; otherwise throws `unsupported` and names the settings
+    /// that differ.
     private static func check(_ file: Checkpoint, _ settings: DistillationSettings) throws(CheckpointError) {
         let saved = file.metadata.sorted { $0.key < $1.key }.compactMap { key, value in
             key.text.dropping(prefix: settingsPrefix).map { Member(name: ByteString($0), value: ByteString(value)) }

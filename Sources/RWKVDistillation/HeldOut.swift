@@ -8,26 +8,32 @@ public import TokenFiles
 public struct HeldOut: Sendable, Hashable {
     /// The number of tokens evaluated.
     public internal(set) var tokenCount: Int
-    /// The mean KL divergence of the student's predictions from its teacher's, in nats per token.
+    /// The mean KL divergence of the student's predictions from the teacher's, in nats per token.
     public internal(set) var divergence: Double
     /// The top-1 agreement: the fraction of positions at which both models predict the same next token.
     public internal(set) var agreement: Double
-    /// The recall: predictions at positions where a token recurs with the same successor.
+    /// The in-context recall of both models: how often each predicts the token that followed the previous occurrence of
+    /// the current token.
     public internal(set) var recall: Recall
 
-    /// Counts of positions at which a token recurs with the same successor as at its last occurrence.
+    /// The in-context recall of a student and its teacher.
+    ///
+    /// Recall is measured at positions where a token recurs with the same successor as at its previous occurrence.
     public struct Recall: Sendable, Hashable {
-        /// The number of such positions.
+        /// The number of positions at which recall is measured.
         public internal(set) var count: Int
-        /// The number of positions at which the teacher predicts the next token.
+        /// The number of these positions at which the teacher predicts the next token correctly.
         public internal(set) var teacher: Int
-        /// The number of positions at which the student predicts the next token.
+        /// The number of these positions at which the student predicts the next token correctly.
         public internal(set) var student: Int
-        /// The number of positions at which both do; where the teacher does not, the repetition is considered chance.
+        /// The number of these positions at which both models predict the next token correctly.
         public internal(set) var both: Int
 
-        /// The fraction of the tokens recalled by the teacher that the student also recalls; nil if the teacher recalls
+        /// The fraction of the tokens recalled by the teacher that the student recalls too; nil if the teacher recalls
         /// none.
+        ///
+        /// Positions where the teacher does not recall the token are ignored, because the repetition is probably
+        /// coincidental.
         public var accuracy: Double? { teacher == 0 ? nil : Double(both) / Double(teacher) }
     }
 }
@@ -36,13 +42,13 @@ extension HeldOut {
     /// Evaluates a student against its teacher; each sequence starts from the initial state.
     ///
     /// - Parameters:
-    ///   - teacher: the reference model.
-    ///   - student: a model with the same vocabulary.
+    ///   - teacher: the model to compare the student with.
+    ///   - student: a model with the same vocabulary size as the teacher.
     ///   - tokens: the held-out sequences.
     ///   - kernels: the kernels to use.
-    ///   - progress: can cancel the work.
+    ///   - progress: an object that the caller can use to cancel the work.
     /// - Throws: ``CheckpointError``: `unsupported` if the vocabulary sizes differ, `malformed` if a token is outside
-    ///   the vocabulary, or what running a model throws.
+    ///   the vocabulary, or the errors of running a model.
     public init(
         _ teacher: Model<Float>, _ student: Model<Float>, _ tokens: TokenSequences, _ kernels: Kernels<Float>,
         progress: WorkProgress = WorkProgress()
@@ -89,7 +95,7 @@ extension HeldOut {
                 count: recalled.count, teacher: recalled.teacher, student: recalled.student, both: recalled.both))
     }
 
-    /// Returns the positions at which a token recurs with the same successor as at its last occurrence.
+    /// Returns the positions at which a token recurs with the same successor as at its previous occurrence.
     static func queries(_ sequence: [Int]) -> Set<Int> {
         var last: [Int: Int] = [:]
         var places: Set<Int> = []

@@ -3,13 +3,13 @@ import ModelFamilies
 import RWKVInference
 import TokenFiles
 
-/// Digests that identify the inputs of a run by content.
+/// Digests that identify the inputs of a run by their content.
 ///
-/// A model's digest covers the bytes, names, dtypes and shapes of all tensors, and the values that the equations take
-/// from the configuration, such as sizes, layer kinds, epsilon and RoPE. Changing a single number changes the digest.
-/// The digest of tokens covers every token. Digests do not cover paths, timestamps, how tensors are split into files,
-/// or anything that the equations do not use, such as a tokenizer. Computing a model's digest reads all tensors once,
-/// which takes less time than a step.
+/// The digest of a model covers the bytes, names, dtypes and shapes of all tensors, and the values in the configuration
+/// that the equations use, such as dimensions, layer kinds, epsilon and RoPE settings. Changing a single number changes
+/// the digest. The digest of tokens covers every token. The digests do not depend on paths, timestamps, how tensors are
+/// split into files, or anything that the equations do not use, such as a tokenizer. Computing the digest of a model
+/// reads all tensors once.
 struct InputDigests {
     let teacher: String
     let tokens: String
@@ -24,7 +24,7 @@ struct InputDigests {
     }
 }
 
-/// A tensor's name, dtype and shape, and the SHA-256 of its bytes.
+/// The name, dtype and shape of a tensor, and the SHA-256 of its bytes.
 struct TensorDigest {
     let name: String
     let dtype: DType
@@ -32,7 +32,7 @@ struct TensorDigest {
     let sha256: [UInt8]
 }
 
-/// Returns the digest of a model with the given tensors, whose order does not matter.
+/// Returns the digest of a model with the given tensors; the order of the tensors does not matter.
 func digest(of tensors: [TensorDigest], _ description: ModelDescription) -> String {
     var lines = tensors.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }.map { tensor in
         "\(tensor.name.utf8.count) \(tensor.name) \(tensor.dtype.rawValue) \(tensor.shape) \(hexadecimal(tensor.sha256))"
@@ -42,7 +42,7 @@ func digest(of tensors: [TensorDigest], _ description: ModelDescription) -> Stri
 }
 
 extension Checkpoint {
-    /// Returns the digests of all tensors, reading each tensor completely.
+    /// Computes the digests of all tensors, which requires reading all of their bytes.
     func digests(threads: Int, progress: WorkProgress) throws(CheckpointError) -> [TensorDigest] {
         let tensors = Array(tensors)
         let scans = try scan(
@@ -64,7 +64,7 @@ extension TokenSequences {
 }
 
 extension ModelDescription {
-    /// The values that the equations take from the configuration, as text.
+    /// The values in the configuration that the equations use, as text.
     fileprivate var constants: String {
         let sizes = Dimension.allCases.compactMap { dimension in
             dimensions[dimension].map { "\(dimension.rawValue) \($0)" }

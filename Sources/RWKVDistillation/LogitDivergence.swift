@@ -2,19 +2,19 @@ public import CheckpointFiles
 public import RWKVInference
 public import RWKVNumerics
 
-/// Stage 2: minimises the KL divergence of a student's predictions from its teacher's.
+/// Stage 2 of distillation, which minimises the KL divergence of the student's predictions from the teacher's.
 public struct LogitDivergence: Sendable, Hashable {
-    /// The temperature by which logits are divided.
+    /// The softmax temperature, which divides the logits.
     public var temperature = 1.0
-    /// The models whose logits the temperature divides.
+    /// The models whose logits are divided by the temperature.
     public var divides = TemperatureTarget.both
-    /// The weight of the next-token cross entropy in the loss.
+    /// The weight of the next-token cross-entropy in the loss.
     public var crossEntropyWeight = 0.0
 
-    /// Whether gradients pass through the first layer's keys and values (k_first, v_first).
+    /// Whether gradients flow through k_first and v_first to the layer that provides them.
     public var propagatesFirstValues = false
 
-    /// The models whose logits a temperature divides, with the resulting loss.
+    /// The models whose logits are divided by the temperature T.
     public enum TemperatureTarget: String, Sendable, CaseIterable {
         /// T^2 KL(softmax(z_T / T) || softmax(z_S / T)) (Hinton, Vinyals and Dean 2015; RWKVInside, klloss.py).
         case both
@@ -22,21 +22,21 @@ public struct LogitDivergence: Sendable, Hashable {
         case teacher
     }
 
-    /// Creates a KL divergence at temperature 1, with k_first and v_first detached.
+    /// Creates a KL divergence at temperature 1, in which k_first and v_first are detached.
     public init() {}
 
     /// Accumulates the gradients of the loss for the given sequences.
     ///
     /// - Parameters:
     ///   - student: the model to train.
-    ///   - teacher: a model with the same vocabulary.
-    ///   - tokens: concatenated sequences of equal length.
+    ///   - teacher: a model with the same vocabulary as the student.
+    ///   - tokens: the tokens of all sequences, concatenated; the sequences have equal length.
     ///   - sequences: the number of sequences.
     ///   - kernels: the kernels to use.
-    ///   - progress: can cancel the work.
+    ///   - progress: an object that the caller can use to cancel the work.
     /// - Returns: the loss, averaged over tokens.
     /// - Throws: ``CheckpointError``: `malformed` if tokens cannot be divided into sequences of equal length,
-    ///   `cancelled`, or what running a model throws.
+    ///   `cancelled`, or the errors of running a model.
     public func callAsFunction<Element: Real>(
         _ student: TrainedModel<Element>, _ teacher: Model<Element>, _ tokens: [Int], sequences: Int,
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
@@ -61,19 +61,19 @@ public struct LogitDivergence: Sendable, Hashable {
         return loss
     }
 
-    /// The number of logits per chunk, if the vocabulary is so small that they form more than `logitRowsPerChunk` rows.
+    /// The target number of logits per chunk; a chunk always has at least `logitRowsPerChunk` rows.
     private static let logitsPerChunk = 1 << 20
 
     /// Computes the loss, averaged over tokens, and its gradient with respect to the residual stream.
     ///
     /// - Parameters:
-    ///   - hidden: the student's residual stream after all layers, [tokens, C].
+    ///   - hidden: the student's residual stream after the last layer, [tokens, C].
     ///   - model: the student.
     ///   - next: the token that follows each token; negative if there is none.
     ///   - kernels: the kernels to use.
-    ///   - targets: computes the teacher's logits for a range of tokens, [rows, V].
-    /// - Returns: the loss, and the gradient with respect to `hidden`, [tokens, C].
-    /// - Throws: what `targets` throws.
+    ///   - targets: a closure that returns the teacher's logits for a range of tokens, [rows, V].
+    /// - Returns: the loss, and its gradient with respect to `hidden`, [tokens, C].
+    /// - Throws: the errors of `targets`.
     public func callAsFunction<Element: Real>(
         _ hidden: Matrix<Element>, of model: Model<Element>, next: [Int64], _ kernels: Kernels<Element>,
         targets: (Range<Int>) throws(CheckpointError) -> Matrix<Element>
@@ -87,7 +87,7 @@ public struct LogitDivergence: Sendable, Hashable {
         let together = max(logitRowsPerChunk, Self.logitsPerChunk / max(1, model.vocabulary))
         for rows in hidden.rows.parts(of: together) {
             let part = hidden.rows(rows)
-            // Non-finite logits are allowed: the optimiser skips a step whose gradients are not finite.
+            // Logits can be non-finite here, because the optimiser skips a step whose gradients are not finite.
             let logits = model.uncheckedLogits(part, kernels)
             let (divergences, dlogits) = kernels.divergence(
                 targets: try targets(rows), logits: logits, targetScale: scale, scale: ownScale,

@@ -4,27 +4,29 @@ public import ModelFamilies
 import RWKVLayers
 import RWKVNumerics
 
-/// Adapters that are trained instead of the projections in time mixing (receptance, key, value, output) and attention
-/// (query, key, value, output).
+/// Adapters that are trained instead of the projections of time mixing and attention.
+///
+/// These are the receptance, key, value and output projections of time mixing, and the query, key, value and output
+/// projections of attention.
 public struct TrainedAdapters: Sendable, Hashable {
-    /// The kind of adapter, which determines how a weight is changed.
+    /// The kind of adapter, which determines how the adapted weight is computed.
     public let kind: Adapter.Kind
-    /// The rank, also used as alpha, so that the LoRA scale is 1.
+    /// The rank, which is also used as alpha, so that the LoRA scale is 1.
     public let rank: Int
-    /// The seed for initialising A.
+    /// The seed for initialising the matrix A.
     public var seed: UInt64
 
-    /// Creates adapters of one kind and rank.
+    /// Creates adapters of the given kind and rank.
     ///
     /// - Parameters:
     ///   - kind: the kind of adapter.
     ///   - rank: the rank, at least 1.
-    ///   - seed: the seed for initialising A.
+    ///   - seed: the seed for initialising the matrix A.
     public init(_ kind: Adapter.Kind, rank: Int, seed: UInt64 = 1) {
         (self.kind, self.rank, self.seed) = (kind, rank, seed)
     }
 
-    /// The roles of the weights that adapters can change.
+    /// The roles of the weights that can have adapters.
     static let roles: Set<TensorRole> = [
         .receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight, .queryWeight, .keyWeight,
         .valueWeight, .outputWeight,
@@ -34,12 +36,12 @@ public struct TrainedAdapters: Sendable, Hashable {
         tensor.name.dropping(suffix: ".weight") ?? tensor.name[...]
     }
 
-    /// Returns the tensor name of a part of a tensor's adapter.
+    /// Returns the name of the tensor that contains a part of a weight's adapter.
     static func name(of part: Adapter.Part, _ tensor: TensorInfo) -> String {
         Adapter.name(of: part, module: module(of: tensor))
     }
 
-    /// Returns the shape of a part as stored in a file.
+    /// Returns the shape of a factor as stored in a file.
     func shape<Element: Real>(of factor: WeightAdapter<Element>.Factor) -> [Int] {
         switch factor.part {
         case .down, .up: [factor.values.rows, factor.values.columns]
@@ -48,8 +50,8 @@ public struct TrainedAdapters: Sendable, Hashable {
         }
     }
 
-    /// Creates an adapter that does not change its weight yet; throws `unsupported` if the adapter does not fit the
-    /// weight.
+    /// Creates an adapter that initially does not change its weight; throws `unsupported` if the weight cannot have
+    /// such an adapter.
     func adapter<Element: Real>(
         of base: Matrix<Element>, _ tensor: TensorInfo, in checkpoint: Checkpoint
     ) throws(CheckpointError) -> WeightAdapter<Element> {
@@ -70,21 +72,23 @@ public struct TrainedAdapters: Sendable, Hashable {
         }
         return WeightAdapter(of: base, kind, rank: rank) {
             var random = SplitMix64(seed: seed, name: Self.name(of: .down, tensor))
-            // As in peft, this is kaiming_uniform_ with a = sqrt(5).
+            // As in peft, A is initialised with kaiming_uniform_ and a = sqrt(5).
             let bound = 1 / Double(base.columns).squareRoot()
             return (0..<rank * base.columns).map { _ in Element(Float(random.uniform() * bound)) }
         }
     }
 }
 
-// Files are in peft's format, except for Bone, where peft differs and RWKVInside's format is used.
+// Adapters are saved in peft's format, except that Bone adapters are saved in RWKVInside's format, because peft's Bone
+// is different.
 extension TrainedAdapters {
     static var fileName: String { "adapter/adapter_model.safetensors" }
     static var configurationName: String { "adapter/adapter_config.json" }
-    /// The entries in a run's directory that belong to an adapter.
+    /// The entries of a run's directory that belong to adapters.
     static var files: [String] { ["adapter/", fileName, configurationName] }
 
-    /// Returns the bytes of adapter_config.json for the given parameters; nil for Bone, which has no such file.
+    /// Returns the contents of adapter_config.json for the given parameters; nil for Bone, which does not use this
+    /// file.
     func configuration<Element: Real>(of parameters: [TrainedModel<Element>.Parameter]) -> [UInt8]? {
         guard kind != .bone else { return nil }
         let modules = Set(

@@ -4,50 +4,50 @@ public import RWKVInference
 package import RWKVLayers
 public import RWKVNumerics
 
-/// A model with trainable weights; copies share the weights.
+/// A model with trainable parameters; copies share the parameters.
 ///
 ///     var student = try TrainedModel<Float>(checkpoint, description, training: trained)
 ///     let run = try student.run(tokens, sequences: 8, kernels)
 ///     try student.backward(run, gradient, kernels)
 public struct TrainedModel<Element: Real> {
-    /// A trainable weight, or a part of an adapter that changes a weight.
+    /// A trainable weight, or a trainable tensor of a weight's adapter.
     public struct Parameter {
         /// The role and layer of the weight.
         public let place: TensorPlace
-        /// The tensor's name in the checkpoint or the adapter, with a range of rows if the weight is only part of a
-        /// tensor.
+        /// The name of the tensor in the checkpoint or the adapter; if the weight is only part of the tensor, its range
+        /// of rows is appended.
         public let name: String
-        /// The shape of the tensor, or of the weight if it is only part of a tensor.
+        /// The shape of the tensor, or of the weight if it is only part of the tensor.
         public let shape: [Int]
-        /// Whether the parameter is part of an adapter.
+        /// Whether the parameter belongs to an adapter.
         public let isOfAdapter: Bool
-        /// The numbers as stored: [rows, columns], or one row for a vector.
+        /// The values in storage order: [rows, columns], or a single row for a vector.
         public let values: Matrix<Element>
         /// The accumulated gradient of the values.
         public let gradient: Matrix<Element>
-        /// The learning-rate scale and weight decay.
+        /// The learning-rate scale and weight decay of the parameter.
         public let training: Training
     }
 
     /// The model with its current weights.
     public private(set) var model: Model<Element>
-    /// All trainable parameters, in checkpoint order.
+    /// All trainable parameters, in the order of their weights in the checkpoint.
     public let parameters: [Parameter]
     private let gradients: [WeightGradients<Element>]
     private let adapted: [AdaptedWeight]
 
-    /// A weight that an adapter changes.
+    /// A weight that is changed by an adapter.
     private struct AdaptedWeight {
         let adapter: WeightAdapter<Element>
-        /// The adapted weight W', with which the model runs.
+        /// The adapted weight W', which the model uses.
         let values: Matrix<Element>
-        /// The gradient with respect to W'.
+        /// The accumulated gradient with respect to W'.
         let gradient: Matrix<Element>
     }
 
-    /// The results of a forward pass, kept for the backward pass.
+    /// The results of a forward pass, as needed by the backward pass.
     public struct Run {
-        /// The residual stream after all layers: [tokens, C].
+        /// The residual stream after the last layer, [tokens, C].
         public let hidden: Matrix<Element>
         fileprivate let traces: [Layer<Element>.Trace]
         fileprivate let first: FirstValues<Element>
@@ -57,13 +57,13 @@ public struct TrainedModel<Element: Real> {
     ///
     /// - Parameters:
     ///   - checkpoint: the student's checkpoint.
-    ///   - description: the description of the student model.
-    ///   - trained: the layer weights to train, and how to train each.
-    ///   - adapters: the adapters to train instead of the projections; nil to train the projections themselves.
+    ///   - description: the description of the student.
+    ///   - trained: the layer weights to train, with the learning-rate scale and weight decay of each.
+    ///   - adapters: the adapters to train instead of projections; nil to train the projections themselves.
     ///   - teacher: a model whose matrices are shared where the student's are frozen and identical, so that memory
     ///     holds them only once; nil to share none.
     /// - Throws: ``CheckpointError``: `unsupported` if an adapter does not fit its weight or there is no weight to
-    ///   adapt, or what loading a model throws.
+    ///   adapt, or the errors of loading a model.
     public init(
         _ checkpoint: Checkpoint, _ description: ModelDescription, training trained: [TensorPlace: Training],
         by adapters: TrainedAdapters? = nil, sharing teacher: Model<Element>? = nil
@@ -122,13 +122,15 @@ public struct TrainedModel<Element: Real> {
     /// Updates the model after its parameters have changed.
     ///
     /// - Parameter kernels: the kernels to use.
-    /// - Throws: ``CheckpointError``: what loading a model throws.
+    /// - Throws: ``CheckpointError``: the errors of loading a model.
     public mutating func update(_ kernels: Kernels<Element>) throws(CheckpointError) {
         for weight in adapted { weight.values.replaceRows(from: 0, by: weight.adapter.merged(kernels)) }
         try model.reread()
     }
 
-    /// Propagates the gradients of adapted weights to their adapters, once all gradients are accumulated.
+    /// Propagates the gradients of adapted weights to their adapters.
+    ///
+    /// Call this method after all batches of a step have been accumulated.
     public func adaptersBackward(_ kernels: Kernels<Element>) {
         for weight in adapted {
             weight.adapter.backward(weight.gradient, kernels)
@@ -136,42 +138,42 @@ public struct TrainedModel<Element: Real> {
         }
     }
 
-    /// Runs the model on whole sequences.
+    /// Runs the model on complete sequences.
     ///
     /// - Parameters:
-    ///   - tokens: concatenated sequences of equal length.
+    ///   - tokens: the tokens of all sequences, concatenated; the sequences have equal length.
     ///   - sequences: the number of sequences.
     ///   - kernels: the kernels to use.
-    ///   - progress: can cancel the work.
-    /// - Returns: the residual stream, and what the backward pass needs.
-    /// - Throws: ``CheckpointError``: `cancelled`, or what running a model throws.
+    ///   - progress: an object that the caller can use to cancel the work.
+    /// - Returns: the residual stream after the last layer, and a trace of each layer for the backward pass.
+    /// - Throws: ``CheckpointError``: `cancelled`, or the errors of running a model.
     public func run(
         _ tokens: [Int], sequences: Int, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> Run {
         let h = try model.embedded(tokens, sequences: sequences, kernels)
         var state = model.start(length: tokens.count / sequences, sequences: sequences)
-        // Non-finite numbers are allowed: the optimiser skips a step whose gradients are not finite.
+        // Numbers can be non-finite here, because the optimiser skips a step whose gradients are not finite.
         var pass = try LayerPass(model, h, taking: &state, kernels, checksNumbers: false, progress: progress)
         var traces: [Layer<Element>.Trace] = []
         while try pass.next() { traces.append(pass.traced()) }
         return Run(hidden: pass.stream, traces: traces, first: pass.first)
     }
 
-    /// Accumulates the gradients of all trainable weights.
+    /// Accumulates the gradients of all trained weights, including weights that are changed by adapters.
     ///
     /// - Parameters:
     ///   - run: the results of the forward pass, which can be used only once.
-    ///   - gradient: the gradient with respect to the residual stream of `run`, [tokens, C]; overwritten.
-    ///   - propagatesFirstValues: whether gradients pass through k_first and v_first to the layer that provides them.
+    ///   - gradient: the gradient with respect to the residual stream of `run`, [tokens, C], which is overwritten.
+    ///   - propagatesFirstValues: whether gradients flow through k_first and v_first to the layer that provides them.
     ///   - kernels: the kernels to use.
-    ///   - progress: can cancel the work.
+    ///   - progress: an object that the caller can use to cancel the work.
     /// - Throws: ``CheckpointError`` of category `cancelled`.
     public func backward(
         _ run: Run, _ gradient: Matrix<Element>, propagatesFirstValues: Bool = false, _ kernels: Kernels<Element>,
         progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) {
         let first = propagatesFirstValues ? FirstGradients(of: run.first) : nil
-        // No gradient is needed below the lowest trained layer.
+        // Layers below the lowest trained layer do not need gradients.
         let lowest = parameters.compactMap(\.place.layer).min() ?? model.layers.count
         for number in (lowest..<max(lowest, model.layers.count)).reversed() {
             try progress.check(model.checkpoint.path)
@@ -181,6 +183,6 @@ public struct TrainedModel<Element: Real> {
         }
     }
 
-    /// Returns the accumulated gradients of a layer's weights.
+    /// Returns the accumulators for the gradients of a layer's weights.
     package func gradients(ofLayer layer: Int) -> WeightGradients<Element> { gradients[layer] }
 }

@@ -1,24 +1,25 @@
 public import CheckpointFiles
 public import TokenFiles
 
-/// The training windows of token sequences in the order in which a run sees them; all windows are reshuffled for each
-/// epoch.
+/// The order in which a run trains on the windows of its training sequences.
+///
+/// The windows are reshuffled for each epoch.
 public struct TrainingOrder: Sendable {
     /// The number of tokens per window.
     private let length: Int
-    /// All windows: each sequence is cut into as many windows as fit.
+    /// All windows, which do not overlap; tokens after the last complete window of a sequence are not used.
     private let windows: [(sequence: Int, start: Int)]
     private let tokens: TokenSequences
     private var random: SplitMix64
     private var order: [Int] = []
 
-    /// Creates the training order for a seed.
+    /// Creates a training order from a seed.
     ///
     /// - Parameters:
-    ///   - tokens: the training sequences; sequences shorter than a window are not used.
+    ///   - tokens: the training sequences; a sequence shorter than a window is not used.
     ///   - length: the number of tokens per window.
     ///   - seed: the seed for shuffling.
-    /// - Throws: ``CheckpointError`` of category `malformed` if every sequence is shorter than a window, or if `length`
+    /// - Throws: ``CheckpointError`` of category `malformed` if all sequences are shorter than a window, or if `length`
     ///   is not positive.
     public init(_ tokens: TokenSequences, length: Int, seed: UInt64) throws(CheckpointError) {
         guard length > 0 else {
@@ -59,7 +60,7 @@ public struct TrainingOrder: Sendable {
         }
     }
 
-    /// Returns the indices of all windows in a new order, to be consumed from the end.
+    /// Returns the indices of all windows in a new random order; the caller takes them from the end.
     private mutating func shuffled() -> [Int] {
         var order = Array(windows.indices)
         for last in order.indices.reversed() {

@@ -1,27 +1,27 @@
 public import CheckpointFiles
 public import ModelFamilies
 
-/// The learning-rate scale and weight decay with which a weight is trained.
+/// The learning-rate scale and weight decay that are used to train a weight.
 public struct Training: Sendable, Hashable {
-    /// The factor applied to the learning rate.
+    /// The factor that scales the learning rate.
     public var rateScale = 1.0
-    /// The weight decay per step, multiplied by the learning rate.
+    /// The weight-decay coefficient, which is multiplied by the learning rate in each step.
     public var weightDecay = 0.0
 
-    /// Creates training at the run's learning rate, with no decay.
+    /// Creates training settings that use the run's learning rate without weight decay.
     public init() {}
 }
 
-/// Rules that choose which weights are trained, and how; the last rule that matches a weight applies.
+/// Rules that select the weights to train, and how to train them; the last rule that matches a weight applies to it.
 public struct TrainingRules: Sendable, Hashable {
     /// A rule that trains or freezes the weights that it matches.
     public struct Rule: Sendable, Hashable {
-        /// A shell pattern for tensor names, or the name of a preset.
+        /// A glob pattern for tensor names, or the name of a preset.
         public let pattern: String
-        /// How the weights are trained; nil to freeze them.
+        /// The learning-rate scale and weight decay of the weights; nil to freeze them.
         public let training: Training?
 
-        /// Creates a rule for the weights that a pattern matches.
+        /// Creates a rule for the weights that match a pattern.
         public init(_ pattern: String, _ training: Training?) {
             self.pattern = pattern
             self.training = training
@@ -31,19 +31,21 @@ public struct TrainingRules: Sendable, Hashable {
     /// The rules, in order; later rules override earlier ones.
     public var rules: [Rule]
 
-    /// Named sets of weights.
+    /// A named set of weights.
     public enum Preset: String, Sendable, CaseIterable {
-        /// Time mixing and attention. In hybrid students, this is RWKVInside's hybrid simultaneous learning.
+        /// All weights of time mixing and attention.
+        ///
+        /// Training these weights in a hybrid student is RWKVInside's hybrid simultaneous learning.
         case mixers
-        /// Only time mixing.
+        /// The weights of time mixing only.
         case rwkv
-        /// Only attention.
+        /// The weights of attention only.
         case attention
-        /// The receptance, key and value projections of time mixing, which RWKVInside's `freeze_attention` freezes.
+        /// The receptance, key and value projections of time mixing, which RWKVInside freezes with `freeze_attention`.
         case projections
-        /// The feed-forward blocks.
+        /// The weights of the feed-forward blocks.
         case mlp
-        /// The norms before and after the blocks of each layer.
+        /// The weights of the norms before and after the blocks of each layer.
         case norms
 
         func contains(_ place: TensorPlace, _ kind: LayerKind) -> Bool {
@@ -68,15 +70,15 @@ public struct TrainingRules: Sendable, Hashable {
     /// Creates rules from a list in which later rules override earlier ones.
     public init(_ rules: [Rule]) { self.rules = rules }
 
-    /// Returns the weights of a student that these rules train.
+    /// Returns the weights of a student that the rules train.
     ///
     /// - Parameters:
     ///   - checkpoint: the student's checkpoint.
-    ///   - description: the description of the student model.
-    ///   - scope: the set of weights that have gradients; nil for all weights in layers.
-    /// - Returns: the weights to train, and how to train each.
-    /// - Throws: ``CheckpointError`` of category `unsupported` if a rule matches no trainable weight, or if all weights
-    ///   are frozen.
+    ///   - description: the description of the student.
+    ///   - scope: the set of weights that have gradients; nil if all layer weights do.
+    /// - Returns: the weights to train, with the learning-rate scale and weight decay of each.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if a rule does not match any trainable weight, or if all
+    ///   weights are frozen.
     public func trained(
         in checkpoint: Checkpoint, _ description: ModelDescription, within scope: Preset? = nil
     ) throws(CheckpointError) -> [TensorPlace: Training] {
@@ -114,7 +116,7 @@ public struct TrainingRules: Sendable, Hashable {
 }
 
 extension ModelDescription {
-    /// Returns whether a weight can be trained: the weight belongs to a layer and affects the model's output.
+    /// Returns whether a weight can be trained, because it belongs to a layer and affects the model's output.
     fileprivate func canTrain(_ place: TensorPlace) -> Bool {
         guard let layer = place.layer, let timeMix = architecture.timeMix else { return false }
         guard layers[layer].kind.carriesState else { return true }

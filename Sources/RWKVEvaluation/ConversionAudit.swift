@@ -3,32 +3,33 @@ import CheckpointFiles
 import CheckpointJSON
 import RWKVInference
 
-/// The audit of a converted checkpoint against the conversion manifest next to it.
+/// An audit of a converted checkpoint against the conversion manifest next to it.
 public struct ConversionAudit: Sendable, Hashable {
-    /// The path of the manifest.
+    /// The path of the conversion manifest.
     public let path: String
-    /// The number of output tensors that the manifest lists.
+    /// The number of output tensors listed in the manifest.
     public let tensorCount: Int
-    /// The number of copied tensors that were also compared with their source, the reference.
+    /// The number of copied tensors that were also compared with their sources in the reference.
     public let sourceCount: Int
-    /// The problems found, one sentence each.
+    /// The problems that were found, one sentence each; at most 100.
     public let problems: [String]
 
-    /// The maximum number of problems that are kept.
+    /// The maximum number of problems to keep.
     private static let limit = 100
 
-    /// Audits a checkpoint against the manifest next to it; returns nil if no manifest is found for its files.
+    /// Audits a checkpoint against the manifest next to it; returns nil if there is no manifest for its files.
     ///
-    /// Every input tensor must have exactly one fate. Every output tensor must be present with the listed dtype, shape
-    /// and SHA-256, or share the bytes of a tensor that is present. Totals must add up. If the reference is one of the
-    /// inputs, each of its tensors must have a fate, and copies must have identical bytes.
+    /// Every input tensor must have exactly one fate. Every output tensor in the manifest must be in the checkpoint,
+    /// with the listed dtype, shape and SHA-256, or have the same bytes as a tensor that is. The checkpoint must not
+    /// have other tensors. Totals must add up. If the reference is one of the inputs, each of its tensors must have a
+    /// fate, and tensors that were copied must have the same bytes as their copies.
     ///
     /// - Parameters:
     ///   - checkpoint: the converted checkpoint.
-    ///   - reference: the model or recorded logits that the checkpoint is compared with.
+    ///   - reference: the model or recorded logits to compare the checkpoint with; recorded logits are not used.
     ///   - threads: the number of threads that hash tensors.
-    ///   - progress: can cancel the work.
-    /// - Throws: ``CheckpointError`` if files cannot be read, or `cancelled`.
+    ///   - progress: an object that the caller can use to cancel the work.
+    /// - Throws: ``CheckpointError``: `cancelled`, or the errors of reading files.
     init?(
         of checkpoint: Checkpoint, reference: VerificationReference, threads: Int, progress: WorkProgress
     ) throws(CheckpointError) {
@@ -64,7 +65,7 @@ private struct Account {
     private let inputs: [JSONValue]
     private let totals: JSONValue?
     private let madeByName: [ByteString: JSONValue]
-    /// The input tensors as pairs of input and tensor name.
+    /// The input tensors, each as a pair of the input's name and the tensor's name.
     private let known: Set<[ByteString]>
     private let threads: Int
     private(set) var sourceCount = 0
@@ -80,7 +81,9 @@ private struct Account {
         if inputs.isEmpty { problems.append("the manifest lists no input tensors") }
     }
 
-    /// Checks that every input tensor has exactly one fate, and that the tensors which the fate refers to are listed.
+    /// Checks that every input tensor has exactly one fate, and that the fate is complete.
+    ///
+    /// Outputs and tied tensors must be listed in the manifest, and a dropped tensor must have a reason.
     mutating func checkFates() {
         var seen: Set<[ByteString]> = []
         for entry in inputs {
@@ -142,7 +145,7 @@ private struct Account {
         }
     }
 
-    /// Checks that the checkpoint has exactly the listed tensors, unchanged since they were written.
+    /// Checks that the checkpoint has exactly the tensors in the manifest, unchanged since they were written.
     mutating func checkTensors(of checkpoint: Checkpoint, _ progress: WorkProgress) throws(CheckpointError) {
         var expected: [(info: TensorInfo, hash: ByteString)] = []
         var seen: Set<ByteString> = []
@@ -152,7 +155,7 @@ private struct Account {
                 continue
             }
             guard let info = checkpoint.tensor(named: entry.text) else {
-                // A file may contain only one of several tensors with the same bytes.
+                // If several tensors have the same bytes, a file can contain only one of them.
                 let other = entry["shared_with"]?.string.flatMap { madeByName[$0] }
                 let hash = entry["sha256"]?.string
                 let isHeld = other.map { $0["sha256"]?.string == hash && checkpoint.tensor(named: $0.text) != nil }
@@ -179,8 +182,10 @@ private struct Account {
         }
     }
 
-    /// Checks the reference's tensors if the reference appears to be one of the inputs, because most tensor names
-    /// match: each tensor must have a fate, and copies must have identical bytes.
+    /// Checks the tensors of the reference against the manifest, if the reference appears to be one of the inputs.
+    ///
+    /// The reference counts as an input if most tensor names match and most copied tensors have the same bytes. Each of
+    /// its tensors must then have a fate, and all tensors that were copied must have the same bytes as their copies.
     mutating func checkSource(_ reference: Checkpoint, _ progress: WorkProgress) throws(CheckpointError) {
         let names = Set(reference.tensors.map { ByteString($0.name) })
         let parts = Conversion.Part.allCases.map { part in
@@ -197,7 +202,7 @@ private struct Account {
         }
         let hashes = try hashes(of: pairs.map(\.1), in: reference, progress)
         let differing = zip(pairs, hashes).filter { pair, hash in hash != pair.0["sha256"]?.string }
-        // A model with the same names but mostly different bytes is not the source.
+        // A model with the same tensor names but mostly different bytes is not the source.
         guard pairs.isEmpty || 2 * differing.count < pairs.count else { return }
         problems += differing.map { pair, _ in
             "\(pair.0.text) is listed as a copy of \(pair.1.name), but their bytes differ"
@@ -222,6 +227,6 @@ private struct Account {
 extension JSONValue {
     fileprivate var text: String { name("name").text }
 
-    /// Returns the string value of a member; empty if there is none.
+    /// Returns the string value of a member; an empty string if there is none.
     fileprivate func name(_ key: String) -> ByteString { self[key]?.string ?? "" }
 }

@@ -2,33 +2,37 @@ import CRWKVKernels
 import RWKVInference
 package import RWKVNumerics
 
-/// The agreement between the logits of a candidate and a reference over all tokens.
+/// The agreement of a candidate's logits with those of a reference over all tokens.
 public struct LogitsAgreement: Sendable {
-    /// The number of tokens compared.
+    /// The number of tokens whose logits were compared.
     public let tokenCount: Int
-    /// The maximum absolute difference between two logits.
+    /// The maximum absolute difference between a logit of the candidate and the same logit of the reference.
     public let maximumDifference: Double
-    /// The NMSE: the squared error divided by the variance of the reference; infinite if the variance is zero and the
-    /// error is not.
+    /// The normalised mean squared error: the mean squared error divided by the variance of the reference's logits.
+    ///
+    /// The NMSE is infinite if the variance is zero and the error is not.
     public let nmse: Double
-    /// Statistics over all tokens of the KL divergence of the candidate's next-token distribution from the reference's,
-    /// in nats.
+    /// Statistics, over all tokens, of the KL divergence in nats of the candidate's next-token distribution from the
+    /// reference's.
     public let kl: (mean: Double, median: Double, p99: Double, maximum: Double)
-    /// The top-1 agreement: the fraction of the ``clearCount`` tokens with the same first choice; nil if there are
-    /// none.
+    /// The top-1 agreement: the fraction of the ``clearCount`` tokens at which both models have the same first choice;
+    /// nil if there are no such tokens.
     public let top1: Double?
-    /// The number of tokens at which the reference has a clear first choice: the top logit exceeds the second by more
-    /// than four times the root mean square error.
+    /// The number of tokens at which the reference has a clear first choice.
+    ///
+    /// The choice is clear if the largest logit exceeds the second largest by more than four times the root mean square
+    /// error of the logits.
     public let clearCount: Int
-    /// The mean fraction of the reference's five most likely next tokens that are among the candidate's top five.
+    /// The mean fraction of the reference's five most likely next tokens that are also among the candidate's top five.
     public let top5: Double
-    /// The perplexity: exp of the mean negative log likelihood of the next tokens; nil if there are no next tokens.
+    /// The perplexity of each model: exp of the mean negative log-likelihood of the next tokens; nil if there are no
+    /// next tokens.
     public let perplexity: (reference: Double, candidate: Double)?
-    /// The number of leading tokens on which both models agree in greedy generation; nil if not measured.
+    /// The number of leading tokens on which both models agree in greedy generation; nil if this was not measured.
     public internal(set) var greedyAgreement: Int?
 }
 
-/// Accumulates a comparison of logits token by token.
+/// A running comparison of logits, updated with one token at a time.
 package struct LogitsComparison {
     private var divergences: [Double] = []
     private var choices: [(margin: Double, isSame: Bool)] = []
@@ -45,9 +49,9 @@ package struct LogitsComparison {
     /// Creates a comparison with no tokens.
     package init() {}
 
-    /// Adds the logits of one token, taken from the same row of both matrices.
+    /// Adds the logits of one token, which are in the same row of both matrices.
     ///
-    /// - Returns: the most likely next token of each model.
+    /// - Returns: the most likely next token according to each model.
     package mutating func add(
         _ reference: Matrix<Float>, _ candidate: Matrix<Float>, row: Int, next: Int?
     ) -> (reference: Int, candidate: Int) {
@@ -59,10 +63,10 @@ package struct LogitsComparison {
     /// Adds the logits of one token.
     ///
     /// - Parameters:
-    ///   - reference: the reference's logits, all finite.
-    ///   - candidate: the same number of logits from the candidate, all finite.
-    ///   - next: the next token, which must be in the vocabulary; nil if there is none.
-    /// - Returns: the most likely next token of each model.
+    ///   - reference: the logits of the reference, which must all be finite.
+    ///   - candidate: the logits of the candidate, which must all be finite and have the same count.
+    ///   - next: the token that follows in the sequence, which must be in the vocabulary; nil if there is none.
+    /// - Returns: the most likely next token according to each model.
     @discardableResult
     mutating func add(
         _ reference: UnsafeBufferPointer<Double>, _ candidate: UnsafeBufferPointer<Double>, next: Int?
@@ -70,7 +74,7 @@ package struct LogitsComparison {
         precondition(candidate.count == reference.count && next.map { reference.indices ~= $0 } ?? true)
         var row = rwkv_logits_comparison()
         kernels.compare_logits(reference.baseAddress, candidate.baseAddress, reference.count, &row)
-        // Rounding can make the divergence slightly negative.
+        // Rounding errors can make the divergence slightly negative.
         divergences.append(row.divergence < 0 ? 0 : row.divergence)
         choices.append((row.margin, row.top_a.0 == row.top_b.0))
         numberCount += reference.count
@@ -91,7 +95,7 @@ package struct LogitsComparison {
         return (Int(row.top_a.0), Int(row.top_b.0))
     }
 
-    /// The agreement over all added tokens; nil if there are none.
+    /// The agreement over all tokens added so far; nil if there are none.
     package var agreement: LogitsAgreement? {
         guard !divergences.isEmpty else { return nil }
         let count = Double(divergences.count)
@@ -119,7 +123,7 @@ package struct LogitsComparison {
     }
 }
 
-/// Calls `body` with the numbers of one row as doubles.
+/// Calls a closure with the numbers of one row, converted to doubles.
 func withDoubles<Result>(
     of matrix: Matrix<Float>, row: Int, _ body: (UnsafeBufferPointer<Double>) -> Result
 ) -> Result {
@@ -132,12 +136,12 @@ func withDoubles<Result>(
     }
 }
 
-/// Accumulates the difference between two streams of numbers.
+/// A running comparison of two streams of numbers, updated with one pair of matrices at a time.
 struct StreamComparison {
     private var sums = rwkv_comparison()
     private static let kernels = rwkv_kernels_for(rwkv_best_instruction_set()).pointee
 
-    /// Adds numbers from the reference and the same number of values from the candidate.
+    /// Adds numbers from the reference, and the corresponding numbers from the candidate.
     mutating func add(_ reference: Matrix<Float>, _ candidate: Matrix<Float>) {
         precondition(reference.count == candidate.count, "matrices of different sizes")
         let size = 1 << 14
@@ -158,15 +162,16 @@ struct StreamComparison {
         }
     }
 
-    /// The norm of the difference divided by the norm of the reference; infinite if the reference is zero and the
-    /// difference is not, or if any number is not finite.
+    /// The norm of the difference divided by the norm of the reference.
+    ///
+    /// The error is infinite if the reference is zero and the difference is not, or if any number is not finite.
     var relativeError: Double {
         if sums.incomparable > 0 { return .infinity }
         if sums.squared_differences == 0 { return 0 }
         return sums.squares_of_a > 0 ? (sums.squared_differences / sums.squares_of_a).squareRoot() : .infinity
     }
 
-    /// The cosine of the angle between the two streams; nil if either is zero.
+    /// The cosine similarity of the two streams; nil if either is zero.
     var cosine: Double? {
         let lengths = (sums.squares_of_a * sums.squares_of_b).squareRoot()
         return lengths > 0 ? sums.products / lengths : nil

@@ -6,8 +6,9 @@ import RWKVLayers
 import RWKVNumerics
 import TokenFiles
 
-/// Runs a candidate and a reference side by side, block by block, so that memory holds the activations of only one
-/// chunk.
+/// A comparison of a candidate with a reference, which runs both models side by side.
+///
+/// Memory holds only the activations of the current chunk of tokens.
 struct ModelComparison {
     private let candidate: Model<Float>
     private let tokens: TokenSequences
@@ -17,10 +18,10 @@ struct ModelComparison {
     private(set) var logits = LogitsComparison()
     /// The number of leading tokens on which both models agree when they continue the first sequence greedily.
     private(set) var greedyAgreement: Int?
-    /// The agreement of the blocks; nil if blocks cannot be compared.
+    /// The agreement of the blocks; nil if the blocks cannot be compared.
     private(set) var blocks: Verification.BlockAgreement?
 
-    /// The maximum length of greedy continuations in tokens.
+    /// The maximum number of tokens to generate greedily.
     private static let continuation = 32
 
     init(_ candidate: Model<Float>, _ tokens: TokenSequences, _ kernels: Kernels<Float>, _ progress: WorkProgress) {
@@ -32,7 +33,7 @@ struct ModelComparison {
 
     // MARK: Recorded logits
 
-    /// Compares the candidate's logits with logits recorded for the same tokens.
+    /// Compares the candidate's logits with logits that were recorded for the same tokens.
     mutating func compare(with recorded: RecordedLogits) throws {
         try checkVocabulary(recorded.vocabulary, path: recorded.path)
         let row = UnsafeMutableBufferPointer<Double>.allocate(capacity: recorded.vocabulary)
@@ -63,7 +64,7 @@ struct ModelComparison {
         }
     }
 
-    /// Adds the logits of one token; returns the most likely next token of each model.
+    /// Adds the logits of one token, and returns the most likely next token according to each model.
     @discardableResult
     private mutating func add(
         _ reference: UnsafeBufferPointer<Double>, _ own: Matrix<Float>, row: Int, _ sequence: [Int], _ place: Int
@@ -80,16 +81,18 @@ struct ModelComparison {
         var mlp = StreamComparison()
     }
 
-    /// The states of the reference, and of the candidate run on its own residual stream and on the reference's.
+    /// The states of the three runs: the reference, the candidate on its own residual stream, and the candidate on the
+    /// reference's residual stream.
     private struct States {
         var reference: Model<Float>.State
         var own: Model<Float>.State
-        /// The state of the candidate run on the reference's residual stream.
+        /// The state of the candidate when it runs on the reference's residual stream.
         var guided: Model<Float>.State
     }
 
-    /// Compares the candidate with a model: the logits, and the blocks if both have the same number of layers and the
-    /// same width.
+    /// Compares the candidate with a model.
+    ///
+    /// The blocks are compared too if both models have the same number of layers and the same width.
     mutating func compare(with reference: Model<Float>) throws {
         try checkVocabulary(reference.vocabulary, path: reference.checkpoint.path)
         let hasSameLayers = reference.layers.count == candidate.layers.count && reference.width == candidate.width
@@ -136,7 +139,7 @@ struct ModelComparison {
             layers: agreements, embeddingError: embedding.relativeError, headError: head.relativeError)
     }
 
-    /// Runs tokens through all layers of both models and compares the blocks; returns both residual streams.
+    /// Runs tokens through all layers of both models, compares the blocks, and returns both residual streams.
     private func run(
         _ tokens: [Int], _ reference: Model<Float>, _ states: inout States, _ layers: inout [LayerComparison],
         _ embedding: inout StreamComparison
@@ -167,7 +170,7 @@ struct ModelComparison {
         return streams
     }
 
-    /// Continues the first sequence greedily with both models until their tokens differ or the maximum length is
+    /// Continues the first sequence greedily with both models, until their tokens differ or the maximum number is
     /// reached.
     private mutating func continueGreedily(
         _ reference: Model<Float>, _ states: States, _ last: (Int, Int)

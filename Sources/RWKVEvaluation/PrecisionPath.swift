@@ -1,8 +1,8 @@
 import CheckpointFiles
 
-/// The kind of rounding that separates two models that should agree.
+/// The kind of rounding that separates a candidate from a reference that it should match.
 public enum PrecisionPath: String, Sendable, CaseIterable {
-    /// Only fp32 sums were rounded.
+    /// No weights were rounded, and values were computed in fp32.
     case fp32
     /// Weights were rounded to F16.
     case fp16Weights = "fp16_weights"
@@ -11,7 +11,7 @@ public enum PrecisionPath: String, Sendable, CaseIterable {
     /// Weights and all computed values were rounded to BF16.
     case bf16Compute = "bf16_compute"
 
-    /// Returns the path of a weight that was converted from one dtype to another; widening does not round.
+    /// Returns the kind of rounding caused by converting a weight from one dtype to another; widening does not round.
     static func from(_ reference: DType, to candidate: DType) -> PrecisionPath {
         if reference == candidate { return .fp32 }
         switch candidate {
@@ -23,35 +23,39 @@ public enum PrecisionPath: String, Sendable, CaseIterable {
 }
 
 extension PrecisionPath: Comparable {
-    /// Whether path `a` rounds less than path `b`.
+    /// Returns whether the first kind of rounding is more precise than the second.
     public static func < (a: PrecisionPath, b: PrecisionPath) -> Bool {
         (allCases.firstIndex(of: a) ?? 0) < (allCases.firstIndex(of: b) ?? 0)
     }
 }
 
-/// Limits on how far two models may differ and still match.
+/// The limits that decide whether two models match.
 ///
-/// The limits were calibrated on a trained six-layer model. Rounding errors are several times smaller than the limits;
-/// known conversion errors (transposed, swapped or omitted tensors, heads or RoPE wavelengths) exceed the limits. If
-/// weights were rounded, a wrong epsilon stays within the limits, so constants are compared separately.
+/// The defaults were calibrated on a trained six-layer model. Rounding errors are several times smaller than the
+/// limits, and known conversion errors, such as transposed, swapped or omitted tensors, heads or RoPE wavelengths,
+/// exceed the limits. If weights were rounded, the error caused by a wrong epsilon is within the limits, so constants
+/// are compared separately.
 public struct VerificationLimits: Sendable, Hashable {
-    /// The maximum NMSE: the squared error divided by the variance of the reference.
+    /// The maximum normalised mean squared error of the logits.
     public var nmse: Double
     /// The maximum mean KL divergence, in nats per token.
     public var meanKL: Double
-    /// The maximum KL divergence of any token, in nats.
+    /// The maximum KL divergence at any token, in nats.
     public var maximumKL: Double
-    /// The minimum top-1 agreement: among tokens where the reference has a clear first choice, the fraction where the
-    /// candidate makes the same choice.
+    /// The minimum top-1 agreement: of the tokens at which the reference has a clear first choice, the fraction at
+    /// which the candidate makes the same choice.
     public var top1: Double
-    /// The maximum relative error of a block's output, given the reference's input; affects the verdict only if the
-    /// caller sets this limit.
+    /// The maximum relative error of a block's output, when the block receives the same input as the reference's block.
+    ///
+    /// This limit affects the verdict only if the caller sets it.
     public var block: Double
-    /// The maximum absolute difference between two logits; nil for no limit.
+    /// The maximum absolute difference between two logits; nil if there is no limit.
     public var maximumDifference: Double?
 
-    /// Creates the limits of a path for models with `layerCount` layers: rounding errors are independent, so their
-    /// squares add up.
+    /// Creates the default limits for a kind of rounding and a number of layers.
+    ///
+    /// Rounding errors of different layers are independent, so their squares add up. For models with more than six
+    /// layers, all defaults except the block limit are therefore relaxed in proportion to the number of layers.
     public init(_ path: PrecisionPath, layerCount: Int) {
         switch path {
         case .fp32: (nmse, meanKL, maximumKL, top1, block) = (1e-10, 1e-7, 1e-5, 1, 1e-6)
@@ -68,10 +72,12 @@ public struct VerificationLimits: Sendable, Hashable {
 
     private static let calibratedLayerCount = 6.0
 
-    /// The names of the limits in options and in JSON.
+    /// The names of the limits, as used in options and in JSON.
     public static let names = ["max_abs", "nmse", "kl_mean", "kl_max", "top1", "block"]
 
-    /// The limit with the given name; nil if the name is unknown or the limit is not set.
+    /// Accesses the limit with the given name; nil if the name is unknown or there is no limit.
+    ///
+    /// Setting a limit to nil has no effect, nor does setting a limit with an unknown name.
     public subscript(name: String) -> Double? {
         get {
             switch name {

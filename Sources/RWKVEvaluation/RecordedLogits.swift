@@ -6,16 +6,17 @@ public import RWKVInference
 public import RWKVNumerics
 public import TokenFiles
 
-/// Recorded logits with their tokens: the tensors `logits` [B, T, V] and `tokens` [B, T] of a safetensors file, written
-/// by this tool or another.
+/// Recorded logits, with the tokens that they were computed for.
+///
+/// Both are tensors in a safetensors file, written by this tool or another: `logits`, [B, T, V], and `tokens`, [B, T].
 public struct RecordedLogits: Sendable {
-    /// The path of the file with the logits.
+    /// The path of the file that contains the logits.
     public let path: String
-    /// The tokens that the model was run on.
+    /// The tokens that the logits were recorded for.
     public let tokens: TokenSequences
     /// The vocabulary size (V).
     public let vocabulary: Int
-    /// The dtype of the logits.
+    /// The dtype of the recorded logits.
     public let dtype: DType
     /// The dtype of most of the model's weights; nil if the file does not record it.
     public let weights: DType?
@@ -23,7 +24,7 @@ public struct RecordedLogits: Sendable {
     private let checkpoint: Checkpoint
     private let tensor: TensorInfo
 
-    /// Opens the recorded logits in a checkpoint; returns nil if there are none.
+    /// Opens the recorded logits in a checkpoint; returns nil if the tensor `logits` or `tokens` is missing.
     ///
     /// - Throws: ``CheckpointError``: `inputOutput`, or `malformed` if the logits do not match the tokens.
     public init?(_ checkpoint: Checkpoint) throws(CheckpointError) {
@@ -47,7 +48,7 @@ public struct RecordedLogits: Sendable {
         weights = checkpoint.metadata[Self.weightsKey].flatMap { DType(ByteString($0)) }
     }
 
-    /// Reads the logits of one token as doubles.
+    /// Reads the logits of one token, and converts them to doubles.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     func row(
@@ -65,18 +66,19 @@ public struct RecordedLogits: Sendable {
 
     private static let weightsKey: ByteString = "weights"
 
-    /// Runs a model and records its logits in fp32.
+    /// Runs a model, and records its logits in fp32.
     ///
     /// - Parameters:
     ///   - model: the model to run.
-    ///   - tokens: sequences of equal length.
+    ///   - tokens: the sequences to run the model on, which must have equal length.
     ///   - path: the path of the file to write.
-    ///   - replaces: whether an existing file may be replaced.
+    ///   - replaces: whether to replace an existing file.
     ///   - kernels: the kernels to use.
-    ///   - progress: receives the number of tokens processed, and can cancel the work.
+    ///   - progress: an object that receives the number of tokens processed, and that the caller can use to cancel the
+    ///     work.
     /// - Throws: ``CheckpointError``: `malformed` if a token is outside the vocabulary, `unsupported` if the sequences
-    ///   differ in length or the logits are too large for a file, or what ``Model/run(_:_:_:progress:receive:)`` and
-    ///   writing the file throw.
+    ///   differ in length or the logits are too large for a file, or the errors of
+    ///   ``Model/run(_:_:_:progress:receive:)`` and of writing the file.
     public static func record(
         _ model: Model<Float>, _ tokens: TokenSequences, to path: String, replaces: Bool, _ kernels: Kernels<Float>,
         progress: WorkProgress = WorkProgress()
@@ -115,7 +117,7 @@ public struct RecordedLogits: Sendable {
 }
 
 extension Model {
-    /// The dtype of most of the model's weights; nil if there are no tensors.
+    /// The dtype of most of the model's weights; nil if the checkpoint has no tensors.
     var mostCommonDType: DType? {
         let totals = checkpoint.dtypeTotals
         return totals.max { ($0.parameterCount, $1.dtype.rawValue) < ($1.parameterCount, $0.dtype.rawValue) }?.dtype

@@ -19,16 +19,18 @@ public enum VerificationReference: Sendable {
     }
 }
 
-/// Verifies that a candidate equals a reference up to rounding, and finds where the two first diverge if not.
+/// A check that a candidate computes the same logits as a reference, up to rounding errors.
+///
+/// If the two differ, it finds the first block that diverges.
 ///
 ///     let verification = try Verification(of: candidate, against: .model(reference), on: tokens, kernels)
 ///     if verification.verdict == .differs { print(verification.firstDivergence) }
 public struct Verification: Sendable {
-    /// The outcome of a verification.
+    /// The verdict of a verification.
     public enum Verdict: String, Sendable {
         case match
         case differs
-        /// Errors were only reported, because the models are expected to differ.
+        /// The errors are only reported and do not affect the verdict, because the models are expected to differ.
         case report
     }
 
@@ -40,36 +42,37 @@ public struct Verification: Sendable {
         case head
     }
 
-    /// The agreement between a layer of the candidate and the same layer of the reference.
+    /// The agreement of a layer of the candidate with the same layer of the reference.
     public struct LayerAgreement: Sendable {
-        /// The kinds of both layers.
+        /// The kinds of the two layers.
         public let kinds: (reference: LayerKind, candidate: LayerKind)
-        /// The relative error of the residual stream after the layer, with each model running on its own stream.
+        /// The relative error of the residual stream after the layer, when each model runs on its own residual stream.
         public let relativeError: Double
-        /// The cosine similarity of the two residual streams after the layer; nil if either is zero.
+        /// The cosine similarity of the two residual streams after the layer; nil if either stream is zero.
         public let cosine: Double?
-        /// The relative error of the mixer's output, given the reference's input.
+        /// The relative error of the mixer's output, when both mixers receive the reference's residual stream.
         public let mixerError: Double
-        /// The relative error of the feed-forward block's output, given the reference's input.
+        /// The relative error of the feed-forward block's output, when both blocks receive the reference's residual
+        /// stream.
         public let mlpError: Double
 
-        /// The larger of the two block errors.
+        /// The larger of the mixer's and the feed-forward block's errors.
         public var blockError: Double { max(mixerError, mlpError) }
     }
 
-    /// The block-by-block agreement of two models with the same number of layers and the same width.
+    /// The agreement, block by block, of two models that have the same number of layers and the same width.
     public struct BlockAgreement: Sendable {
         /// The agreement of each layer, in order.
         public let layers: [LayerAgreement]
-        /// The relative error of the embedded tokens.
+        /// The relative error of the residual stream before the first layer.
         public let embeddingError: Double
-        /// The relative error of the logits, given the reference's residual stream.
+        /// The relative error of the logits, when both heads receive the reference's residual stream.
         public let headError: Double
     }
 
-    /// The first block whose output diverges from the reference's, given the reference's input.
+    /// The first block whose output diverges when it receives the same input as the reference's block.
     public struct Divergence: Sendable, Hashable {
-        /// The layer's index; nil for the embedding and the head.
+        /// The index of the layer; nil for the embedding and the head.
         public let layer: Int?
         /// The block that diverges.
         public let block: Block
@@ -77,54 +80,56 @@ public struct Verification: Sendable {
         public let error: Double
     }
 
-    /// A constant in the equations that differs between the two models.
+    /// A constant in the equations that differs between the candidate and the reference.
     public struct ConstantDifference: Sendable, Hashable {
-        /// The constant's name in reports.
+        /// The name of the constant in reports.
         public let name: String
-        /// The reference's value.
+        /// The value in the reference, as text.
         public let reference: String
-        /// The candidate's value.
+        /// The value in the candidate, as text.
         public let candidate: String
     }
 
     /// The model or recorded logits that the candidate was compared with.
     public let reference: VerificationReference
-    /// The verified model.
+    /// The model that was verified.
     public let candidate: Model<Float>
-    /// The tokens that both models were run on.
+    /// The tokens that the candidate and the reference were run on.
     public let tokens: TokenSequences
-    /// What was rounded between the reference and the candidate.
+    /// The kind of rounding that separates the candidate from the reference.
     public let path: PrecisionPath
-    /// The error limits.
+    /// The limits on errors.
     public let limits: VerificationLimits
-    /// Whether only failures and audit problems affect the verdict, not errors and constants.
+    /// Whether errors and differing constants are only reported; failures and audit problems still affect the verdict.
     public let isReport: Bool
-    /// Whether blocks also affect the verdict, because the caller set their limit.
+    /// Whether block errors also affect the verdict; true if the caller set the block limit.
     private let judgesBlocks: Bool
-    /// The agreement of the logits; nil if the comparison failed because numbers are not finite.
+    /// The agreement of the logits; nil if the comparison failed because numbers were not finite.
     public let logits: LogitsAgreement?
-    /// The agreement of the blocks; nil if the comparison failed, or unless both are models with the same number of
-    /// layers and the same width.
+    /// The agreement of the blocks; nil if the comparison failed, if the reference is recorded logits, or if the models
+    /// differ in their number of layers or width.
     public let blocks: BlockAgreement?
-    /// The constants that differ.
+    /// The constants that differ between the candidate and the reference.
     public let constants: [ConstantDifference]
-    /// The audit of the candidate against its conversion manifest; nil if there is none.
+    /// The audit of the candidate against its conversion manifest; nil if there is no manifest.
     public let audit: ConversionAudit?
-    /// The reason why the logits could not be compared; nil if they were compared.
+    /// The error that prevented the comparison of logits; nil if they were compared.
     public let failure: CheckpointError?
 
-    /// Runs the candidate and the reference, and compares the two.
+    /// Runs the candidate and compares it with the reference.
     ///
     /// - Parameters:
     ///   - candidate: the model to verify.
     ///   - reference: the model or recorded logits to compare the candidate with.
     ///   - tokens: the tokens to run both on; for recorded logits, these must be the recorded tokens.
-    ///   - overrides: limits that replace the defaults, keyed by name.
-    ///   - isReport: whether errors are only reported and do not affect the verdict.
+    ///   - overrides: the limits that replace the defaults, keyed by name.
+    ///   - isReport: whether errors and differing constants are only reported, without affecting the verdict.
     ///   - kernels: the kernels to use.
-    ///   - progress: receives the number of tokens processed, and can cancel the work.
-    /// - Throws: ``CheckpointError``: `malformed` if a token is outside the vocabulary, `unsupported` if the logits
-    ///   were recorded for other tokens, or what reading and running a model throws, except `notFinite`.
+    ///   - progress: an object that receives the number of tokens processed, and that the caller can use to cancel the
+    ///     work.
+    /// - Throws: ``CheckpointError``: `malformed` if a token is outside the vocabulary or a recorded logit is not
+    ///   finite, `unsupported` if the vocabulary sizes differ or the logits were recorded for other tokens, or the
+    ///   errors of reading and running a model, except `notFinite`.
     public init(
         of candidate: Model<Float>, against reference: VerificationReference, on tokens: TokenSequences,
         limits overrides: [String: Double] = [:], isReport: Bool = false, _ kernels: Kernels<Float>,
@@ -167,11 +172,11 @@ public struct Verification: Sendable {
         blocks = failure == nil ? comparison.blocks : nil
     }
 
-    /// The names of the exceeded limits.
+    /// The names of the limits that are exceeded; empty if the logits could not be compared.
     public var exceeded: [String] {
         guard let logits else { return [] }
         var exceeded: [String] = []
-        // NaN exceeds every limit.
+        // The comparisons are false for NaN, so NaN exceeds every limit.
         func hold(_ name: String, _ isWithin: Bool) { if !isWithin { exceeded.append(name) } }
         if let most = limits.maximumDifference { hold("max_abs", logits.maximumDifference <= most) }
         hold("nmse", logits.nmse <= limits.nmse)
@@ -189,7 +194,8 @@ public struct Verification: Sendable {
         return exceeded.isEmpty && constants.isEmpty ? .match : .differs
     }
 
-    /// The first block that diverges; nil if the models match, or if no single block diverges.
+    /// The first block that diverges; nil if the models match, if the blocks were not compared, or if no block exceeds
+    /// its limit.
     public var firstDivergence: Divergence? {
         verdict == .match ? nil : blocks.flatMap { divergence(of: $0) }
     }
@@ -202,7 +208,7 @@ public struct Verification: Sendable {
             errors.append((number, .mlp, layer.mlpError))
         }
         errors.append((nil, .head, blocks.headError))
-        // NaN exceeds every limit.
+        // The comparison is negated so that NaN exceeds the limit.
         return errors.first { !($0.error <= limits.block) }.map {
             Divergence(layer: $0.layer, block: $0.block, error: $0.error)
         }
@@ -210,12 +216,12 @@ public struct Verification: Sendable {
 }
 
 extension VerificationReference {
-    /// Determines what was rounded between this reference and a candidate.
+    /// Returns the kind of rounding that separates a candidate from this reference.
     fileprivate func path(to candidate: Model<Float>) -> PrecisionPath {
         switch self {
         case .model(let model):
             let own = model.description.bindings
-            // Weights that only one of the two models has were not rounded.
+            // Weights that only one of the two models has are ignored.
             return candidate.description.bindings.reduce(.fp32) { path, entry in
                 guard let binding = own[entry.key] ?? own[entry.key.counterpart] else { return path }
                 let (a, b) = (
@@ -228,14 +234,13 @@ extension VerificationReference {
             case .bf16: return .bf16Compute
             case .f16: return .fp16Weights
             default:
-                // If the file does not record the dtype of the weights, they may have been F32.
+                // If the file does not record the dtype of the weights, they are assumed to be F32.
                 return .from(logits.weights ?? .f32, to: candidate.mostCommonDType ?? .f32)
             }
         }
     }
 
-    /// Returns the constants that differ between this reference and a candidate, for sequences of at most `length`
-    /// tokens.
+    /// Returns the constants that differ between this reference and a candidate for sequences of up to `length` tokens.
     fileprivate func constants(beside model: Model<Float>, length: Int) -> [Verification.ConstantDifference] {
         guard case .model(let own) = self else { return [] }
         let (reference, candidate) = (own.description, model.description)
@@ -244,7 +249,7 @@ extension VerificationReference {
             let (a, b) = (value(reference), value(candidate))
             if a.value != b.value { differences.append(.init(name: name, reference: a.text, candidate: b.text)) }
         }
-        /// Adds the values of the first layer where the two models differ.
+        /// Compares the values layer by layer, and adds a difference for the first layer in which they differ.
         func compareLayers(
             _ name: String, _ value: (ModelDescription, LayerSpec) -> (text: String, value: AnyHashable)?
         ) {
@@ -259,7 +264,8 @@ extension VerificationReference {
         }
         func number(_ value: Double?) -> (text: String, value: AnyHashable) { (value.map { "\($0)" } ?? "none", value) }
         compare("epsilon") { ("\($0.epsilon ?? 0)", $0.epsilon) }
-        // The scale is rounded to the dtype in which the embedding is stored.
+        // The scale is rounded to the dtype of the stored embedding, so it can differ between models of the same
+        // architecture.
         let scales = (number(own.embeddingScale), number(model.embeddingScale))
         if scales.0.value != scales.1.value {
             differences.append(
@@ -272,7 +278,7 @@ extension VerificationReference {
         }
         compareLayers("rotation of attention") { $1.kind.hasCache ? rotation($0, $1) : nil }
         compareLayers("attention window") { _, layer in
-            // A window that covers the whole sequence changes nothing.
+            // A window that covers the longest sequence has no effect.
             layer.attention.map { number($0.window.flatMap { $0 < length ? Double($0) : nil }) }
         }
         compareLayers("query scale") { model, layer in

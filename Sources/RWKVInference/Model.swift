@@ -3,57 +3,62 @@ public import ModelFamilies
 public import RWKVLayers
 public import RWKVNumerics
 
-/// A model that is ready to run; matrices stay in their files, in their stored dtype.
+/// A model that is ready to run.
+///
+/// Weight matrices keep their stored dtype, and are memory-mapped where their files allow it.
 ///
 ///     let model = try Model<Float>(checkpoint, description)
 ///     var state = model.start(length: tokens.count)
 ///     let hidden = try model.hidden(tokens, &state, kernels)
 ///     let logits = try model.logits(hidden, kernels)
 public struct Model<Element: Real>: Sendable {
-    /// The checkpoint that the model was read from.
+    /// The checkpoint that the model was loaded from.
     public let checkpoint: Checkpoint
-    /// The description of the recognised model.
+    /// The description of the model: its architecture, dimensions and settings.
     public let description: ModelDescription
-    /// The layers, in order.
+    /// The layers of the model, in order.
     public internal(set) var layers: [Layer<Element>]
     /// The vocabulary size (V).
     public var vocabulary: Int { embedding.outputs }
-    /// The number of channels of the residual stream (C).
+    /// The width of the residual stream: its number of channels (C).
     public var width: Int { embedding.inputs }
 
-    /// The embedding, [V, C]; each token reads one row.
+    /// The embedding matrix, [V, C]; each token looks up one row.
     let embedding: StoredMatrix
-    /// The factor applied to embedding rows; nil if rows are not scaled.
+    /// The factor that scales embedding rows; nil if rows are not scaled.
     package let embeddingScale: Double?
     let embeddingNorm: Norm<Element>?
     let finalNorm: Norm<Element>
-    /// The head, [V, C]; the embedding itself if the two are tied.
+    /// The output head, [V, C]; the same matrix as the embedding if the two are tied.
     public let head: StoredMatrix
     let reader: WeightReader<Element>
-    /// The distinct rotary embeddings, and the index of each layer's rotary embedding.
+    /// The distinct RoPE settings of the layers, and for each layer, the index of its settings; nil for a layer without
+    /// RoPE.
     let rotaries: [RotaryEmbedding]
     let rotaryIndexByLayer: [Int?]
     private var memory: TensorMemory { reader.memory }
 
-    /// A model's state after the preceding tokens; copying the state saves it, and assigning the copy back restores it.
+    /// A model's state after the preceding tokens.
+    ///
+    /// To save the state, copy it; to restore the state, assign the copy back.
     public struct State: Sendable, Equatable {
-        /// The number of tokens so far.
+        /// The number of tokens processed so far.
         public internal(set) var position = 0
-        /// The expected length of the sequence in tokens; some types of RoPE depend on this length.
+        /// The expected length of the sequence in tokens, which some types of RoPE depend on.
         public let length: Int
         /// The number of concatenated sequences of equal length; if more than one, all tokens must be run in one call.
         public let sequences: Int
-        /// The state of each layer.
+        /// The state of each layer, in order.
         public var layers: [LayerState<Element>]
 
     }
 
-    /// Returns the state at the start of a sequence.
+    /// Returns the initial state, for the start of a sequence.
     ///
     /// - Parameters:
     ///   - length: the expected length of the sequence in tokens; affects only RoPE of types `dynamic` and `longrope`.
-    ///   - sequences: the number of sequences; if more than one, all tokens must be run in one call.
-    /// - Returns: the state.
+    ///   - sequences: the number of concatenated sequences; if more than one, all tokens must be run in one call.
+    /// - Returns: the initial state.
     public func start(length: Int, sequences: Int = 1) -> State {
         precondition(sequences > 0, "a state needs at least one sequence")
         var layer = LayerState<Element>()
@@ -72,17 +77,18 @@ public struct Model<Element: Real>: Sendable {
             })
     }
 
-    /// Runs all layers; returns the residual stream after the last.
+    /// Runs tokens through all layers, and returns the residual stream after the last layer.
     ///
     /// - Parameters:
-    ///   - tokens: the next tokens after those in the state, at least one; sequences are concatenated.
-    ///   - state: the state after the preceding tokens; updated, and no longer usable if this throws.
+    ///   - tokens: the tokens that follow those in the state, at least one; several sequences are concatenated.
+    ///   - state: the state after the preceding tokens, which is updated; do not use it again if this method throws.
     ///   - kernels: the kernels to use.
-    ///   - progress: can cancel the work after any layer.
-    /// - Returns: [tokens, C].
-    /// - Throws: ``CheckpointError``: `malformed` for tokens outside the vocabulary or sequences of different lengths,
-    ///   `unsupported` for several sequences if the model mixes neighbouring tokens or the state already has tokens,
-    ///   `notFinite`, `inputOutput` if a file has changed, or `cancelled`.
+    ///   - progress: an object that the caller can use to cancel the work after any layer.
+    /// - Returns: the residual stream after the last layer, [tokens, C].
+    /// - Throws: ``CheckpointError``: `malformed` if there are no tokens, if a token is outside the vocabulary, or if
+    ///   tokens cannot be divided into sequences of equal length; `unsupported` if the state belongs to another model,
+    ///   or if it has several sequences and either already has tokens or the model uses token shift; `notFinite`;
+    ///   `inputOutput` if a file has changed or cannot be read; or `cancelled`.
     @specialized(where Element == Float)
     public func hidden(
         _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
@@ -103,14 +109,16 @@ public struct Model<Element: Real>: Sendable {
         return h
     }
 
-    /// Embeds tokens; returns the residual stream before the layers.
+    /// Embeds tokens, and returns the residual stream before the first layer.
     ///
     /// - Parameters:
     ///   - tokens: the tokens to embed, at least one.
     ///   - sequences: the number of concatenated sequences of equal length.
     ///   - kernels: the kernels to use.
-    /// - Returns: [tokens, C].
-    /// - Throws: the errors of ``hidden(_:_:_:progress:)``, except `cancelled`.
+    /// - Returns: the residual stream before the first layer, [tokens, C].
+    /// - Throws: ``CheckpointError``: `malformed` if there are no tokens, if a token is outside the vocabulary, or if
+    ///   tokens cannot be divided into sequences of equal length; `unsupported` for several sequences if the model uses
+    ///   token shift; `notFinite`; or `inputOutput` if a file has changed or cannot be read.
     public func embedded(
         _ tokens: [Int], sequences: Int = 1, _ kernels: Kernels<Element>
     ) throws(CheckpointError) -> Matrix<Element> {
@@ -141,18 +149,18 @@ public struct Model<Element: Real>: Sendable {
         return h
     }
 
-    /// The state of k_first and v_first before any layer runs, which determines the layer that provides them.
+    /// The initial state of k_first and v_first, which determines the layer that provides them.
     public var firstValues: FirstValues<Element> {
         description.firstValues == .layer0 ? .wanted : .ofTimeMixing
     }
 
-    /// Returns each layer's rotation (RoPE) for tokens at the given positions; nil for layers without RoPE.
+    /// Returns the RoPE rotation of each layer for tokens at the given positions; nil for a layer without RoPE.
     ///
     /// - Parameters:
     ///   - positions: the positions of the tokens.
-    ///   - length: the length of the whole sequence.
-    ///   - sequences: the number of concatenated sequences with tokens at these positions.
-    /// - Returns: a rotation for each layer; layers with the same RoPE share a rotation.
+    ///   - length: the expected length of the sequence in tokens; affects only RoPE of types `dynamic` and `longrope`.
+    ///   - sequences: the number of concatenated sequences; each has tokens at these positions.
+    /// - Returns: the rotation of each layer, in order; layers with the same RoPE settings share a rotation.
     public func rotations(
         _ positions: Range<Int>, length: Int, sequences: Int = 1
     ) -> [Rotation<Element>?] {
@@ -164,13 +172,14 @@ public struct Model<Element: Real>: Sendable {
         return rotaryIndexByLayer.map { number in number.map { made[$0] } }
     }
 
-    /// Computes logits: applies the final norm, the head and any logit softcap to the residual stream.
+    /// Computes logits by applying the final norm, the head and the logit softcap, if there is one, to the residual
+    /// stream.
     ///
     /// - Parameters:
-    ///   - hidden: the residual stream after all layers, [tokens, C].
+    ///   - hidden: the residual stream after the last layer, [tokens, C].
     ///   - kernels: the kernels to use.
-    /// - Returns: [tokens, V].
-    /// - Throws: ``CheckpointError``: `notFinite`, or `inputOutput` if a file has changed.
+    /// - Returns: the logits, [tokens, V].
+    /// - Throws: ``CheckpointError``: `notFinite`, or `inputOutput` if a file has changed or cannot be read.
     @specialized(where Element == Float)
     public func logits(_ hidden: Matrix<Element>, _ kernels: Kernels<Element>) throws(CheckpointError)
         -> Matrix<Element>
@@ -181,25 +190,25 @@ public struct Model<Element: Real>: Sendable {
         return logits
     }
 
-    /// Computes the same logits as ``logits(_:_:)``, without checking numbers and files.
+    /// Computes the same logits as ``logits(_:_:)``, without checking that they are finite and that files are
+    /// unchanged.
     package func uncheckedLogits(_ hidden: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         let logits = kernels.product(finalNorm(hidden, kernels), head)
         if let cap = description.logitSoftcap { kernels.softcap(inPlace: logits, cap: cap) }
         return logits
     }
 
-    /// Throws ``CheckpointError`` of category `inputOutput` if a file has changed while in use.
+    /// Checks that no mapped file has changed, and throws ``CheckpointError`` of category `inputOutput` if one has.
     package func checkFiles() throws(CheckpointError) { try memory.check() }
 
-    /// Returns the gradient with respect to the residual stream, given the gradient with respect to the logits that
-    /// ``logits(_:_:)`` computes from it.
+    /// Computes the gradient with respect to the residual stream from the gradient with respect to the logits.
     ///
     /// - Parameters:
-    ///   - dlogits: the gradient with respect to the logits, [tokens, V]; overwritten.
-    ///   - logits: the logits, [tokens, V].
-    ///   - hidden: the residual stream after all layers, [tokens, C].
+    ///   - dlogits: the gradient with respect to the logits, [tokens, V], which is overwritten.
+    ///   - logits: the logits that ``logits(_:_:)`` computed, [tokens, V].
+    ///   - hidden: the residual stream after the last layer, [tokens, C].
     ///   - kernels: the kernels to use.
-    /// - Returns: [tokens, C].
+    /// - Returns: the gradient with respect to the residual stream, [tokens, C].
     public func logitsBackward(
         _ dlogits: Matrix<Element>, _ logits: Matrix<Element>, _ hidden: Matrix<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
@@ -207,24 +216,25 @@ public struct Model<Element: Real>: Sendable {
         return finalNorm.backward(kernels.product(dlogits, head.transposed), hidden, .finalNormWeight, [:], kernels)
     }
 
-    /// Returns the numbers of a weight as `Element`, in the checkpoint's storage order.
+    /// Returns the values of a weight, converted to `Element`, in storage order.
     ///
-    /// - Parameter place: the role and layer of a weight.
-    /// - Returns: all numbers of the weight.
-    /// - Throws: ``CheckpointError``: what loading a model throws.
+    /// - Parameter place: the role and layer of the weight.
+    /// - Returns: all values of the weight.
+    /// - Throws: ``CheckpointError``: the errors of ``init(_:_:replacing:)``.
     package func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] {
         try reader.numbers(of: place)
     }
 
-    /// Returns a matrix of the model if another checkpoint has an identical one, otherwise nil.
+    /// Returns this model's matrix for a weight if another checkpoint stores the same bytes for it; otherwise returns
+    /// nil.
     ///
     /// - Parameters:
-    ///   - place: the role and layer of the matrix.
-    ///   - tensor: the other checkpoint's tensor.
-    ///   - rows: the rows of `tensor` that form the matrix; nil for all.
+    ///   - place: the role and layer of the weight.
+    ///   - tensor: the tensor in the other checkpoint that contains the weight.
+    ///   - rows: the rows of `tensor` that are the weight; nil if it is the entire tensor.
     ///   - other: the other checkpoint.
-    /// - Returns: the model's own matrix.
-    /// - Throws: ``CheckpointError``: what loading a model throws.
+    /// - Returns: this model's matrix, or nil.
+    /// - Throws: ``CheckpointError``: the errors of ``init(_:_:replacing:)``.
     package func matrix(
         _ place: TensorPlace, sameAs tensor: TensorInfo, rows: Range<Int>?, of other: Checkpoint
     ) throws(CheckpointError) -> StoredMatrix? {
@@ -235,18 +245,21 @@ public struct Model<Element: Real>: Sendable {
         return try reader.matrix(place.role, place.layer)
     }
 
-    /// Returns a stored matrix that shares the numbers of `matrix`, in the orientation of the weight's role.
+    /// Returns a stored matrix that shares the values of `matrix`, and is stored in the orientation of the weight's
+    /// role.
     package func stored(_ matrix: Matrix<Element>, _ place: TensorPlace) -> StoredMatrix {
         StoredMatrix(sharing: matrix, isInputMajor: reader.isInputMajor(place.role))
     }
 
-    /// Throws if any number is not finite, and names the first non-finite weight if there is one.
+    /// Throws an error if any number is not finite.
+    ///
+    /// The error names the first non-finite weight that can have caused this, if there is one.
     ///
     /// - Parameters:
     ///   - x: the numbers to check.
-    ///   - layer: the layer that computed the numbers; nil for the embedding or head.
+    ///   - layer: the layer that computed the numbers; nil if the embedding or the head did.
     ///   - kernels: the kernels to use.
-    /// - Throws: ``CheckpointError``: `notFinite`, with the first non-finite weight if there is one, or `inputOutput`.
+    /// - Throws: ``CheckpointError``: `notFinite`, or `inputOutput` if a file has changed or cannot be read.
     public func check(
         _ x: Matrix<Element>, layer: Int?, _ kernels: Kernels<Element>
     ) throws(CheckpointError) {
@@ -272,17 +285,18 @@ public struct Model<Element: Real>: Sendable {
 }
 
 extension Model {
-    /// Runs a sequence in chunks of tokens and computes logits in chunks of rows, so that memory for activations and
-    /// logits does not grow with the sequence length.
+    /// Runs a sequence in chunks, and passes the logits of each chunk to a closure.
+    ///
+    /// The memory needed for activations and logits does not grow with the length of the sequence.
     ///
     /// - Parameters:
-    ///   - tokens: the next tokens after those in the state.
-    ///   - state: the state after the preceding tokens; updated, and no longer usable if this throws.
+    ///   - tokens: the tokens that follow those in the state.
+    ///   - state: the state after the preceding tokens, which is updated; do not use it again if this method throws.
     ///   - kernels: the kernels to use.
-    ///   - progress: can cancel the work.
-    ///   - receive: called for each chunk of logits with the index in `tokens` of the chunk's first token, and the
-    ///     logits, [rows, V].
-    /// - Throws: the errors of ``hidden(_:_:_:progress:)``, or what `receive` throws.
+    ///   - progress: an object that the caller can use to cancel the work after any layer.
+    ///   - receive: a closure that is called for each chunk of logits, with the index in `tokens` of the chunk's first
+    ///     token, and the logits, [rows, V].
+    /// - Throws: the errors of ``hidden(_:_:_:progress:)`` and of `receive`.
     public func run(
         _ tokens: [Int], _ state: inout State, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress(),
         receive: (Int, Matrix<Element>) throws -> Void
@@ -296,8 +310,9 @@ extension Model {
     }
 }
 
-/// The number of tokens per chunk that runs through the layers: enough for efficient matrix products without using more
-/// memory than needed.
+/// The number of tokens that run through the layers at a time.
+///
+/// The number is large enough for efficient matrix products, and small enough to keep activations small.
 package let tokensPerChunk = 512
-/// The number of rows of logits per chunk; each row has V numbers.
+/// The number of rows of logits that are computed at a time; each row has V logits.
 package let logitRowsPerChunk = 64

@@ -5,14 +5,17 @@ import RWKVLayers
 public import RWKVNumerics
 
 extension Model {
-    /// Loads a model from a checkpoint; matrices are read only when used, unless they have checksums to verify.
+    /// Loads a model from a checkpoint.
+    ///
+    /// Matrices that can be memory-mapped are read only when they are used, unless they have checksums to verify.
     ///
     /// - Parameters:
     ///   - checkpoint: a checkpoint of a supported family.
-    ///   - description: the description of the recognised model.
-    ///   - weights: weights that replace those of the checkpoint, each in its stored shape; vectors are a single row.
-    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` if tensors are missing, quantised or of the wrong
-    ///   size, or if a value that the equations depend on is not known.
+    ///   - description: the description of the model in the checkpoint.
+    ///   - weights: weights that replace those of the checkpoint, each in its stored shape; a vector is a single row.
+    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` if a tensor is missing, quantised or has the wrong
+    ///   size, if a setting that the equations need is not known, or if a head that should be tied differs from the
+    ///   embedding; or `inputOutput`.
     public init(
         _ checkpoint: Checkpoint, _ description: ModelDescription, replacing weights: [TensorPlace: StoredMatrix] = [:]
     ) throws(CheckpointError) {
@@ -37,11 +40,11 @@ extension Model {
         rotaryIndexByLayer = rotations.map { rotation in rotation.flatMap { rotaries.firstIndex(of: $0) } }
     }
 
-    /// Loads the model of a recognised checkpoint.
+    /// Loads a recognised model.
     ///
-    /// - Parameter recognised: a model with a checkpoint, not just a config.json.
-    /// - Throws: ``CheckpointError`` if the family is not supported or the model has no checkpoint, or what
-    ///   ``init(_:_:replacing:)`` throws.
+    /// - Parameter recognised: a recognised model that has a checkpoint and not only a config.json.
+    /// - Throws: ``CheckpointError`` if the family is not supported or the model has no checkpoint, or the errors of
+    ///   ``init(_:_:replacing:)``.
     public init(_ recognised: RecognisedModel) throws(CheckpointError) {
         let description = try recognised.description
         guard let checkpoint = recognised.checkpoint else {
@@ -51,22 +54,24 @@ extension Model {
         self = try Model(checkpoint, description)
     }
 
-    /// Warnings for the user about unused tensors, at most three.
+    /// Warnings for the user about tensors that are not used; at most three.
     public var warnings: [CheckpointWarning] {
         description.findings.filter { $0.kind == .unexpected }.prefix(3).map {
             CheckpointWarning(path: checkpoint.path, $0.message + ", and is not used")
         }
     }
 
-    /// Rereads replaced weights, because layers hold copies of vectors.
+    /// Updates the layers after the values of replaced weights have changed.
     ///
-    /// - Throws: ``CheckpointError``: what loading the model throws.
+    /// Layers share the values of replaced matrices, but hold copies of vectors, so these must be copied again.
+    ///
+    /// - Throws: ``CheckpointError``: the errors of ``init(_:_:replacing:)``.
     public mutating func reread() throws(CheckpointError) {
         for layer in layers.indices where reader.replaces(layer) { layers[layer] = try reader.layer(layer) }
     }
 }
 
-/// Reads a model's weights by role.
+/// A reader that loads the weights of a model by role and layer.
 struct WeightReader<Element: Real>: Sendable {
     let checkpoint: Checkpoint
     let description: ModelDescription
@@ -86,7 +91,7 @@ struct WeightReader<Element: Real>: Sendable {
         guard let layout = description.layout, let epsilon = description.epsilon else {
             throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: it has no tensors")
         }
-        // Each head's state is a square matrix of this size.
+        // The state of each time-mixing head is a square matrix of this size.
         if let size = description.dimensions[.headSize], size > Self.headSizeLimit {
             throw CheckpointError(
                 .unsupported, path: checkpoint.path, "the head size exceeds the limit",
@@ -100,12 +105,12 @@ struct WeightReader<Element: Real>: Sendable {
         memory = TensorMemory(checkpoint)
     }
 
-    /// Returns the factor for embedding rows: sqrt(C), rounded to the embedding's dtype; nil if rows are not scaled.
+    /// Returns the factor for embedding rows, sqrt(C) rounded to the embedding's dtype; nil if rows are not scaled.
     func embeddingScale() throws(CheckpointError) -> Double? {
         guard description.architecture.body.scalesEmbedding, let tensor = tensor(.embedding, nil),
             let width = description.dimensions[.width]
         else { return nil }
-        // transformers computes the factor in float32, then rounds.
+        // transformers computes the factor in fp32, and then rounds it to the embedding's dtype.
         var (scale, stored) = (Float(width).squareRoot(), UInt64(0))
         if let element = tensor.dtype.kernelElement {
             let kernels = rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE).pointee
@@ -125,8 +130,10 @@ struct WeightReader<Element: Real>: Sendable {
         description.bindings[TensorPlace(role: role, layer: layer)]
     }
 
-    /// Whether the embedding is also the head: the checkpoint has no separate head, or config.json ties the two and
-    /// they are equal.
+    /// Whether the head is tied to the embedding: there is no separate head, or config.json ties the two and both have
+    /// the same bytes.
+    ///
+    /// The getter throws `malformed` if config.json ties the two but their bytes differ.
     var isHeadTied: Bool {
         get throws(CheckpointError) {
             guard let head = tensor(.head, nil), let embedding = tensor(.embedding, nil) else { return true }
@@ -160,14 +167,15 @@ struct WeightReader<Element: Real>: Sendable {
         let rows = binding(role, layer)?.rows ?? 0..<tensor.shape[0]
         guard rows.upperBound <= tensor.shape[0] else { throw missing(role, layer) }
         let start = bytes.start + rows.lowerBound * tensor.shape[1] * tensor.dtype.bitWidth / 8
-        // Low-rank matrices are [inputs, outputs], all others [outputs, inputs], unless the layout transposes them.
+        // Low-rank matrices are [inputs, outputs], and all others are [outputs, inputs], unless the layout transposes
+        // them.
         return StoredMatrix(
             start, element, shape: (rows.count, tensor.shape[1]), isInputMajor: isInputMajor(role), owner: bytes.owner)
     }
 
     func isInputMajor(_ role: TensorRole) -> Bool { role.isInputMajor != layout.isTransposed(role) }
 
-    /// Returns all numbers of a weight, row by row as stored.
+    /// Returns the values of a weight in storage order.
     func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] {
         if binding(place.role, place.layer)?.rows != nil { return try matrix(place.role, place.layer).numbers() }
         return try vector(place.role, place.layer)
@@ -328,7 +336,7 @@ struct WeightReader<Element: Real>: Sendable {
             removalKey: removalKey, keyScale: keyScale, outputNorm: outputNorm, bonus: try vector(.bonus, layer))
     }
 
-    /// Returns a value or key residual; nil if this layer provides k_first and v_first and has no residual.
+    /// Returns a value or key residual; nil if the layer provides k_first and v_first and stores no residual.
     private func residual(
         _ base: TensorRole, _ down: TensorRole, _ up: TensorRole, _ layer: Int
     ) throws(CheckpointError) -> Residual<Element>? {

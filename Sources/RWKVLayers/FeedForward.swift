@@ -1,11 +1,11 @@
 public import ModelFamilies
 public import RWKVNumerics
 
-/// The feed-forward block, which follows the mixer in each layer.
+/// The feed-forward block, which follows the token mixer in each layer.
 public enum FeedForward<Element: Real>: Sendable {
-    /// SwiGLU or GeGLU: down(f(gate x) up x)
+    /// A SwiGLU or GeGLU block: down(f(gate(x)) * up(x)).
     case gated(FeedForwardSpec.Activation, gate: Linear<Element>, up: Linear<Element>, down: Linear<Element>)
-    /// Channel mixing: value(relu(key(x + (x_prev - x) share))^2) (RWKV-LM, RWKV-v7)
+    /// RWKV-7 channel mixing: value(relu(key(x + (x_prev - x) share))^2) (RWKV-LM, RWKV-v7).
     case channelMix(share: [Element], key: Linear<Element>, value: Linear<Element>)
 
     /// All weight matrices of the block.
@@ -16,12 +16,12 @@ public enum FeedForward<Element: Real>: Sendable {
         }
     }
 
-    /// Intermediate values kept for the backward pass.
+    /// The intermediate values of a forward pass that the backward pass needs.
     struct Trace {
         let x, gate, up, inner: Matrix<Element>
     }
 
-    /// Applies the block to the normalised input x, [tokens, C].
+    /// Applies the block to its input x, [tokens, C], and returns the output, [tokens, C].
     public func callAsFunction(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
@@ -39,7 +39,8 @@ public enum FeedForward<Element: Real>: Sendable {
         }
     }
 
-    /// Applies a gated block to the normalised input x, [tokens, C], and keeps what the backward pass needs.
+    /// Applies a gated block to its input x, [tokens, C], and returns the output together with a trace for the backward
+    /// pass.
     func traced(_ x: Matrix<Element>, _ kernels: Kernels<Element>) -> (Matrix<Element>, Trace) {
         guard case .gated(let activation, let gateLinear, let upLinear, let down) = self else { Self.hasNone() }
         let (gate, up) = (gateLinear(x, kernels), upLinear(x, kernels))
@@ -48,9 +49,10 @@ public enum FeedForward<Element: Real>: Sendable {
         return (down(inner, kernels), Trace(x: x, gate: gate, up: up, inner: inner))
     }
 
-    /// Returns the gradient of `x` given the output's gradient `dy`; adds the weights' gradients to `gradients`.
+    /// Returns the gradient of `x` given `dy`, the gradient of the output, and adds the gradients of the weights to
+    /// `gradients`.
     ///
-    /// Each trace can be used only once.
+    /// A trace can be used only once, because this method overwrites its matrices.
     func backward(
         _ dy: Matrix<Element>, _ trace: Trace, _ gradients: WeightGradients<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
@@ -66,7 +68,7 @@ public enum FeedForward<Element: Real>: Sendable {
 }
 
 extension FeedForwardSpec.Activation {
-    /// Replaces `gate` with f(gate) up.
+    /// Computes f(gate) * up, and stores the result in `gate`.
     fileprivate func apply<Element: Real>(up: Matrix<Element>, gate: Matrix<Element>, _ kernels: Kernels<Element>) {
         switch self {
         case .silu: kernels.swiGLU(up: up, gate: gate)
@@ -74,7 +76,7 @@ extension FeedForwardSpec.Activation {
         }
     }
 
-    /// Replaces `up` and `gate` with their gradients.
+    /// Replaces `up` and `gate` with their gradients, given `dy`, the gradient of f(gate) * up.
     fileprivate func backward<Element: Real>(
         _ dy: Matrix<Element>, up: Matrix<Element>, gate: Matrix<Element>, _ kernels: Kernels<Element>
     ) {

@@ -1,11 +1,12 @@
 import ModelFamilies
 public import RWKVNumerics
 
-/// The norms around a block; the branch adds after(block(before(h))) to the residual stream h.
+/// The norms before and after a block: the branch adds after(block(before(h))) to the residual stream h.
 public struct BranchNorms<Element: Real>: Sendable {
-    /// The pre-norm, applied to the block's input; nil if the block reads the residual stream directly.
+    /// The pre-norm, which is applied to the block's input; nil if the block reads the residual stream directly.
     public let before: Norm<Element>?
-    /// The post-norm, applied to the block's output; nil if the output is added unchanged.
+    /// The post-norm, which is applied to the block's output; nil if the output is added to the residual stream
+    /// unchanged.
     public let after: Norm<Element>?
 
     /// Creates the norms of one branch.
@@ -19,7 +20,7 @@ public struct BranchNorms<Element: Real>: Sendable {
     func output(_ y: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> { after?(y, kernels) ?? y }
 }
 
-/// A layer with two branches that add to the residual stream: a token mixer, then a feed-forward block.
+/// A layer: a token mixer and a feed-forward block, each added to the residual stream.
 public struct Layer<Element: Real>: Sendable {
     /// The token mixer: attention or time mixing.
     public enum Mixer: Sendable {
@@ -33,7 +34,7 @@ public struct Layer<Element: Real>: Sendable {
     /// The feed-forward block.
     public let feedForward: FeedForward<Element>
 
-    /// Creates a layer from the given parts, whose sizes must match.
+    /// Creates a layer from the given parts, which must have matching sizes.
     public init(
         mixerNorms: BranchNorms<Element>, mixer: Mixer, feedForwardNorms: BranchNorms<Element>,
         feedForward: FeedForward<Element>
@@ -44,10 +45,11 @@ public struct Layer<Element: Real>: Sendable {
         self.feedForward = feedForward
     }
 
-    /// All weight matrices of the layer; each token passes through every one.
+    /// All weight matrices of the layer; every token passes through each of them.
     public var matrices: [StoredMatrix] { mixerMatrices.ofInput + mixerMatrices.others + feedForward.matrices }
 
-    /// The mixer's weight matrices: those applied to the mixer's input, and those applied to intermediate results.
+    /// The weight matrices of the mixer, divided into those applied to its input and those applied to intermediate
+    /// values.
     public var mixerMatrices: (ofInput: [StoredMatrix], others: [StoredMatrix]) {
         switch mixer {
         case .attention(let attention): attention.matrices
@@ -55,7 +57,7 @@ public struct Layer<Element: Real>: Sendable {
         }
     }
 
-    /// Intermediate values of one forward pass, kept for the backward pass.
+    /// The intermediate values of a forward pass that the backward pass needs.
     public struct Trace {
         enum Mixer {
             case attention(SoftmaxAttention<Element>.Trace)
@@ -63,23 +65,23 @@ public struct Layer<Element: Real>: Sendable {
         }
 
         let mixer: Mixer
-        /// The norms' inputs; nil if only the mixer ran.
+        /// The activations around the norms; nil if only the mixer was run.
         let normed: Normed?
         let feedForward: FeedForward<Element>.Trace?
 
-        /// The residual stream before each branch, and each block's output if it has a post-norm.
+        /// The residual stream before each branch, and the output of each block that has a post-norm.
         struct Normed {
             let h, mixed: Matrix<Element>
             let mixerOutput, feedForwardOutput: Matrix<Element>?
         }
     }
 
-    /// Returns the mixer's input: the residual stream h, [tokens, C], after the pre-norm.
+    /// Returns the input of the mixer: the residual stream h, [tokens, C], after the pre-norm, if there is one.
     public func mixerInput(_ h: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         mixerNorms.input(h, kernels)
     }
 
-    /// Returns what the mixer adds to the residual stream: the output y, [tokens, C], after the post-norm.
+    /// Returns the output y of the mixer, [tokens, C], after the post-norm, if there is one.
     public func mixerOutput(_ y: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         mixerNorms.output(y, kernels)
     }
@@ -88,11 +90,11 @@ public struct Layer<Element: Real>: Sendable {
     ///
     /// - Parameters:
     ///   - x: the mixer's input, [tokens, C].
-    ///   - state: the layer's state; updated.
-    ///   - first: the first layer's keys and values.
-    ///   - rotation: the RoPE rotation of the tokens in this layer; nil for none.
+    ///   - state: the layer's state, which is updated.
+    ///   - first: the first layer's keys and values, which this layer sets if it is the one that provides them.
+    ///   - rotation: the RoPE rotation of the tokens in this layer; nil if the layer has no RoPE.
     ///   - kernels: the kernels to use.
-    /// - Returns: [tokens, C].
+    /// - Returns: the mixer's output, [tokens, C].
     public func mix(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
@@ -104,15 +106,15 @@ public struct Layer<Element: Real>: Sendable {
         }
     }
 
-    /// Applies the mixer with its norms; returns what this branch adds to the residual stream.
+    /// Applies the mixer with its norms, and returns the result that the caller adds to the residual stream.
     ///
     /// - Parameters:
     ///   - h: the residual stream, [tokens, C].
-    ///   - state: the layer's state; updated.
-    ///   - first: the first layer's keys and values.
-    ///   - rotation: the RoPE rotation of the tokens in this layer; nil for none.
+    ///   - state: the layer's state, which is updated.
+    ///   - first: the first layer's keys and values, which this layer sets if it is the one that provides them.
+    ///   - rotation: the RoPE rotation of the tokens in this layer; nil if the layer has no RoPE.
     ///   - kernels: the kernels to use.
-    /// - Returns: [tokens, C].
+    /// - Returns: the output of the mixer's branch, [tokens, C].
     @specialized(where Element == Float)
     public func mixed(
         _ h: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
@@ -121,13 +123,14 @@ public struct Layer<Element: Real>: Sendable {
         mixerOutput(mix(mixerInput(h, kernels), &state, first: &first, rotation: rotation, kernels), kernels)
     }
 
-    /// Applies the feed-forward block with its norms; returns what this branch adds to the residual stream.
+    /// Applies the feed-forward block with its norms, and returns the result that the caller adds to the residual
+    /// stream.
     ///
     /// - Parameters:
-    ///   - h: the residual stream after the mixer, [tokens, C].
-    ///   - state: the layer's state; updated.
+    ///   - h: the residual stream after the mixer's output has been added, [tokens, C].
+    ///   - state: the layer's state, which is updated.
     ///   - kernels: the kernels to use.
-    /// - Returns: [tokens, C].
+    /// - Returns: the output of the feed-forward branch, [tokens, C].
     @specialized(where Element == Float)
     public func fed(
         _ h: Matrix<Element>, _ state: inout LayerState<Element>, _ kernels: Kernels<Element>
@@ -137,15 +140,15 @@ public struct Layer<Element: Real>: Sendable {
 
     // MARK: Training
 
-    /// Applies the mixer without its norms to whole sequences, and keeps what the backward pass needs.
+    /// Applies the mixer without its norms to complete sequences, and records a trace for the backward pass.
     ///
     /// - Parameters:
-    ///   - x: the mixer's input, [tokens, C], with sequences concatenated.
+    ///   - x: the mixer's input for the concatenated sequences, [tokens, C].
     ///   - state: the layer's state at the start of the sequences.
-    ///   - first: the first layer's keys and values.
-    ///   - rotation: the RoPE rotation of the tokens in this layer; nil for none.
+    ///   - first: the first layer's keys and values, which this layer sets if it is the one that provides them.
+    ///   - rotation: the RoPE rotation of the tokens in this layer; nil if the layer has no RoPE.
     ///   - kernels: the kernels to use.
-    /// - Returns: the output, [tokens, C], and the trace.
+    /// - Returns: the mixer's output, [tokens, C], and the trace.
     public func tracedMixer(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
@@ -160,14 +163,14 @@ public struct Layer<Element: Real>: Sendable {
         }
     }
 
-    /// Runs the backward pass of ``tracedMixer(_:_:first:rotation:_:)``.
+    /// Computes the gradients of ``tracedMixer(_:_:first:rotation:_:)``.
     ///
     /// - Parameters:
     ///   - dy: the gradient of the output, [tokens, C].
-    ///   - trace: the trace of the forward pass; can be used only once.
+    ///   - trace: the trace of the forward pass, which can be used only once.
     ///   - first: the gradients of the first layer's keys and values; nil if no gradients flow to that layer.
-    ///   - gradients: the accumulators for the weights' gradients.
-    ///   - dx: the accumulator for the input's gradient, [tokens, C]; nil if not needed.
+    ///   - gradients: the accumulators for the gradients of the weights.
+    ///   - dx: the accumulator for the gradient of the input, [tokens, C]; nil if that gradient is not needed.
     ///   - kernels: the kernels to use.
     public func mixerBackward(
         _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
@@ -182,13 +185,14 @@ public struct Layer<Element: Real>: Sendable {
         }
     }
 
-    /// Applies the layer to whole sequences, and keeps what the backward pass needs.
+    /// Applies the layer to complete sequences, and records a trace for the backward pass.
     ///
     /// - Parameters:
-    ///   - h: the residual stream, [tokens, C], with sequences concatenated; the trace keeps it.
+    ///   - h: the residual stream of the concatenated sequences, [tokens, C]. The trace refers to this matrix, so the
+    ///     caller must not change it.
     ///   - state: the layer's state at the start of the sequences.
-    ///   - first: the first layer's keys and values.
-    ///   - rotation: the RoPE rotation of the tokens in this layer; nil for none.
+    ///   - first: the first layer's keys and values, which this layer sets if it is the one that provides them.
+    ///   - rotation: the RoPE rotation of the tokens in this layer; nil if the layer has no RoPE.
     ///   - kernels: the kernels to use.
     /// - Returns: the residual stream after the layer, and the trace.
     public func traced(
@@ -211,10 +215,11 @@ public struct Layer<Element: Real>: Sendable {
     ///
     /// - Parameters:
     ///   - dh: the gradient of the residual stream, [tokens, C].
-    ///   - trace: the trace from ``traced(_:_:first:rotation:_:)``; can be used only once.
+    ///   - trace: the trace from ``traced(_:_:first:rotation:_:)``, which can be used only once.
     ///   - first: the gradients of the first layer's keys and values; nil if no gradients flow to that layer.
-    ///   - gradients: the accumulators for the weights' gradients.
-    ///   - isLast: whether no earlier layer is trained, so that `dh` is not needed afterwards.
+    ///   - gradients: the accumulators for the gradients of the weights.
+    ///   - isLast: whether the backward pass ends with this layer. If so, the contents of `dh` are unspecified
+    ///     afterwards.
     ///   - kernels: the kernels to use.
     public func backward(
         inPlace dh: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?,
@@ -239,7 +244,7 @@ public struct Layer<Element: Real>: Sendable {
 }
 
 extension BranchNorms {
-    /// Returns the gradient of the block's output, given the gradient of what the branch added.
+    /// Returns the gradient of the block's output, given the gradient of the branch's output.
     fileprivate func outputBackward(
         _ dy: Matrix<Element>, _ y: Matrix<Element>?, _ role: TensorRole, _ gradients: WeightGradients<Element>,
         _ kernels: Kernels<Element>
@@ -248,7 +253,7 @@ extension BranchNorms {
         return after.backward(dy, y, role, gradients, kernels)
     }
 
-    /// Returns the gradient of the residual stream, given the gradient of the block's input.
+    /// Returns the gradient of the branch's input, given the gradient of the block's input.
     fileprivate func inputBackward(
         _ dx: Matrix<Element>, _ h: Matrix<Element>, _ role: TensorRole, _ gradients: WeightGradients<Element>,
         _ kernels: Kernels<Element>

@@ -1,24 +1,26 @@
 public import RWKVNumerics
 
-/// A layer's state after earlier tokens; fields that the layer does not use keep their initial values.
+/// The state of a layer after the preceding tokens.
+///
+/// Fields that the layer does not use keep their initial values.
 public struct LayerState<Element: Real>: Sendable, Equatable {
-    /// The number of concatenated sequences of equal length; if more than one, there are no earlier tokens.
+    /// The number of concatenated sequences of equal length; if there are several, the state cannot be continued.
     public var sequences = 1
-    /// Attention keys after RoPE: [tokens, key-value heads N].
+    /// The keys in the KV cache, after RoPE: [tokens, key-value heads N].
     public var keys: [Element] = []
-    /// Attention values: [tokens, key-value heads N].
+    /// The values in the KV cache: [tokens, key-value heads N].
     public var values: [Element] = []
-    /// Time-mixing states S^T: [sequences, heads, key, value].
+    /// The time-mixing states, stored as the transpose S^T: [sequences, heads, key channels, value channels].
     public var matrices: [Element] = []
-    /// The last normalised input to time mixing: [C].
+    /// The input of time mixing at the last token, used by the token shift: [C].
     public var mixerShift: [Element] = []
-    /// The last normalised input to channel mixing: [C].
+    /// The input of channel mixing at the last token, used by the token shift: [C].
     public var feedForwardShift: [Element] = []
 
     /// Creates the state at the start of a sequence.
     public init() {}
 
-    /// Drops the keys and values of all but the last `tokens` tokens.
+    /// Removes the oldest entries from the KV cache, so that at most the last `tokens` tokens remain.
     mutating func keepLast(_ tokens: Int, columns: Int) {
         let excess = keys.count - tokens * columns
         guard excess > 0 else { return }
@@ -27,26 +29,27 @@ public struct LayerState<Element: Real>: Sendable, Equatable {
     }
 }
 
-/// The first layer's keys and values (v_first) for the current tokens, which later layers mix into their own.
+/// The keys and values that the first layer computes for the current tokens (k_first, v_first), and that later layers
+/// mix into their own.
 public enum FirstValues<Element: Real> {
-    /// Not known yet: the next layer provides them.
+    /// Not computed yet; the next layer provides them, whatever its mixer.
     case wanted
-    /// Keys, after head norms and RoPE, and values: [tokens, key-value heads N] each.
+    /// Already computed: the keys, after head norms and RoPE, and the values, [tokens, key-value heads N] each.
     case known(keys: Matrix<Element>, values: Matrix<Element>)
-    /// Not known yet: the first time-mixing layer provides them; attention layers do not.
+    /// Not computed yet; the first time-mixing layer provides them, and attention layers do not.
     case ofTimeMixing
 }
 
-/// Gradients of the first layer's keys and values.
+/// The gradients of the first layer's keys and values.
 ///
-/// Later layers add to these gradients, and the layer that provides the keys and values propagates them.
+/// Later layers add to these gradients. The layer that provides the keys and values then propagates them.
 public struct FirstGradients<Element: Real> {
     /// The gradient of the keys, [tokens, key-value heads N].
     let keys: Matrix<Element>
     /// The gradient of the values, [tokens, key-value heads N].
     let values: Matrix<Element>
 
-    /// Creates zero gradients; returns nil if the first layer's keys and values are not known.
+    /// Creates gradients that are zero; returns nil if the first layer's keys and values have not been computed.
     public init?(of first: FirstValues<Element>) {
         guard case .known(let keys, let values) = first else { return nil }
         self.keys = Matrix(zeros: keys.rows, columns: keys.columns)

@@ -1,18 +1,20 @@
 public import ModelFamilies
 public import RWKVNumerics
 
-/// Accumulated gradients of a layer's weights by role, each in its weight's storage order; vectors are a single row,
-/// and frozen weights have no entry.
+/// Accumulators for the gradients of a layer's weights, keyed by role.
+///
+/// Each gradient has the storage order of its weight. The gradient of a vector is a single row. Frozen weights have no
+/// entry.
 public typealias WeightGradients<Element: Real> = [TensorRole: Matrix<Element>]
 
-/// A linear layer: W x + b.
+/// A linear layer, which computes W x + b.
 public struct Linear<Element: Real>: Sendable {
-    /// The weight W: [outputs, inputs].
+    /// The weight matrix W, [outputs, inputs].
     public let weight: StoredMatrix
-    /// The bias b: [outputs]; nil for none.
+    /// The bias b, [outputs]; nil if the layer has no bias.
     public let bias: [Element]?
 
-    /// Creates a linear layer with the given weights.
+    /// Creates a linear layer with the given weight and bias.
     public init(weight: StoredMatrix, bias: [Element]? = nil) {
         self.weight = weight
         self.bias = bias
@@ -25,8 +27,8 @@ public struct Linear<Element: Real>: Sendable {
         return y
     }
 
-    /// Returns the gradient of `x`, [tokens, inputs], given the output's gradient `dy`; adds the gradients of the
-    /// weight and bias to `gradients`.
+    /// Returns the gradient of `x`, [tokens, inputs], given `dy`, the gradient of the output, and adds the gradients of
+    /// the weight and bias to `gradients`.
     func backward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, _ roles: (weight: TensorRole, bias: TensorRole?),
         _ gradients: WeightGradients<Element>, _ kernels: Kernels<Element>
@@ -35,8 +37,9 @@ public struct Linear<Element: Real>: Sendable {
         return kernels.product(dy, weight.transposed)
     }
 
-    /// Runs the backward pass for an input with several uses: adds the gradient of `x` to `dx`, which is nil if that
-    /// gradient is not needed.
+    /// Adds the gradient of `x` to `dx`, and the gradients of the weight and bias to `gradients`.
+    ///
+    /// If `dx` is nil, the gradient of `x` is not computed.
     func backward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, _ roles: (weight: TensorRole, bias: TensorRole?),
         _ gradients: WeightGradients<Element>, addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
@@ -54,25 +57,25 @@ public struct Linear<Element: Real>: Sendable {
     }
 }
 
-/// A low-rank projection f(x down) up; the caller adds the base.
+/// A low-rank projection, f(x down) up, with an optional base that the caller adds.
 public struct LowRank<Element: Real>: Sendable {
-    /// The function f between the two matrices.
+    /// The activation function f between the two matrices.
     public enum Activation: Sendable {
         case none
         case tanh
         case sigmoid
     }
 
-    /// The base that the caller adds, [outputs]; nil for none.
+    /// The base that the caller adds to the projection, [outputs]; nil if there is none.
     public let base: [Element]?
-    /// The first matrix: [inputs, rank].
+    /// The first matrix, [inputs, rank].
     public let down: StoredMatrix
-    /// The second matrix: [rank, outputs].
+    /// The second matrix, [rank, outputs].
     public let up: StoredMatrix
-    /// The function f between the two matrices.
+    /// The activation function f between the two matrices.
     public let activation: Activation
 
-    /// Creates a low-rank projection with the given weights.
+    /// Creates a low-rank projection with the given base, matrices and activation function.
     public init(base: [Element]?, down: StoredMatrix, up: StoredMatrix, activation: Activation) {
         self.base = base
         self.down = down
@@ -80,7 +83,8 @@ public struct LowRank<Element: Real>: Sendable {
         self.activation = activation
     }
 
-    /// Returns f(x down) up without the base, [tokens, outputs], and f(x down), [tokens, rank].
+    /// Returns the projection without the base, f(x down) up, [tokens, outputs], and the inner activations f(x down),
+    /// [tokens, rank].
     func callAsFunction(
         _ x: Matrix<Element>, _ kernels: Kernels<Element>
     ) -> (y: Matrix<Element>, inner: Matrix<Element>) {
@@ -93,8 +97,9 @@ public struct LowRank<Element: Real>: Sendable {
         return (kernels.product(inner, up), inner)
     }
 
-    /// Given the output's gradient `dy`, adds the gradient of `x` to `dx`, and the gradients of the base and both
-    /// matrices to `gradients`.
+    /// Adds the gradient of `x` to `dx`, and the gradients of the base and both matrices to `gradients`.
+    ///
+    /// `dy` is the gradient of the output. If `dx` is nil, the gradient of `x` is not computed.
     func backward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, inner: Matrix<Element>,
         _ roles: (base: TensorRole?, down: TensorRole, up: TensorRole), _ gradients: WeightGradients<Element>,

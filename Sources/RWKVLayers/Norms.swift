@@ -1,14 +1,14 @@
 package import ModelFamilies
 public import RWKVNumerics
 
-/// A norm before or after a block.
+/// A normalisation layer: RMSNorm or LayerNorm.
 public enum Norm<Element: Real>: Sendable {
-    /// RMSNorm: x / sqrt(mean(x^2) + epsilon) weight
+    /// RMSNorm: x / sqrt(mean(x^2) + epsilon) * weight.
     case rms(weight: [Element], epsilon: Double)
-    /// LayerNorm: (x - mean) / sqrt(variance + epsilon) weight + bias
+    /// LayerNorm: (x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias.
     case layer(weight: [Element], bias: [Element], epsilon: Double)
 
-    /// Applies the norm to each row of x, [tokens, width].
+    /// Normalises each row of x, [tokens, width].
     public func callAsFunction(_ x: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         switch self {
         case .rms(let weight, let epsilon): kernels.rmsNorm(x, weight: weight, epsilon: epsilon)
@@ -17,9 +17,10 @@ public enum Norm<Element: Real>: Sendable {
         }
     }
 
-    /// Returns the gradient of `x` given the output's gradient `dy`; adds the weight's gradient to `gradients`.
+    /// Returns the gradient of `x` given `dy`, the gradient of the output, and adds the gradient of the weight to
+    /// `gradients`.
     ///
-    /// Supports only RMSNorm, because students have no LayerNorm.
+    /// The norm must be an RMSNorm. LayerNorm has no backward pass, because no student that can be trained uses it.
     package func backward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, _ role: TensorRole, _ gradients: WeightGradients<Element>,
         _ kernels: Kernels<Element>
@@ -29,13 +30,15 @@ public enum Norm<Element: Real>: Sendable {
     }
 }
 
-/// RMSNorm of each query (or receptance) head and each key head; the heads of each kind share a weight [N].
+/// RMSNorm applied separately to each query (or receptance) head and each key head.
+///
+/// All query heads share one weight, and all key heads share another; each weight is [N].
 public struct HeadNorms<Element: Real>: Sendable {
-    /// The weight for queries or receptance.
+    /// The weight that all query (or receptance) heads share, [N].
     public let query: [Element]
-    /// The weight for keys.
+    /// The weight that all key heads share, [N].
     public let key: [Element]
-    /// The epsilon, as in ``Norm/rms(weight:epsilon:)``.
+    /// The epsilon of both norms, as in ``Norm/rms(weight:epsilon:)``.
     public let epsilon: Double
 
     /// Creates head norms with the given weights and epsilon.

@@ -2,24 +2,26 @@ import CheckpointJSON
 public import ModelFamilies
 public import RWKVNumerics
 
-/// RoPE for the current tokens: cosines and sines that rotate pairs of the first R channels of each head.
+/// The RoPE rotation of the current tokens, given by the cosines and sines of the rotation angles.
+///
+/// Only the first R channels of each head are rotated, in pairs.
 public struct Rotation<Element: Real> {
     let cosines: Matrix<Element>
     let sines: Matrix<Element>
     private let isInterleaved: Bool
 
-    /// Creates the rotation of tokens at the given positions.
+    /// Creates the rotation for tokens at the given positions.
     ///
     /// - Parameters:
     ///   - frequencies: the RoPE frequencies of the layer.
     ///   - positions: the positions of the tokens in their sequence.
-    ///   - sequences: the number of concatenated sequences with tokens at these positions.
+    ///   - sequences: the number of concatenated sequences; each has tokens at these positions.
     public init(_ frequencies: RotaryFrequencies, positions: some Sequence<Int>, sequences: Int = 1) {
         var cosines: [Element] = []
         var sines: [Element] = []
         for position in positions {
             for frequency in frequencies.inverse {
-                // transformers computes angles in fp32, and models were trained with those angles.
+                // transformers computes the angles in fp32, and models were trained with these angles.
                 let (sine, cosine) = sineAndCosine(Double(Float(position) * frequency))
                 cosines.append(Element(cosine * frequencies.factor))
                 sines.append(Element(sine * frequencies.factor))
@@ -35,12 +37,12 @@ public struct Rotation<Element: Real> {
         (self.cosines, self.sines) = (all(cosines), all(sines))
     }
 
-    /// Rotates each head of `size` channels in place.
+    /// Rotates each head in place; a head has `size` channels.
     func apply(to x: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) {
         kernels.rotate(x, size: size, cosines: cosines, sines: sines, isInterleaved: isInterleaved)
     }
 
-    /// Rotates the gradient of rotated heads back in place.
+    /// Replaces the gradient of the rotated heads with the gradient of the heads before rotation.
     @specialized(where Element == Float)
     func backward(inPlace dx: Matrix<Element>, size: Int, _ kernels: Kernels<Element>) {
         kernels.rotate(
@@ -49,23 +51,24 @@ public struct Rotation<Element: Real> {
     }
 }
 
-/// RoPE frequencies: the angle by which each pair of channels is rotated from one token to the next.
+/// The RoPE frequencies of a layer: for each pair of channels, the rotation angle per token.
 ///
-/// RoPE types are named as in transformers (modeling_rope_utils.py).
+/// RoPE types have the same names as in transformers (modeling_rope_utils.py).
 public struct RotaryFrequencies: Sendable, Hashable {
-    /// The angle per token of pair i, in radians: theta^(-2i/R), scaled according to the RoPE type.
+    /// The rotation angle per token of each channel pair i, in radians: theta^(-2i/R), scaled according to the RoPE
+    /// type.
     public let inverse: [Float]
-    /// The factor applied to cosines and sines.
+    /// The attention factor, which scales the cosines and sines.
     public let factor: Double
-    /// Whether channels 2i and 2i + 1 of a head form a pair, rather than i and i + R/2.
+    /// Whether channels 2i and 2i + 1 of a head form a pair; if false, channels i and i + R/2 do.
     public let isInterleaved: Bool
 
-    /// Computes the frequencies for RoPE settings.
+    /// Computes the RoPE frequencies for the given settings.
     ///
     /// - Parameters:
-    ///   - rotary: RoPE settings of a known type, with the parameters that the type needs.
-    ///   - headSize: the number of channels per head, R of which are rotated.
-    ///   - length: the expected length of the sequence in tokens; affects only `dynamic` and `longrope`.
+    ///   - rotary: the RoPE settings. The type must be known, and all parameters that it needs must be present.
+    ///   - headSize: the number of channels per head.
+    ///   - length: the expected length of the sequence in tokens; affects only the types `dynamic` and `longrope`.
     public init(_ rotary: RotaryEmbedding, headSize: Int, length: Int) {
         isInterleaved = rotary.isInterleaved
         let parameter = { rotary.parameters[$0] ?? 1 }
@@ -107,13 +110,15 @@ public struct RotaryFrequencies: Sendable, Hashable {
         self.factor = factor
     }
 
-    /// Applies YaRN: keeps short wavelengths, stretches long ones, and blends those in between.
+    /// Returns the YaRN frequencies: high frequencies are kept, low frequencies are divided by the scaling factor, and
+    /// those in between are interpolated.
     private static func yarn(_ rotary: RotaryEmbedding, _ plain: [Double], width: Int) -> [Double] {
         func parameter(_ key: ByteString, _ assumed: Double) -> Double {
             rotary.parameters[key].flatMap { $0 == 0 ? nil : $0 } ?? assumed
         }
         let original = parameter("original_max_position_embeddings", 1)
-        // Fractional index of the pair that makes this many turns over the original length.
+        // Returns the fractional index of the channel pair that completes `turns` turns over the original context
+        // length.
         func channel(turns: Double) -> Double {
             Double(width) * logarithm(original / (turns * 2 * Double.pi)) / (2 * logarithm(rotary.theta))
         }

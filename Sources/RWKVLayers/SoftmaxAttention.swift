@@ -1,19 +1,20 @@
 import ModelFamilies
 public import RWKVNumerics
 
-/// Softmax attention: softmax(scale q k^T) v over the tokens that each query sees; several query heads may share a
-/// key-value head.
+/// Causal softmax attention, softmax(scale q k^T) v, with an optional sliding window and score softcap.
+///
+/// Several query heads can share a key-value head.
 public struct SoftmaxAttention<Element: Real>: Sendable {
-    /// The numbers of heads, the scale, the window and the softcap.
+    /// The numbers of heads, the scale, the sliding window and the score softcap.
     let parameters: AttentionParameters
     let query: Linear<Element>
     let key: Linear<Element>
     let value: Linear<Element>
     let output: Linear<Element>
-    /// The norms of query and key heads, applied before RoPE; nil for none.
+    /// The norms of query and key heads, which are applied before RoPE; nil if there are none.
     let headNorms: HeadNorms<Element>?
 
-    /// Creates attention with the given projections, whose sizes must match.
+    /// Creates an attention mixer with the given projections, which must have matching sizes.
     public init(
         _ parameters: AttentionParameters, query: Linear<Element>, key: Linear<Element>, value: Linear<Element>,
         output: Linear<Element>, headNorms: HeadNorms<Element>?
@@ -30,7 +31,7 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         ([query, key, value].map(\.weight), [output.weight])
     }
 
-    /// Intermediate values kept for the backward pass.
+    /// The intermediate values of a forward pass that the backward pass needs.
     struct Trace {
         let x, query, key, turnedQuery, turnedKey, value, y: Matrix<Element>
         let rotation: Rotation<Element>?
@@ -38,16 +39,16 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         let sequences: Int
     }
 
-    /// Applies attention to the next tokens.
+    /// Applies attention to the next tokens of a sequence.
     ///
     /// - Parameters:
-    ///   - x: the normalised input, [tokens, C].
-    ///   - state: the keys and values so far; the keys and values of `x` are appended.
-    ///   - first: the first layer's keys, after head norms and RoPE, and values; this layer provides both if they are
-    ///     wanted.
-    ///   - rotation: the RoPE rotation of the tokens; nil for none.
+    ///   - x: the mixer's input, [tokens, C].
+    ///   - state: the layer's state; the keys and values of `x` are appended to its KV cache.
+    ///   - first: the first layer's keys, after head norms and RoPE, and its values; this layer sets both if they are
+    ///     ``FirstValues/wanted``.
+    ///   - rotation: the RoPE rotation of the tokens; nil if the layer has no RoPE.
     ///   - kernels: the kernels to use.
-    /// - Returns: [tokens, C].
+    /// - Returns: the mixer's output, [tokens, C].
     public func callAsFunction(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
@@ -70,7 +71,7 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         state.values.append(value)
         let y = kernels.attention(
             q, keys: state.keys, values: state.values, parameters, sequences: state.sequences)
-        // A state with several sequences is never continued.
+        // A state with several sequences cannot be continued, so its KV cache does not need trimming.
         if let window = parameters.window, state.sequences == 1 {
             state.keepLast(window, columns: parameters.keyValueHeads * size)
         }
@@ -82,7 +83,9 @@ public struct SoftmaxAttention<Element: Real>: Sendable {
         )
     }
 
-    /// Adds the gradient of `x` to `dx`, which is nil if not needed, and the gradients of the weights to `gradients`.
+    /// Adds the gradient of `x` to `dx`, and the gradients of the weights to `gradients`.
+    ///
+    /// If `dx` is nil, the gradient of `x` is not computed.
     func backward(
         _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,
         addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>

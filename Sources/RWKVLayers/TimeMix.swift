@@ -1,47 +1,52 @@
 public import ModelFamilies
 public import RWKVNumerics
 
-/// RWKV-7 time mixing, with the stages that a model family uses (RWKV-LM, RWKV-v7; RWKVInside, TimeMixer.py).
+/// An RWKV-7 time-mixing block, with the variant of each stage that its model family uses (RWKV-LM, RWKV-v7;
+/// RWKVInside, TimeMixer.py).
 public struct TimeMix<Element: Real>: Sendable {
     /// The number of receptance heads (H).
     public var heads: Int
-    /// The number of key-value heads (Hk), before they are repeated.
+    /// The number of key-value heads (Hk), each shared by H / Hk receptance heads.
     public var keyValueHeads: Int
-    /// The token shift applied before the projections.
+    /// The token shift, which computes the inputs of the projections.
     public var tokenShift: TokenShift<Element>
-    /// The receptance projection W_r: [A, C].
+    /// The receptance projection W_r, [A, C].
     public var receptance: Linear<Element>
-    /// The key projection W_k: [Hk N, C].
+    /// The key projection W_k, [Hk N, C].
     public var key: Linear<Element>
-    /// The value projection W_v: [Hk N, C].
+    /// The value projection W_v, [Hk N, C].
     public var value: Linear<Element>
-    /// The output projection W_o: [C, A].
+    /// The output projection W_o, [C, A].
     public var output: Linear<Element>
-    /// The norms of receptance and key heads, applied before RoPE; nil for none.
+    /// The norms of receptance and key heads, which are applied before RoPE; nil if there are none.
     public var headNorms: HeadNorms<Element>?
-    /// The decay projection p = w0 + tanh(x w1) w2; the decay is w = exp(-e^(-1/2) sigmoid(p)).
+    /// The projection that determines the decay: p = w0 + tanh(x w1) w2, and w = exp(-e^(-1/2) sigmoid(p)).
     public var decay: LowRank<Element>
-    /// The in-context learning rate, before the sigmoid: a0 + x a1 a2.
+    /// The projection that determines the in-context learning rate: a = sigmoid(a0 + x a1 a2).
     public var iclr: LowRank<Element>
-    /// The gate: sigmoid(x g1) g2.
+    /// The projection that computes the output gate: sigmoid(x g1) g2.
     public var gate: LowRank<Element>
-    /// The residual that mixes in the first layer's values (v_first); nil in that layer.
+    /// The residual that mixes in the first layer's values (v_first); nil if the layer has none.
+    ///
+    /// The layer that provides v_first does not use its value residual.
     public var valueResidual: Residual<Element>?
-    /// Whether v_first is mixed in before or after each value head is repeated for its group of heads.
+    /// Whether v_first is mixed in before or after value heads are repeated.
     public var valueResidualPlace: TimeMix7.ValueResidual
-    /// The residual that mixes in the first layer's keys, before keys are repeated; nil in that layer, and in models
-    /// without a key residual.
+    /// The residual that mixes in the first layer's keys (k_first) before key heads are repeated; nil if the layer has
+    /// none.
+    ///
+    /// The layer that provides k_first does not use its key residual.
     public var keyResidual: Residual<Element>?
-    /// The vector from which the removal key kk is computed.
+    /// The vector that the removal key kk is computed from.
     public var removalKey: RemovalKey<Element>
     /// The factor that scales the key.
     public var keyScale: KeyScale<Element>
-    /// The norm of the heads' output.
+    /// The norm that is applied to the output of each head.
     public var outputNorm: OutputNorm<Element>
-    /// The bonus r_k: [H, N].
+    /// The bonus r_k, [H, N].
     public var bonus: [Element]
 
-    /// Creates time mixing from the given parts, whose sizes must match.
+    /// Creates a time-mixing block from the given parts, which must have matching sizes.
     public init(
         heads: Int, keyValueHeads: Int, tokenShift: TokenShift<Element>, receptance: Linear<Element>,
         key: Linear<Element>, value: Linear<Element>, output: Linear<Element>, headNorms: HeadNorms<Element>?,
@@ -75,7 +80,7 @@ public struct TimeMix<Element: Real>: Sendable {
         return ([receptance, key, value].map(\.weight) + lowRank.map(\.down), [output.weight] + lowRank.map(\.up))
     }
 
-    /// Intermediate values kept for the backward pass.
+    /// The intermediate values of a forward pass that the backward pass needs.
     struct Trace {
         let x, receptance, key, keyInFront, p, omega, y, gate, output: Matrix<Element>
         let inputs: WKV7Inputs<Matrix<Element>>
@@ -86,15 +91,15 @@ public struct TimeMix<Element: Real>: Sendable {
         let givesFirst: Bool
     }
 
-    /// Applies time mixing to the next tokens.
+    /// Applies time mixing to the next tokens of a sequence.
     ///
     /// - Parameters:
-    ///   - x: the normalised input, [tokens, C].
-    ///   - state: the state of the recurrence and the token shift; updated.
-    ///   - first: the first layer's keys and values; this layer provides them if no earlier layer has.
-    ///   - rotation: the RoPE rotation of the tokens; nil for none.
+    ///   - x: the mixer's input, [tokens, C].
+    ///   - state: the layer's state; the state matrices and the token shift's previous input are updated.
+    ///   - first: the first layer's keys and values; this layer sets both if no earlier layer has.
+    ///   - rotation: the RoPE rotation of the tokens; nil if the layer has no RoPE.
     ///   - kernels: the kernels to use.
-    /// - Returns: [tokens, C].
+    /// - Returns: the mixer's output, [tokens, C].
     public func callAsFunction(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
@@ -102,7 +107,8 @@ public struct TimeMix<Element: Real>: Sendable {
         mixed(x, &state, first: &first, rotation: rotation, kernels, isTraced: false).0
     }
 
-    /// Applies time mixing to whole sequences from a zero state, and keeps what the backward pass needs.
+    /// Applies time mixing to complete sequences, starting from a zero state, and records a trace for the backward
+    /// pass.
     func traced(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
@@ -142,7 +148,7 @@ public struct TimeMix<Element: Real>: Sendable {
                 }
             }
         } else {
-            // Copied, because keys are scaled in place below.
+            // The keys are copied because they are scaled in place below.
             (first, givesFirst) = (.known(keys: k.copy(), values: v), true)
             v = repeated(v)
         }
@@ -180,9 +186,10 @@ public struct TimeMix<Element: Real>: Sendable {
     /// - Parameters:
     ///   - dy: the gradient of the output, [tokens, C].
     ///   - trace: the trace of the forward pass.
-    ///   - first: the gradients of the first layer's keys and values; nil to detach both, as in the published code.
-    ///   - gradients: the accumulators for the weights' gradients.
-    ///   - dx: the accumulator for the gradient of `x`, [tokens, C]; nil if not needed.
+    ///   - first: the gradients of the first layer's keys and values; nil to detach both, as the published training
+    ///     code does.
+    ///   - gradients: the accumulators for the gradients of the weights.
+    ///   - dx: the accumulator for the gradient of `x`, [tokens, C]; nil if that gradient is not needed.
     ///   - kernels: the kernels to use.
     func backward(
         _ dy: Matrix<Element>, _ trace: Trace, first: FirstGradients<Element>?, _ gradients: WeightGradients<Element>,

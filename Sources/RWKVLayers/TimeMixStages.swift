@@ -1,17 +1,19 @@
 import ModelFamilies
 public import RWKVNumerics
 
-// The stages of time mixing that have variants, each variant with its weights.
+// The stages of time mixing that differ between models. Each enum case is a variant of a stage, with its weights.
 
 /// The token shift, which computes the inputs of the projections.
 public enum TokenShift<Element: Real>: Sendable {
-    /// No shift: every projection sees the normalised input.
+    /// No token shift: every projection receives the mixer's input unchanged.
     case none
-    /// x + (x_prev - x) x_j, where each projection has its own share x_j, [C]: x_r, x_w, x_k, x_v, x_a, x_g.
+    /// Linear interpolation with the input at the previous token, x_prev: projection j receives x + (x_prev - x) x_j.
+    ///
+    /// The coefficients x_r, x_w, x_k, x_v, x_a and x_g are [C] each.
     case lerp(
         receptance: [Element], decay: [Element], key: [Element], value: [Element], iclr: [Element], gate: [Element])
 
-    /// The input of each projection: [tokens, C].
+    /// The inputs of the projections, [tokens, C] each.
     struct Inputs {
         let receptance, decay, key, value, iclr, gate: Matrix<Element>
     }
@@ -31,16 +33,15 @@ public enum TokenShift<Element: Real>: Sendable {
     }
 }
 
-/// A residual that mixes in a share of the first layer's values (v_first) or keys: y + (first - y) sigmoid(base + x
-/// down up).
+/// A residual that mixes in the first layer's values or keys: y + (first - y) sigmoid(base + x down up).
 public struct Residual<Element: Real>: Sendable {
-    /// The share before the sigmoid is applied.
+    /// The low-rank projection whose sigmoid is the share of the first layer's values or keys.
     public let share: LowRank<Element>
 
-    /// Creates a residual with the given share.
+    /// Creates a residual whose share is computed by the given projection.
     public init(share: LowRank<Element>) { self.share = share }
 
-    /// Intermediate values kept for the backward pass.
+    /// The intermediate values of a forward pass that the backward pass needs.
     struct Trace {
         let y, first, inner, share: Matrix<Element>
     }
@@ -55,8 +56,8 @@ public struct Residual<Element: Real>: Sendable {
         )
     }
 
-    /// Replaces `dy` with the gradient of `y`; adds the gradient of `x` to `dx`, and the gradient of the first layer's
-    /// values or keys to `dfirst`.
+    /// Replaces `dy` with the gradient of `y`, and adds the gradients of `x` and of the first layer's values or keys to
+    /// `dx` and `dfirst`.
     func backward(
         inPlace dy: Matrix<Element>, _ x: Matrix<Element>, _ trace: Trace, dfirst: Matrix<Element>?,
         _ roles: (base: TensorRole?, down: TensorRole, up: TensorRole), _ gradients: WeightGradients<Element>,
@@ -69,10 +70,10 @@ public struct Residual<Element: Real>: Sendable {
     }
 }
 
-/// The vector that is normalised head by head to give the removal key kk.
+/// The vector whose heads are L2-normalised to give the removal key kk.
 public enum RemovalKey<Element: Real>: Sendable {
     case key
-    /// key * k_k, where k_k is [A]
+    /// key * k_k, where k_k is [A].
     case scaledKey([Element])
 
     var scale: [Element]? {
@@ -85,9 +86,9 @@ public enum RemovalKey<Element: Real>: Sendable {
 
 /// The factor that scales the key.
 public enum KeyScale<Element: Real>: Sendable {
-    /// 1 + (a - 1) k_a, where k_a is [A]
+    /// 1 + (a - 1) k_a, where k_a is [A].
     case iclr(mix: [Element])
-    /// 1 - omega + a, where w = exp(-exp(omega))
+    /// 1 - omega + a, where omega is given by the decay w = exp(-exp(omega)).
     case oneMinusOmega
 
     var mix: [Element]? {
@@ -98,11 +99,11 @@ public enum KeyScale<Element: Real>: Sendable {
     }
 }
 
-/// The norm of the heads' output, applied before the bonus and gate.
+/// The norm of the output of each head, which is applied before the bonus is added and the gate is applied.
 public enum OutputNorm<Element: Real>: Sendable {
-    /// GroupNorm with one head per group; weight and bias are [A].
+    /// GroupNorm with one group per head; the weight and bias are [A] each.
     case groupNorm(weight: [Element], bias: [Element], epsilon: Double)
-    /// y / sqrt(N)
+    /// Division by a constant instead of a norm: y / sqrt(N).
     case headScale
 
     var ofHeads: (weight: [Element], bias: [Element], epsilon: Double)? {

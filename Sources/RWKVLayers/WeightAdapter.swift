@@ -1,13 +1,13 @@
 public import ModelFamilies
 public import RWKVNumerics
 
-/// An adapter that is trained in place of a weight W, [outputs, inputs], and turns W into W'.
+/// A trainable adapter for a frozen weight matrix W, [outputs, inputs], which computes the adapted weight W'.
 public struct WeightAdapter<Element: Real> {
-    /// A trained part of the adapter.
+    /// A trainable tensor of an adapter.
     public struct Factor {
-        /// The factor's role in the adapter.
+        /// The role of the tensor in the adapter.
         public let part: Adapter.Part
-        /// The factor's numbers, row by row.
+        /// The values of the tensor.
         public let values: Matrix<Element>
         /// The accumulated gradient of the values.
         public let gradient: Matrix<Element>
@@ -19,26 +19,29 @@ public struct WeightAdapter<Element: Real> {
     }
 
     private enum Formula {
-        /// W + B A, where A is [r, inputs] and B is [outputs, r] (Hu et al. 2021).
+        /// W' = W + B A, where A is [r, inputs] and B is [outputs, r] (Hu et al. 2021).
         case lora(down: Factor, up: Factor)
-        /// W + B A with each row scaled to the length given in M, [1, outputs]. As in peft, gradients treat the
-        /// unscaled lengths as constants (Liu et al. 2024, section 4.3).
+        /// W' is W + B A with each row rescaled to its trained magnitude; the magnitudes are [1, outputs].
+        ///
+        /// As in peft, the gradients treat the row norms of W + B A as constants (Liu et al. 2024, section 4.3).
         case dora(down: Factor, up: Factor, magnitudes: Factor)
-        /// W + (W + 1) B for each block of r columns (Bone in RWKVInside). B is the matching block of r rows of the
-        /// factor, [inputs, r]; 1 denotes a stack of r x r identity matrices.
+        /// W'_j = W_j + (W_j + 1) B_j, where W_j is block j of r columns (Bone in RWKVInside).
+        ///
+        /// B_j is the corresponding block of r rows of the factor, which is [inputs, r]. 1 denotes a stack of r x r
+        /// identity matrices.
         case bone(blocks: Factor)
     }
 
     private let base: Matrix<Element>
     private let formula: Formula
 
-    /// Creates an adapter whose W' initially equals W.
+    /// Creates an adapter that initially leaves W unchanged.
     ///
     /// - Parameters:
     ///   - base: the frozen weight W.
-    ///   - kind: how W' is computed.
-    ///   - rank: the rank r, at most the smaller of outputs and inputs; for Bone, a divisor of both.
-    ///   - down: returns the initial A, [r, inputs]; not called for Bone.
+    ///   - kind: the kind of adapter, which determines how W' is computed.
+    ///   - rank: the rank r: at most the smaller of outputs and inputs, or for Bone, a common divisor of both.
+    ///   - down: a function that returns the initial A, [r, inputs]; not called for Bone.
     public init(of base: Matrix<Element>, _ kind: Adapter.Kind, rank: Int, down: () -> [Element]) {
         self.base = base
         func zeros(_ rows: Int) -> Matrix<Element> { Matrix(zeros: rows, columns: rank) }
@@ -60,7 +63,7 @@ public struct WeightAdapter<Element: Real> {
         }
     }
 
-    /// All trained parts of the adapter.
+    /// All trainable tensors of the adapter.
     public var factors: [Factor] {
         switch formula {
         case .lora(let down, let up): [down, up]
@@ -69,7 +72,7 @@ public struct WeightAdapter<Element: Real> {
         }
     }
 
-    /// Returns W', [outputs, inputs].
+    /// Computes the adapted weight W', [outputs, inputs].
     public func merged(_ kernels: Kernels<Element>) -> Matrix<Element> {
         switch formula {
         case .lora(let down, let up):
@@ -90,10 +93,10 @@ public struct WeightAdapter<Element: Real> {
         }
     }
 
-    /// Accumulates the gradients of all factors.
+    /// Adds the gradients of all factors to their accumulators.
     ///
     /// - Parameters:
-    ///   - gradient: the gradient of W', [outputs, inputs]; may be overwritten.
+    ///   - gradient: the gradient of W', [outputs, inputs], which this method can overwrite.
     ///   - kernels: the kernels to use.
     public func backward(_ gradient: Matrix<Element>, _ kernels: Kernels<Element>) {
         switch formula {
@@ -116,7 +119,7 @@ public struct WeightAdapter<Element: Real> {
         }
     }
 
-    /// Returns W + B A.
+    /// Returns W + B A, [outputs, inputs].
     private func sum(_ down: Factor, _ up: Factor, _ kernels: Kernels<Element>) -> Matrix<Element> {
         let sum = kernels.product(up.values, StoredMatrix(sharing: down.values, isInputMajor: true))
         kernels.add(base, to: sum)
@@ -130,7 +133,7 @@ public struct WeightAdapter<Element: Real> {
         kernels.addGradient(to: down.gradient, of: StoredMatrix(sharing: down.values), up.values, gradient)
     }
 
-    /// Returns, for each block B, its range of columns in W, and W + 1 in these columns, [outputs, r].
+    /// Returns, for each block, its range of columns in W, and the matrix W_j + 1 with these columns, [outputs, r].
     private func parts(
         of blocks: Factor, _ kernels: Kernels<Element>
     ) -> [(columns: Range<Int>, part: Matrix<Element>)] {
@@ -145,14 +148,14 @@ public struct WeightAdapter<Element: Real> {
 }
 
 extension Kernels {
-    /// Multiplies each row of `x` by the corresponding factor.
+    /// Multiplies each row of `x` by the corresponding factor, in place.
     fileprivate func scaleRows(of x: Matrix<Element>, by factors: [Double]) {
         scaleDifferences(inPlace: x, to: Matrix(zeros: x.rows, columns: x.columns), by: factors)
     }
 }
 
 extension Matrix {
-    /// Returns the dot product of each row with the same row of another matrix.
+    /// Returns the dot product of each row with the corresponding row of another matrix.
     @specialized(where Element == Float)
     fileprivate func rowProducts(_ other: Matrix) -> [Double] {
         (0..<rows).map { row in
@@ -162,6 +165,6 @@ extension Matrix {
         }
     }
 
-    /// The Euclidean length of each row.
+    /// The Euclidean norm of each row.
     fileprivate var lengths: [Double] { rowProducts(self).map { $0.squareRoot() } }
 }

@@ -1,26 +1,29 @@
 import CRWKVKernels
 
-/// The settings of softmax attention: heads, score scale, window and score softcap.
+/// The parameters of softmax attention: heads, score scale, sliding window and score softcap.
 public struct AttentionParameters: Sendable, Hashable {
     /// The number of query heads.
     public let heads: Int
     /// The number of key-value heads; each serves `heads / keyValueHeads` consecutive query heads.
     public let keyValueHeads: Int
-    /// The query scale, a factor for scores q k^T: 1 / sqrt(N) in most models, for heads of N channels.
+    /// The factor for scores q k^T, which is 1 / sqrt(N) in most models, where N is the number of channels per head.
     public let scale: Double
-    /// The sliding window: the number of keys that a query sees, including its own token's; nil for all.
+    /// The size of the sliding window; nil for no window.
+    ///
+    /// This is the number of keys that a query attends to, including the key of its own token.
     public let window: Int?
-    /// The score softcap: a scaled score s becomes softcap tanh(s / softcap); nil for none.
+    /// The score softcap, which replaces a scaled score s with softcap * tanh(s / softcap); nil for none.
     public let softcap: Double?
 
-    /// Creates the settings of one layer's attention.
+    /// Creates the attention parameters of a layer.
     ///
     /// - Parameters:
     ///   - heads: the number of query heads.
     ///   - keyValueHeads: the number of key-value heads.
     ///   - scale: the factor for scores.
-    ///   - window: the query at position q sees keys at positions q - window < k <= q; at least 1, or nil for all.
-    ///   - softcap: the bound on scaled scores; above zero, or nil for none.
+    ///   - window: the size of the sliding window, at least 1; nil for no window. A query at position q attends to the
+    ///     keys at positions k with q - window < k <= q.
+    ///   - softcap: the score softcap, above zero; nil for no softcap.
     public init(heads: Int, keyValueHeads: Int, scale: Double, window: Int? = nil, softcap: Double? = nil) {
         precondition(window ?? 1 >= 1 && softcap ?? 1 > 0, "window and softcap must be above zero")
         self.heads = heads
@@ -30,7 +33,7 @@ public struct AttentionParameters: Sendable, Hashable {
         self.softcap = softcap
     }
 
-    /// The factor that the softmax applies: 1 after a softcap, which has already scaled the scores.
+    /// The factor that the softmax applies to scores: 1 if there is a softcap, which has already scaled them.
     fileprivate var softmaxScale: Double { softcap == nil ? scale : 1 }
 }
 
@@ -38,20 +41,22 @@ public struct AttentionParameters: Sendable, Hashable {
 extension Kernels {
     /// The number of query rows per tile.
     private static var queryTile: Int { 64 }
-    /// The number of keys per tile: keys and scores together fit into an L2 cache.
+    /// The number of keys per tile, chosen so that the keys and scores of a tile fit into an L2 cache.
     private static var keyTile: Int { 512 }
 
-    /// Computes causal softmax attention: softmax(scale q k^T) v for each head, over the keys that each query sees,
-    /// with a score softcap if the parameters set one.
+    /// Computes causal softmax attention, softmax(scale q k^T) v, for each head.
+    ///
+    /// Scores are softcapped if `parameters` has a softcap, and queries attend only to keys in the window if it has
+    /// one.
     ///
     /// - Parameters:
-    ///   - queries: [tokens, heads N]; several sequences of equal length are concatenated.
-    ///   - keys: [past + tokens, key-value heads N] for each sequence, the query tokens' keys last; earlier keys that
-    ///     no query sees may be omitted.
+    ///   - queries: the queries, [tokens, heads * N]. Several sequences of equal length can be concatenated.
+    ///   - keys: the keys, [past + tokens, key-value heads * N] for each sequence. The keys of the query tokens are
+    ///     last, and the oldest keys can be omitted if no query attends to them.
     ///   - values: the values of the same tokens, in the shape of `keys`.
-    ///   - parameters: heads, scale, window and softcap.
+    ///   - parameters: the attention parameters.
     ///   - sequences: the number of sequences.
-    /// - Returns: [tokens, heads N].
+    /// - Returns: the output of attention, [tokens, heads * N].
     @specialized(where Element == Float)
     public func attention(
         _ queries: Matrix<Element>, keys: [Element], values: [Element], _ parameters: AttentionParameters,
@@ -72,7 +77,7 @@ extension Kernels {
                     let (sequence, head, block) = (piece / blocks / heads, piece / blocks % heads, piece % blocks)
                     let start = block * Self.queryTile
                     let rows = min(Self.queryTile, length - start)
-                    // No row of the tile sees a key before this one.
+                    // The first key that a row of the tile attends to.
                     let first = max(0, past + start + 1 - window)
                     let before = past + start - first
                     let shared = (sequence * known + first) * stride + head / (heads / keyValueHeads) * size
@@ -98,8 +103,9 @@ extension Kernels {
         return y
     }
 
-    /// Computes attention of one head for a tile of queries, one block of keys at a time (online softmax), so that a
-    /// long sequence's scores are never all in memory.
+    /// Computes the attention of one head for a tile of queries, one block of keys at a time (online softmax).
+    ///
+    /// The scores of a long sequence are therefore never all in memory at once.
     private func attend(
         _ size: (rows: Int, seen: Int, channels: Int), _ queries: UnsafePointer<Element>, stride queryStride: Int,
         keys: UnsafePointer<Element>, values: UnsafePointer<Element>, stride: Int, past: Int, window: Int,
@@ -131,16 +137,16 @@ extension Kernels {
         }
     }
 
-    /// Computes the gradients of ``attention(_:keys:values:_:sequences:)`` over whole sequences.
+    /// Computes the gradients of ``attention(_:keys:values:_:sequences:)`` for whole sequences.
     ///
     /// - Parameters:
-    ///   - dy: the gradient of the output, [tokens, heads N]; sequences are concatenated.
-    ///   - queries: [tokens, heads N].
-    ///   - keys: [tokens, key-value heads N].
-    ///   - values: [tokens, key-value heads N].
-    ///   - parameters: as in the forward pass.
-    ///   - sequences: the number of sequences, of equal length.
-    /// - Returns: the gradients of queries, keys and values.
+    ///   - dy: the gradient of the output, [tokens, heads * N]. Several sequences of equal length can be concatenated.
+    ///   - queries: the queries, [tokens, heads * N].
+    ///   - keys: the keys, [tokens, key-value heads * N].
+    ///   - values: the values, [tokens, key-value heads * N].
+    ///   - parameters: the parameters of the forward pass.
+    ///   - sequences: the number of sequences.
+    /// - Returns: the gradients of the queries, keys and values.
     public func attentionBackward(
         _ dy: Matrix<Element>, queries: Matrix<Element>, keys: Matrix<Element>, values: Matrix<Element>,
         _ parameters: AttentionParameters, sequences: Int
@@ -154,7 +160,7 @@ extension Kernels {
         let (dk, dv) = (
             Matrix<Element>(zeros: keys.rows, columns: narrow), Matrix<Element>(zeros: keys.rows, columns: narrow)
         )
-        // Query heads that share keys and values add to the same gradients, so one thread computes all of these heads.
+        // Query heads that share a key-value head add to the same gradients, so one thread processes all of them.
         forEach(sequences * keyValueHeads) { piece in
             let (sequence, shared) = (piece / keyValueHeads, piece % keyValueHeads)
             let together = min(Self.queryTile, length)
@@ -166,7 +172,7 @@ extension Kernels {
                 for head in shared * group..<(shared + 1) * group {
                     for rows in length.parts(of: together) {
                         let place = (sequence * length + rows.lowerBound) * wide + head * size
-                        // No row of the tile sees a key before this one.
+                        // The first key that a row of the tile attends to.
                         let first = max(0, rows.lowerBound + 1 - window)
                         let own = (sequence * length + first) * narrow + shared * size
                         let seen = rows.upperBound - first

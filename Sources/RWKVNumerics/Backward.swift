@@ -1,17 +1,18 @@
 import CRWKVKernels
 
-// Gradients of the other files' kernels; `dy` means dL/dy. The order of sums over tokens does not depend on the number
-// of threads.
+// Gradients of the kernels in the other files. `dy` stands for dL/dy. The order in which sums over tokens are computed
+// does not depend on the number of threads.
 extension Kernels {
     private static var gradientTile: Int { 128 }
 
-    /// Adds a weight's gradient dy^T x, in the weight's storage order, to `gradient`.
+    /// Adds the gradient of a weight, dy^T x, to `gradient`.
     ///
     /// - Parameters:
-    ///   - gradient: [outputs, inputs] or [inputs, outputs], as the weight is stored.
-    ///   - weight: W in y = x W^T.
-    ///   - dy: [tokens, outputs].
-    ///   - x: [tokens, inputs].
+    ///   - gradient: the accumulator, [outputs, inputs] or [inputs, outputs], in the order in which the weight is
+    ///     stored.
+    ///   - weight: the weight W in y = x W^T.
+    ///   - dy: the gradient of the output, [tokens, outputs].
+    ///   - x: the input, [tokens, inputs].
     public func addGradient(
         to gradient: Matrix<Element>, of weight: StoredMatrix, _ dy: Matrix<Element>, _ x: Matrix<Element>
     ) {
@@ -29,11 +30,13 @@ extension Kernels {
         }
     }
 
-    /// Adds a bias's gradient to `gradient`: the sum over all rows of `dy`, split into parts as wide as the gradient.
+    /// Adds the gradient of a bias, which is the sum of all rows of `dy`, to `gradient`.
+    ///
+    /// If rows are wider than `gradient`, they are split into parts of its width, and all parts are added.
     ///
     /// - Parameters:
-    ///   - gradient: [1, width].
-    ///   - dy: [tokens, parts width].
+    ///   - gradient: the accumulator, [1, width].
+    ///   - dy: the gradient of the output, [tokens, parts * width].
     public func addGradient(to gradient: Matrix<Element>, ofRows dy: Matrix<Element>) {
         let width = gradient.count
         precondition(width > 0 && dy.columns % width == 0, "gradient size does not match")
@@ -45,14 +48,14 @@ extension Kernels {
         }
     }
 
-    /// Computes the gradient of ``rmsNorm(_:weight:epsilon:)``.
+    /// Computes the gradients of ``rmsNorm(_:weight:epsilon:)``.
     ///
     /// - Parameters:
-    ///   - dy: the output's gradient, [tokens, parts width], where width is the weight's.
+    ///   - dy: the gradient of the output, [tokens, parts * width], where width is the number of weights.
     ///   - x: the input, in the same shape.
-    ///   - weight: the norm's weight.
-    ///   - epsilon: as in the forward pass.
-    ///   - gradient: accumulator for the weight's gradient; nil if the weight is frozen.
+    ///   - weight: the weight of the norm.
+    ///   - epsilon: the epsilon of the forward pass.
+    ///   - gradient: the accumulator for the gradient of the weight; nil if the weight is frozen.
     /// - Returns: the gradient of x.
     public func rmsNormBackward(
         _ dy: Matrix<Element>, _ x: Matrix<Element>, weight: [Element], epsilon: Double, gradient: Matrix<Element>?
@@ -70,17 +73,17 @@ extension Kernels {
         return dx
     }
 
-    /// Turns `dy` into the gradient of the input of ``sigmoid(inPlace:)``, whose output is `y`.
+    /// Replaces `dy` with the gradient of the input of ``sigmoid(inPlace:)``, given its output `y`.
     public func sigmoidBackward(inPlace dy: Matrix<Element>, _ y: Matrix<Element>) {
         onto(dy, y) { functions.sigmoid_backward($0, $2, $1) }
     }
 
-    /// Turns `dy` into the gradient of the input of ``tanh(inPlace:)``, whose output is `y`.
+    /// Replaces `dy` with the gradient of the input of ``tanh(inPlace:)``, given its output `y`.
     public func tanhBackward(inPlace dy: Matrix<Element>, _ y: Matrix<Element>) {
         onto(dy, y) { functions.tanh_backward($0, $2, $1) }
     }
 
-    /// Turns `dy` into the gradient of the input of ``softcap(inPlace:cap:)``, whose output is `y`.
+    /// Replaces `dy` with the gradient of the input of ``softcap(inPlace:cap:)``, given its output `y`.
     public func softcapBackward(inPlace dy: Matrix<Element>, _ y: Matrix<Element>, cap: Double) {
         onto(dy, y) { functions.softcap_backward($0, $2, 1, cap, $1) }
     }
@@ -88,9 +91,9 @@ extension Kernels {
     /// Replaces the inputs `up` and `gate` of ``swiGLU(up:gate:)`` with their gradients.
     ///
     /// - Parameters:
-    ///   - dy: the output's gradient, [tokens, F].
-    ///   - up: as in the forward pass.
-    ///   - gate: as before the forward pass.
+    ///   - dy: the gradient of the output, [tokens, F].
+    ///   - up: the input `up`; replaced with its gradient.
+    ///   - gate: the input `gate`, which the forward pass has overwritten; replaced with its gradient.
     public func swiGLUBackward(_ dy: Matrix<Element>, up: Matrix<Element>, gate: Matrix<Element>) {
         inPlace(dy, up, gate) { functions.swiglu_backward($0, $3, $1, $2) }
     }
@@ -98,9 +101,9 @@ extension Kernels {
     /// Replaces the inputs `up` and `gate` of ``geGLU(up:gate:)`` with their gradients.
     ///
     /// - Parameters:
-    ///   - dy: the output's gradient, [tokens, F].
-    ///   - up: as in the forward pass.
-    ///   - gate: as before the forward pass.
+    ///   - dy: the gradient of the output, [tokens, F].
+    ///   - up: the input `up`; replaced with its gradient.
+    ///   - gate: the input `gate`, which the forward pass has overwritten; replaced with its gradient.
     public func geGLUBackward(_ dy: Matrix<Element>, up: Matrix<Element>, gate: Matrix<Element>) {
         inPlace(dy, up, gate) { functions.geglu_backward($0, $3, $1, $2) }
     }
@@ -116,7 +119,7 @@ extension Kernels {
         }
     }
 
-    /// Computes the gradient of ``repeated(_:size:times:)``: the sum over the copies of each head.
+    /// Returns the gradient of the input of ``repeated(_:size:times:)``: the sum over the copies of each head.
     public func repeatedBackward(_ dy: Matrix<Element>, size: Int, times: Int) -> Matrix<Element> {
         guard times > 1 else { return dy }
         let dx = Matrix<Element>(rows: dy.rows, columns: dy.columns / times)
@@ -130,13 +133,13 @@ extension Kernels {
 
     // MARK: Time mixing
 
-    /// Turns the gradient of the output w of ``decay(inPlace:base:returnsOmega:)`` into the gradient of its input p.
+    /// Replaces `dw` with the gradient of the input p of ``decay(inPlace:base:returnsOmega:)``.
     ///
     /// - Parameters:
-    ///   - dw: the gradient of w, [tokens, A]; becomes the gradient of p.
-    ///   - p: the input p, without the base.
-    ///   - w: the decay.
-    ///   - base: w0, [A].
+    ///   - dw: the gradient of w, [tokens, A]; replaced with the gradient of p.
+    ///   - p: the input p, which does not include the base.
+    ///   - w: the output w, which is the decay.
+    ///   - base: the base w0, [A].
     ///   - omega: the gradient of omega.
     public func decayBackward(
         inPlace dw: Matrix<Element>, p: Matrix<Element>, w: Matrix<Element>, base: [Element], omega: Matrix<Element>
@@ -151,15 +154,15 @@ extension Kernels {
         }
     }
 
-    /// Replaces `dy` and `share` with the gradients of ``mixed(_:first:share:base:)``.
+    /// Computes the gradients of ``mixed(_:first:share:base:)``; replaces `dy` and `share`.
     ///
     /// - Parameters:
-    ///   - dy: the output's gradient, [tokens, A]; becomes the gradient of `y`.
-    ///   - y: the input y.
-    ///   - first: the matrix mixed into `y`.
-    ///   - share: the share of `first`, without the base; becomes the share's gradient.
-    ///   - base: [A].
-    ///   - dfirst: accumulator for the gradient of `first`; nil if not needed.
+    ///   - dy: the gradient of the output, [tokens, A]; replaced with the gradient of `y`.
+    ///   - y: the input `y`.
+    ///   - first: the matrix that was mixed into `y`.
+    ///   - share: the share of `first`, which does not include the base; replaced with its gradient.
+    ///   - base: the base, [A].
+    ///   - dfirst: the accumulator for the gradient of `first`; nil if that gradient is not needed.
     public func mixedBackward(
         inPlace dy: Matrix<Element>, _ y: Matrix<Element>, first: Matrix<Element>, share: Matrix<Element>,
         base: [Element], dfirst: Matrix<Element>?
@@ -175,17 +178,18 @@ extension Kernels {
         }
     }
 
-    /// Replaces `dk` and `da` with the gradients of ``keys(inPlace:iclr:base:removalScale:mix:omega:size:)``, for keys
-    /// without removal scale and mix.
+    /// Computes the gradients of ``keys(inPlace:iclr:base:removalScale:mix:omega:size:)``; replaces `dk` and `da`.
+    ///
+    /// The forward pass must not have used a removal scale or a mix.
     ///
     /// - Parameters:
-    ///   - dk: the gradient of the scaled keys, [tokens, heads N]; becomes the gradient of the unscaled keys.
-    ///   - da: the gradient of the in-context learning rates a; becomes the gradient of the sigmoid's argument.
+    ///   - dk: the gradient of the scaled keys, [tokens, heads * N]; replaced with the gradient of the unscaled keys.
+    ///   - da: the gradient of the in-context learning rates; replaced with the gradient of the sigmoid's argument.
     ///   - dremoval: the gradient of the removal keys kk.
     ///   - k: the unscaled keys.
     ///   - a: the in-context learning rates.
     ///   - removal: the removal keys kk.
-    ///   - omega: as in the forward pass.
+    ///   - omega: the omega of the forward pass.
     ///   - size: the number of channels per head (N).
     /// - Returns: the gradient of omega.
     public func keysBackward(
@@ -205,16 +209,16 @@ extension Kernels {
         return domega
     }
 
-    /// Computes the gradients of ``headOutputs(inPlace:norm:r:k:v:bonus:gate:size:)`` without a norm.
+    /// Computes the gradients of ``headOutputs(inPlace:norm:r:k:v:bonus:gate:size:)`` without a norm; replaces `dy`.
     ///
     /// - Parameters:
-    ///   - dy: the output's gradient, [tokens, heads N]; becomes the gradient of the recurrence's output.
-    ///   - y: the recurrence's output.
-    ///   - inputs: the recurrence's inputs.
-    ///   - bonus: r_k, [heads, N].
-    ///   - gate: as in the forward pass.
+    ///   - dy: the gradient of the output, [tokens, heads * N]; replaced with the gradient of the recurrence's output.
+    ///   - y: the output of the recurrence.
+    ///   - inputs: the inputs of the recurrence.
+    ///   - bonus: the bonus r_k, [heads, N].
+    ///   - gate: the gate of the forward pass.
     ///   - size: the number of channels per head (N).
-    ///   - gradient: accumulator for the bonus's gradient; nil if the bonus is frozen.
+    ///   - gradient: the accumulator for the gradient of the bonus; nil if the bonus is frozen.
     /// - Returns: the gradients of r, k and v through the bonus term, and the gradient of the gate.
     public func headOutputsBackward(
         inPlace dy: Matrix<Element>, _ y: Matrix<Element>, _ inputs: WKV7Inputs<Matrix<Element>>, bonus: [Element],

@@ -1,6 +1,6 @@
 import CRWKVKernels
 
-// Unlike the C library's functions, these give the same bits on every machine.
+// Unlike the C library's functions, these functions return the same bits on every machine.
 
 /// Returns e^x.
 public func exponential(_ x: Double) -> Double { rwkv_exp(x) }

@@ -1,13 +1,13 @@
 import CRWKVKernels
 
-// Embedding lookup, norms, elementwise functions and RoPE. `[tokens, ...]` denotes a matrix with one row per token.
+// Embedding lookup, norms, elementwise functions and RoPE. Matrices of shape `[tokens, ...]` have one row per token.
 extension Kernels {
-    /// Looks up rows of a stored matrix, such as an embedding, and widens them.
+    /// Returns rows of a stored matrix, such as an embedding, widened to `Element`.
     ///
     /// - Parameters:
-    ///   - weight: stored as [outputs, inputs].
-    ///   - rows: output indices, such as token ids.
-    /// - Returns: [rows, inputs].
+    ///   - weight: the matrix, stored as [outputs, inputs].
+    ///   - rows: the indices of the rows, such as token ids.
+    /// - Returns: the rows in the order of their indices, [rows, inputs].
     @specialized(where Element == Float)
     public func gather(_ weight: StoredMatrix, rows: [Int]) -> Matrix<Element> {
         let y = Matrix<Element>(rows: rows.count, columns: weight.inputs)
@@ -20,7 +20,10 @@ extension Kernels {
         return y
     }
 
-    /// Computes RMSNorm, x / sqrt(mean(x^2) + epsilon) weight, over each part of a row that is as wide as the weight.
+    /// Returns the RMSNorm of x, weight * x / sqrt(mean(x^2) + epsilon).
+    ///
+    /// If the rows of x are wider than the weight, each part of a row that is as wide as the weight is normalised
+    /// separately.
     @specialized(where Element == Float)
     public func rmsNorm(_ x: Matrix<Element>, weight: [Element], epsilon: Double) -> Matrix<Element> {
         precondition(!weight.isEmpty && x.columns % weight.count == 0, "weight size does not match")
@@ -34,7 +37,7 @@ extension Kernels {
         return y
     }
 
-    /// Computes LayerNorm, (x - mean) / sqrt(variance + epsilon) weight + bias, over each row.
+    /// Returns the LayerNorm of each row of x, weight * (x - mean) / sqrt(variance + epsilon) + bias.
     @specialized(where Element == Float)
     public func layerNorm(
         _ x: Matrix<Element>, weight: [Element], bias: [Element], epsilon: Double
@@ -48,28 +51,28 @@ extension Kernels {
         return y
     }
 
-    /// Replaces x with 1 / (1 + exp(-x)).
+    /// Replaces each element x with 1 / (1 + exp(-x)).
     @specialized(where Element == Float)
     public func sigmoid(inPlace x: Matrix<Element>) { inPlace(x) { functions.sigmoid($1, $0) } }
 
-    /// Replaces x with tanh x.
+    /// Replaces each element x with tanh(x).
     @specialized(where Element == Float)
     public func tanh(inPlace x: Matrix<Element>) { inPlace(x) { functions.tanh($1, $0) } }
 
-    /// Multiplies x by `factor`, in place.
+    /// Multiplies each element by `factor`, in place.
     @specialized(where Element == Float)
     public func scale(inPlace x: Matrix<Element>, by factor: Double) {
         inPlace(x) { functions.scale($1, factor, $0) }
     }
 
-    /// Applies a softcap: replaces x with cap tanh(x / cap), which is between -cap and cap.
+    /// Applies a softcap: replaces each element x with cap * tanh(x / cap), which is between -cap and cap.
     @specialized(where Element == Float)
     public func softcap(inPlace x: Matrix<Element>, cap: Double) {
         precondition(cap > 0, "cap must be above zero")
         inPlace(x) { functions.softcap($1, 1, cap, $0) }
     }
 
-    /// Replaces x with max(x, 0)^2.
+    /// Replaces each element x with max(x, 0)^2.
     @specialized(where Element == Float)
     public func reluSquared(inPlace x: Matrix<Element>) { inPlace(x) { functions.relu_squared($1, $0) } }
 
@@ -81,13 +84,14 @@ extension Kernels {
     @specialized(where Element == Float)
     public func add(_ x: Matrix<Element>, to y: Matrix<Element>) { onto(y, x) { functions.add($0, $2, $1) } }
 
-    /// Applies SwiGLU: replaces `gate` with silu(gate) up.
+    /// Applies SwiGLU: replaces `gate` with silu(gate) * up.
     @specialized(where Element == Float)
     public func swiGLU(up: Matrix<Element>, gate: Matrix<Element>) { onto(gate, up) { functions.swiglu($0, $2, $1) } }
 
-    /// Applies GeGLU: replaces `gate` with gelu(gate) up.
+    /// Applies GeGLU: replaces `gate` with gelu(gate) * up.
     ///
-    /// gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), which transformers calls `gelu_pytorch_tanh`.
+    /// GELU is computed with the tanh approximation, x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), which
+    /// Transformers calls `gelu_pytorch_tanh`.
     @specialized(where Element == Float)
     public func geGLU(up: Matrix<Element>, gate: Matrix<Element>) { onto(gate, up) { functions.geglu($0, $2, $1) } }
 
@@ -111,19 +115,19 @@ extension Kernels {
         }
     }
 
-    /// Returns whether all numbers are finite.
+    /// Returns whether all elements of a matrix are finite.
     @specialized(where Element == Float)
     public func areFinite(_ x: Matrix<Element>) -> Bool { functions.all_finite(x.elements, x.count) != 0 }
 
-    /// Applies RoPE in place: rotates the first R channels of each head by its token's angles.
+    /// Applies RoPE in place: rotates the first R channels of each head by angles that depend on the token.
     ///
-    /// Pairs are channels i and i + R/2, or adjacent channels.
+    /// Channels i and i + R/2 form a pair, or channels 2i and 2i + 1 if `isInterleaved`.
     ///
     /// - Parameters:
-    ///   - x: [tokens, heads size].
+    ///   - x: the queries or keys, [tokens, heads * size].
     ///   - size: the number of channels per head.
-    ///   - cosines: [tokens, R/2].
-    ///   - sines: [tokens, R/2].
+    ///   - cosines: the cosines of the angles, [tokens, R/2].
+    ///   - sines: the sines of the angles, [tokens, R/2].
     ///   - isInterleaved: whether channels 2i and 2i + 1 form a pair.
     @specialized(where Element == Float)
     public func rotate(
@@ -139,7 +143,7 @@ extension Kernels {
         }
     }
 
-    /// Repeats each head `times` times; the copies of a head are adjacent.
+    /// Returns a matrix in which each head of x is repeated `times` times; the copies of a head are adjacent.
     @specialized(where Element == Float)
     public func repeated(_ x: Matrix<Element>, size: Int, times: Int) -> Matrix<Element> {
         guard times > 1 else { return x }

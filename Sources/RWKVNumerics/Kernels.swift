@@ -1,36 +1,40 @@
 package import CRWKVKernels
 
-/// A model's arithmetic: a table of kernels and the threads that run them.
+/// The kernels that a model computes with, and the threads that run them.
 ///
 ///     let kernels = Kernels<Float>(.fast, threads: 2)
 ///     let y = kernels.product(x, weight)
 ///
-/// In both tables, results do not depend on the number of threads. Functions that run for each token are specialised
-/// for `Float`: in an unspecialised generic function, type lookups take as long as the kernel takes for one row.
+/// With either table, results do not depend on the number of threads.
+///
+/// Functions that run for every token are specialised for `Float`. In an unspecialised generic function, looking up
+/// types takes as long as the kernel takes for one row.
 public struct Kernels<Element: Real>: @unchecked Sendable {
     /// The kernel table, which determines how reproducible results are.
     public let table: KernelTable
-    /// The instruction set of our own kernels.
+    /// The instruction set that our own kernels use.
     public let instructionSet: InstructionSet
-    /// The number of threads that run the kernels, including the caller's.
+    /// The number of threads that run the kernels, including the calling thread.
     public let threads: Int
     let functions: rwkv_layer_kernels
     package let machine: rwkv_kernels
-    /// The library that multiplies matrices with many rows; nil if our own kernels multiply them.
+    /// The OpenBLAS library, which multiplies matrices with many rows; nil if our own kernels multiply them.
     private let openBLAS: OpenBLAS?
-    /// The reason why the fast table does not use OpenBLAS, such as "OpenBLAS 0.3.21 runs its Prescott kernels instead
-    /// of SkylakeX"; nil if it does, and for the strict table.
+    /// The reason why the fast table does not use OpenBLAS; nil if it does, or if the table is strict.
+    ///
+    /// For example, "OpenBLAS 0.3.21 runs its Prescott kernels instead of SkylakeX".
     public let openBLASFailure: String?
-    /// The threads other than the caller's; nil if there are none.
+    /// The threads that help the calling thread; nil if there are none.
     private let workers: Workers?
 
-    /// Creates kernels for this machine; returns nil if the machine does not support the instruction set.
+    /// Creates kernels for an instruction set; returns nil if this machine does not support it.
     ///
     /// - Parameters:
-    ///   - table: how reproducible results must be.
-    ///   - instructionSet: the instruction set for our kernels and the limit for OpenBLAS's; if nil, our kernels use
-    ///     this machine's best, and OpenBLAS may run any core that OPENBLAS_CORETYPE names.
-    ///   - threads: the number of threads to use; capped at the number of available processors.
+    ///   - table: the kernel table, which determines how reproducible results are.
+    ///   - instructionSet: the instruction set for our own kernels, which also limits the instructions that OpenBLAS
+    ///     uses. If nil, our kernels use the best instruction set of this machine, and `OPENBLAS_CORETYPE` can select
+    ///     any core that this machine supports.
+    ///   - threads: the number of threads to use, which is capped at the number of available processors.
     public init?(_ table: KernelTable, instructionSet: InstructionSet? = nil, threads: Int) {
         let isLimit = instructionSet != nil
         let instructionSet = instructionSet ?? .best
@@ -61,8 +65,9 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
         }
     }
 
-    /// Computes y = a b, or y += a b if `adds`, where a is [rows, inner] and b is [inner, columns]; rows of y are
-    /// `stride` elements apart.
+    /// Computes y = a b, or y += a b if `adds`.
+    ///
+    /// a is [rows, inner] and b is [inner, columns]. The rows of y are `stride` elements apart.
     func multiply(
         _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
         into y: UnsafeMutablePointer<Element>, stride: Int, adds: Bool = false
@@ -78,15 +83,17 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
         }
     }
 
-    /// Runs `work` for each index below `count`, distributed over the threads.
+    /// Calls `work` once for each index below `count`, dividing the calls among the threads.
     package func forEach(_ count: Int, _ work: (Int) -> Void) {
         guard let workers, count > 1 else { return (0..<count).forEach(work) }
         workers.forEach(count, work)
     }
 
-    /// Runs `work` on groups of rows, distributed over the threads; `work` must process each row independently.
+    /// Calls `work` for groups of consecutive rows, dividing the groups among the threads.
+    ///
+    /// The results must not depend on how the rows are grouped.
     func overRows(of matrix: Matrix<Element>, _ work: (_ start: Int, _ count: Int) -> Void) {
-        // A smaller group would be finished before another thread wakes up.
+        // A smaller group would be finished before another thread could wake up.
         let rows = max(1, (1 << 14) / max(1, matrix.columns))
         forEach((matrix.rows + rows - 1) / rows) { piece in
             work(piece * rows, min(rows, matrix.rows - piece * rows))
@@ -96,24 +103,24 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
 
 /// The implementation that multiplies matrices with many rows.
 ///
-/// On machines where this value and the instruction set are equal, the fast table gives the same bits.
+/// The fast table gives the same bits on two machines if this value and the instruction set are the same on both.
 public struct MatrixProduct: Sendable, Equatable, CustomStringConvertible {
-    /// `OpenBLAS`, or `own` for our own kernels.
+    /// The name of the library: `OpenBLAS`, or `own` for our own kernels.
     public let library: String
     /// The version of OpenBLAS; nil for our own kernels.
     public let version: String?
-    /// The core whose kernels OpenBLAS runs; for our own kernels the instruction set, or `strict`.
+    /// The core whose kernels OpenBLAS runs; for our own kernels, the instruction set or `strict`.
     public let core: String
 
     /// The library, version and core, such as "OpenBLAS 0.3.21 SkylakeX".
     public var description: String { [library, version, core].compactMap(\.self).joined(separator: " ") }
 }
 
-/// A choice of kernel table, which determines how reproducible results are.
+/// A kernel table, which determines how reproducible results are.
 public enum KernelTable: String, Sendable, CaseIterable {
-    /// Gives the same bits on any x86-64 processor, for any number of tokens computed at once.
+    /// Results have the same bits on every x86-64 processor, regardless of how many tokens are computed at once.
     case strict
-    /// Gives the same bits, except for rounding that depends on the instruction set and the number of tokens.
+    /// The rounding of results depends on the instruction set, the OpenBLAS core and the number of tokens per call.
     case fast
 }
 

@@ -1,17 +1,17 @@
 import CRWKVKernels
 
-// Losses, their gradients, and the optimiser step.
+// Loss functions, their gradients and the optimiser step.
 extension Kernels {
-    /// Computes the divergence KL(softmax(targets / t) || softmax(logits / s)) of each row.
+    /// Computes the divergence KL(softmax(targets / t) || softmax(logits / s)) of each row, and its gradient.
     ///
     /// - Parameters:
     ///   - targets: the teacher's logits, [rows, V].
     ///   - logits: the student's logits, [rows, V].
-    ///   - targetScale: 1 / t.
-    ///   - scale: 1 / s.
-    ///   - factor: the factor for gradients, including 1 / s.
-    /// - Returns: divergences in nats, and the gradients (q - p) factor, [rows, V], where p is the targets' softmax and
-    ///   q is the logits'.
+    ///   - targetScale: the factor for the teacher's logits, 1 / t.
+    ///   - scale: the factor for the student's logits, 1 / s.
+    ///   - factor: the factor for gradients, which must include 1 / s.
+    /// - Returns: the divergences in nats, and the gradients (q - p) * factor, [rows, V], where p is the softmax of the
+    ///   targets and q is the softmax of the logits.
     public func divergence(
         targets: Matrix<Element>, logits: Matrix<Element>, targetScale: Double, scale: Double, factor: Double
     ) -> ([Double], Matrix<Element>) {
@@ -29,11 +29,11 @@ extension Kernels {
     /// Computes the cross-entropy -log p of each row's next token, and adds its gradient times `factor` to `gradient`.
     ///
     /// - Parameters:
-    ///   - logits: [rows, V].
-    ///   - next: the next token of each row; negative where there is none.
+    ///   - logits: the logits, [rows, V].
+    ///   - next: the next token of each row; negative if the row has none.
     ///   - factor: the factor for gradients.
-    ///   - gradient: accumulator for the gradient, [rows, V].
-    /// - Returns: the losses in nats; zero where `next` is negative.
+    ///   - gradient: the accumulator for the gradient, [rows, V].
+    /// - Returns: the losses in nats; zero for rows without a next token.
     public func crossEntropy(
         logits: Matrix<Element>, next: [Int64], factor: Double, addingTo gradient: Matrix<Element>
     ) -> [Double] {
@@ -48,7 +48,7 @@ extension Kernels {
         }
     }
 
-    /// Computes the sums of (x - target)^2 and of target^2 over each row.
+    /// Returns the sum of (x - target)^2 and the sum of target^2 for each row.
     public func distances(
         _ x: Matrix<Element>, to target: Matrix<Element>
     ) -> (squares: [Double], targetSquares: [Double]) {
@@ -65,7 +65,7 @@ extension Kernels {
         return (squares, targetSquares)
     }
 
-    /// Replaces x with (x - target) factor, with one factor per row.
+    /// Replaces each row of x with x - target, multiplied by the factor for that row.
     public func scaleDifferences(inPlace x: Matrix<Element>, to target: Matrix<Element>, by factors: [Double]) {
         precondition(x.count == target.count && factors.count == x.rows, "mismatched matrix sizes")
         overRows(of: x) { start, count in
@@ -75,7 +75,7 @@ extension Kernels {
         }
     }
 
-    /// Returns the sum of the squares of all numbers.
+    /// Returns the sum of the squares of all elements.
     public func sumOfSquares(_ x: Matrix<Element>) -> Double { distances(x, to: x).targetSquares.reduce(0, +) }
 
     /// Takes one step of AdamW (Loshchilov and Hutter 2019), in place.
@@ -83,7 +83,7 @@ extension Kernels {
     /// - Parameters:
     ///   - x: the parameters; updated.
     ///   - gradient: the gradient of x.
-    ///   - moments: running means of gradients and of squared gradients, with as many elements as x; updated.
+    ///   - moments: the running means of gradients and of squared gradients, each with as many elements as x; updated.
     ///   - step: the coefficients of this step.
     public func adamW(
         _ x: Matrix<Element>, gradient: Matrix<Element>, moments: (first: Matrix<Element>, second: Matrix<Element>),
@@ -115,17 +115,17 @@ extension Kernels {
 
 /// The coefficients of one step of AdamW.
 public struct AdamWStep: Sendable {
-    /// The factor for gradients.
+    /// The factor that gradients are multiplied by.
     public var gradientScale: Double
     /// The learning rate.
     public var rate: Double
-    /// The decoupled weight decay: a step subtracts rate weightDecay x from x.
+    /// The decoupled weight decay: each step subtracts rate * weightDecay * x from x.
     public var weightDecay: Double
-    /// Beta1 and beta2: the fractions of the first and second moments that a step keeps.
+    /// Beta1 and beta2: the fractions of the first and second moments that each step keeps.
     public var betas: (Double, Double)
-    /// The bias corrections 1 - beta^t for both moments at step t.
+    /// The bias corrections 1 - beta^t of the first and second moments at step t.
     public var corrections: (Double, Double)
-    /// The number added to the square root of the corrected second moment.
+    /// The number that is added to the square root of the corrected second moment.
     public var epsilon: Double
 
     /// Creates the coefficients of one step.

@@ -4,9 +4,9 @@ import CRWKVKernels
 public protocol Real: BinaryFloatingPoint, BitwiseCopyable, Sendable {}
 
 extension Real {
-    /// The kernels' code for this type as a stored element.
+    /// The kernels' constant for stored elements of this type.
     static var stored: rwkv_element { MemoryLayout<Self>.size == 8 ? RWKV_ELEMENT_F64 : RWKV_ELEMENT_F32 }
-    /// The kernels' code for this type as a computation type.
+    /// The kernels' constant for computing in this type.
     static var real: rwkv_real { MemoryLayout<Self>.size == 8 ? RWKV_REAL_F64 : RWKV_REAL_F32 }
 }
 
@@ -15,7 +15,7 @@ extension Double: Real {}
 
 /// A row-major matrix, usually with one row per token.
 ///
-/// A reference type: in-place changes are visible through every reference.
+/// A matrix has reference semantics: an in-place change is visible through every reference to the matrix.
 public final class Matrix<Element: Real> {
     /// The number of rows, which may be zero.
     public let rows: Int
@@ -26,11 +26,11 @@ public final class Matrix<Element: Real> {
     /// The number of elements.
     public var count: Int { rows * columns }
 
-    /// Creates a matrix of uninitialised numbers, which must be written before they are read.
+    /// Creates a matrix of uninitialised elements, which must be written before they are read.
     public init(rows: Int, columns: Int) {
         self.rows = rows
         self.columns = columns
-        // A load that spans two cache lines takes twice as long.
+        // The elements are aligned to cache lines, because a load that spans two cache lines takes twice as long.
         let bytes = UnsafeMutableRawPointer.allocate(
             byteCount: max(1, rows * columns) * MemoryLayout<Element>.stride, alignment: cacheLine)
         elements = bytes.bindMemory(to: Element.self, capacity: max(1, rows * columns))
@@ -42,7 +42,7 @@ public final class Matrix<Element: Real> {
         clear()
     }
 
-    /// Creates a matrix from numbers in row order.
+    /// Creates a matrix from its elements in row-major order.
     public convenience init(_ numbers: some Collection<Element>, columns: Int) {
         self.init(rows: numbers.count / columns, columns: columns)
         _ = UnsafeMutableBufferPointer(start: elements, count: count).initialize(from: numbers)
@@ -50,16 +50,16 @@ public final class Matrix<Element: Real> {
 
     deinit { elements.deallocate() }
 
-    /// All numbers, in row order.
+    /// All elements in row-major order.
     public var array: [Element] { Array(UnsafeBufferPointer(start: elements, count: count)) }
 
-    /// Returns the numbers of one row.
+    /// Returns the elements of one row.
     public func row(_ row: Int) -> [Element] {
         precondition(0..<rows ~= row)
         return Array(UnsafeBufferPointer(start: elements + row * columns, count: columns))
     }
 
-    /// Passes all numbers, in row order, to `body`; rethrows any error from `body`.
+    /// Calls `body` with a buffer of all elements in row-major order; rethrows any error from `body`.
     public func withNumbers<Result, Failure: Error>(
         _ body: (UnsafeBufferPointer<Element>) throws(Failure) -> Result
     ) throws(Failure) -> Result {
@@ -67,7 +67,7 @@ public final class Matrix<Element: Real> {
         return try body(UnsafeBufferPointer(start: elements, count: count))
     }
 
-    /// Passes one row's numbers to `body`; rethrows any error from `body`.
+    /// Calls `body` with a buffer of the elements of one row; rethrows any error from `body`.
     public func withRow<Result>(_ row: Int, _ body: (UnsafeBufferPointer<Element>) throws -> Result) rethrows -> Result
     {
         precondition(0..<rows ~= row)
@@ -75,20 +75,20 @@ public final class Matrix<Element: Real> {
         return try body(UnsafeBufferPointer(start: elements + row * columns, count: columns))
     }
 
-    /// Returns an independent copy.
+    /// Returns a copy of the matrix with its own storage.
     public func copy() -> Matrix {
         let copy = Matrix(rows: rows, columns: columns)
         copy.elements.update(from: elements, count: count)
         return copy
     }
 
-    /// Sets all numbers to zero.
+    /// Sets all elements to zero.
     public func clear() {
         UnsafeMutableRawPointer(elements).initializeMemory(
             as: UInt8.self, repeating: 0, count: count * MemoryLayout<Element>.stride)
     }
 
-    /// Overwrites rows, starting at `start`, with all rows of another matrix.
+    /// Replaces rows, starting at row `start`, with all rows of another matrix.
     public func replaceRows(from start: Int, by other: Matrix) {
         precondition(other.columns == columns && start >= 0 && start + other.rows <= rows)
         (elements + start * columns).update(from: other.elements, count: other.count)
@@ -102,7 +102,7 @@ public final class Matrix<Element: Real> {
         return part
     }
 
-    /// Overwrites columns, starting at `start`, with all columns of another matrix.
+    /// Replaces columns, starting at column `start`, with all columns of another matrix.
     public func replaceColumns(from start: Int, by other: Matrix) {
         precondition(other.rows == rows && start >= 0 && start + other.columns <= columns)
         for row in 0..<rows {
@@ -126,7 +126,7 @@ public final class Matrix<Element: Real> {
 let cacheLine = 64
 
 extension Array where Element: Real {
-    /// Appends all numbers of a matrix, in row order.
+    /// Appends all elements of a matrix in row-major order.
     public mutating func append(_ matrix: Matrix<Element>) {
         append(contentsOf: UnsafeBufferPointer(start: matrix.elements, count: matrix.count))
     }

@@ -4,42 +4,42 @@ import Synchronization
 
 /// The OpenBLAS library that this process has loaded.
 ///
-/// Each product runs on the calling thread.
+/// Products run on the calling thread only.
 struct OpenBLAS: Sendable {
-    /// The version, such as "0.3.21".
+    /// The version of the library, such as "0.3.21".
     let version: String
     /// The core whose kernels the library runs.
     let core: OpenBLASCore
     private let single: SinglePrecision
     private let double: DoublePrecision
 
-    /// The reason why products do not use OpenBLAS.
+    /// A reason why OpenBLAS cannot be used.
     enum Failure: Error, Equatable {
-        /// OpenBLAS is not installed or cannot be loaded; carries the loader's message.
+        /// OpenBLAS is not installed or cannot be loaded; the associated value is the loader's message.
         case cannotLoad(String)
         /// The library is older than version 0.3.
         case tooOld(version: String)
-        /// The version string is missing or not in OpenBLAS's format.
+        /// The library does not report a version, or reports it in an unknown format.
         case unknownVersion
         /// The library lacks a function that we call.
         case lacks(version: String, function: String)
         /// The library's kernels use instructions that the processor does not have.
         case cannotRun(version: String, running: String)
-        /// The library runs unknown kernels, or kernels with narrower vectors than those requested.
+        /// The library runs kernels that we do not know, or kernels with narrower vectors than requested.
         case lowerCore(version: String, running: String, wanted: String)
-        /// The library's kernels use instructions beyond the instruction set that products are limited to.
+        /// The library's kernels use instructions beyond the requested instruction set.
         case exceedsLimit(version: String, running: String, limit: InstructionSet)
         /// The library computed a wrong product.
         case wrongProducts(version: String, core: String, product: String)
     }
 
-    /// Returns OpenBLAS with kernels for an instruction set.
+    /// Returns the OpenBLAS library, or the reason why it cannot be used with an instruction set.
     ///
-    /// The first call selects the core and loads the library; the process keeps that core for its lifetime.
+    /// The first call selects a core and loads the library. The process keeps that core for its lifetime.
     ///
     /// - Parameters:
     ///   - instructionSet: the instruction set for products.
-    ///   - isLimit: whether `instructionSet` is a limit, so that OPENBLAS_CORETYPE cannot choose wider vectors.
+    ///   - isLimit: whether `instructionSet` is a limit, so that `OPENBLAS_CORETYPE` cannot select wider vectors.
     /// - Returns: the library, or the reason why it cannot be used.
     static func running(
         _ instructionSet: InstructionSet, isLimit: Bool
@@ -64,8 +64,9 @@ struct OpenBLAS: Sendable {
             ? .lowerCore(version: version, running: core.name, wanted: wanted.name) : nil
     }
 
-    /// Computes y = a b, or y += a b if `adds`, where a is [rows, inner] and b is [inner, columns]; rows of y are
-    /// `stride` elements apart.
+    /// Computes y = a b, or y += a b if `adds`.
+    ///
+    /// a is [rows, inner] and b is [inner, columns]. The rows of y are `stride` elements apart.
     func multiply<Element: Real>(
         _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
         into y: UnsafeMutablePointer<Element>, stride: Int, adds: Bool = false
@@ -87,7 +88,7 @@ struct OpenBLAS: Sendable {
     // MARK: Loading
 
     private static let process = Mutex<Result<OpenBLAS, Failure>?>(nil)
-    /// The user's OPENBLAS_CORETYPE, read before `load` overwrites it.
+    /// The value of `OPENBLAS_CORETYPE` that the user has set, read before `load` overwrites it.
     private static let coreType = getenv("OPENBLAS_CORETYPE").map { String(cString: $0) }
 
     private static func wantedCore(_ instructionSet: InstructionSet, isLimit: Bool) -> OpenBLASCore {
@@ -100,7 +101,8 @@ struct OpenBLAS: Sendable {
     }
 
     private static func load(_ wanted: OpenBLASCore) -> Result<OpenBLAS, Failure> {
-        // OpenBLAS reads these settings when it is loaded. Its own threads would spin alongside ours.
+        // OpenBLAS reads these variables when it is loaded. It gets one thread, because its own threads would spin
+        // alongside ours.
         setenv("OPENBLAS_NUM_THREADS", "1", 1)
         setenv("OPENBLAS_CORETYPE", wanted.name, 1)
         guard let library = dlopen("libopenblas.so.0", RTLD_LAZY | RTLD_LOCAL) else {
@@ -132,11 +134,12 @@ struct OpenBLAS: Sendable {
         let found = OpenBLAS(
             version: version, core: core, single: unsafeBitCast(single, to: SinglePrecision.self),
             double: unsafeBitCast(double, to: DoublePrecision.self))
-        // These checks run before any OpenBLAS kernel does.
+        // The core is checked before any of its kernels run.
         if let failure = found.compared(with: wanted) { return .failure(failure) }
         guard core.isSupported else { return .failure(.cannotRun(version: version, running: running)) }
-        // OpenBLAS uses separate kernels for products of up to 100 x 100 x 100. No size here is a multiple of any
-        // kernel's tile, and the inner size of the second product exceeds what any kernel processes at once.
+        // OpenBLAS has separate kernels for products of up to 100 x 100 x 100, so a smaller and a larger product are
+        // checked. No size is a multiple of the tile size of a kernel, and the inner size of the larger product exceeds
+        // the number of inner elements that a kernel processes at once.
         for check in [
             ProductCheck(rows: 23, columns: 37, inner: 41), ProductCheck(rows: 29, columns: 33, inner: 1101),
         ] {
@@ -191,7 +194,7 @@ extension OpenBLAS.Failure: CustomStringConvertible {
 
 /// A factor of a matrix product.
 struct Factor<Element: Real> {
-    /// The stored elements, row by row, before any transposition.
+    /// The stored elements in row-major order, before any transposition.
     let elements: UnsafePointer<Element>
     /// The number of elements from the start of one stored row to the next.
     let stride: Int

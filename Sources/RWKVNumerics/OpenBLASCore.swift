@@ -1,8 +1,12 @@
 import CRWKVKernels
 
-/// A set of OpenBLAS kernels, named as in `OPENBLAS_CORETYPE` and by `openblas_get_corename`.
+/// An OpenBLAS core: a set of kernels for one kind of processor.
+///
+/// `OPENBLAS_CORETYPE` selects a core by its name, and `openblas_get_corename` returns the name.
 struct OpenBLASCore: Sendable, Equatable {
-    /// The widest vector instructions that a core's kernels use, in ascending order.
+    /// The widest vector instructions that the kernels of a core use.
+    ///
+    /// Wider instructions are greater than narrower ones.
     enum VectorClass: Int, Comparable {
         case sse
         case avx
@@ -14,20 +18,20 @@ struct OpenBLASCore: Sendable, Equatable {
 
     let name: String
     let vectors: VectorClass
-    /// The other processor features that the core's kernels require (`RWKV_FEATURE_...`).
+    /// The other processor features that the core's kernels require, as a combination of `RWKV_FEATURE_...` flags.
     private let features: Int
 
     private init(_ name: String, _ vectors: VectorClass, features: Int = 0) {
         (self.name, self.vectors, self.features) = (name, vectors, features)
     }
 
-    /// Looks up a core by its case-insensitive name; returns nil if the name is unknown.
+    /// Creates a core from its name, ignoring case; returns nil if the name is unknown.
     init?(named name: String) {
         guard let core = Self.all.first(where: { $0.name.lowercased() == name.lowercased() }) else { return nil }
         self = core
     }
 
-    /// Selects the fastest core on this processor within an instruction set.
+    /// Creates the fastest core for this processor that does not go beyond an instruction set.
     init(for instructionSet: InstructionSet) {
         let isHalved = Int(rwkv_processor_features()) & RWKV_FEATURE_HALVED_AVX512 != 0
         self =
@@ -53,7 +57,7 @@ struct OpenBLASCore: Sendable, Equatable {
     private static let haswell = OpenBLASCore("Haswell", .avx2)
     private static let skylakeX = OpenBLASCore("SkylakeX", .avx512)
 
-    // The cores listed in driver/others/dynamic.c of OpenBLAS 0.3; the first five run Prescott's kernels.
+    // The cores that are listed in driver/others/dynamic.c of OpenBLAS 0.3. The first five run Prescott's kernels.
     private static let all = [
         OpenBLASCore("Katmai", .sse), OpenBLASCore("Coppermine", .sse), OpenBLASCore("Northwood", .sse),
         OpenBLASCore("Banias", .sse), OpenBLASCore("Athlon", .sse), prescott, OpenBLASCore("Atom", .sse),
@@ -71,7 +75,7 @@ struct OpenBLASCore: Sendable, Equatable {
 }
 
 extension InstructionSet {
-    /// The widest vectors that an OpenBLAS core may use if this instruction set is the limit.
+    /// The widest vectors that an OpenBLAS core can use if this instruction set is the limit.
     var vectors: OpenBLASCore.VectorClass {
         switch self {
         case .baseline: .sse

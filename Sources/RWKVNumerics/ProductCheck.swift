@@ -1,6 +1,6 @@
 import CRWKVKernels
 
-/// A product of pseudo-random matrices whose result is known up to rounding: [rows, inner] times [inner, columns].
+/// A test of matrix multiplication with pseudo-random factors, [rows, inner] and [inner, columns].
 struct ProductCheck {
     typealias Multiply<Element: Real> = (
         _ size: (rows: Int, columns: Int, inner: Int), _ a: Factor<Element>, _ b: Factor<Element>,
@@ -13,7 +13,7 @@ struct ProductCheck {
     /// The matrix that products are added to; each row ends in three unused elements.
     private let y: Matrix<Double>
     private let product: Matrix<Double>
-    /// The product |a| |b|, on which the error bound depends.
+    /// The product of the absolute values, |a| |b|, on which the error bound depends.
     private let magnitudes: Matrix<Double>
 
     init(rows: Int, columns: Int, inner: Int) {
@@ -22,7 +22,7 @@ struct ProductCheck {
         func noise(_ rows: Int, _ columns: Int) -> Matrix<Double> {
             let numbers = (0..<rows * columns).map { _ in
                 state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-                // These 24-bit numbers are exact in both precisions.
+                // The numbers have 24 bits, so they are exact in both precisions.
                 return Double(Int(state >> 40) - 1 << 23) * 0x1p-23
             }
             return Matrix(numbers, columns: columns)
@@ -34,13 +34,13 @@ struct ProductCheck {
         magnitudes = Self.product(Self.absolute(a), Self.absolute(b))
     }
 
-    /// Runs `multiply` with each factor plain and transposed, with and without adding to y.
+    /// Checks an implementation with each factor plain and transposed, with and without adding to y.
     ///
-    /// Each result must be within 8 K u (|a| |b| + |y|) of the exact one, where K is the inner size, u is 2^-24 for
-    /// floats and 2^-53 for doubles, and y is the matrix that products are added to. Elements between rows must not be
-    /// read or changed.
+    /// Each result must be within 8 K u (|a| |b| + |y|) of the expected result, where K is the inner size, u is 2^-24
+    /// for floats and 2^-53 for doubles, and y is the matrix that products are added to. Elements between rows must not
+    /// be read or changed.
     ///
-    /// - Parameter multiply: the product to check.
+    /// - Parameter multiply: the implementation to check.
     /// - Returns: a description of the first wrong product; nil if all products are correct.
     func mistake<Element: Real>(_ multiply: Multiply<Element>) -> String? {
         let (a, b) = (factors(self.a, Element.self), factors(self.b, Element.self))
@@ -61,7 +61,7 @@ struct ProductCheck {
         _ isBTransposed: Bool, adds: Bool
     ) -> Bool {
         let found = Matrix(y.array.map { Element($0) }, columns: y.columns)
-        // Without `adds`, y must not be read.
+        // Unless the product is added to y, y must not be read. Reading it would give NaN.
         if !adds {
             for row in 0..<size.rows {
                 for column in 0..<size.columns { found.elements[row * y.columns + column] = .nan }
@@ -90,7 +90,9 @@ struct ProductCheck {
         return true
     }
 
-    /// Returns a factor plain and transposed, in rows that end in NaNs, which no product may read.
+    /// Returns a factor plain and transposed.
+    ///
+    /// Each row is followed by NaNs, which no product may read.
     private func factors<Element: Real>(
         _ factor: Matrix<Double>, _: Element.Type
     ) -> [(isTransposed: Bool, Matrix<Element>)] {
@@ -111,7 +113,7 @@ struct ProductCheck {
         Matrix(matrix.array.map { abs($0) }, columns: matrix.columns)
     }
 
-    /// Computes the product in doubles with our own kernels.
+    /// Returns the product a b, computed in doubles with our own strict kernels.
     private static func product(_ a: Matrix<Double>, _ b: Matrix<Double>) -> Matrix<Double> {
         let y = Matrix<Double>(rows: a.rows, columns: b.columns)
         Kernels<Double>(.strict, threads: 1)?.multiply(

@@ -1,16 +1,22 @@
 import CRWKVKernels
 
 extension Kernels {
-    /// The number of outputs per piece of work; a piece's widened weights fit into one or two L2 caches.
+    /// The maximum number of outputs per piece of work.
+    ///
+    /// The widened weights of a piece then take up as much memory as one or two L2 caches.
     private static var outputTile: Int { 256 }
-    /// The number of rows per piece of work, so that several threads have work even if a weight has few outputs.
+    /// The maximum number of rows per piece of work.
+    ///
+    /// With this limit, a product with many rows has enough pieces for several threads, even if there are few outputs.
     private static var rowTile: Int { 512 }
-    /// The number of rows up to which row-by-row products are faster than blocked products.
+    /// The largest number of rows for which a row-by-row product is faster than a blocked product.
     private static var fewRows: Int { 8 }
 
     func multipliesInBlocks(rows: Int) -> Bool { table == .fast && rows > Self.fewRows }
 
-    /// Computes x W^T, [rows, outputs], from x, [rows, inputs], and W, [outputs, inputs], in either storage order.
+    /// Returns the product x W^T, [rows, outputs].
+    ///
+    /// x is [rows, inputs]. W is [outputs, inputs] and can be stored in either order.
     @specialized(where Element == Float)
     public func product(_ x: Matrix<Element>, _ weight: StoredMatrix) -> Matrix<Element> {
         precondition(x.columns == weight.inputs, "mismatched matrix sizes")
@@ -20,7 +26,7 @@ extension Kernels {
         return y
     }
 
-    /// Adds x W^T to y, [rows, outputs].
+    /// Adds the product x W^T, [rows, outputs], to y.
     public func addProduct(_ x: Matrix<Element>, _ weight: StoredMatrix, to y: Matrix<Element>) {
         guard multipliesInBlocks(rows: x.rows) else { return add(product(x, weight), to: y) }
         precondition(
@@ -28,11 +34,13 @@ extension Kernels {
         multiply(x, weight, into: y, adds: true)
     }
 
-    /// Computes y = x W^T, piece by piece, or adds x W^T to y if `adds` (blocked products only).
+    /// Computes y = x W^T in pieces, or y += x W^T if `adds`.
+    ///
+    /// `adds` requires a blocked product.
     @specialized(where Element == Float)
     private func multiply(_ x: Matrix<Element>, _ weight: StoredMatrix, into y: Matrix<Element>, adds: Bool = false) {
-        // Each piece starts by waiting for memory, so one thread computes one row as a single piece. Sums do not depend
-        // on how the product is split into pieces.
+        // Each piece starts by waiting for memory, so a single thread computes a single row in one piece. The sums do
+        // not depend on how the product is split into pieces.
         let tile = threads == 1 && x.rows == 1 ? max(1, weight.outputs) : Self.outputTile
         let (outputs, rows) = (weight.outputs.parts(of: tile), x.rows.parts(of: Self.rowTile))
         forEach(outputs.count * rows.count) { piece in

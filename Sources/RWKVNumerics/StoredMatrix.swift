@@ -1,10 +1,10 @@
 package import CRWKVKernels
 
-/// A weight matrix in its stored type, which kernels widen as they read it.
+/// A weight matrix in its stored type; kernels widen its elements as they read them.
 public struct StoredMatrix: @unchecked Sendable {
-    /// The number of inputs.
+    /// The number of inputs, which is the number of columns of W in y = x W^T.
     public let inputs: Int
-    /// The number of outputs.
+    /// The number of outputs, which is the number of rows of W in y = x W^T.
     public let outputs: Int
     /// Whether the matrix is stored as [inputs, outputs] rather than [outputs, inputs].
     let isInputMajor: Bool
@@ -13,14 +13,14 @@ public struct StoredMatrix: @unchecked Sendable {
     /// The object that keeps the bytes alive.
     private let owner: any AnyObject & Sendable
 
-    /// Wraps bytes that stay valid as long as `owner` lives.
+    /// Creates a matrix from bytes that stay valid as long as `owner` lives.
     ///
     /// - Parameters:
-    ///   - elements: the bytes, aligned for their type.
+    ///   - elements: the bytes, which must be aligned to the size of an element.
     ///   - element: F64, F32, F16 or BF16.
-    ///   - shape: the stored shape.
+    ///   - shape: the number of rows and columns in storage order.
     ///   - isInputMajor: whether `shape` is [inputs, outputs] rather than [outputs, inputs].
-    ///   - owner: the owner of the bytes.
+    ///   - owner: the object that keeps the bytes alive.
     package init(
         _ elements: UnsafeRawPointer, _ element: rwkv_element, shape: (Int, Int), isInputMajor: Bool,
         owner: any AnyObject & Sendable
@@ -32,11 +32,11 @@ public struct StoredMatrix: @unchecked Sendable {
         self.owner = owner
     }
 
-    /// Shares the numbers of a matrix, so that changes are visible in both.
+    /// Creates a stored matrix that shares its elements with `matrix`, so that changes are visible in both.
     ///
     /// - Parameters:
-    ///   - matrix: the numbers, in storage order.
-    ///   - isInputMajor: whether that order is [inputs, outputs] rather than [outputs, inputs].
+    ///   - matrix: the matrix that contains the elements.
+    ///   - isInputMajor: whether `matrix` is [inputs, outputs] rather than [outputs, inputs].
     public init<Element: Real>(sharing matrix: Matrix<Element>, isInputMajor: Bool = false) {
         self.init(
             matrix.elements, Element.stored, shape: (matrix.rows, matrix.columns), isInputMajor: isInputMajor,
@@ -48,16 +48,16 @@ public struct StoredMatrix: @unchecked Sendable {
         StoredMatrix(elements, element, shape: shape, isInputMajor: !isInputMajor, owner: owner)
     }
 
-    /// The stored shape.
+    /// The number of rows and columns in storage order.
     var shape: (Int, Int) { isInputMajor ? (inputs, outputs) : (outputs, inputs) }
 
-    /// Returns the address of an output's first weight.
+    /// Returns the address of the first weight of an output.
     func start(ofOutput output: Int) -> UnsafeRawPointer {
         elements + output * (isInputMajor ? 1 : inputs) * element.size
     }
 }
 
-/// Keeps a matrix alive while its numbers are read through pointers.
+/// An object that keeps a matrix alive while its elements are read through pointers.
 private final class MatrixOwner<Element: Real>: @unchecked Sendable {
     private let matrix: Matrix<Element>
 
@@ -76,12 +76,12 @@ extension rwkv_element {
 }
 
 extension StoredMatrix {
-    /// The stored bytes, valid as long as the matrix exists.
+    /// The stored bytes, which stay valid as long as this matrix exists.
     package var bytes: UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: elements, count: inputs * outputs * element.size)
     }
 
-    /// Returns all numbers, widened, in storage order.
+    /// Returns all elements in storage order, converted to `Element`.
     public func numbers<Element: Real>() -> [Element] {
         let count = inputs * outputs
         guard let kernels = rwkv_layer_kernels_for(RWKV_INSTRUCTION_SET_BASELINE, Element.real, 1) else { return [] }

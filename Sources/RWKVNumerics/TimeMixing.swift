@@ -1,20 +1,20 @@
 import CRWKVKernels
 
-// The elementwise steps of RWKV-7 time mixing, each fused into one pass (RWKV-LM, RWKV-v7).
+// The elementwise steps of RWKV-7 time mixing (RWKV-LM, RWKV-v7), fused into one pass each.
 extension Kernels {
-    /// Computes the token shift x + (x_prev - x) share for each share; x_prev is the preceding row.
+    /// Returns the token shift x + (x_prev - x) * share for each share, where x_prev is the preceding row.
     ///
     /// - Parameters:
-    ///   - x: [tokens, C].
-    ///   - previous: the row before the first, [C].
-    ///   - shares: each [C].
-    /// - Returns: [tokens, C] for each share.
+    ///   - x: the input, [tokens, C].
+    ///   - previous: the row before the first row of x, [C].
+    ///   - shares: the shares, each [C].
+    /// - Returns: one matrix for each share, [tokens, C].
     @specialized(where Element == Float)
     public func shifted(_ x: Matrix<Element>, previous: [Element], shares: [[Element]]) -> [Matrix<Element>] {
         precondition(
             previous.count == x.columns && shares.allSatisfy { $0.count == x.columns }, "mismatched shift sizes")
         let ys = shares.map { _ in Matrix<Element>(rows: x.rows, columns: x.columns) }
-        // The shares are concatenated so that one buffer provides the pointers to all of them.
+        // The shares are concatenated, so that the pointers to all of them point into a single buffer.
         let together = shares.flatMap { $0 }
         together.withUnsafeBufferPointer { together in
             previous.withUnsafeBufferPointer { previous in
@@ -33,13 +33,13 @@ extension Kernels {
         return ys
     }
 
-    /// Turns p into the decay w = exp(-exp(omega)), where omega = -softplus(-(p + base)) - 1/2, in place.
+    /// Replaces p with the decay w = exp(-exp(omega)), where omega = -softplus(-(p + base)) - 1/2.
     ///
     /// - Parameters:
-    ///   - p: [tokens, A].
-    ///   - base: w0, [A]; nil for none.
+    ///   - p: the input, [tokens, A]; replaced with the decay.
+    ///   - base: the base w0, [A]; nil for none.
     ///   - returnsOmega: whether to return omega as well.
-    /// - Returns: omega, [tokens, A], or nil.
+    /// - Returns: omega, [tokens, A]; nil unless `returnsOmega`.
     @specialized(where Element == Float)
     public func decay(
         inPlace p: Matrix<Element>, base: [Element]?, returnsOmega: Bool
@@ -53,14 +53,14 @@ extension Kernels {
         return omega
     }
 
-    /// Mixes the first layer's values (v_first) or keys into this layer's: y + (first - y) sigmoid(share + base).
+    /// Returns y mixed with the first layer's values (v_first) or keys: y + (first - y) * sigmoid(share + base).
     ///
     /// - Parameters:
     ///   - y: this layer's values or keys, [tokens, A].
     ///   - first: the first layer's values or keys, in the same shape.
-    ///   - share: the share of `first`, without the base, in the same shape.
-    ///   - base: [A]; nil for none.
-    /// - Returns: [tokens, A].
+    ///   - share: the share of `first`, which does not include the base, in the same shape.
+    ///   - base: the base of the share, [A]; nil for none.
+    /// - Returns: the mixed values or keys, [tokens, A].
     @specialized(where Element == Float)
     public func mixed(
         _ y: Matrix<Element>, first: Matrix<Element>, share: Matrix<Element>, base: [Element]?
@@ -77,17 +77,20 @@ extension Kernels {
         return mixed
     }
 
-    /// Computes in-context learning rates a = sigmoid(a + base), normalised removal keys kk, and scaled keys.
+    /// Computes the in-context learning rates, the normalised removal keys and the scaled keys.
     ///
     /// - Parameters:
-    ///   - k: keys, [tokens, heads N]; scaled in place.
-    ///   - a: the sigmoid's argument without the base, in the shape of k; replaced with the learning rates.
-    ///   - base: a0, [heads N]; nil for none.
-    ///   - removalScale: k_k, the factor for keys before normalisation, [heads N]; nil for none.
-    ///   - mix: k_a, [heads N]: keys are scaled by 1 + (a - 1) mix; nil to scale them by 1 - omega + a.
-    ///   - omega: in the shape of k; nil if there is a mix.
+    ///   - k: the keys, [tokens, heads * N]; scaled in place.
+    ///   - a: the argument of the sigmoid, which does not include the base, in the shape of k; replaced with the
+    ///     in-context learning rates sigmoid(a + base).
+    ///   - base: the base a0, [heads * N]; nil for none.
+    ///   - removalScale: k_k, the factor for keys before normalisation, [heads * N]; nil for none.
+    ///   - mix: k_a, [heads * N]. Keys are multiplied by 1 + (a - 1) * mix, or by 1 - omega + a if `mix` is nil.
+    ///   - omega: the omega that ``decay(inPlace:base:returnsOmega:)`` returns, in the shape of k; nil if there is a
+    ///     mix.
     ///   - size: the number of channels per head (N).
-    /// - Returns: kk = k removalScale / max(|k removalScale|, 1e-12) for each head.
+    /// - Returns: the removal keys kk = k * removalScale / max(|k * removalScale|, 1e-12), where |x| is the L2 norm
+    ///   over a head.
     @specialized(where Element == Float)
     public func keys(
         inPlace k: Matrix<Element>, iclr a: Matrix<Element>, base: [Element]?, removalScale: [Element]?,
@@ -108,16 +111,16 @@ extension Kernels {
         return removal
     }
 
-    /// Replaces y with (norm(y) + (sum over each head of r k bonus) v) gate.
+    /// Replaces y with (norm(y) + s * v) * gate, where s is the sum of r * k * bonus over each head.
     ///
     /// - Parameters:
-    ///   - y: the recurrence's output, [tokens, heads N]; the other matrices have the same shape.
-    ///   - norm: the LayerNorm of each head, with weight and bias [heads N]; nil for y / sqrt(N).
-    ///   - r: receptance.
-    ///   - k: key.
-    ///   - v: value.
-    ///   - bonus: r_k, [heads, N].
-    ///   - gate: the factor for the sum.
+    ///   - y: the output of the recurrence, [tokens, heads * N]; the other matrices have the same shape.
+    ///   - norm: the LayerNorm of each head, whose weight and bias are [heads * N]; nil for y / sqrt(N).
+    ///   - r: the receptance.
+    ///   - k: the scaled key.
+    ///   - v: the value.
+    ///   - bonus: the bonus r_k, [heads, N].
+    ///   - gate: the gate.
     ///   - size: the number of channels per head (N).
     @specialized(where Element == Float)
     public func headOutputs(

@@ -1,26 +1,26 @@
 import CRWKVKernels
 
-/// The inputs of the RWKV-7 recurrence, each [tokens, heads N], for the same tokens.
+/// The inputs of the RWKV-7 recurrence for the same tokens, each [tokens, heads * N].
 public struct WKV7Inputs<Numbers> {
-    /// Receptance r.
+    /// The receptance r.
     public let r: Numbers
-    /// Decay w, between 0 and 1.
+    /// The decay w, between 0 and 1.
     public let w: Numbers
-    /// Scaled key k.
+    /// The scaled key k.
     public let k: Numbers
-    /// Value v.
+    /// The value v.
     public let v: Numbers
-    /// Normalised removal key kk.
+    /// The normalised removal key kk.
     public let removal: Numbers
-    /// In-context learning rate a.
+    /// The in-context learning rate a.
     public let iclr: Numbers
 
-    /// Groups inputs for the same tokens.
+    /// Creates the inputs of the recurrence, which must all be for the same tokens.
     public init(r: Numbers, w: Numbers, k: Numbers, v: Numbers, removal: Numbers, iclr: Numbers) {
         (self.r, self.w, self.k, self.v, self.removal, self.iclr) = (r, w, k, v, removal, iclr)
     }
 
-    /// Applies a function to each input.
+    /// Returns the results of applying a function to each input.
     package func map<Others>(_ other: (Numbers) -> Others) -> WKV7Inputs<Others> {
         .init(r: other(r), w: other(w), k: other(k), v: other(v), removal: other(removal), iclr: other(iclr))
     }
@@ -29,15 +29,15 @@ public struct WKV7Inputs<Numbers> {
 }
 
 extension Kernels {
-    /// Computes RWKV-7's recurrence for each head: S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r (RWKV-LM, RWKV-v7).
+    /// Runs the RWKV-7 recurrence for each head: S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r (RWKV-LM, RWKV-v7).
     ///
-    /// Denormal numbers count as zero.
+    /// On x86-64, denormals count as zero.
     ///
     /// - Parameters:
-    ///   - inputs: each [tokens, heads N]; several sequences of equal length are concatenated.
+    ///   - inputs: the inputs, each [tokens, heads * N]. Several sequences of equal length can be concatenated.
     ///   - size: the number of channels per head (N).
-    ///   - state: S^T of each head, [sequences, heads, key, value]; updated.
-    /// - Returns: [tokens, heads N].
+    ///   - state: the transposed state S^T of each head, [sequences, heads, key, value]; updated.
+    /// - Returns: the output y, [tokens, heads * N].
     @specialized(where Element == Float)
     public func wkv7(_ inputs: WKV7Inputs<Matrix<Element>>, size: Int, state: inout [Element]) -> Matrix<Element> {
         let (rows, columns) = (inputs.r.rows, inputs.r.columns)
@@ -49,13 +49,13 @@ extension Kernels {
         }
     }
 
-    /// Computes the RWKV-7 recurrence on stored inputs of one type (F64, F32, F16 or BF16), which are widened on read.
+    /// Runs the RWKV-7 recurrence on stored inputs (F64, F32, F16 or BF16), which are widened as they are read.
     ///
     /// - Parameters:
-    ///   - inputs: each stored as [tokens, heads N].
+    ///   - inputs: the inputs, each stored as [tokens, heads * N].
     ///   - size: the number of channels per head (N).
-    ///   - state: S^T of each head, [sequences, heads, key, value]; updated.
-    /// - Returns: [tokens, heads N].
+    ///   - state: the transposed state S^T of each head, [sequences, heads, key, value]; updated.
+    /// - Returns: the output y, [tokens, heads * N].
     public func wkv7(_ inputs: WKV7Inputs<StoredMatrix>, size: Int, state: inout [Element]) -> Matrix<Element> {
         let (rows, columns, element) = (inputs.r.outputs, inputs.r.inputs, inputs.r.element)
         precondition(
@@ -83,7 +83,7 @@ extension Kernels {
         let y = Matrix<Element>(rows: rows, columns: columns)
         state.withUnsafeMutableBufferPointer { state in
             guard let state = state.baseAddress else { return }
-            // Each head's state belongs to one thread.
+            // Only one thread accesses the state of each head.
             nonisolated(unsafe) let states = state
             forEach(sequences * heads) { piece in
                 let start = piece / heads * length * columns + piece % heads * size
@@ -100,9 +100,9 @@ extension Kernels {
     }
 }
 
-/// States of the recurrence at regular intervals, from which the backward pass recomputes the states in between.
+/// The states of the recurrence at regular intervals, from which the backward pass recomputes all other states.
 public struct WKV7Checkpoints<Element: Real> {
-    /// S^T, [key, value], at the start of each interval, for each sequence and head.
+    /// The transposed states S^T, [key, value], at the start of each interval, for each sequence and head.
     fileprivate let states: Matrix<Element>
     fileprivate let sequences: Int
     fileprivate let size: Int
@@ -111,13 +111,13 @@ public struct WKV7Checkpoints<Element: Real> {
 }
 
 extension Kernels {
-    /// Runs ``wkv7(_:size:state:)`` over whole sequences from a zero state; records the backward pass's checkpoints.
+    /// Runs ``wkv7(_:size:state:)`` over whole sequences from a zero state; records checkpoints for the backward pass.
     ///
     /// - Parameters:
-    ///   - inputs: each [tokens, heads N]; several sequences of equal length are concatenated.
+    ///   - inputs: the inputs, each [tokens, heads * N]. Several sequences of equal length can be concatenated.
     ///   - size: the number of channels per head (N).
     ///   - sequences: the number of sequences.
-    /// - Returns: the output y, [tokens, heads N], and the checkpoints.
+    /// - Returns: the output y, [tokens, heads * N], and the checkpoints.
     public func wkv7(
         _ inputs: WKV7Inputs<Matrix<Element>>, size: Int, sequences: Int
     ) -> (Matrix<Element>, WKV7Checkpoints<Element>) {
@@ -150,11 +150,11 @@ extension Kernels {
     /// Computes the gradients of ``wkv7(_:size:sequences:)``.
     ///
     /// - Parameters:
-    ///   - dy: the gradient of the output, [tokens, heads N].
-    ///   - inputs: as in the forward pass.
+    ///   - dy: the gradient of the output, [tokens, heads * N].
+    ///   - inputs: the inputs of the forward pass.
     ///   - checkpoints: the checkpoints from the forward pass.
-    ///   - added: the accumulated gradients of r, k and v, to which the recurrence's gradients are added.
-    /// - Returns: the gradients of all inputs; the gradients of r, k and v are the matrices in `added`.
+    ///   - added: the accumulators for the gradients of r, k and v.
+    /// - Returns: the gradients of all inputs. The gradients of r, k and v are the matrices in `added`.
     public func wkv7Backward(
         _ dy: Matrix<Element>, _ inputs: WKV7Inputs<Matrix<Element>>, _ checkpoints: WKV7Checkpoints<Element>,
         added: (r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>)

@@ -2,19 +2,21 @@ import CRWKVKernels
 import Glibc
 import Synchronization
 
-/// Threads that share a job's pieces with the calling thread.
+/// A pool of threads that help the calling thread with the pieces of a job.
 ///
-/// Between jobs, the threads spin for tens of microseconds and then sleep: on a busy machine, longer spinning would
-/// take time from other processes. A job ends when all of its pieces are done, no matter which threads did them: the
-/// caller does not wait for a thread that wakes up late.
+/// Between jobs, the threads spin for tens of microseconds and then sleep. On a busy machine, longer spinning would
+/// take time from other processes.
+///
+/// A job ends when all its pieces are done, no matter which threads have done them. The caller does not wait for a
+/// thread that wakes up late.
 final class Workers: @unchecked Sendable {
-    /// The number of times that a thread polls before it sleeps; each poll takes a few hundredths of a microsecond.
+    /// The number of times that a thread polls before it sleeps; one poll takes a few hundredths of a microsecond.
     private static let maximumNonFiniteSteps = 1000
 
     private let threads: [pthread_t]
     private let board: Job
 
-    /// Starts up to `count` threads in addition to the caller's.
+    /// Creates a pool of up to `count` threads, in addition to the calling thread.
     init(count: Int) {
         let board = Job()
         self.board = board
@@ -38,7 +40,9 @@ final class Workers: @unchecked Sendable {
         for thread in threads { pthread_join(thread, nil) }
     }
 
-    /// Runs `work` for each index below `count` on all threads, or on the caller's only if the others are busy.
+    /// Calls `work` once for each index below `count`, dividing the calls among all threads.
+    ///
+    /// If another job is running, the calling thread makes all calls itself.
     func forEach(_ count: Int, _ work: (Int) -> Void) {
         guard board.isBusy.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged
         else { return (0..<count).forEach(work) }
@@ -51,15 +55,16 @@ final class Workers: @unchecked Sendable {
         let isBusy = Atomic(false)
         /// The job's generation in the high half, and the index of its next piece in the low half.
         ///
-        /// If a thread races with the end of a job, its compare-exchange fails because the generation differs.
+        /// If a job ends while a thread is trying to take one of its pieces, the thread's compare-exchange fails,
+        /// because the generation of the next job is different.
         private let ticket = Atomic<UInt64>(0)
         private let isClosed = Atomic(false)
         private let sleepers = Atomic(0)
         private let isOwnerAsleep = Atomic(false)
         private let done = Atomic(0)
         private let count = Atomic(0)
-        // Written before the ticket. Only a thread that has taken a piece reads this closure, and the job does not end
-        // before that piece is done.
+        // This closure is written before the ticket. Only a thread that has taken a piece reads it, and the job does
+        // not end before that piece is done.
         private var piece: (Int) -> Void = { _ in }
 
         private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
@@ -83,7 +88,7 @@ final class Workers: @unchecked Sendable {
 
         func `do`(_ count: Int, _ work: @escaping (Int) -> Void) {
             let number = ticket.load(ordering: .relaxed) >> 32 &+ 1
-            // While the count is zero, no thread takes a piece.
+            // Threads do not take pieces while the count is zero.
             self.count.store(0, ordering: .sequentiallyConsistent)
             piece = work
             done.store(0, ordering: .relaxed)
@@ -135,7 +140,7 @@ final class Workers: @unchecked Sendable {
                 < count.load(ordering: .sequentiallyConsistent)
         }
 
-        /// Processes jobs until the board is closed; each thread runs this loop.
+        /// Runs pieces of jobs until `close` is called; each thread of the pool runs this loop.
         func work() {
             while !isClosed.load(ordering: .acquiring) {
                 takePieces()

@@ -4,12 +4,12 @@ public import RWKVDistillation
 import RWKVNumerics
 
 extension DistillationReport {
-    /// The chart and the HTML page, which are saved next to the log of a run.
+    /// The chart and the HTML page that are saved next to the log of a run.
     public var pages: [DistillationPage: String] { [.curve: curve.svg, .report: html] }
 
-    /// A chart of the loss of each step and the KL divergence on held-out tokens.
+    /// A chart of the loss at each step and the KL divergence on held-out tokens.
     private var curve: SVGChart {
-        // In a long run, each point is the mean of consecutive steps.
+        // In a long run, each point of the loss is the mean over several consecutive steps.
         let count = log.steps.count + 1
         let together = (count + Self.widest - 1) / Self.widest
         let losses = log.steps.map(\.figures.loss)

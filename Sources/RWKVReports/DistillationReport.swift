@@ -6,7 +6,7 @@ import RWKVInference
 public import RWKVDistillation
 import RWKVNumerics
 
-/// The report of `distill`.
+/// The report of the command `distill`.
 public struct DistillationReport: Sendable {
     private let variant: String
     private let stage: Int
@@ -24,7 +24,7 @@ public struct DistillationReport: Sendable {
     ///   - run: the run, with its log so far.
     ///   - teacher: the path of the teacher.
     ///   - student: the path of the student before the run.
-    ///   - warnings: the warnings about the inputs.
+    ///   - warnings: warnings about the inputs.
     public init(_ run: DistillationRun, teacher: String, student: String, warnings: [CheckpointWarning]) {
         let distillation = run.distillation
         variant = distillation.student.model.description.name
@@ -47,9 +47,9 @@ public struct DistillationReport: Sendable {
         return (first.figures, last.figures)
     }
 
-    /// Writes the report as one document, described by schemas/distill.schema.json.
+    /// Writes the report as a JSON document that conforms to schemas/distill.schema.json.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeJSON(to output: consuming ByteOutput) throws {
         try JSONWriter.document(to: output) { json in
             json.member("schema", "rwkv-ckpt/distill/1")
@@ -92,7 +92,7 @@ public struct DistillationReport: Sendable {
 
     /// Writes the report as text.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeText(to output: consuming ByteOutput) throws {
         for line in headlines { output.write(line + "\n") }
         for (titles, rows) in [(lossTitles, lossRows), (Self.evaluationTitles, evaluationRows)] where !rows.isEmpty {
@@ -104,7 +104,7 @@ public struct DistillationReport: Sendable {
         try output.finish()
     }
 
-    /// The lines above the tables: settings, trained weights, speed and skipped steps.
+    /// The lines above the tables, which state the settings, the trained weights, the speed and any skipped steps.
     var headlines: [String] {
         let size = "\(countText(settings.batch * settings.accumulate)) x \(countText(settings.context)) tokens"
         var lines = [
@@ -128,7 +128,10 @@ public struct DistillationReport: Sendable {
     /// The column titles of ``evaluationRows``.
     static let evaluationTitles = ["held out", "step", "KL", "top-1", "recall"]
 
-    /// The loss at the first and the last step, and the relative error, cosine and scale of each layer.
+    /// The rows of the table of losses.
+    ///
+    /// The first row has the loss at the first and last steps. It is followed by a row for each layer, with its
+    /// relative error at these steps, and its cosine and scale at the last step.
     var lossRows: [[String]] {
         guard let steps else { return [] }
         let layers = zip(steps.first.layers, steps.last.layers).map { first, last in
@@ -141,7 +144,7 @@ public struct DistillationReport: Sendable {
         return [loss + lossTitles.dropFirst(loss.count).map { _ in "" }] + layers
     }
 
-    /// One row per evaluation on held-out tokens.
+    /// The rows of the table of evaluations on held-out tokens.
     var evaluationRows: [[String]] {
         log.evaluations.map { evaluation in
             [

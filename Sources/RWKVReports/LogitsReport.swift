@@ -4,7 +4,7 @@ import CheckpointReports
 public import ModelFamilies
 public import TokenFiles
 
-/// The report of `logits`.
+/// The report of the command `logits`.
 public struct LogitsReport: Sendable {
     private let model: ModelDescription
     private let path: String
@@ -13,8 +13,9 @@ public struct LogitsReport: Sendable {
     private let isSeeded: Bool
     private let warnings: [CheckpointWarning]
 
-    /// Creates a report on the logits of the model at `path`, recorded at `output`; `isSeeded` if the tokens come from
-    /// a seed.
+    /// Creates a report on the logits of the model at `path`, which were recorded at `output`.
+    ///
+    /// `isSeeded` states whether the tokens were generated from a seed.
     public init(
         _ model: ModelDescription, path: String, output: String, _ tokens: TokenSequences, isSeeded: Bool,
         warnings: [CheckpointWarning]
@@ -30,9 +31,9 @@ public struct LogitsReport: Sendable {
     private var vocabulary: Int { model.dimensions[.vocabulary] ?? 0 }
     private var length: Int { tokens.sequences[0].count }
 
-    /// Writes the report as one document, described by schemas/logits.schema.json.
+    /// Writes the report as a JSON document that conforms to schemas/logits.schema.json.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeJSON(to output: consuming ByteOutput) throws {
         try JSONWriter.document(to: output) { json in
             json.member("schema", "rwkv-ckpt/logits/1")
@@ -48,7 +49,7 @@ public struct LogitsReport: Sendable {
 
     /// Writes the report as text.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeText(to output: consuming ByteOutput) throws {
         let sequences = countText(tokens.sequences.count, "sequence")
         output.write(
@@ -71,7 +72,7 @@ extension JSONWriter {
 }
 
 extension ModelDescription {
-    /// The name of the model in reports: its variant or its family.
+    /// The name of the model in reports, which is its variant or, if it has no variant, its family.
     var name: String { variant ?? architecture.family }
 }
 

@@ -1,21 +1,23 @@
 import CheckpointJSON
 import CheckpointReports
 
-/// A line chart as one SVG element, for example of errors by layer or the loss by step.
+/// A line chart that is rendered as an SVG element.
 struct SVGChart {
-    /// One line of the chart.
+    /// A line in the chart.
     struct Series {
         let name: String
-        /// The value at each place on the x axis; nil for no point.
+        /// The values at successive positions on the x axis, where nil means that there is no point.
         let values: [Double?]
     }
 
     let title: String
     let xTitle: String
     let series: [Series]
-    /// Whether the y axis is logarithmic; values that are not above zero are then drawn at the bottom.
+    /// Whether the y axis is logarithmic.
+    ///
+    /// A logarithmic axis shows values that are not positive at the bottom of the chart.
     let isLogarithmic: Bool
-    /// The number of x values, such as steps, that each place on the x axis covers.
+    /// The number of x values, such as steps, that each position on the x axis covers.
     var together = 1
 
     private static let (width, height) = (720.0, 280.0)
@@ -23,7 +25,7 @@ struct SVGChart {
     private static let widestDots = 64
     private static let colours = ["#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce"]
 
-    /// The SVG element.
+    /// The chart as an SVG element.
     var svg: String {
         let (low, high) = range
         let count = series.map(\.values.count).max() ?? 0
@@ -60,7 +62,7 @@ struct SVGChart {
             }
             let path = points.map { "\(text($0.0)),\(text($0.1))" }.joined(separator: " ")
             parts.append(#"<polyline points="\#(path)" fill="none" stroke="\#(colour)" stroke-width="2"/>"#)
-            // Short lines also have a dot at each point.
+            // Lines with few points also have a dot at each point.
             for point in points where points.count <= Self.widestDots {
                 parts.append(#"<circle cx="\#(text(point.0))" cy="\#(text(point.1))" r="3" fill="\#(colour)"/>"#)
             }
@@ -72,7 +74,9 @@ struct SVGChart {
         return parts.joined(separator: "\n") + "\n</svg>\n"
     }
 
-    /// Returns the value or its logarithm, before scaling to the chart; nil if it cannot be drawn.
+    /// Returns a value, or its logarithm if the y axis is logarithmic, before it is scaled to the chart.
+    ///
+    /// Returns nil if the value cannot be drawn.
     private func height(of value: Double?) -> Double? {
         guard let value, !value.isNaN else { return nil }
         guard isLogarithmic else { return value.isFinite ? value : nil }
@@ -96,7 +100,9 @@ struct SVGChart {
         isLogarithmic ? "1e\(Int(tick.rounded()))" : valueText(tick)
     }
 
-    /// Returns the distance between labels on the x axis: a round number that gives at most sixteen labels.
+    /// Returns the number of positions between labels on the x axis.
+    ///
+    /// This is the smallest of 1, 2, 5, 10, 20, 50 and so on that gives at most sixteen labels.
     private func placesBetweenLabels(_ count: Int) -> Int {
         var unit = 1
         while true {
@@ -109,7 +115,7 @@ struct SVGChart {
 }
 
 extension String {
-    /// The text, printable and escaped for XML and HTML.
+    /// The text in printable form, with special characters escaped for XML and HTML.
     var escapedXML: String {
         printable().replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
             .replacing("\"", with: "&quot;")

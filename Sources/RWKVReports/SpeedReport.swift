@@ -5,15 +5,17 @@ public import ModelFamilies
 public import RWKVBenchmarks
 import RWKVNumerics
 
-/// The report of `bench`.
+/// The report of the command `bench`.
 public struct SpeedReport: Sendable {
-    /// What was measured.
+    /// The subject of the measurements.
     public enum Subject: Sendable {
-        /// The recurrence of RWKV-7.
+        /// The RWKV-7 recurrence.
         case wkv(heads: Int, headSize: Int)
-        /// The forward pass of the model at `path` (nil for random weights), and the seconds it took to open the model.
+        /// The forward pass of the model at `path`, or of a model with random weights if `path` is nil.
+        ///
+        /// `loadSeconds` is the number of seconds that it took to open the model.
         case forward(ModelDescription, path: String?, loadSeconds: Double)
-        /// Training a student of the teacher at `path` (nil for random weights).
+        /// The training of a student of the teacher at `path`, or of a teacher with random weights if `path` is nil.
         case train(ModelDescription, path: String?)
     }
 
@@ -28,11 +30,11 @@ public struct SpeedReport: Sendable {
     ///
     /// - Parameters:
     ///   - speed: the measurements.
-    ///   - subject: what was measured.
+    ///   - subject: the subject of the measurements.
     ///   - processor: the name of the processor.
-    ///   - load: the load average before the measurements.
-    ///   - peakMemory: the peak memory of the process in bytes.
-    ///   - warnings: the warnings about the model.
+    ///   - load: the load average of the machine before the measurements.
+    ///   - peakMemory: the peak memory use of the process in bytes.
+    ///   - warnings: warnings about the model.
     public init(
         _ speed: SpeedMeasurements, _ subject: Subject, processor: String, load: Double, peakMemory: Int,
         warnings: [CheckpointWarning]
@@ -47,9 +49,9 @@ public struct SpeedReport: Sendable {
 
     // MARK: JSON
 
-    /// Writes the report as one document, described by schemas/bench.schema.json.
+    /// Writes the report as a JSON document that conforms to schemas/bench.schema.json.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeJSON(to output: consuming ByteOutput) throws {
         try JSONWriter.document(to: output) { json in
             json.member("schema", "rwkv-ckpt/bench/1")
@@ -109,7 +111,7 @@ public struct SpeedReport: Sendable {
 
     /// Writes the report as text.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeText(to output: consuming ByteOutput) throws {
         switch subject {
         case .wkv(let heads, let headSize):
@@ -134,7 +136,7 @@ public struct SpeedReport: Sendable {
         ])
         for measurement in speed.measurements {
             let (operations, bytes) = (speed.operationsPerSecond(measurement), speed.bytesPerSecond(measurement))
-            // The limit is the peak that the measurement comes closest to.
+            // The limiting resource is the one whose peak the measurement comes closest to.
             let (share, limit) =
                 [
                     (operations / speed.peakOperationsPerSecond, "arithmetic"),
@@ -186,7 +188,9 @@ public struct SpeedReport: Sendable {
 }
 
 extension SpeedReport.Subject {
-    /// The model or the teacher, and its path (nil for random weights); nil for the recurrence.
+    /// The model or teacher and its path, or nil if the recurrence was measured.
+    ///
+    /// The path is nil if the weights are random.
     fileprivate var model: (model: ModelDescription, path: String?)? {
         switch self {
         case .wkv: nil

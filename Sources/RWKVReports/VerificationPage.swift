@@ -35,7 +35,7 @@ extension VerificationReport {
     }
 }
 
-/// Returns a self-contained HTML page.
+/// Returns a self-contained HTML page with a title and a body.
 func page(title: String, body: String) -> String {
     """
     <!DOCTYPE html>

@@ -6,13 +6,15 @@ public import RWKVEvaluation
 import RWKVInference
 import TokenFiles
 
-/// The report of `verify`.
+/// The report of the command `verify`.
 public struct VerificationReport: Sendable {
     let verification: Verification
     private let isSeeded: Bool
     private let warnings: [CheckpointWarning]
 
-    /// Creates a report on a verification; `isSeeded` if its tokens come from a seed.
+    /// Creates a report on a verification.
+    ///
+    /// `isSeeded` states whether the tokens were generated from a seed.
     public init(_ verification: Verification, isSeeded: Bool, warnings: [CheckpointWarning]) {
         self.verification = verification
         self.warnings = warnings
@@ -28,9 +30,9 @@ public struct VerificationReport: Sendable {
 
     // MARK: JSON
 
-    /// Writes the report as one document, described by schemas/verify.schema.json.
+    /// Writes the report as a JSON document that conforms to schemas/verify.schema.json.
     ///
-    /// - Throws: any error that the output throws.
+    /// - Throws: any error from writing to `output`.
     public func writeJSON(to output: consuming ByteOutput) throws {
         try JSONWriter.document(to: output) { json in
             json.member("schema", "rwkv-ckpt/verify/1")
@@ -89,9 +91,11 @@ public struct VerificationReport: Sendable {
 
     // MARK: Text
 
-    /// Writes the report as text: a verdict, a table, and errors by layer as a chart.
+    /// Writes the report as text.
     ///
-    /// - Throws: any error that the output throws.
+    /// The report consists of the verdict, a table of the logits' differences, and a chart of the errors in each layer.
+    ///
+    /// - Throws: any error from writing to `output`.
     public func writeText(to output: consuming ByteOutput) throws {
         for line in headlines { output.write(line + "\n") }
         if let logits = verification.logits { write(logits, to: &output) }
@@ -99,7 +103,7 @@ public struct VerificationReport: Sendable {
         try output.finish()
     }
 
-    /// The lines above the tables: the verdict and its reasons, the audit, and the tokens.
+    /// The lines above the tables, which state the verdict and its reasons, the audit and the tokens.
     var headlines: [String] {
         let candidate = verification.candidate
         let paths =
@@ -146,7 +150,7 @@ public struct VerificationReport: Sendable {
         return lines
     }
 
-    /// Returns the rows of the logits table: a title, a value, its limit, and whether the limit is exceeded.
+    /// Returns the rows of the logits table, each with a title, a value, its limit, and whether the limit is exceeded.
     func rows(_ logits: LogitsAgreement) -> [(title: String, value: String, limit: String, isExceeded: Bool)] {
         var rows: [(title: String, value: String, name: String?)] = [
             ("largest difference", valueText(logits.maximumDifference), "max_abs"),
@@ -209,7 +213,9 @@ public struct VerificationReport: Sendable {
         table.write(to: &output)
     }
 
-    /// Returns a bar of three characters per power of ten above 1e-8: `█` if the block diverges, `░` if not.
+    /// Returns a bar whose length is three characters for each power of ten above 1e-8.
+    ///
+    /// The bar consists of `█` if the error exceeds the limit for a block, and of `░` otherwise.
     private func bar(_ error: Double) -> String {
         guard error > 0 else { return "" }
         let length = error.isFinite ? max(1, min(24, Int((decimalLogarithm(error) + 8) * 3))) : 24

@@ -1,10 +1,12 @@
 import CheckpointFiles
-/// A Megatron-LM token file: `.bin` contains the tokens, `.idx` the position of each sequence (indexed_dataset.py).
+/// A Megatron-LM token file, in the format that indexed_dataset.py defines.
+///
+/// The `.bin` file contains the tokens, and the `.idx` file contains the length and position of each sequence.
 struct MegatronTokens {
     private let data: any ByteSource
     private let index: any ByteSource
 
-    /// Creates a reader for the tokens in `data`; `index` gives the positions of the sequences.
+    /// Creates a reader for the tokens in `data`, whose sequences are listed in `index`.
     init(_ data: any ByteSource, index: any ByteSource) {
         self.data = data
         self.index = index

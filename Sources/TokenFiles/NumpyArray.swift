@@ -1,5 +1,5 @@
 import CheckpointFiles
-/// A NumPy file, which contains one array (numpy.lib.format).
+/// A NumPy `.npy` file, which contains one array, in the format that numpy.lib.format defines.
 struct NumpyArray {
     private let source: any ByteSource
     private let header: String
@@ -27,7 +27,7 @@ struct NumpyArray {
             "|u1": (1, false), "<u2": (2, false), "<u4": (4, false), "<i4": (4, true), "<u8": (8, false),
             "<i8": (8, true),
         ]
-        // {'descr': '<i8', 'fortran_order': False, 'shape': (2, 40), }
+        // The header is a Python dictionary: {'descr': '<i8', 'fortran_order': False, 'shape': (2, 40), }
         let description = value(of: "descr", from: "'", to: "'")
         let shape = value(of: "shape", from: "(", to: ")")?.split(separator: ",").map {
             Int($0.drop { $0 == " " }) ?? -1

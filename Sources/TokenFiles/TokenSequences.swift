@@ -1,21 +1,21 @@
 public import CheckpointFiles
 import CheckpointJSON
 
-/// Sequences of token IDs to run models on.
+/// One or more sequences of token IDs to run a model on.
 ///
-/// The extension of a file's name determines its format: `.json` (an array of numbers, or of such arrays),
-/// `.safetensors` (a tensor named `tokens`, [T] or [B, T]), `.npy` (integers, [T] or [B, T]), `.u16` and `.u32`
-/// (consecutive little-endian numbers), and `.bin` next to an `.idx` (Megatron-LM).
+/// The extension of a file's name determines its format: `.json` (an array of integers, or an array of such arrays),
+/// `.safetensors` (a tensor named `tokens`, [T] or [B, T]), `.npy` (little-endian integers, [T] or [B, T]), `.u16` and
+/// `.u32` (consecutive little-endian integers), and `.bin` next to an `.idx` (Megatron-LM).
 public struct TokenSequences: Sendable, Hashable {
-    /// The sequences; there is at least one, and none is empty.
+    /// One or more sequences, each with at least one token.
     public let sequences: [[Int]]
-    /// The path that errors report.
+    /// The path to report in errors.
     public let path: String
 
-    /// The maximum number of tokens in one run.
+    /// The maximum total number of tokens.
     static let limit = 1 << 24
 
-    /// Creates token sequences from their tokens.
+    /// Creates token sequences from arrays of token IDs.
     ///
     /// - Throws: ``CheckpointError`` of category `malformed` if there are no sequences, a sequence is empty, a token is
     ///   negative, or there are too many tokens.
@@ -36,7 +36,7 @@ public struct TokenSequences: Sendable, Hashable {
         path = "seeded tokens"
     }
 
-    /// Reads a token file.
+    /// Creates token sequences by reading a token file.
     ///
     /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, `malformed`, `dangerous`, or `unsupported` for an
     ///   unknown extension or a format that cannot be read.
@@ -58,7 +58,7 @@ public struct TokenSequences: Sendable, Hashable {
         }
     }
 
-    /// Reads the tensor named `tokens` in a checkpoint.
+    /// Creates token sequences by reading the tensor named `tokens` in a checkpoint.
     ///
     /// - Throws: ``CheckpointError``: `inputOutput` or `malformed`.
     public init(contentsOf checkpoint: Checkpoint) throws(CheckpointError) {
@@ -80,7 +80,7 @@ public struct TokenSequences: Sendable, Hashable {
     /// Checks that all tokens are in a model's vocabulary.
     ///
     /// - Parameter vocabulary: the size of the model's vocabulary.
-    /// - Throws: ``CheckpointError`` of category `malformed` if a token is not.
+    /// - Throws: ``CheckpointError`` of category `malformed` if a token is not in the vocabulary.
     public func check(vocabulary: Int) throws(CheckpointError) {
         for (number, sequence) in sequences.enumerated() {
             guard let place = sequence.firstIndex(where: { $0 >= vocabulary }) else { continue }
@@ -135,7 +135,9 @@ public struct TokenSequences: Sendable, Hashable {
 }
 
 extension Checkpoint {
-    /// Reads the rows of an integer matrix; a vector is one row.
+    /// Reads the rows of an integer matrix.
+    ///
+    /// A vector is read as one row.
     fileprivate func sequences(of tensor: TensorInfo) throws(CheckpointError) -> [[Int]] {
         let kinds: [DType: (size: Int, isSigned: Bool)] = [
             .u8: (1, false), .u16: (2, false), .u32: (4, false), .i32: (4, true), .i64: (8, true),
@@ -155,7 +157,9 @@ extension Checkpoint {
     }
 }
 
-/// Decodes little-endian integers into rows; a vector gives one row.
+/// Decodes little-endian integers into rows.
+///
+/// A vector becomes one row.
 func rows(of bytes: [UInt8], size: Int, isSigned: Bool, shape: [Int]) -> [[Int]] {
     let numbers = stride(from: 0, to: bytes.count, by: size).map { start in
         let bits = bytes.bits(at: start, count: size)
@@ -170,7 +174,8 @@ extension TokenSequences {
     /// The seed that ``seeded(vocabulary:)`` uses.
     public static let seed = 1
 
-    /// Creates two sequences of 128 uniformly random tokens, always the same for a given vocabulary size.
+    /// Creates two sequences of 128 uniformly distributed random tokens, which are always the same for a given
+    /// vocabulary size.
     public static func seeded(vocabulary: Int) -> TokenSequences {
         var numbers = SplitMix64(seed: UInt64(seed))
         func next() -> Int { Int(numbers.next().multipliedFullWidth(by: UInt64(vocabulary)).high) }

@@ -21,7 +21,7 @@ import Testing
         return (values, overflows)
     }
 
-    /// f32 values around every half, around every pattern of their upper 16 bits, and at random.
+    /// The f32 values at and around every f16 and bf16 value, the midpoints between them, and random bit patterns.
     private static let floats: [Float] = {
         var bits: [UInt32] = []
         for half in UInt32(0)..<65536 {
@@ -69,7 +69,8 @@ import Testing
                     #expect(rounded.isNaN)
                     continue
                 }
-                // The two neighbours, as doubles so that the one beyond the largest is finite too.
+                // The two neighbouring bf16 values, as doubles, so that a neighbour beyond the largest bf16 is also
+                // finite.
                 let below = Double(Float(bitPattern: float.bitPattern & 0xFFFF_0000))
                 let step = Double(Float(bitPattern: max(float.bitPattern & 0x7F80_0000, 0x0080_0000))) * 0x1p-7
                 let above = below + (float.sign == .minus ? -step : step)
@@ -105,7 +106,9 @@ import Testing
         }
     }
 
-    /// Doubles next to the midpoint between two halves, which rounding to f32 first would turn into ties.
+    /// Casts doubles close to the midpoint between two f16 values.
+    ///
+    /// If they were rounded to f32 first, they would become ties.
     @Test func roundsDoublesOnce() {
         var doubles: [Double] = []
         for half in UInt16(0)..<0x7C00 {

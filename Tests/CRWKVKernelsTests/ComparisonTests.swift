@@ -6,7 +6,9 @@ import Testing
         RWKV_INSTRUCTION_SET_BASELINE, RWKV_INSTRUCTION_SET_AVX2, RWKV_INSTRUCTION_SET_AVX512,
     ]
 
-    /// Converts random bytes of every element type to doubles, and compares pairs, with the same bits on every instruction set.
+    /// Converts random bytes of every element type to doubles, and compares pairs of them.
+    ///
+    /// The results must have the same bits on every instruction set.
     @Test func agreesToTheBitOnEveryInstructionSet() throws {
         var generator = SystemRandomNumberGenerator()
         let baseline = try #require(rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE)).pointee

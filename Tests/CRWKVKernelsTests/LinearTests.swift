@@ -13,7 +13,7 @@ import Testing
             var results: [[Double]] = []
             for kernels in Self.kernels {
                 var rows = start
-                // In two calls.
+                // The second call continues after the rows of the first call.
                 kernels.orthonormalise(&rows, 0, count / 2, length)
                 kernels.orthonormalise(&rows, count / 2, count, length)
                 for a in 0..<count {
@@ -21,7 +21,7 @@ import Testing
                         let product = (0..<length).reduce(0) { $0 + rows[a * length + $1] * rows[b * length + $1] }
                         #expect(abs(product - (a == b ? 1 : 0)) < 1e-10)
                     }
-                    // The result has a positive product with the original row.
+                    // The dot product of the result and the original row is positive.
                     let own = (0..<length).reduce(0) { $0 + rows[a * length + $1] * start[a * length + $1] }
                     #expect(own > 0)
                 }

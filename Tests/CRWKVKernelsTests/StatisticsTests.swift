@@ -20,7 +20,9 @@ import Testing
         return result
     }
 
-    /// Random bytes contain every class of number, in every lane and at every tail length.
+    /// Computes statistics of random bytes, for every tail length.
+    ///
+    /// Random bytes contain every class of number, in every lane.
     @Test func agreesToTheBitOnEveryInstructionSet() throws {
         var generator = SystemRandomNumberGenerator()
         let baseline = try #require(rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE)).pointee
@@ -46,7 +48,7 @@ import Testing
         }
     }
 
-    /// Compares all 65,536 halves, one by one, with the standard library's conversion.
+    /// Compares each of the 65,536 f16 values with the standard library's conversion.
     @Test func widensEveryHalfExactly() throws {
         for instructionSet in Self.instructionSets {
             guard let kernels = rwkv_kernels_for(instructionSet)?.pointee else { continue }

@@ -35,7 +35,7 @@ import Testing
                 let largest = expected.reduce(0) { max($0, abs($1)) }
                 let difference = zip(found, expected).reduce(0) { max($0, abs($1.0 - $1.1)) }
                 #expect(difference <= 5e-7 * largest, "\(tensor.name): \(difference) of \(largest)")
-                // The adapter changes the weight, so leaving it out would show.
+                // The adapter changes this weight, so the test would fail if it were not merged.
                 #expect(try expected != source.checkpoint.values(tensor.name))
             }
         }
@@ -68,7 +68,7 @@ import Testing
         }
     }
 
-    /// Merging gives the same weights in any layout, and in a student as in its teacher.
+    /// Merging gives the same weights in every layout, and when the merged model becomes a student.
     @Test func areMergedInOtherLayoutsAndIntoStudents() throws {
         let adapter = try Checkpoint.open(Repository.fixture("conversions/rwkvinside-adapter/adapter.pt"))
         let config = "models/hxa079/config.json"
@@ -103,7 +103,7 @@ import Testing
         }
     }
 
-    /// Writes a peft adapter of rank 2 for one module, with random parts, and returns the parts.
+    /// Writes a peft adapter of rank 2 for one module, with random values, and returns the values.
     private func writeAdapter(
         to directory: URL, _ module: String, rows: Int, columns: Int, magnitudes: Bool = false, base: [Float]? = nil,
         _ configuration: String
@@ -123,7 +123,9 @@ import Testing
         return (down, up, lengths)
     }
 
-    /// Merges weights that exceed one piece, also those that peft saved with the adapter; compares with the formula in doubles.
+    /// Merges weights that are larger than one piece, and compares them with the formula in double precision.
+    ///
+    /// peft has saved some of these weights with the adapter.
     @Test func areMergedRowByRow() throws {
         let (rows, columns) = (1100, 700)
         let weight = (0..<rows * columns).map { _ in Float.random(in: -1...1) }
@@ -162,7 +164,7 @@ import Testing
         }
     }
 
-    /// An adapter that cannot be merged as it was meant is refused.
+    /// An adapter is rejected if it cannot be merged with its intended meaning.
     @Test func areRefusedWhereTheirMeaningIsAnother() throws {
         struct Case {
             let base: String
@@ -182,7 +184,7 @@ import Testing
         }
         for test in [
             qwen3(plain, ""),
-            // The matrix is transposed in the result, or in the source.
+            // The matrix is transposed in the result or in the source.
             Case(
                 base: "models/rwkv7-fla", module: "model.layers.1.attn.w_lora.lora.0", rows: 16, columns: 64,
                 configuration: plain, layout: .official,
@@ -229,7 +231,7 @@ import Testing
         }
     }
 
-    /// If embedding and head are tied, an adapter for one of the two is refused.
+    /// If the embedding and the head are tied, an adapter for only one of them is rejected.
     @Test func areRefusedForOneOfTwoThatAreOne() throws {
         try withTemporaryDirectory { directory in
             try writeConfiguration(of: "models/qwen3", to: directory, "tie_word_embeddings", "true")
@@ -256,7 +258,7 @@ import Testing
         }
     }
 
-    /// A result that fp32 cannot hold is an error, not an infinity.
+    /// A result that fp32 cannot represent is an error and does not become infinity.
     @Test func areRefusedBeyondFloats() throws {
         try withTemporaryDirectory { directory in
             let path = directory.appending(path: "model.safetensors")
@@ -280,7 +282,9 @@ import Testing
         }
     }
 
-    /// DoRA divides by the length of a row; if that is zero, peft makes the row NaN.
+    /// DoRA divides each row by its length.
+    ///
+    /// If the length is zero, peft makes the row NaN; here it is an error.
     @Test(arguments: [Float(2), 0]) func areRefusedWhereARowHasNoLength(magnitude: Float) throws {
         try withTemporaryDirectory { directory in
             let path = directory.appending(path: "model.safetensors")
@@ -307,7 +311,8 @@ import Testing
         }
     }
 
-    /// A mark that forms one character with a dot beside it is still part of the name, so these are not the model's weight.
+    /// A combining mark that forms one character with an adjacent dot is still part of the name, so these names are not
+    /// those of the model's weight.
     @Test(arguments: ["base_model.model.\u{301}w", "w\u{600}"]) func areRefusedWhereAMarkJoinsADot(module: String)
         throws
     {
@@ -329,7 +334,7 @@ import Testing
         }
     }
 
-    /// Modules whose names differ only by Unicode normalisation stay separate.
+    /// Modules whose names differ only by Unicode normalisation are kept separate.
     @Test func areOfTheModulesThatTheirNamesGiveByteForByte() throws {
         let modules = ["caf\u{E9}", "cafe\u{301}"]
         try withTemporaryDirectory { directory in

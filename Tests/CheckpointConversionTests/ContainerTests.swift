@@ -62,7 +62,7 @@ import Testing
                     let outcome = failure {
                         try Conversion(of: source, options: .file(directory.appending(path: name), container)).run()
                     }
-                    // A tensor that a container cannot hold is refused by name before anything is written.
+                    // If a container cannot store a tensor, the error names the tensor, and nothing is written.
                     let unable = source.checkpoint.tensors.filter { tensor in
                         container == .safetensors
                             ? !tensor.dtype.isInSafetensors
@@ -80,7 +80,7 @@ import Testing
                     }
                 }
             }
-            // All other dtypes survive there and back.
+            // All other dtypes are unchanged by conversion to the other container and back.
             contents = contents.filter { !names.contains($0.key) }
             guard names.isEmpty else { continue }
             try withTemporaryDirectory { directory in
@@ -123,7 +123,9 @@ import Testing
         }
     }
 
-    /// Directories record several names of one tensor, as files do; metadata is kept.
+    /// Directories record all names of tied tensors, as files do.
+    ///
+    /// Files keep their metadata.
     @Test func noteNamesInDirectoriesToo() throws {
         let source = try input("pytorch/tied.pth")
         try withTemporaryDirectory { directory in
@@ -178,7 +180,7 @@ import Testing
                 .file(directory.appending(path: "d.pth"), .pyTorch),
             ].enumerated() {
                 let conversion = try Conversion(of: source, options: options)
-                // A PyTorch file has no place for metadata, so all keys are reported as omitted.
+                // A PyTorch file cannot contain metadata, so all keys are reported as omitted.
                 let omitted = number < 3 ? [] : ["cafe\u{301}", "caf\u{E9}", "y", "z"] as [ByteString]
                 #expect(conversion.omittedMetadata == omitted)
                 let made = try conversion.run()
@@ -189,7 +191,7 @@ import Testing
         }
     }
 
-    /// Omitting the format "pt" is not reported, because it is the default; omitting another program's is.
+    /// Omitting the default format "pt" is not reported, but omitting any other format is.
     @Test(arguments: [("pt", []), ("flax", ["format"])] as [(String, [ByteString])])
     func tellWhichFormatIsOmitted(format: String, omitted: [ByteString]) throws {
         try withTemporaryDirectory { directory in
@@ -204,7 +206,7 @@ import Testing
         }
     }
 
-    /// Names of one storage that differ only by Unicode normalisation are recorded separately.
+    /// Tied names that differ only by Unicode normalisation are recorded separately.
     @Test func noteTiedNamesThatDifferByNormalisationAlone() throws {
         let (nfc, nfd) = ("caf\u{E9}", "cafe\u{301}")
         let outputs = try ["a", nfc, nfd].enumerated().map { number, name in
@@ -266,7 +268,7 @@ import Testing
                     try FileManager.default.attributesOfItem(atPath: directory.appending(path: name).path)[.size]
                     as? Int
                 #expect(try #require(size) < 100_000)
-                // They can be read at any position, by many threads.
+                // The files allow random access from several threads.
                 #expect(packed.files.allSatisfy { !$0.source.isSequential })
             }
         }
@@ -319,7 +321,7 @@ import Testing
         }
     }
 
-    /// Bytes that have changed since they were written are detected while they are read, and no output is made.
+    /// Bytes that have changed since they were written are detected while they are read, and no output is created.
     @Test func areNotMadeOfBytesThatWereChanged() throws {
         var limits = ReadLimits.standard
         limits.checkedAtOpeningBytes = 0
@@ -340,7 +342,8 @@ import Testing
         }
     }
 
-    /// The manifest has every input tensor once, every output tensor once with the hash of its bytes, and correct totals.
+    /// The manifest lists every input tensor once and every output tensor once, with the hash of its bytes, and has
+    /// correct totals.
     @Test func haveAccountsThatAddUp() throws {
         struct Manifest: Decodable {
             struct Totals: Decodable {

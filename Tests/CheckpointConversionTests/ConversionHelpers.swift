@@ -6,7 +6,7 @@ import ModelFamilies
 import TestSupport
 import Testing
 
-/// Opens a fixture as the input of a conversion.
+/// Opens a fixture or an absolute path as the input of a conversion.
 func input(_ path: String, config: String? = nil) throws -> ConversionInput {
     let checkpoint = try Checkpoint.open(path.hasPrefix("/") ? path : Repository.fixture(path))
     let configuration =
@@ -18,7 +18,7 @@ func input(_ path: String, config: String? = nil) throws -> ConversionInput {
     return ConversionInput(checkpoint, model: model, configuration: configuration)
 }
 
-/// Plans a student of a teacher in which these layers stay attention.
+/// Creates a plan for a student in which the given layers stay attention.
 func plan(for teacher: ConversionInput, _ target: Architecture, keeping layers: Set<Int>, seed: Int = 0) throws
     -> LayerPlan
 {
@@ -27,7 +27,7 @@ func plan(for teacher: ConversionInput, _ target: Architecture, keeping layers: 
 }
 
 extension Conversion {
-    /// Writes the result and opens it.
+    /// Writes the result of the conversion and opens it.
     @discardableResult
     func run(threads: Int = 2) throws -> Checkpoint {
         _ = try write(replaces: false, threads: threads, planHash: nil, version: "test")
@@ -55,12 +55,13 @@ extension ConversionOptions {
 }
 
 extension Checkpoint {
-    /// Dtype, shape and hash of every tensor, by name.
+    /// Returns the dtype, shape and hash of every tensor, keyed by name.
     func contents() throws -> [String: TensorContents] {
         let hashes = try scan(Array(tensors), statistics: false, sha256: true, threads: 2).map(\.sha256)
         return Dictionary(
             uniqueKeysWithValues: zip(tensors, hashes).map { tensor, hash in
-                // As strings, names that differ only by normalisation would be equal.
+                // Names that differ only by normalisation would be equal as strings, so use hexadecimal digits for
+                // them.
                 let isASCII = tensor.name.utf8.allSatisfy { $0 < 0x80 }
                 return (
                     isASCII ? tensor.name : hexadecimal(tensor.name.utf8),
@@ -94,7 +95,7 @@ struct TensorContents: Equatable {
     let hash: [UInt8]
 }
 
-/// The error with which describing or writing a conversion fails.
+/// Returns the ``CheckpointError`` that `body` throws; nil if it throws nothing or another error.
 func failure(_ body: () throws -> Void) -> CheckpointError? {
     do {
         try body()
@@ -107,7 +108,7 @@ func failure(_ body: () throws -> Void) -> CheckpointError? {
 }
 
 extension Checkpoint {
-    /// Writes a safetensors file with these tensors, of which some are left out, changed or renamed.
+    /// Writes the checkpoint's tensors to a safetensors file, with some of them left out, changed or renamed.
     func write(
         to url: URL, without names: Set<String> = [], changing changed: Set<String> = [],
         renaming rename: (String) -> String = { $0 }
@@ -126,7 +127,7 @@ extension Checkpoint {
     }
 }
 
-/// Copies a model directory's config.json with one member changed.
+/// Copies a fixture's config.json to a directory and changes one member.
 func writeConfiguration(of fixture: String, to directory: URL, _ key: String, _ value: String) throws {
     let text = try String(contentsOfFile: Repository.fixture(fixture + "/config.json"), encoding: .utf8)
     let lines = text.split(separator: "\n").map { line in

@@ -19,7 +19,7 @@ import Testing
         let iclr_ramp: [Double]
     }
 
-    /// The elements of a matrix in row-major order.
+    /// Returns the elements of an orthogonal matrix in row-major order.
     private func matrix(_ values: InitialValues, _ kernels: rwkv_kernels) -> [Double]? {
         let vectors = values.vectors(kernels) {}
         return vectors.map { vectors in (0..<vectors.count).map { values.value(at: $0, in: vectors) } }
@@ -55,7 +55,7 @@ import Testing
             let matrix = try #require(self.matrix(values(.orthogonal(gain: 0.1), shape), kernels))
             let (rows, columns) = (shape[0], shape[1])
             let gain = rows > columns ? 0.1 * (Double(rows) / Double(columns)).squareRoot() : 0.1
-            // Products of the vectors along the shorter side with one another.
+            // Check that the vectors are orthogonal to each other and have the expected length.
             let isWide = rows <= columns
             func at(_ vector: Int, _ index: Int) -> Double {
                 isWide ? matrix[vector * columns + index] : matrix[index * columns + vector]
@@ -67,14 +67,14 @@ import Testing
                 }
             }
         }
-        // The values are spread over all directions: no element is far larger than the others.
+        // The values are spread over all directions, so no element is far larger than the others.
         let wide = try #require(matrix(values(.orthogonal(gain: 1), [50, 1000]), kernels))
         let mean = wide.reduce(0, +) / 50000
         let square = wide.reduce(0) { $0 + $1 * $1 } / 50000
         #expect(abs(mean) < 0.001 && abs(square - 0.001) < 1e-9 && wide.allSatisfy { abs($0) < 0.2 })
     }
 
-    /// The values depend only on seed and name, and are to the last bit those of when this test was written.
+    /// The values depend only on the seed and the name, and are bit-identical to the values recorded here.
     @Test func dependOnSeedAndNameAlone() throws {
         let kernels = try #require(rwkv_kernels_for(RWKV_INSTRUCTION_SET_BASELINE)).pointee
         let best = try #require(rwkv_kernels_for(rwkv_best_instruction_set())).pointee

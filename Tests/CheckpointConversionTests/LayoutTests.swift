@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 @Suite struct LayoutTests {
-    /// Converts through files and layouts, and returns the contents of the result.
+    /// Converts a model through several files and layouts, and returns the contents of the last result.
     private func convert(
         _ source: ConversionInput, through ways: [(layout: TensorLayout, name: String)], config: String? = nil
     ) throws -> [String: TensorContents] {
@@ -98,7 +98,7 @@ import Testing
         }
     }
 
-    /// A tensor whose sizes contradict those of all others is refused.
+    /// A tensor whose shape contradicts those of all other tensors is rejected.
     @Test func refuseOtherSizes() throws {
         try withTemporaryDirectory { directory in
             let whole = try Checkpoint.open(Repository.fixture("models/hxa079"))
@@ -118,7 +118,7 @@ import Testing
         }
     }
 
-    /// A config.json that contradicts the tensors is refused.
+    /// A config.json that contradicts the tensors is rejected.
     @Test func refuseContradictions() throws {
         try withTemporaryDirectory { directory in
             try writeConfiguration(of: "models/hxa079", to: directory, "num_hidden_layers", "5")
@@ -133,7 +133,10 @@ import Testing
         }
     }
 
-    /// A tied head is shared in a PyTorch file, or a tensor of its own in a safetensors file, and is tied again after that.
+    /// In another layout, a tied head shares its bytes with the embedding in a PyTorch file, and is a separate tensor
+    /// in a safetensors file.
+    ///
+    /// Both are tied again after conversion back.
     @Test func keepHeadsTied() throws {
         let teacher = try input("models/qwen2")
         try withTemporaryDirectory { directory in

@@ -16,7 +16,9 @@ import Testing
         let tensors: [String: [Int]]
     }
 
-    /// Every teacher's students have the tensors that an independent script lists, and the teacher's tensors byte for byte.
+    /// Students have the tensor names and shapes that an independent script lists.
+    ///
+    /// The tensors that they take from their teachers are byte-identical.
     @Test func haveNamesShapesAndTheTeachersBytes() throws {
         let all = try Repository.json("conversions/students.json", as: [String: Expected].self)
         #expect(all.count == 20)
@@ -44,7 +46,7 @@ import Testing
         }
     }
 
-    /// Checks the config.json of a student, and what the tool reads in it.
+    /// Checks a student's config.json and the model that is recognised from it.
     private func checkConfiguration(
         _ student: Checkpoint, _ expected: Expected, _ teacher: [String: TensorContents]
     ) throws {
@@ -95,7 +97,7 @@ import Testing
         try withTemporaryDirectory { directory in
             let first = directory.appending(path: "first")
             let path = directory.appending(path: "plan.json").path(percentEncoded: false)
-            // With factors, so that restored tensors differ from the student's.
+            // Use projection factors, so that restored tensors differ from the student's.
             try write(try plan(for: teacher, .cxa079, keeping: []), to: path) {
                 $0.replacing("\"receptance\": 1.0", with: "\"receptance\": 0.5").replacing(
                     "\"value\": 1.0", with: "\"value\": 0.3")
@@ -111,7 +113,7 @@ import Testing
             let values = try student.values("model.layers.0.self_attn.value.weight")
             let teachers = try teacher.checkpoint.values("model.layers.0.self_attn.v_proj.weight")
             for (value, teachers) in zip(values, teachers) {
-                // Multiplied in fp32, rounded once.
+                // The value is multiplied in fp32 and rounded once.
                 let bits = (Float(teachers) * 0.3).bitPattern
                 #expect(Float(value).bitPattern == (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
             }
@@ -134,7 +136,7 @@ import Testing
             #expect(
                 model.variant == "hxa079" && model.kinds == [.gqa, .rwkv7, .gqa, .rwkv7] && model.findings.isEmpty)
 
-            // If a layer is attention already, the teacher's is taken nevertheless.
+            // A layer that is already attention also gets the teacher's tensors.
             let trained = directory.appending(path: "trained")
             try FileManager.default.createDirectory(at: trained, withIntermediateDirectories: true)
             try hybrid.write(
@@ -150,7 +152,7 @@ import Testing
                 try again.contents()["model.layers.0.self_attn.q_proj.weight"]
                     == after["model.layers.0.self_attn.q_proj.weight"])
 
-            // A layer without time mixing cannot become time mixing again.
+            // An attention layer cannot become time mixing again.
             let error = failure {
                 _ = try Conversion(
                     of: input(directory.appending(path: "second").path(percentEncoded: false)), teacher: teacher,
@@ -174,7 +176,7 @@ import Testing
                 #expect(try ModelConfiguration(beside: student)?.root["transformer_layers"] == .array([.integer(2)]))
             }
         }
-        // This fails without a teacher.
+        // Without a teacher, the conversion fails.
         let error = failure {
             _ = try Conversion(
                 of: input("conversions/training/frozen.pt", config: "conversions/training/teacher/config.json"),
@@ -183,7 +185,7 @@ import Testing
         #expect(error?.advice == "--teacher provides the tensors that were not trained")
     }
 
-    /// A teacher, a student and a plan that do not belong together are refused.
+    /// A teacher, a student and a plan that do not belong together are rejected.
     @Test func areHeldAgainstTheirTeacherAndPlan() throws {
         let teacher = try input("models/qwen3")
         try withTemporaryDirectory { directory in
@@ -216,7 +218,7 @@ import Testing
                 try text.write(to: config, atomically: false, encoding: .utf8)
                 #expect(restore(changed, teacher)?.hasPrefix(problem) == true, "\(restore(changed, teacher) ?? "")")
             }
-            // The other teacher has another width.
+            // The other teacher has a different width.
             let other = try input("models/reka")
             let error = failure {
                 _ = try Conversion(
@@ -227,7 +229,7 @@ import Testing
         }
     }
 
-    /// A head that is tied according to config.json, but has other bytes than the embedding, is refused.
+    /// A head that differs from the embedding is rejected if config.json says that the two are tied.
     @Test func areNotMadeOfTwoHeads() throws {
         try withTemporaryDirectory { directory in
             try writeConfiguration(of: "models/qwen3", to: directory, "tie_word_embeddings", "true")
@@ -243,7 +245,7 @@ import Testing
         }
     }
 
-    /// If a teacher's head is tied and the student's embedding is trained, the head keeps the teacher's values.
+    /// If the teacher's head is tied and the student's embedding has been trained, the head keeps the teacher's values.
     @Test func keepTheirTeachersHead() throws {
         let teacher = try Checkpoint.open(Repository.fixture("conversions/training/teacher"))
         let trained = try Checkpoint.open(Repository.fixture("conversions/training/frozen.pt"))
@@ -295,7 +297,7 @@ import Testing
         }
     }
 
-    /// Writes a plan whose text is changed.
+    /// Writes a plan after changing its text.
     private func write(_ plan: LayerPlan, to path: String, _ change: (String) -> String) throws {
         var bytes: [UInt8] = []
         try withoutActuallyEscaping({ bytes += $0 }) { append in

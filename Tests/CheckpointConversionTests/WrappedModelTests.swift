@@ -6,9 +6,9 @@ import ModelFamilies
 import TestSupport
 import Testing
 
-/// Converts models whose names have prefixes, and whose tensors hold several matrices.
+/// Tests for models whose tensor names have prefixes or whose tensors contain several matrices.
 @Suite struct WrappedModelTests {
-    /// Writes a copy of a fixture with other names and another dtype.
+    /// Writes a copy of a fixture with different tensor names and a different dtype.
     private func write(
         _ fixture: String, as dtype: DType? = nil, to directory: URL, renaming rename: (String) -> String = { $0 }
     ) throws {
@@ -67,7 +67,7 @@ import Testing
         }
     }
 
-    /// All matrices of a fused tensor have one type.
+    /// All matrices in a fused tensor must have the same dtype.
     @Test func aTensorOfSeveralMatricesHasOneType() throws {
         try withTemporaryDirectory { directory in
             func options(_ roles: [TensorRole]) -> ConversionOptions {
@@ -85,7 +85,8 @@ import Testing
         }
     }
 
-    /// For bf16 numbers, 1 + w has more digits than bf16 can hold.
+    /// If w is BF16, 1 + w has more digits than BF16 can represent, so the tensor becomes F32 unless a dtype is
+    /// requested.
     @Test func onePlusWKeepsItsDigits() throws {
         try withTemporaryDirectory { directory in
             try write("decoders/gemma3", as: .bf16, to: directory)
@@ -108,7 +109,7 @@ import Testing
         }
     }
 
-    /// config.json states the dtype of the whole model, outside `text_config`.
+    /// config.json records the dtype of the entire model, outside `text_config`.
     @Test func aWrappedModelIsOfTheTypeThatIsAskedFor() throws {
         try withTemporaryDirectory { directory in
             let source = try input("decoders/gemma3-wrapped")

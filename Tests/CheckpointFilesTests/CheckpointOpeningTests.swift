@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 @Suite struct CheckpointOpeningTests {
-    /// A safetensors file of `count` tensors of one byte, named `t0` and so on.
+    /// Returns a safetensors file with `count` one-byte tensors, which are named `t0`, `t1` and so on.
     private func file(_ count: Int = 1) -> Data {
         let header =
             "{"
@@ -30,7 +30,7 @@ import Testing
         }
     }
 
-    /// Tensors and shards whose names differ only by Unicode normalisation stay separate.
+    /// Tensors and shards remain distinct if their names differ only in Unicode normalisation.
     @Test func keepsApartWhatDiffersByNormalisationAlone() throws {
         let names = ["caf\u{E9}", "cafe\u{301}"]
         try withTemporaryDirectory { directory in
@@ -146,7 +146,7 @@ import Testing
         #expect(largest.load(ordering: .relaxed) == total)
     }
 
-    /// Consecutive numbers, in several buffers and pieces, have a known mean and deviation.
+    /// The statistics of consecutive numbers are correct, even if the numbers span several buffers and pieces.
     @Test(arguments: [300_001, 9_000_001]) func joinsWhatTheBuffersFind(count: Int) throws {
         try withTemporaryDirectory { directory in
             let header = #"{"w":{"dtype":"F32","shape":[\#(count)],"data_offsets":[0,\#(count * 4)]}}"#
@@ -164,7 +164,10 @@ import Testing
         }
     }
 
-    /// A tensor of several pieces, the last of odd length, gives the same with any number of threads, hashed or not.
+    /// The statistics of a tensor in several pieces do not depend on the number of threads or on whether the tensor is
+    /// hashed.
+    ///
+    /// The last piece has an odd length.
     @Test func measuresTheSameWithAnyNumberOfThreads() throws {
         try withTemporaryDirectory { directory in
             let count = 40_000_007
@@ -193,7 +196,7 @@ import Testing
         }
     }
 
-    /// Statistics that double precision cannot hold are nil, not zero.
+    /// Statistics that overflow double precision are nil, not zero.
     @Test(
         arguments: [
             ([1e200, 2e200], 1.5e200, nil), ([1e308, -1e308], nil, nil),

@@ -2,9 +2,9 @@ import CheckpointFiles
 import TestSupport
 import Testing
 
-/// Reads the inputs of all corpora, except recipes, with the library.
+/// Tests that the library accepts or refuses the inputs of the malformed corpora as expected.
 ///
-/// The command-line tests replay all of them, with a watchdog.
+/// Inputs that are built from a recipe are left out here. The command-line tests replay all inputs, with a watchdog.
 @Suite(.serialized) struct MalformedCorpusTests {
     private static let cases = (try? MalformedCorpus.load().cases) ?? []
 
@@ -41,7 +41,10 @@ import Testing
         }
     }
 
-    /// We accept nothing that safetensors refuses. (Torch refuses pickles for the names in them; we read them, and run nothing.)
+    /// The library refuses every safetensors file that the reference implementation refuses.
+    ///
+    /// This does not apply to PyTorch files. torch refuses some pickles because of the globals that they name, whereas
+    /// the library reads these pickles without running anything.
     @Test func isNoLaxerThanTheReference() {
         for input in Self.cases where input.reference == "refused" && input.directory == "malformed" {
             #expect(input.verdict == "refused", "\(input.name)")

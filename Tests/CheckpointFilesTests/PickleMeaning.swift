@@ -2,16 +2,16 @@ import CheckpointJSON
 
 @testable import CheckpointFiles
 
-/// The meaning of a pickle for our reader, in the form of fixtures/make_pickle_programs.py.
+/// The meaning of a pickle according to our reader, in the notation of fixtures/make_pickle_programs.py.
 struct PickleMeaning {
     private let graph: PickleGraph
-    /// The names that the lines give to calls and persistent values, by the number of the value.
+    /// The names of calls and persistent values in ``text``, keyed by the number of the value.
     private var serials: [Int: String] = [:]
-    /// The numbers that the lines give to containers, by the number of the value.
+    /// The numbers of containers in ``text``, keyed by the number of the value.
     private var numbers: [Int: Int] = [:]
     private var queue: [PickleValue] = []
 
-    /// The lines; `text ?` marks a string that is kept undecoded.
+    /// The lines of the meaning, in which `text ?` represents a string that is not decoded.
     private(set) var text = ""
 
     init(_ result: PickleMachine.Result) {
@@ -42,7 +42,7 @@ struct PickleMeaning {
         text = lines.joined(separator: "\n")
     }
 
-    /// Whether the meaning agrees with CPython's.
+    /// Returns whether the meaning agrees with `expected`, which is the meaning according to CPython.
     func agrees(with expected: String) -> Bool {
         let parts = text.split(separator: "text ?", omittingEmptySubsequences: false)
         guard var rest = expected.dropping(prefix: String(parts[0])) else { return false }
@@ -70,7 +70,7 @@ struct PickleMeaning {
 
     private func name(_ global: PickleGraph.Global) -> String { "\(quoted(global.module)).\(quoted(global.name))" }
 
-    /// The text of a value whose identity does not matter; nil for others.
+    /// Returns the text of a value that does not get a container number, or nil for other values.
     private func scalar(_ value: PickleValue) -> String? {
         switch graph.content(value) {
         case .none: "None"
@@ -100,7 +100,7 @@ struct PickleMeaning {
         return "v\(numbers[number] ?? -1)"
     }
 
-    /// The text of a hashable value without container numbers, as a key to sort the members of sets.
+    /// Returns the text of a hashable value without container numbers, as the sort key for the members of sets.
     private func structure(_ value: PickleValue) -> String {
         if let text = scalar(value) { return text }
         let parts = items(of: value).map(structure)
@@ -108,7 +108,7 @@ struct PickleMeaning {
         return "\(isTuple ? "tuple" : "frozenset")(\((isTuple ? parts : parts.sorted()).joined(separator: " ")))"
     }
 
-    /// Alternating keys and values, or elements.
+    /// Returns the items of a value; if the items are pairs, keys and values alternate.
     private func items(of value: PickleValue) -> [PickleValue] {
         var items: [PickleValue] = []
         var cursor = graph.cursor(at: value)
@@ -137,7 +137,7 @@ struct PickleMeaning {
         return "\(kind)(\(items.map { reference($0) }.joined(separator: " ")))"
     }
 
-    /// The text of a value, with the contents if it is a container.
+    /// Returns the text of a value, with the contents of a list, dictionary or set instead of a reference to it.
     private mutating func copy(_ value: PickleValue) -> String {
         isCopied(value) ? parts(of: value) : reference(value)
     }
@@ -149,7 +149,7 @@ struct PickleMeaning {
         }
     }
 
-    /// Whether a call's arguments are compared as they were at the time of the call.
+    /// Returns whether the text of a call includes the contents of its arguments, because the callable copies them.
     private func copiesArguments(_ callable: PickleValue) -> Bool {
         guard case .global(let number) = graph.content(callable) else { return false }
         let name = graph.name(ofGlobal: number)

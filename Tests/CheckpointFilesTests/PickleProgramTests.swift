@@ -5,9 +5,10 @@ import Testing
 
 @testable import CheckpointFiles
 
-/// Compares what our reader makes of pickle programs with what CPython's two unpicklers make of them.
+/// Compares the results of our reader for pickle programs with the results of CPython's two unpicklers.
 ///
-/// The environment variable RWKV_CKPT_PICKLE_PROGRAMS names a larger corpus, written by fixtures/make_pickle_programs.py `--all`.
+/// The environment variable RWKV_CKPT_PICKLE_PROGRAMS can name a larger corpus, which fixtures/make_pickle_programs.py
+/// writes with `--all`.
 @Suite struct PickleProgramTests {
     private struct Corpus: Decodable {
         let programs: [Program]
@@ -79,7 +80,7 @@ import Testing
         for (reason, count) in reasons.sorted(by: { $0.value > $1.value }) { print(count, reason) }
     }
 
-    /// MEMOIZE stores at the number of entries, which is 1 if the only entry is at 1.
+    /// MEMOIZE uses the number of memo entries as the index, which is 1 if the only entry is at index 1.
     @Test func numbersMemoEntriesByTheirCount() throws {
         let alpha = "5805000000616c706861" + "7101" + "30"
         let beta = "580400000062657461" + "94" + "30"
@@ -87,7 +88,7 @@ import Testing
         #expect(meaning.text == "text \"beta\"\nglobals")
     }
 
-    /// The bytes of a line are Latin-1, which UTF-8 would decode differently.
+    /// The bytes of a text line are Latin-1, so decoding them as UTF-8 would give a different string.
     @Test func keepsLinesBeyondASCIIWithoutDecodingThem() throws {
         #expect(try Self.run([UInt8](hexadecimal: "56c3a90a2e")).text == "text ?\nglobals")
         #expect(try Self.run([UInt8](hexadecimal: "56650a2e")).text == "text \"e\"\nglobals")
@@ -104,7 +105,7 @@ import Testing
         #expect(error?.problem.contains("not hashable") == true, "\(title): \(String(describing: error))")
     }
 
-    /// Each of these is a dictionary or set of one entry in CPython.
+    /// In CPython, each of these pickles results in a dictionary or set with a single entry.
     @Test(arguments: [
         "7d28580100000061 4e 580100000061 4e 752e", "7d284b014e884e752e", "7d284b014e473ff00000000000004e752e",
         "7d284b01854e4b01854e752e", "8f28580100000061550161902e", "7d4e4e734e4e732e",
@@ -115,7 +116,7 @@ import Testing
         #expect(error?.problem.contains("twice") == true, "\(String(describing: error))")
     }
 
-    /// A key costs the same however often the pickle refers to it.
+    /// A key is hashed only once, even if many containers refer to it.
     @Test(arguments: [("}(", "N", "u"), ("\u{8F}(", "", "\u{90}")]) func takesKeysThatManyContainersShare(
         begin: String, value: String, end: String
     ) throws {
@@ -183,7 +184,8 @@ import Testing
         #expect(error?.problem.contains("not hashable") == true, "\(String(describing: error))")
     }
 
-    /// A container that is passed by reference may change later, like a list that contains an object made from it.
+    /// A container that is passed by reference can change later, such as a list that contains an object created from
+    /// the list.
     @Test(arguments: [
         ("keywords of two objects", "7d58010000006b4b0173 7100 30 28 63610a420a 29 6800 92 63610a420a 29 6800 92 742e"),
         ("a list that a call takes", "5d 7100 28 63610a420a 6800 85 52 652e"),

@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Compares files written by torch.save with what torch reads back.
+/// Compares the tensors that the library reads from files written by torch.save with the tensors that torch reads.
 @Suite struct PyTorchCheckpointTests {
     private static let expected = Result { try ExpectedPyTorch.load() }
     private static let paths = (try? expected.get().checkpoints.keys.sorted()) ?? []
@@ -52,7 +52,7 @@ import Testing
             let file = directory.appending(path: "over-4-gib.pth")
             try sparse.write(to: file)
             let checkpoint = try Checkpoint.open(file.path(percentEncoded: false))
-            // Hashing the hole would take seconds, so check it by hand.
+            // Hashing the hole would take seconds, so check only the shape and size of its tensor.
             try check(checkpoint, sparse.tensors.filter { $0.name != "zeros" }, of: sparse.tensors.count)
             let zeros = try #require(checkpoint.tensor(named: "zeros"))
             #expect(zeros.shape == [1 << 30 + 1 << 20] && zeros.byteRange.count > 1 << 32)
@@ -104,7 +104,8 @@ import Testing
         #expect(checkpoint.otherTensors.allSatisfy { !$0.isListed })
     }
 
-    /// Keys are those that Python reads: MEMOIZE stores at the number of entries, and a line's bytes are Latin-1.
+    /// Keys have the same meaning as in Python: MEMOIZE uses the number of memo entries as the index, and the bytes of
+    /// a text line are Latin-1.
     @Test func takesKeysForWhatPythonTakesThemFor() throws {
         let gap = try Checkpoint.open(Repository.fixture("malformed-pytorch/memo-gap"))
         #expect(gap.tensors.map(\.name) == ["beta"])
@@ -129,7 +130,7 @@ import Testing
             let file = directory.appending(path: "a.bin")
             let enough = try #require(stride(from: 0, to: 20_000, by: 20).first { (try? open(file, $0)) != nil })
             #expect(enough > 500)
-            // With more memory, the error is that both have the same tensor.
+            // With twice the memory, both files can be read, and the error is that they contain the same tensor.
             for (memory, words) in [(enough, "than the limit allows"), (2 * enough, "the tensor is")] {
                 let error = #expect(throws: CheckpointError.self) { try open(index, memory) }
                 #expect(error?.description.contains(words) == true, "\(memory): \(String(describing: error))")
@@ -144,7 +145,8 @@ import Testing
         #expect(checkpoint.globals.contains { $0.name == "argparse.Namespace" && $0.kind == .known })
     }
 
-    /// A legacy file with sparse tensors named `tensors` and classes named `classes`.
+    /// Returns a legacy file with sparse tensors that have the names `tensors` and globals that have the names
+    /// `classes`.
     private func legacyFile(tensors: [String], tensorClass: String? = nil, classes: [String]) -> [UInt8] {
         func text(_ text: String) -> [UInt8] { [0x58, UInt8(text.utf8.count), 0, 0, 0] + text.utf8 }
         var members: [UInt8] = []
@@ -160,7 +162,7 @@ import Testing
             + [0x75, 0x2E] + start + [0x5D, 0x2E]
     }
 
-    /// Tensors and globals whose names differ only by Unicode normalisation stay separate.
+    /// Tensors and globals remain distinct if their names differ only in Unicode normalisation.
     @Test func keepsApartWhatDiffersByNormalisationAlone() throws {
         let (nfc, nfd) = ("caf\u{E9}", "cafe\u{301}")
         try withTemporaryDirectory { directory in

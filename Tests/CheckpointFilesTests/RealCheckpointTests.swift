@@ -2,7 +2,8 @@ import CheckpointFiles
 import TestSupport
 import Testing
 
-/// Compares files written by the usual libraries with what those libraries read in them.
+/// Compares the tensors that the library reads from files written by common libraries with the tensors that those
+/// libraries read.
 @Suite struct RealCheckpointTests {
     private static let expected = Result { try ExpectedCheckpoints.load() }
 

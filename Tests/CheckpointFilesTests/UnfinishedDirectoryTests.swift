@@ -51,7 +51,8 @@ import Testing
         }
     }
 
-    /// While other threads make files, all of them have the permissions that the process gives to new files.
+    /// New files and directories have default permissions, and creating them does not affect the files of other
+    /// threads.
     @Test func leavesThePermissionsOfNewFilesAlone() throws {
         try withTemporaryDirectory { directory in
             func mode(_ path: String) -> mode_t {
@@ -82,7 +83,7 @@ import Testing
             try UnfinishedFile(path: made, replaces: false).commit()
             try UnfinishedDirectory(path: filled, isReplaceable: nil).commit()
             #expect(mode(made) == expected && mode(filled) == expected | expected >> 2 & 0o111)
-            // A file that is replaced keeps its permissions.
+            // Replacing a file preserves its permissions.
             chmod(made, 0o640)
             try UnfinishedFile(path: made, replaces: true).commit()
             #expect(mode(made) == 0o640)
@@ -98,7 +99,7 @@ import Testing
             }
             #expect(rwkv_exchange_by_renames(new.path, old.path) == 0)
             #expect(try names(in: new) == ["old"] && names(in: old) == ["new"])
-            // If the exchange fails, everything stays as it was.
+            // A failed exchange leaves everything unchanged.
             #expect(rwkv_exchange_by_renames(directory.appending(path: "nothing").path, old.path) == -1)
             #expect(errno == ENOENT)
             #expect(try names(in: directory) == ["new", "old"] && names(in: old) == ["new"])
@@ -114,7 +115,7 @@ import Testing
                 #expect(try names(in: directory).count == 1)
             }
             #expect(try names(in: directory).isEmpty)
-            // A directory that has appeared there in the meantime is kept.
+            // A directory that has been created at the path in the meantime is kept.
             let error = #expect(throws: CheckpointError.self) {
                 let unfinished = try UnfinishedDirectory(path: path, isReplaceable: nil)
                 try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)

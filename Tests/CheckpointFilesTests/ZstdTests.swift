@@ -5,10 +5,10 @@ import Testing
 
 @testable import CheckpointFiles
 
-/// Compares zstd files with the files that they were made from.
+/// Compares zstd files with the files from which they were compressed.
 @Suite struct ZstdTests {
     private struct Expected: Decodable {
-        /// For each file, the path in fixtures/ of the file that it decompresses to.
+        /// The paths in fixtures/ of the uncompressed files, keyed by the name of the zstd file.
         let files: [String: String]
     }
 
@@ -26,14 +26,14 @@ import Testing
         #expect(packed.tensors.map(\.name) == plain.tensors.map(\.name))
         #expect(packed.tensors.map(\.dtype) == plain.tensors.map(\.dtype))
         #expect(packed.tensors.map(\.shape) == plain.tensors.map(\.shape))
-        // Reversed, so not in the order of the data.
+        // Reverse the tensors, so that they are not read in the order of their data.
         let order = plain.tensors.indices.reversed()
         let expected = try plain.scan(order.map { plain.tensors[$0] }, statistics: false, sha256: true, threads: 1)
         let found = try packed.scan(order.map { packed.tensors[$0] }, statistics: false, sha256: true, threads: threads)
         #expect(found.map(\.sha256) == expected.map(\.sha256))
     }
 
-    /// Reads back and forth, across the boundaries of frames.
+    /// Reads can move backwards and forwards, and can cross the boundaries of frames.
     @Test(arguments: ["frames-", "seekable-", ""]) func readsAnywhere(prefix: String) throws {
         let plain = try Checkpoint.open(Repository.fixture("safetensors/every-dtype.safetensors")).files[0].source
         let packed = try Checkpoint.open(Repository.fixture("zstd/\(prefix)every-dtype.safetensors.zst")).files[0]
@@ -54,7 +54,7 @@ import Testing
         return bytes
     }
 
-    /// The headers of a file with a wrong checksum can be read, but not all of its data.
+    /// A file with a wrong checksum can be opened, but scanning all its tensors fails.
     @Test func findsAWrongChecksumAtTheEnd() throws {
         let checkpoint = try Checkpoint.open(Repository.fixture("malformed-zstd/checksum"))
         #expect(throws: CheckpointError.self) {
@@ -62,7 +62,8 @@ import Testing
         }
     }
 
-    /// Bytes of a frame are final only when its end has been reached.
+    /// Reading the first tensor of a frame fails if the frame's checksum is wrong, even though the end of the frame is
+    /// later.
     @Test func findsAWrongChecksumBehindWhatIsRead() throws {
         let plain = try Checkpoint.open(Repository.fixture("safetensors/every-dtype.safetensors"))
         let packed = try Checkpoint.open(Repository.fixture("malformed-zstd/checksum"))
@@ -80,7 +81,7 @@ import Testing
         #expect(throws: CheckpointError.self) { try source.finish() }
     }
 
-    /// The checksum of a frame is verified even if reading leaves it before its end.
+    /// The checksum of a frame is verified even if the frame has been read only in part.
     @Test func findsAWrongChecksumInAFrameThatIsLeft() throws {
         let file = try Data(contentsOf: URL(filePath: Repository.fixture("zstd/frames-every-dtype.safetensors.zst")))
         let other = try Data(contentsOf: URL(filePath: Repository.fixture("malformed-zstd/checksum")))
@@ -92,7 +93,7 @@ import Testing
         }
     }
 
-    /// A wrong seek table never gives wrong bytes, in whatever order tensors are read.
+    /// A wrong seek table never leads to wrong bytes, regardless of the order in which tensors are read.
     @Test(arguments: ["table-shifted", "table-shifted-back"]) func readsOneMeaningBesideALyingTable(name: String) throws
     {
         let plain = try Checkpoint.open(Repository.fixture("safetensors/every-dtype.safetensors"))
@@ -104,7 +105,7 @@ import Testing
         let expected = try plain.scan(Array(plain.tensors), statistics: false, sha256: true, threads: 2)
         var refused = 0
         for (tensor, scan) in zip(plain.tensors, expected) {
-            // Opened again, so that nothing has been read from it.
+            // Open the file again, so that nothing has been read from it yet.
             let packed = try Checkpoint.open(Repository.fixture("malformed-zstd/" + name))
             let same = try #require(packed.tensor(named: tensor.name))
             do {
@@ -118,11 +119,11 @@ import Testing
         #expect(refused > 0)
     }
 
-    /// Frames whose lengths only a table gives, and some of which are empty.
+    /// Frames can be empty, and their sizes can come only from a seek table.
     @Test(arguments: [[0], [0, 0], [0, 1], [1], [0, 1, 2, 3]])
     func readsWhatEmptyFramesAndATableHold(empty: [Int]) throws {
         func number(_ value: Int) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) } }
-        // One raw block, and a header without the length.
+        // A frame with one raw block, whose header does not record the content size.
         func frame(_ content: [UInt8]) -> [UInt8] {
             number(0xFD2F_B528) + [0, 0] + number(content.count << 3 | 1).dropLast() + content
         }
@@ -142,7 +143,7 @@ import Testing
         }
     }
 
-    /// A source that counts its reads and the bytes that they read.
+    /// A source that counts the reads and the bytes that are read.
     private final class CountingSource: ByteSource {
         let counts = Mutex((reads: 0, bytes: 0))
         let path = "counted"
@@ -161,7 +162,7 @@ import Testing
         }
     }
 
-    /// A frame of raw blocks of zeros, whose header gives the length.
+    /// Returns a frame with raw blocks of zeros, whose header records the content size.
     private func frame(blocks: Int, of size: Int) -> [UInt8] {
         func number(_ value: Int, _ count: Int) -> [UInt8] {
             (0..<count).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
@@ -171,7 +172,7 @@ import Testing
         return number(0xFD2F_B528, 4) + [0xC0, 0x70] + number(blocks.count / (size + 3) * size, 8) + blocks + [1, 0, 0]
     }
 
-    /// Consecutive block headers are read together, and long contents between headers are not read.
+    /// Block headers that are close together are read together, and long blocks between headers are not read.
     @Test(arguments: [(100_000, 0, 1000, 2_000_000), (100, 100_000, 1000, 100_000)]) func walksInFewReads(
         blocks: Int, size: Int, reads: Int, bytes: Int
     ) throws {
@@ -196,7 +197,7 @@ import Testing
         #expect(try bytes(most, 0, 1000) == [UInt8](repeating: 0, count: 1000))
     }
 
-    /// Long frames of a format that needs random access are decompressed to a temporary file, which leaves no trace.
+    /// A compressed PyTorch file with long frames is unpacked to a temporary file that leaves nothing in the directory.
     @Test(arguments: ["views.pth", "legacy.pth", "unsized-views.pth"]) func unpacksWithoutATrace(name: String) throws {
         var limits = ReadLimits.standard
         limits.seekableFrameBytes = 1000

@@ -45,7 +45,8 @@ import Testing
         #expect(error?.offset == offset, "\(text): \(String(describing: error))")
     }
 
-    /// Plain text of every length around one special byte, to cover each position in an eight-byte word.
+    /// Puts plain text of various lengths before and after a special byte, so that the byte is at every position in an
+    /// eight-byte word.
     @Test(arguments: 0..<20) func findsTheEndOfAStringAtAnyPlace(length: Int) throws {
         let plain = String("abcdefghijklmnopqrst".prefix(length))
         for rest in ["", "x", "0123456789"] {
@@ -70,7 +71,8 @@ import Testing
         #expect(string.decoded(from: bytes.span, limit: 3) == Array("éé".utf8))
     }
 
-    /// Compares with the standard library's validation, on every sequence of two bytes and on critical longer ones.
+    /// Compares the scanner with the standard library's validation, for two-byte sequences and for longer sequences at
+    /// the limits of UTF-8.
     @Test func refusesExactlyWhatIsNotUTF8() {
         var sequences: [[UInt8]] = []
         for first in UInt8(0x80)...0xFF { for second in UInt8(0x20)...0xFF { sequences.append([first, second]) } }

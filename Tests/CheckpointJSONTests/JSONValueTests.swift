@@ -4,7 +4,7 @@ import Testing
 @Suite struct JSONValueTests {
     private func value(_ text: String) throws(MalformedInput) -> JSONValue { try JSONValue(document: Array(text.utf8)) }
 
-    /// Spellings that Swift compares as equal are two keys and two strings.
+    /// Strings that Swift considers equal are different keys if their bytes differ.
     @Test func keepsKeysThatDifferByNormalisationAlone() throws {
         let object = try value("{\"caf\u{E9}\": 1, \"cafe\u{301}\": 2, \"e\\u0301\": 3, \"\\u00e9\": 4}")
         let integers = ["caf\u{E9}", "cafe\u{301}", "e\u{301}", "\u{E9}"].map { object[$0]?.integer }
@@ -13,7 +13,7 @@ import Testing
             decoding: try ByteOutput.bytes { output in
                 try JSONWriter.document(to: output) { $0.members(object.object ?? [:]) }
             }, as: UTF8.self)
-        // Sorted by their bytes: 63 61 66 65 CC 81, 63 61 66 C3 A9, 65 CC 81, C3 A9.
+        // The keys are sorted by their bytes: 63 61 66 65 CC 81, 63 61 66 C3 A9, 65 CC 81, C3 A9.
         let lines = text.split(separator: "\n").map { Array($0.utf8) }
         let expected = [
             "{", "  \"cafe\u{301}\": 2,", "  \"caf\u{E9}\": 1,", "  \"e\u{301}\": 3,", "  \"\u{E9}\": 4", "}",
@@ -46,7 +46,7 @@ import Testing
         #expect(try value(#"{"a\\u0000b": "c\\u0000"}"#)["a\\u0000b"] == .string("c\\u0000"))
     }
 
-    /// Reads documents at the scanner's depth limit, and strings that look like structure.
+    /// Reads documents at the scanner's depth limit, and strings that contain structural characters.
     @Test func readsWhatTheScannerPasses() throws {
         let deep = String(repeating: #"{"a":["#, count: 32) + String(repeating: "]}", count: 32)
         #expect(try value(deep)["a"]?.array?.count == 1)

@@ -80,7 +80,7 @@ import Testing
         #expect(tree([vast, vast]).contains("9.22 EB"))
     }
 
-    /// Canonically equivalent names are two names.
+    /// Canonically equivalent names remain distinct.
     @Test func keepsSpellingsApart() {
         #expect(tree([tensor("na\u{EF}ve"), tensor("nai\u{308}ve")]).split(separator: "\n").count == 2)
     }

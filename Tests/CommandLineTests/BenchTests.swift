@@ -3,7 +3,9 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Runs `bench` as a user does; no test expects a certain speed.
+/// Tests that run the command `bench`.
+///
+/// None of them requires a certain speed.
 @Suite struct BenchTests {
     private struct Document: Decodable {
         struct Measurement: Decodable {
@@ -46,7 +48,7 @@ import Testing
             #expect(measurement.tokens == 50 && measurement.cpu_seconds.count == 4)
             let sorted = measurement.cpu_seconds.sorted()
             let seconds = (sorted[1] + sorted[2]) / 2
-            // Nine operations for each element of a head's state; 35 with gradients.
+            // The recurrence takes nine operations for each element of the state, or 35 with gradients.
             let expected = (measurement.name == "wkv7_gradients" ? 35.0 : 9) * 3 * 32 * 32 * 50 / seconds
             #expect((measurement.operations_per_second / expected - 1).magnitude < 1e-9)
             #expect((measurement.tokens_per_second * seconds / 50 - 1).magnitude < 1e-9)
@@ -60,7 +62,7 @@ import Testing
         let (prefill, token) = (document.measurements[0], document.measurements[1])
         #expect(prefill.name == "prefill" && prefill.tokens == 20 && prefill.wall_seconds.count == 2)
         #expect(token.name == "token" && token.tokens == 1 && token.wall_seconds.count == 20)
-        // The bytes that must be read do not depend on the number of tokens.
+        // The number of bytes to read does not depend on the number of tokens.
         let seconds = (prefill.wall_seconds[0] + prefill.wall_seconds[1]) / 2
         let sorted = token.wall_seconds.sorted()
         let ratio = prefill.bytes_per_second * seconds / (token.bytes_per_second * (sorted[9] + sorted[10]) / 2)
@@ -76,7 +78,8 @@ import Testing
         for measurement in document.measurements {
             #expect(measurement.tokens == 16 && measurement.cpu_seconds.count == 3)
         }
-        // Random weights in the shapes of a config.json. Nothing is left over, not even the tokenizer, which conversions copy.
+        // The weights are random, and their shapes come from a config.json. No files remain afterwards, not even the
+        // tokenizer, which conversions copy.
         try withTemporaryDirectory { directory in
             for name in ["config.json", "model.safetensors", "tokenizer.json"] {
                 let source = name == "tokenizer.json" ? "config.json" : name
@@ -103,7 +106,8 @@ import Testing
         let path = "fixtures/logits/hxa079"
         let document = try bench("forward", path, "--tokens", "4", "--runs", "1", "--threads", "2")
         let checkpoint = try Checkpoint.open(Repository.fixture("logits/hxa079"))
-        // All matrices except the embedding, which is not tied here, and the bonus, which is a vector for each head.
+        // These are all matrices except the embedding, which is not tied here, and the bonus, which is a vector for
+        // each head.
         let matrices = checkpoint.tensors.filter {
             $0.shape.count == 2 && !$0.name.contains("embed_tokens") && !$0.name.hasSuffix("r_k")
         }
@@ -112,7 +116,8 @@ import Testing
         let sorted = token.wall_seconds.sorted()
         let seconds = (sorted[4] + sorted[5]) / 2
         #expect((token.bytes_per_second * seconds / Double(bytes) - 1).magnitude < 1e-9)
-        // Two operations per weight, nine per element of the state, four per channel of each token that attention sees.
+        // There are two operations per weight, nine per element of the state, and four per channel of each token
+        // attended to.
         let weights = matrices.reduce(0) { $0 + $1.shape[0] * $1.shape[1] }
         let (heads, size, recurrent, attention) = (4, 16, 2, 2)
         let expected = 2 * weights + heads * size * (recurrent * 9 * size + attention * 4 * 22)

@@ -2,7 +2,10 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Documents with a string that Swift takes minutes to compare, because it sorts the marks; only the watchdog would end that.
+/// Tests of documents that contain a string with many combining marks.
+///
+/// Swift takes minutes to compare such strings, because it sorts the marks. If the tool compared them, the watchdog
+/// would kill it.
 @Suite struct CombiningMarksTests {
     private let marks = "a" + String(repeating: "\u{301}\u{316}", count: 150_000)
 

@@ -97,7 +97,7 @@ import Testing
             try FileManager.default.createDirectory(at: model, withIntermediateDirectories: true)
             #expect(try run("fixtures/models/llama", "-o", model.path).status == 0)
             #expect(try run("fixtures/models/qwen3", "-o", model.path).status == 73)
-            // --force removes the files of an earlier conversion, but nothing that something else has put there.
+            // --force removes the files of an earlier conversion, but does not remove any other files.
             #expect(
                 try run("fixtures/models/qwen3", "-o", model.path, "--force", "--max-shard-size", "30KB").status == 0)
             let shards = try names(in: model)
@@ -107,7 +107,7 @@ import Testing
             #expect(kept.status == 73 && kept.err.contains("the directory contains files that this tool did not write"))
             #expect(try names(in: model) == shards + ["notes.txt"])
             #expect(try names(in: directory) == ["model", "x.pth", "x.pth.conversion.json"])
-            // The output may even replace the input.
+            // The output can replace the input.
             let own = directory.appending(path: "own.safetensors")
             #expect(try run("fixtures/models/llama", "-o", own.path).status == 0)
             #expect(try run(own.path, "-o", own.path, "--force", "--dtype", "f32").status == 0)
@@ -130,7 +130,7 @@ import Testing
             #expect(try Data(contentsOf: manifest).count > 1000)
             let mode = try FileManager.default.attributesOfItem(atPath: target.path)[.posixPermissions] as? Int
             #expect(mode == 0o600)
-            // A directory where a file belongs is not from this tool.
+            // A directory in place of an output file cannot come from this tool, so it is not removed.
             let model = directory.appending(path: "model")
             #expect(try run("fixtures/models/llama", "-o", model.path).status == 0)
             try FileManager.default.createDirectory(
@@ -140,7 +140,7 @@ import Testing
         }
     }
 
-    /// Inputs that do not belong together give one line and status 65 or 64, and leave no files.
+    /// Inputs that do not belong together give a one-line error and status 65 or 64, and no files are written.
     @Test func refusesBeforeItWrites() throws {
         try withTemporaryDirectory { directory in
             let plans = directory.appending(path: "plans")
@@ -252,7 +252,7 @@ import Testing
         }
     }
 
-    /// Writes hxa079 with an unknown tensor.
+    /// Writes the model hxa079 with an additional unknown tensor.
     private func surprisingModel(in directory: URL) throws -> String {
         let path = directory.appending(path: "surprising.safetensors").path
         var bytes = try Data(contentsOf: URL(filePath: Repository.fixture("models/hxa079/model.safetensors")))
@@ -270,7 +270,9 @@ import Testing
 
     // MARK: Interruptions
 
-    /// The model has 200 MB, so that there is time for an interruption.
+    /// Calls a closure with a temporary directory and the path of a model.
+    ///
+    /// The size of the model is 200 MB, so its conversion takes long enough to be interrupted.
     private func withLargeModel(_ body: (URL, String) throws -> Void) throws {
         try withTemporaryDirectory { directory in
             let source = directory.appending(path: "large.safetensors")
@@ -294,7 +296,7 @@ import Testing
                 for found in try names(in: directory)
                 where found.hasPrefix(name) && !found.hasSuffix(".conversion.json") {
                     let path = directory.appending(path: found).path
-                    // The output is complete, or cannot be opened.
+                    // The output is either complete or cannot be opened.
                     if let checkpoint = try? Checkpoint.open(path) {
                         #expect(checkpoint.tensorCount == 20)
                         _ = try checkpoint.scan(Array(checkpoint.tensors), statistics: false, sha256: true, threads: 2)
@@ -316,7 +318,7 @@ import Testing
                     ["convert", source, "-o", directory.appending(path: name).path, "--dtype", "f32"],
                     signal: (SIGINT, .after(0.05)))
                 let found = try names(in: directory).filter { $0.hasPrefix(name) }
-                // The tool may have finished before the signal, or may not handle it yet.
+                // The tool can finish before the signal arrives, or receive it before it has installed its handler.
                 if output.status == 130 || output.status == -SIGINT {
                     #expect(found.isEmpty, "\(found)")
                 } else {
@@ -330,7 +332,7 @@ import Testing
     @Test func refusesWhatTheDiskHasNoRoomFor() throws {
         try withTemporaryDirectory { directory in
             let source = directory.appending(path: "huge.safetensors")
-            // Eight terabytes that take no disk space.
+            // The tensors have a total size of eight terabytes, but take no disk space.
             try writeSafetensors([("w", [2_000_000_000_000]), ("v", [2_000_000_000_000])], to: source)
             for name in ["x.safetensors", "x.pth", "x"] {
                 let output = try run(source.path, "-o", directory.appending(path: name).path)
@@ -342,7 +344,8 @@ import Testing
         }
     }
 
-    /// The disk is full, although there seemed to be room; a preloaded library simulates that.
+    /// A preloaded library makes writes fail as if the disk were full, although there was enough free space at the
+    /// start.
     @Test func keepsTheOldTargetWhenTheDiskIsFull() throws {
         try withLargeModel { directory, source in
             let library = directory.appending(path: "disk_full.so").path

@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Runs `distill` as a user does.
+/// Tests that run the command `distill`.
 @Suite struct DistillTests {
     private struct Document: Decodable {
         struct Layer: Decodable {
@@ -29,7 +29,9 @@ import Testing
     private static let teacher = Repository.fixture("planted-teacher")
     private static let tokens = Repository.fixture("distillation/tokens.npy")
 
-    /// Makes a student of the planted teacher, with time mixing in every layer, in the subdirectory `student`.
+    /// Calls a closure with a directory that contains a student of the planted teacher in the subdirectory `student`.
+    ///
+    /// All layers of the student use time mixing.
     private func withStudent(_ body: (URL) throws -> Void) throws {
         try withTemporaryDirectory { directory in
             for arguments in [
@@ -92,7 +94,7 @@ import Testing
 
     @Test func goesOnWhereItWasSaved() throws {
         try withStudent { directory in
-            // It saves after each step, so a signal always interrupts some work.
+            // The run saves a checkpoint after each step, so a signal always interrupts unsaved work.
             let arguments = [
                 "distill", Self.teacher, "student", "--tokens-file", Self.tokens, "--context", "48", "--stage", "1",
                 "--steps", "40", "--checkpoint-every", "1",
@@ -106,7 +108,7 @@ import Testing
             let taken = try run(["-o", "whole"])
             #expect(taken.status == 73 && taken.err.contains("--force"))
 
-            // SIGINT stops it in order, after saving; SIGKILL kills it at any point.
+            // SIGINT stops the run after it has saved a checkpoint. SIGKILL can end it at any point.
             let last = directory.appending(path: "whole/model.safetensors")
             for (number, status) in [(SIGINT, 130), (SIGKILL, -9)] {
                 try? FileManager.default.removeItem(at: directory.appending(path: "cut"))
@@ -116,7 +118,7 @@ import Testing
                 #expect(Int(stopped.status) == status && FileManager.default.fileExists(atPath: state.path))
                 let other = try run(["-o", "cut", "--resume", "--seed", "2"])
                 #expect(other.status == 65 && other.err.contains("other settings"))
-                // It does not replace files that it did not write, and says so before it trains.
+                // The tool refuses to replace files that it did not write, and reports this before it trains.
                 let notes = directory.appending(path: "cut/notes.txt")
                 try Data("mine".utf8).write(to: notes)
                 let foreign = try run(["-o", "cut", "--resume"])
@@ -159,7 +161,7 @@ import Testing
 
     @Test func whatWasTrainedIsKeptWhereItCannotBeEvaluated() throws {
         try withStudent { directory in
-            // At the first evaluation, the student is not ruined yet.
+            // The student still has finite weights at the first evaluation.
             let output = try distill(
                 "--stage", "1", "--steps", "2", "--learning-rate", "1e8", "--warmup", "0", "--eval-tokens",
                 Self.tokens, "-o", "ruined", in: directory)
@@ -169,7 +171,7 @@ import Testing
             let again = try distill(
                 "--stage", "1", "--steps", "2", "-o", "ruined", in: directory)
             #expect(again.status == 73 && again.err.contains("--resume"), "\(again.err)")
-            // A rate of tokens per second that overflows can be written like any other.
+            // The report can be written even if the number of tokens per second overflows.
             let fast = log.replacing(#/"seconds": [^,]*/#, with: #""seconds": 1e-300"#)
             try Data(fast.utf8).write(to: directory.appending(path: "ruined/log.jsonl"))
             let resumed = try distill(
@@ -190,7 +192,8 @@ import Testing
                 try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: Self.tokens)
                 options += ["--eval-tokens", link]
             }
-            // The state exists from the first checkpoint on; the last evaluation begins soon after, and takes more than a second.
+            // The training state exists from the first checkpoint on. The last evaluation begins soon after that, and
+            // takes more than a second.
             let state = directory.appending(path: "run/training.safetensors")
             for seconds in [0.02, 0.4] {
                 let stopped = try CommandLineTool.run(

@@ -1,7 +1,8 @@
 import TestSupport
 import Testing
 
-/// Runs `inspect` on every input of all corpora: the verdict, the exit status, one clear line, in time.
+/// Tests that `inspect` gives the required result for every input in the corpora, with a one-line error for rejected
+/// inputs.
 @Suite(.serialized) struct MalformedCorpusTests {
     private static let cases = (try? MalformedCorpus.load().cases) ?? []
 
@@ -11,7 +12,7 @@ import Testing
             #expect(output.status == (input.verdict == "refused" ? input.exit ?? 65 : 0), "\(output)")
             for words in input.words { #expect(output.err.contains(words), "\(words) not in \(output.err)") }
             guard input.verdict == "refused" else { return }
-            // Only dangerous files are listed before they are refused.
+            // Only a dangerous file is listed before it is rejected.
             #expect(output.out.isEmpty != output.err.contains("would run arbitrary code"))
             #expect(output.err.hasPrefix("rwkv-ckpt: \(path)"))
             #expect(output.err.hasSuffix("\n") && output.err.split(separator: "\n").count == 1)

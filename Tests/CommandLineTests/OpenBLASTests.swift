@@ -2,9 +2,12 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Runs commands with an OpenBLAS that is slow, wrong, old or missing: results stay right, and one warning says what happened.
+/// Tests with an OpenBLAS that is slow, faulty, too old or missing.
+///
+/// Results must be correct, and a single warning must state the problem.
 @Suite struct OpenBLASTests {
-    /// Compiles a substitute for OpenBLAS, and passes on the environment variables with which it is found.
+    /// Compiles a substitute for OpenBLAS, and calls a closure with the environment variables that make the tool load
+    /// it.
     private func withStub<Result>(
         version: String = "0.3.21", _ definitions: String..., body: ([String: String]) throws -> Result
     ) throws -> Result {
@@ -28,7 +31,7 @@ import Testing
         return ["LD_LIBRARY_PATH": directory.path + path, "OPENBLAS_CORETYPE": coreType]
     }
 
-    /// What `--version` says about matrix products.
+    /// Returns the description of matrix products that `--version` prints.
     private func product(_ environment: [String: String]) throws -> String {
         let output = try CommandLineTool.run(["--version"], environment: environment)
         #expect(output.status == 0 && output.err.isEmpty)
@@ -37,12 +40,14 @@ import Testing
         return String(line.dropFirst("matrix products: ".count))
     }
 
-    /// The core that OpenBLAS is asked for if the user names none.
+    /// Returns the name of the core that the tool requests from OpenBLAS if the user does not name one.
     private func wantedCore() throws -> String {
         try withStub { try #require(try product($0).split(separator: " ").last.map(String.init)) }
     }
 
-    /// Runs a model over enough rows for blocked products: the logits are right, and a warning says why OpenBLAS is not used.
+    /// Runs a model on enough tokens for blocked matrix products.
+    ///
+    /// The logits must be correct, and a warning must state why OpenBLAS is not used.
     private func expectOwnProducts(_ environment: [String: String], warning: String) throws {
         try withTemporaryDirectory { directory in
             let model = "fixtures/planted-teacher"
@@ -93,7 +98,7 @@ import Testing
         }
     }
 
-    /// Attention needs products whose strides are longer than the rows of the factors.
+    /// Attention needs matrix products in which the stride is greater than the row length.
     @Test func productsThatIgnoreStridesAreNotUsed() throws {
         try withStub("FAULT=3") { environment in
             let product = try product(environment)
@@ -101,11 +106,11 @@ import Testing
         }
     }
 
-    /// If a library uses kernels of another processor, they are not even tried.
+    /// Kernels for another processor are not even tried.
     @Test func kernelsThatCannotRunAreNotTried() throws {
         try withStub("CORE=\"Opteron\"", "FAULT=4") { environment in
             let product = try product(environment.merging(["OPENBLAS_CORETYPE": "Prescott"]) { $1 })
-            // This fails on a processor with 3DNow!, which can run them.
+            // This expectation fails on a processor with 3DNow!, which can run the Opteron kernels.
             #expect(product.hasSuffix("; OpenBLAS 0.3.21 runs its Opteron kernels, which this processor cannot run"))
         }
     }
@@ -127,7 +132,7 @@ import Testing
 
     @Test func missingLibraryIsSaid() throws {
         try withTemporaryDirectory { directory in
-            // The loader takes the first file with the name, and says that it is not a library.
+            // The loader takes the first file with this name, and reports that it is not a library.
             let file = directory.appending(path: "libopenblas.so.0")
             try Data("nothing".utf8).write(to: file)
             try expectOwnProducts(
@@ -154,7 +159,7 @@ import Testing
                 let output = try CommandLineTool.run(
                     ["bench", "wkv", "--isa", isa, "--heads", "1", "--tokens", "8", "--runs", "1", "--json"],
                     environment: environment.merging(["OPENBLAS_CORETYPE": coreType]) { $1 })
-                // Without AVX2, the option is refused.
+                // A processor without AVX2 rejects the option.
                 guard output.status == 0 else {
                     #expect(isa == "avx2" && output.status == 64)
                     continue

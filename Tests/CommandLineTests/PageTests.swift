@@ -2,12 +2,13 @@ import Foundation
 import TestSupport
 import Testing
 
-/// README and the pages below docs/ show what the tool prints.
+/// Tests that the sessions in README.md and docs/ match the output of the tool.
 ///
-/// Every block fenced as `console` is a session: lines that begin with `$ rwkv-ckpt` are run in order, in a directory with a link to
-/// fixtures/ that the whole page shares, and what follows must be their output. A line `…` matches any number of lines. A block
-/// fenced as `console not-run` shows what cannot be run here. With RWKV_CKPT_REWRITE_PAGES in the environment, outputs without `…` are
-/// written into the pages instead of compared.
+/// A block fenced as `console` is a session. The lines that begin with `$ rwkv-ckpt` are run in order, and each must be
+/// followed by its output. All sessions on a page share a directory, which contains a link to fixtures/. A line `…`
+/// matches any number of lines. A block fenced as `console not-run` shows a session that cannot be run in tests. If the
+/// environment variable RWKV_CKPT_REWRITE_PAGES is set, outputs without `…` are written to the pages instead of being
+/// compared.
 @Suite struct PageTests {
     static let pages: [String] = {
         let docs = Repository.root.appending(path: "docs").path
@@ -42,13 +43,15 @@ import Testing
         }
     }
 
-    /// Runs a command, compares what it prints with what is below it, and gives the command with what it is to show.
+    /// Runs a command and compares its output with the expected output.
+    ///
+    /// The argument is the command followed by its expected output. The result is the text to show in the page.
     private func shown(_ session: String, in directory: URL) throws -> String {
         let lines = session.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
         let (command, expected) = (String(lines[0]), String(lines[1]))
         let arguments = command.split(separator: " ").map { $0.trimmingCharacters(in: ["'"]) }
         let output = try CommandLineTool.run(arguments, in: directory)
-        // Warnings come before what they are about, errors after it.
+        // Warnings precede the output, whereas errors follow it.
         let printed = output.status == 0 ? output.err + output.out : output.out + output.err
         let isMeasured = ["distill", "bench"].contains(arguments.first)
         if Self.rewrites, !expected.contains("…") { return command + "\n" + printed }
@@ -58,7 +61,7 @@ import Testing
         return session
     }
 
-    /// Whether the lines match the expected ones, of which `…` matches any number.
+    /// Returns whether lines match the expected lines, in which `…` matches any number of lines.
     private func matches(_ lines: ArraySlice<Substring>, _ expected: ArraySlice<Substring>, _ isMeasured: Bool) -> Bool
     {
         guard let first = expected.first else { return lines.isEmpty }
@@ -71,7 +74,9 @@ import Testing
         return matches(lines.dropFirst(), expected.dropFirst(), isMeasured)
     }
 
-    /// Whether two lines differ only in measured numbers: losses by rounding, by up to a quarter, and times by anything.
+    /// Returns whether two lines differ only in measured numbers.
+    ///
+    /// Times can differ by any amount, and other numbers by up to a quarter.
     private func isAlike(_ line: Substring, _ other: Substring) -> Bool {
         let (words, others) = (line.split(separator: " "), other.split(separator: " "))
         return words.count == others.count
@@ -91,7 +96,7 @@ import Testing
         #expect(marked <= 10)
     }
 
-    /// Links between pages, and to files, lead somewhere.
+    /// Links to other pages and to files in the repository must have an existing target.
     @Test("links lead to files that exist", arguments: pages)
     func linksLeadSomewhere(page: String) throws {
         let file = Repository.root.appending(path: page)
@@ -108,7 +113,7 @@ import Testing
         #expect(readme.count <= 10_000)
     }
 
-    /// The worked example of docs/adding-a-family.md is a family that exists.
+    /// docs/adding-a-family.md must show the complete source file of an existing family as its example.
     @Test("shows the whole file of a family")
     func showsTheWholeFileOfAFamily() throws {
         let page = try String(contentsOf: Repository.root.appending(path: "docs/adding-a-family.md"), encoding: .utf8)

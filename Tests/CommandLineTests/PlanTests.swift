@@ -168,7 +168,7 @@ import Testing
             #""model_type": "qwen2", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 99"#
         for (keys, problem) in [
             (#""rms_norm_eps": 1e-6, "rope_theta": 1e6"#, nil),
-            // The defaults of transformers.
+            // These are the defaults of transformers.
             (#""use_cache": true, "sliding_window": 4096"#, nil),
             (#""rope_scaling": {"type": "linear"}"#, "requires factor"),
             (#""rope_scaling": {"type": 3, "factor": 2}"#, "rope_type"),

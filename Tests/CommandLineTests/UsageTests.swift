@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Usage errors name the option, the value and what is allowed, and show the usage of the command that was run.
+/// Tests that usage errors name the option, the value and the permitted values, and show the usage of the command.
 @Suite struct UsageTests {
     private static let model = "fixtures/models/qwen3"
     private static let convert = ["convert", model, "-o", "/nowhere/out"]
@@ -11,7 +11,9 @@ import Testing
     ]
     private static let plan = ["plan", "fixtures/models/published/reka-flash-3.1.json", "--target", "hxa079"]
 
-    /// A command, its options, of which the last has a bad value, and the words that say what is allowed.
+    /// Commands, their options, and the words with which the error states the permitted values.
+    ///
+    /// The last option in each case has an invalid value.
     private static let cases: [(command: [String], options: [String], allowed: String)] = [
         (plan, ["--gqa-layers=1", "--context=0"], "between 1 and 1099511627776, not 0"),
         (plan, ["--gqa-layers=1", "--seed=-1"], "0 or greater, not -1"),
@@ -59,7 +61,7 @@ import Testing
     func namesOptionValueAndRange(number: Int) throws {
         let (command, options, allowed) = Self.cases[number]
         let words = command[0] == "bench" ? "bench \(command[1])" : command[0]
-        // Usage errors come from argument-parser, which writes no JSON document.
+        // Usage errors come from swift-argument-parser, which does not write a JSON document.
         for json in [[], ["--json"]] {
             let output = try CommandLineTool.run(command + options + json)
             let context: Comment = "\(command + options): \(output)"
@@ -106,7 +108,7 @@ import Testing
         (["bench", "train"], ["--runs=many"], "1 to 1000"),
     ]
 
-    /// argument-parser refuses values that are not such numbers, with the option's help.
+    /// swift-argument-parser rejects values that are not numbers, and shows the option's help.
     @Test(arguments: values.indices)
     func namesWhatIsAllowedWhereItIsNoNumber(number: Int) throws {
         let (command, options, allowed) = Self.values[number]

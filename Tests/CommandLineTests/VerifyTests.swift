@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Runs `logits` and `verify` as a user does.
+/// Tests that run the commands `logits` and `verify`.
 @Suite struct VerifyTests {
     private struct Document: Decodable {
         struct Logits: Decodable {
@@ -49,7 +49,7 @@ import Testing
         return (output.status, try JSONDecoder().decode(Document.self, from: Data(output.out.utf8)))
     }
 
-    /// Compares strict logits with those of the fast kernels, within fp32 rounding.
+    /// The logits of the fast kernels equal those of the strict kernels, up to fp32 rounding.
     @Test(
         "each family, on each instruction set",
         arguments: [
@@ -136,7 +136,7 @@ import Testing
             let fast = try verify("logits.safetensors", model, in: directory)
             #expect(fast.status == 0 && fast.document.logits?.max_abs ?? 0 > 0)
             #expect(try verify("logits.safetensors", "fixtures/logits/cxa076", in: directory).status == 1)
-            // These logits are another implementation's, in float64.
+            // Another implementation computed these logits in float64.
             #expect(try verify("fixtures/logits/cxa079/reference.safetensors", model, in: directory).status == 0)
         }
     }
@@ -180,7 +180,7 @@ import Testing
                     found.status == 1 && found.document.audit?.problems.contains { $0.contains(words) } == true,
                     "\(words): \(found.document.audit?.problems as Any)")
             }
-            // The manifest does not apply to a file that the conversion did not make.
+            // The manifest does not apply to a file that the conversion did not write.
             try text.write(to: manifest, atomically: true, encoding: .utf8)
             try FileManager.default.copyItem(
                 at: directory.appending(path: "other/model.safetensors"),
@@ -190,7 +190,7 @@ import Testing
         }
     }
 
-    /// Two tensors share only with each other, and so with nothing that is stored in the file.
+    /// Two tensors that are recorded as shared only with each other do not correspond to any stored tensor.
     @Test(arguments: [true, false]) func auditsWhatIsSharedWithNothing(hasHash: Bool) throws {
         try withTemporaryDirectory { directory in
             let model = "fixtures/models/rwkv7.pth"

@@ -1,8 +1,9 @@
-// Runs every kernel on memory that ends where the headers say, under the address and undefined-behaviour sanitizers, and compares
-// the tables with each other. scripts/check-kernels compiles and starts it.
+// Runs every kernel under the address and undefined-behaviour sanitizers, on buffers that end exactly where the headers say, and
+// compares the results of the tables with each other. scripts/check-kernels compiles and runs this program.
 //
-// A check is a function that draws sizes, allocates buffers and calls a kernel. It runs for each table with the same sizes and
-// numbers; then the buffers are compared. A new kernel needs such a function, or a ROWWISE or GRADIENT, and an entry in driver.h.
+// A check is a function that picks sizes, allocates buffers and calls a kernel. It runs once for each table, with the same sizes
+// and numbers, and then the results are compared. A new kernel needs a check, which is either a function or a use of ROWWISE or
+// GRADIENT, and an entry in driver.h.
 
 #include "driver.h"
 
@@ -40,8 +41,8 @@ double number_at(const buffer *buffer, size_t i) {
     return buffer->width == 2 ? *(const uint16_t *)at : buffer->width == 4 ? *(const float *)at : *(const double *)at;
 }
 
-// The tolerance is relative to the largest number in the buffer. If it is 0, all bits must agree, except those of NaN in results
-// of layer kernels.
+// Compares the results of two runs. The tolerance is relative to the largest number in the buffer. If it is 0, all bits must be
+// the same, except for NaNs in the results of layer kernels.
 static void compare(const run *found, const run *expected, double tolerance) {
     EACH(b, found->used) {
         const buffer *f = &found->buffers[b], *e = &expected->buffers[b];
@@ -70,7 +71,7 @@ void expect_one(const run *run, size_t rows, size_t width, int power) {
 
 // MARK: Drawing sizes and numbers
 
-// SplitMix64
+// Returns the next random number (SplitMix64).
 uint64_t next(run *run) {
     uint64_t z = run->random += 0x9E3779B97F4A7C15;
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
@@ -133,14 +134,14 @@ static void perform(run *run, const struct check *check) {
     run->name = check->name;
     run->random = 2 * run->number + (run->has_edges != 0);
     check->function(run);
-    // A kernel that treats denormals as zero must restore the processor's mode.
+    // A kernel that treats denormals as zero must have restored the processor's mode.
     const volatile double smallest = 0x1p-1074, normal = DBL_MIN;
     const int has_denormals = smallest * 2 > 0 && normal / 2 > 0;
     EXPECT(has_denormals, 1, 0);
 }
 
 static void check_tables(const struct check *check, size_t number, int has_edges) {
-    // The strict baseline of each number type, which comes first.
+    // The run of the strict baseline table for each real type. These tables come first.
     run first[2] = {0};
     EACH(table, check->tables) {
         run found = {.number = number, .has_edges = has_edges, .real = table < 6 ? RWKV_REAL_F64 : RWKV_REAL_F32};
@@ -158,7 +159,7 @@ static void check_tables(const struct check *check, size_t number, int has_edges
 }
 
 int main(void) {
-    // Enough repetitions to cover all pairs of sizes.
+    // Checks are repeated often enough to cover all pairs of their first two picks.
     EACH(time, 192) EACH(has_edges, 2) EACH(i, COUNT(CHECKS)) check_tables(&CHECKS[i], time, (int)has_edges);
     printf("kernels up to %s: %zu comparisons, all as expected\n", SETS[rwkv_best_instruction_set()], comparisons);
 }

@@ -1,4 +1,4 @@
-// What checks use to draw sizes, numbers and buffers, and to state what they expect.
+// Functions with which checks pick sizes, draw numbers, allocate buffers and compare numbers with expected ones.
 
 #ifndef KERNEL_DRIVER_H
 #define KERNEL_DRIVER_H
@@ -10,7 +10,7 @@
 #define EACH(i, count) for (size_t i = 0; i < (count); i++)
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-// Buffers are compared only if they are results.
+// A buffer that a check has allocated. Only results are compared.
 typedef struct {
     char *start;
     void *allocation;
@@ -18,13 +18,14 @@ typedef struct {
     int is_result;
 } buffer;
 
+// A run of one check with one table.
 typedef struct {
     const char *name;
     const rwkv_kernels *kernels;
     const rwkv_layer_kernels *layers;
     rwkv_instruction_set set;
     rwkv_real real;
-    // has_edges: whether numbers near limits are drawn among the others.
+    // If `has_edges`, some of the numbers are edge cases, such as infinities, NaNs and the limits of functions.
     int is_strict, has_edges;
     size_t number, picks, sizes[12], used;
     uint64_t random;
@@ -35,7 +36,8 @@ static const size_t WIDTHS[] = {1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 96, 100
 static const size_t COLUMNS[] = {1, 17, 100, 255, 256, 257, 600}, HEADS[] = {1, 3}, PADDINGS[] = {0, 1, 5};
 static const size_t WINDOWS[] = {1, 2, 7, 64, 1000};
 
-// The element types of models come first. `infinity` has the bits of infinity, or of the largest integer.
+// The size of each element type, and the bits of its infinity or, for an integer type, of its largest integer. Models are stored
+// in the first MODEL_ELEMENTS types.
 enum { MODEL_ELEMENTS = 4 };
 static const struct {
     size_t size;
@@ -47,26 +49,32 @@ static const struct {
     [RWKV_ELEMENT_U16] = {2, UINT16_MAX},
 };
 
-// NaN agrees with any NaN, and an infinity only with itself.
+// Exits with an error unless `found` is within `tolerance` of `expected`. A NaN is equal to any NaN, and an infinity only to
+// itself.
 void expect(const run *run, const char *what, double found, double expected, double tolerance);
 #define EXPECT(found, expected, tolerance) expect(run, #found, (double)(found), (double)(expected), tolerance)
 
-// Expects that the numbers in each row of the first result, raised to `power`, sum to 1: power 1 for softmax, 2 for unit vectors.
+// Expects the numbers in each row of the first result, raised to `power`, to sum to 1. `power` is 1 for softmax, and 2 for unit
+// vectors.
 void expect_one(const run *run, size_t rows, size_t width, int power);
 double number_at(const buffer *buffer, size_t i);
 
 uint64_t next(run *run);
-// An entry of `list`, or a number below `count`. A check's first two picks go through all pairs as it is repeated.
+// Returns an entry of `list`, or a number below `count` if `list` is NULL. When a check is repeated, its first two picks go
+// through all pairs.
 size_t pick(run *run, const size_t *list, size_t count);
 #define PICK(list) pick(run, list, COUNT(list))
 
-// The numbers from the first of the first row to the last of the last row, after which the buffer ends.
+// Returns the number of elements from the start of the first row to the end of the last row, where the buffer ends.
 static inline size_t span(size_t rows, size_t stride, size_t width) { return rows ? (rows - 1) * stride + width : 0; }
 
-// The buffer ends where its allocation ends, begins at or shortly after its start, and holds NaN until it is written.
+// Allocates a buffer of `count` elements of `width` bytes each. The buffer ends where its allocation ends, and starts up to three
+// elements after the start of the allocation. All bytes are 0xFF, which is a NaN in every floating-point type.
 void *allocate(run *run, int is_result, size_t count, size_t width);
-// Rounded to float, so that all tables compute with the same numbers.
+// Returns a random number between `low` and `high`, rounded to float so that all tables compute with the same numbers, or an edge
+// case if the run has edge cases.
 double draw(run *run, double low, double high);
+// Allocates a buffer of random numbers with the type `element`.
 void *numbers(run *run, int is_result, rwkv_element element, size_t count, double low, double high);
 
 static inline rwkv_element own_element(const run *run) {
@@ -76,11 +84,12 @@ static inline size_t own_size(const run *run) { return ELEMENTS[own_element(run)
 
 #define STORED(count, low, high) numbers(run, 0, element, count, low, high)
 #define INPUT(count, low, high) numbers(run, 0, own_element(run), count, low, high)
-// Also for outputs: their initial numbers reveal what is not written.
+// Outputs are results, too. Because they initially contain random numbers, a comparison shows which numbers a kernel has not
+// written.
 #define RESULT(count, low, high) numbers(run, 1, own_element(run), count, low, high)
 #define SCRATCH(count) allocate(run, 0, count, own_size(run))
 
-// Every kernel and function has a check with its name.
+// The checks, which are named after the kernels and functions that they check.
 #define FOR_EACH_LAYER_CHECK(DO)                                                                             \
     DO(widen) DO(product) DO(product_of_columns) DO(rms_norm) DO(layer_norm) DO(sigmoid) DO(tanh) DO(scale) DO(softcap) \
     DO(add) DO(add_to_rows) DO(swiglu) DO(geglu) DO(relu_squared) DO(all_finite) DO(rotate) DO(repeat_heads) DO(attend) \

@@ -1,4 +1,4 @@
-// Checks of the kernels for files, and of single functions.
+// Checks of the kernels that process stored elements, of the kernels that measure speed, and of other functions.
 
 #define _GNU_SOURCE
 #include "driver.h"
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-// Elements of random bits, in which infinity, NaN, denormals, zero and the largest number are frequent.
+// Allocates elements with random bits. Infinity, NaN, denormals, zero and the largest number are frequent.
 static void *patterns(run *run, int is_result, rwkv_element element, size_t count) {
     const size_t size = ELEMENTS[element].size;
     const uint64_t infinity = ELEMENTS[element].infinity, sign = (uint64_t)1 << (8 * size - 1);
@@ -24,7 +24,7 @@ static void *patterns(run *run, int is_result, rwkv_element element, size_t coun
 
 void check_statistics(run *run) {
     const size_t width = PICK(WIDTHS), element = pick(run, NULL, COUNT(ELEMENTS));
-    // Sometimes so many that counters are flushed on the way.
+    // One of the counts is so large that the kernel must add its counters to the totals before the end.
     const size_t count = width + (width == 100 ? 16 * 32767 : 0);
     const void *elements = patterns(run, 0, element, count);
     double *values = allocate(run, 0, count, sizeof *values), sum = 0, size = 0;
@@ -52,7 +52,7 @@ void check_count_bytes(run *run) {
     uint64_t *counts = memset(allocate(run, 1, 256, sizeof *counts), 0, 256 * sizeof *counts), sum = 0;
     uint8_t *bytes = allocate(run, 0, count, 1);
     EACH(i, count) bytes[i] = (uint8_t)(next(run) % 300);
-    // The kernel adds to the counts.
+    // The kernel is called twice, because it adds to the counts.
     EACH(time, 2) run->kernels->count_bytes(bytes, count, counts);
     EACH(i, 256) sum += counts[i];
     EXPECT(sum, 2 * count, 0);
@@ -78,7 +78,7 @@ void check_compare_logits(run *run) {
 
 void check_cast(run *run) {
     const size_t from = pick(run, NULL, MODEL_ELEMENTS), to = pick(run, NULL, MODEL_ELEMENTS), saturates = pick(run, NULL, 2);
-    // Blocks have 512 elements.
+    // The kernel processes blocks of 512 elements.
     const size_t count = PICK(WIDTHS) + 511 * pick(run, NULL, 3);
     const void *source = patterns(run, 0, from, count);
     uint64_t *overflows = allocate(run, 1, 1, sizeof *overflows);
@@ -92,7 +92,7 @@ void check_add_scaled(run *run) {
 }
 
 void check_orthonormalise(run *run) {
-    // The sign of NaN depends on the instruction set.
+    // Edge cases are not used, because the sign of a NaN result depends on the instruction set.
     run->has_edges = 0;
     const size_t length = PICK(WIDTHS), end = length < 9 ? length : length / 2 + 1, start = end / 2;
     double *rows = RESULT(end * length, -1, 1);
@@ -111,7 +111,7 @@ void check_read(run *run) {
     run->kernels->read(allocate(run, 0, count, 1), count);
 }
 
-// MARK: Single functions
+// MARK: Functions outside the tables
 
 void check_crc32(run *run) {
     EXPECT(rwkv_crc32(0, "123456789", 9), 0xCBF43926, 0);
@@ -133,7 +133,7 @@ void check_elementary(run *run) {
     }
 }
 
-// The file is truncated while it is mapped.
+// Checks that a file can be truncated while it is mapped.
 void check_mapping(run *run) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), length = 2 * page + 100;
     const char *bytes = memset(allocate(run, 0, length, 1), 7, length);

@@ -1,12 +1,12 @@
-// Checks of the kernels of training.
+// Checks of the kernels that training uses.
 
 #include "driver.h"
 
 #include <math.h>
 #include <string.h>
 
-// Checks a kernel on rows of heads. Each y, which it changes, and each x have a number for each element of the rows; f has one
-// for each column. Few are negative, so that sums do not cancel.
+// Defines a check of a kernel that processes rows of heads. Each y, which the kernel changes, and each x have one number for each
+// element of the rows, and f has one number for each column. Few numbers are negative, so that sums do not cancel.
 #define GRADIENT(KERNEL, ARGUMENTS)                                                                          \
     void check_##KERNEL(run *run) {                                                                          \
         const size_t size = PICK(WIDTHS), rows = PICK(ROWS), heads = PICK(HEADS), width = heads * size, count = rows * width; \
@@ -17,7 +17,7 @@
         run->layers->KERNEL ARGUMENTS;                                                                       \
     }
 
-// Optional arguments are given if the number of rows is odd.
+// Optional arguments are passed if the number of rows is odd.
 GRADIENT(sigmoid_backward, (x[0], count, y[0]))
 GRADIENT(tanh_backward, (x[0], count, y[0]))
 GRADIENT(softcap_backward, (x[0], count, 0.5, 10, y[0]))
@@ -111,13 +111,14 @@ void check_wkv7_backward(run *run) {
             dr + head, dw + head, dk + head, dv + head, dkk + head, da + head);
     }
     if (run->has_edges) return;
-    // The loss is linear in each of r, k and v. Its removed part is linear in a and quadratic in kk.
+    // The loss dot(y, dy) is linear in r, in k and in v, so it is the dot product of each of them with its gradient. The term
+    // that removes S kk is linear in a and quadratic in kk, so dot(kk, dkk) is twice dot(a, da).
     const double loss = dot(run, y, dy, count), removed = dot(run, a, da, count), tolerance = 1e-6 * (double)(count * size);
     EXPECT(dot(run, r, dr, count), loss + added[0], tolerance), EXPECT(dot(run, k, dk, count), loss + added[1], tolerance);
     EXPECT(dot(run, v, dv, count), loss + added[2], tolerance), EXPECT(dot(run, kk, dkk, count), 2 * removed, tolerance);
 }
 
-// log(sum(exp(scale x)))
+// Returns log(sum(exp(scale * x))).
 static double log_sum(const run *run, const void *x, size_t start, size_t count, double scale) {
     double sum = 0;
     EACH(i, count) sum += exp(scale * at(run, x, start + i));
@@ -128,7 +129,7 @@ void check_divergence(run *run) {
     const size_t count = PICK(COLUMNS), rows = PICK(ROWS);
     const double target_scale = 0.5, scale = pick(run, NULL, 2) ? 1 : 0.5;
     void *target = INPUT(rows * count, -9, 9), *logits = INPUT(rows * count, -9, 9);
-    // The last token is impossible for the target, or for both.
+    // In some runs, the probability of the last token is zero, in the target only or in both.
     const size_t masked = count > 1 ? pick(run, NULL, 3) : 0;
     EACH(row, rows) {
         if (masked > 0) put(run, target, (row + 1) * count - 1, -INFINITY);

@@ -1,4 +1,4 @@
-// Checks of the kernels of layers.
+// Checks of the kernels that the forward pass uses.
 
 #include "driver.h"
 
@@ -7,8 +7,8 @@
 static const size_t WKV7_SIZES[] = {8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 112, 128, 160};
 static const size_t WKV7_ROWS[] = {1, 2, 3, 7, 8, 9, 33, 255, 256, 257, 520};
 
-// Checks a kernel on rows of heads. x and z, which it changes, and a, b and c have a number for each element of the rows; f and p
-// have one for each column, and s and t one for each row and pair of channels.
+// Defines a check of a kernel that processes rows of heads. x and z, which the kernel changes, and a, b and c have one number for
+// each element of the rows. f and p have one number for each column. s and t have one number for each row and pair of channels.
 #define ROWWISE(KERNEL, ARGUMENTS)                                                                           \
     void check_##KERNEL(run *run) {                                                                          \
         const size_t size = PICK(WIDTHS), rows = PICK(ROWS), heads = PICK(HEADS), width = heads * size, count = rows * width; \
@@ -33,7 +33,7 @@ ROWWISE(geglu, (a, count, x))
 ROWWISE(relu_squared, (count, x))
 ROWWISE(rotate, (s, t, size / 2, rows, heads, size, rows % 2, x))
 ROWWISE(repeat_heads, (f, 1, heads, size, rows, x))
-// Optional arguments are given if the number of rows is odd.
+// Optional arguments are passed if the number of rows is odd.
 ROWWISE(decay, (rows % 2 ? f : NULL, rows, width, x, rows % 2 ? z : NULL))
 ROWWISE(mix_residual, (a, b, rows % 2 ? f : NULL, rows, width, x))
 ROWWISE(head_outputs, (a, b, c, f, rows % 2 ? f : NULL, rows % 2 ? p : NULL, 1e-3, a, rows, heads, size, x))
@@ -118,7 +118,7 @@ void check_attend(run *run) {
 
 void check_wkv7(run *run) {
     const size_t size = PICK(WKV7_SIZES), element = pick(run, NULL, MODEL_ELEMENTS), heads = PICK(HEADS), stride = heads * size;
-    // Many rows of large heads would take long.
+    // Many rows of large heads would take too long.
     const size_t rows = pick(run, WKV7_ROWS, size <= 64 ? COUNT(WKV7_ROWS) : 7), count = rows * stride;
     const double length = 1.7 / sqrt((double)size);
     const char *r = STORED(count, -1, 1), *w = STORED(count, 0.55, 0.99);
@@ -127,7 +127,7 @@ void check_wkv7(run *run) {
     char *state = RESULT(heads * size * size, -1, 1), *y = RESULT(count, -1, 1);
     const size_t widened = element == own_element(run) ? 0 : rows < RWKV_WKV7_ROWS ? rows : RWKV_WKV7_ROWS;
     void *scratch = SCRATCH(65 * size + 6 * size * widened);
-    // The plain loop's state is transposed.
+    // The state of rwkv_plain_wkv7 is transposed.
     float *turned = SCRATCH(size * size), *plain = SCRATCH(span(rows, stride, size));
     const int has_plain = run->real == RWKV_REAL_F32 && element == RWKV_ELEMENT_F32 && !run->has_edges;
     for (size_t head = 0; head < heads; head++, state += size * size * own_size(run), y += size * own_size(run)) {

@@ -7,7 +7,7 @@ import Testing
 @testable import LayerPlanning
 
 @Suite struct LayerChoiceTests {
-    /// A teacher whose layers each take 8 B per token as attention, and 32 B as time mixing.
+    /// Creates a teacher in which each layer takes 8 bytes per token as attention, or 32 bytes as time mixing.
     private func teacher(layers: Int = 8) throws -> ModelDescription {
         try withTemporaryDirectory { directory in
             let file = directory.appending(path: "config.json")
@@ -29,7 +29,7 @@ import Testing
         return conditions
     }
 
-    /// All choices that meet the conditions.
+    /// Returns all sets of layers that satisfy the conditions.
     private func allowed(_ layerCount: Int, _ conditions: LayerConditions) -> [[Int]] {
         (0..<1 << layerCount).map { bits in (0..<layerCount).filter { bits >> $0 & 1 == 1 } }.filter { layers in
             conditions.required.isSubset(of: layers) && conditions.forbidden.isDisjoint(with: layers)
@@ -49,7 +49,7 @@ import Testing
         }
     }
 
-    /// Contexts below, at and above that at which a layer's cache outgrows its state.
+    /// Tests contexts at which a layer's KV cache is smaller than, equal to or larger than its state.
     @Test func keepsAsManyLayersAsFit() throws {
         var generator = SystemRandomNumberGenerator()
         let models = try (1...8).map { try teacher(layers: $0) }
@@ -79,7 +79,7 @@ import Testing
         }
     }
 
-    /// Layers 2 and 5 of 6 see all tokens, the others only the last 8.
+    /// In this model, layers 2 and 5 see all tokens, and the other four layers see only the last 8.
     @Test func countsWhatWindowsKeep() throws {
         let path = Repository.fixture("decoders/gemma3")
         let teacher = try RecognisedModel(path: path, temporaryDirectory: NSTemporaryDirectory()).description
@@ -104,7 +104,8 @@ import Testing
         }
     }
 
-    /// By the choices that spacing makes, not by the cheapest layers.
+    /// The error gives the smallest size of the students that the spacing selects, even if other layers would take less
+    /// memory.
     @Test func namesTheSmallestStudentWithWindows() throws {
         let path = Repository.fixture("decoders/gemma3")
         let teacher = try RecognisedModel(path: path, temporaryDirectory: NSTemporaryDirectory()).description
@@ -130,7 +131,7 @@ import Testing
         }
     }
 
-    /// Only what is lost, and only where it is.
+    /// A plan lists only features that time mixing drops or changes, and only for layers that become time mixing.
     @Test func dropsWhatTimeMixingLoses() throws {
         func dropped(_ name: String, _ target: Architecture) throws -> [DroppedFeature.Kind] {
             let path = Repository.fixture("decoders/" + name)

@@ -35,7 +35,7 @@ private func teacher(_ name: String) throws -> ModelDescription {
         }
     }
 
-    /// Compares with every possible choice, in small cases.
+    /// Compares the selection with every possible choice in small models.
     @Test func findsTheNearestOfAllChoices() throws {
         var generator = SystemRandomNumberGenerator()
         for _ in 0..<300 {
@@ -45,7 +45,7 @@ private func teacher(_ name: String) throws -> ModelDescription {
             let random = { Set((0..<layerCount).filter { _ in Int.random(in: 0..<6, using: &generator) == 0 }) }
             let (require, forbid) = (random(), random())
             let spacing = LayerSelection.Spacing.allCases[Int.random(in: 0..<2, using: &generator)]
-            // LayerSelection minimises the sum of squared distances to these.
+            // `LayerSelection` minimises the sum of squared distances to these positions.
             let ideal = (0..<count).map { number in
                 spacing == .uniform
                     ? (Double(number) + 0.5) * Double(layerCount) / Double(count) - 0.5
@@ -79,7 +79,7 @@ private func teacher(_ name: String) throws -> ModelDescription {
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// As in Reka's model card, the cache is reduced to about 1/7.
+    /// The student's KV cache is about 1/7 of the teacher's, as in Reka's model card.
     @Test func countsMemory() throws {
         let reka = try plan("reka-flash-3.1", .cxa079, [8, 15, 22, 29, 36, 43])
         #expect(reka.target == "hxa079")
@@ -109,7 +109,7 @@ private func teacher(_ name: String) throws -> ModelDescription {
         #expect(ranks[.gateRank]?(attentionWidth: width) == gate)
     }
 
-    /// The planned student has the tensors of the fixture's student.
+    /// The planned student has the same tensors as the student in the fixture.
     @Test func plansThePublishedShapes() throws {
         func open(_ path: String) throws -> ModelDescription {
             let checkpoint = try Checkpoint.open(Repository.fixture("models/" + path))
@@ -119,7 +119,7 @@ private func teacher(_ name: String) throws -> ModelDescription {
             else { throw CheckpointError(.unsupported, path: path, "is not described") }
             return model
         }
-        // The sizes are the same, but the ranks are not those of the formulas.
+        // The fixture has the sizes of its teacher, but its ranks do not follow the recipe's formulas.
         let student = try open("hxa079")
         let ranks = Dimension.ranks.reduce(into: [:]) { $0[$1] = student.dimensions[$1] }
         let planned = try #require(

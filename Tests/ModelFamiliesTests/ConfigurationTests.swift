@@ -6,7 +6,7 @@ import Testing
 
 @testable import ModelFamilies
 
-/// The keys of a config.json, and the values that are refused.
+/// Tests of the keys of config.json, and of values that are rejected.
 @Suite struct ConfigurationTests {
     private struct Keys: Decodable {
         struct Class: Decodable {
@@ -17,7 +17,9 @@ import Testing
         let generation, shared: [String]
     }
 
-    /// Every key of transformers' configuration classes is exactly one of: understood, harmless, or known to change equations.
+    /// Each key of transformers' configuration classes is understood, harmless, or known to change the equations.
+    ///
+    /// No key is in two of these groups.
     @Test func everyKeyIsOfOneKind() throws {
         let all = try Repository.json("configuration-keys.json", as: Keys.self)
         #expect(all.classes.count >= 11)
@@ -28,7 +30,8 @@ import Testing
         #expect(ModelConfiguration.otherEquationKeys.intersection(ModelConfiguration.harmlessKeys).isEmpty)
         #expect(ModelConfiguration.otherEquationKeys.intersection(understoodByAny).isEmpty)
         for (name, own) in all.classes {
-            // A family's architecture also has the keys of its wrapper, beside those of the text model.
+            // The architecture of a family also has the keys of a multimodal model, in addition to those of its text
+            // model.
             let architecture = try #require(
                 ArchitectureRegistry.standard.first { $0.configurationNames.contains(own.model_type) }, "\(name)")
             for key in own.keys + all.generation + all.shared {
@@ -38,7 +41,7 @@ import Testing
         }
     }
 
-    /// A student's config.json keeps its teacher's keys.
+    /// A student's config.json keeps the keys of its teacher's config.json.
     @Test func studentsUnderstandTheirTeachersKeys() {
         let teacher = Architecture(
             family: "toy", configurationNames: ["toy"], body: DecoderBody(norm: .rms, feedForward: .gated(.silu)),
@@ -113,7 +116,7 @@ import Testing
         }
     }
 
-    /// This includes layers with a window, which have their own RoPE settings.
+    /// RoPE settings are checked in all layers, including layers with a sliding window, which have their own settings.
     @Test func rotationsThatCannotBeComputedAreRefused() throws {
         func rope(_ sliding: String) -> String {
             #""max_position_embeddings": 64, "head_dim": 8, "rope_parameters": {"full_attention": {"rope_theta": 1e6, "rope_type": "default"}, "#
@@ -129,7 +132,7 @@ import Testing
         }
     }
 
-    /// In transformers, only some families read partial_rotary_factor, nested or not.
+    /// In transformers, only some families read partial_rotary_factor, whether or not it is in rope_parameters.
     @Test func partsOfHeadsAreRefusedWhereNothingReadsThem() throws {
         let nested = #""rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}"#
         for type in ["llama", "mistral", "gemma2", "qwen3"] {
@@ -138,7 +141,7 @@ import Testing
         for type in ["phi3", "glm4"] { #expect(try findings(nested, of: type).isEmpty, "\(type)") }
     }
 
-    /// As in transformers: the first files say "su" or "yarn", and do not give the length of pretraining.
+    /// The first Phi-3 files name the scaling type "su" or "yarn", and do not state the original context length.
     @Test func rotationsOfTheFirstPhi3() throws {
         let factors = #""short_factor": [1, 1, 1, 1], "long_factor": [1, 2, 3, 4]"#
         for type in ["su", "yarn", "longrope"] {

@@ -4,7 +4,7 @@ import ModelFamilies
 import TestSupport
 import Testing
 
-/// What fixtures/make_models.py records about the models that it made.
+/// The properties of the models in fixtures/models, as recorded by fixtures/make_models.py.
 struct ExpectedModels: Decodable {
     struct Model: Decodable, CustomTestStringConvertible {
         struct Rope: Decodable {

@@ -4,7 +4,7 @@ import ModelFamilies
 import TestSupport
 import Testing
 
-/// Names with the prefixes that trainers and wrappers add.
+/// Tests of tensor names with the prefixes that training wrappers and multimodal models add.
 @Suite struct NamePrefixTests {
     private func describe(
         _ names: (String) -> String, others: [(name: String, shape: [Int])] = []
@@ -39,7 +39,7 @@ import Testing
     @Test func stripsNothingThatSomeNamesLack() throws {
         let found = try describe { $0.hasSuffix("norm.weight") ? $0 : "module." + $0 }
         #expect(found == nil || found?.runBlocker != nil)
-        // A prefix in the middle of a name is part of the name.
+        // A wrapper's prefix in the middle of a name is part of the name.
         let other = try describe { "other.module." + $0 }
         #expect(other == nil || other?.runBlocker != nil)
     }
@@ -51,7 +51,7 @@ import Testing
         #expect(found.findings.allSatisfy { $0.kind == .otherModel })
         #expect(Set(found.findings.compactMap(\.tensor)) == Set(others.map(\.0)))
         #expect(found.runBlocker == nil && found.conversionBlocker == nil)
-        // A conversion must drop them explicitly, by name.
+        // A conversion must explicitly name the tensors that it leaves out.
         #expect(found.conversionBlocker { _ in false } != nil)
         #expect(found.conversionBlocker { $0.hasPrefix("vision_tower.") } != nil)
         #expect(found.conversionBlocker { $0.hasPrefix("vision_tower.") || $0.hasPrefix("model.visual.") } == nil)

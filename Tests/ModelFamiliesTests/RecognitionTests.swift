@@ -5,7 +5,7 @@ import ModelFamilies
 import TestSupport
 import Testing
 
-/// Recognises models by names and shapes alone, some of them changed to be wrong or to be another family's.
+/// Tests of recognition from tensor names and shapes, including invalid ones and those of other families.
 @Suite struct RecognitionTests {
     private func recognize(
         _ tensors: [(name: String, shape: [Int])], variant: String? = nil, configuration: String? = nil
@@ -29,7 +29,7 @@ import Testing
         return description
     }
 
-    /// The names and shapes of a fixture.
+    /// Returns the names and shapes of the tensors in a fixture.
     private func tensors(_ path: String) throws -> [(name: String, shape: [Int])] {
         try Checkpoint.open(Repository.fixture("models/" + path)).tensors.map { ($0.name, $0.shape) }
     }
@@ -52,7 +52,7 @@ import Testing
             ])
         #expect(try findings { $0.append(("model.layers.4000.x", [3])) } == ["unexpected model.layers.4000.x"])
         #expect(try findings { $0[index($0)].shape = [32, 64] } == ["shape \(q)"])
-        // Even if the first layer is wrong, the others are not reported.
+        // Only the tensor with the wrong shape is reported, even if it is in the first layer.
         #expect(
             try findings { tensors in
                 let first = tensors.firstIndex { $0.name == "model.layers.0.mlp.up_proj.weight" } ?? 0
@@ -161,7 +161,7 @@ import Testing
         }
     }
 
-    /// Two layers of tensors with the names that other families use.
+    /// Returns two layers of tensors with the names that another family uses.
     private static func layers(_ prefix: String, _ names: [String], beside others: [String] = []) -> [(
         name: String, shape: [Int]
     )] {
@@ -194,7 +194,7 @@ import Testing
         ),
         ("rwkv6qwen2", "rad-rwkv6", layers("model.layers", body + attention + ["self_attn.time_maa_x"], beside: model)),
         ("rwkv7qwen", "rad-rwkv7", layers("model.layers", body + attention + lowRanks, beside: model)),
-        // Attention in layer 2 alone, in a layout that gives the norms of both kinds one name.
+        // The layers have the projections of time mixing and of attention.
         (
             "rwkv7", "x070 with attention",
             layers("model.layers", ["attn.r_proj.weight", "attn.q_proj.weight"], beside: ["model.embeddings.weight"])
@@ -230,7 +230,7 @@ import Testing
             }
             #expect(candidates == names)
         }
-        // Both kinds of layers have these norms, and cxa076 with norms is not cxa076.
+        // Attention and time mixing both have these norms. cxa076 with these norms is a different variant.
         let norms = ["att.ln_r.weight", "att.ln_k.weight"]
         let hybrid = try tensors("hxa079.pth").filter {
             !$0.name.contains(".k0") && !$0.name.contains(".k1") && !$0.name.contains(".k2")
@@ -240,7 +240,7 @@ import Testing
             Issue.record("hxa078 is \(String(describing: try recognize(hybrid)))")
             return
         }
-        // Bodies that lack a norm, or have biases, belong to no known family.
+        // A body that lacks a norm or has biases does not belong to any known family.
         for change in [
             { (name: String) in name.hasSuffix("post_attention_layernorm.weight") ? nil : name },
             { $0.replacing("o_proj.weight", with: "o_proj.bias") },
@@ -250,7 +250,7 @@ import Testing
                     try tensors("llama").compactMap { tensor in change(tensor.name).map { ($0, tensor.shape) } }) == nil
             )
         }
-        // If two variants look the same, a configuration can name one.
+        // If two variants have the same tensors, a configuration can name one of them.
         let either = Self.student(["v1", "v2", "r_norm.weight", "k_norm.weight"])
         guard
             case .other("cxa", "cxa07c", _) = try recognize(either, configuration: #"{"rwkv_architecture": "hxa07c"}"#)
@@ -281,7 +281,7 @@ import Testing
         ("rwkv7-0.1b", 191.0e6),
     ]
 
-    /// Counts from config.json alone, and from the names and shapes that follow from it, without config.json.
+    /// The parameter counts of published models are correct, both from config.json and from tensor names and shapes.
     @Test(arguments: counts)
     func countsTheParametersOfPublishedModels(name: String, count: Double) throws {
         let path = Repository.fixture("models/published/\(name).json")
@@ -303,7 +303,9 @@ import Testing
         #expect(read.cacheBytesPerToken == planned.cacheBytesPerToken)
     }
 
-    /// Uses a hint's config.json, else the one beside the checkpoint, else the fallback, else the tensors alone.
+    /// The config.json in the hints takes precedence over the one next to the checkpoint and over the fallback.
+    ///
+    /// The fallback is used if there is no other config.json. Without any config.json, only the tensors are used.
     @Test func readsConfigurationsInOrder() throws {
         let model = try tensors("qwen3")
         try withTemporaryDirectory { directory in
@@ -323,7 +325,7 @@ import Testing
             func epsilon(_ hints: ModelHints) throws -> Double? {
                 try RecognisedModel(checkpoint, hints).description.epsilon
             }
-            // No config.json is beside the checkpoint.
+            // There is no config.json next to the checkpoint.
             #expect(try epsilon(ModelHints()) == nil)
             #expect(try epsilon(ModelHints(fallbackConfiguration: other)) == 1e-4)
             let beside = try write("config.json", document(epsilon: "1e-6"))
@@ -331,14 +333,15 @@ import Testing
             #expect(try epsilon(ModelHints(fallbackConfiguration: other)) == 1e-6)
             #expect(try epsilon(ModelHints(configuration: given, fallbackConfiguration: other)) == 1e-3)
 
-            // A config.json that cannot be read is ignored, in favour of the fallback if there is one.
+            // A config.json that cannot be read is ignored. The fallback is used instead if there is one.
             _ = try write("config.json", "{")
             let unread = try RecognisedModel(checkpoint)
             #expect(try unread.description.epsilon == nil && unread.configuration == nil)
             #expect(unread.warnings.map(\.path) == [beside] && unread.warnings[0].message.hasPrefix("is not used: "))
             #expect(try epsilon(ModelHints(fallbackConfiguration: other)) == 1e-4)
 
-            // A config.json with impossible values does not prevent inspection, but no equation may be run without it.
+            // A config.json with invalid values does not prevent inspection, but the model cannot be run without valid
+            // values.
             _ = try write("config.json", document(epsilon: "-1"))
             let impossible = try RecognisedModel(checkpoint)
             guard case .model(let shown) = impossible.recognition else {
@@ -349,7 +352,7 @@ import Testing
             #expect(throws: CheckpointError.self) { try impossible.knownDescription }
             #expect(try epsilon(ModelHints(configuration: given)) == 1e-3)
 
-            // A config.json that the user names is used or refused.
+            // If the user names a config.json, it is either used or rejected.
             for name in ["config.json", "nowhere.json"] {
                 let hints = ModelHints(configuration: directory.appending(path: name).path(percentEncoded: false))
                 #expect(throws: CheckpointError.self) { try RecognisedModel(checkpoint, hints) }
@@ -362,7 +365,9 @@ import Testing
         }
     }
 
-    /// A fallback decides if the tensors cannot; a variant must fit the tensors.
+    /// A fallback variant is used if the tensors fit several variants.
+    ///
+    /// A variant that the user names must match the tensors.
     @Test func takesVariantsFromHints() throws {
         func variant(_ fixture: String, _ hints: ModelHints) throws -> String? {
             let tensors = try Checkpoint.open(Repository.fixture(fixture)).tensors.map { ($0.name, $0.shape) }
@@ -380,7 +385,9 @@ import Testing
         #expect(throws: CheckpointError.self) { try variant("models/cxa076", ModelHints(variant: "cxa076r")) }
     }
 
-    /// A JSON file that is not an index is read as a config.json; the error says what is wrong, and at which byte.
+    /// A JSON file that is not a shard index is read as a config.json.
+    ///
+    /// Errors state the problem and its byte offset.
     @Test(
         arguments: [
             (
@@ -408,7 +415,7 @@ import Testing
         #expect(try ModelConfiguration(alone: Repository.fixture(path)) == nil)
     }
 
-    /// Names and keys that differ only by Unicode normalisation stay separate, in either order.
+    /// Names and keys that differ only in Unicode normalisation remain distinct, in either order.
     @Test func keepsWhatDiffersByNormalisationAlone() throws {
         let (nfc, nfd) = ("caf\u{E9}", "cafe\u{301}")
         let extra = try [nfc, nfd].map { name in

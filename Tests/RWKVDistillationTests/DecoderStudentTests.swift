@@ -10,7 +10,7 @@ import Testing
 
 @testable import LayerPlanning
 
-/// Students of every kind of teacher.
+/// Tests the students of each kind of decoder teacher.
 struct DecoderStudentTests {
     static let teachers = [
         "mistral", "phi3", "phi4", "phi4-mini", "gemma2", "gemma3", "gemma3-wrapped", "gemma3-wrapped-old", "glm4",
@@ -21,7 +21,8 @@ struct DecoderStudentTests {
         try RecognisedModel(path: path, temporaryDirectory: NSTemporaryDirectory())
     }
 
-    /// Makes a student of a teacher in which these layers stay attention.
+    /// Converts a teacher into a student, keeping attention in the given layers, and passes both to a closure together
+    /// with the layer plan.
     private func withStudent(
         of name: String, _ target: String, keeping layers: (Int) -> Set<Int>, attentionUsesRoPE: Bool? = nil,
         _ body: (_ teacher: RecognisedModel, _ student: RecognisedModel, LayerPlan) throws -> Void
@@ -60,7 +61,7 @@ struct DecoderStudentTests {
         }
     }
 
-    /// The config.json of a student without attention omits the window.
+    /// If a student has no attention layers, its config.json does not set the sliding window.
     @Test("regain their teacher's windows with its attention", arguments: ["mistral", "gemma3", "phi4-mini"])
     func restored(_ name: String) throws {
         try withStudent(of: name, "hxa079", keeping: { _ in [] }) { teacher, student, _ in

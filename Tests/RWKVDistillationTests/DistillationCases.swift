@@ -11,7 +11,7 @@ import TokenFiles
 @testable import LayerPlanning
 @testable import RWKVDistillation
 
-/// A run whose first steps an independent implementation has computed in float64.
+/// A distillation run, with the results of its steps as computed in float64 by an independent implementation.
 struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
     struct Step: Decodable {
         let loss: Double
@@ -23,18 +23,18 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
     static let teacher = Repository.fixture("planted-teacher")
     static let tokens = Repository.fixture("distillation/tokens.npy")
     static let all = (try? Repository.json("distillation/steps.json", as: [DistillationCase].self)) ?? []
-    /// Cases of teachers that do not have Llama's shape.
+    /// The cases with teachers that do not have Llama's architecture.
     static let ofDecoders =
         (try? Repository.json("distillation/decoder-steps.json", as: [DistillationCase].self)) ?? []
 
     static func named(_ name: String) throws -> DistillationCase { try #require(all.first { $0.name == name }) }
 
     let name: String
-    /// Name of the teacher's directory in fixtures/decoders; nil for the planted teacher.
+    /// The name of the teacher's directory in fixtures/decoders; nil for the planted teacher.
     let teacher: String?
     let target: String
     let kept: String
-    /// Whether the layers that stay attention use RoPE; nil for the target's default.
+    /// Whether the layers that remain attention use RoPE; nil for the target's default.
     let gqa_rope: Bool?
     let options: [String: Option]
     let steps: [Step]
@@ -43,7 +43,7 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
     func text(_ option: String) -> String? { options[option]?.text }
     func number(_ option: String) -> Double? { text(option).flatMap { Double($0) } }
 
-    /// An option's value: a number or a string.
+    /// The value of an option: a number or a string.
     struct Option: Decodable {
         let text: String
 
@@ -94,7 +94,7 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
         return settings
     }
 
-    /// Makes the case's student in a directory.
+    /// Converts the teacher into the case's student, and writes the student to a subdirectory of `directory`.
     func student(in directory: URL) throws -> Checkpoint {
         let teacher = try Checkpoint.open(teacherPath)
         let description = try described(teacher)
@@ -115,7 +115,7 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
         return try Checkpoint.open(path)
     }
 
-    /// A run of a student.
+    /// Creates a distillation into a student; arguments that are nil default to those of the case.
     func distillation<Element: Real>(
         of student: Checkpoint, teacher: String? = nil, tokens: TokenSequences? = nil,
         _ settings: DistillationSettings? = nil
@@ -132,7 +132,7 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
         teacher == nil ? Self.tokens : Repository.fixture("distillation/decoder-tokens.npy")
     }
 
-    /// Passes on a run of a student that is made for it.
+    /// Creates the case's student in a temporary directory, and passes a distillation into it to a closure.
     func distilling<Element: Real>(
         as _: Element.Type, _ body: (inout Distillation<Element>) throws -> Void
     ) throws {
@@ -143,7 +143,7 @@ struct DistillationCase: Decodable, Sendable, CustomTestStringConvertible {
     }
 }
 
-/// The description of the model in a checkpoint.
+/// Returns the description of the model in a checkpoint.
 func described(_ checkpoint: Checkpoint) throws -> ModelDescription {
     let configuration = try #require(try ModelConfiguration(beside: checkpoint))
     guard

@@ -8,7 +8,7 @@ import RWKVNumerics
 import TestSupport
 import Testing
 
-/// A student of fixtures/logits in which the weights of all layers are trained.
+/// Loads a student from fixtures/logits, with all layer weights trainable.
 private func student<Element: Real>(
     _ name: String, by adapters: TrainedAdapters? = nil, as type: Element.Type
 ) throws -> TrainedModel<Element> {
@@ -33,7 +33,7 @@ extension Checkpoint {
     }
 }
 
-/// |found - expected| / |expected|.
+/// Returns |found - expected| / |expected|.
 private func relativeError(_ found: [some Real], _ expected: [Float]) -> Double {
     let squares = zip(found, expected).reduce((0.0, 0.0)) { sums, pair in
         let (x, y) = (Double(pair.0), Double(pair.1))
@@ -42,7 +42,7 @@ private func relativeError(_ found: [some Real], _ expected: [Float]) -> Double 
     return squares.1 == 0 ? (squares.0 == 0 ? 0 : .infinity) : (squares.0 / squares.1).squareRoot()
 }
 
-/// Compares with PyTorch's autograd in float64, as fixtures/gradients records it in F32.
+/// Compares gradients with those of PyTorch's autograd, computed in float64 and recorded in fixtures/gradients as F32.
 struct AutogradTests {
     static let cases = ["hxa079", "cxa076"].flatMap { name in
         KernelTable.allCases.flatMap { table in [false, true].map { (name, table, $0) } }
@@ -80,7 +80,7 @@ struct AutogradTests {
         #expect(inFloats.worst < 2e-5)
         let inDoubles = try divergence(name, table, joined: joined, as: Double.self)
         #expect(abs(inDoubles.loss) < 1e-12)
-        // The recorded precision is F32.
+        // The precision is limited by the recorded gradients, which are F32.
         #expect(inDoubles.worst < 1e-7)
     }
 
@@ -124,7 +124,7 @@ struct AutogradTests {
     }
 }
 
-/// Compares gradients with finite differences of the loss, in doubles.
+/// Compares gradients with finite differences of the loss, in double precision.
 struct DifferenceTests {
     static let students: [(String, Adapter.Kind?)] =
         ["hxa079", "hxa079-gqa-first", "hxa079-no-norm", "cxa079", "cxa076", "cxa076r"].map { ($0, nil) }
@@ -134,7 +134,7 @@ struct DifferenceTests {
     func slopes(_ name: String, _ adapter: Adapter.Kind?) throws {
         var model = try student(name, by: adapter.map { TrainedAdapters($0, rank: 4) }, as: Double.self)
         let kernels: Kernels<Double> = try kernels()
-        // At the start, one part of an adapter is zero, which makes the slopes of the others zero.
+        // The factors are perturbed, because B is initially zero and the gradient of A would be zero too.
         for parameter in model.parameters where parameter.isOfAdapter {
             var random = SplitMix64(seed: 2, name: parameter.name)
             parameter.values.replaceRows(
@@ -162,7 +162,8 @@ struct DifferenceTests {
         try model.backward(first, gradient, propagatesFirstValues: true, kernels)
         model.adaptersBackward(kernels)
         var random = SplitMix64(seed: 1)
-        // DoRA, as published, leaves the derivative of the row norms out of its gradients.
+        // As published, DoRA's gradients omit the derivative of the row norms, so only those of the magnitudes are
+        // exact.
         let isWhole = { (parameter: TrainedModel<Double>.Parameter) in
             adapter != .dora || !parameter.isOfAdapter || parameter.shape.count == 1
         }

@@ -10,13 +10,13 @@ import TokenFiles
 
 @testable import RWKVDistillation
 
-/// Runs in their directories: finished, interrupted, resumed and refused.
+/// Tests complete, interrupted, resumed and refused runs, and the files that they leave in their directories.
 struct RunTests {
     private static let stateName = "training.safetensors"
 
     private func kernels() throws -> Kernels<Float> { try #require(Kernels(.fast, threads: 2)) }
 
-    /// The files that a run leaves, without its times.
+    /// Returns the files in a run's directory, without the timings in the log.
     private func contents(_ directory: URL) throws -> [String: Data] {
         var contents: [String: Data] = [:]
         for name in try FileManager.default.subpathsOfDirectory(atPath: directory.path) {
@@ -39,7 +39,7 @@ struct RunTests {
         return options
     }
 
-    /// Runs a case until it is cancelled after two steps, and passes on the directory where it was saved.
+    /// Runs a case until it is cancelled after two steps, and passes the directory of the saved run to a closure.
     private func withInterrupted(_ fixture: DistillationCase, _ body: (_ run: URL, _ root: URL) throws -> Void) throws {
         try withTemporaryDirectory { root in
             let place = root.appending(path: "cut")
@@ -56,7 +56,7 @@ struct RunTests {
         }
     }
 
-    /// A run that resumes from the directory in which another was saved.
+    /// Creates a run that resumes a saved run from its directory.
     private func resumed(
         _ fixture: DistillationCase, in place: URL, teacher: String = DistillationCase.teacher,
         tokens: TokenSequences? = nil, _ settings: DistillationSettings? = nil
@@ -66,7 +66,7 @@ struct RunTests {
             in: place.path, options(resumes: true))
     }
 
-    /// The error with which resuming a run fails; nil if it runs to its end.
+    /// Returns the error that finishing a resumed run throws; nil if the run finishes.
     private func refusal(_ make: @autoclosure () throws -> DistillationRun) throws -> CheckpointError? {
         do {
             var run = try make()
@@ -107,7 +107,7 @@ struct RunTests {
         let fixture = try DistillationCase.named("alignment")
         try withInterrupted(fixture) { place, root in
             let files = FileManager.default
-            // The same shapes, but the last number of the last tensor changed.
+            // The retrained teacher has the same shapes, but the last number of its last tensor is different.
             let (copied, retrained) = (root.appending(path: "copied").path, root.appending(path: "retrained").path)
             for path in [copied, retrained] { try files.copyItem(atPath: DistillationCase.teacher, toPath: path) }
             try change(retrained + "/model.safetensors") { $0[$0.count - 1] ^= 1 }
@@ -139,7 +139,7 @@ struct RunTests {
                     options(resumes: true)))
             #expect(first?.problem.contains("student in the run's directory") == true)
 
-            // A copy elsewhere, written at another time, is the same teacher.
+            // A copy of the teacher at another path counts as the same teacher.
             #expect(try refusal(resumed(fixture, in: place, teacher: copied)) == nil)
         }
     }
@@ -181,7 +181,7 @@ struct RunTests {
                     }
                 }
             }
-            // One warning per resumption, because the earlier steps stay as they are.
+            // Each resumption warns once, because the log still contains steps computed with the original arithmetic.
             #expect(warned.count == 2 && Set(warned.map(\.message)).count == 1)
             for name in [kernels.product.description, other.product.text] {
                 #expect(warned.first?.message.contains(name) == true)
@@ -271,7 +271,7 @@ struct RunTests {
                 ("log.jsonl", log(#""kl": "#, #""kl": -1e308, "k": "#), false),
                 ("log.jsonl", log("arithmetic", "arithmetics"), true),
             ]
-            // The keys differ, although they compare equal as strings.
+            // The two keys have different bytes, although they compare equal as strings.
             let twice = try editHeader(ofSafetensors: state { ($0["FIRST"], $0["SECOND"]) = ("", "") }) { text in
                 text = text.replacing("FIRST", with: "caf\u{E9}").replacing("SECOND", with: "cafe\u{301}")
             }
@@ -292,7 +292,8 @@ struct RunTests {
                     cases.append((name, Array(bytes.prefix(length)), true))
                 }
             }
-            // One bit of a moment is flipped, and a log does not say with what arithmetic its steps were computed.
+            // In one case, a bit of a moment is flipped; in the other, the log does not record the arithmetic of its
+            // steps.
             var flipped = contents[Self.stateName] ?? []
             flipped[flipped.count - 100] ^= 1
             cases.append((Self.stateName, flipped, true))

@@ -13,7 +13,7 @@ import TokenFiles
 @testable import LayerPlanning
 @testable import RWKVDistillation
 
-/// Compares the first steps of runs with those of an independent implementation in float64.
+/// Compares the steps of distillation runs with those of an independent implementation in float64.
 struct StepTests {
     typealias Case = DistillationCase
 
@@ -21,7 +21,7 @@ struct StepTests {
 
     @Test func casesAreThere() { #expect(Self.cases.count == 19) }
 
-    /// The largest relative error of losses, learning rates and norms.
+    /// Returns the largest relative error of losses, learning rates and gradient norms.
     private func error<Element: Real>(_ fixture: Case, as type: Element.Type) throws -> Double {
         let kernels = try #require(Kernels<Element>(.fast, threads: 2))
         var worst = 0.0
@@ -138,7 +138,7 @@ struct StepTests {
                 Model(teacher, described(teacher)), distillation.student.model, tokens, kernels)
             #expect(found.tokenCount == expected.tokens && found.recall.count == expected.queries)
             #expect(abs(found.divergence - expected.kl) < 1e-5 * expected.kl)
-            // Two tokens may be almost equally likely, so one choice may differ.
+            // Two tokens can be almost equally likely, so the predicted token can differ at one position.
             let some = 1.5 / Double(expected.tokens)
             #expect(abs(found.agreement - expected.top1) < some)
             let queries = Double(found.recall.count)

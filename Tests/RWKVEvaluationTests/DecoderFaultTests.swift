@@ -8,12 +8,12 @@ import TestSupport
 import Testing
 import TokenFiles
 
-/// Faults in decoders that do not have Llama's shape are flagged, in the first layer and block that they affect.
+/// Tests that faults in decoders that differ from Llama are flagged in the first layer and block that they affect.
 struct DecoderFaultTests {
     struct Fault: CustomTestStringConvertible, Sendable {
         let name: String
         let model: String
-        /// The first layer that the fault affects; nil if its block is in no layer.
+        /// The first layer that the fault affects; nil if the affected block is the embedding or the head.
         let layer: Int?
         let block: Verification.Block
         var constants: [String] = []
@@ -25,12 +25,12 @@ struct DecoderFaultTests {
         model[name] = model[name].map { $0 * factor }
     }
 
-    /// Has a norm multiply by w instead of 1 + w.
+    /// Makes a norm multiply by w instead of 1 + w.
     private static func forgetOne(_ model: inout EditableModel, _ name: String) {
         model[name] = model[name].map { $0 - 1 }
     }
 
-    /// Reorders the rows of each head; a head has as many as `order`.
+    /// Reorders the rows of each head; `order` has one entry for each row of a head.
     private static func permute(_ model: inout EditableModel, _ name: String, heads: Int, _ order: [Int]) {
         let old = model[name]
         let width = old.count / (heads * order.count)
@@ -116,11 +116,12 @@ struct DecoderFaultTests {
             $0.configure("hidden_activation", "silu")
         },
         Fault(name: "embedding scale forgotten", model: "gemma3", layer: nil, block: .embedding) {
-            // The tied head changes too, but the embedding comes first.
+            // The tied head changes too, but the embedding is the first block that diverges.
             scale(&$0, "model.embed_tokens.weight", by: 1 / Float(24).squareRoot())
         },
         Fault(name: "half-split pairs", model: "glm4", layer: 0, block: .mixer) { model in
-            // Gives what an engine with half-split pairs would compute from the original weights.
+            // With these rows reordered, the model gives the same result as an engine that rotates half-split pairs
+            // would with the original weights.
             let order: [Int] = [0, 4, 1, 5, 2, 6, 3, 7] + Array(8..<16)
             for layer in 0..<3 {
                 for (part, heads) in [("q_proj", 3), ("k_proj", 1)] {
@@ -169,11 +170,11 @@ struct DecoderFaultTests {
         let found = try verify(model)
         #expect(found.verdict == .differs)
         #expect(found.firstDivergence?.layer == fault.layer && found.firstDivergence?.block == fault.block)
-        // Constants of the configuration that differ are named.
+        // Differing constants in the configuration are reported by name.
         #expect(found.constants.map(\.name) == fault.constants)
     }
 
-    /// As transformers has it, sqrt(C) is rounded to the type that the embedding is stored in.
+    /// As in transformers, sqrt(C) is rounded to the dtype of the stored embedding.
     @Test("a cast that changes the scale of an embedding is named")
     func embeddingScale() throws {
         let model = try EditableModel(fixture: "decoders/gemma2")

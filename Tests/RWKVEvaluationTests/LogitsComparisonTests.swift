@@ -3,7 +3,7 @@ import Testing
 
 @testable import RWKVEvaluation
 
-/// Compares the figures for logits with the plain formulas.
+/// Compares the statistics of logits with values computed directly from their formulas.
 struct LogitsComparisonTests {
     private func rows(_ count: Int, _ vocabulary: Int, seed: UInt64) -> [[Double]] {
         var state = seed

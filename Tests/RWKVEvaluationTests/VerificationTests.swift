@@ -9,7 +9,8 @@ import TestSupport
 import Testing
 import TokenFiles
 
-/// On a trained model of six layers, rounding passes and every known conversion error is flagged.
+/// Tests on a trained six-layer model that rounding errors pass verification and that known conversion errors are
+/// flagged.
 struct VerificationTests {
     private static let fixture = "planted-teacher"
     private static let (heads, keyValueHeads, size, width) = (4, 2, 32, 128)
@@ -56,7 +57,7 @@ struct VerificationTests {
         for (dtype, path) in [(DType.f16, PrecisionPath.fp16Weights), (.bf16, .bf16Weights)] {
             let rounded = try verify(teacher, as: dtype)
             #expect(rounded.path == path && rounded.verdict == .match, "\(dtype): \(rounded.exceeded)")
-            // The limits for fp32 would be exceeded.
+            // The rounding error exceeds the limit for fp32.
             #expect((rounded.logits?.nmse ?? 0) > VerificationLimits(.fp32, layerCount: 6).nmse)
         }
         let model = try load(Repository.fixture(Self.fixture))
@@ -94,12 +95,12 @@ struct VerificationTests {
 
     // MARK: Deliberate errors
 
-    /// Exchanges the numbers of two tensors.
+    /// Swaps the values of two tensors.
     private static func exchange(_ model: inout EditableModel, _ a: String, _ b: String) {
         (model[a], model[b]) = (model[b], model[a])
     }
 
-    /// Reorders the rows, or columns, of a matrix.
+    /// Reorders the rows, or the columns, of a matrix.
     private static func permute(
         _ model: inout EditableModel, _ name: String, channels: [Int], columns: Bool = false
     ) {
@@ -118,15 +119,17 @@ struct VerificationTests {
         "model.layers.\(layer).self_attn.\(part).weight"
     }
 
-    /// Has query head h use the keys and values of head h mod Hk, not h / (H/Hk).
+    /// Makes query head h use the keys and values of head h mod Hk instead of h / (H / Hk).
     private static func tileHeads(_ model: inout EditableModel, _ layer: Int) {
-        // The engine gives query heads 0 and 1 the first key-value head, and 2 and 3 the second.
+        // Query heads 0 and 1 use the first key-value head, and 2 and 3 the second, so this swaps query heads 1 and 2.
         let order = [0, 2, 1, 3].flatMap { head in (0..<size).map { head * size + $0 } }
         permute(&model, attention(layer, "q_proj"), channels: order)
         permute(&model, attention(layer, "o_proj"), channels: order, columns: true)
     }
 
-    /// Rounds all matrices of layers to `levels` on each side of zero, with a scale for each group of columns.
+    /// Quantises the projections of all layers to `levels` levels on each side of zero.
+    ///
+    /// Each group of columns in a row has its own scale; if `group` is nil, the entire row is one group.
     private static func quantise(_ model: inout EditableModel, levels: Float, group: Int?) {
         for name in model.names where name.contains("_proj") {
             let columns = model.shapes[name]?[1] ?? 1
@@ -180,7 +183,8 @@ struct VerificationTests {
             }
         },
         Fault(name: "rotation of neighbouring channels", layer: 0, block: .mixer) { model in
-            // Gives what an engine with neighbouring pairs would compute from the original weights.
+            // With these rows reordered, the model gives the same result as an engine that rotates neighbouring pairs
+            // would with the original weights.
             let channels = (0..<size / 2).map { 2 * $0 } + (0..<size / 2).map { 2 * $0 + 1 }
             for layer in 0..<6 {
                 for (part, heads) in [("q_proj", heads), ("k_proj", keyValueHeads), ("q_norm", 1), ("k_norm", 1)] {
@@ -201,14 +205,15 @@ struct VerificationTests {
         #expect(found.verdict == .differs)
         #expect(found.firstDivergence?.layer == fault.layer && found.firstDivergence?.block == fault.block)
         if fault.name.contains("one") {
-            // On the reference's own input, no other block differs, however far the error has spread.
+            // No other block differs when it receives the reference's input, even if the error has spread through the
+            // residual stream.
             let blocks = try #require(found.blocks)
             for (number, layer) in blocks.layers.enumerated() where number != fault.layer {
                 #expect(layer.blockError == 0 && (layer.relativeError > 1e-3) == (number > fault.layer))
             }
             #expect(blocks.headError == 0)
         }
-        // It is also flagged in a type that hides small errors.
+        // The fault is also flagged after rounding to BF16, which can hide small errors.
         let rounded = try verify(model, as: .bf16)
         #expect(rounded.path == .bf16Weights && rounded.verdict == .differs, "\(rounded.logits?.nmse ?? 0)")
         let report = try verify(model, isReport: true)
@@ -269,7 +274,7 @@ struct VerificationTests {
     func foreignTokens() throws {
         let kernels = try #require(Kernels<Float>(.fast, threads: 1))
         let model = try load(Repository.fixture("logits/qwen3"))
-        // With 513 tokens, the last is in the chunk after that of the token that predicts it.
+        // With 513 tokens, the last token is in a later chunk than the token that predicts it.
         for count in [3, 513] {
             let foreign = try TokenSequences(
                 [Array(repeating: 1, count: count - 1) + [model.vocabulary]], path: "foreign")

@@ -6,7 +6,7 @@ import RWKVNumerics
 import TestSupport
 import Testing
 
-/// Models that cannot be run give an error of one line that says why.
+/// Tests that a model that cannot be run gives a one-line error that states the reason.
 struct BadModelTests {
     private func load(_ directory: URL) throws -> Model<Float> {
         try Model(RecognisedModel(Checkpoint.open(directory.path)))
@@ -39,7 +39,7 @@ struct BadModelTests {
                 #expect(error?.category == .notFinite && error?.tensor == name, "\(name) \(value): \(error as Any)")
             }
         }
-        // A token uses its own row of the embedding, and no other.
+        // A token reads only its own row of the embedding.
         var model = try EditableModel(fixture: "logits/qwen3")
         model["model.embed_tokens.weight"][7 * 32] = .nan
         #expect(try failure(model) == nil)
@@ -82,7 +82,7 @@ struct BadModelTests {
     func truncated() throws {
         try withTemporaryDirectory { directory in
             var large = try EditableModel(fixture: "logits/qwen3")
-            // The tensors extend to pages that have not been read yet.
+            // The tensors are large enough to extend to pages that have not been read yet.
             large.configure("vocab_size", 20000)
             for name in ["model.embed_tokens.weight", "lm_head.weight"] {
                 large.shapes[name] = [20000, 32]
@@ -92,7 +92,7 @@ struct BadModelTests {
             let model = try load(directory)
             let kernels = try #require(Kernels<Float>(.fast, threads: 2))
             let file = try FileHandle(forWritingTo: directory.appending(path: "model.safetensors"))
-            // First only a few bytes are cut, after which the rest of the last page reads as zeros.
+            // First, only a few bytes are cut off, after which the rest of the last page reads as zeros.
             for end in [try file.seekToEnd() - 8, 4096] {
                 try file.truncate(atOffset: end)
                 var state = model.start(length: 4)

@@ -6,7 +6,7 @@ import RWKVNumerics
 import TestSupport
 import Testing
 
-/// A model in fixtures, with the logits of an independent implementation in float64.
+/// A model in fixtures, with logits computed in float64 by an independent implementation.
 struct LogitsCase: CustomTestStringConvertible, Sendable {
     let name: String
     let model: String
@@ -39,7 +39,7 @@ struct LogitsCase: CustomTestStringConvertible, Sendable {
         return try Model(checkpoint, description)
     }
 
-    /// The recorded sequence and its logits.
+    /// Returns the recorded sequence and its logits.
     func recorded() throws -> (tokens: [Int], logits: [Double]) {
         let checkpoint = try Checkpoint.open(Repository.fixture(reference))
         let tokens: [Int64] = try checkpoint.numbers("tokens")
@@ -52,7 +52,8 @@ struct LogitsTests {
     func logits(_ fixture: LogitsCase, _ table: KernelTable) throws {
         let inFloats = try error(fixture, table, as: Float.self)
         #expect(inFloats < 1e-11)
-        // Angles are fp32, as in transformers, whose powers of theta sometimes differ in the last bit.
+        // Angles are computed in fp32, as in transformers, whose powers of theta sometimes differ from ours in the last
+        // bit.
         let inDoubles = try error(fixture, table, as: Double.self)
         #expect(inDoubles < 1e-13)
     }

@@ -5,7 +5,7 @@ import RWKVNumerics
 import TestSupport
 import Testing
 
-/// All ways to run a model give the same logits.
+/// Tests that all ways of running a model give the same logits.
 struct ModeTests {
     private func logits(
         _ model: Model<Float>, _ tokens: [Int], _ state: inout Model<Float>.State, _ kernels: Kernels<Float>
@@ -27,7 +27,7 @@ struct ModeTests {
         let half = tokens.count * 17 / 40
         let start = try logits(model, Array(tokens[..<half]), &parts, kernels)
         let saved = parts
-        // Other tokens may follow before the state is restored.
+        // The saved state can be restored after other tokens have been run.
         _ = try logits(model, Array(tokens[..<5]), &parts, kernels)
         #expect(parts != saved)
         parts = saved

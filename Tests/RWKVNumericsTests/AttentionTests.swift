@@ -1,11 +1,14 @@
 import RWKVNumerics
 import Testing
 
-/// Compares attention with plain loops over doubles, the bits of its forms with each other, and gradients with differences.
+/// Tests attention and its gradients.
+///
+/// Attention is compared with plain loops in double precision, gradients are compared with finite differences, and the
+/// bits of whole sequences are compared with the bits of their parts.
 struct AttentionTests {
     private static let heads = 4
     private static let keyValueHeads = 2
-    /// Windows shorter and longer than a tile of queries and than a block of keys.
+    /// Parameters with windows that are shorter and longer than a tile of queries and a tile of keys.
     private static let all: [AttentionParameters] = [
         (nil, nil), (1, nil), (7, 2), (64, nil), (100, 2), (600, nil), (5000, nil), (nil, 2),
     ].map { window, softcap in
@@ -13,7 +16,7 @@ struct AttentionTests {
             heads: heads, keyValueHeads: keyValueHeads, scale: 0.3, window: window, softcap: softcap)
     }
 
-    /// Queries, keys and values of several sequences, one after another.
+    /// The queries, keys and values of several concatenated sequences.
     private struct Inputs {
         let size, sequences: Int
         let queries, keys, values: [Double]
@@ -38,7 +41,7 @@ struct AttentionTests {
             }
         }
 
-        /// Attention of the queries in a range, with the keys from `first` to that of the last query.
+        /// Computes the attention of the queries in a range, with the keys from `first` to the key of the last query.
         func attention<Element: Real>(
             _ kernels: Kernels<Element>, _ range: Range<Int>, first: Int = 0, _ parameters: AttentionParameters
         ) -> Matrix<Element> {
@@ -48,7 +51,7 @@ struct AttentionTests {
                 values: rows(values, seen, width: narrow), parameters, sequences: sequences)
         }
 
-        /// All rows, computed by plain loops.
+        /// Computes the attention of all queries with plain loops.
         func plain(_ parameters: AttentionParameters) -> [Double] {
             var y: [Double] = []
             for row in 0..<sequences * tokens {
@@ -109,7 +112,9 @@ struct AttentionTests {
         }
     }
 
-    /// Runs whole sequences, parts and single tokens, with caches of all keys or of those in the window.
+    /// Compares the bits of whole sequences, parts of sequences and single tokens.
+    ///
+    /// The cache contains either all keys or only the keys in the window.
     private func bits<Element: Real>(_: Element.Type) throws {
         let (tokens, inputs) = (150, Inputs(tokens: 150, size: 12, sequences: 2))
         let divisions = [[0..<150], [0..<1, 1..<9, 9..<150], [0..<70, 70..<150], (0..<150).map { $0..<$0 + 1 }]
@@ -138,7 +143,7 @@ struct AttentionTests {
         try bits(Double.self)
     }
 
-    /// These keys are NaN, which would spread if they were read.
+    /// Sets the keys and values that no query sees to NaN, which would spread to the output if they were read.
     @Test("keys that no query of a tile sees are not read", arguments: KernelTests.tables)
     func unseen(_ table: KernelTable, _ set: InstructionSet) throws {
         guard let kernels = Kernels<Float>(table, instructionSet: set, threads: 2) else { return }
@@ -156,7 +161,7 @@ struct AttentionTests {
         #expect(!kernels.areFinite(kernels.attention(queries, keys: keys, values: values, parameters)))
     }
 
-    /// Parameters for gradients, with windows shorter and longer than a tile of queries.
+    /// Parameters for gradients, with windows that are shorter and longer than a tile of queries.
     private static let trained: [AttentionParameters] = [(nil, nil), (20, nil), (64, 2), (90, nil), (nil, 2)].map {
         AttentionParameters(heads: heads, keyValueHeads: keyValueHeads, scale: 0.3, window: $0, softcap: $1)
     }

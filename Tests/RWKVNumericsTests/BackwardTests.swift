@@ -1,7 +1,9 @@
 import RWKVNumerics
 import Testing
 
-/// Compares gradients with plain loops and differences, in sizes that are divided among threads and tiles.
+/// Compares gradients with plain loops and finite differences.
+///
+/// The matrices are large enough to be split into tiles and distributed over threads.
 struct BackwardTests {
     private static let tables = KernelTable.allCases
 

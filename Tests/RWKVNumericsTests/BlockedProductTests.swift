@@ -3,9 +3,9 @@ import Testing
 
 @testable import RWKVNumerics
 
-/// Our own blocked product, and the check that every product must pass before it is used.
+/// Tests our own blocked product, and the check that the products of OpenBLAS must pass before they are used.
 struct BlockedProductTests {
-    // Sizes on both sides of a block of 256, which no tile divides.
+    // The sizes are smaller and larger than a block of 256, and most of them are not multiples of a tile's size.
     private static func checks() -> [ProductCheck] {
         [
             ProductCheck(rows: 1, columns: 1, inner: 1), ProductCheck(rows: 23, columns: 37, inner: 41),
@@ -39,7 +39,7 @@ struct BlockedProductTests {
         }
     }
 
-    /// A way in which a product is wrong; it is otherwise right.
+    /// A fault in an otherwise correct product.
     enum Fault: CaseIterable {
         case forgetsToAdd
         case addsToWhatIsThere
@@ -60,7 +60,8 @@ struct BlockedProductTests {
             case .forgetsToAdd: right(size, a, b, y, stride, false)
             case .addsToWhatIsThere: right(size, a, b, y, stride, true)
             case .takesTransposedAsPlain:
-                // It has as many elements, so nothing is read out of bounds.
+                // The plain factor reads fewer elements than the transposed factor has, so nothing is read out of
+                // bounds.
                 let plain = Factor(b.elements, stride: size.columns)
                 right(size, a, b.isTransposed ? plain : b, y, stride, adds)
             case .writesAfterRows:

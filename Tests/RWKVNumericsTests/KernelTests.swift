@@ -3,7 +3,7 @@ import Testing
 
 @testable import RWKVLayers
 
-/// Compares kernels with plain loops over doubles.
+/// Compares kernels with plain loops in double precision.
 struct KernelTests {
     static let tables: [(KernelTable, InstructionSet)] = KernelTable.allCases.flatMap { table in
         InstructionSet.allCases.map { (table, $0) }
@@ -34,7 +34,7 @@ struct KernelTests {
             #expect(values.count == inputs.count)
             for (x, y) in zip(inputs, values) {
                 let expected = exact(Double(Float(x)))
-                // A denormal result may be zero.
+                // A result that is denormal, or nearly so, can be zero.
                 #expect((Double(y) - expected).magnitude <= 3e-7 * expected.magnitude + 2e-38, "of \(x)")
             }
         }
@@ -44,7 +44,7 @@ struct KernelTests {
         let tanh = matrix(inputs, columns: 1)
         kernels.tanh(inPlace: tanh)
         check(tanh.array) { x in
-            // The series, for small x, where the difference would lose bits.
+            // For small x, the Taylor series is used, because the difference a - b would lose precision.
             let (a, b) = (exponential(x.magnitude), exponential(-x.magnitude))
             let small = x - x * x * x / 3 + 2 * x * x * x * x * x / 15
             return x.magnitude < 1e-2
@@ -125,7 +125,7 @@ struct KernelTests {
             gated(plain, gate)
             #expect(gate.array[0].isNaN)
         }
-        // Scores that overflow in the first block of keys do not hide those of the next.
+        // Scores that overflow to -infinity in the first block of keys must not affect the scores in the next block.
         var keys = [Float](repeating: 1, count: 520 * 4)
         for place in 0..<515 * 4 { keys[place] = -3e38 }
         let queries = Matrix<Float>(Array(repeating: 1e20, count: 20 * 4), columns: 4)
@@ -187,7 +187,9 @@ struct KernelTests {
         }
     }
 
-    /// Enough rows that threads share them, and numbers of columns that do not divide into vectors.
+    /// Checks matrices with enough rows for several threads.
+    ///
+    /// The numbers of columns are not multiples of the size of a vector.
     @Test("kernels of rows process all rows", arguments: tables)
     func manyRows(_ table: KernelTable, _ set: InstructionSet) throws {
         guard let kernels = kernels(table, set) else { return }
@@ -300,7 +302,9 @@ struct KernelTests {
         }
     }
 
-    /// As many rows as above, and heads that do not divide into vectors.
+    /// Checks matrices with as many rows as in `manyRows`.
+    ///
+    /// The sizes of the heads are not multiples of the size of a vector.
     @Test("the fused kernels of time mixing", arguments: tables)
     func timeMixing(_ table: KernelTable, _ set: InstructionSet) throws {
         guard let kernels = kernels(table, set) else { return }

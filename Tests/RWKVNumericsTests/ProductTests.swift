@@ -2,7 +2,7 @@ import CRWKVKernels
 import RWKVNumerics
 import Testing
 
-/// Products with stored matrices of every type, in both orders, with few rows and with many.
+/// Tests products with stored matrices of every element type, in both storage orders, with few and many rows.
 struct ProductTests {
     @Test(
         "are exact if the sums are", arguments: KernelTable.allCases,

@@ -2,14 +2,14 @@ import CRWKVKernels
 import RWKVNumerics
 import Testing
 
-/// Makes a matrix of numbers, each rounded to the type in which a file stores them.
+/// Returns a stored matrix of numbers that are rounded to an element type.
 ///
 /// - Parameters:
 ///   - element: F64, F32, F16 or BF16.
 ///   - inputs: the number of inputs.
 ///   - outputs: the number of outputs.
-///   - isInputMajor: whether the numbers of an input are contiguous, not those of an output.
-///   - value: gives the number of an output and an input.
+///   - isInputMajor: whether the matrix is stored as [inputs, outputs] rather than [outputs, inputs].
+///   - value: returns the number for an output and an input, which are passed in this order.
 /// - Returns: the matrix, which owns its bytes.
 func stored(
     _ element: rwkv_element, inputs: Int, outputs: Int, isInputMajor: Bool = false, _ value: (Int, Int) -> Double
@@ -34,10 +34,10 @@ private final class Bytes: @unchecked Sendable {
     deinit { start.deallocate() }
 }
 
-/// A generator of reproducible numbers.
+/// A generator of reproducible pseudo-random numbers.
 struct Noise {
     var state: UInt64
-    /// A number between -1 and 1.
+    /// Returns the next number, which is between -1 and 1.
     mutating func next() -> Double {
         state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
         return Double(state >> 11) / Double(1 << 53) * 2 - 1

@@ -2,14 +2,16 @@ import CRWKVKernels
 import RWKVNumerics
 import Testing
 
-/// Compares the recurrence of RWKV-7 with plain loops over doubles.
+/// Compares the RWKV-7 recurrence with plain loops in double precision.
 struct WKV7Tests {
     private static let elements = [RWKV_ELEMENT_F64, RWKV_ELEMENT_F32, RWKV_ELEMENT_F16, RWKV_ELEMENT_BF16]
     private static let combinations = KernelTests.tables.flatMap { table, set in
         elements.map { (table, set, $0.rawValue) }
     }
 
-    /// Inputs rounded to a file's element type; decays are random, 0.545, 1, and sometimes 0, which forgets everything.
+    /// Returns random inputs, rounded to an element type.
+    ///
+    /// Decays are random, 0.545, 1, or occasionally 0, which clears the state.
     private func inputs(_ element: rwkv_element, rows: Int, columns: Int, size: Int) -> WKV7Inputs<StoredMatrix> {
         var noise = Noise(state: UInt64(rows * 1009 + size))
         func random(_ value: (Double) -> Double = { $0 }) -> StoredMatrix {
@@ -23,14 +25,16 @@ struct WKV7Tests {
             default: 0.545 + 0.455 * x.magnitude
             }
         }
-        // The length of a removal key is about one.
+        // The norm of a removal key is about one.
         let scale = 1.7 / Double(size).squareRoot()
         return .init(
             r: random(), w: decay, k: random(), v: random(), removal: random { $0 * scale },
             iclr: random(\.magnitude))
     }
 
-    /// S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r, one sequence after another; the states are [key][value].
+    /// Computes S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r with plain loops.
+    ///
+    /// Several sequences are concatenated, and the states are [key][value].
     private func reference(
         _ inputs: WKV7Inputs<StoredMatrix>, size: Int, states: inout [Double], sequences: Int
     ) -> [Double] {
@@ -73,7 +77,8 @@ struct WKV7Tests {
             let doubles = Kernels<Double>(table, instructionSet: set, threads: 1)
         else { return }
         let element = rwkv_element(rawValue: type)
-        // Every multiple of 16 up to 128, and some other sizes, with several lengths; the last exceed what is widened at once.
+        // Head sizes are all multiples of 16 up to 128 and some other sizes. In the last shapes, the number of rows is
+        // close to the number that is widened at once, or larger.
         let lengths = [1, 2, 3, 4, 7, 8, 9, 21]
         var shapes = ([8, 12, 40] + Array(stride(from: 16, through: 128, by: 16))).enumerated().flatMap { place, size in
             [(size, lengths[place % 8]), (size, lengths[(place + 3) % 8])]
@@ -119,7 +124,7 @@ struct WKV7Tests {
         }
     }
 
-    /// With small decays and keys close to zero, states become denormal, which is slow on some processors.
+    /// With a small decay and zero keys, the state decays into denormals, which are slow on some processors.
     @Test("denormals are zero", arguments: KernelTests.tables)
     func denormals(_ table: KernelTable, _ set: InstructionSet) throws {
         guard let kernels = Kernels<Float>(table, instructionSet: set, threads: 1) else { return }
@@ -133,7 +138,7 @@ struct WKV7Tests {
                 r: matrix(1), w: matrix(0.545), k: matrix(0), v: matrix(1), removal: matrix(0), iclr: matrix(0.5)),
             size: size, state: &state)
         #expect(state.allSatisfy { $0 == 0 })
-        // The thread's own arithmetic still has denormals.
+        // The thread's own arithmetic still supports denormals.
         #expect(Float.leastNormalMagnitude / 2 > 0)
         let small = Matrix<Float>([Float.leastNormalMagnitude], columns: 1)
         kernels.add(Matrix<Float>([-Float.leastNormalMagnitude / 2], columns: 1), to: small)

@@ -4,7 +4,9 @@ import Testing
 
 @testable import RWKVNumerics
 
-/// Every piece of work is done once, by whichever thread it is started, and however often threads have slept before.
+/// Checks that every piece of work is done exactly once.
+///
+/// It must not matter which thread starts the work, or how often threads have slept before.
 struct WorkersTests {
     private func sum(_ workers: Workers, pieces: Int) -> Int {
         let total = Atomic(0)

@@ -1,15 +1,20 @@
-// A substitute for OpenBLAS, to test what happens if OpenBLAS is old, slow or wrong.
+// A stub of OpenBLAS, which tests use to check what happens if OpenBLAS is old, runs slow kernels or computes wrong products.
 //
 //     cc -shared -fPIC -DVERSION='"0.3.21"' -DCORE='"Prescott"' -DFAULT=1 stub.c -o libopenblas.so.0
 
 #include <stdlib.h>
 
-// The core that it reports; by default the one that the environment asks for.
+// The core that the stub reports. By default, it is the core that OPENBLAS_CORETYPE names.
 #ifndef CORE
 #define CORE getenv("OPENBLAS_CORETYPE")
 #endif
-// 1: the last number of a product of more than 1,000,000 multiplications is wrong. 2: so is that of a product in doubles with a
-// transposed b. 3: the strides of the factors are ignored. 4: an illegal instruction is executed.
+// The fault of the stub:
+//
+// 0: none.
+// 1: the last number of a product is wrong if the product has more than 1,000,000 multiplications.
+// 2: the last number of a product in doubles is wrong if b is transposed.
+// 3: the strides of the factors are ignored.
+// 4: an illegal instruction is executed.
 #ifndef FAULT
 #define FAULT 0
 #endif

@@ -1,15 +1,15 @@
 package import Foundation
 
-/// Runs the built binary as a user does.
+/// A runner for the built command-line tool.
 package enum CommandLineTool {
-    /// The result of a run.
+    /// The result of running the tool.
     package struct Output: Sendable {
         package let status: Int32
         package let out: String
         package let err: String
     }
 
-    /// The package manager puts the binary beside the test bundle.
+    /// The path of the tool, which the package manager puts next to the test bundle.
     private static var binary: URL {
         URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().appending(path: "rwkv-ckpt")
     }
@@ -22,14 +22,16 @@ package enum CommandLineTool {
         case appearance(of: URL, after: Double = 0)
     }
 
-    /// Runs the tool, and kills it after two minutes, which `status` shows.
+    /// Runs the tool.
+    ///
+    /// If the tool does not finish within two minutes, it is killed, and the result's status is -SIGKILL.
     ///
     /// - Parameters:
     ///   - arguments: the tool's arguments.
-    ///   - directory: the working directory; by default, the repository's root.
-    ///   - out: the file for its standard output; nil to return it in the result.
-    ///   - environment: variables to add to the environment.
-    ///   - signal: a signal to send, and when.
+    ///   - directory: the working directory, which is the root of the repository by default.
+    ///   - out: the file to which standard output is written, or nil to return the output in the result.
+    ///   - environment: environment variables to add.
+    ///   - signal: a signal to send and the time at which to send it.
     /// - Returns: the exit status and the output.
     /// - Throws: an error if the tool cannot be run.
     package static func run(
@@ -42,14 +44,15 @@ package enum CommandLineTool {
         process.arguments = arguments
         process.currentDirectoryURL = directory
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-        // Files, not pipes, so that nothing has to read while the tool writes.
+        // Standard output and error are files instead of pipes, so that nothing has to read them while the tool runs.
         return try withTemporaryDirectory { directory in
             let urls = ["out", "err"].map { directory.appending(path: $0) }
             for url in urls { try Data().write(to: url) }
             process.standardOutput = try out ?? FileHandle(forWritingTo: urls[0])
             process.standardError = try FileHandle(forWritingTo: urls[1])
             try process.run()
-            // Not SIGTERM: the thread that starts the process may block it, and the process inherits that.
+            // SIGTERM would not be reliable: the thread that starts the process can block it, and the process inherits
+            // the signal mask.
             let watchdog = DispatchWorkItem { kill(process.processIdentifier, SIGKILL) }
             DispatchQueue.global().asyncAfter(deadline: .now() + 120, execute: watchdog)
             if let signal {

@@ -1,6 +1,8 @@
-/// fixtures/safetensors/expected.json: the contents of checkpoints, according to the libraries that wrote them.
+/// The contents of fixtures/safetensors/expected.json.
+///
+/// The file states the contents of checkpoints, as reported by the libraries that wrote them.
 package struct ExpectedCheckpoints: Decodable, Sendable {
-    /// The checkpoints, by path in fixtures/safetensors.
+    /// The contents of each checkpoint, keyed by its path in fixtures/safetensors.
     package let checkpoints: [String: Contents]
 
     /// The contents of a checkpoint.
@@ -9,7 +11,7 @@ package struct ExpectedCheckpoints: Decodable, Sendable {
         package let tensors: [Tensor]
     }
 
-    /// A tensor.
+    /// A tensor in a checkpoint.
     package struct Tensor: Decodable, Sendable {
         package let name: String
         package let dtype: String
@@ -18,13 +20,13 @@ package struct ExpectedCheckpoints: Decodable, Sendable {
         package let stats: Statistics?
     }
 
-    /// Statistics as torch computes them in double precision.
+    /// The statistics of a tensor, as computed by torch in double precision.
     package struct Statistics: Decodable, Sendable {
         package let min, max, mean, std: Double?
         package let zeros, nan, inf: Int
     }
 
-    /// Reads the document.
+    /// Reads fixtures/safetensors/expected.json.
     package static func load() throws -> ExpectedCheckpoints {
         try Repository.json("safetensors/expected.json", as: ExpectedCheckpoints.self)
     }

@@ -1,10 +1,12 @@
 package import Foundation
 
-/// fixtures/pytorch/expected.json: the contents of the files that torch wrote, according to torch.
+/// The contents of fixtures/pytorch/expected.json.
+///
+/// The file states the contents of the files that torch wrote, as reported by torch.
 package struct ExpectedPyTorch: Decodable, Sendable {
-    /// The checkpoints, by path in fixtures/pytorch.
+    /// The contents of each checkpoint, keyed by its path in fixtures/pytorch.
     package let checkpoints: [String: Contents]
-    /// Files that are almost entirely holes, by name.
+    /// The sparse files, keyed by name.
     package let sparse: [String: Sparse]
 
     /// The contents of a checkpoint.
@@ -14,13 +16,13 @@ package struct ExpectedPyTorch: Decodable, Sendable {
         package let others: [String]
     }
 
-    /// A tensor.
+    /// A tensor in a checkpoint.
     package struct Tensor: Decodable, Sendable {
         package let name, dtype, sha256: String
         package let shape: [Int]
     }
 
-    /// A file, given by its nonzero bytes.
+    /// A file that consists almost entirely of zeros, described by its nonzero bytes.
     package struct Sparse: Decodable, Sendable {
         package struct Extent: Decodable, Sendable {
             let offset: UInt64
@@ -31,7 +33,7 @@ package struct ExpectedPyTorch: Decodable, Sendable {
         package let extents: [Extent]
         package let tensors: [Tensor]
 
-        /// Writes the file, with holes for the zeros.
+        /// Writes the file to disk, with holes in place of zeros.
         package func write(to url: URL) throws {
             try Data().write(to: url)
             let file = try FileHandle(forWritingTo: url)
@@ -44,7 +46,7 @@ package struct ExpectedPyTorch: Decodable, Sendable {
         }
     }
 
-    /// Reads the document.
+    /// Reads fixtures/pytorch/expected.json.
     package static func load() throws -> ExpectedPyTorch {
         try Repository.json("pytorch/expected.json", as: ExpectedPyTorch.self)
     }

@@ -1,12 +1,12 @@
 package import Foundation
 
-/// Paths of the repository's files, which do not depend on the directory in which tests run.
+/// The paths of files in the repository, which do not depend on the working directory of the tests.
 package enum Repository {
-    /// The root of the repository.
+    /// The root directory of the repository.
     package static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
 
-    /// The path of a file in fixtures/.
+    /// Returns the path of a file in fixtures/.
     package static func fixture(_ path: String) -> String {
         root.appending(path: "fixtures").appending(path: path).path(percentEncoded: false)
     }
@@ -17,7 +17,7 @@ package enum Repository {
     }
 }
 
-/// Runs `body` with a directory that is removed afterwards.
+/// Calls a closure with a temporary directory, and removes the directory afterwards.
 package func withTemporaryDirectory<Result>(_ body: (URL) throws -> Result) throws -> Result {
     let directory = FileManager.default.temporaryDirectory.appending(path: "rwkv-ckpt-" + UUID().uuidString)
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)

@@ -1,24 +1,26 @@
 import CRWKVKernels
 import Foundation
 
-/// The corpus.json files of fixtures/malformed*: inputs, and what a reader must do with them.
+/// A corpus of inputs and the results that a reader must produce for them.
+///
+/// The inputs are described by the files fixtures/malformed*/corpus.json.
 package struct MalformedCorpus: Decodable, Sendable {
     package let cases: [Case]
 
-    /// An input.
+    /// An input in the corpus.
     package struct Case: Decodable, Sendable, CustomStringConvertible {
         package let name: String
-        /// `refused` or `accepted`.
+        /// The required result: `refused` or `accepted`.
         package let verdict: String
-        /// Words that the error, or a warning, must contain.
+        /// The words that the error or a warning must contain.
         package let words: [String]
-        /// The path in ``directory``; nil for a recipe.
+        /// The path of the input in ``directory``, or nil if the input is generated from a recipe.
         package let path: String?
-        /// The corpus's directory in fixtures/.
+        /// The directory of the corpus in fixtures/.
         package private(set) var directory = ""
-        /// The exit status, if it is not that of malformed input.
+        /// The exit status, or nil for the exit status of malformed input.
         package let exit: Int?
-        /// What the reference implementation does with it: `refused` or `accepted`.
+        /// The result of the reference implementation: `refused` or `accepted`.
         package let reference: String?
         package let recipe: Recipe?
 
@@ -34,7 +36,9 @@ package struct MalformedCorpus: Decodable, Sendable {
             return copy
         }
 
-        /// Runs `body` with the path of the input, which is made temporarily if it is a recipe.
+        /// Calls a closure with the path of the input.
+        ///
+        /// If the input is generated from a recipe, it is written to a temporary file.
         package func withInput<Result>(_ body: (String) throws -> Result) throws -> Result {
             if let path { return try body(Repository.fixture(directory + "/" + path)) }
             return try withTemporaryDirectory { directory in
@@ -45,11 +49,14 @@ package struct MalformedCorpus: Decodable, Sendable {
         }
     }
 
-    /// An input too large to keep: a safetensors header as text, or a pickle in hexadecimal, which is put in a PyTorch archive.
+    /// A recipe for an input that is too large to store in the repository.
+    ///
+    /// The input is either a safetensors header, given as text, or a pickle, given as hexadecimal digits, which is put
+    /// in a PyTorch archive.
     package struct Recipe: Decodable, Sendable {
         let prefix, unit, suffix: String
         let count: Int
-        /// Whether the length of a safetensors header comes first; nil for a pickle.
+        /// Whether the safetensors header is preceded by its length, or nil for a pickle.
         let framed: Bool?
 
         func bytes() -> Data {
@@ -85,7 +92,9 @@ package struct MalformedCorpus: Decodable, Sendable {
             return text
         }
 
-        /// An archive with a pickle, a storage of sixteen bytes and a version, as torch writes them except for the alignment.
+        /// Returns a PyTorch archive that contains a pickle, a storage of 16 bytes and a version.
+        ///
+        /// The archive has the same structure as an archive that torch writes, but is not aligned.
         private func archive(pickle: [UInt8]) -> Data {
             var file: [UInt8] = []
             var directory: [UInt8] = []
@@ -114,7 +123,7 @@ package struct MalformedCorpus: Decodable, Sendable {
         }
     }
 
-    /// Reads all corpora.
+    /// Reads the corpora of all formats.
     package static func load() throws -> MalformedCorpus {
         MalformedCorpus(
             cases: try ["malformed", "malformed-pytorch", "malformed-zstd"].flatMap { directory in
@@ -126,7 +135,9 @@ package struct MalformedCorpus: Decodable, Sendable {
 }
 
 extension [UInt8] {
-    /// Decodes pairs of hexadecimal digits; `(4e*1000)` repeats 4e a thousand times.
+    /// Creates an array from pairs of hexadecimal digits.
+    ///
+    /// A repeated byte sequence can be abbreviated: `(4e*1000)` is the byte 4e, repeated a thousand times.
     package init(hexadecimal text: String) {
         self = []
         for part in text.split(separator: "(") {

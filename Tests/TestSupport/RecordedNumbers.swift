@@ -1,7 +1,7 @@
 import CheckpointFiles
 
 extension Checkpoint {
-    /// The numbers of a tensor whose dtype is that of `Number`.
+    /// Returns the elements of a tensor, whose dtype must correspond to `Number`.
     package func numbers<Number: BitwiseCopyable>(_ name: String) throws -> [Number] {
         guard let tensor = tensor(named: name) else {
             throw CheckpointError(.malformed, path: path, "the fixture lacks a tensor", tensor: name)
@@ -15,7 +15,7 @@ extension Checkpoint {
     }
 }
 
-/// The mean squared difference, divided by the variance of the reference.
+/// Returns the mean squared difference between values and a reference, divided by the variance of the reference.
 package func normalisedError(_ values: some Collection<some BinaryFloatingPoint>, _ reference: [Double]) -> Double {
     let mean = reference.reduce(0, +) / Double(reference.count)
     let squares = zip(values, reference).reduce(0) { $0 + (Double($1.0) - $1.1) * (Double($1.0) - $1.1) }

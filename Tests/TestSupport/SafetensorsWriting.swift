@@ -2,13 +2,15 @@ import CRWKVKernels
 package import CheckpointFiles
 package import Foundation
 
-/// Writes a safetensors file with a given header, valid or not, followed by the data.
+/// Writes a safetensors file that consists of a header, which can be invalid, and data.
 package func writeSafetensors(header: String, data: Data = Data(), to url: URL) throws {
     try (withUnsafeBytes(of: UInt64(header.utf8.count).littleEndian) { Data($0) } + Data(header.utf8) + data)
         .write(to: url)
 }
 
-/// Writes a safetensors file with tensors of bf16 zeros, which take no disk space.
+/// Writes a sparse safetensors file whose tensors are bf16 zeros.
+///
+/// The zeros take no disk space.
 package func writeSafetensors(_ tensors: [(name: String, shape: [Int])], to url: URL) throws {
     var offset = 0
     var members: [String] = []
@@ -24,7 +26,7 @@ package func writeSafetensors(_ tensors: [(name: String, shape: [Int])], to url:
     try file.close()
 }
 
-/// Writes a safetensors file with given tensors.
+/// Writes a safetensors file with the given tensors.
 package func writeSafetensors(
     _ tensors: [(name: String, dtype: DType, shape: [Int], data: Data)], to url: URL
 ) throws {
@@ -35,19 +37,19 @@ package func writeSafetensors(
         )
         data += tensor.data
     }
-    // Padded like the format's library does, so that the data is aligned.
+    // The header is padded so that the data is aligned, as the safetensors library does.
     var header = "{\(members.joined(separator: ","))}"
     while header.utf8.count % 8 != 0 { header += " " }
     try writeSafetensors(header: header, data: data, to: url)
 }
 
-/// Writes a safetensors file with tensors of floats.
+/// Writes a safetensors file with the given fp32 tensors.
 package func writeFloats(_ tensors: [(name: String, shape: [Int], values: [Float])], to url: URL) throws {
     try writeSafetensors(
         tensors.map { ($0.name, .f32, $0.shape, $0.values.withUnsafeBytes { Data($0) }) }, to: url)
 }
 
-/// Returns a safetensors file with its header changed.
+/// Returns the contents of a safetensors file after changing its header.
 package func editHeader(ofSafetensors bytes: [UInt8], _ change: (inout String) throws -> Void) rethrows -> [UInt8] {
     let end = 8 + (0..<8).reduce(0) { $0 | Int(bytes[$1]) << (8 * $1) }
     var text = String(decoding: bytes[8..<end], as: UTF8.self)
@@ -56,14 +58,14 @@ package func editHeader(ofSafetensors bytes: [UInt8], _ change: (inout String) t
     return (0..<8).map { UInt8(count >> (8 * $0) & 0xFF) } + Array(text.utf8) + bytes[end...]
 }
 
-/// A model with F32 weights that can be changed and written to another directory.
+/// A model with fp32 weights, which can be changed and then written to another directory.
 package struct EditableModel {
     package private(set) var names: [String] = []
     package var shapes: [String: [Int]] = [:]
     private var values: [String: [Float]] = [:]
     private var configuration: [String: Any]
 
-    /// Reads a model directory in fixtures/, whose tensors are all F32.
+    /// Creates a model from a directory in fixtures/, in which all tensors must be in fp32.
     package init(fixture: String) throws {
         let path = Repository.fixture(fixture)
         let checkpoint = try Checkpoint.open(path)
@@ -81,26 +83,26 @@ package struct EditableModel {
         configuration = try JSONSerialization.jsonObject(with: document) as? [String: Any] ?? [:]
     }
 
-    /// The numbers of a tensor, row by row.
+    /// The elements of a tensor in row-major order.
     package subscript(name: String) -> [Float] {
         get { values[name] ?? [] }
         set { values[name] = newValue }
     }
 
-    /// Adds a tensor.
+    /// Adds a tensor to the model.
     package mutating func add(_ name: String, _ shape: [Int], _ numbers: [Float]) {
         names.append(name)
         shapes[name] = shape
         values[name] = numbers
     }
 
-    /// Removes a tensor.
+    /// Removes a tensor from the model.
     package mutating func remove(_ name: String) { names.removeAll { $0 == name } }
 
-    /// Sets a member of config.json.
+    /// Sets the value of a key in config.json.
     package mutating func configure(_ key: String, _ value: Any) { configuration[key] = value }
 
-    /// Writes a model directory, with the numbers rounded to a type.
+    /// Writes the model to a directory, with its weights converted to `dtype`.
     package func write(to directory: URL, as dtype: DType = .f32) throws {
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         guard let element = dtype.kernelElement else { return }

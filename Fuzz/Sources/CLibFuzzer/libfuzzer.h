@@ -1,4 +1,4 @@
-/* The entry point of libFuzzer for programs with their own main; the toolchain has the library but no header for it. */
+/* libFuzzer's entry point for programs with their own main function. The toolchain includes the library but not this header. */
 
 #pragma once
 

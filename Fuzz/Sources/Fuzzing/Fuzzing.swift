@@ -1,16 +1,18 @@
 import CLibFuzzer
 import Glibc
 
-/// The test that ``fuzz(_:)`` runs, set once before the first call; libFuzzer's callback has no context.
+/// The test that ``fuzz(_:)`` runs, which is global because libFuzzer's callback does not take a context.
+///
+/// It is set once, before libFuzzer starts.
 nonisolated(unsafe) private var target: (Span<UInt8>) -> Void = { _ in }
 
-/// Runs libFuzzer on `test`, with the command line's arguments.
+/// Runs libFuzzer on `test` with the command-line arguments.
 ///
-/// It is called from an ordinary `@main`: the package manager renames the main function of every executable, which does not work
-/// with the one that libFuzzer has.
+/// Call this function from an ordinary `@main` type. The package manager renames the main function of every executable,
+/// so libFuzzer's own main function cannot be used.
 ///
-/// - Parameter test: tests one input; a finding is a trap. The bytes are a copy without slack at its end, so that the address
-///   sanitizer detects reads beyond it.
+/// - Parameter test: a function that tests one input, and traps if it finds a bug. The input is a copy in a buffer of
+///   exactly its size, so that AddressSanitizer detects reads beyond its end.
 public func fuzz(_ test: @escaping (Span<UInt8>) -> Void) -> Never {
     target = test
     var count = CommandLine.argc
@@ -23,24 +25,24 @@ public func fuzz(_ test: @escaping (Span<UInt8>) -> Void) -> Never {
 }
 
 extension [UInt8] {
-    /// The bytes of `span`.
+    /// Creates an array with the bytes of `span`.
     public init(copying span: Span<UInt8>) {
         self = span.withUnsafeBufferPointer { Array($0) }
     }
 }
 
-/// Stops with `message` unless the condition holds.
+/// Traps with `message` if the condition is false.
 ///
-/// `precondition` would also stop, but optimised code does not say which one failed.
+/// Unlike `precondition`, this function also prints the message and the location in optimised code.
 public func require(
     _ condition: Bool, _ message: @autoclosure () -> String, file: StaticString = #file, line: UInt = #line
 ) {
     if !condition { fatalError(message(), file: file, line: line) }
 }
 
-/// Stops unless a terminal shows `text` on one line, in the order in which it is written.
+/// Traps if `text` contains control characters, line or paragraph separators, or bidirectional controls.
 ///
-/// Uses the Unicode tables, not the list that made the text printable.
+/// The check uses Unicode properties, so that it does not depend on the code that makes text printable.
 public func requirePrintable(_ text: String, file: StaticString = #file, line: UInt = #line) {
     for scalar in text.unicodeScalars {
         let isHarmful =
@@ -53,7 +55,7 @@ public func requirePrintable(_ text: String, file: StaticString = #file, line: U
     }
 }
 
-/// Stops unless `bytes` are UTF-8; returns their text.
+/// Returns the text of `bytes`, or traps if the bytes are not valid UTF-8.
 public func requireUTF8(_ bytes: some Collection<UInt8>, file: StaticString = #file, line: UInt = #line) -> String {
     guard let text = String(validating: bytes, as: UTF8.self), text.utf8.elementsEqual(bytes) else {
         fatalError("not UTF-8: \(Array(bytes))", file: file, line: line)

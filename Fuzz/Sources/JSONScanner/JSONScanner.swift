@@ -1,10 +1,11 @@
 import CheckpointJSON
 import Fuzzing
 
-/// Fuzzes the JSON scanner.
+/// A fuzz target for the JSON scanner.
 ///
-/// Every input is read twice, by ``JSONScanner/skipValue()`` and step by step, which must end in the same way. json-c must accept
-/// the same inputs, except for those with duplicate keys or NUL.
+/// Every input is read twice: once with ``JSONScanner/skipValue()``, and once value by value. Both reads must succeed,
+/// or fail at the same offset. ``JSONValue`` must accept the same inputs, except that it can reject duplicate keys and
+/// NUL.
 @main
 enum Target {
     static func main() {
@@ -21,7 +22,7 @@ enum Target {
         }
     }
 
-    /// Reads a document whose only value `value` reads; returns the offset of the error, or nil if there is none.
+    /// Reads a document with `value`, and returns the offset of the error, or nil if there is none.
     private static func outcome(
         _ bytes: Span<UInt8>, _ value: (inout JSONScanner) throws(MalformedInput) -> Void
     ) -> Int? {
@@ -68,7 +69,7 @@ enum Target {
             let value = try? integer.unsignedInteger()
             require(integer.position <= bytes.count, "position \(integer.position) of \(bytes.count)")
             try scanner.skipValue()
-            // A value need not be an unsigned integer.
+            // Not every value is an unsigned integer.
             guard let value else { return }
             let digits = Array(copying: bytes.extracting(start..<integer.position))
             require(UInt64(requireUTF8(digits)) == value, "\(value) was read from \(digits)")

@@ -2,9 +2,9 @@
 import CheckpointJSON
 import Fuzzing
 
-/// Fuzzes the pickle machine, and the search for tensors in its result.
+/// A fuzz target for the pickle machine and for the search for tensors in its result.
 ///
-/// Storages are assumed to exist, with the size that the pickle gives them.
+/// Every storage is assumed to exist, with the size that the pickle gives.
 @main
 enum Target {
     static func main() {
@@ -35,7 +35,7 @@ enum Target {
             var stored: [StoredBytes] = []
             var end = 0
             for storage in storages.all {
-                // No file can hold such a storage.
+                // No file can contain a storage of this size.
                 let byteCount = storage.byteCount ?? 0
                 guard byteCount < 1 << 50 else { return }
                 stored.append(StoredBytes(range: end..<end + byteCount, checksum: nil))

@@ -2,7 +2,7 @@
 import CheckpointJSON
 import Fuzzing
 
-/// Fuzzes the reader of torch's legacy format, down to the bytes of tensors.
+/// A fuzz target for the reader of torch's legacy format, including the bytes of the tensors.
 @main
 enum Target {
     static func main() {
@@ -39,7 +39,7 @@ enum Target {
         }
     }
 
-    /// Compares the gathered bytes with the definition of a view, element by element.
+    /// Compares bytes that were read through a view with the bytes in the source at the offset of each element.
     private static func check(_ bytes: [UInt8], _ view: StridedView, _ source: MemorySource) {
         let count = view.shape.reduce(1, *)
         for element in 0..<count {

@@ -2,10 +2,11 @@
 import CheckpointJSON
 import Fuzzing
 
-/// Fuzzes the parser of safetensors headers.
+/// A fuzz target for the parser of safetensors headers.
 ///
-/// The input is a whole file, or the text of a header alone if it begins with `{`, because a mutated text hardly ever keeps the
-/// length that a file has before it. Files whose header length begins with the byte 123 (`{`) are therefore not tested.
+/// An input that begins with `{` is the text of a header, and any other input is a complete file. Inputs without a
+/// length field are useful because a mutation of the text rarely preserves the length. As a consequence, files whose
+/// length field begins with the byte 123 (`{`) are not tested.
 @main
 enum Target {
     static func main() {
@@ -38,7 +39,7 @@ enum Target {
             require(tensor.byteRange.lowerBound == end, "\(tensor) does not begin at \(end)")
             let byteCount = try? tensor.dtype.byteCount(of: tensor.shape)
             require(byteCount == tensor.byteRange.count, "\(tensor) has \(byteCount as Any) bytes")
-            // Traps if the product overflows, for which a header is refused even if a dimension is zero.
+            // Traps if the product overflows. The parser rejects such a shape, even if a dimension is zero.
             let elements = tensor.shape.reduce(1, *)
             require(elements == tensor.elementCount, "\(tensor) has \(tensor.elementCount) elements")
             require(elements * tensor.dtype.bitWidth == byteCount.map { $0 * 8 }, "\(tensor) has \(elements) elements")
@@ -57,9 +58,9 @@ enum Target {
     }
 }
 
-/// A file with a given header, the right length before it, and as much data after it as its tensors need.
+/// A file with the given header, a matching length field, and as many bytes of data as the tensors need.
 ///
-/// The data is only counted, so the header may declare any amount that a file can have.
+/// The data is counted but not allocated, so the header can declare tensors of any size that a file can have.
 private struct HeaderSource: ByteSource {
     let path = "input"
     let count: Int

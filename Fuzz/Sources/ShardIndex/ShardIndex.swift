@@ -2,7 +2,7 @@
 import CheckpointJSON
 import Fuzzing
 
-/// Fuzzes the parser of shard indices.
+/// A fuzz target for the parser of shard indices.
 @main
 enum Target {
     static func main() {

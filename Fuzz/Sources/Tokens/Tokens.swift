@@ -2,7 +2,10 @@
 import Fuzzing
 @testable import TokenFiles
 
-/// Fuzzes the readers of token files that say how many tokens they have: NumPy's, and Megatron's data followed by its index.
+/// A fuzz target for the readers of NumPy arrays and Megatron token files.
+///
+/// An input that begins with the byte 0x93 is a NumPy array. Any other input is the data of a Megatron file, followed
+/// by its index.
 @main
 enum Target {
     static func main() {
@@ -13,7 +16,7 @@ enum Target {
                 if all.starts(with: [0x93]) {
                     sequences = try NumpyArray(MemorySource(all, path: "input")).sequences()
                 } else {
-                    // The first byte says how long the data is.
+                    // The first byte, which is part of the data, gives the length of the data.
                     let length = min(all.count, Int(all.first ?? 0))
                     let data = MemorySource(Array(all.prefix(length)), path: "input")
                     let index = MemorySource(Array(all.dropFirst(length)), path: "input")

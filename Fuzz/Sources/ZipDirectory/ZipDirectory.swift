@@ -2,7 +2,7 @@
 import CheckpointJSON
 import Fuzzing
 
-/// Fuzzes the reader of zip directories, and the reader of PyTorch archives if the directory is valid.
+/// A fuzz target for the reader of zip directories and, if the directory is valid, the reader of PyTorch archives.
 @main
 enum Target {
     static func main() {

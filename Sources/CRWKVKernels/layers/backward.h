@@ -1,4 +1,4 @@
-// Gradients of the kernels in norms.h, elementwise.h, mixing.h and time_mix.h; dx means dL/dx.
+// Gradients of the kernels in norms.h, elementwise.h, mixing.h and time_mix.h. dx stands for dL/dx.
 
 ALWAYS_INLINE void NAME(add_rows)(const REAL *x, size_t rows, size_t width, size_t stride, REAL *y) {
     for (size_t row = 0; row < rows; row++, x += stride)
@@ -75,12 +75,12 @@ ALWAYS_INLINE void NAME(softmax_backward)(const REAL *y, size_t rows, size_t col
     }
 }
 
-// Turns dw into dp; p does not include base. w = exp(-e^(-1/2) s) with s = sigmoid(p + base), and omega = log(s) - 1/2.
+// Replaces dw with dp. p does not include `base`. With s = sigmoid(p + base), w = exp(-e^(-1/2) s) and omega = log(s) - 1/2.
 ALWAYS_INLINE void NAME(decay_backward)(
     const REAL *base, const REAL *p, const REAL *w, const REAL *domega, size_t rows, size_t width, REAL *dw) {
     for (size_t row = 0; row < rows; row++, p += width, w += width, domega += width, dw += width)
         for (size_t i = 0; i < width; i++) {
-            // sigmoid(-x), because 1 - s would lose bits where s is close to 1.
+            // 1 - s is computed as sigmoid(-x), because the subtraction would lose precision if s is close to 1.
             const REAL x = p[i] + base[i], s = NAME(logistic)(x), rest = NAME(logistic)(-x);
             dw[i] = (domega[i] - dw[i] * (REAL)0.60653065971263342 * s * w[i]) * rest;
         }
@@ -89,7 +89,7 @@ ALWAYS_INLINE void NAME(decay_backward)(
 ALWAYS_INLINE void NAME(mix_residual_backward)(
     const REAL *first, const REAL *y, const REAL *base, size_t rows, size_t width, REAL *share, REAL *dfirst, REAL *dy) {
     for (size_t row = 0; row < rows; row++, first += width, y += width, share += width, dy += width) {
-        // Inside the loop, this test would make processors attempt writes near a null pointer.
+        // This test is outside the loop, because processors would otherwise attempt writes near a null pointer.
         if (dfirst) {
             for (size_t i = 0; i < width; i++) dfirst[i] += dy[i] * NAME(logistic)(share[i] + base[i]);
             dfirst += width;

@@ -1,4 +1,5 @@
-// Exponential, softplus and related functions, without branches, so that loops over them are vectorised.
+// The exponential function, softplus and related functions. They are written without branches, so that the compiler can vectorise
+// loops that call them.
 
 #if REAL_IS_DOUBLE
 #define INTEGER int64_t
@@ -9,7 +10,7 @@
 #define EXP_HIGHEST 709.4
 #define EXP_TERMS 13
 #define LOG_TERMS 17
-// The high part of ln 2, which ends in enough zero bits that its small multiples are exact.
+// ln 2 as the sum of two parts. LN2_HIGH ends in enough zero bits that multiplying it by a small integer is exact.
 #define LN2_HIGH 0x1.62e42fee00000p-1
 #define LN2_LOW 0x1.a39ef35793c76p-33
 #else
@@ -25,13 +26,14 @@
 #define LN2_LOW 0x1.7f7d1cp-20f
 #endif
 
-// Splits exp(x) - 1 into scale part + (scale - 1), where scale is a power of two, for x from EXP_LOWEST to EXP_HIGHEST.
+// Computes `part` and `scale` such that exp(x) - 1 = scale * part + (scale - 1), where `scale` is a power of two. x must be
+// between EXP_LOWEST and EXP_HIGHEST.
 ALWAYS_INLINE void NAME(exp_parts)(REAL x, REAL *part, REAL *scale) {
-    // Rounds to an integer by adding and subtracting a number whose last bit has the value one.
+    // Adding and subtracting ROUNDING, whose last bit has the value 1, rounds to an integer.
     const REAL shifted = x * (REAL)0x1.71547652b82fep+0 + ROUNDING;
     const REAL k = shifted - ROUNDING;
     const REAL r = (x - k * LN2_HIGH) - k * LN2_LOW;
-    // r (1 + r/2 (1 + r/3 (...)))
+    // exp(r) - 1 = r (1 + r/2 (1 + r/3 (...)))
     REAL sum = 1;
     for (int n = EXP_TERMS; n > 1; n--) sum = 1 + sum * r * ((REAL)1 / n);
     const INTEGER exponent = ((INTEGER)k + EXPONENT_BIAS) << FRACTION_BITS;
@@ -39,8 +41,8 @@ ALWAYS_INLINE void NAME(exp_parts)(REAL x, REAL *part, REAL *scale) {
     *part = sum * r;
 }
 
-// Returns exp(x): zero below EXP_LOWEST, where results become denormal, and infinity above EXP_HIGHEST, where the nearest power
-// of two exceeds the largest finite number.
+// Returns exp(x). The result is zero below EXP_LOWEST, where exp(x) is denormal or nearly so, and infinity above EXP_HIGHEST,
+// where `scale` would overflow.
 ALWAYS_INLINE REAL NAME(exponential)(REAL x) {
     const REAL low = x < EXP_LOWEST ? EXP_LOWEST : x;
     const REAL within = low > EXP_HIGHEST ? EXP_HIGHEST : low;
@@ -60,7 +62,8 @@ ALWAYS_INLINE REAL NAME(gelu_argument)(REAL x) {
     return (REAL)1.5957691216057308 * (x + (REAL)0.044715 * x * x * x);
 }
 
-// Computes tanh |x| as -m / (2 + m), where m = exp(-2 |x|) - 1, which loses no bits near zero, and restores the sign.
+// Returns tanh(x). tanh(|x|) is computed as -m / (2 + m), where m = exp(-2 |x|) - 1, which keeps its precision near zero. The
+// sign of x is then restored.
 ALWAYS_INLINE REAL NAME(hyperbolic_tangent)(REAL x) {
     const REAL size = x < 0 ? -x : x;
     const REAL within = size > 20 ? 20 : size;
@@ -72,7 +75,7 @@ ALWAYS_INLINE REAL NAME(hyperbolic_tangent)(REAL x) {
     return x != x ? x : with_sign;
 }
 
-// Computes log(1 + exp(x)) as max(x, 0) + log(1 + e), where e = exp(-|x|) and log(1 + e) = 2 artanh(e / (2 + e)).
+// Returns log(1 + exp(x)), computed as max(x, 0) + log(1 + e), where e = exp(-|x|) and log(1 + e) = 2 artanh(e / (2 + e)).
 ALWAYS_INLINE REAL NAME(softplus)(REAL x) {
     const REAL e = NAME(exponential)(x < 0 ? x : -x);
     const REAL s = e / (2 + e), square = s * s;

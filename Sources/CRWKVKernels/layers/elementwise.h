@@ -1,4 +1,5 @@
-// Kernels that process each element independently or add the same vector to each row, and a check that all elements are finite.
+// Kernels that process each element separately, a kernel that adds a vector to each row, and a check that all elements are
+// finite.
 
 ALWAYS_INLINE void NAME(sigmoid)(size_t count, REAL *x) {
     for (size_t i = 0; i < count; i++) x[i] = NAME(logistic)(x[i]);

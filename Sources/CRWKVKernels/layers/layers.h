@@ -1,4 +1,5 @@
-// Compiles all layer kernels for REAL into one table per instruction set; TABLE forms the tables' names.
+// Compiles all layer kernels for the type REAL, and defines a table of them for each instruction set. TABLE(x) is the name of a
+// table.
 
 #include "reals.h"
 #include "elementary.h"
@@ -13,7 +14,8 @@
 #include "wkv7_backward.h"
 #include "losses.h"
 
-// Lists each kernel with its parameters and their names.
+// Lists the kernels with their parameters and the names of the parameters. all_finite, multiply and wkv7 are added to the table
+// below.
 #define FOR_EACH_LAYER_KERNEL(DO)                                                                            \
     DO(widen, (rwkv_element element, const void *elements, size_t stride, size_t rows, size_t columns, void *x), \
        (element, elements, stride, rows, columns, x))                                                        \
@@ -94,7 +96,8 @@
                const double corrections[2], double epsilon, void *moment, void *square, void *x),            \
        (gradient, count, scale, rate, decay, betas, corrections, epsilon, moment, square, x))
 
-// The number of bytes of a state that are computed at a time; with their sums, they fill the registers.
+// The number of bytes of a state row that wkv7 processes at a time. Together with the sums for these bytes, they fill the
+// registers.
 #define STATE_BYTES_baseline 128
 #define STATE_BYTES_avx2 128
 #define STATE_BYTES_avx512 256

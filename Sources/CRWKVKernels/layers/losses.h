@@ -1,6 +1,6 @@
-// Losses, their gradients, and the optimiser step.
+// Loss functions, their gradients and the optimiser step.
 
-// Returns the sum of exp((x - largest) scale).
+// Returns the sum of exp((x[i] - largest) * scale) over all i.
 ALWAYS_INLINE REAL NAME(sum_of_exponentials)(const REAL *x, size_t count, REAL largest, REAL scale) {
     NAME(lanes) sums = {0};
     REAL parts[LANES];
@@ -22,7 +22,7 @@ ALWAYS_INLINE void NAME(divergence)(
         const REAL largest = NAME(largest)(logits, count, logits[0]);
         const REAL target_sum = NAME(sum_of_exponentials)(target, count, target_largest, wide);
         const REAL sum = NAME(sum_of_exponentials)(logits, count, largest, own);
-        // Adds sums of 256 terms as doubles: a single sum over all terms would lose bits.
+        // Sums of 256 terms are added as doubles, because a single sum of all terms in REAL would lose precision.
         double loss = rwkv_log((double)sum) - rwkv_log((double)target_sum);
         for (size_t start = 0; start < count; start += 256) {
             const size_t end = count - start < 256 ? count : start + 256;
@@ -31,7 +31,7 @@ ALWAYS_INLINE void NAME(divergence)(
                 const REAL x = (target[i] - target_largest) * wide, y = (logits[i] - largest) * own;
                 const REAL p = NAME(exponential)(x) / target_sum;
                 gradient[i] = (NAME(exponential)(y) / sum - p) * (REAL)factor;
-                // A token with zero probability in the target adds nothing, even if x is -infinity.
+                // A token whose probability is zero in the target does not contribute to the loss, even if x is -infinity.
                 parts[i - start] = p == 0 ? 0 : p * (x - y);
             }
             loss += (double)NAME(sum)(parts, end - start);
@@ -53,7 +53,7 @@ ALWAYS_INLINE void NAME(cross_entropy)(
     }
 }
 
-// A vector of LANES numbers, widened to doubles.
+// A vector of LANES doubles.
 typedef double NAME(doubles) __attribute__((vector_size(LANES * sizeof(double)), aligned(sizeof(double))));
 
 ALWAYS_INLINE double NAME(total_of_doubles)(NAME(doubles) sums) {

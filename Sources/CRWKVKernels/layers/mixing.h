@@ -1,6 +1,6 @@
 // RoPE, head repetition and softmax attention.
 
-// Rotates channel pairs: pair i is channels `step * i` and `step * i + apart`.
+// Rotates pairs of channels. Pair i of a head consists of channels `step * i` and `step * i + apart`.
 ALWAYS_INLINE void NAME(rotate_pairs)(
     const REAL *cosines, const REAL *sines, size_t half, size_t rows, size_t heads, size_t size, const size_t step, size_t apart,
     REAL *x) {
@@ -26,7 +26,8 @@ ALWAYS_INLINE void NAME(repeat_heads)(const REAL *x, size_t rows, size_t heads, 
         for (size_t time = 0; time < times; time++, y += size) memcpy(y, x, size * sizeof *x);
 }
 
-// Replaces scores with exp((score - largest) scale) and returns their sum, the softmax's divisor.
+// Replaces each score with exp((score - largest) * scale), where `largest` is the largest score. Returns the sum of the results,
+// which is the divisor of the softmax.
 ALWAYS_INLINE REAL NAME(exponentials)(REAL *scores, size_t count, REAL scale) {
     const REAL largest = NAME(largest)(scores, count, scores[0]);
     for (size_t i = 0; i < count; i++) scores[i] = NAME(exponential)((scores[i] - largest) * scale);
@@ -38,7 +39,7 @@ ALWAYS_INLINE void NAME(attend)(
     size_t window, size_t size, double scale, double cap, REAL *scores, REAL *y, size_t y_stride) {
     for (size_t row = 0; row < rows; row++, queries += query_stride, y += y_stride) {
         const size_t end = past + row + 1, start = end > window ? end - window : 0, count = end - start;
-        // All sums start at the first key that the row sees, so earlier keys do not change any bit.
+        // Sums start at the first key that the row attends to, so earlier keys do not change the bits of the result.
         const REAL *seen_keys = keys + start * stride, *seen_values = values + start * stride;
         for (size_t i = 0; i < count; i++) scores[i] = NAME(dot)(queries, seen_keys + i * stride, size);
         if (cap > 0) NAME(softcap)(count, scale, cap, scores);
@@ -62,7 +63,7 @@ ALWAYS_INLINE void NAME(softmax_block)(
         REAL *own = scores + start;
         const size_t count = end - start;
         const REAL most = NAME(largest)(own, count, largest[row]);
-        // All scores so far may be -infinity and later ones finite; -infinity - -infinity would be NaN.
+        // If all scores so far are -infinity, subtracting the largest would give NaN, although later scores can be finite.
         const REAL base = most == -(REAL)__builtin_inf() ? 0 : most;
         const REAL factor = NAME(exponential)((largest[row] - base) * (REAL)scale);
         for (size_t i = 0; i < count; i++) own[i] = NAME(exponential)((own[i] - base) * (REAL)scale);

@@ -1,14 +1,14 @@
-// The blocked matrix product, for the strict table's gradients and, if OpenBLAS is not used, the fast table's products of many
-// rows.
+// The blocked matrix product. The strict tables use it for gradients. The fast tables use it for gradients and for products of
+// many rows if OpenBLAS is not used.
 //
-// A block of b is packed into panels as wide as a tile of y; then a few rows of a at a time are packed and multiplied by all
-// panels. A tile is summed in registers over RWKV_MULTIPLY_BLOCK inner elements, in order, and then added to y. So no result
-// depends on a tile's size or position in y.
+// A block of b is packed into panels that are as wide as a tile of y. Then a few rows of a at a time are packed and multiplied by
+// all panels. The sums of a tile stay in registers while up to RWKV_MULTIPLY_BLOCK inner elements are added in order; then they
+// are added to y. The results therefore do not depend on the size of a tile or on its position in y.
 
 #ifndef RWKV_TILES
 #define RWKV_TILES
-// The rows of a tile and the bytes of a vector. A tile's row is two vectors: the tile's sums, one row of b and one number of a
-// fit into registers.
+// The number of rows in a tile, and the number of bytes in a vector. A row of a tile is two vectors wide. The sums of a tile, two
+// vectors of b and one number of a fit in registers.
 #define TILE_ROWS_baseline 4
 #define TILE_ROWS_avx2 6
 #define TILE_ROWS_avx512 12
@@ -21,7 +21,8 @@ _Static_assert(
     "a block of b, rows of a and a tile fit into the scratch memory");
 #endif
 
-// Interleaves up to `width` vectors of a factor, with zeros for missing ones: packed[i][lane] = x[lane][i].
+// Interleaves up to `width` rows of a or columns of b: packed[i][lane] = x[lane][i]. If there are fewer, the remaining lanes are
+// zero.
 ALWAYS_INLINE void NAME(pack)(
     const REAL *x, size_t lane_stride, size_t inner_stride, size_t lanes, size_t inner, const size_t width, REAL *packed) {
     if (lanes > width) lanes = width;

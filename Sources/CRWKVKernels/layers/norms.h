@@ -1,4 +1,4 @@
-// Norms over the rows of a matrix.
+// RMSNorm, LayerNorm and L2 normalisation.
 
 ALWAYS_INLINE void NAME(rms_norm)(const REAL *x, size_t rows, size_t width, const REAL *weight, double epsilon, REAL *y) {
     for (size_t row = 0; row < rows; row++, x += width, y += width) {

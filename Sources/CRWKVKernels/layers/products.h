@@ -1,8 +1,8 @@
-// Products with stored matrices.
+// Products with matrices in a stored type, which are widened as they are read.
 
 #ifndef RWKV_STORED_VALUES
 #define RWKV_STORED_VALUES
-// Returns the value of any half; infinities stay infinite, and NaNs keep their sign and payload.
+// Returns the value of an f16. Infinities stay infinite, and NaNs keep their sign and payload.
 ALWAYS_INLINE float stored_f16(uint16_t bits) {
     const uint32_t beyond = (uint32_t)(bits & 0x8000) << 16 | 0x7F800000 | (uint32_t)(bits & 0x3FF) << 13;
     return f16_finite(bits) ? f16_value(bits) : f32_value(beyond);
@@ -29,7 +29,7 @@ ALWAYS_INLINE void widen_bf16_lanes(const u16_lanes *stored, f32_lanes *widened)
 ALWAYS_INLINE void widen_f16_lanes(const u16_lanes *stored, f32_lanes *widened) {
     const u32_lanes bits = __builtin_convertvector(*stored, u32_lanes);
     const u32_lanes sign = (bits & 0x8000) << 16, magnitude = (bits & 0x7FFF) << 13;
-    // Uses the same method as f16_value and stored_f16.
+    // The same computation as in f16_value and stored_f16, for vectors.
     u32_lanes value = sign | magnitude;
     f32_lanes scaled;
     memcpy(&scaled, &value, sizeof scaled);
@@ -40,14 +40,15 @@ ALWAYS_INLINE void widen_f16_lanes(const u16_lanes *stored, f32_lanes *widened) 
     memcpy(widened, &value, sizeof value);
 }
 
-// The number of rows of x that are multiplied by each row of weights as it is loaded.
+// The number of rows of x that are multiplied by a row of weights each time the row is loaded.
 #define ROWS 4
-// The number of rows of weights, far apart, that a single row of x is multiplied by: two streams load faster than one.
+// The number of rows of weights that are multiplied by a single row of x at a time. The rows are far apart in memory, because two
+// streams load faster than one.
 #define FAR 2
 _Static_assert(FAR <= ROWS, "there are sums for as many");
-// The number of outputs that are summed at a time; their sums stay in the L1 cache.
+// The number of outputs that are computed at a time. Their sums stay in the L1 cache.
 #define COLUMNS_AT_ONCE 256
-// The prefetch distance for weights in bytes, over all streams: hardware prefetchers stop at page boundaries.
+// The prefetch distance for weights in bytes, which is divided among the streams. Hardware prefetchers stop at page boundaries.
 #define BYTES_AHEAD 12288
 #endif
 
@@ -61,7 +62,7 @@ _Static_assert(FAR <= ROWS, "there are sums for as many");
 FOR_EACH_STORED(WIDEN)
 #undef WIDEN
 
-// Loads up to LANES stored numbers, zero-padded.
+// Loads and widens up to LANES stored numbers. If there are fewer, the rest of the vector is zero.
 #define LOAD(ELEMENT, TYPE)                                                                                  \
     ALWAYS_INLINE NAME(lanes) NAME(load_##ELEMENT)(const TYPE *elements, size_t count) {                     \
         stored_##ELEMENT##_lanes stored = {0};                                                               \
@@ -73,7 +74,8 @@ FOR_EACH_STORED(WIDEN)
 FOR_EACH_STORED(LOAD)
 #undef LOAD
 
-// Multiplies `rows` rows of x by `outputs` rows of weights, which are `apart` rows apart; each sum adds its terms in the same order as dot.
+// Multiplies `rows` rows of x by `outputs` rows of weights, which are `apart` rows apart. Each sum adds its terms in the same
+// order as `dot`.
 #define DOTS(ELEMENT, TYPE)                                                                                  \
     ALWAYS_INLINE void NAME(dots_##ELEMENT)(                                                                 \
         const TYPE *weight, size_t inputs, size_t apart, const REAL *x, REAL *y, size_t y_stride, const int rows, \
@@ -118,8 +120,8 @@ FOR_EACH_STORED(LOAD)
 FOR_EACH_STORED(DOTS)
 #undef DOTS
 
-// Computes up to COLUMNS_AT_ONCE outputs, one row of weights at a time. Sums add their terms in the same order as dot, so results do not depend on how a
-// matrix is stored.
+// Computes up to COLUMNS_AT_ONCE outputs of one row of x, reading one row of weights at a time. Each sum adds its terms in the
+// same order as `dot`, so results do not depend on the order in which a matrix is stored.
 #define COLUMNS(ELEMENT, TYPE)                                                                               \
     ALWAYS_INLINE void NAME(columns_##ELEMENT)(                                                              \
         const TYPE *weight, size_t stride, size_t inputs, size_t outputs, const REAL *x, REAL *y) {          \

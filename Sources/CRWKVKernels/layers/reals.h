@@ -1,14 +1,14 @@
-// Helpers that all layer kernels share. This file is included once per real type: REAL is the type, and NAME(x) makes a name
-// specific to that type.
+// Helper functions for the layer kernels. This file is included once for each real type. REAL is the type, and NAME(x) adds a
+// suffix for that type to the name x.
 
-// The number of lanes. On every instruction set, element i goes to lane i % LANES, and the lanes are folded in pairs.
+// The number of lanes. Element i always goes to lane i % LANES, and the lanes are combined in pairs, in a fixed order.
 #ifndef LANES
 #define LANES 16
-// Functions that take or return vectors are inlined, so their calling convention does not matter.
+// Functions that take or return vectors are always inlined, so warnings about their calling convention do not apply.
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 
-// LANES numbers: a vector type, so that compilers keep sums in as many registers as needed.
+// A vector of LANES numbers. Because the type is a vector, the compiler keeps sums in registers, in as many as it needs.
 typedef REAL NAME(lanes) __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 
 ALWAYS_INLINE REAL NAME(fold)(REAL sums[LANES]) {
@@ -23,7 +23,7 @@ ALWAYS_INLINE REAL NAME(total)(NAME(lanes) lanes) {
     return NAME(fold)(sums);
 }
 
-// Loads the last `count` (fewer than LANES) numbers, padded with zeros, which do not change sums.
+// Loads the last `count` numbers of an array, where `count` < LANES, and pads them with zeros, which do not change sums.
 ALWAYS_INLINE NAME(lanes) NAME(last)(const REAL *x, size_t count) {
     NAME(lanes) lanes = {0};
     memcpy(&lanes, x, count * sizeof *x);
@@ -46,7 +46,7 @@ ALWAYS_INLINE REAL NAME(sum)(const REAL *x, size_t count) {
     return NAME(total)(sums);
 }
 
-// Returns the largest of `start` and the `count` numbers of x.
+// Returns the maximum of `start` and the `count` numbers of x.
 ALWAYS_INLINE REAL NAME(largest)(const REAL *x, size_t count, REAL start) {
     REAL lanes[LANES];
     for (int lane = 0; lane < LANES; lane++) lanes[lane] = start;
@@ -60,5 +60,6 @@ ALWAYS_INLINE REAL NAME(largest)(const REAL *x, size_t count, REAL start) {
     return lanes[0];
 }
 
-// Returns the square root, which is correctly rounded on every machine. C's sqrt sets errno, which would prevent vectorisation.
+// Returns the correctly rounded square root, which has the same bits on every machine. The sqrt function of C sets errno, which
+// would prevent vectorisation.
 ALWAYS_INLINE REAL NAME(root)(REAL x) { return __builtin_elementwise_sqrt(x); }

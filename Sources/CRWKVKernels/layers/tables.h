@@ -1,4 +1,4 @@
-// Declares the tables of layer kernels and includes the headers that their sources need.
+// Declarations of the tables of layer kernels, and the headers that their source files need.
 
 #ifndef CRWKV_LAYER_TABLES_H
 #define CRWKV_LAYER_TABLES_H

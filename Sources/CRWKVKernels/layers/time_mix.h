@@ -1,4 +1,4 @@
-// The elementwise steps of RWKV-7 time mixing, each fused into one pass.
+// The elementwise steps of RWKV-7 time mixing, fused into one pass each.
 
 ALWAYS_INLINE void NAME(token_shifts)(
     const REAL *x, const REAL *previous, const void *const *shares, size_t count, size_t rows, size_t width, void *const *ys) {
@@ -13,7 +13,8 @@ ALWAYS_INLINE void NAME(token_shifts)(
     }
 }
 
-// Computes exp(-exp(omega)) as exp(-e^(-1/2) sigmoid(p)), because exp(-softplus(-p)) = sigmoid(p).
+// Returns exp(-exp(omega)) for omega = -softplus(-p) - 1/2. This is exp(-e^(-1/2) sigmoid(p)), because
+// exp(-softplus(-p)) = sigmoid(p).
 ALWAYS_INLINE REAL NAME(decay_of)(REAL p) {
     return NAME(exponential)((REAL)-0.60653065971263342 * NAME(logistic)(p));
 }

@@ -2,15 +2,15 @@
 
 #ifndef RWKV_WKV7
 #define RWKV_WKV7
-// The maximum number of parts, of LANES values of the state each, that are computed at a time.
+// The largest number of parts of the state that are updated at a time. A part is LANES values.
 #define MOST_PARTS 4
-// The number of rows below which parts of the state are updated in place rather than in a contiguous copy.
+// If there are fewer rows than this, parts of the state are updated in place rather than in a contiguous copy.
 #define FEW_ROWS 8
-// The prefetch distance in rows: rows are pages apart, which hardware prefetchers do not follow.
+// The prefetch distance in rows. Rows are pages apart, so hardware prefetchers do not load them ahead of time.
 #define ROWS_AHEAD 3
 
-// Makes denormals count as zero until restore_denormals: states decay into denormals, which slow some processors down a
-// hundredfold. Returns the previous mode.
+// Makes the processor treat denormals as zero, and returns the previous mode for restore_denormals. States decay into denormals,
+// which slow some processors down a hundredfold. Does nothing on processors other than x86-64.
 ALWAYS_INLINE unsigned flush_denormals(void) {
 #if defined(__x86_64__)
     const unsigned mode = __builtin_ia32_stmxcsr();
@@ -30,9 +30,9 @@ ALWAYS_INLINE void restore_denormals(unsigned mode) {
 }
 #endif
 
-// Updates some values of the state in one pass per row, and in the same pass sums S kk, which the next row removes. Values do
-// not depend on each other. There are `parts` times LANES values, of which `values` exist. The state's keys are `pitch` numbers
-// apart; `replaced` has room for `size` numbers.
+// Runs the recurrence for `parts` parts of the state, which do not depend on the other parts. Each row takes one pass over the
+// parts, which also computes the S kk that the next row removes. If `values` < LANES, the rest of the only part is padding. The
+// keys of the state are `pitch` numbers apart, and `replaced` has room for `size` numbers.
 ALWAYS_INLINE void NAME(wkv7_values)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
     size_t size, REAL *state, size_t pitch, REAL *replaced, REAL *y, size_t y_stride, const int parts, const size_t values) {
@@ -76,7 +76,8 @@ ALWAYS_INLINE void NAME(wkv7_values)(
     }
 }
 
-// Runs wkv7_values on a contiguous copy of its part of the state, which fills an L1 cache evenly, or in place for few rows.
+// Runs wkv7_values on a contiguous copy of the parts, or in place if there are only a few rows. A contiguous copy is distributed
+// evenly over the sets of an L1 cache.
 ALWAYS_INLINE void NAME(wkv7_block)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
     size_t size, REAL *state, REAL *scratch, REAL *y, size_t y_stride, const int parts, const size_t values) {
@@ -94,7 +95,7 @@ ALWAYS_INLINE void NAME(wkv7_block)(
     for (size_t j = 0; j < size; j++) memcpy(state + j * size, together + j * width, values * sizeof *state);
 }
 
-// Computes all values, up to `most` times LANES at a time: as many as can keep their sums in registers.
+// Runs the recurrence for all values of the state, up to `most` parts at a time. The sums for `most` parts fit in registers.
 ALWAYS_INLINE void NAME(wkv7_rows)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *kk, const REAL *a, size_t rows, size_t stride,
     size_t size, REAL *state, REAL *scratch, REAL *y, size_t y_stride, const int most) {
@@ -128,7 +129,7 @@ ALWAYS_INLINE void NAME(wkv7)(
             parts[i] = room;
             room += count * size;
         }
-        // Denormals are flushed only after widening, which turns denormal halves into normal numbers.
+        // Denormals are flushed only after widening, because widening computes with denormals to convert denormal f16 inputs.
         const unsigned mode = flush_denormals();
         NAME(wkv7_rows)(
             parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], count, is_real ? stride : size, size, state, room,

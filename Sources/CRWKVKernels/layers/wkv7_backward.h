@@ -1,7 +1,9 @@
-// Gradients of the RWKV-7 recurrence. States are recomputed from checkpoints, because dividing by the decay cannot recover what a
-// state has forgotten. Values are coupled only through sums over values, so LANES values at a time are processed from one
-// checkpoint to the next and back, which keeps their states in a near cache. They are processed in groups: one group's sums stay
-// in registers while another group's are folded.
+// Gradients of the RWKV-7 recurrence.
+//
+// The states are recomputed from checkpoints, because dividing a state by the decay cannot recover information that has been
+// lost. The values of a state depend on each other only through sums over all values. LANES values at a time are therefore
+// processed, first forwards from a checkpoint to the next and then backwards, so that their states stay in a nearby cache. They
+// are split into groups: the sums of one group stay in registers while the sums of another are folded.
 
 #ifndef RWKV_WKV7_BACKWARD
 #define RWKV_WKV7_BACKWARD
@@ -17,12 +19,13 @@ typedef struct {
     NAME(lanes) r, w, k, kk, replaced, dr, dw, dk, removing, replacing;
 } NAME(wkv7_keys);
 
-// LANES values of a row. A group's `sums` are the gradients of its v and of its S kk, which the row removes.
+// LANES values of a row. For each group, `sums` contains the gradients of v, followed by the gradients of the S kk that the row
+// removes.
 typedef struct {
     REAL v[LANES], dy[LANES], removed[LANES], sums[GROUPS][2 * GROUP_VALUES];
 } NAME(wkv7_row_values);
 
-// LANES keys of a value group's state, or of that state's gradient.
+// A tile of a state, or of the gradient of a state: LANES keys for each value of a group.
 typedef struct {
     NAME(lanes) values[GROUP_VALUES];
 } NAME(wkv7_state);
@@ -36,7 +39,7 @@ ALWAYS_INLINE void NAME(put)(NAME(lanes) x, size_t count, REAL *y) {
     else *(NAME(lanes) *)y = x;
 }
 
-// Computes y[i] = total(x[i]), folding in the same order as total.
+// Computes y[i] = total(x[i]), adding the lanes in the same order as `total`.
 ALWAYS_INLINE void NAME(totals)(NAME(lanes) *x, const int count, REAL *y) {
     for (int width = count / 2; width > 0; width /= 2)
         for (int i = 0; i < width; i++)
@@ -60,7 +63,8 @@ ALWAYS_INLINE void NAME(transpose)(NAME(lanes) x[LANES]) {
     }
 }
 
-// Reads LANES values of a checkpoint, of which `values` exist.
+// Reads LANES values of the state from a checkpoint, and transposes them. If fewer than LANES `values` exist, the others are
+// zero.
 ALWAYS_INLINE void NAME(wkv7_read_state)(
     const REAL *checkpoint, size_t size, size_t values, size_t parts, NAME(wkv7_state) *state) {
     for (size_t i = 0; i < parts; i++) {
@@ -73,7 +77,7 @@ ALWAYS_INLINE void NAME(wkv7_read_state)(
     }
 }
 
-// Computes S kk, which a row removes, from a group's state before the row.
+// Computes the S kk that a row removes, for one group. `state` is the state of the group before the row.
 ALWAYS_INLINE void NAME(wkv7_removed)(const NAME(wkv7_keys) *keys, size_t parts, const NAME(wkv7_state) *state, REAL *removed) {
     NAME(lanes) sums[GROUP_VALUES] = {0};
     for (size_t i = 0; i < parts; i++)
@@ -81,7 +85,7 @@ ALWAYS_INLINE void NAME(wkv7_removed)(const NAME(wkv7_keys) *keys, size_t parts,
     NAME(totals)(sums, GROUP_VALUES, removed);
 }
 
-// Computes a group's state after a row and the S kk that the next row removes; adds S^T dy to dr.
+// Computes the state of a group after a row, and the S kk that the next row removes. Adds S^T dy to dr.
 ALWAYS_INLINE void NAME(wkv7_forward)(
     NAME(wkv7_keys) *keys, const NAME(wkv7_keys) *next, size_t parts, const REAL *v, const REAL *dy, const REAL *removed,
     const NAME(wkv7_state) *before, NAME(wkv7_state) *after, REAL *removed_next) {
@@ -100,9 +104,13 @@ ALWAYS_INLINE void NAME(wkv7_forward)(
     NAME(totals)(sums, GROUP_VALUES, removed_next);
 }
 
-// Propagates a group's G = dL/dS back across the row of `late`; `between` is S before that row. Then, for the preceding row (the
-// row of `keys`), adds dy r^T to G and accumulates the sums from which that row's gradients are computed; `before` is S before
-// that row. Both halves share one pass over G; at either end of the rows, only one half runs (`is_late`, `is_row`).
+// Runs two steps of the backward pass on G = dL/dS of a group, in a single pass over G:
+//
+// - If `is_late`, propagates G back across the row of `late`. `between` is S before that row.
+// - If `is_row`, adds dy r^T of the preceding row, the row of `keys`, to G, and accumulates the sums from which the gradients of
+//   that row are computed. `before` is S before that row.
+//
+// At either end of the rows between two checkpoints, only one of the steps runs.
 ALWAYS_INLINE void NAME(wkv7_back)(
     NAME(wkv7_keys) *late, NAME(wkv7_keys) *keys, size_t parts, const REAL *removing_late, const REAL *v, const REAL *dy,
     const REAL *removed, const NAME(wkv7_state) *between, const NAME(wkv7_state) *before, NAME(wkv7_state) *gradient,
@@ -114,7 +122,7 @@ ALWAYS_INLINE void NAME(wkv7_back)(
         const NAME(lanes) r = is_row ? keys[i].r : zero, k = is_row ? keys[i].k : zero, replaced = is_row ? keys[i].replaced : zero;
         NAME(lanes) removing = is_late ? late[i].removing : zero, replacing = is_row ? keys[i].replacing : zero;
         NAME(lanes) dw = is_row ? keys[i].dw : zero, dk = is_row ? keys[i].dk : zero;
-// Fully unrolled; otherwise the sums would not stay in registers.
+// The loop is fully unrolled, because otherwise the sums would not stay in registers.
 #pragma clang loop unroll(full)
         for (int j = 0; j < GROUP_VALUES; j++) {
             NAME(lanes) g = gradient[i].values[j];
@@ -197,7 +205,7 @@ ALWAYS_INLINE void NAME(wkv7_backward)(
 #undef BACK
                 }
                 if (start == 0) continue;
-                // Rows are pages apart, so the rows that come next and their checkpoint are prefetched.
+                // Prefetches the rows and the checkpoint that are processed next, because rows are pages apart.
                 const size_t ahead = (start - RWKV_WKV7_CHECKPOINT_ROWS + row) * stride + part * LANES;
                 for (size_t i = 0; row < count && i < sizeof used / sizeof *used; i++) __builtin_prefetch(used[i] + ahead);
                 for (size_t key = row; key < size; key += count + 1)

@@ -1,9 +1,12 @@
 import Glibc
 
 extension FileSource {
-    /// Unpacks a source into an unnamed file, which disappears when it is closed.
+    /// Creates a file source by copying the bytes of another source to a temporary file in `directory`.
     ///
-    /// - Throws: the source's error, or ``CheckpointError`` of category `inputOutput` if the file cannot be written.
+    /// The file has no name and disappears when it is closed.
+    ///
+    /// - Throws: any error that `source` throws, or ``CheckpointError`` of category `inputOutput` if the file cannot be
+    ///   written.
     convenience init(unpacking source: any ByteSource, inDirectory directory: String) throws(CheckpointError) {
         let (descriptor, path) = makeTemporaryFile(prefix: directory + "/rwkv-ckpt", mode: 0o600)
         guard descriptor >= 0 else {

@@ -1,17 +1,17 @@
 import CZstd
 
-/// Unpacks zstd frames, one at a time, from front to back.
+/// A decoder that unpacks zstd frames, one at a time and each from start to end.
 ///
-/// Creating a decoder is slow, so one is reused for many frames. Only one thread may use it at a time.
+/// Creating a decoder is slow, so a decoder is reused for many frames. Only one thread can use a decoder at a time.
 final class ZstdDecoder: @unchecked Sendable {
     private let source: any ByteSource
     private let context: OpaquePointer
-    /// The range of the frame's bytes that have not been read yet.
+    /// The range in the file of the frame's bytes that have not been read yet.
     private var rest = 0..<0
     private var input: [UInt8] = []
     private var inputPosition = 0
     private var isAtEnd = true
-    /// The destination of bytes that are skipped.
+    /// The destination for bytes that are skipped.
     private let scratch = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 17, alignment: 64)
 
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
@@ -29,7 +29,7 @@ final class ZstdDecoder: @unchecked Sendable {
         scratch.deallocate()
     }
 
-    /// Moves to the start of the frame at `range` in the file.
+    /// Starts unpacking the frame at `range` in the file.
     func begin(_ range: Range<Int>) {
         ZSTD_DCtx_reset(context, ZSTD_reset_session_only)
         rest = range
@@ -38,13 +38,12 @@ final class ZstdDecoder: @unchecked Sendable {
         isAtEnd = false
     }
 
-    /// Unpacks and discards at most `count` bytes; returns their number, 0 at the end of the frame.
+    /// Unpacks and discards at most `count` bytes, and returns their number, or 0 at the end of the frame.
     func skip(_ count: Int) throws(CheckpointError) -> Int {
         try unpack(into: UnsafeMutableRawBufferPointer(rebasing: scratch.prefix(count)))
     }
 
-    /// Unpacks bytes to the start of `buffer`, which must not be empty; returns their number, 0 at the end of the
-    /// frame.
+    /// Unpacks bytes into `buffer`, which must not be empty, and returns their number, or 0 at the end of the frame.
     ///
     /// Until this function returns 0, neither the frame's checksum nor the size in its header has been verified.
     func unpack(into buffer: UnsafeMutableRawBufferPointer) throws(CheckpointError) -> Int {

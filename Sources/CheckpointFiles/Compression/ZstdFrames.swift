@@ -1,20 +1,21 @@
 import CheckpointJSON
 
-/// The frames of a zstd file, and the range of the unpacked bytes that each one holds (RFC 8878, section 3).
+/// The frames of a zstd file, and the range of the unpacked bytes that each frame contains.
 ///
-/// The frames are found by stepping from block to block. The content size of a frame comes from its header or else from
-/// a seek table at the end of the file (zstd's contrib/seekable_format), which is trusted until the frame is unpacked.
-/// A frame with neither is unpacked to determine the size. Sizes and windows are checked against the limits before any
-/// memory is allocated for them.
+/// The frames are found by stepping from one block header to the next (RFC 8878, section 3). The content size of a
+/// frame comes from its header. If the header does not record the size, it comes from a seek table at the end of the
+/// file (contrib/seekable_format in the zstd repository), which is trusted until the frame is unpacked. If there is no
+/// seek table either, the frame is unpacked to determine the size. Sizes and windows are checked against the limits
+/// before memory is allocated for them.
 struct ZstdFrames: Sendable {
     struct Frame: Sendable {
-        /// The range of the frame in the file.
+        /// The byte range of the frame in the file.
         var range: Range<Int>
-        /// Whether the frame is skippable, with no content to unpack.
+        /// Whether the frame is skippable, so that it has no content.
         var isSkippable: Bool
         /// The range of the frame's content in the unpacked bytes.
         var content = 0..<0
-        /// Whether the content size comes from the frame itself and not only from a seek table.
+        /// Whether the content size comes from the frame itself, and not only from a seek table.
         var isExact = true
         /// Whether the frame has been unpacked to determine its content size.
         var isCounted = false
@@ -24,12 +25,12 @@ struct ZstdFrames: Sendable {
     /// The index of the first frame whose size comes only from a seek table, or the number of frames if there is none.
     private let firstInexact: Int
 
-    /// Finds the frames of a file.
+    /// Creates the list of a file's frames.
     ///
-    /// - Throws: ``CheckpointError``: `malformed`, `unsupported` if a window is too large, or `inputOutput`.
+    /// - Throws: ``CheckpointError`` of category `malformed`, `unsupported` (a window is too large) or `inputOutput`.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         var headers = HeaderReader(source)
-        /// The content sizes that the frame headers give.
+        /// The content sizes from the frame headers, with nil for headers that do not record the size.
         var sizes: [Int?] = []
         while headers.position < source.count {
             let start = headers.position
@@ -87,10 +88,10 @@ struct ZstdFrames: Sendable {
         firstInexact = frames.firstIndex { !$0.isExact } ?? frames.count
     }
 
-    /// The size of the unpacked bytes.
+    /// The total number of unpacked bytes.
     var contentCount: Int { frames.last?.content.upperBound ?? 0 }
 
-    /// Returns the index of the frame at whose start unpacking must begin to reach `offset` in the unpacked bytes.
+    /// Returns the index of the frame with which unpacking must start to reach `offset` in the unpacked bytes.
     func start(for offset: Int) -> Int {
         var low = 0
         var high = frames.count
@@ -101,9 +102,10 @@ struct ZstdFrames: Sendable {
         return min(low, firstInexact)
     }
 
-    /// Reads the content size of each frame from a seek table in the last frame; nil if there is none.
+    /// Reads the content sizes of all frames from a seek table in the last frame, or returns nil if there is no seek
+    /// table.
     private static func seekTable(_ source: any ByteSource, _ frames: [Frame]) throws(CheckpointError) -> [Int]? {
-        /// The size of the footer: the number of frames, a descriptor and a magic number.
+        /// The size in bytes of the footer, which contains the number of frames, a descriptor and a magic number.
         let footerSize = 9
         guard let own = frames.last, own.isSkippable, own.range.count >= 8 + footerSize else { return nil }
         let start = own.range.lowerBound
@@ -144,7 +146,7 @@ struct ZstdFrames: Sendable {
     }
 }
 
-/// Reads the headers of frames and blocks, one after another.
+/// A reader that moves through a zstd file from one frame or block header to the next.
 private struct HeaderReader {
     /// The offset of the next header in the file, in bytes.
     private(set) var position = 0
@@ -164,11 +166,12 @@ private struct HeaderReader {
         position += count
     }
 
-    /// Reads the little-endian integer in the next `count` bytes; -1 if it does not fit in 63 bits.
+    /// Reads the little-endian integer in the next `count` bytes, or returns -1 if it does not fit into 63 bits.
     mutating func integer(_ count: Int) throws(CheckpointError) -> Int {
         guard count <= source.count - position else { throw cutShort }
         if position + count > window.upperBound {
-            // Headers close together are read through growing windows; gaps between headers far apart are skipped.
+            // While headers are close together, read increasingly large windows. If the next header is far away, skip
+            // the gap and start with a small window again.
             let size = position - window.upperBound < 256 ? min(max(256, window.count * 2), 1 << 16) : 256
             window = position..<min(position + size, source.count)
             bytes = try source.bytes(window)
@@ -177,7 +180,8 @@ private struct HeaderReader {
         return bytes.integer(at: position - window.lowerBound, count: count)
     }
 
-    /// Moves from the end of a frame's magic number to the frame's end; returns the content size if the header has it.
+    /// Moves from the end of a frame's magic number to the end of the frame, and returns the content size if the header
+    /// records it.
     mutating func stepOverFrame(limits: ReadLimits) throws(CheckpointError) -> Int? {
         let start = position - 4
         func malformed(_ problem: String, at offset: Int) -> CheckpointError {
@@ -197,7 +201,8 @@ private struct HeaderReader {
             guard value >= 0 else { throw malformed("a zstd frame's size overflows", at: start) }
             contentCount = value + (sizeCount == 2 ? 256 : 0)
         }
-        // The upper five bits give a power of two, and the lower three how many eighths of it to add.
+        // The window size is a power of two, given by the upper five bits, plus a number of eighths of that power,
+        // given by the lower three bits.
         let needed = isSingleSegment ? contentCount ?? 0 : (8 + (windowByte & 7)) << (7 + (windowByte >> 3))
         guard needed <= limits.zstdWindowBytes else {
             throw CheckpointError(
@@ -219,7 +224,7 @@ private struct HeaderReader {
 }
 
 extension ZstdDecoder {
-    /// Unpacks a frame to determine the size of its content; stops once the size exceeds `limit`.
+    /// Unpacks a frame and returns the size of its content, but stops once the size exceeds `limit`.
     fileprivate func countContent(of frame: Range<Int>, limit: Int) throws(CheckpointError) -> Int {
         begin(frame)
         var count = 0

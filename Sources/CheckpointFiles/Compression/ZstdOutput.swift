@@ -1,30 +1,36 @@
 import CZstd
 import Synchronization
 
-/// Compresses bytes into a seekable zstd file: frames with content sizes and checksums, followed by a seek table (RFC
-/// 8878; zstd's contrib/seekable_format).
+/// A destination that compresses bytes into a seekable zstd file.
+///
+/// The file contains frames with content sizes and checksums, followed by a seek table. See RFC 8878, and
+/// contrib/seekable_format in the zstd repository.
 final class ZstdOutput: ByteSink {
-    /// The fastest regular level; weights are noise except for their exponents, which higher levels compress no better.
+    /// The compression level, which is the fastest regular one.
+    ///
+    /// In weights, only the exponents are compressible, and higher levels do not compress them better.
     private static let level: CInt = 1
 
     private struct State: ~Copyable {
-        /// The content of the frame that is being filled.
+        /// The unpacked content of the frame that is being filled.
         var content: [UInt8] = []
         /// The sizes of the finished frames in bytes, packed and unpacked.
         var frames: [(packed: Int, unpacked: Int)] = []
-        /// The index of the next cut.
+        /// The index in `cuts` of the end of the frame that is being filled.
         var nextCut = 0
+        /// The number of unpacked bytes that have been written to this output.
         var position = 0
+        /// The number of compressed bytes that have been written to the file.
         var end = 0
     }
 
     package let isSequential = true
     private let file: OutputFile
-    /// The offsets in the unpacked bytes at which frames end, ascending; the last is the total size.
+    /// The ascending offsets in the unpacked bytes at which frames end; the last offset is the total size.
     private let cuts: [Int]
     private let state = Mutex(State())
 
-    /// Creates an output whose frames end at `cuts`.
+    /// Creates an output to `file`, with frames that end at `cuts`.
     init(_ file: OutputFile, cuts: [Int]) {
         self.file = file
         self.cuts = cuts
@@ -62,7 +68,7 @@ final class ZstdOutput: ByteSink {
         try file.finish()
     }
 
-    /// Compresses the collected content into a frame.
+    /// Compresses the collected content into a frame and writes the frame to the file.
     private func pack(_ state: inout State) throws(CheckpointError) {
         let context = ZSTD_createCCtx()
         defer { ZSTD_freeCCtx(context) }
@@ -85,7 +91,8 @@ final class ZstdOutput: ByteSink {
 }
 
 extension FileByteLayout {
-    /// The offsets at which the frames of a compressed file end: small tensors share a frame, and large ones are split.
+    /// The offsets at which frames end if the file is compressed: small tensors share a frame, and large tensors are
+    /// split.
     var cuts: [Int] {
         var cuts: [Int] = []
         var start = 0
@@ -103,6 +110,6 @@ extension FileByteLayout {
         return cuts
     }
 
-    /// The unpacked size in bytes beyond which tensors are split into frames; the bytes around tensors are not split.
+    /// The maximum unpacked size of a frame in bytes; only the bytes around the tensors can make a frame larger.
     private static var frameSize: Int { 1 << 22 }
 }

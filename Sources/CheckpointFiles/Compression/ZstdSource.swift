@@ -1,15 +1,19 @@
 import Synchronization
 
-/// The content of a zstd file, unpacked as it is read.
+/// A byte source that unpacks a zstd file as it is read.
 ///
-/// Each read starts at a frame: the one that contains the offset or, if that frame or an earlier one gets its size only
-/// from a seek table, the first such frame, so that a false table cannot make a byte appear at two offsets. The read
-/// unpacks from there, or from a later position that an earlier read reached. This is cheap if frames are small (a
-/// seekable archive) and expensive if there is only one.
+/// A read unpacks from the start of the frame that contains the offset. If the size of that frame or of an earlier one
+/// comes only from a seek table, the read starts with the first such frame instead, so that a false table cannot make
+/// the same byte appear at two offsets. If an earlier read has stopped between the start and the offset, unpacking
+/// continues from there.
+///
+/// Reads are therefore cheap if the frames are small, as in a seekable archive, and expensive if the file is one large
+/// frame.
 final class ZstdSource: ByteSource {
     let path: String
     let count: Int
-    /// Whether a frame is long, or offsets are certain only once everything before them has been unpacked.
+    /// Whether reads should be in ascending order, because a frame is large or a frame's size comes only from a seek
+    /// table.
     let isSequential: Bool
 
     private let source: any ByteSource
@@ -21,22 +25,27 @@ final class ZstdSource: ByteSource {
         /// The idle readers, with the most recently used last.
         var waiting: [ZstdReader] = []
         var inUse = 0
-        /// The maximum number of readers in use at once so far; no more are kept, because each holds a window.
+        /// The maximum number of readers that have been in use at once.
+        ///
+        /// No more idle readers than this are kept, because each reader has a window in memory.
         var mostInUse = 0
-        /// How much of each frame has been read.
+        /// The progress of each frame.
         var progress: [FrameProgress]
     }
 
+    /// The extent to which a frame has been unpacked.
     private enum FrameProgress {
         case nothing
         case part
-        /// The frame has been read to its end, where its size and checksum are verified.
+        /// The frame has been unpacked to its end, so its size and checksum have been verified.
         case all
     }
 
-    /// Finds the frames; a frame whose content size is not recorded is unpacked once to determine the size.
+    /// Creates a source and finds the frames of the file.
     ///
-    /// - Throws: ``CheckpointError``: `malformed`, `unsupported` or `inputOutput`.
+    /// A frame whose content size is not recorded is unpacked once to determine the size.
+    ///
+    /// - Throws: ``CheckpointError`` of category `malformed`, `unsupported` or `inputOutput`.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         self.source = source
         self.limits = limits
@@ -65,7 +74,7 @@ final class ZstdSource: ByteSource {
         giveBack(reader)
     }
 
-    /// Unpacks each partly read frame to its end, where its size and checksum are verified.
+    /// Unpacks each partly read frame to its end, so that its size and checksum are verified.
     func finish() throws(CheckpointError) {
         for (index, frame) in frames.frames.enumerated() {
             guard readers.withLock({ $0.progress[index] == .part }) else { continue }
@@ -75,7 +84,8 @@ final class ZstdSource: ByteSource {
         }
     }
 
-    /// Takes the idle reader that has the least to unpack to reach `offset`, or creates one if none can reach it.
+    /// Takes the idle reader that needs to unpack the fewest bytes to reach `offset`, or creates a reader if no idle
+    /// reader can reach the offset.
     private func takeReader(for offset: Int) throws(CheckpointError) -> ZstdReader {
         let start = frames.start(for: offset)
         let places = frames.frames[start].content.lowerBound...offset
@@ -102,7 +112,7 @@ final class ZstdSource: ByteSource {
         }
     }
 
-    /// Keeps a reader for later unless it is at the end.
+    /// Adds a reader to the idle readers, unless the reader is at the end of the file.
     private func giveBack(_ reader: ZstdReader) {
         guard reader.index < frames.frames.count else { return }
         readers.withLock { readers in
@@ -112,7 +122,7 @@ final class ZstdSource: ByteSource {
     }
 }
 
-/// Unpacks forwards from the start of a frame and continues into the frames after it.
+/// A reader that unpacks sequentially from the start of a frame and continues into the following frames.
 private struct ZstdReader {
     /// The index of the current frame, or the number of frames once all have been read.
     private(set) var index: Int
@@ -130,13 +140,13 @@ private struct ZstdReader {
         path = source.path
         position = self.frames[index].content.lowerBound
         decoder.begin(self.frames[index].range)
-        // The first frame may be empty.
+        // The first frame can be empty.
         try endFrames()
     }
 
-    /// Unpacks the next `count` bytes, and discards them if `buffer` is nil.
+    /// Unpacks the next `count` bytes into `buffer`, or discards them if `buffer` is nil.
     ///
-    /// If the bytes reach the end of a frame, its size and checksum are verified.
+    /// When unpacking reaches the end of a frame, the frame's size and checksum are verified.
     mutating func read(_ count: Int, into buffer: UnsafeMutableRawBufferPointer?) throws(CheckpointError) {
         var done = 0
         while done < count {
@@ -158,7 +168,7 @@ private struct ZstdReader {
         }
     }
 
-    /// Moves on to the next frame with content once all content of the current frame has been returned.
+    /// Moves on to the next frame with content if all content of the current frame has been unpacked.
     private mutating func endFrames() throws(CheckpointError) {
         while index < frames.count, position == frames[index].content.upperBound {
             guard try decoder.skip(1) == 0 else {

@@ -1,12 +1,13 @@
-/// The memory and work that opening a PyTorch file may still take.
+/// The memory and work that remain for opening a PyTorch file.
 ///
-/// A short pickle can describe any number of tensors, names and paths to them. Everything built from the pickle is
-/// charged here first, so that parts that are each within their limits cannot together take too much memory or time.
+/// A short pickle can describe an enormous number of tensors, names and paths. Everything that is built from the pickle
+/// is therefore charged to this budget first. Otherwise, structures that each stay within their own limits could
+/// together take too much memory or time.
 struct PickleBudget {
     private let path: String
-    /// The number of bytes left.
+    /// The remaining memory, in bytes.
     private(set) var memory: Int
-    /// The number of steps left; a thousand take a few microseconds.
+    /// The remaining work, in steps; a thousand steps take a few microseconds.
     private var work: Int
 
     init(path: String, limits: ReadLimits) {
@@ -15,9 +16,9 @@ struct PickleBudget {
         work = 20 * limits.pickleBytes
     }
 
-    /// Charges bytes and steps before they are used.
+    /// Charges memory and work to the budget before they are used.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if too few are left.
+    /// - Throws: ``CheckpointError`` of category `malformed` if the budget is exceeded.
     mutating func spend(memory bytes: Int = 0, work steps: Int = 0) throws(CheckpointError) {
         memory -= bytes
         work -= steps
@@ -28,20 +29,24 @@ struct PickleBudget {
         }
     }
 
-    /// Charges for elements appended to an array: twice their size, because a growing array may keep its old buffer.
+    /// Charges for elements that will be appended to an array.
+    ///
+    /// The charge is twice the size of the elements, because the capacity of an array doubles when it grows.
     mutating func spend<Element>(elements count: Int = 1, of type: Element.Type) throws(CheckpointError) {
         try spend(memory: 2 * count * MemoryLayout<Element>.stride, work: count)
     }
 
-    /// Credits bytes that were charged for memory that has been freed.
+    /// Returns freed memory to the budget.
     mutating func free(memory bytes: Int) { memory += bytes }
 
-    /// Returns the maximum number of bytes per dictionary entry: at least a third of the slots are in use, or half of
-    /// them belong to the old buffer while the dictionary grows.
+    /// Returns the maximum memory per dictionary entry, in bytes.
+    ///
+    /// A dictionary doubles its slots when three quarters of them are in use. While it grows, the old and the new
+    /// buffer together have four slots per entry.
     static func dictionaryEntry<Key, Value>(_ key: Key.Type, _ value: Value.Type) -> Int {
         4 * MemoryLayout<(Key, Value)>.stride
     }
 
-    /// Returns the number of bytes that a string of `count` UTF-8 bytes takes outside the value that holds it.
+    /// Returns the heap memory that a string of `count` UTF-8 bytes takes, in bytes.
     static func text(_ count: Int) -> Int { count + 48 }
 }

@@ -1,24 +1,25 @@
 import CheckpointJSON
 
-/// A Python class or function that a pickle names: loading the pickle with Python would import it, and usually call it.
+/// A Python class or function that a pickle names.
 ///
-/// This library treats it only as a name.
+/// When Python loads the pickle, it imports the global and usually calls it. This library only reads the name.
 public struct PickleGlobal: Sendable, Hashable {
-    /// How far a global can be trusted.
+    /// A classification of globals by the risk of loading them with Python.
     public enum Kind: String, Sendable {
-        /// Part of a tensor or of plain data; torch also loads it without running arbitrary code.
+        /// A class or function that represents tensors or plain data, and does not run arbitrary code.
         case known
-        /// Anything else: a class of a training framework, of the writer's own code, or worse.
+        /// Any other global, such as a class from a training framework or from the author's own code.
         case unknown
-        /// Runs programs, evaluates code, opens files or connections, or gives access to something that does.
+        /// A global that runs programs, evaluates code, opens files or network connections, or gives access to another
+        /// global that does.
         case dangerous
     }
 
-    /// The global's module and name, joined by a dot: `collections.OrderedDict`.
+    /// The global's module and name, joined by a dot, such as `collections.OrderedDict`.
     public let name: String
-    /// How far the global can be trusted.
+    /// The risk of loading the global with Python.
     ///
-    /// No list of dangerous names is complete: a pickle without them is not necessarily safe to load with Python.
+    /// No list of dangerous globals is complete, so a pickle without any is not necessarily safe to load with Python.
     public let kind: Kind
 
     init(module: String, name: String) {
@@ -27,9 +28,9 @@ public struct PickleGlobal: Sendable, Hashable {
         kind = isKnown ? .known : Self.isDangerous(module, name) ? .dangerous : .unknown
     }
 
-    // MARK: Lists
+    // MARK: Classification
 
-    /// The known names, by module.
+    /// The names of the known globals, keyed by module.
     private static let known: [ByteString: Set<ByteString>] = [
         "torch._utils": [
             "_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter",
@@ -61,10 +62,12 @@ public struct PickleGlobal: Sendable, Hashable {
         "bytearray", "complex", "bool", "slice", "range", "xrange", "NoneType",
     ]
 
-    /// Modules and functions that run programs or code, reach files, memory or the network, or load more pickles;
-    /// submodules are included.
+    /// The modules and functions that can run programs or code, access files, memory or the network, or load other
+    /// pickles.
+    ///
+    /// An entry for a module includes its submodules.
     private static let dangerousModules: Set<ByteString> = [
-        // Programs, files, memory.
+        // Programs, files and memory.
         "os", "posix", "nt", "ntpath", "posixpath", "subprocess", "_posixsubprocess", "_winapi", "winreg", "sys",
         "shutil",
         "pty", "fcntl", "resource", "mmap", "commands", "popen2", "ctypes", "_ctypes", "cffi", "signal", "_signal",
@@ -74,7 +77,7 @@ public struct PickleGlobal: Sendable, Hashable {
         "_io", "tempfile", "fileinput", "linecache", "zipfile", "tarfile", "gzip", "bz2", "lzma", "sqlite3", "dbm",
         "shelve",
         "codecs.open", "logging.FileHandler", "logging.config", "logging.handlers",
-        // The network.
+        // Network.
         "socket", "_socket", "socketserver", "ssl", "select", "selectors", "http", "urllib", "urllib2", "httplib",
         "requests",
         "httpx", "aiohttp", "ftplib", "telnetlib", "smtplib", "smtpd", "imaplib", "poplib", "nntplib", "xmlrpc", "cgi",
@@ -89,7 +92,7 @@ public struct PickleGlobal: Sendable, Hashable {
         "_pyrepl",
         "_osx_support", "_aix_support", "_xxsubinterpreters", "_interpreters", "_testcapi", "_frozen_importlib",
         "_frozen_importlib_external", "pkg_resources", "psutil", "pexpect", "fsspec",
-        // More pickles, and functions that evaluate text.
+        // Serialisation, and parts of numpy, pandas and torch that access files or run code.
         "pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "jsonpickle", "yaml", "numpy.f2py",
         "numpy.distutils", "numpy.testing", "numpy.load", "numpy.lib.npyio", "numpy.lib._npyio_impl", "pandas.eval",
         "pandas.io", "pandas.read_pickle", "pandas.core.computation", "numpy.memmap", "numpy.save", "numpy.savetxt",
@@ -104,13 +107,13 @@ public struct PickleGlobal: Sendable, Hashable {
         "torch.utils.bottleneck", "torch.utils.collect_env", "torch.utils.cpp_extension", "torch.utils.model_zoo",
     ]
 
-    /// Harmless names in dangerous modules.
+    /// The harmless globals in dangerous modules.
     private static let harmless: Set<ByteString> = [
         "types.SimpleNamespace", "types.MappingProxyType", "uuid.UUID", "uuid.SafeUUID", "io.BytesIO", "_io.BytesIO",
         "io.StringIO", "_io.StringIO", "signal.Signals", "operator.itemgetter", "operator.or_",
     ]
 
-    /// Builtins, or components of dotted names, that give access to arbitrary objects or code.
+    /// The names that give access to arbitrary objects or code, as builtins or as components of dotted names.
     private static let dangerousNames: Set<ByteString> = [
         "eval", "exec", "execfile", "compile", "open", "file", "input", "raw_input", "breakpoint", "getattr", "setattr",
         "delattr", "globals", "locals", "vars", "apply", "reduce", "system", "popen", "spawn", "load", "loads", "run",
@@ -120,7 +123,8 @@ public struct PickleGlobal: Sendable, Hashable {
         let full = module + "." + name
         if harmless.contains(ByteString(full)) { return false }
         let steps = parts(of: name)
-        // A dotted name can reach a class's methods and beyond, and modules of plain data can also open files.
+        // A dotted name can reach special attributes that lead to arbitrary objects, and methods that open files, which
+        // even the known modules have.
         if steps.count > 1,
             known[ByteString(module)] != nil || steps.contains(where: { $0.text.dropping(prefix: "__") != nil })
         {
@@ -132,7 +136,7 @@ public struct PickleGlobal: Sendable, Hashable {
         {
             return true
         }
-        // No entry in the list has more parts than this.
+        // No entry in the list has more than five parts, so the rest of a longer name does not need to be split.
         let path = parts(of: full, maxSplits: 5)
         return path.indices.contains {
             dangerousModules.contains(ByteString(path[...$0].map(\.text).joined(separator: ".")))
@@ -145,7 +149,7 @@ public struct PickleGlobal: Sendable, Hashable {
     }
 }
 
-/// The distinct globals that appear in the pickles of one file.
+/// The distinct globals in the pickles of a file.
 struct PickleNames {
     private struct Name: Hashable {
         var module, name: ByteString
@@ -154,16 +158,17 @@ struct PickleNames {
     }
 
     private var names: Set<Name> = []
-    /// The number of getattr calls that only look up a constant name in a global.
+    /// The number of `getattr` calls that look up a constant name in a global.
     private var plainGetattr = 0
+    /// The number of other `getattr` calls.
     private var otherGetattr = 0
 
     /// Adds the globals that a pickle names.
     ///
-    /// - Throws: ``MalformedInput`` if the pickles name more than 10,000 globals, or one pickle names globals in more
-    ///   than 100,000 places.
+    /// - Throws: ``MalformedInput`` if the pickles name more than 10,000 distinct globals, or if one pickle spells out
+    ///   globals in more than 100,000 places.
     mutating func insert(_ graph: PickleGraph) throws(MalformedInput) {
-        // Skip repeated places first: a pickle may name the same global a million times.
+        // Skip repeated places before decoding any text, because a pickle can name the same global a million times.
         var places: Set<PickleGraph.Global> = []
         for global in graph.globals where places.insert(global).inserted {
             names.insert(Name(module: graph.text(global.module), name: graph.text(global.name)))
@@ -171,7 +176,7 @@ struct PickleNames {
                 throw MalformedInput("the pickle names more than 10000 globals", at: global.module.lowerBound)
             }
         }
-        // Up to protocol 3, Python writes a class within a class, or a method, as getattr(outer, "inner").
+        // In protocols 0 to 3, Python pickles a nested class or a method as getattr(outer, "inner").
         guard names.contains(where: { $0.name == "getattr" }) else { return }
         for object in graph.objects {
             guard case .global(let callable) = graph.content(object.callable),
@@ -194,7 +199,7 @@ struct PickleNames {
         }
     }
 
-    /// All globals, sorted by name; getattr is left out if every call to it is a plain look-up.
+    /// The globals, sorted by name; `getattr` is left out if every call to it looks up a constant name in a global.
     var globals: [PickleGlobal] {
         let isPlain = plainGetattr > 0 && otherGetattr == 0
         return names.compactMap { name in
@@ -204,9 +209,9 @@ struct PickleNames {
     }
 }
 
-/// torch's names for dtypes.
+/// The names that torch uses for dtypes and storage classes.
 enum TorchTypes {
-    /// The dtype of each typed storage class.
+    /// The dtypes of the typed storage classes, keyed by class name.
     static let storages: [ByteString: DType] = [
         "DoubleStorage": .f64, "FloatStorage": .f32, "HalfStorage": .f16, "BFloat16Storage": .bf16, "ByteStorage": .u8,
         "CharStorage": .i8, "ShortStorage": .i16, "IntStorage": .i32, "LongStorage": .i64, "BoolStorage": .bool,
@@ -214,10 +219,10 @@ enum TorchTypes {
         "QInt32Storage": .qi32,
     ]
 
-    /// Storage classes that pack several elements into a byte; their counts in the pickle are in bytes.
+    /// The storage classes that pack several elements into a byte; the pickle gives their sizes in bytes.
     static let packedStorages: Set<ByteString> = ["QUInt4x2Storage", "QUInt2x4Storage"]
 
-    /// The dtype of each name such as `torch.float32`, without the module.
+    /// The dtypes, keyed by torch's name without the module, such as `float32`.
     static let dtypes: [ByteString: DType] = [
         "float64": .f64, "float32": .f32, "float16": .f16, "bfloat16": .bf16, "uint8": .u8, "int8": .i8, "int16": .i16,
         "int32": .i32, "int64": .i64, "bool": .bool, "uint16": .u16, "uint32": .u32, "uint64": .u64, "complex32": .c32,
@@ -226,14 +231,14 @@ enum TorchTypes {
         "float4_e2m1fn_x2": .f4E2M1, "qint8": .qi8, "quint8": .qu8, "qint32": .qi32,
     ]
 
-    /// The typed storage class of each dtype that has one.
+    /// The names of the typed storage classes, keyed by dtype.
     static let storageNames = Dictionary(uniqueKeysWithValues: storages.map { ($1, $0.text) })
 
-    /// torch's name for each dtype, without the module.
+    /// torch's names for dtypes, without the module, keyed by dtype.
     static let names = Dictionary(uniqueKeysWithValues: dtypes.map { ($1, $0.text) })
 }
 
 extension DType {
-    /// torch's name for the dtype, without the module: `bfloat16`; nil if torch does not have the dtype.
+    /// torch's name for the dtype without the module, such as `bfloat16`, or nil if torch does not have the dtype.
     public var torchName: String? { TorchTypes.names[self] }
 }

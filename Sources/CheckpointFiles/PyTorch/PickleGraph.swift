@@ -22,24 +22,26 @@ struct PickleValue: Sendable, Hashable {
     fileprivate var smallInteger: Int? { bits >> 30 == 1 ? Int(bits & 0x3FFF_FFFF) : nil }
 }
 
-/// The values that a pickle describes, as inert data: nothing that the pickle names is looked up, called or imported.
+/// The values that a pickle describes, as inert data.
 ///
-/// Values refer to each other by number. A value that is used in many places, or contains itself, is stored once.
-/// Nothing here walks from value to value, so neither depth nor sharing can make building, copying or freeing a graph
-/// expensive.
+/// Nothing that the pickle names is imported, looked up or called.
+///
+/// Values refer to each other by number. A value that is used in several places, or that contains itself, is stored
+/// only once. The graph never follows references recursively, so deep nesting and sharing do not make it expensive to
+/// build, copy or free a graph.
 struct PickleGraph: Sendable {
-    /// A value's kind, and its immediate parts.
+    /// The kind of a value, and its immediate parts.
     enum Content {
         case none
         case bool(Bool)
         case integer(Int)
-        /// An integer that does not fit into 64 bits, as the range of its shortest two's complement in ``pickle``; nil
-        /// if the pickle writes it in decimal. No tensor uses such integers.
+        /// An integer that does not fit into 64 bits, as the range of its shortest two's-complement form in ``pickle``,
+        /// or nil if the pickle contains it in decimal.
         case longInteger(Range<Int>?)
         case float(Double)
-        /// Text, as the range of its UTF-8 in ``pickle``; like Python's text, it may contain surrogates.
+        /// Text, as the range of its UTF-8 in ``pickle``; like a Python string, it can contain surrogates.
         case text(Range<Int>)
-        /// Text that the pickle does not store as UTF-8, because of escapes or another encoding; it is never a name.
+        /// Text that the pickle stores with escapes or in Latin-1, which is not decoded and cannot be used as a name.
         case undecodedText
         /// Bytes, as their range in ``pickle``.
         case bytes(Range<Int>)
@@ -51,23 +53,23 @@ struct PickleGraph: Sendable {
         case frozenSet
         /// A global, as its index in ``globals``.
         case global(Int)
-        /// The result of a call, as a record of the call.
+        /// The result of a call, which is represented as a record of the call.
         case object(Object)
-        /// A value stored outside the pickle, as its identifier.
+        /// A value that is stored outside the pickle, as its identifier.
         case persistent(PickleValue)
     }
 
-    /// How an object is made.
+    /// The way in which an object is created.
     enum Making {
         case call
-        /// By calling the class's `__new__`.
+        /// A call of the `__new__` method of a class.
         case new
-        /// By calling `__new__` with keywords: the object's arguments are a pair of a positional tuple and a
-        /// dictionary.
+        /// A call of `__new__` with keyword arguments. The object's `arguments` are then a pair: the tuple of
+        /// positional arguments, and the dictionary of keyword arguments.
         case newWithKeywords
     }
 
-    /// A call that the pickle requests, and the state and items that it adds to the result.
+    /// A call that the pickle describes, and the state and items that the pickle adds to its result.
     struct Object: Sendable {
         var making: Making
         var callable: PickleValue
@@ -88,9 +90,9 @@ struct PickleGraph: Sendable {
     private struct Calls: OptionSet {
         var rawValue: UInt32
 
-        /// Calls may copy the contents of containers that are passed to them.
+        /// A call can copy the contents of the containers that are passed to it.
         static let copy = Calls(rawValue: 1)
-        /// Results of calls are not hashable.
+        /// The result of a call is not hashable.
         static let makeUnhashable = Calls(rawValue: 2)
 
         private static let containers: Set<ByteString> = [
@@ -128,13 +130,17 @@ struct PickleGraph: Sendable {
         case global, object, persistent
     }
 
-    /// A stored value; depending on its kind, `a` and `b` are the halves of a number, a start and a count, two chunks,
-    /// or a table index and flags.
+    /// A stored value.
+    ///
+    /// Depending on the kind, `a` and `b` are the two halves of a number, the start and the count of a range, the first
+    /// and the last chunk, or an index into a table and flags.
     private struct Node {
         var kind: Kind
-        /// Whether a call or an object may have copied this container, or the parts of this tuple.
+        /// Whether this container, or the containers in this tuple, must not change any more because a call or an
+        /// object may have copied them.
         var isSealed = false
-        /// Whether this dictionary has already been used as keywords, so that its keys are strings.
+        /// Whether this dictionary has already been used as keyword arguments, so that its keys are known to be
+        /// strings.
         var isKeywords = false
         var a: UInt32
         var b: UInt32
@@ -143,7 +149,9 @@ struct PickleGraph: Sendable {
         var range: Range<Int> { Int(a)..<Int(a) + Int(b) }
     }
 
-    /// Items that were appended together, and the number of the next chunk, starting at 1; 0 means none.
+    /// A run of items that were appended together, and the number of the next chunk.
+    ///
+    /// Chunks are numbered from 1, and 0 means that there is no next chunk.
     private struct Chunk {
         var start: UInt32
         var count: UInt32
@@ -151,14 +159,15 @@ struct PickleGraph: Sendable {
     }
 
     fileprivate struct ItemList: Sendable {
-        /// Chunk numbers, starting at 1; 0 means none.
+        /// The number of the first chunk, or 0 if the list is empty.
         var first: UInt32 = 0
+        /// The number of the last chunk, or 0 if the list is empty.
         var last: UInt32 = 0
     }
 
     /// The bytes of the pickle.
     let pickle: [UInt8]
-    /// The globals in pickle order, one for each time that the pickle names one.
+    /// The globals in pickle order, with one entry for each time that the pickle names a global.
     private(set) var globals: [Global] = []
     /// The identifiers of the persistent values, in pickle order.
     private(set) var persistentIdentifiers: [PickleValue] = []
@@ -171,20 +180,21 @@ struct PickleGraph: Sendable {
     private var budget: Int
     private let limit: Int
 
-    /// Creates an empty graph that may take up to `limit` bytes of memory, not counting `pickle`.
+    /// Creates an empty graph that can take up to `limit` bytes of memory, not counting `pickle`.
     init(_ pickle: [UInt8], limit: Int) {
         self.pickle = pickle
         budget = limit
         self.limit = limit
-        // Every node takes at least one byte of the pickle. Untouched pages cost nothing; growing an array copies it.
+        // Every node takes at least one byte of the pickle. Memory pages that are never touched cost nothing, whereas a
+        // growing array would be copied.
         nodes.reserveCapacity(min(pickle.count, limit / MemoryLayout<Node>.stride))
         children.reserveCapacity(min(pickle.count, limit / MemoryLayout<PickleValue>.stride))
     }
 
-    /// The number of bytes of memory that the graph takes, not counting ``pickle``.
+    /// The memory that the graph takes, in bytes, not counting ``pickle``.
     var byteCount: Int { limit - budget }
 
-    /// The number of bytes left in the budget.
+    /// The memory that the graph can still take, in bytes.
     var availableBytes: Int { budget }
 
     // MARK: Reading
@@ -219,17 +229,17 @@ struct PickleGraph: Sendable {
         }
     }
 
-    /// Returns the elements of a tuple; nil for other values.
+    /// Returns the elements of a tuple, or nil for other values.
     func elements(_ value: PickleValue) -> ArraySlice<PickleValue>? {
         if case .tuple(let elements) = content(value) { elements } else { nil }
     }
 
-    /// Returns the range of a text's UTF-8 in ``pickle``; nil for other values.
+    /// Returns the range of a text's UTF-8 in ``pickle``, or nil for other values.
     func textRange(_ value: PickleValue) -> Range<Int>? {
         if case .text(let range) = content(value) { range } else { nil }
     }
 
-    /// Returns an integer that fits into 64 bits; nil for other values.
+    /// Returns the value of an integer that fits into 64 bits, or nil for other values.
     func integer(_ value: PickleValue) -> Int? {
         if case .integer(let integer) = content(value) { integer } else { nil }
     }
@@ -239,12 +249,13 @@ struct PickleGraph: Sendable {
         fileprivate var chunk: UInt32 = 0
         fileprivate var rest = 0..<0
         fileprivate var isPairs = false
-        /// The number of items passed so far.
+        /// The number of items that the cursor has passed.
         fileprivate(set) var count = 0
     }
 
-    /// Returns a cursor over the items of a dictionary, a set or an object used as a dictionary; empty for other
-    /// values.
+    /// Returns a cursor over the items of a dictionary, a set, or an object whose items are pairs.
+    ///
+    /// For other values, the cursor has no items.
     func keyCursor(at value: PickleValue) -> Cursor {
         switch content(value) {
         case .dictionary, .set, .frozenSet: cursor(at: value)
@@ -268,7 +279,7 @@ struct PickleGraph: Sendable {
         }
     }
 
-    /// Returns the next item, with its key if the items are pairs; nil after the last.
+    /// Advances the cursor and returns the next item, with its key if the items are pairs, or nil after the last item.
     func next(_ cursor: inout Cursor) -> (key: PickleValue?, value: PickleValue)? {
         while cursor.rest.isEmpty {
             guard cursor.chunk != 0 else { return nil }
@@ -283,7 +294,7 @@ struct PickleGraph: Sendable {
         return cursor.isPairs ? (children[start], children[start + 1]) : (nil, children[start])
     }
 
-    /// Returns a dictionary's value for a text key; nil if there is none.
+    /// Returns a dictionary's value for a text key, or nil if there is none.
     func value(of dictionary: PickleValue, forKey name: String) -> PickleValue? {
         var cursor = cursor(at: dictionary)
         while let (key, value) = next(&cursor) {
@@ -300,7 +311,7 @@ struct PickleGraph: Sendable {
         text(globals[number].module) + "." + text(globals[number].name)
     }
 
-    /// Returns whether calls of `callable` are known to give unhashable results.
+    /// Returns whether calls of `callable` are known to return unhashable results.
     func makesUnhashable(_ callable: PickleValue) -> Bool { calls(of: callable).contains(.makeUnhashable) }
 
     private func calls(of callable: PickleValue) -> Calls {
@@ -308,13 +319,13 @@ struct PickleGraph: Sendable {
         return Calls(rawValue: nodes[index].b)
     }
 
-    /// The number of values that are not encoded in their references.
+    /// The number of stored values; small integers and constants are not stored.
     var nodeCount: Int { nodes.count }
 
     /// Returns the value with this number, which must be less than ``nodeCount``.
     func value(numbered number: Int) -> PickleValue { PickleValue(node: number) }
 
-    /// Returns the number of a value, which is less than ``nodeCount``; nil for small integers and constants.
+    /// Returns the number of a value, which is less than ``nodeCount``, or nil for small integers and constants.
     func number(of value: PickleValue) -> Int? { value.node }
 
     // MARK: Building
@@ -369,7 +380,7 @@ struct PickleGraph: Sendable {
         return try add(.global, UInt32(globals.count - 1), Calls(of: self.name(ofGlobal: globals.count - 1)).rawValue)
     }
 
-    /// Records a call; `arguments` is a tuple.
+    /// Adds the record of a call, whose `arguments` must be a tuple.
     mutating func object(
         _ callable: PickleValue, _ arguments: PickleValue, _ making: Making = .call
     ) throws(PickleFailure) -> PickleValue {
@@ -383,7 +394,7 @@ struct PickleGraph: Sendable {
         return try add(.object, UInt32(objects.count - 1))
     }
 
-    /// Records a call of a class's `__new__` with keywords.
+    /// Adds the record of a call of `__new__` with keyword arguments.
     mutating func object(
         _ callable: PickleValue, _ arguments: PickleValue, keywords: PickleValue
     ) throws(PickleFailure) -> PickleValue {
@@ -402,9 +413,9 @@ struct PickleGraph: Sendable {
         return try object(callable, tuple([arguments, keywords]), .newWithKeywords)
     }
 
-    /// Freezes the containers passed to a call, which may copy them rather than keep them.
+    /// Seals the containers that are passed to a call, because the call can copy their contents.
     private mutating func sealParts(of tuple: PickleValue) {
-        // Many calls may share an argument tuple, so only the first call walks it.
+        // Many calls can share an argument tuple, so only the first call visits its parts.
         guard let index = tuple.node, nodes[index].kind == .tuple, !nodes[index].isSealed else { return }
         nodes[index].isSealed = true
         for part in children[nodes[index].range] { seal(part) }
@@ -440,7 +451,7 @@ struct PickleGraph: Sendable {
         }
     }
 
-    /// The kind of items that an operation appends.
+    /// The kind of item that an operation appends.
     enum Appending {
         case elements
         case pairs
@@ -454,7 +465,7 @@ struct PickleGraph: Sendable {
             throw .invalidTarget
         }
         objects[Int(nodes[index].a)].state = state
-        // Python usually copies attributes; a pair may hold attributes and slots.
+        // Python usually copies the attributes from the state, which can also be a pair with attributes and slots.
         if areAttributes(state) { seal(state) }
         if let parts = elements(state), parts.count == 2, parts.allSatisfy({ $0 == .none || areAttributes($0) }) {
             sealParts(of: state)
@@ -497,7 +508,7 @@ struct PickleGraph: Sendable {
         return UInt32(children.count - values.count)
     }
 
-    /// Charges memory to the budget before it is used.
+    /// Charges memory to the budget before the memory is used.
     mutating func spend(_ byteCount: Int) throws(PickleFailure) {
         guard byteCount <= budget else { throw .outOfMemory }
         budget -= byteCount

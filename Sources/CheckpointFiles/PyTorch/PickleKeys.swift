@@ -1,16 +1,15 @@
 import CheckpointJSON
 
 extension PickleGraph {
-    // Two reserved hashes.
-    /// The hash of a value that cannot be a key.
+    /// The reserved hash of a value that cannot be a key.
     private static let unhashable = Int.min
-    /// The hash of a value that can be a key but cannot be compared with others of its family.
+    /// The reserved hash of a value that can be a key but cannot be compared with other values of its family.
     private static let incomparable = Int.min + 1
 
     /// Checks that all dictionary keys and set members are hashable and distinct.
     ///
-    /// For equal keys, Python keeps only the last value, and it never writes a pickle that has them. Each value is
-    /// hashed once, however often the pickle refers to it.
+    /// Python never writes a container with equal keys. When it reads one, it keeps only the last value for the key.
+    /// Each value is hashed only once, even if the pickle refers to it many times.
     func checkKeys() throws(PickleFailure) {
         let hasKeys = (0..<nodeCount).contains { number in
             var cursor = keyCursor(at: value(numbered: number))
@@ -28,7 +27,7 @@ extension PickleGraph {
             let container = value(numbered: number)
             var cursor = keyCursor(at: container)
             hashes.removeAll(keepingCapacity: true)
-            // For each family: the number of keys, and 1 if any of them is incomparable.
+            // For each family, the number of keys, and 1 if any of these keys is incomparable.
             var (counts, isIncomparable) = (SIMD4<Int>(), SIMD4<Int>())
             while let (key, value) = next(&cursor) {
                 let hash = hash(key ?? value, known)
@@ -41,7 +40,7 @@ extension PickleGraph {
                 }
                 guard hash != Self.incomparable else { continue }
                 hashes.append(hash)
-                // A growing array may take twice the memory of its elements.
+                // A growing array can take twice the memory of its elements.
                 guard (nodeCount + hashes.count * 2) * bytesPerHash <= availableBytes else { throw .outOfMemory }
             }
             guard (counts &* isIncomparable).max() <= 1 else {
@@ -66,7 +65,9 @@ extension PickleGraph {
         return "a dictionary or set has a key twice"
     }
 
-    /// Returns the number of the family whose incomparable values may equal this value; nil if none can.
+    /// Returns the index of a value's family, or nil if the value does not belong to a family.
+    ///
+    /// A family is a group of values, such as text, in which some values cannot be compared with the others.
     private func family(_ value: PickleValue) -> Int? {
         switch content(value) {
         case .text, .undecodedText: 0
@@ -78,13 +79,16 @@ extension PickleGraph {
         }
     }
 
-    /// Returns a hash that only equal keys share; `known` has the hashes of earlier values, including this one's parts.
+    /// Returns the hash of a value as a key, or one of the two reserved hashes.
+    ///
+    /// Equal keys have equal hashes, and other keys have different hashes unless they collide by accident. `known`
+    /// contains the hashes of all values with smaller numbers, which include the parts of this value.
     private func hash(_ value: PickleValue, _ known: [Int]) -> Int {
         if let number = number(of: value), number < known.count { return known[number] }
         var hasher = Hasher()
         switch content(value) {
         case .none: hasher.combine(0)
-        // Equal numbers are equal keys, whatever their types.
+        // Equal numbers are equal keys, even if their types differ.
         case .bool(let bool): combine(bool ? 1 : 0, &hasher)
         case .integer(let integer): combine(integer, &hasher)
         case .float(let float):
@@ -93,7 +97,7 @@ extension PickleGraph {
             } else if let integer = float.longInteger {
                 combine(8, integer[...], &hasher)
             } else if float.isNaN {
-                // A NaN equals only the same object.
+                // Two NaNs are equal keys only if they are the same object.
                 hasher.combine(6)
                 hasher.combine(value)
             } else {
@@ -151,7 +155,8 @@ extension PickleGraph {
 }
 
 extension Double {
-    /// The shortest little-endian two's complement of an integer that does not fit into 64 bits; nil for other numbers.
+    /// The shortest little-endian two's-complement form of an integer that does not fit into 64 bits, or nil for other
+    /// numbers.
     fileprivate var longInteger: [UInt8]? {
         guard isFinite, magnitude >= 0x1p63, self != -0x1p63 else { return nil }
         let shift = Int(exponent) - 52

@@ -1,20 +1,23 @@
 import CheckpointJSON
 
-/// Runs a pickle on a stack machine (protocols 0 to 5) and returns what it describes, as inert data.
+/// A stack machine that runs pickles of protocols 0 to 5 and returns their values as inert data.
 ///
-/// Operations only arrange values in a ``PickleGraph``: a global is a name, and a call is a record of its parts. The
-/// machine does not recurse, and every length is checked against the remaining bytes before it is used. The operations
-/// are those of CPython's pickletools.py. The machine rejects extension codes and out-of-band buffers, whose meaning is
-/// not in the file, and persistent identifiers written as text.
+/// The machine supports the opcodes in CPython's pickletools.py, but it only builds a ``PickleGraph``: a global is
+/// recorded as a name, and a call as its callable and arguments. The machine does not recurse, and it checks every
+/// length against the number of remaining bytes before using it.
+///
+/// The machine rejects extension codes and out-of-band buffers, because their meaning is not in the file. It also
+/// rejects persistent identifiers in text form, because torch does not write them.
 struct PickleMachine {
-    /// The values of a pickle, the final value on its stack, and the offset of the pickle's end.
+    /// The result of running a pickle: its values, the value that was left on the stack, and the offset of the pickle's
+    /// end.
     struct Result {
         var graph: PickleGraph
         var value: PickleValue
         var end: Int
     }
 
-    /// The maximum length of a text operation's line, in bytes.
+    /// The maximum length of a line that an opcode takes as its operand, in bytes.
     private static let lineLimit = 1000
     /// The maximum length of a global's module or name, in bytes.
     private static let nameLimit = 255
@@ -25,10 +28,10 @@ struct PickleMachine {
     private var position: Int
     private var graph: PickleGraph
     private var stack: [PickleValue] = []
-    /// The height of the stack at each mark.
+    /// The height of the stack at each open mark.
     private var marks: [Int] = []
     private var memo: [PickleValue] = []
-    /// The number of occupied memo slots: the index that MEMOIZE uses next.
+    /// The number of memo entries in use, which is also the index that MEMOIZE uses next.
     private var memoCount = 0
     private var operations = 0
     private var frameEnd = 0
@@ -39,9 +42,10 @@ struct PickleMachine {
         graph = PickleGraph(bytes, limit: valueBytes)
     }
 
-    /// Runs the pickle that begins at `start` and whose values may take up to `valueBytes` bytes of memory.
+    /// Runs the pickle that begins at `start`, with at most `valueBytes` bytes of memory for its values.
     ///
-    /// - Throws: ``MalformedInput`` with an offset in `bytes`: `bytes.count` if the bytes end within the pickle.
+    /// - Throws: ``MalformedInput`` with an offset in `bytes`, which is `bytes.count` if the bytes end within the
+    ///   pickle.
     static func run(_ bytes: [UInt8], from start: Int = 0, valueBytes: Int) throws(MalformedInput) -> Result {
         var machine = PickleMachine(bytes, from: start, valueBytes: valueBytes)
         let value = try machine.run()
@@ -270,10 +274,10 @@ extension PickleMachine {
         return mark
     }
 
-    /// Pops the top `count` values, all of which must be above the last mark.
+    /// Pops the top `count` values, which must be above the last mark.
     private mutating func popLast(_ count: Int) throws(PickleFailure) -> [PickleValue] {
         guard count <= stack.count - (marks.last ?? 0) else { throw .underflow }
-        // A slice would share the stack's buffer, so removing the values would copy the whole stack.
+        // A slice would share the stack's buffer, so removing the values would copy the entire stack.
         let values = Array(stack.suffix(count))
         stack.removeLast(count)
         return values
@@ -298,9 +302,9 @@ extension PickleMachine {
         }
     }
 
-    /// Pops the arguments and pushes a record of a call of `callable`.
+    /// Pops the arguments and pushes the record of a call of `callable`.
     ///
-    /// Without arguments, Python would only create an uninitialised instance.
+    /// If there are no arguments, Python creates an instance with `__new__` and does not initialise it.
     private mutating func instance(of callable: PickleValue) throws(PickleFailure) {
         let arguments = try pop()
         let isEmpty = graph.elements(arguments)?.isEmpty ?? true
@@ -314,7 +318,7 @@ extension PickleMachine {
     }
 
     private mutating func memoize(_ index: Int) throws(PickleFailure) {
-        // Writers use consecutive indices, starting at 0 or 1.
+        // Writers use consecutive indices, starting at 0 or 1, so a valid index never exceeds the number of operations.
         guard index <= operations else {
             throw .other("the memo index \(index) is greater than the number of operations so far")
         }
@@ -342,16 +346,16 @@ extension PickleMachine {
         try push(graph.text(range))
     }
 
-    /// Pushes the text of a Latin-1 line that may contain `\u` and `\U` escapes.
+    /// Pushes the text of a Latin-1 line that can contain `\u` and `\U` escapes.
     ///
-    /// Unless the line is ASCII without backslashes, its characters are not kept and the text cannot be a name.
+    /// Only ASCII without backslashes is kept. Any other text is not decoded, so it cannot be a name.
     private mutating func text(line: Range<Int>) throws(PickleFailure) {
         guard bytes[line].hasWholeEscapes else { throw .other("a string has an incomplete escape sequence") }
         let isPlain = bytes[line].allSatisfy { $0 < 0x80 && $0 != UInt8(ascii: "\\") }
         try push(isPlain ? graph.text(line) : graph.undecodedText())
     }
 
-    /// Pushes a little-endian two's-complement integer of `count` bytes.
+    /// Reads a little-endian two's-complement integer of `count` bytes and pushes it.
     private mutating func long(count: Int) throws(PickleFailure) {
         let range = try take(count)
         var count = count
@@ -367,7 +371,7 @@ extension PickleMachine {
         try push(graph.integer(Int(value)))
     }
 
-    /// Pushes an integer that is written as decimal text; `00` and `01` are the Booleans of protocol 0.
+    /// Pushes the integer in a line of decimal text, or a Boolean if the line is `00` or `01` and `isLong` is false.
     private mutating func decimal(_ line: Range<Int>, isLong: Bool) throws(PickleFailure) {
         let text = bytes[line]
         if !isLong, text.elementsEqual("00".utf8) { return try push(.false) }
@@ -403,7 +407,7 @@ extension PickleMachine {
     }
 }
 
-/// Why an operation failed.
+/// An error in an operation of a pickle.
 enum PickleFailure: Error {
     /// The operation needs this many bytes, but fewer are left.
     case truncated(Int)

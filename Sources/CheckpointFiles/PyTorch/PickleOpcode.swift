@@ -1,4 +1,4 @@
-/// The opcodes of Python's pickle protocols 0 to 5 (CPython, Lib/pickletools.py).
+/// An opcode of Python's pickle protocols 0 to 5, as defined in CPython's Lib/pickletools.py.
 enum PickleOpcode: UInt8 {
     case mark = 0x28
     case stop = 0x2E
@@ -20,7 +20,7 @@ enum PickleOpcode: UInt8 {
     case long = 0x4C
     case float = 0x46
     case binFloat = 0x47
-    /// A Python 2 string: bytes used as text.
+    /// A Python 2 string, which contains bytes that are used as text.
     case string = 0x53
     case binString = 0x54
     case shortBinString = 0x55

@@ -1,6 +1,7 @@
-/// Parses numbers and text in the forms that Python writes into a pickle.
+/// Parsing of numbers and text in the forms that Python writes into pickles.
 ///
-/// Python's readers accept other forms too, and disagree about some: one reads `010` as eight, another rejects it.
+/// Python's unpicklers also accept other forms, and disagree about some of them: one of them reads `010` as eight, and
+/// another rejects it.
 extension ArraySlice<UInt8> {
     private var areDigits: Bool { !isEmpty && allSatisfy { $0 &- UInt8(ascii: "0") < 10 } }
 
@@ -10,7 +11,7 @@ extension ArraySlice<UInt8> {
         return digits.areDigits && (digits.first != UInt8(ascii: "0") || count == 1)
     }
 
-    /// The value of a finite decimal floating-point number, or of `nan`, `inf` or `-inf`; nil for all other text.
+    /// The value of a finite decimal floating-point number, `nan`, `inf` or `-inf`; nil for any other text.
     var floatingPoint: Double? {
         guard let value = Double(String(decoding: self, as: UTF8.self)) else { return nil }
         if ["nan", "inf", "-inf"].contains(where: { elementsEqual($0.utf8) }) { return value }
@@ -23,7 +24,7 @@ extension ArraySlice<UInt8> {
         return value.isFinite && digits.allSatisfy(\.areDigits) ? value : nil
     }
 
-    /// Whether each `\u` is followed by four hexadecimal digits, and each `\U` by the eight digits of a code point.
+    /// Whether four hexadecimal digits follow each `\u`, and eight hexadecimal digits of a code point follow each `\U`.
     var hasWholeEscapes: Bool {
         var rest = self
         while let place = rest.firstIndex(of: UInt8(ascii: "\\")), place + 1 < rest.endIndex {
@@ -46,7 +47,7 @@ extension ArraySlice<UInt8> {
 
     var isUTF8: Bool { (try? UTF8Span(validating: span)) != nil }
 
-    /// Whether the bytes are UTF-8 that may also encode surrogates.
+    /// Whether the bytes are valid UTF-8, except that they can also encode surrogates.
     var isUTF8WithSurrogates: Bool {
         var rest = self
         while true {

@@ -1,18 +1,20 @@
-/// Writes the pickle of a state dictionary in protocol 2, as `torch.save` does, so that `weights_only` accepts it.
+/// A writer for the pickle of a state dictionary in protocol 2, as `torch.save` writes it.
+///
+/// `torch.load` accepts the pickle with `weights_only=True`.
 struct PickleWriter {
     private var bytes: [UInt8] = [0x80, 2]
-    /// The memo index of each string or class.
+    /// The memo indices of the strings and classes that are written only once.
     private var memo: [String: Int] = [:]
 
-    /// Returns the pickle of a dictionary from names to CPU tensors.
+    /// Returns the pickle of a dictionary that maps names to CPU tensors.
     ///
-    /// Storages are numbered from 0, and tensors that share bytes share a storage.
+    /// The keys of storages are consecutive numbers, starting at 0. Tensors that share bytes share a storage.
     static func stateDictionary(_ tensors: [OutputTensor]) -> [UInt8] {
         var writer = PickleWriter()
         writer.write("}")
         var keys: [Int] = []
         var count = 0
-        // Like Python's pickler, set a thousand items at a time.
+        // Set the items of the dictionary in batches of a thousand, as Python's pickler does.
         for (position, tensor) in tensors.enumerated() {
             if position % 1000 == 0 { writer.write(position == 0 ? "(" : "u(") }
             keys.append(tensor.sharedWith.map { keys[$0] } ?? count)
@@ -32,7 +34,7 @@ struct PickleWriter {
         bytes += text.utf8
     }
 
-    /// Writes a value the first time, and its memo index from then on.
+    /// Writes and memoises a value the first time, and recalls it from the memo after that.
     private mutating func write(once name: String, _ write: (inout PickleWriter) -> Void) {
         if let number = memo[name] {
             bytes += [UInt8(ascii: "h"), UInt8(number)]
@@ -87,7 +89,7 @@ struct PickleWriter {
         write("tQK\u{0}")
         write(tuple: shape)
         write(tuple: Self.strides(of: shape))
-        // requires_grad is false, and there are no hooks.
+        // `requires_grad` is false, and the dictionary of backward hooks is empty.
         bytes.append(0x89)
         write(class: "collections", "OrderedDict")
         write(")R")

@@ -1,18 +1,20 @@
-/// The byte layout of a file in `torch.save`'s format: a zip archive of stored records, with data at multiples of 64 bytes.
+/// The byte layout of a file in the format of `torch.save`: a zip archive of uncompressed records whose data is aligned
+/// to 64 bytes.
 ///
-/// The file matches what torch 2 writes (caffe2/serialize/inline_container.cc; PKWARE APPNOTE 6.3.10), except for
-/// times, file names and other values that would differ from one run to the next.
+/// The layout follows torch 2, but omits times, the name of the file and other values that would differ from run to
+/// run. See caffe2/serialize/inline_container.cc and PKWARE APPNOTE 6.3.10.
 struct PyTorchByteLayout: FileByteLayout {
     private struct Record {
         var name: [UInt8]
         var content: [UInt8] = []
         var byteCount: Int
-        /// The offset of the local header.
+        /// The offset of the local header in the file, in bytes.
         var start: Int
-        /// The offset of the data.
+        /// The offset of the data in the file, in bytes.
         var dataStart: Int
 
-        /// The zip64 extra field, with the sizes and the offset that do not fit into 32 bits; empty if all fit.
+        /// The zip64 extra field, which contains the sizes and the offset that do not fit into 32 bits, or an empty
+        /// array if all of them fit.
         var zip64: [UInt8] {
             var fields: [UInt8] = []
             if byteCount >= 0xFFFF_FFFF {
@@ -27,7 +29,7 @@ struct PyTorchByteLayout: FileByteLayout {
             return extra + fields
         }
 
-        /// The general-purpose flags: the name is UTF-8, and a data descriptor follows data that is not empty.
+        /// The general-purpose bit flags: the name is UTF-8, and a data descriptor follows unless the data is empty.
         var flags: UInt16 { byteCount > 0 ? 0x0808 : 0x0800 }
 
         var descriptorByteCount: Int { byteCount == 0 ? 0 : zip64.isEmpty ? 16 : 24 }
@@ -44,7 +46,9 @@ struct PyTorchByteLayout: FileByteLayout {
     private static let root = "archive/"
     private static let alignment = 64
 
-    /// Lays out a file for these tensors; tensors with ``OutputTensor/sharedWith`` do not have bytes of their own.
+    /// Creates the layout of a file with the given tensors.
+    ///
+    /// A tensor that shares the bytes of an earlier one does not get a record of its own.
     init(_ tensors: [OutputTensor]) {
         var records: [Record] = []
         func add(_ name: String, _ content: [UInt8] = [], byteCount: Int? = nil) {
@@ -99,7 +103,8 @@ struct PyTorchByteLayout: FileByteLayout {
         bytes.append(littleEndian: UInt32(0x0403_4B50))
         bytes.append(littleEndian: UInt16(0))
         bytes.append(littleEndian: record.flags)
-        // Method, time, date, checksum, sizes: stored, no time, and the rest is in the data descriptor.
+        // The compression method (stored), time, date, checksum and sizes are zero here. The data descriptor contains
+        // the checksum and the sizes.
         bytes.append(contentsOf: repeatElement(0, count: 18))
         bytes.append(littleEndian: UInt16(record.name.count))
         bytes.append(littleEndian: UInt16(extra))
@@ -139,7 +144,7 @@ struct PyTorchByteLayout: FileByteLayout {
             for _ in 0..<2 { directory.append(littleEndian: UInt32(min(record.byteCount, 0xFFFF_FFFF))) }
             directory.append(littleEndian: UInt16(record.name.count))
             directory.append(littleEndian: UInt16(zip64.count))
-            // Comment length, disk number and attributes: all zero.
+            // The comment length, the disk number and the attributes are zero.
             directory.append(contentsOf: repeatElement(0, count: 10))
             directory.append(littleEndian: UInt32(min(record.start, 0xFFFF_FFFF)))
             directory += record.name

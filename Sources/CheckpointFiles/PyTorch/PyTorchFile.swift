@@ -2,10 +2,11 @@ import CRWKVKernels
 import CheckpointJSON
 import Synchronization
 
-/// A checkpoint that `torch.save` wrote, with its pickles read and every tensor checked against its storage.
+/// A checkpoint file that `torch.save` has written.
 ///
-/// Nothing in a pickle is executed, imported or looked up: ``PickleMachine`` only arranges names, numbers and text, from which
-/// the tensors are then read.
+/// The pickles have been read, and every tensor has been checked against its storage. Nothing that a pickle names is
+/// imported or executed: ``PickleMachine`` only collects names, numbers and text, and the tensors are read from this
+/// data.
 struct PyTorchFile: FileContents {
     let format: FileFormat
     let dataByteCount: Int
@@ -77,15 +78,16 @@ struct PyTorchFile: FileContents {
     }
 }
 
-/// The range of a storage's bytes in the file, and their CRC-32 if one was recorded.
+/// The byte range of a storage in the file, and its CRC-32 if the file records one.
 struct StoredBytes: Sendable {
     var range: Range<Int>
     var checksum: UInt32?
 }
 
-/// Remembers which storages match their checksums.
+/// The set of storages that have been verified against their checksums.
 ///
-/// One thread reads a storage while others that need the same one wait; threads that need other storages rarely wait.
+/// If several threads need the same storage, one of them verifies it while the others wait. The storages are
+/// distributed over 16 locks, so threads that need different storages rarely wait for each other.
 private final class ChecksumState: Sendable {
     private final class Stripe: Sendable {
         let verified = Mutex<Set<Int>>([])
@@ -109,7 +111,7 @@ private final class ChecksumState: Sendable {
 }
 
 extension ByteSource {
-    /// Computes the CRC-32 of a range, reading it through a buffer of half a megabyte.
+    /// Computes the CRC-32 of a range of bytes, reading at most 512 KiB at a time.
     func checksum(of range: Range<Int>) throws(CheckpointError) -> UInt32 {
         var checksum: UInt32 = 0
         for start in stride(from: range.lowerBound, to: range.upperBound, by: 1 << 19) {

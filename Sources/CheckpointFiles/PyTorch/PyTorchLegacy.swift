@@ -1,11 +1,13 @@
 import CheckpointJSON
 
 extension PyTorchFile {
-    /// Reads a checkpoint in the format that torch wrote up to 1.5: five pickles (a magic number, the protocol version,
-    /// facts about the writer's machine, the object, the list of storage keys) and, for each key, the element count and
-    /// the elements. (torch/serialization.py, `_legacy_load`.)
+    /// Creates a PyTorch file from a checkpoint in the legacy format, the default of `torch.save` before torch 1.6.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` with an offset or a tensor, or any error that `source` throws.
+    /// A legacy file begins with five pickles: a magic number, the protocol version, properties of the machine that
+    /// wrote the file, the saved object, and the list of storage keys. The storages follow in the order of that list,
+    /// each as an element count (8 bytes) and the elements. See `_legacy_load` in torch/serialization.py.
+    ///
+    /// - Throws: ``CheckpointError`` of category `malformed`, or any error that `source` throws.
     init(legacy source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         let pickles = try LegacyPickles(source, limits: limits)
         var budget = PickleBudget(path: source.path, limits: limits)
@@ -24,17 +26,18 @@ extension PyTorchFile {
 /// The pickles at the beginning of a legacy file.
 private struct LegacyPickles {
     let object: PickleMachine.Result
-    /// The globals that appear in the five pickles.
+    /// The distinct globals in the five pickles.
     let globals: [PickleGlobal]
 
-    /// The list of storage keys; it ends where the storages begin.
+    /// The pickle with the list of storage keys; the storages begin where it ends.
     private let keys: PickleMachine.Result
 
-    /// The number of bytes of memory that the pickles and their values take.
+    /// The memory that the pickles and their values take, in bytes.
     var byteCount: Int { keys.end + object.graph.byteCount + keys.graph.byteCount }
 
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
-        // Only the pickles themselves tell their length, so read a prefix, and a longer one if it ends too early.
+        // The length of the pickles is not recorded, so read a prefix of the file, and a longer one if the pickles do
+        // not end within it.
         var count = min(source.count, 1 << 16)
         while true {
             let bytes = try source.bytes(0..<count)
@@ -63,7 +66,7 @@ private struct LegacyPickles {
             try names.insert(result.graph)
             return result
         }
-        // Only the object and the keys can be long.
+        // Only the object and the list of keys can be large; the other pickles get small memory limits.
         let magic = try run(from: 0, valueBytes: 1000)
         let version = try run(from: magic.end, valueBytes: 1000)
         guard case .integer(1001) = version.graph.content(version.value) else {
@@ -82,7 +85,9 @@ private struct LegacyPickles {
         globals = names.globals
     }
 
-    /// Locates the storages, which fill the file after the pickles and must be exactly those that the object uses.
+    /// Returns the location of each storage, in the order of `storages`.
+    ///
+    /// The storages must fill the file after the pickles, and the object must refer to each of them.
     func places(
         of storages: PyTorchStorages, in source: any ByteSource
     ) throws(CheckpointError) -> [StoredBytes] {

@@ -1,31 +1,33 @@
 import CheckpointJSON
 
-/// The storages that a pickle refers to: bytes elsewhere in the file, which hold the elements of tensors.
+/// The storages that a pickle refers to.
+///
+/// A storage is a block of bytes outside the pickle that contains the elements of tensors.
 struct PyTorchStorages {
-    /// What a storage's class says about its elements.
+    /// The element type of a storage, which the storage's class determines.
     enum Elements: Hashable {
         case known(DType)
-        /// Untyped bytes; each tensor specifies its own dtype.
+        /// The storage is untyped, and each tensor specifies its own dtype.
         case any
-        /// An unknown class, or elements smaller than a byte.
+        /// The class is unknown, or the elements are smaller than a byte.
         case unknown
     }
 
-    /// A storage as the pickle describes it.
+    /// The pickle's description of a storage.
     struct Storage {
         /// The range of the storage's key in the pickle.
         var key: Range<Int>
-        /// The size in bytes; nil if the size of the elements is unknown.
+        /// The size in bytes, or nil if the size of an element is unknown.
         var byteCount: Int?
         var elements: Elements
 
-        /// The size in bytes of the unit that the pickle counts: an element if the dtype is known, otherwise a byte.
+        /// The size of an element in bytes, or 1 if the storage has no known dtype.
         var elementSize: Int {
             if case .known(let dtype) = elements { dtype.bitWidth / 8 } else { 1 }
         }
     }
 
-    /// A range of bytes within a storage.
+    /// A range of bytes in a storage, and the element type that a reference to the storage implies.
     struct Part {
         var number: Int
         var elements: Elements
@@ -33,7 +35,8 @@ struct PyTorchStorages {
         var byteCount: Int
     }
 
-    /// The bytes of memory per storage: its entry, its place in the file, and an optional place during collection.
+    /// The memory per storage, in bytes: its description, its location in the file, and the optional location that the
+    /// reader of legacy files keeps while it locates the storages.
     private static let storageByteCount =
         MemoryLayout<Storage>.stride + MemoryLayout<StoredBytes>.stride + MemoryLayout<StoredBytes?>.stride
 
@@ -42,15 +45,16 @@ struct PyTorchStorages {
     private(set) var all: [Storage] = []
     private var numbers: NameTable
 
-    /// Reads the storages that `pickle` refers to.
+    /// Creates the list of the storages that `pickle` refers to.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if a reference is malformed or two references disagree.
+    /// - Throws: ``CheckpointError`` of category `malformed` if a reference is malformed, two references to a storage
+    ///   disagree, or the budget is exceeded.
     init(_ pickle: TorchPickle, spending budget: inout PickleBudget) throws(CheckpointError) {
         self.pickle = pickle
         let identifiers = pickle.graph.persistentIdentifiers
         try budget.spend(memory: NameTable.byteCount(capacity: identifiers.count))
         numbers = NameTable(capacity: identifiers.count)
-        // Untouched pages cost nothing, while growing an array would copy it.
+        // Memory pages that are never touched cost nothing, whereas a growing array would be copied.
         all.reserveCapacity(identifiers.count)
         for identifier in identifiers { try declare(identifier, &budget) }
     }
@@ -58,12 +62,13 @@ struct PyTorchStorages {
     /// Returns the bytes of a storage's key.
     func key(of storage: Storage) -> ArraySlice<UInt8> { pickle.graph.pickle[storage.key] }
 
-    /// Returns the index in ``all`` of the storage with this key; nil if there is none.
+    /// Returns the index in ``all`` of the storage with this key, or nil if there is none.
     func number(ofKey key: ArraySlice<UInt8>) -> Int? {
         numbers.find(key, text: pickle.graph.pickle) { all[Int($0)].key }.map(Int.init)
     }
 
-    /// Adds the storage that a persistent identifier refers to, or checks that it agrees with an earlier reference.
+    /// Adds the storage that a persistent identifier describes, or checks that the identifier agrees with an earlier
+    /// one for the same storage.
     private mutating func declare(
         _ identifier: PickleValue, _ budget: inout PickleBudget
     ) throws(CheckpointError) {
@@ -71,14 +76,14 @@ struct PyTorchStorages {
         guard let fields = graph.elements(identifier), let kind = fields.first.flatMap(graph.textRange) else {
             throw pickle.malformed("a persistent identifier does not have a form that torch writes")
         }
-        // ("module", class, source file, source): a class and its source code, not a storage.
+        // ("module", class, source file, source code) describes a class, not a storage.
         if graph.pickle[kind].elementsEqual("module".utf8) { return }
         guard graph.pickle[kind].elementsEqual("storage".utf8), (5...6).contains(fields.count),
             let key = graph.textRange(fields[fields.startIndex + 2]),
             let count = graph.integer(fields[fields.startIndex + 4]),
             count >= 0
         else { throw pickle.malformed("a persistent identifier does not describe a storage") }
-        // A pickle may refer to one storage a million times, with a long key.
+        // A pickle can refer to the same storage a million times, with a long key each time.
         try budget.spend(work: 500 + key.count)
         let type = try storageType(fields[fields.startIndex + 1])
         let (byteCount, overflow) = count.multipliedReportingOverflow(by: type.size ?? 1)
@@ -92,7 +97,8 @@ struct PyTorchStorages {
         }
         all.removeLast()
         let earlier = all[Int(number)]
-        // Tensors whose dtype has no storage class refer to untyped bytes.
+        // A tensor whose dtype has no storage class refers to the storage as untyped, even if another reference
+        // gives it a type.
         let isOfOneType = earlier.elements == storage.elements || [earlier.elements, storage.elements].contains(.any)
         let counts = Set([earlier.byteCount, storage.byteCount].compactMap { $0 })
         guard isOfOneType, counts.count <= 1 else {
@@ -102,7 +108,11 @@ struct PyTorchStorages {
         all[Int(number)].byteCount = counts.first
     }
 
-    /// Returns what a storage's class says about its elements, and the byte size of the unit that it counts, if known.
+    /// Returns the element type that a storage class implies, and the size in bytes of the unit in which the pickle
+    /// counts.
+    ///
+    /// The unit is an element if the dtype is known, and a byte for untyped and packed storages. For unknown classes,
+    /// the size is nil.
     private func storageType(_ value: PickleValue) throws(CheckpointError) -> (elements: Elements, size: Int?) {
         let className = pickle.globalName(value) ?? "nothing"
         if (["torch.storage.UntypedStorage", "torch.UntypedStorage"] as [ByteString]).contains(ByteString(className)) {
@@ -128,7 +138,7 @@ struct PyTorchStorages {
         return "\"\(excerpt(key(of: storage)))\" with \(size) of \(type)"
     }
 
-    /// Returns the part of a storage that a persistent value refers to; nil if there is none.
+    /// Returns the part of a storage that a persistent value refers to, or nil if the value is not a valid reference.
     func part(_ value: PickleValue) throws(CheckpointError) -> Part? {
         let graph = pickle.graph
         guard case .persistent(let identifier) = graph.content(value), let fields = graph.elements(identifier),
@@ -138,7 +148,8 @@ struct PyTorchStorages {
         let (elements, size) = try storageType(fields[fields.startIndex + 1])
         let byteCount = all[number].byteCount ?? 0
         var part = Part(number: number, elements: elements, offset: 0, byteCount: byteCount)
-        // (key of the view, offset, length), in elements: how files written before 2017 share a storage.
+        // In files from before 2017, tensors share a storage through views: (key of the view, offset, length), with
+        // the offset and the length in elements.
         if let size, fields.count == 6, let view = graph.elements(fields[fields.startIndex + 5]) {
             guard view.count == 3, let offset = graph.integer(view[view.startIndex + 1]),
                 let count = graph.integer(view[view.startIndex + 2]), offset >= 0, count >= 0,

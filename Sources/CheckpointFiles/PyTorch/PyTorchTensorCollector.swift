@@ -1,14 +1,16 @@
 import CheckpointJSON
 
-/// Finds the tensors in the object that a pickle describes, and checks each against its storage.
+/// A collector that finds the tensors in an unpickled object and checks each tensor against its storage.
 struct PyTorchTensorCollector {
-    /// The result of examining a value: a tensor to list, with a kind if it is not plain, or something else.
+    /// The result of examining a value.
     private enum Found {
+        /// A tensor whose elements can be read, and its kind, which is nil for a plain tensor.
         case tensor(PyTorchTensors.Entry, kind: String?)
+        /// The kind of a value whose elements cannot be read.
         case other(String)
     }
 
-    /// An earlier result for a value, as an index into the result's entries and one into `kinds`.
+    /// A cached result for a value, as an index into the entries of `result` and an index into `kinds`.
     private struct Known {
         static let none = UInt32.max
 
@@ -16,9 +18,12 @@ struct PyTorchTensorCollector {
         var kind = none
     }
 
-    /// The maximum number of entries in a tensor's metadata; torch writes two, subclasses of tensors a few.
+    /// The maximum number of entries in a tensor's metadata; torch uses two, and tensor subclasses use a few.
     private static let metadataLimit = 16
-    /// The maximum nesting depth of parameters, which torch never nests; every tensor above a level walks it again.
+    /// The maximum nesting depth of parameters.
+    ///
+    /// torch never nests parameters. The limit keeps deep nesting from being expensive, because each parameter visits
+    /// all the parameters nested in it.
     private static let parameterLimit = 8
 
     private static let plainClasses: Set<ByteString> = [
@@ -44,14 +49,15 @@ struct PyTorchTensorCollector {
         self.budget = budget
     }
 
-    /// Lists the tensors below `root`, whose storages are at `stored` in a file of `fileSize` bytes.
+    /// Returns the tensors that `root` contains, whose storages are at `stored` in a file of `fileSize` bytes.
     ///
     /// - Throws: ``CheckpointError`` of category `malformed`.
     mutating func collect(
         _ root: PickleValue, stored: [StoredBytes], fileSize: Int
     ) throws(CheckpointError) -> PyTorchTensors {
         try walk(root, try TensorLinks(below: root, in: pickle, spending: &budget))
-        // A small file can name the same elements any number of times, so the total is limited in proportion to the file's size.
+        // A small file can use the same elements any number of times, so limit the total in proportion to the file's
+        // size.
         let most = max(fileSize.multiplied(clamped: limits.expandedRatio), limits.expandedBytes)
         guard logicalBytes <= most else {
             throw malformed(
@@ -62,7 +68,7 @@ struct PyTorchTensorCollector {
         return result
     }
 
-    /// Warnings for the user; complete once the tensors are listed.
+    /// The warnings for the user, which are complete after the tensors have been collected.
     var warnings: [String] {
         var isUsed = [Bool](repeating: false, count: storages.all.count)
         for entry in result.entries { isUsed[entry.storage] = true }
@@ -82,10 +88,10 @@ struct PyTorchTensorCollector {
     /// Lists each tensor once for every path that leads to it.
     private mutating func walk(_ root: PickleValue, _ links: TensorLinks) throws(CheckpointError) {
         struct Place {
-            /// The links still to be followed.
+            /// The links that have not been followed yet.
             var links: Range<Int>
             var nameCount: Int
-            /// Whether the name has a component yet, and whether all of its keys can be written.
+            /// Whether the name has a component yet, and whether all keys in it are text or integers.
             var isNamed, isWritable: Bool
         }
         guard let rootNumber = graph.number(of: root), let first = links.range(of: rootNumber) else { return }
@@ -129,7 +135,7 @@ struct PyTorchTensorCollector {
         }
     }
 
-    /// Lists the tensor that `value` describes under a name, or records what the value is instead.
+    /// Lists the tensor that `value` describes under `name`, and records its kind if it is not a plain tensor.
     private mutating func list(
         _ value: PickleValue, _ number: Int, _ name: [UInt8], isWritable: Bool
     ) throws(CheckpointError) {
@@ -141,7 +147,7 @@ struct PyTorchTensorCollector {
             guard isWritable else {
                 return try append("tensor under a key that is neither text nor an integer", name, isListed: false)
             }
-            // Charge for the entry, its name and its share of the name tables.
+            // Charge for the entry, its name and its slots in the name tables.
             try budget.spend(of: PyTorchTensors.Entry.self)
             try budget.spend(memory: 2 * name.count + PyTorchTensors.tableByteCount)
             if known[UInt32(number)] == nil {
@@ -156,14 +162,14 @@ struct PyTorchTensorCollector {
         }
     }
 
-    /// Records a tensor that is not stored as plain elements in the file.
+    /// Records a tensor that is not stored as plain elements.
     private mutating func append(_ kind: String, _ name: [UInt8], isListed: Bool) throws(CheckpointError) {
         try budget.spend(of: OtherTensor.self)
         try budget.spend(memory: PickleBudget.text(name.count))
         result.others.append(OtherTensor(name: String(decoding: name, as: UTF8.self), kind: kind, isListed: isListed))
     }
 
-    /// Determines what kind of tensor a value represents, once for all names that lead to it.
+    /// Examines a value, or returns the cached result if the value has already been examined under another name.
     private mutating func find(
         _ value: PickleValue, _ number: Int, _ name: [UInt8]
     ) throws(CheckpointError) -> Found {
@@ -189,7 +195,7 @@ struct PyTorchTensorCollector {
 
     // MARK: Tensors
 
-    /// Determines what kind of tensor a value represents, without looking it up among known values.
+    /// Examines a value without consulting the cache.
     private mutating func find(_ value: PickleValue, _ name: [UInt8]) throws(CheckpointError) -> Found {
         if case .persistent(let identifier) = graph.content(value) {
             let key = graph.elements(identifier).flatMap { $0.count > 2 ? graph.textRange($0[$0.startIndex + 2]) : nil }
@@ -208,7 +214,7 @@ struct PyTorchTensorCollector {
             call = try tensorCall(inner, name)
         }
         guard case .subclass = call.recipe else { return try find(call.recipe, call.arguments, name) }
-        // (function that makes the tensor, class, arguments of the function, attributes)
+        // The arguments are (function that creates the tensor, class, arguments of that function, attributes).
         guard call.arguments.count >= 3, let inner = graph.elements(call.arguments[2]) else {
             throw malformed("a tensor's constructor has too few arguments", tensor: name)
         }
@@ -228,7 +234,7 @@ struct PyTorchTensorCollector {
         }
     }
 
-    /// Returns the recipe and the first ten arguments of the call that makes a tensor.
+    /// Returns the recipe and the first ten arguments of the call that creates a tensor.
     private mutating func tensorCall(
         _ value: PickleValue, _ name: [UInt8]
     ) throws(CheckpointError) -> (recipe: TorchRecipe, arguments: [PickleValue]) {
@@ -242,7 +248,7 @@ struct PyTorchTensorCollector {
         return (pickle.recipe(of: object), Array((graph.elements(object.arguments) ?? []).prefix(10)))
     }
 
-    /// Determines what a torch function makes from its arguments.
+    /// Examines a call of a torch function that creates a tensor.
     private mutating func find(
         _ recipe: TorchRecipe, _ arguments: [PickleValue], _ name: [UInt8]
     ) throws(CheckpointError) -> Found {
@@ -285,8 +291,8 @@ struct PyTorchTensorCollector {
         try storages.part(arguments[0])?.elements == .unknown
     }
 
-    /// Returns the name of a layout, which torch pickles as `torch.serialization._get_layout("torch.sparse_coo")`; nil
-    /// for other values.
+    /// Returns the name of a layout, which torch pickles as a call such as
+    /// `torch.serialization._get_layout("torch.sparse_coo")`, or nil for other values.
     private func layoutName(_ value: PickleValue) -> String? {
         guard case .object(let object) = graph.content(value),
             let name = graph.elements(object.arguments)?.first.flatMap(graph.textRange)
@@ -294,8 +300,10 @@ struct PyTorchTensorCollector {
         return excerpt(graph.pickle[name])
     }
 
-    /// Returns the entry for the tensor that `arguments` (storage, offset, size, stride, ...) describe, after checking
-    /// it against its storage.
+    /// Checks a tensor against its storage and returns an entry for it.
+    ///
+    /// `arguments` begins with the storage, the offset, the shape and the strides. The offset and the strides are in
+    /// elements.
     private mutating func entry(
         _ arguments: [PickleValue], dtype: DType?, metadata: PickleValue?, _ name: [UInt8]
     ) throws(CheckpointError) -> PyTorchTensors.Entry {
@@ -315,9 +323,9 @@ struct PyTorchTensorCollector {
                 "a tensor's offset, shape or strides are not non-negative integers, or shape and strides differ in length",
                 tensor: name)
         }
-        // A dimension of size 0 or 1 does not use its stride, so the stride may be anything.
+        // The stride of a dimension of size 0 or 1 is never used, so it can have any value.
         for (dimension, size) in shape.enumerated() where size <= 1 { strides[dimension] = 0 }
-        // A tensor without elements does not use its offset either.
+        // The offset of a tensor without elements is never used either.
         let start = shape.contains(0) ? 0 : offset
         let elementSize = max(1, dtype.bitWidth / 8)
         let available = storage.byteCount / elementSize
@@ -329,7 +337,7 @@ struct PyTorchTensorCollector {
         } catch {
             throw malformed("the size of a tensor overflows", tensor: name)
         }
-        // One more than the index of the last element in the storage.
+        // The end of the tensor in the storage, in elements.
         var end = start
         if byteCount > 0 {
             for (dimension, stride) in zip(shape, strides) {
@@ -358,7 +366,7 @@ struct PyTorchTensorCollector {
 
     /// Returns whether a tensor's metadata marks its elements as conjugated or negated.
     ///
-    /// Any number of tensors may share one metadata dictionary, which is read for each of them, so it must be short.
+    /// Many tensors can share a metadata dictionary, which is read again for each of them, so its length is limited.
     private func signs(
         _ metadata: PickleValue?, _ name: [UInt8]
     ) throws(CheckpointError) -> (isConjugated: Bool, isNegated: Bool) {
@@ -373,7 +381,7 @@ struct PyTorchTensorCollector {
             let key = graph.pickle[range]
             let isConjugation = key.elementsEqual("conj".utf8)
             guard isConjugation || key.elementsEqual("neg".utf8) else { continue }
-            // Python would accept any object as true or false.
+            // Python would accept any object here and use its truth value.
             guard case .bool(let isSet) = graph.content(value) else {
                 throw malformed(
                     "the entry \"\(excerpt(key))\" of a tensor's metadata is neither true nor false", tensor: name)
@@ -383,8 +391,8 @@ struct PyTorchTensorCollector {
         return signs
     }
 
-    /// Returns the integers in a tuple or a `torch.Size`; nil if there are other elements, or more than
-    /// ``ReadLimits/rank``.
+    /// Returns the integers in a tuple or a `torch.Size`, or nil if any element is not an integer or there are more
+    /// than ``ReadLimits/rank`` elements.
     private func integers(_ value: PickleValue) -> [Int]? {
         var value = value
         if case .object(let object) = graph.content(value), case .size = pickle.recipe(of: object),

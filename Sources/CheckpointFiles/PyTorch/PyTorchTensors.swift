@@ -1,10 +1,10 @@
-/// The tensors in an unpickled object, each listed under every path of keys that leads to it.
+/// The tensors in an unpickled object, with one entry for each path of keys that leads to a tensor.
 struct PyTorchTensors: Sendable {
-    /// The locations of a tensor's elements, name and shape.
+    /// A tensor's dtype, and the locations of its elements, name, shape and strides.
     ///
-    /// There may be a hundred thousand entries, so fields use 32 bits where their values fit.
+    /// A file can have a hundred thousand entries, so fields use 32 bits where their values fit.
     struct Entry: Sendable {
-        /// The byte offset of the first element in the storage.
+        /// The offset of the first element from the start of the storage, in bytes.
         var offset: Int
         fileprivate var storageNumber: UInt32
         fileprivate var nameStart: UInt32 = 0
@@ -24,18 +24,18 @@ struct PyTorchTensors: Sendable {
         /// The range of the tensor's strides in `dimensions`.
         fileprivate var strides: Range<Int> { shape.upperBound..<shape.upperBound + Int(rank) }
 
-        /// Returns the byte offset of the first element in the file.
+        /// Returns the offset of the first element in the file, in bytes.
         fileprivate func start(in stored: [StoredBytes]) -> Int { stored[storage].range.lowerBound + offset }
 
-        /// The number of bytes per stored element; torch stores F4 in pairs.
+        /// The size of a stored element in bytes; torch stores F4 values in pairs, one pair per byte.
         var elementSize: Int { max(1, dtype.bitWidth / 8) }
     }
 
-    /// The listed tensors, sorted by the offset of their data after ``finish(stored:path:)``.
+    /// The listed tensors, which ``finish(stored:path:)`` sorts by the offset of their data in the file.
     private(set) var entries: [Entry] = []
-    /// All names as UTF-8, concatenated.
+    /// The concatenated UTF-8 of all names.
     private(set) var names: [UInt8] = []
-    /// Tensors that are not stored as plain elements in the file, and what they are instead.
+    /// The tensors that are not stored as plain elements, such as sparse or quantised tensors.
     var others: [OtherTensor] = []
     private var dimensions: [Int] = []
 
@@ -49,7 +49,7 @@ struct PyTorchTensors: Sendable {
             rank: UInt32(shape.count), dtype: dtype, isConjugated: isConjugated, isNegated: isNegated)
     }
 
-    /// Lists a tensor under a name.
+    /// Appends an entry with the given name.
     mutating func append(_ entry: Entry, name: [UInt8]) {
         var entry = entry
         (entry.nameStart, entry.nameCount) = (UInt32(names.count), UInt32(name.count))
@@ -59,7 +59,7 @@ struct PyTorchTensors: Sendable {
 
     /// Sorts the tensors by the offset of their data, and merges entries that have the same name and elements.
     ///
-    /// - Throws: ``CheckpointError`` if two different tensors have the same name.
+    /// - Throws: ``CheckpointError`` of category `malformed` if two different tensors have the same name.
     mutating func finish(stored: [StoredBytes], path: String) throws(CheckpointError) {
         var table = NameTable(capacity: entries.count)
         var count = 0
@@ -77,15 +77,15 @@ struct PyTorchTensors: Sendable {
             }
         }
         entries.removeSubrange(count...)
-        // Tensors that begin at the same offset keep their order.
+        // The sort is stable, so tensors that begin at the same offset keep their order.
         entries.sort { $0.start(in: stored) < $1.start(in: stored) }
     }
 
-    /// The number of bytes of memory per tensor for a name table, plus either a second name table or half of the
-    /// entries, which sorting may copy.
+    /// The memory per tensor, in bytes, for a name table and either a second name table or the temporary copy that
+    /// sorting makes of half the entries.
     static let tableByteCount = 32
 
-    /// The number of bytes of memory that the tensors take.
+    /// The memory that the tensors take, in bytes.
     var byteCount: Int {
         entries.count * MemoryLayout<Entry>.stride + names.count + dimensions.count * MemoryLayout<Int>.stride
             + others.reduce(0) {
@@ -103,7 +103,7 @@ struct PyTorchTensors: Sendable {
         dimensions[entry.strides]
     }
 
-    /// Returns a view of a tensor's elements in a file whose bytes in `range` are the tensor's storage.
+    /// Returns a view of a tensor's elements in the file, where `range` is the byte range of the tensor's storage.
     func view(of entry: Entry, in range: Range<Int>) -> StridedView {
         var signs: [Int] = []
         if entry.dtype.isComplex {
@@ -117,7 +117,7 @@ struct PyTorchTensors: Sendable {
             start: range.lowerBound + entry.offset, signBytes: signs)
     }
 
-    /// Identifies a tensor's elements: tensors with equal places are the same elements.
+    /// The identity of a tensor's elements; tensors with equal places share all their elements.
     private struct Place: Hashable {
         var storage, offset: Int
         var dtype: DType
@@ -131,7 +131,9 @@ struct PyTorchTensors: Sendable {
             strides: strides(of: entry), isConjugated: entry.isConjugated, isNegated: entry.isNegated)
     }
 
-    /// Groups of tensors that share the same elements of one storage, as ascending indices into ``entries``.
+    /// The groups of tied tensors, as ascending indices into ``entries``.
+    ///
+    /// Tied tensors share all their elements in the same storage. Tensors without elements are never tied.
     var tied: [[Int]] {
         var users = [UInt32](repeating: 0, count: (entries.map(\.storage).max() ?? -1) + 1)
         for entry in entries { users[entry.storage] += 1 }

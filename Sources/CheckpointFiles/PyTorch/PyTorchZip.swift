@@ -1,10 +1,13 @@
 import CheckpointJSON
 
 extension PyTorchFile {
-    /// Reads a checkpoint in the zip format, which torch has written since 1.6: `ROOT/data.pkl` with the object, `ROOT/data/KEY`
-    /// with each storage, and a few small records. (torch/serialization.py; caffe2/serialize/inline_container.cc.)
+    /// Creates a PyTorch file from a checkpoint in the zip format, the default of `torch.save` since torch 1.6.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` with the record or tensor, `unsupported`, or `inputOutput`.
+    /// The record `ROOT/data.pkl` contains the pickled object, and each record `ROOT/data/KEY` contains a storage. A
+    /// few small records contain properties of the file, such as its version. See torch/serialization.py and
+    /// caffe2/serialize/inline_container.cc.
+    ///
+    /// - Throws: ``CheckpointError`` of category `malformed` or `unsupported`, or any error that `source` throws.
     init(zip source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         var budget = PickleBudget(path: source.path, limits: limits)
         let archive = try PyTorchArchive(source, limits: limits)
@@ -21,7 +24,7 @@ extension PyTorchFile {
         for storage in storages.all {
             stored.append(try archive.storage(storages.key(of: storage), byteCount: storage.byteCount))
         }
-        // Small files are verified at once, larger ones tensor by tensor as they are read.
+        // Verify the checksums of a small file now. In a larger file, each storage is verified when it is first read.
         let all = stored.reduce(0) { $0 + $1.range.count }
         if all < limits.checkedAtOpeningBytes {
             for storage in stored { try archive.verify(storage) }
@@ -35,12 +38,12 @@ extension PyTorchFile {
     }
 }
 
-/// The records of a PyTorch archive whose version and byte order are supported.
+/// A PyTorch zip archive with a supported version and byte order.
 private struct PyTorchArchive {
     private let source: any ByteSource
     private let directory: ZipDirectory
 
-    /// The small records that torch writes in addition to the storages.
+    /// The names of the records that torch writes in addition to the storages.
     private static let knownRecords: Set<ByteString> = [
         "data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id",
     ]
@@ -68,7 +71,7 @@ private struct PyTorchArchive {
         }
     }
 
-    /// The number of bytes of memory that the directory takes.
+    /// The memory that the archive's directory takes, in bytes.
     var byteCount: Int { directory.byteCount }
 
     var warnings: [String] {
@@ -77,7 +80,8 @@ private struct PyTorchArchive {
         if !directory.hasChecksums {
             warnings.append("the archive records no checksums, so changed bytes would go unnoticed")
         } else if unchecked > 0 {
-            // torch.serialization.skip_data omits the checksums of storages that are to be filled in later.
+            // With torch.serialization.skip_data, torch writes no checksums for storages, whose data is filled in
+            // later.
             warnings.append(
                 "\(unchecked) record\(unchecked == 1 ? " has" : "s have") no checksum, so changed bytes would go unnoticed"
             )
@@ -93,7 +97,7 @@ private struct PyTorchArchive {
         return warnings
     }
 
-    /// Runs the pickle that describes the object.
+    /// Verifies and runs the pickle of the saved object.
     func pickle(
         limits: ReadLimits, spending budget: inout PickleBudget
     ) throws(CheckpointError) -> PickleMachine.Result {
@@ -122,7 +126,7 @@ private struct PyTorchArchive {
         return result
     }
 
-    /// Locates the storage with this key; if its size is known, its record must have exactly that size.
+    /// Returns the location of the storage with this key, and checks its size unless `byteCount` is nil.
     func storage(_ key: ArraySlice<UInt8>, byteCount: Int?) throws(CheckpointError) -> StoredBytes {
         guard let number = directory.record(named: Array("data/".utf8) + key) else {
             throw CheckpointError(
@@ -152,7 +156,8 @@ private struct PyTorchArchive {
         StoredBytes(range: record.data, checksum: record.checksum == 0 ? nil : record.checksum)
     }
 
-    /// Returns the text of a short record without surrounding white space; nil if there is no such record.
+    /// Returns the text of a record of at most 100 bytes without surrounding white space, or nil if there is no such
+    /// record.
     private func text(ofRecord name: String) throws(CheckpointError) -> String? {
         guard let number = directory.record(named: name.utf8) else { return nil }
         let record = directory.records[number]

@@ -1,16 +1,16 @@
-/// The paths that lead to tensors through the object that a pickle describes.
+/// The links from the values of a pickle to those of their parts that are tensors or lead to tensors.
 struct TensorLinks {
-    /// The maximum nesting depth; no object in practical use is nested deeper.
+    /// The maximum nesting depth, which is far greater than in any real checkpoint.
     private static let depthLimit = 1000
 
-    /// What a step from a value to one of its parts adds to a tensor's name.
+    /// The component that a link adds to the names of tensors.
     enum Step {
         case nothing
         case key(PickleValue)
         case index(UInt32)
     }
 
-    /// A step towards a tensor, and the value that it leads to.
+    /// A link from a value to one of its parts that is a tensor or leads to one.
     struct Link {
         var step: Step
         var value: PickleValue
@@ -20,18 +20,19 @@ struct TensorLinks {
     private struct Visit {
         var value: PickleValue
         var number: Int
-        /// An object's arguments and state, which are visited after its items.
+        /// The parts that are visited after the value's items: an object's arguments and state, or a tensor's
+        /// attributes.
         var parts: [(step: Step, value: PickleValue, isState: Bool)] = []
         var cursor: PickleGraph.Cursor
-        /// Whether the value holds the attributes of an object.
+        /// Whether the value contains the attributes of an object.
         var isState = false
-        /// The index of the value's first link among the links of all values still being visited.
+        /// The index of the value's first link in the list of links of all values that are still being visited.
         var firstLink = 0
-        /// The step to the part that is being visited.
+        /// The step that leads to the part being visited.
         var step = Step.nothing
     }
 
-    /// What is known about a value.
+    /// The state of a value during the search for tensors.
     private enum State: UInt8 {
         case unseen
         case seen
@@ -44,12 +45,12 @@ struct TensorLinks {
     private let limits: ReadLimits
     /// The state of each value, indexed by the value's number.
     private var states: [State] = []
-    /// All links; those of one value are contiguous.
+    /// All links; the links of each value are contiguous.
     private var links: [Link] = []
-    /// The range in `links` of each value that has links, keyed by the value's number.
+    /// The range of each value's links in `links`, keyed by the value's number; values without links are absent.
     private var ranges: [UInt32: Range<UInt32>] = [:]
 
-    /// Finds, for every value below `root`, the steps that lead from it to tensors.
+    /// Creates the links of `root` and of all values that it contains.
     ///
     /// - Throws: ``CheckpointError`` of category `malformed`.
     init(
@@ -61,17 +62,16 @@ struct TensorLinks {
         try find(below: root, &budget)
     }
 
-    /// Returns the range of the links from a value towards tensors; nil if the value neither is a tensor nor leads to
-    /// one.
+    /// Returns the range of a value's links, or nil if the value neither is a tensor nor leads to one.
     func range(of number: Int) -> Range<Int>? {
         guard number < states.count, states[number] == .leading else { return nil }
         return ranges[UInt32(number)].map { Int($0.lowerBound)..<Int($0.upperBound) } ?? 0..<0
     }
 
-    /// The link at an index in a range that ``range(of:)`` has returned.
+    /// Accesses the link at an index from a range that ``range(of:)`` has returned.
     subscript(place: Int) -> Link { links[place] }
 
-    /// Prepares to visit the parts of a value; the parts of a tensor are its attributes.
+    /// Prepares a visit to the parts of a value; the parts of a tensor are its attributes.
     private func visit(_ value: PickleValue, _ number: Int, isState: Bool) -> Visit {
         var visit = Visit(value: value, number: number, cursor: graph.cursor(at: value), isState: isState)
         guard case .object(let object) = graph.content(value) else { return visit }
@@ -86,7 +86,7 @@ struct TensorLinks {
             return visit
         }
         visit.parts = [(.nothing, object.arguments, false)]
-        // The state is a dictionary of attributes, or a pair of dictionaries for attributes and slots.
+        // The state is usually a dictionary of attributes, or a pair of dictionaries with attributes and slots.
         if let states = graph.elements(object.state), states.count == 2, states.allSatisfy(isDictionaryOrNone) {
             visit.parts += states.map { (.nothing, $0, true) }
         } else if object.state != .absent {
@@ -99,13 +99,13 @@ struct TensorLinks {
         if case .dictionary = graph.content(value) { true } else { value == .none }
     }
 
-    /// Returns the next part of the value that is being visited; nil after the last.
+    /// Returns the next part of the value that is being visited, or nil after the last part.
     private func nextPart(
         _ visit: inout Visit
     ) -> (step: Step, value: PickleValue, isState: Bool)? {
         if let (key, value) = graph.next(&visit.cursor) {
             guard let key else { return (.index(UInt32(visit.cursor.count - 1)), value, false) }
-            // The keys of a torch.nn.Module's state_dict omit these three names.
+            // torch.nn.Module.state_dict omits these three names from its keys.
             let isTransparent =
                 visit.isState
                 && graph.textRange(key).map { key in
@@ -116,14 +116,14 @@ struct TensorLinks {
         return visit.parts.isEmpty ? nil : visit.parts.removeFirst()
     }
 
-    /// Visits every value once, however many paths lead to it; a value that contains itself is not entered again.
+    /// Visits every value once, even if several paths lead to it or if it contains itself.
     private mutating func find(below root: PickleValue, _ budget: inout PickleBudget) throws(CheckpointError) {
         guard let rootNumber = graph.number(of: root) else { return }
         try budget.spend(memory: graph.nodeCount)
         states = Array(repeating: .unseen, count: graph.nodeCount)
         states[rootNumber] = .seen
         var visits = [visit(root, rootNumber, isState: false)]
-        // The links of values still being visited; those of the innermost value are last.
+        // The links of all values that are still being visited. The links of the innermost value are at the end.
         var open: [Link] = []
         while !visits.isEmpty {
             let last = visits.count - 1
@@ -148,7 +148,7 @@ struct TensorLinks {
             guard let number = graph.number(of: value) else { continue }
             guard states[number] == .unseen else {
                 guard states[number] == .leading else { continue }
-                // The link is stored in `open` now, and in `links` later.
+                // Charge for the link twice: it is in `open` now, and will later be copied to `links`.
                 try budget.spend(elements: 2, of: Link.self)
                 open.append(Link(step: step, value: value))
                 continue
@@ -164,7 +164,7 @@ struct TensorLinks {
         budget.free(memory: 2 * links.count * MemoryLayout<Link>.stride)
     }
 
-    /// Checks that the text keys of these links are UTF-8 without NUL, and no longer than ``ReadLimits/nameBytes``.
+    /// Checks that each text key is valid UTF-8 without NUL, and that it is not longer than ``ReadLimits/nameBytes``.
     private func checkKeys(_ links: ArraySlice<Link>) throws(CheckpointError) {
         for link in links {
             guard case .key(let key) = link.step, let range = graph.textRange(key) else { continue }

@@ -1,9 +1,9 @@
 import CheckpointJSON
 
-/// What one of torch's own functions makes from its arguments.
+/// The kind of value that a call of a torch function creates.
 enum TorchRecipe {
     case tensor(version: Int)
-    /// The tensor that is the first argument.
+    /// A wrapper around the tensor in the first argument, such as a parameter.
     case parameter
     case quantised
     case sparse
@@ -12,9 +12,9 @@ enum TorchRecipe {
     case wrapper
     case subclass
     case size
-    /// A tensor made by an unknown function of torch.
+    /// A tensor that an unknown torch function creates.
     case unknownTensor
-    /// Not a torch function that makes a tensor or a size.
+    /// Any value other than a tensor or a size.
     case none
 
     private static let byName: [ByteString: TorchRecipe] = [
@@ -36,12 +36,12 @@ enum TorchRecipe {
     }
 }
 
-/// The values of a pickle, as torch interprets them.
+/// The values of a pickle with torch's interpretation of them.
 struct TorchPickle {
     let graph: PickleGraph
     let path: String
     let limits: ReadLimits
-    /// The recipe of each global, indexed by the global's number.
+    /// The recipes of the globals, indexed by the global's number.
     private let recipes: [TorchRecipe]
 
     init(
@@ -54,12 +54,12 @@ struct TorchPickle {
         recipes = graph.globals.indices.map { TorchRecipe(graph.name(ofGlobal: $0)) }
     }
 
-    /// Returns what a call of `callable` makes.
+    /// Returns the kind of value that a call of `callable` creates.
     func recipe(_ callable: PickleValue) -> TorchRecipe {
         if case .global(let number) = graph.content(callable) { recipes[number] } else { .none }
     }
 
-    /// Returns the recipe of the call that makes an object; `none` for objects made in other ways.
+    /// Returns the recipe of the call that creates an object, or `none` if `__new__` creates the object.
     func recipe(of object: PickleGraph.Object) -> TorchRecipe {
         object.making == .call ? recipe(object.callable) : .none
     }
@@ -77,8 +77,9 @@ struct TorchPickle {
         }
     }
 
-    /// Returns the module and name of a global, or of a class that a legacy file stores with its source; nil for other
-    /// values.
+    /// Returns the module and name of a global, or of a class that a legacy file stores with its source code.
+    ///
+    /// Returns nil for other values.
     func globalName(_ value: PickleValue) -> String? {
         switch graph.content(value) {
         case .global(let number): return graph.name(ofGlobal: number)
@@ -93,7 +94,7 @@ struct TorchPickle {
         }
     }
 
-    /// Returns a `malformed` error about this pickle.
+    /// Returns an error of category `malformed` for this pickle.
     func malformed(
         _ problem: String, tensor: ArraySlice<UInt8>? = nil, expected: String? = nil, found: String? = nil
     ) -> CheckpointError {

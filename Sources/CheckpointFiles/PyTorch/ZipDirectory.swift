@@ -1,14 +1,16 @@
 import CheckpointJSON
 
-/// The records of a well-formed zip archive: stored without compression, contiguous from the first byte to the central directory,
-/// under one root, and with local headers and data descriptors that agree with the central directory.
+/// The records of a zip archive in the form that torch writes.
 ///
-/// The central directory is authoritative, and there is only one way to find it: the end record is the file's last 22
-/// bytes, and the directory ends where that record, or the zip64 record before it, begins. (PKWARE APPNOTE 6.3.10,
-/// sections 4.3 and 4.5.3.)
+/// The records are not compressed, share one root directory, and fill the file up to the central directory without
+/// gaps. Their local headers and data descriptors agree with the central directory.
+///
+/// The central directory is authoritative, and there is only one place to look for it: the end record is the last 22
+/// bytes of the file, and the directory ends where that record, or the zip64 end record before it, begins. See PKWARE
+/// APPNOTE 6.3.10, sections 4.3 and 4.5.3.
 struct ZipDirectory: Sendable {
     struct Record: Sendable {
-        /// The range of the record's bytes in the file.
+        /// The byte range of the record's data in the file.
         var data: Range<Int>
         var checksum: UInt32
         fileprivate var nameStart: UInt32
@@ -19,20 +21,21 @@ struct ZipDirectory: Sendable {
         fileprivate var name: Range<Int> { Int(nameStart)..<Int(nameStart) + Int(nameCount) }
     }
 
-    /// The records, in the order of their data.
+    /// The records, in the order of their data in the file.
     let records: [Record]
-    /// Whether any record has a CRC-32; torch writes zero for records without one.
+    /// Whether any record has a CRC-32; torch writes zero if a record does not have one.
     let hasChecksums: Bool
 
-    /// The bytes of the central directory, with names in lower case.
+    /// The bytes of the central directory, with record names in lower case.
     private let text: [UInt8]
-    /// The length in bytes of the root's name and slash, with which every name begins.
+    /// The length in bytes of the prefix that all names share: the name of the root directory and a slash.
     private let rootCount: Int
     private let names: NameTable
 
-    /// Reads the central directory of a zip archive, and the local header and data descriptor of every record.
+    /// Creates a directory from the central directory of a zip archive, and checks the local header and the data
+    /// descriptor of every record against it.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` with the record and offset, or `inputOutput`.
+    /// - Throws: ``CheckpointError`` of category `malformed` with an offset, or any error that `source` throws.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         do throws(ZipFailure) {
             let range = try Self.directoryRange(source)
@@ -66,16 +69,16 @@ struct ZipDirectory: Sendable {
         }
     }
 
-    /// Returns the index of the record with this name below the root, ignoring case; nil if there is none.
+    /// Returns the index of the record with this name in the root directory, ignoring case, or nil if there is none.
     func record(named name: some Collection<UInt8>) -> Int? {
         let full = text[rootName] + name.map { (0x41...0x5A).contains($0) ? $0 | 0x20 : $0 }
         return names.find(full, text: text) { records[Int($0)].name }.map(Int.init)
     }
 
-    /// The number of bytes of memory that the directory takes.
+    /// The memory that the directory takes, in bytes.
     var byteCount: Int { text.count + records.count * MemoryLayout<Record>.stride + names.byteCount }
 
-    /// Returns a record's name below the root, in lower case.
+    /// Returns a record's name without the root directory, in lower case.
     func name(of record: Record) -> String {
         String(decoding: text[record.name].dropFirst(rootCount), as: UTF8.self)
     }
@@ -87,7 +90,8 @@ struct ZipDirectory: Sendable {
 
     // MARK: Central directory
 
-    /// Finds the central directory from the end records, which are the last bytes of the file.
+    /// Reads the end records, which are at the end of the file, and returns the range of the central directory and the
+    /// number of its records.
     private static func directoryRange(
         _ source: any ByteSource
     ) throws(ZipFailure) -> (bytes: Range<Int>, recordCount: Int) {
@@ -144,14 +148,18 @@ struct ZipDirectory: Sendable {
                 "the zip directory does not end where the end record begins", at: endStart,
                 expected: "\(directoryEnd)", found: "\(start) + \(count)")
         }
-        // A record takes at least 46 bytes, so a false count cannot cause a large allocation.
+        // A record takes at least 46 bytes in the directory, so this check keeps a false count from causing a large
+        // allocation.
         guard fields[3].value >= 0, fields[3].value <= count / 46 else {
             throw ZipFailure("the zip directory is too short for its \(fields[3].value) records", at: start)
         }
         return (start..<directoryEnd, fields[3].value)
     }
 
-    /// Reads the central directory; until `checkRecords` has read a record's local header, `data` begins there.
+    /// Reads the records of the central directory.
+    ///
+    /// The `data` of each record begins at its local header until `checkRecords` has read the header and corrected the
+    /// range.
     private static func records(_ text: [UInt8], count: Int, base: Int) throws(ZipFailure) -> [Record] {
         var records: [Record] = []
         records.reserveCapacity(count)
@@ -250,12 +258,12 @@ struct ZipDirectory: Sendable {
 
     // MARK: Records
 
-    /// Checks the local header and the data descriptor of every record, and sets `data` to the bytes between them.
+    /// Checks the local header and the data descriptor of every record, and sets `data` to the range between them.
     private static func checkRecords(
         _ records: inout [Record], text: [UInt8], source: any ByteSource, directory: Int
     ) throws(ZipFailure) {
         var end = 0
-        // The length of the previous record's data descriptor, which is before this record's local header.
+        // The length of the previous record's data descriptor, which precedes the local header of the current record.
         var descriptor = 0
         for index in records.indices {
             let record = records[index]
@@ -283,7 +291,8 @@ struct ZipDirectory: Sendable {
             guard header.integer(at: 6, count: 2) == Int(record.flags), header.integer(at: 8, count: 2) == 0 else {
                 throw refused("has different flags, or a different compression method, in its local header")
             }
-            // torch writes zeros here and the values after the data; sizes that do not fit are in an extra field.
+            // torch writes zeros here and the values into the data descriptor. Sizes that do not fit into 32 bits are
+            // in the zip64 extra field.
             let isDeferred = record.flags & 8 != 0
             for (place, value) in [(14, Int(record.checksum)), (18, record.data.count), (22, record.data.count)] {
                 let found = header.integer(at: place, count: 4)
@@ -313,8 +322,8 @@ struct ZipDirectory: Sendable {
         }
     }
 
-    /// Compares the data descriptor at the beginning of `bytes`, which follows the data of `record`, with the central
-    /// directory.
+    /// Checks that the data descriptor at the start of `bytes` agrees with `record`, if the record has a data
+    /// descriptor.
     private static func checkDescriptor(_ bytes: [UInt8], of record: Record, text: [UInt8]) throws(ZipFailure) {
         guard record.flags & 8 != 0 else { return }
         let width = record.usesZip64 ? 8 : 4
@@ -343,7 +352,7 @@ struct ZipDirectory: Sendable {
     }
 }
 
-/// Why a zip archive cannot be read: it is malformed, or reading its bytes failed.
+/// An error in reading a zip archive: the archive is malformed, or its bytes cannot be read.
 private enum ZipFailure: Error {
     case malformed(MalformedInput)
     case reading(CheckpointError)

@@ -1,6 +1,6 @@
 import CheckpointJSON
 
-/// The byte layout of a safetensors file before it is written, identical to the safetensors library's.
+/// The byte layout of a safetensors file, identical to the layout that the safetensors library would choose.
 struct SafetensorsByteLayout: FileByteLayout {
     let ranges: [Range<Int>]
     let needsChecksums = false
@@ -11,7 +11,7 @@ struct SafetensorsByteLayout: FileByteLayout {
 
     var byteCount: Int { ranges.last?.upperBound ?? header.count }
 
-    /// Sorts tensors as the safetensors library does: by the size and kind of their elements, then by name.
+    /// Returns the indices of tensors in the order of the safetensors library: sorted by dtype, and then by name.
     static func sorted(_ numbers: [Int], of tensors: [OutputTensor]) -> [Int] {
         numbers.sorted { a, b in
             let (p, q) = (rank[tensors[a].dtype] ?? 0, rank[tensors[b].dtype] ?? 0)
@@ -25,7 +25,7 @@ struct SafetensorsByteLayout: FileByteLayout {
             .f16, .bf16, .i32, .u32, .f32, .c64, .f64, .i64, .u64,
         ] as [DType]).enumerated().map { ($1, $0) })
 
-    /// Lays out a file with the tensors in the given order.
+    /// Creates the layout of a file with the tensors in the given order.
     ///
     /// - Throws: ``CheckpointError`` of category `unsupported` if the header is too long.
     init(_ tensors: [OutputTensor], metadata: [ByteString: String], path: String) throws(CheckpointError) {

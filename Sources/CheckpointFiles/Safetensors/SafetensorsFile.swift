@@ -1,6 +1,6 @@
 import CheckpointJSON
 
-/// A safetensors file, with its header read.
+/// A checkpoint file in the safetensors format, whose header has been read.
 struct SafetensorsFile: FileContents {
     let header: SafetensorsHeader
     /// The offset of the tensor data in the file, in bytes.
@@ -9,9 +9,10 @@ struct SafetensorsFile: FileContents {
     let format = FileFormat.safetensors
     let warnings: [String]
 
-    /// Reads and validates the header.
+    /// Creates a safetensors file by reading and validating its header.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` with the offset and, if there is one, the tensor; or `inputOutput`.
+    /// - Throws: ``CheckpointError`` of category `malformed` with an offset and, if the error concerns a tensor, the
+    ///   tensor's name, or any error that `source` throws.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         func malformed(_ problem: String, expected: String? = nil, found: String? = nil) -> CheckpointError {
             CheckpointError(.malformed, path: source.path, problem, offset: 0, expected: expected, found: found)
@@ -35,7 +36,7 @@ struct SafetensorsFile: FileContents {
         let dataStart = 8 + Int(length)
         let text = try source.bytes(8..<dataStart)
         do throws(MalformedInput) {
-            // Consume the text, so that names are decoded in place without a copy.
+            // Consume the text, so that names are decoded in place without copying the text.
             let taken = consume text
             header = try SafetensorsHeader(taken, dataCount: source.count - dataStart, limits: limits)
         } catch {

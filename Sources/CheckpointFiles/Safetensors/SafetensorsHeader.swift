@@ -1,40 +1,42 @@
 import CheckpointJSON
 
-/// The header of a safetensors file: its JSON text, and a 32-byte entry per tensor that points into the text.
+/// The header of a safetensors file: its JSON text, and a 32-byte entry for each tensor that refers to the text.
 ///
-/// Names are decoded in place and shapes are parsed again on access, so a header with a million tensors takes little
-/// more memory than its text. Format: <https://github.com/huggingface/safetensors>, "Format". This parser is stricter
-/// than the reference: it refuses duplicate names, metadata keys and fields, NUL in names, more dimensions than
-/// ``ReadLimits/rank``, sizes that overflow when zero dimensions are left out, tensors that are not objects, and dtypes
-/// that are not strings.
+/// Names are decoded in place, and shapes are parsed again on each access, so a header with a million tensors takes
+/// little more memory than its text.
+///
+/// The format is described in the section "Format" of <https://github.com/huggingface/safetensors>. This parser is
+/// stricter than the reference implementation. It also rejects duplicate names, metadata keys and fields; NUL in names;
+/// more dimensions than ``ReadLimits/rank``; shapes whose nonzero dimensions have a product that overflows; tensors
+/// that are not objects; and dtypes that are not strings.
 struct SafetensorsHeader: Sendable {
     struct Entry: Sendable {
-        /// The offset of the tensor's first byte in the data, which follows the header.
+        /// The offset of the tensor's first byte in the data after the header.
         var begin: Int
         var end: Int
         var nameStart: UInt32
         var nameCount: UInt32
-        /// The offset in the text of the shape's `[`.
+        /// The offset of the shape's `[` in the text.
         var shapeStart: UInt32
         var dtype: DType
 
         var nameRange: Range<Int> { Int(nameStart)..<Int(nameStart) + Int(nameCount) }
     }
 
-    /// The header's JSON, with names unescaped in place.
+    /// The JSON text of the header, with escaped names and metadata keys decoded in place.
     let text: [UInt8]
     /// The tensors in the order of their data; empty tensors at the same offset are in the order of the header.
     let entries: [Entry]
-    /// The pairs of `__metadata__` in the order of the header.
+    /// The entries of `__metadata__`, in the order of the header.
     let metadata: [(key: Range<Int>, value: JSONString)]
-    /// Warnings for the user, at most one of each kind.
+    /// The warnings for the user, with at most one of each kind.
     let warnings: [String]
 
     private let names: NameTable
 
-    /// Parses the header `text`, which is followed by `dataCount` bytes of data.
+    /// Creates a header from its JSON text, which is followed by `dataCount` bytes of data in the file.
     ///
-    /// - Throws: ``MalformedInput`` with the offset in `text`.
+    /// - Throws: ``MalformedInput`` with an offset from the start of `text`.
     init(_ text: consuming [UInt8], dataCount: Int, limits: ReadLimits) throws(MalformedInput) {
         var parser = SafetensorsHeaderParser(dataCount: dataCount, limits: limits, headerBytes: text.count)
         try parser.parse(text.span)
@@ -69,7 +71,7 @@ struct SafetensorsHeader: Sendable {
         self.names = names
     }
 
-    /// Returns the position in ``entries`` of the tensor with this name, compared by bytes; nil if there is none.
+    /// Returns the index in ``entries`` of the tensor whose name has exactly these bytes, or nil if there is none.
     func position(of name: ArraySlice<UInt8>) -> Int? {
         names.find(name, text: text) { entries[Int($0)].nameRange }.map(Int.init)
     }
@@ -78,7 +80,7 @@ struct SafetensorsHeader: Sendable {
         String(decoding: text[entry.nameRange], as: UTF8.self)
     }
 
-    /// Parses the dimensions again from the text, which has already been validated.
+    /// Returns the shape of a tensor, which is parsed again from the validated text.
     func shape(of entry: Entry) -> [Int] {
         var shape: [Int] = []
         var dimension: Int?
@@ -96,7 +98,7 @@ struct SafetensorsHeader: Sendable {
         return shape
     }
 
-    /// Checks that the tensors cover the data up to the last byte, without gaps or overlaps.
+    /// Checks that the tensors cover the data completely, without gaps or overlaps.
     private static func checkPlaces(_ entries: [Entry], dataCount: Int, text: [UInt8]) throws(MalformedInput) {
         func malformed(_ problem: String, _ entry: Entry, expected: Int, found: Int) -> MalformedInput {
             MalformedInput(
@@ -121,7 +123,7 @@ struct SafetensorsHeader: Sendable {
     }
 }
 
-/// Returns the beginning of a name, to quote in an error.
+/// Returns the first 1000 bytes of a name as text, for use in an error message.
 func excerpt(_ name: ArraySlice<UInt8>) -> String {
     String(decoding: name.prefix(1000), as: UTF8.self)
 }

@@ -1,6 +1,6 @@
 import CheckpointJSON
 
-/// Parses a safetensors header in one pass and records the positions of names, shapes and values.
+/// A one-pass parser for safetensors headers that records the positions of names, shapes and metadata.
 struct SafetensorsHeaderParser {
     private(set) var entries: [SafetensorsHeader.Entry] = []
     private(set) var metadata: [(key: Range<Int>, value: JSONString)] = []
@@ -10,7 +10,7 @@ struct SafetensorsHeaderParser {
     private let limits: ReadLimits
     private var hasMetadata = false
     private var metadataBytes = 0
-    /// The names that contain escapes, as positions in the text.
+    /// The tensor names that contain escapes, and the indices of their entries.
     private var escapedNames: [(entry: Int, name: JSONString)] = []
     private var escapedKeys: [(entry: Int, key: JSONString)] = []
     private var unknownFields = 0
@@ -20,7 +20,8 @@ struct SafetensorsHeaderParser {
     init(dataCount: Int, limits: ReadLimits, headerBytes: Int) {
         self.dataCount = dataCount
         self.limits = limits
-        // No tensor's entry is shorter than this, and reserved memory pages that stay unused cost nothing.
+        // The description of a tensor is never shorter than this. Reserved memory pages that are never touched cost
+        // nothing.
         let shortest = #""":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"#.utf8.count
         entries.reserveCapacity(min(limits.tensors, headerBytes / shortest + 1))
     }
@@ -57,7 +58,7 @@ struct SafetensorsHeaderParser {
         }
     }
 
-    /// Replaces escaped names in the text with their decoded forms.
+    /// Replaces escaped tensor names and metadata keys in the text with their decoded forms.
     mutating func unescapeNames(in text: inout [UInt8]) {
         for (entry, name) in escapedNames {
             let range = text.unescape(name)

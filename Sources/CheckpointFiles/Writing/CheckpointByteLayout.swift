@@ -1,26 +1,26 @@
 public import CheckpointJSON
 
-/// A tensor to be written.
+/// A tensor to write to a checkpoint.
 public struct OutputTensor: Sendable, Hashable {
-    /// The name.
+    /// The name of the tensor.
     public let name: String
     /// The type of the elements.
     public let dtype: DType
     /// The dimensions, outermost first.
     public let shape: [Int]
-    /// The size of the elements in bytes.
+    /// The total size of the elements in bytes.
     public let byteCount: Int
-    /// The index of an earlier tensor with the same bytes, which are then stored only once; nil for most tensors.
+    /// The index of an earlier tensor with the same bytes, which are then stored only once, or nil if there is none.
     public let sharedWith: Int?
 
-    /// Creates a tensor to be written.
+    /// Creates a tensor to write to a checkpoint.
     ///
     /// - Parameters:
-    ///   - name: the name.
+    ///   - name: the name of the tensor.
     ///   - dtype: the type of the elements.
     ///   - shape: the dimensions, outermost first.
-    ///   - sharedWith: the index of an earlier tensor with the same bytes.
-    /// - Throws: ``DType/SizeError`` if the shape has no size in bytes.
+    ///   - sharedWith: the index of an earlier tensor with the same bytes, or nil if there is none.
+    /// - Throws: ``DType/SizeError`` if the size of the elements overflows or is not a whole number of bytes.
     public init(name: String, dtype: DType, shape: [Int], sharedWith: Int? = nil) throws(DType.SizeError) {
         self.name = name
         self.dtype = dtype
@@ -32,46 +32,46 @@ public struct OutputTensor: Sendable, Hashable {
 
 /// The files of a checkpoint and their byte layouts, computed before anything is written.
 public struct CheckpointByteLayout: Sendable {
-    /// A file format that can be written.
+    /// A file format that this library can write.
     public enum Container: String, Sendable {
         case safetensors
-        /// A zip archive as `torch.save` writes it.
+        /// A zip archive in the format of `torch.save`.
         case pyTorch = "pytorch"
     }
 
     struct File: Sendable {
         let name: String
         let byteLayout: any FileByteLayout
-        /// The indices in ``CheckpointByteLayout/tensors`` of this file's tensors, in the order of
+        /// The indices in ``CheckpointByteLayout/tensors`` of the tensors whose bytes are in this file, in the order of
         /// ``FileByteLayout/ranges``.
         let tensors: [Int]
     }
 
-    /// All tensors.
+    /// All tensors of the checkpoint.
     public let tensors: [OutputTensor]
     let files: [File]
-    /// The shard index as transformers writes it; nil if there is only one file.
+    /// The shard index in the format of transformers, or nil if there is only one file.
     let shardIndex: [UInt8]?
 
-    /// The index of each tensor's file and the tensor's place in that file.
+    /// The index of each tensor's file, and the position of the tensor in that file.
     private let places: [(file: Int, place: Int)]
 
-    /// The total size of all files, uncompressed, in bytes.
+    /// The total uncompressed size of all files in bytes, including the shard index.
     public var byteCount: Int { files.reduce(shardIndex?.count ?? 0) { $0.adding(clamped: $1.byteLayout.byteCount) } }
 
-    /// The names of the files, in order.
+    /// The names of the files that contain tensors, in order.
     public var fileNames: [String] { files.map(\.name) }
 
-    /// Returns the index of the file that holds a tensor.
+    /// Returns the index in ``fileNames`` of the file that contains a tensor.
     public func file(ofTensor number: Int) -> Int { places[number].file }
 
-    /// Returns the index of a tensor's file and the tensor's place in that file.
+    /// Returns the index of a tensor's file, and the position of the tensor in that file.
     func place(ofTensor number: Int) -> (file: Int, place: Int) { places[number] }
 
-    /// Lays out a single file.
+    /// Creates the layout of a checkpoint in a single file.
     ///
     /// - Parameters:
-    ///   - tensors: the tensors, in the order in which a PyTorch file lists them.
+    ///   - tensors: the tensors, which a PyTorch file lists in this order.
     ///   - container: the file format.
     ///   - name: the name of the file.
     ///   - metadata: the `__metadata__` of a safetensors file.
@@ -83,16 +83,19 @@ public struct CheckpointByteLayout: Sendable {
         try self.init(tensors, container: container, metadata, groups: [(name, Array(tensors.indices))])
     }
 
-    /// Lays out `model.safetensors`, or an index and shards with at most `shardByteCount` bytes of tensors each.
+    /// Creates the layout of a safetensors checkpoint: `model.safetensors`, or shards and an index if one file would be
+    /// too large.
     ///
-    /// Tensors are split as in transformers 5: in the natural order of names, with a new file when one would be too
-    /// large.
+    /// The tensors are split in the same way as in transformers 5. They are added to a shard in the natural order of
+    /// their names, and a new shard begins when the next tensor would make the shard too large.
     ///
     /// - Parameters:
     ///   - tensors: the tensors, in any order.
-    ///   - shardByteCount: the maximum number of bytes of tensors in a file; a tensor that is larger gets its own file.
+    ///   - shardByteCount: the maximum total size of the tensors in a file, in bytes; a larger tensor gets its own
+    ///     file.
     ///   - metadata: the `__metadata__` of each file.
-    /// - Throws: ``CheckpointError`` of category `unsupported` if safetensors files cannot hold the tensors.
+    /// - Throws: ``CheckpointError`` of category `unsupported` if safetensors files cannot hold the tensors, or if
+    ///   there would be too many shards.
     public init(
         _ tensors: [OutputTensor], shardByteCount: Int, metadata: [ByteString: String] = [:]
     ) throws(CheckpointError) {
@@ -125,7 +128,7 @@ public struct CheckpointByteLayout: Sendable {
         for (index, shard) in shards.enumerated() {
             for number in shard { shardOfTensor[number] = index }
         }
-        // A tensor that shares bytes is recorded in the shard that contains them.
+        // Record a tensor that shares bytes in the shard that contains those bytes.
         for (number, tensor) in tensors.enumerated() {
             if let other = tensor.sharedWith, let shard = shardOfTensor[other] { shards[shard].append(number) }
         }
@@ -156,7 +159,7 @@ public struct CheckpointByteLayout: Sendable {
             switch container {
             case .safetensors:
                 own = SafetensorsByteLayout.sorted(own, of: tensors)
-                // Record dropped duplicates as the safetensors library does.
+                // Record the names of dropped duplicates in the metadata, as the safetensors library does.
                 let dropped = numbers.compactMap { number in
                     tensors[number].sharedWith.map { (tensors[number].name, tensors[$0].name) }
                 }
@@ -177,7 +180,9 @@ public struct CheckpointByteLayout: Sendable {
         self.places = places
     }
 
-    /// The maximum total size of the tensors: larger than any disk, but adding a container's bytes cannot overflow.
+    /// The maximum total size of the tensors in bytes.
+    ///
+    /// The limit is larger than any disk, but small enough that adding the other bytes of a file cannot overflow.
     private static let byteLimit = 1 << 62
 
     private static func checkSize(of tensors: [OutputTensor], path: String) throws(CheckpointError) {
@@ -191,7 +196,7 @@ public struct CheckpointByteLayout: Sendable {
 
     private static let shardLimit = ReadLimits.standard.shards
 
-    /// The name of the shard index.
+    /// The file name of the shard index.
     public static let indexName = "model.safetensors.index.json"
 
     /// Returns whether a file name is `model.safetensors` or the name of one of its shards.
@@ -229,13 +234,14 @@ extension CheckpointByteLayout.Container {
     /// Returns whether a file of this format can hold a tensor.
     func holds(_ tensor: OutputTensor) -> Bool {
         switch self {
-        // `__metadata__` is reserved. Names of tensors that share bytes become its keys, and `format` is already one.
+        // The name `__metadata__` is reserved. The names of tensors that share bytes become metadata keys, and the key
+        // `format` is already in use.
         case .safetensors:
             tensor.dtype.isInSafetensors && tensor.name != "__metadata__"
                 && !(tensor.sharedWith != nil && tensor.name == "format")
-        // torch's element is a pair of 4-bit values.
+        // torch stores 4-bit values in pairs, so the last dimension must be even.
         case .pyTorch where tensor.dtype == .f4E2M1: tensor.shape.last.map { $0 % 2 == 0 } ?? false
-        // Quantised tensors also have scales, which their elements do not include.
+        // Quantised tensors also need scales, which an `OutputTensor` does not have.
         case .pyTorch: ![.qi8, .qu8, .qi32].contains(tensor.dtype) && TorchTypes.names[tensor.dtype] != nil
         }
     }

@@ -2,13 +2,14 @@ import CRWKVKernels
 import Crypto
 import Synchronization
 
-/// Writes the files of a ``CheckpointByteLayout``, tensor by tensor.
+/// A writer for the files of a ``CheckpointByteLayout``, which it writes tensor by tensor.
 ///
-/// Tensors can be written in any order and from several threads, but each tensor from only one. The bytes around them
-/// are written last, so that an incomplete file is never valid. Compressed files are written front to back: tensors in
-/// ``order``, from one thread.
+/// Tensors can be written in any order and from several threads, but each tensor must be written from a single thread.
+/// The bytes around the tensors, such as headers, are written last, so that an incomplete file is never valid.
+///
+/// A compressed file is written sequentially: its tensors must be written in ``order``, from a single thread.
 public final class CheckpointWriter: Sendable {
-    /// The files to write.
+    /// The byte layout of the files to write.
     public let byteLayout: CheckpointByteLayout
     private let sinks: [any ByteSink]
     private let checksums: Mutex<[[UInt32]]>
@@ -22,10 +23,10 @@ public final class CheckpointWriter: Sendable {
     /// Creates a writer for a single file.
     ///
     /// - Parameters:
-    ///   - byteLayout: a byte layout of one file.
+    ///   - byteLayout: the byte layout of a single file.
     ///   - file: the file to write.
-    ///   - isCompressed: whether to compress it with zstd.
-    /// - Throws: ``CheckpointError`` of category `inputOutput` if there is not enough disk space.
+    ///   - isCompressed: whether to compress the file with zstd.
+    /// - Throws: ``CheckpointError`` of category `inputOutput` if disk space for the file cannot be reserved.
     public convenience init(
         _ byteLayout: CheckpointByteLayout, into file: borrowing UnfinishedFile, isCompressed: Bool
     ) throws(CheckpointError) {
@@ -34,9 +35,10 @@ public final class CheckpointWriter: Sendable {
         self.init(byteLayout, isCompressed ? [ZstdOutput(output, cuts: own.cuts)] : [output])
     }
 
-    /// Creates a writer for all files of a byte layout, in a directory.
+    /// Creates a writer for all files of a byte layout in a directory, and writes the shard index if there is one.
     ///
-    /// - Throws: ``CheckpointError``: `inputOutput` if there is not enough disk space, or `cannotCreate`.
+    /// - Throws: ``CheckpointError`` of category `cannotCreate` if a file cannot be created, or `inputOutput` if disk
+    ///   space cannot be reserved or the index cannot be written.
     public convenience init(
         _ byteLayout: CheckpointByteLayout, into directory: borrowing UnfinishedDirectory
     ) throws(CheckpointError) {
@@ -78,7 +80,9 @@ public final class CheckpointWriter: Sendable {
         try sinks[file].write(bytes, at: own.start(before: place))
     }
 
-    /// Writes the bytes around the tensors, which must all have been written, and waits until the files are on disk.
+    /// Writes the bytes around the tensors, and waits until the files are on disk.
+    ///
+    /// All tensors must have been written.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     public func finish() throws(CheckpointError) {
@@ -92,7 +96,7 @@ public final class CheckpointWriter: Sendable {
     }
 }
 
-/// Writes one tensor, front to back.
+/// An output for the bytes of a tensor, which are written in order.
 public struct TensorOutput: ~Copyable {
     private let writer: CheckpointWriter
     private let file: Int
@@ -116,7 +120,7 @@ public struct TensorOutput: ~Copyable {
         position = range.lowerBound
     }
 
-    /// Writes the next bytes.
+    /// Writes the next bytes of the tensor.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     public mutating func append(_ bytes: UnsafeRawBufferPointer) throws(CheckpointError) {
@@ -127,7 +131,9 @@ public struct TensorOutput: ~Copyable {
         position += bytes.count
     }
 
-    /// Ends the tensor, whose bytes must all have been written, and returns their SHA-256 (32 bytes).
+    /// Finishes the tensor and returns the SHA-256 of its bytes (32 bytes).
+    ///
+    /// All bytes of the tensor must have been written.
     public consuming func finish() -> [UInt8] {
         precondition(position == range.upperBound, "a tensor has as many bytes as were announced")
         writer.note(checksum, file: file, place: place)

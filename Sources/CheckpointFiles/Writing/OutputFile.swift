@@ -2,7 +2,7 @@ import CRWKVKernels
 import Glibc
 import Synchronization
 
-/// A destination for bytes, which can be written at any offset and from any thread unless it is sequential.
+/// A destination for bytes that can be written at any offset and from any thread, unless the destination is sequential.
 package protocol ByteSink: Sendable {
     /// Whether bytes must be written in order, from one thread.
     var isSequential: Bool { get }
@@ -12,20 +12,20 @@ package protocol ByteSink: Sendable {
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError)
 
-    /// Ends the output once all bytes have been written, and waits until they are on disk.
+    /// Completes the output after all bytes have been written, and waits until the bytes are on disk.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     func finish() throws(CheckpointError)
 }
 
-/// A file that is being written; it stays open as long as the value lives.
+/// A file that is open for writing until the object is deinitialised.
 package final class OutputFile: ByteSink {
-    /// The minimum size in bytes of writes that start going to disk at once, while later writes continue.
+    /// The minimum size of a write, in bytes, for which the transfer to disk is started immediately.
     private static let writebackSize = 1 << 20
 
     package let isSequential = false
     private let descriptor: CInt
-    /// The lock under which threads write one at a time; otherwise, the kernel makes all but one of them spin.
+    /// A lock that makes threads write one at a time; without it, all but one of them would spin in the kernel.
     private let turn = Mutex(())
     /// The path that errors report.
     private let path: String
@@ -40,7 +40,7 @@ package final class OutputFile: ByteSink {
         close(descriptor)
     }
 
-    /// Reserves `byteCount` bytes of disk space if the file system can; they read as zeros until they are written.
+    /// Extends the file to `byteCount` bytes and reserves disk space for it, if the file system supports this.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     func reserve(_ byteCount: Int) throws(CheckpointError) {
@@ -49,7 +49,7 @@ package final class OutputFile: ByteSink {
 
     package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError) {
         guard turn.withLock({ _ in put(bytes, into: descriptor, at: offset) }) else { throw failure() }
-        // Without this, `finish` would have to wait for all bytes to reach the disk.
+        // Start the transfer to disk now, so that `finish` does not have to wait for all bytes at once.
         if bytes.count >= Self.writebackSize {
             rwkv_begin_writeback(descriptor, Int64(offset), Int64(bytes.count))
         }
@@ -63,7 +63,7 @@ package final class OutputFile: ByteSink {
         systemError(errno, path: path, "cannot be written", category: .inputOutput)
     }
 
-    /// Creates the error for a file that cannot be written although no system call failed.
+    /// Returns the error for a file that cannot be written for a reason other than a failed system call.
     func failure(_ problem: String) -> CheckpointError { CheckpointError(.inputOutput, path: path, problem) }
 }
 
@@ -78,7 +78,7 @@ extension ByteSink {
     }
 }
 
-/// Creates a file whose name begins with `prefix`, with permissions `mode` minus the process's umask.
+/// Creates a file with a random path that begins with `prefix`, and with the permissions `mode` minus the umask.
 ///
 /// On failure, the descriptor is -1 and `errno` is set.
 func makeTemporaryFile(prefix: String, mode: mode_t) -> (descriptor: CInt, path: String) {
@@ -86,7 +86,7 @@ func makeTemporaryFile(prefix: String, mode: mode_t) -> (descriptor: CInt, path:
     return (descriptor, path)
 }
 
-/// Creates a directory whose name begins with `prefix`, with permissions `mode` minus the process's umask.
+/// Creates a directory with a random path that begins with `prefix`, and with the permissions `mode` minus the umask.
 ///
 /// On failure, returns nil and sets `errno`.
 package func makeTemporaryDirectory(prefix: String, mode: UInt32) -> String? {
@@ -94,7 +94,9 @@ package func makeTemporaryDirectory(prefix: String, mode: UInt32) -> String? {
     return result == 0 ? path : nil
 }
 
-/// Calls `make` with unused random names until it succeeds; `make` returns -1 on failure and sets `errno`.
+/// Calls `make` with random paths, up to 100 times, until it succeeds or fails with an error other than `EEXIST`.
+///
+/// On failure, `make` returns -1 and sets `errno`.
 private func makeTemporary(prefix: String, _ make: (String) -> CInt) -> (result: CInt, path: String) {
     let characters = "abcdefghijklmnopqrstuvwxyz0123456789"
     var path = prefix
@@ -106,14 +108,16 @@ private func makeTemporary(prefix: String, _ make: (String) -> CInt) -> (result:
     return (-1, path)
 }
 
-/// Resolves symbolic links, so that a link's target is replaced instead of the link; returns `path` itself on failure.
+/// Returns a path with its symbolic links resolved, so that a link's target is replaced instead of the link.
+///
+/// On failure, returns `path` itself.
 func resolved(_ path: String) -> String {
     guard let target = realpath(path, nil) else { return path }
     defer { free(target) }
     return String(cString: target)
 }
 
-/// Writes all of `bytes` to a file; on failure, returns false and sets `errno`.
+/// Writes `bytes` to a file and returns true, or returns false and sets `errno` on failure.
 func put(_ bytes: UnsafeRawBufferPointer, into descriptor: CInt, at offset: Int) -> Bool {
     var done = 0
     while done < bytes.count {
@@ -141,12 +145,12 @@ public func removeFile(_ path: String) throws(CheckpointError) {
     }
 }
 
-/// Checks that a disk has room for `byteCount` more bytes.
+/// Checks that there is enough disk space for a new file.
 ///
 /// - Parameters:
-///   - byteCount: the number of bytes.
-///   - path: the file to be written, in a directory that exists.
-/// - Throws: ``CheckpointError`` of category `inputOutput` if there is not enough room.
+///   - byteCount: the size of the file in bytes.
+///   - path: the path of the file, whose directory must exist.
+/// - Throws: ``CheckpointError`` of category `inputOutput` if there is not enough disk space.
 public func requireRoom(for byteCount: Int, at path: String) throws(CheckpointError) {
     var status = statvfs()
     guard statvfs(directoryPart(of: path) + ".", &status) == 0 else { return }

@@ -3,21 +3,23 @@ import Glibc
 
 /// A directory that is filled under a temporary name next to its final path, and deleted unless it is committed.
 ///
-/// At any time, even if the process dies, the path holds either its old files or all of the new ones. The exception is
-/// a file system that cannot exchange two paths (NFS): there, nothing is at the path for a moment, while the old
-/// directory is next to it under a name that ends in `.replaced`.
+/// Even if the process dies, the final path always has either its old files or all of the new files. The only exception
+/// is a file system that cannot exchange two paths atomically, such as NFS. On such a file system, the final path does
+/// not exist for a moment, and the old directory is next to it under a name that ends in `.replaced`.
 public struct UnfinishedDirectory: ~Copyable {
     private let path: String
     private let temporaryPath: String
-    /// The entries of the directory to be replaced.
+    /// The entries of the directory that will be replaced.
     private let replacedNames: [String]
 
-    /// Creates the temporary directory for `path`, which must be unused, an empty directory or a replaceable one.
+    /// Creates a temporary directory that will be moved to `path`.
+    ///
+    /// If `path` exists, it must be a directory that is empty or replaceable.
     ///
     /// - Parameters:
     ///   - path: the final path.
-    ///   - isReplaceable: whether a directory with these entries may be replaced (a file in a subdirectory gives `a/`
-    ///     and `a/b`); if nil, only an empty directory may be.
+    ///   - isReplaceable: a function that returns whether a directory with the given entries can be replaced; a file
+    ///     `b` in a subdirectory `a` gives the entries `a/` and `a/b`. If nil, only an empty directory can be replaced.
     /// - Throws: ``CheckpointError`` of category `cannotCreate`.
     public init(path: String, isReplaceable: ((_ names: [String]) -> Bool)?)
         throws(CheckpointError)
@@ -51,16 +53,16 @@ public struct UnfinishedDirectory: ~Copyable {
     }
 
     deinit {
-        // After a commit, this path holds the replaced directory, or nothing.
+        // After a commit, the temporary path holds the replaced directory or does not exist.
         for name in Self.entries(temporaryPath).reversed() { remove(temporaryPath + "/" + name) }
         rmdir(temporaryPath)
     }
 
-    /// Lists the entries of a directory and its direct subdirectories; `a/` comes before its own entries.
+    /// Returns the entries of a directory and of its direct subdirectories; a subdirectory `a/` precedes its entries.
     private static func entries(_ path: String) -> [String] {
         func names(_ path: String) -> [String] { namesInDirectory(path).filter { $0 != "." && $0 != ".." } }
         return names(path).flatMap { name in
-            // Do not follow links, so that nothing outside the directory is deleted.
+            // Do not follow symbolic links, so that nothing outside the directory is deleted.
             guard PathKind(path + "/" + name, ofItself: true) == .directory else { return [name] }
             return ["\(name)/"] + names(path + "/" + name).map { "\(name)/\($0)" }
         }
@@ -95,7 +97,7 @@ public struct UnfinishedDirectory: ~Copyable {
 
     /// Creates a file with the content of `source`.
     ///
-    /// - Throws: ``CheckpointError``: `cannotCreate`, `inputOutput`, or the source's error.
+    /// - Throws: ``CheckpointError`` of category `cannotCreate` or `inputOutput`, or any error that `source` throws.
     public func copy(_ source: some ByteSource, to name: String) throws(CheckpointError) {
         let file = try create(name)
         for start in stride(from: 0, to: source.count, by: 1 << 20) {
@@ -106,8 +108,8 @@ public struct UnfinishedDirectory: ~Copyable {
 
     /// Moves the directory to its final path.
     ///
-    /// - Throws: ``CheckpointError`` of category `cannotCreate` if the directory cannot be moved to the path, or if the
-    ///   entries of the directory to be replaced have changed in the meantime.
+    /// - Throws: ``CheckpointError`` of category `cannotCreate` if the directory cannot be moved, or if the entries of
+    ///   the directory that it replaces have changed in the meantime.
     public consuming func commit() throws(CheckpointError) {
         for name in Self.entries(temporaryPath) where name.hasSuffix("/") {
             synchroniseDirectory(of: temporaryPath + "/" + name)

@@ -3,19 +3,19 @@ import Glibc
 
 /// A file that is written under a temporary name next to its final path, and deleted unless it is committed.
 ///
-/// At any time, even if the process dies, the path holds either its old content or all of the new content.
+/// Even if the process dies, the final path always has either its old content or all of the new content.
 public struct UnfinishedFile: ~Copyable {
     package let file: OutputFile
     private let path: String
     private let temporaryPath: String
     private let replaces: Bool
 
-    /// Creates the temporary file for `path`.
+    /// Creates a temporary file that will be moved to `path`.
     ///
     /// - Parameters:
     ///   - path: the final path.
     ///   - replaces: whether an existing file may be replaced.
-    ///   - followsLinks: whether to replace the target of a symbolic link instead of the link.
+    ///   - followsLinks: whether to replace the target of a symbolic link instead of the link itself.
     /// - Throws: ``CheckpointError`` of category `cannotCreate`.
     public init(path: String, replaces: Bool, followsLinks: Bool = true) throws(CheckpointError) {
         let kind = PathKind(path)
@@ -28,7 +28,7 @@ public struct UnfinishedFile: ~Copyable {
             throw CheckpointError(.cannotCreate, path: path, "exists and is not a regular file")
         }
         let path = kind == .file && followsLinks ? resolved(path) : path
-        // Use the permissions of the file to be replaced, or those that `open` gives a new file.
+        // Use the permissions of the file that is replaced, or the default permissions of a new file.
         var status = stat()
         let isThere = kind == .file && stat(path, &status) == 0
         let (descriptor, temporaryPath) = makeTemporaryFile(prefix: path, mode: isThere ? 0o600 : 0o666)
@@ -43,24 +43,24 @@ public struct UnfinishedFile: ~Copyable {
     }
 
     deinit {
-        // After a commit, no file has this name any more.
+        // After a commit, the temporary path no longer exists.
         unlink(temporaryPath)
     }
 
-    /// Writes the whole content of the file.
+    /// Writes the content of the file.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     public func write(_ bytes: [UInt8]) throws(CheckpointError) {
         try file.write(bytes, at: 0)
     }
 
-    /// Moves the file to its final path once its bytes are on disk.
+    /// Waits until the file is on disk and moves it to its final path.
     ///
-    /// - Throws: ``CheckpointError``: `inputOutput`, or `cannotCreate` if the file cannot be moved to the path, for
-    ///   instance because something has been created there in the meantime.
+    /// - Throws: ``CheckpointError`` of category `inputOutput` if the file cannot be written to disk, or `cannotCreate`
+    ///   if the file cannot be moved, for example because another file has been created at the path in the meantime.
     public consuming func commit() throws(CheckpointError) {
         try file.finish()
-        // Without `replaces`, do not replace even a file created a moment ago.
+        // Without `replaces`, fail if a file has been created at the path in the meantime.
         guard (replaces ? rename(temporaryPath, path) : rwkv_rename_new(temporaryPath, path)) == 0 else {
             throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
         }

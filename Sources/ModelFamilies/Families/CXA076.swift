@@ -1,6 +1,7 @@
 extension Architecture {
-    /// PRWKV-7 cxa076: a teacher's body; time mixing without token shift, head norms or RoPE replaces all attention.
-    /// (RWKVInside, rwkv_inside/TimeMixer.py at d144b11.)
+    /// PRWKV-7 cxa076, which uses a teacher's body and time mixing without token shift, head norms or RoPE.
+    ///
+    /// See RWKVInside, rwkv_inside/TimeMixer.py at d144b11.
     public static let cxa076 = Architecture(
         family: "cxa",
         variant: "cxa076",
@@ -37,8 +38,10 @@ extension Architecture {
             ],
             attentionUsesRoPE: true))
 
-    /// cxa076 with head norms on receptance and key; cxa077 and cxa078 have the same tensors but apply RoPE
-    /// (RWKVInside, rwkv_inside/TimeMixer.py at 56cc141).
+    /// The variant of cxa076 that has head norms on receptance and key.
+    ///
+    /// The variants cxa077 and cxa078 have the same tensors but apply RoPE. See RWKVInside, rwkv_inside/TimeMixer.py at
+    /// 56cc141.
     public static let cxa076r: Architecture = {
         var timeMix = cxa076.timeMix
         timeMix?.headNorm = .always

@@ -1,8 +1,9 @@
 extension Architecture {
-    /// cxa079, or hxa079 if some layers stay softmax attention: a teacher's body; time mixing with the teacher's head
-    /// norms and RoPE, and with the first layer's values and keys mixed in before keys and values are repeated for each
-    /// head.
-    /// (RWKVInside, rwkv_inside/TimeMixer.py at d03af49; the ranks and initialisers come from its class for 079.)
+    /// The cxa079 architecture, which is called hxa079 if some layers keep softmax attention.
+    ///
+    /// It uses a teacher's body. Time mixing applies the teacher's head norms and RoPE. The first layer's values and
+    /// keys are mixed in before keys and values are repeated for each head. See RWKVInside, rwkv_inside/TimeMixer.py at
+    /// d03af49; the ranks and initialisers come from its class for 079.
     public static let cxa079 = Architecture(
         family: "cxa",
         variant: "cxa079",
@@ -33,14 +34,14 @@ extension Architecture {
             initialisers: [
                 .decayBase: .decayRampWithHeads, .decayDown: .constant(0), .decayUp: .orthogonal(gain: 0.1),
                 .iclrBase: .iclrRamp, .iclrDown: .constant(0), .iclrUp: .orthogonal(gain: 0.1),
-                // Intended as a falling ramp over the channels, but the trainer leaves the slope at zero.
+                // The trainer intends a falling ramp over the channels, but leaves the slope at zero.
                 .valueResidualBase: .constant(0.73), .valueResidualDown: .constant(0),
                 .valueResidualUp: .orthogonal(gain: 0.1),
                 .keyResidualBase: .constant(0.73), .keyResidualDown: .constant(0),
                 .keyResidualUp: .orthogonal(gain: 0.1),
                 .gateDown: .constant(0), .gateUp: .orthogonal(gain: 0.1),
                 .bonus: .constant(-0.04),
-                // For teachers without head norms.
+                // These apply only if the teacher has no head norms.
                 .receptanceNorm: .constant(1), .timeMixKeyNorm: .constant(1),
             ],
             attentionUsesRoPE: false),

@@ -1,6 +1,8 @@
 extension Architecture {
-    /// GLM-4-0414: norms before and after each block; RoPE on half of each head, in adjacent pairs. (transformers,
-    /// models/glm4.)
+    /// GLM-4-0414, which has norms before and after each block, and RoPE on adjacent pairs of channels in half of each
+    /// head.
+    ///
+    /// See transformers, models/glm4.
     public static let glm4 = Architecture(
         family: "glm4",
         configurationNames: ["glm4"],

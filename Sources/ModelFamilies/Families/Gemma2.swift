@@ -1,8 +1,9 @@
 import CheckpointFiles
 
 extension Architecture {
-    /// Gemma 2: (1 + w) norms before and after each block, windows in even layers, softcaps on scores and logits.
-    /// (transformers, models/gemma2.)
+    /// Gemma 2, which has sliding windows in even layers, and softcaps on scores and logits.
+    ///
+    /// The norms before and after each block multiply by 1 + weight. See transformers, models/gemma2.
     public static let gemma2 = Architecture(
         family: "gemma2",
         configurationNames: ["gemma2"],
@@ -20,7 +21,7 @@ extension Architecture {
                 layer.attention?.softcap = try configuration.cap("attn_logit_softcapping", assumed: 50)
             },
             activationKey: "hidden_activation",
-            // Its config.json also has hidden_act, which nothing reads.
+            // config.json also contains hidden_act, which has no effect.
             keys: ["sliding_window", "layer_types", "query_pre_attn_scalar", "attn_logit_softcapping", "hidden_act"],
             assumedEpsilon: 1e-6,
             assumedTheta: 10000,
@@ -34,7 +35,7 @@ extension Architecture {
         assumesTiedHead: true,
         isTeacher: true)
 
-    /// The names of norms that Llama does not have, or names differently.
+    /// The names of norms that Llama either lacks or names differently.
     static let gemmaNorms: [TensorRole: String] = [
         .mixerPostNormWeight: "model.layers.#.post_attention_layernorm.weight",
         .feedForwardNormWeight: "model.layers.#.pre_feedforward_layernorm.weight",

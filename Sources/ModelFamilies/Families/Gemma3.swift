@@ -1,8 +1,9 @@
 import CheckpointFiles
 
 extension Architecture {
-    /// Gemma 3: Gemma 2 with head norms and without score softcaps; layers with a window have their own RoPE base.
-    /// (transformers, models/gemma3.)
+    /// Gemma 3, which differs from Gemma 2 in having head norms and no score softcaps.
+    ///
+    /// Layers with a sliding window have their own RoPE base. See transformers, models/gemma3.
     public static let gemma3: Architecture = Architecture(
         family: "gemma3_text",
         configurationNames: ["gemma3_text", "gemma3"],
@@ -24,7 +25,7 @@ extension Architecture {
                     assumedTheta: 10000)
             },
             activationKey: "hidden_activation",
-            // The last two have no effect.
+            // attn_logit_softcapping and hidden_act have no effect.
             keys: [
                 "sliding_window", "sliding_window_pattern", "layer_types", "query_pre_attn_scalar",
                 "rope_local_base_freq",

@@ -1,5 +1,7 @@
 extension Architecture {
-    /// Llama 2 and 3, and models of the same form, such as Reka Flash 3.1. (transformers, models/llama.)
+    /// Llama 2 and 3, and other models with the same structure, such as Reka Flash 3.1.
+    ///
+    /// See transformers, models/llama.
     public static let llama = Architecture(
         family: "llama",
         configurationNames: ["llama"],

@@ -2,8 +2,10 @@ import CheckpointFiles
 import CheckpointJSON
 
 extension Architecture {
-    /// Mistral and Ministral: Llama's tensors, and windows in all layers or in those that `layer_types` lists.
-    /// (transformers, models/mistral and models/ministral.)
+    /// Mistral and Ministral, which have the same tensors as Llama.
+    ///
+    /// A sliding window applies to all layers or to the layers that `layer_types` specifies. See transformers,
+    /// models/mistral and models/ministral.
     public static let mistral = Architecture(
         family: "mistral",
         configurationNames: ["mistral", "ministral"],

@@ -2,8 +2,10 @@ import CheckpointFiles
 import CheckpointJSON
 
 extension Architecture {
-    /// Phi-3, Phi-3.5 and Phi-4: fused tensors for queries, keys and values, and for gate and up. (transformers,
-    /// models/phi3.)
+    /// Phi-3, Phi-3.5 and Phi-4, which have fused tensors for queries, keys and values, and for gate and up
+    /// projections.
+    ///
+    /// See transformers, models/phi3.
     public static let phi3 = Architecture(
         family: "phi3",
         configurationNames: ["phi3"],
@@ -16,7 +18,7 @@ extension Architecture {
             keys: ["sliding_window", "partial_rotary_factor"],
             assumedEpsilon: 1e-5,
             assumedTheta: 10000,
-            // The first releases use these names.
+            // The first releases use these names in config.json.
             ropeTypeAliases: ["su": "longrope", "yarn": "longrope"],
             assumedOriginalLength: 4096),
         attention: Attention(),

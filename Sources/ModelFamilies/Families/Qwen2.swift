@@ -2,8 +2,9 @@ import CheckpointFiles
 import CheckpointJSON
 
 extension Architecture {
-    /// Qwen2 and Qwen2.5, which always have query, key and value biases; config.json omits them. (transformers,
-    /// models/qwen2.)
+    /// Qwen2 and Qwen2.5, which always have biases on queries, keys and values.
+    ///
+    /// config.json does not mention these biases. See transformers, models/qwen2.
     public static let qwen2 = Architecture(
         family: "qwen2",
         configurationNames: ["qwen2"],
@@ -22,7 +23,10 @@ extension Architecture {
         "use_sliding_window", "sliding_window", "max_window_layers", "layer_types",
     ]
 
-    /// Sets a layer's window if `use_sliding_window` is true: for `layer_types`, or starting at `max_window_layers`.
+    /// Sets the sliding window of a layer if `use_sliding_window` is true.
+    ///
+    /// The layers with a window are those that `layer_types` lists. Without that key, they are the layers from index
+    /// `max_window_layers` onwards.
     @Sendable
     static func qwenWindows(
         _ layer: inout LayerSpec, _ index: Int, _ configuration: ModelConfiguration

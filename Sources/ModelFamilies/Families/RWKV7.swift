@@ -1,5 +1,7 @@
 extension Architecture {
-    /// RWKV-7 "Goose", x070. (RWKV-LM, RWKV-v7/rwkv_v7_demo.py; flash-linear-attention, fla/models/rwkv7.)
+    /// RWKV-7 "Goose" (x070).
+    ///
+    /// See RWKV-LM, RWKV-v7/rwkv_v7_demo.py, and flash-linear-attention, fla/models/rwkv7.
     public static let rwkv7 = Architecture(
         family: "rwkv7",
         variant: "x070",
@@ -24,7 +26,7 @@ extension Architecture {
             outputNorm: .groupNorm,
             storesUnusedResiduals: false),
         layouts: [.fla, .official],
-        // num_heads is not read: flash-linear-attention's converter leaves it at 32 for all sizes.
+        // num_heads is not read, because flash-linear-attention's converter always writes 32.
         dimensionKeys: [
             .vocabulary: "vocab_size", .width: "hidden_size", .headSize: "head_dim",
             .feedForwardWidth: "intermediate_size", .decayRank: "decay_low_rank_dim", .iclrRank: "a_low_rank_dim",

@@ -1,6 +1,7 @@
 extension TensorLayout {
-    /// RWKV-7 in flash-linear-attention, which stores low-rank matrices as linear weights, `[out, in]`
-    /// (fla/layers/rwkv7.py).
+    /// The layout of RWKV-7 in flash-linear-attention (fla/layers/rwkv7.py).
+    ///
+    /// It stores low-rank matrices as linear weights, with shape `[out, in]`.
     public static let fla = TensorLayout(
         "fla",
         names: [

@@ -1,5 +1,5 @@
 extension TensorLayout {
-    /// RWKV's own layout, which its trainer saves (RWKV-LM, RWKV-v7/train_temp/src/model.py).
+    /// The layout that RWKV's own trainer saves (RWKV-LM, RWKV-v7/train_temp/src/model.py).
     public static let official = TensorLayout(
         "official",
         names: [
@@ -38,7 +38,9 @@ extension TensorLayout {
         ].merging(baseTransforms) { $1 },
         alwaysStoresHead: true)
 
-    /// The layout that RWKVInside's converter writes for RWKV-Infer: RWKV's time-mixing names, a transformer's body.
+    /// The layout that RWKVInside's converter writes for RWKV-Infer.
+    ///
+    /// It combines RWKV's names for time mixing with the body of a transformer.
     public static let rwkvInfer = TensorLayout(
         "rwkv-infer",
         names: [
@@ -57,7 +59,7 @@ extension TensorLayout {
             .valueBias: "blocks.#.att.v_proj.bias",
             .outputWeight: "blocks.#.att.o_proj.weight",
             .outputBias: "blocks.#.att.o_proj.bias",
-            // Attention and time mixing have the same names for these.
+            // Attention and time mixing share the names of these norms.
             .queryNorm: "blocks.#.att.ln_r.weight",
             .keyNorm: "blocks.#.att.ln_k.weight",
             .receptanceNorm: "blocks.#.att.ln_r.weight",
@@ -70,17 +72,17 @@ extension TensorLayout {
             .feedForwardDown: "blocks.#.ffn.down.weight",
         ].merging(timeMixNames) { $1 },
         transforms: baseTransforms,
-        // Copies of the teacher's norms that the converter does not remove.
+        // The converter does not remove these copies of the teacher's norms.
         ignoredNames: ["blocks.#.self_attn.ln_r.weight", "blocks.#.self_attn.ln_k.weight"],
         alwaysStoresHead: true)
 
-    /// RWKV's own code stores the biases of the low-rank parts (w0, a0, v0, k0) as [1, 1, n].
+    /// The transforms of the low-rank parts' biases (w0, a0, v0, k0), which RWKV's own code stores as [1, 1, n].
     static let baseTransforms: [TensorRole: Transform] = [
         .decayBase: .leadingOnes, .iclrBase: .leadingOnes, .valueResidualBase: .leadingOnes,
         .keyResidualBase: .leadingOnes,
     ]
 
-    /// The time-mixing names that both layouts share.
+    /// The names of time-mixing tensors that both layouts share.
     private static let timeMixNames: [TensorRole: String] = [
         .receptanceWeight: "blocks.#.att.receptance.weight",
         .receptanceBias: "blocks.#.att.receptance.bias",

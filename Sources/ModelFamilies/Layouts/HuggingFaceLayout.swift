@@ -1,14 +1,15 @@
 extension TensorLayout {
-    /// The layout of decoders in transformers, and of RWKVInside's students in their Hugging Face form.
+    /// The layout of decoders in transformers, and of RWKVInside's students in Hugging Face form.
     public static let huggingFace = TensorLayout(
         "hf",
         names: names(root: "", mixer: "self_attn."),
         transforms: baseTransforms,
-        // Before version 4.33, transformers saved the inverse frequencies, which it now computes from theta.
+        // Before version 4.33, transformers saved the inverse frequencies. It now computes them from theta.
         ignoredNames: ["model.layers.#.self_attn.rotary_emb.inv_freq"])
 
-    /// The layout that RWKVInside saves during training: student mixers inside the teacher's modules, next to its
-    /// attention.
+    /// The layout that RWKVInside saves during training.
+    ///
+    /// Each of the teacher's attention modules contains the student's mixer next to the teacher's attention.
     public static let rwkvInside = TensorLayout(
         "rwkvinside",
         names: names(root: "model.", mixer: "self_attn.student_attn."),

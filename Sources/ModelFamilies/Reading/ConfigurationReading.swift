@@ -20,7 +20,8 @@ extension ModelReading {
         attentionUsesRoPE =
             try configuration?.flag("nope_in_transformer").map { !$0 } ?? architecture.conversion?.attentionUsesRoPE
             ?? true
-        // A teacher's tie_word_embeddings says nothing about its student, and a partial checkpoint may lack the head.
+        // The teacher's tie_word_embeddings does not apply to its student. A missing head means that the embeddings are
+        // tied only if the checkpoint also has the other tensors outside the layers.
         let says = try ownConfiguration?.flag("tie_word_embeddings")
         let isWhole = places[Place(role: .embedding)] != nil && places[Place(role: .finalNormWeight)] != nil
         hasTiedHead =
@@ -63,7 +64,7 @@ extension ModelReading {
         for index in layers.indices {
             layers[index].rotation = rotary
             try architecture.body.refine(&layers[index], index, configuration)
-            // A window at least as long as the context has no effect.
+            // A window that is at least as long as the context has no effect.
             if let window = layers[index].attention?.window, window >= maximumLength ?? .max {
                 layers[index].attention?.window = nil
             }
@@ -103,11 +104,11 @@ extension ModelReading {
         }
     }
 
-    /// Applies the configuration's list of attention layers.
+    /// Applies the configuration's list of attention layers, `transformer_layers`.
     mutating func readKinds(
         _ configuration: ModelConfiguration, hasTensors: Bool
     ) throws(CheckpointError) {
-        // A partial checkpoint may contain fewer layers than its configuration states.
+        // A partial checkpoint can contain fewer layers than its configuration states.
         let count = max(layers.count, try configuration.size("num_hidden_layers") ?? 0)
         guard architecture.timeMix != nil, architecture.attention != nil,
             let attention = try configuration.layers("transformer_layers", count: count)
@@ -134,7 +135,9 @@ extension ModelReading {
         }
     }
 
-    /// Returns the rotary embedding that a layer's mixer applies, from `layer.rotation`; nil if it does not use RoPE.
+    /// Returns the rotary embedding that a layer's mixer applies, or nil if the mixer does not use RoPE.
+    ///
+    /// The result is derived from `layer.rotation`, which must be the rotary embedding of attention.
     func rotation(of layer: LayerSpec) -> RotaryEmbedding? {
         guard let timeMix = layer.timeMix else { return attentionUsesRoPE ? layer.rotation : nil }
         return timeMix.rotation(from: layer.rotation, isScaled: scalesTimeMixingRoPE)

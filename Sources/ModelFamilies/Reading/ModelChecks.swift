@@ -1,7 +1,7 @@
 import CheckpointFiles
 
 extension ModelReading {
-    /// Checks the tensors against the architecture's roles and shapes, and adds the differences to the findings.
+    /// Checks the tensors against the architecture's roles and shapes, and adds any differences to the findings.
     mutating func check(_ index: TensorIndex) {
         let presentRoles = places.keys.reduce(into: Set<TensorRole>()) { $0.insert($1.role) }
         let first = firstValues.layer(of: layers.map(\.kind))
@@ -68,7 +68,7 @@ extension ModelReading {
         architecture.timeMix?.rotary == .teacher || (layers.contains(where: \.kind.hasCache) && attentionUsesRoPE)
     }
 
-    /// The sizes and config.json keys that the equations need but that are not known.
+    /// The names of sizes and config.json keys that the equations need but whose values are not known.
     var unknown: [String] {
         var unknown: [String] = []
         if epsilon == nil { unknown.append(architecture.body.epsilonKey) }

@@ -4,8 +4,8 @@ import CheckpointJSON
 extension ModelDescription {
     /// Describes a model by matching an architecture against tensors, a configuration, or both.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if the configuration has invalid values or, without
-    ///   tensors, lacks the number of layers.
+    /// - Throws: ``CheckpointError`` of category `malformed` if the configuration has invalid values, or if there are
+    ///   no tensors and it does not state the number of layers.
     init(
         _ architecture: Architecture, _ index: TensorIndex?, _ layout: TensorLayout,
         _ configuration: ModelConfiguration?,
@@ -41,7 +41,7 @@ extension ModelDescription {
     }
 }
 
-/// The knowledge about one model that accumulates while its tensors and configuration are read.
+/// The properties of a model that are collected while its tensors and configuration are read.
 struct ModelReading {
     typealias Place = TensorPlace
 
@@ -65,19 +65,22 @@ struct ModelReading {
     var findingCount: Int
     var countsByKind: [ModelFinding.Kind: Int] = [:]
 
-    /// The position in the checkpoint of each place's tensor; nil if the weights are present only in quantised form.
+    /// The checkpoint position of the tensor at each place, or nil if the weights are present only in quantised form.
     var places: [Place: Int?] = [:]
-    /// The tensor, or its rows, that holds each place's weights; weights that are only quantised are left out.
+    /// The tensor, or the rows of a tensor, that contains the weights of each place.
+    ///
+    /// Places whose weights are present only in quantised form are omitted.
     var bindings: [TensorPlace: TensorBinding] {
         places.reduce(into: [:]) { bindings, entry in
             guard let position = entry.value else { return }
             bindings[entry.key] = TensorBinding(position: position, rows: layout.rows(of: entry.key.role, dimensions))
         }
     }
-    /// Indices of layers whose tensors show no kind, or a kind that the family does not have.
+    /// The indices of layers whose tensors do not identify a kind, or identify a kind that the family does not have.
     var undecidedLayers: [Int] = []
-    /// The roles outside layers, and those of layers of each kind.
+    /// The roles outside layers.
     let modelRoles: Set<TensorRole>
+    /// The roles of the layers of each kind.
     let rolesOfKind: [LayerKind: Set<TensorRole>]
 
     init(

@@ -47,7 +47,8 @@ extension ModelReading {
                 guard var sizes = layout.sizes(ofStored: tensor.shape, place.role) else { continue }
                 if found.count > 1, let rows = sizes.first {
                     heights[found.map(\.role), default: [:]][rows, default: 0] += 1
-                    // Roles of the same shape split the rows evenly; for other roles, `solve` finds the row counts.
+                    // Roles with the same shape split the rows evenly. For other roles, `solve` determines the row
+                    // counts.
                     guard Set(found.map(\.role.shape)).count == 1, rows % found.count == 0 else {
                         sizes[0] = 0
                         vote(place.role, sizes)
@@ -65,7 +66,7 @@ extension ModelReading {
         if adapterCount > 0 {
             add(.undescribed, nil, "\(adapterCount) adapter tensors are not merged into the weights")
         }
-        // The most common size wins, so that one tensor of the wrong shape has no effect.
+        // The most common size wins, so that a single tensor with the wrong shape has no effect.
         for dimension in Dimension.allCases {
             guard let found = votes[dimension] else { continue }
             let most = found.max { ($0.value, $1.key) < ($1.value, $0.key) }
@@ -77,7 +78,7 @@ extension ModelReading {
         fillEqualities()
     }
 
-    /// The configuration if it is the model's own; nil if it is missing or belongs to the student's teacher.
+    /// The configuration if it describes this model, or nil if it is missing or describes the student's teacher.
     var ownConfiguration: ModelConfiguration? {
         configuration.flatMap { configuration in
             configuration.name == nil || configuration.names(architecture) ? configuration : nil
@@ -86,7 +87,9 @@ extension ModelReading {
 
     var title: String { architecture.variant(of: layers.map(\.kind)) ?? architecture.family }
 
-    /// Derives the row count of roles fused into a tensor of `height` rows, if exactly one of their sizes is unknown.
+    /// Derives the unknown row count of roles that are fused into a tensor of `height` rows.
+    ///
+    /// This method has no effect unless exactly one of the roles' dimensions is unknown.
     mutating func solve(_ roles: [TensorRole], height: Int?) {
         let unknown = Set(roles.map { $0.shape[0] }.filter { dimensions[$0] == nil })
         guard let height, unknown.count == 1, let dimension = unknown.first else { return }
@@ -96,7 +99,8 @@ extension ModelReading {
     }
 
     mutating func findLayers(_ index: TensorIndex) {
-        // A layer counts as undecided if the family has no layers of its kind; its tensors are then unexpected.
+        // If the family has no layers of the kind that the tensors show, the layer is undecided and its tensors are
+        // unexpected.
         let kinds = index.layerKinds(in: layout).map { kind in
             kind.flatMap { architecture.kinds.contains($0) ? $0 : nil }
         }
@@ -104,7 +108,7 @@ extension ModelReading {
         layers = kinds.map { layer($0 ?? kindOfFrozenLayers ?? architecture.kinds[0]) }
     }
 
-    /// Returns a layer of this kind; the architecture must have such layers.
+    /// Returns a layer of the given kind, which the architecture must have.
     func layer(_ kind: LayerKind) -> LayerSpec {
         guard let layer = architecture.layer(kind) else {
             preconditionFailure("the architecture has no layers of this kind")
@@ -112,12 +116,17 @@ extension ModelReading {
         return layer
     }
 
-    /// The kind assumed for layers without mixers if the layout stores only trained tensors: attention; otherwise nil.
+    /// The kind to assume for layers without mixer tensors, or nil if the layout stores all tensors.
+    ///
+    /// If the layout stores only trained tensors, such layers are attention layers.
     var kindOfFrozenLayers: LayerKind? {
         layout.holdsTrainedOnly ? architecture.kinds.first(where: \.hasCache) : nil
     }
 
-    /// Returns the places that a tensor fills: the first of its roles that its layer can have, and roles fused with it.
+    /// Returns the places whose weights a tensor contains.
+    ///
+    /// These are the places of the first role that the tensor's layer can have, and of the roles that are fused with
+    /// it.
     func places(_ roles: [TensorRole], _ number: Int?) -> [Place] {
         for role in roles {
             if role.isPerLayer {
