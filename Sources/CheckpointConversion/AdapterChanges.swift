@@ -88,22 +88,25 @@ struct AdapterChanges {
         _ configuration: PEFTConfiguration?, scale: Double?
     ) throws(CheckpointError) -> WeightMerge {
         let tensors = adapter.tensors
-        func error(_ problem: String, _ tensor: TensorInfo?, expected: String? = nil) -> CheckpointError {
+        func error(_ problem: String, _ tensor: TensorInfo) -> CheckpointError {
+            CheckpointError(.malformed, path: adapter.path, problem, tensor: tensor.name)
+        }
+        func shapeError(_ problem: String, _ tensor: TensorInfo, expected: String) -> CheckpointError {
             CheckpointError(
-                .malformed, path: adapter.path, problem, tensor: tensor?.name ?? weight.name, expected: expected,
-                found: tensor.map { "\($0.shape)" })
+                .malformed, path: adapter.path, problem, tensor: tensor.name, expected: expected,
+                found: "\(tensor.shape)")
         }
         let infos = parts.mapValues { tensors[$0] }
         for info in infos.values.sorted(by: { ByteString($0.name) < ByteString($1.name) })
         where info.dtype.floatElement == nil {
             throw CheckpointError(
-                .unsupported, path: adapter.path, "the adapter's values are not of a floating-point type",
+                .unsupported, path: adapter.path, "the adapter's tensor does not have a floating-point dtype",
                 tensor: info.name,
                 found: info.dtype.rawValue)
         }
         guard weight.shape.count == 2, weight.shape.allSatisfy({ $0 > 0 }), weight.shape[1] <= WeightMerge.columnLimit,
             weight.dtype.floatElement != nil
-        else { throw error("the adapter changes a tensor that is not a floating-point matrix", nil) }
+        else { throw error("the adapter changes a tensor that is not a floating-point matrix", weight) }
         let (rows, columns) = (weight.shape[0], weight.shape[1])
         for part in [Adapter.Part.down, .bone, .magnitude] {
             guard let info = infos[part], info.elementCount > WeightMerge.elementLimit else { continue }
@@ -115,20 +118,25 @@ struct AdapterChanges {
             parts[part].map { Conversion.InputTensor(part: .adapter, position: $0) }
         }
         if let bone = infos[.bone], let first = input(.bone) {
-            guard parts.count == 1 else { throw error("a weight is changed by both Bone and LoRA", bone) }
-            let formula = try boneFormula(bone, rows, columns, configuration, error)
+            guard parts.count == 1 else { throw error("the adapter changes a weight with both Bone and LoRA", bone) }
+            let formula = try boneFormula(bone, rows, columns, configuration, shapeError)
             return WeightMerge(formula: formula, first: first, second: nil, magnitude: nil)
         }
         guard let down = infos[.down], let up = infos[.up], let first = input(.down), let second = input(.up) else {
+            let missing = infos[.down] == nil ? "A" : "B"
             throw error(
-                "the LoRA matrix A or B is missing", infos.values.min { ByteString($0.name) < ByteString($1.name) })
+                "the LoRA matrix \(missing) is missing",
+                infos.values.min { ByteString($0.name) < ByteString($1.name) } ?? weight)
         }
         guard down.shape.count == 2, down.shape[1] == columns, 1...min(rows, columns) ~= down.shape[0] else {
-            throw error("the LoRA matrix A does not have the weight's columns", down, expected: "[rank, \(columns)]")
+            throw shapeError(
+                "the shape of the LoRA matrix A does not fit the weight", down,
+                expected: "[rank, \(columns)] with a rank of 1 to \(min(rows, columns))")
         }
         let rank = down.shape[0]
         guard up.shape == [rows, rank] else {
-            throw error("the LoRA matrix B does not have the weight's rows", up, expected: "[\(rows), \(rank)]")
+            throw shapeError(
+                "the shape of the LoRA matrix B does not fit the weight", up, expected: "[\(rows), \(rank)]")
         }
         let own: Float
         if let configuration {
@@ -147,9 +155,9 @@ struct AdapterChanges {
         }
         let isOfRows = configuration != nil
         guard magnitude.elementCount == (isOfRows ? rows : columns) else {
-            throw error(
-                "there is not one DoRA magnitude for each \(isOfRows ? "row" : "column")", magnitude,
-                expected: "\(isOfRows ? rows : columns)")
+            throw shapeError(
+                "there is not one DoRA magnitude for each \(isOfRows ? "row" : "column") of the weight", magnitude,
+                expected: "\(isOfRows ? rows : columns) elements")
         }
         return WeightMerge(
             formula: isOfRows ? .rowScaled(scale: own) : .columnScaled(scale: own), first: first,
@@ -158,19 +166,19 @@ struct AdapterChanges {
 
     private static func boneFormula(
         _ bone: TensorInfo, _ rows: Int, _ columns: Int, _ configuration: PEFTConfiguration?,
-        _ error: (String, TensorInfo?, String?) -> CheckpointError
+        _ shapeError: (String, TensorInfo, String) -> CheckpointError
     ) throws(CheckpointError) -> WeightMerge.Formula {
         if bone.shape.count == 3 {
             let rank = bone.shape[1]
             let blocks = configuration == nil ? columns : rows
             guard rank > 0, rows % rank == 0, columns % rank == 0, bone.shape == [blocks / rank, rank, rank] else {
-                throw error("the Bone blocks do not cover the weight", bone, "[\(blocks) / rank, rank, rank]")
+                throw shapeError("the Bone blocks do not cover the weight", bone, "[\(blocks) / rank, rank, rank]")
             }
             return configuration == nil ? .blocksByColumn : .blocksByRow
         }
         guard configuration != nil, bone.shape.count == 2, 1...columns ~= bone.shape[0], bone.shape[1] > 0,
             rows % bone.shape[1] == 0
-        else { throw error("the Bone blocks do not cover the weight", bone, "[rank, \(rows)]") }
+        else { throw shapeError("the Bone blocks do not cover the weight", bone, "[rank, \(rows)]") }
         return .blocksAdded
     }
 }
@@ -207,7 +215,7 @@ private struct PEFTConfiguration {
         guard adapter.tensors.contains(where: { $0.name.dropping(prefix: "base_model.") != nil }) else { return nil }
         guard let file = try ModelConfiguration(beside: adapter, named: "adapter_config.json") else {
             throw CheckpointError(
-                .unsupported, path: adapter.path, "there is no adapter_config.json beside peft's adapter",
+                .unsupported, path: adapter.path, "there is no adapter_config.json next to the peft adapter",
                 advice: "it records the adapter's scale and form")
         }
         root = file.root
@@ -267,7 +275,8 @@ private struct PEFTConfiguration {
             }
         }
         guard let alpha, alpha.isFinite else {
-            throw CheckpointError(.malformed, path: path, "lora_alpha is not a number", tensor: tensor)
+            throw CheckpointError(
+                .malformed, path: path, "the alpha of this module is missing or not a finite number", tensor: tensor)
         }
         return Float(alpha / (isRankStabilised ? Double(rank).squareRoot() : Double(rank)))
     }

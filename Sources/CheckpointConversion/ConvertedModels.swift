@@ -59,8 +59,8 @@ extension ConversionBuilder {
                 .malformed, "the plan is for a different number of layers", expected: "\(plan.layers.count)",
                 found: "\(student.layers.count)")
         }
-        for dimension in Dimension.allCases
-        where !Dimension.ranks.contains(dimension) && dimension != .valueResidualWidth {
+        for dimension in ModelDimension.allCases
+        where !ModelDimension.ranks.contains(dimension) && dimension != .valueResidualWidth {
             let (own, other) = (student.dimensions[dimension], teacher.dimensions[dimension])
             guard own == nil || own == other else { throw differ(dimension.title, own ?? 0, other ?? 0) }
         }

@@ -56,7 +56,7 @@ extension ConversionBuilder {
 }
 
 extension ModelDescription {
-    private func size(_ dimension: Dimension, path: String) throws(CheckpointError) -> JSONValue {
+    private func size(_ dimension: ModelDimension, path: String) throws(CheckpointError) -> JSONValue {
         guard let size = dimensions[dimension] else {
             throw CheckpointError(
                 .unsupported, path: path,
@@ -95,7 +95,7 @@ extension ModelDescription {
             for (key, _) in document.undescribed(in: plain, []) { members[ByteString(key)] = nil }
         }
         for (dimension, key) in architecture.dimensionKeys {
-            if architecture.timeMix?.ranks.contains(dimension) ?? true || !Dimension.ranks.contains(dimension) {
+            if architecture.timeMix?.ranks.contains(dimension) ?? true || !ModelDimension.ranks.contains(dimension) {
                 members[ByteString(key)] = try size(dimension, path: path)
             }
         }

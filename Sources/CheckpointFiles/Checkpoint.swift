@@ -345,7 +345,7 @@ public struct Checkpoint: Sendable {
                 .malformed, path: path,
                 isInBoth
                     ? "the tensor is in two files, \"\(index.files[other])\" and \"\(index.files[number])\""
-                    : "the tensor is listed in \"\(index.files[other])\" but is in \"\(index.files[number])\"",
+                    : "the index places the tensor in \"\(index.files[other])\", but it is in \"\(index.files[number])\"",
                 tensor: excerpt(name))
         }
         var isFound = [Bool](repeating: false, count: index.count)
@@ -374,7 +374,7 @@ public struct Checkpoint: Sendable {
         if foundCount < index.count, let position = isFound.firstIndex(of: false) {
             throw CheckpointError(
                 .malformed, path: path,
-                "the index lists \(index.count - foundCount) tensor\(index.count - foundCount == 1 ? "" : "s") that the files do not hold, the first in \"\(index.files[index.file(at: position)])\"",
+                "the index lists \(index.count - foundCount) tensor\(index.count - foundCount == 1 ? "" : "s") that the files do not contain; it places the first in \"\(index.files[index.file(at: position)])\"",
                 tensor: index.name(at: position))
         }
         let first = unlisted.min { name(at: Int($0)).lexicographicallyPrecedes(name(at: Int($1))) }
@@ -382,7 +382,7 @@ public struct Checkpoint: Sendable {
             warnings.append(
                 CheckpointWarning(
                     path: path,
-                    "\(unlisted.count) tensor\(unlisted.count == 1 ? " is" : "s are") in the files but not in the index, such as \"\(excerpt(name(at: first)))\" in \"\(index.files[file(ofTensor: first)])\""
+                    "\(unlisted.count) tensor\(unlisted.count == 1 ? " is" : "s are") in the files but not in the index\(unlisted.count == 1 ? ":" : ", such as") \"\(excerpt(name(at: first)))\" in \"\(index.files[file(ofTensor: first)])\""
                 ))
         }
         let totalSize = files.reduce(0) { $0.adding(clamped: $1.contents.dataByteCount) }

@@ -54,7 +54,7 @@ struct ArchitectureReport: JSONWritable {
         json.member("kv_heads", model.dimensions[.keyValueHeads])
         json.member("head_size", model.dimensions[.headSize])
         json.object("ranks", onOneLine: true) { json in
-            for dimension in Dimension.ranks {
+            for dimension in ModelDimension.ranks {
                 if let rank = model.dimensions[dimension] { json.member(text: dimension.key, rank) }
             }
         }
@@ -113,7 +113,7 @@ struct ArchitectureReport: JSONWritable {
             "architecture: \(names.joined(separator: ", ")) (\(model.evidence.joined(separator: "; ").printable(limit: 500)))\n"
         )
         output.write("  layers      \(model.kinds.strip)  \(model.kinds.counts)\n")
-        func sizes(_ dimensions: [Dimension]) -> String {
+        func sizes(_ dimensions: [ModelDimension]) -> String {
             dimensions.compactMap { dimension in
                 model.dimensions[dimension].map { "\(dimension.title) \(countText($0))" }
             }.joined(separator: ", ")
@@ -196,10 +196,10 @@ extension DecoderBody.Norm {
     }
 }
 
-extension Dimensions {
+extension ModelDimensions {
     /// The known ranks of the low-rank parts, with the names of these parts.
     var ranks: [(name: String, size: Int)] {
-        Dimension.ranks.compactMap { dimension in
+        ModelDimension.ranks.compactMap { dimension in
             self[dimension].map { (dimension.title.replacing(" rank", with: ""), $0) }
         }
     }

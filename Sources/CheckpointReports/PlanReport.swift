@@ -103,7 +103,7 @@ public struct PlanReport: Sendable {
 
     private func writeChoices(to output: inout ByteOutput) {
         let switches = plan.switches
-        let ranks = Dimension.ranks.compactMap { dimension in
+        let ranks = ModelDimension.ranks.compactMap { dimension in
             plan.ranks[dimension].map { "\(dimension.key) \($0)" }
         }
         output.write("\nranks       \(ranks.joined(separator: ", "))\n")

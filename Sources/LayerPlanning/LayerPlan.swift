@@ -33,7 +33,7 @@ public struct LayerPlan: Sendable, Hashable {
         /// Whether RoPE in time mixing uses the teacher's RoPE scaling instead of no scaling.
         public var usesTeachersScaling = true
         /// The choice of the layer that provides the values and keys that later layers mix in.
-        public var firstValues = ModelDescription.FirstValues.firstTimeMixing
+        public var firstValues = ModelDescription.FirstValuesLayer.firstTimeMixing
         /// Whether receptance and key are normalised in each head.
         public var normalisesHeads = false
         /// Whether the head is tied to the embedding.
@@ -82,7 +82,7 @@ public struct LayerPlan: Sendable, Hashable {
     /// The choices that change the model's equations.
     public internal(set) var switches: Switches
     /// The ranks of the low-rank matrices.
-    public let ranks: [Dimension: Int]
+    public let ranks: [ModelDimension: Int]
     /// The initialisers of the tensors that the teacher does not have.
     public internal(set) var initialisers: [TensorRole: Initialiser]
     /// The seed of random initialisers, which also depend on the tensor's name.
@@ -115,7 +115,7 @@ public struct LayerPlan: Sendable, Hashable {
     ///   - seed: the seed of random initialisers.
     public init?(
         of teacher: ModelDescription, target: Architecture, _ selection: LayerSelection,
-        ranks: [Dimension: Int] = [:], attentionUsesRoPE: Bool? = nil,
+        ranks: [ModelDimension: Int] = [:], attentionUsesRoPE: Bool? = nil,
         seed: Int
     ) {
         let attention = Set(selection.layers)
@@ -138,7 +138,7 @@ public struct LayerPlan: Sendable, Hashable {
             usesTeachersScaling: true,
             firstValues: .firstTimeMixing, normalisesHeads: student.optionalRoles.contains(.receptanceNorm),
             tiesHead: student.hasTiedHead)
-        self.ranks = Dimension.ranks.reduce(into: [:]) { ranks, dimension in
+        self.ranks = ModelDimension.ranks.reduce(into: [:]) { ranks, dimension in
             if recipe.ranks[dimension] != nil { ranks[dimension] = student.dimensions[dimension] }
         }
         let given = Set(teacher.tensors.map(\.role))

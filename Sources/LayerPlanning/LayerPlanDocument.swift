@@ -132,7 +132,7 @@ package struct LayerPlanDocument: JSONRecord {
     var teacher = LayerPlan.Teacher(family: "", identity: "")
     var layers: [Layer] = []
     var switches = LayerPlan.Switches()
-    var ranks: [Dimension: Int] = [:]
+    var ranks: [ModelDimension: Int] = [:]
     var initialisers: [TensorRole: InitialValue] = [:]
     var seed = 0
     var factors = LayerPlan.ProjectionFactors()
@@ -162,7 +162,7 @@ package struct LayerPlanDocument: JSONRecord {
             $0.member("tied_head", &switches.tiesHead)
         }
         members.object("ranks", onOneLine: true) {
-            for dimension in Dimension.ranks { $0.member(ifPresent: dimension.key, &ranks[dimension]) }
+            for dimension in ModelDimension.ranks { $0.member(ifPresent: dimension.key, &ranks[dimension]) }
         }
         members.object("initialisers", onOneLine: false) {
             for role in TensorRole.all { $0.object(ifPresent: role.rawValue, &initialisers[role]) }
@@ -221,7 +221,7 @@ extension DroppedFeature: JSONRecord {
 
 extension DroppedFeature.Kind: JSONReadable {}
 extension LayerKind: JSONReadable {}
-extension ModelDescription.FirstValues: JSONReadable {}
+extension ModelDescription.FirstValuesLayer: JSONReadable {}
 
 extension JSONValue {
     /// The member of an object, or the element of an array, that has this name or index.

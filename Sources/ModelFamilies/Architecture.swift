@@ -24,11 +24,11 @@ public struct Architecture: Sendable {
     /// The first layout is used for models that have a config.json but no weights.
     public internal(set) var layouts: [TensorLayout]
     /// The config.json key of each size.
-    public var dimensionKeys: [Dimension: String] = Architecture.huggingFaceKeys
+    public var dimensionKeys: [ModelDimension: String] = Architecture.huggingFaceKeys
     /// Whether transformers assumes tied embeddings if config.json does not set `tie_word_embeddings`.
     var assumesTiedHead = false
     /// Sizes that always equal another size, mapped to that other size.
-    public var impliedSizes: [Dimension: Dimension] = [:]
+    public var impliedSizes: [ModelDimension: ModelDimension] = [:]
     /// Other families with the same tensor names, which reports mention.
     public var familiesWithSameTensors: [String] = []
     /// The names of architectures that have the same tensors but different equations.
@@ -48,7 +48,7 @@ public struct Architecture: Sendable {
     public internal(set) var teacherFamily: String?
 
     /// The config.json keys of sizes: transformers' keys for decoders, and RWKVInside's keys for ranks.
-    public static let huggingFaceKeys: [Dimension: String] = [
+    public static let huggingFaceKeys: [ModelDimension: String] = [
         .vocabulary: "vocab_size", .width: "hidden_size", .heads: "num_attention_heads",
         .keyValueHeads: "num_key_value_heads", .headSize: "head_dim", .feedForwardWidth: "intermediate_size",
         .decayRank: "lora_rank_decay", .iclrRank: "lora_rank_iclr", .valueResidualRank: "lora_rank_value_residual_mix",

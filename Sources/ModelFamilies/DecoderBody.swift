@@ -61,5 +61,5 @@ public struct DecoderBody: Sendable {
     /// The context length before RoPE scaling, in tokens, if the top level of config.json does not set it.
     var assumedOriginalLength: Double?
     /// The sizes that transformers uses if config.json does not set them.
-    public internal(set) var assumedSizes: [Dimension: Int] = [:]
+    public internal(set) var assumedSizes: [ModelDimension: Int] = [:]
 }

@@ -97,10 +97,10 @@ public struct ModelConfiguration: Sendable {
 
     /// Returns the integer value of a key, or nil if the key is missing or null.
     ///
-    /// The value must be in ``Dimension/plausible``.
+    /// The value must be in ``ModelDimension/plausible``.
     func size(_ key: String) throws(CheckpointError) -> Int? {
         guard let value = root[key], value != .null else { return nil }
-        guard let size = value.integer, Dimension.plausible ~= size else {
+        guard let size = value.integer, ModelDimension.plausible ~= size else {
             throw malformed(key, expected: "an integer from 1 to 16777216")
         }
         return size
@@ -122,7 +122,7 @@ public struct ModelConfiguration: Sendable {
     /// Unlike a size, a count can be zero.
     func count(_ key: String, assumed: Int) throws(CheckpointError) -> Int {
         guard let value = root[key], value != .null else { return assumed }
-        guard let count = value.integer, 0...Dimension.plausible.upperBound ~= count else {
+        guard let count = value.integer, 0...ModelDimension.plausible.upperBound ~= count else {
             throw malformed(key, expected: "an integer from 0 to 16777216")
         }
         return count
@@ -215,8 +215,8 @@ public struct ModelConfiguration: Sendable {
 
     /// Returns an architecture's sizes from the configuration, with transformers' defaults for sizes that it does not
     /// set.
-    func dimensions(of architecture: Architecture) throws(CheckpointError) -> Dimensions {
-        var sizes: [Dimension: Int] = [:]
+    func dimensions(of architecture: Architecture) throws(CheckpointError) -> ModelDimensions {
+        var sizes: [ModelDimension: Int] = [:]
         for (dimension, key) in architecture.dimensionKeys { sizes[dimension] = try size(key) }
         for (dimension, other) in architecture.impliedSizes { sizes[dimension] = sizes[dimension] ?? sizes[other] }
         sizes.merge(architecture.body.assumedSizes) { said, _ in said }
@@ -232,7 +232,7 @@ public struct ModelConfiguration: Sendable {
                 sizes[.headSize] = width / heads
             }
         }
-        var dimensions = Dimensions(sizes)
+        var dimensions = ModelDimensions(sizes)
         for (dimension, other) in architecture.impliedSizes where dimensions[dimension] == nil {
             dimensions[dimension] = dimensions[other]
         }

@@ -11,7 +11,7 @@ public struct ModelDescription: Sendable {
     /// The layout of the model's tensors, or nil if there are no tensors.
     public let layout: TensorLayout?
     /// The sizes of the model.
-    public let dimensions: Dimensions
+    public let dimensions: ModelDimensions
     /// The layers, from first to last.
     public internal(set) var layers: [LayerSpec]
     /// The kinds of the layers, from first to last.
@@ -25,7 +25,7 @@ public struct ModelDescription: Sendable {
     /// Whether attention layers use RoPE.
     public internal(set) var attentionUsesRoPE: Bool
     /// The rule for which layer provides the first values and keys, which time mixing mixes in.
-    public internal(set) var firstValues: FirstValues
+    public internal(set) var firstValues: FirstValuesLayer
     /// Whether RoPE scaling applies to time mixing as well as to attention.
     public let scalesTimeMixingRoPE: Bool
     /// Whether the embeddings are tied, so that the head shares the embedding matrix.
@@ -67,7 +67,7 @@ public struct ModelDescription: Sendable {
     package var layerOfFirstValues: Int? { firstValues.layer(of: kinds) }
 
     /// The rule for which layer provides the first values and keys, which later layers mix in.
-    public enum FirstValues: String, Sendable, CaseIterable {
+    public enum FirstValuesLayer: String, Sendable, CaseIterable {
         /// The first time-mixing layer, regardless of its index.
         case firstTimeMixing = "first_rwkv_layer"
         /// Layer 0, even if it is an attention layer.
@@ -160,7 +160,7 @@ public struct ModelDescription: Sendable {
     }
 
     /// Returns the number of values in the state of a layer: N x N for each head, and C for each token shift.
-    private static func stateSize(_ architecture: Architecture, _ dimensions: Dimensions) -> Int? {
+    private static func stateSize(_ architecture: Architecture, _ dimensions: ModelDimensions) -> Int? {
         guard let heads = dimensions[.heads], let size = dimensions[.headSize], let width = dimensions[.width] else {
             return nil
         }

@@ -13,8 +13,8 @@ extension ModelDescription {
     /// - Returns: the student, or nil if the target has no recipe or no time mixing, or if the attention width is not
     ///   known.
     public func student(
-        _ target: Architecture, attention: Set<Int>, ranks: [Dimension: Int] = [:], attentionUsesRoPE: Bool,
-        firstValues: FirstValues = .firstTimeMixing
+        _ target: Architecture, attention: Set<Int>, ranks: [ModelDimension: Int] = [:], attentionUsesRoPE: Bool,
+        firstValues: FirstValuesLayer = .firstTimeMixing
     ) -> ModelDescription? {
         let target = target.over(architecture)
         guard let recipe = target.conversion, let timeMix = target.timeMix,
@@ -54,7 +54,7 @@ extension ModelDescription {
     ///   - firstValues: the rule for which layer provides the first values and keys.
     /// - Returns: the student with these layers.
     public func restored(
-        from teacher: ModelDescription, attention: Set<Int>, attentionUsesRoPE: Bool, firstValues: FirstValues
+        from teacher: ModelDescription, attention: Set<Int>, attentionUsesRoPE: Bool, firstValues: FirstValuesLayer
     ) -> ModelDescription {
         var student = completed(by: teacher)
         // Attention layers need the teacher's settings, such as a sliding window, which a student without attention

@@ -24,7 +24,7 @@ public struct StudentRecipe: Sendable {
     }
 
     /// The ranks of the low-rank parts.
-    public let ranks: [Dimension: Rank]
+    public let ranks: [ModelDimension: Rank]
     /// The initial values of tensors that the teacher lacks, except biases.
     ///
     /// Tensors that the teacher has are copied.

@@ -85,7 +85,7 @@ public struct TensorLayout: Sendable {
     /// Returns the range of rows that a role occupies in its tensor.
     ///
     /// Returns nil if the role occupies all rows, or if a size is not known.
-    public func rows(of role: TensorRole, _ dimensions: Dimensions) -> Range<Int>? {
+    public func rows(of role: TensorRole, _ dimensions: ModelDimensions) -> Range<Int>? {
         guard let fusion = fusion(of: role), let place = fusion.firstIndex(of: role),
             let heights = dimensions.shape(fusion.map { $0.shape[0] })
         else { return nil }

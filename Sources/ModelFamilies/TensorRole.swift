@@ -3,13 +3,13 @@ package import CheckpointJSON
 /// The function of a tensor in a model, such as the query projection of attention.
 ///
 /// Layouts, conversions and adapters use roles to refer to tensors. Each kind of block declares its roles next to its
-/// equations. The shape of a role is a list of ``Dimension`` values: linear weights have the shape `[out, in]`, and
+/// equations. The shape of a role is a list of ``ModelDimension`` values: linear weights have the shape `[out, in]`, and
 /// low-rank matrices have the shape `[in, out]`, as in RWKV's own code.
 public struct TensorRole: Sendable {
     /// The role's name in plans and reports, such as `decay.base`.
     public let rawValue: String
     /// The shape of the tensor, before a layout's transform is applied.
-    public let shape: [Dimension]
+    public let shape: [ModelDimension]
     /// The part of the model that the tensor's parameters count towards.
     public let part: Part
     /// Whether the matrix has the shape [inputs, outputs] instead of [outputs, inputs].
@@ -30,7 +30,7 @@ public struct TensorRole: Sendable {
     }
 
     init(
-        _ rawValue: String, _ shape: [Dimension], _ part: Part, isInputMajor: Bool = false, isPerLayer: Bool = true
+        _ rawValue: String, _ shape: [ModelDimension], _ part: Part, isInputMajor: Bool = false, isPerLayer: Bool = true
     ) {
         self.rawValue = rawValue
         self.shape = shape

@@ -83,8 +83,8 @@ public struct TimeMix7: Sendable, Hashable {
     public var hasRecords = false
 
     /// The dimensions that are ranks of low-rank parts.
-    public var ranks: Set<Dimension> {
-        Set(roles.all.flatMap(\.shape)).intersection(Dimension.ranks)
+    public var ranks: Set<ModelDimension> {
+        Set(roles.all.flatMap(\.shape)).intersection(ModelDimension.ranks)
     }
 
     /// Returns the rotary embedding of receptance and key, or nil if there is none.

@@ -64,7 +64,7 @@ public struct Alignment: Sendable, Hashable {
         var first = student.model.firstValues
         if givesFirst {
             var state = start.layers[0]
-            _ = student.model.layers[0].mix(
+            _ = student.model.layers[0].applyMixer(
                 pairs.removeFirst().input, &state, first: &first, rotation: rotations[0], kernels)
         }
         var firstGradients: FirstGradients<Element>?
@@ -106,12 +106,12 @@ public struct Alignment: Sendable, Hashable {
         var pairs: [(input: Matrix<Element>, output: Matrix<Element>)] = []
         while try pass.next() {
             let input = pass.mixerInput()
-            let output = pass.mix(input)
+            let output = pass.applyMixer(input)
             try teacher.check(output, layer: pass.number, kernels)
             if layers.contains(pass.number) { pairs.append((input, output)) }
             guard pass.number < layers.last ?? 0 else { break }
             pass.add(pass.layer.mixerOutput(output, kernels))
-            pass.add(pass.fed())
+            pass.add(pass.feedForwardBranch())
         }
         return pairs
     }

@@ -66,7 +66,7 @@ extension TokenSequences {
 extension ModelDescription {
     /// The values in the configuration that the equations use, as text.
     fileprivate var constants: String {
-        let sizes = Dimension.allCases.compactMap { dimension in
+        let sizes = ModelDimension.allCases.compactMap { dimension in
             dimensions[dimension].map { "\(dimension.rawValue) \($0)" }
         }
         let equations = ([architecture.teacherFamily ?? ""] + differencesFromLlama).joined(separator: " ")

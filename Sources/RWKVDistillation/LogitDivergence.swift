@@ -84,8 +84,8 @@ public struct LogitDivergence: Sendable, Hashable {
         let crossEntropyFactor = crossEntropyWeight / Double(max(1, predicting))
         var loss = 0.0
         let gradient = Matrix<Element>(rows: hidden.rows, columns: hidden.columns)
-        let together = max(logitRowsPerChunk, Self.logitsPerChunk / max(1, model.vocabulary))
-        for rows in hidden.rows.parts(of: together) {
+        let rowsPerChunk = max(logitRowsPerChunk, Self.logitsPerChunk / max(1, model.vocabulary))
+        for rows in hidden.rows.parts(of: rowsPerChunk) {
             let part = hidden.rows(rows)
             // Logits can be non-finite here, because the optimiser skips a step whose gradients are not finite.
             let logits = model.uncheckedLogits(part, kernels)

@@ -152,15 +152,15 @@ struct ModelComparison {
             candidate, theirs.stream, taking: &states.guided, kernels, checksNumbers: false)
         embedding.add(theirs.stream, own.stream)
         while try theirs.next(), try own.next(), try guided.next() {
-            let mixed = theirs.mixed()
-            layers[own.number].mixer.add(mixed, guided.mixed())
-            own.add(own.mixed())
-            theirs.add(mixed)
+            let mixerOutput = theirs.mixerBranch()
+            layers[own.number].mixer.add(mixerOutput, guided.mixerBranch())
+            own.add(own.mixerBranch())
+            theirs.add(mixerOutput)
 
-            let fed = theirs.fed()
-            layers[own.number].mlp.add(fed, guided.fed())
-            own.add(own.fed())
-            theirs.add(fed)
+            let feedForwardOutput = theirs.feedForwardBranch()
+            layers[own.number].mlp.add(feedForwardOutput, guided.feedForwardBranch())
+            own.add(own.feedForwardBranch())
+            theirs.add(feedForwardOutput)
             layers[own.number].stream.add(theirs.stream, own.stream)
         }
         let streams = (theirs.stream, own.stream)

@@ -6,8 +6,8 @@ public import RWKVNumerics
 ///
 ///     var pass = try LayerPass(model, stream, taking: &state, kernels)
 ///     while try pass.next() {
-///         pass.add(pass.mixed())
-///         pass.add(pass.fed())
+///         pass.add(pass.mixerBranch())
+///         pass.add(pass.feedForwardBranch())
 ///     }
 ///     pass.finish(&state)
 public struct LayerPass<Element: Real> {
@@ -82,21 +82,21 @@ public struct LayerPass<Element: Real> {
 
     /// Runs the current layer's mixer, without its norms, on the input x; both x and the returned output are
     /// [tokens, C].
-    public mutating func mix(_ x: Matrix<Element>) -> Matrix<Element> {
-        layer.mix(x, &states[number], first: &first, rotation: rotations[number], kernels)
+    public mutating func applyMixer(_ x: Matrix<Element>) -> Matrix<Element> {
+        layer.applyMixer(x, &states[number], first: &first, rotation: rotations[number], kernels)
     }
 
     /// Runs the current layer's mixer with its norms, and returns the branch's output, [tokens, C], without adding it
     /// to the residual stream.
     @specialized(where Element == Float)
-    public mutating func mixed() -> Matrix<Element> {
-        layer.mixed(stream, &states[number], first: &first, rotation: rotations[number], kernels)
+    public mutating func mixerBranch() -> Matrix<Element> {
+        layer.mixerBranch(stream, &states[number], first: &first, rotation: rotations[number], kernels)
     }
 
     /// Runs the current layer's feed-forward block with its norms, and returns the branch's output, [tokens, C],
     /// without adding it to the residual stream.
     @specialized(where Element == Float)
-    public mutating func fed() -> Matrix<Element> { layer.fed(stream, &states[number], kernels) }
+    public mutating func feedForwardBranch() -> Matrix<Element> { layer.feedForwardBranch(stream, &states[number], kernels) }
 
     /// Adds the output of a branch to the residual stream, in place.
     public func add(_ branch: Matrix<Element>) { kernels.add(branch, to: stream) }

@@ -101,8 +101,8 @@ public struct Model<Element: Real>: Sendable {
         let h = try embedded(tokens, sequences: state.sequences, kernels)
         var pass = try LayerPass(self, h, taking: &state, kernels, progress: progress)
         while try pass.next() {
-            pass.add(pass.mixed())
-            pass.add(pass.fed())
+            pass.add(pass.mixerBranch())
+            pass.add(pass.feedForwardBranch())
         }
         try memory.check()
         pass.finish(&state)

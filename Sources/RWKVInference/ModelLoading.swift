@@ -268,7 +268,7 @@ struct WeightReader<Element: Real>: Sendable {
             feedForward: feedForward)
     }
 
-    private func size(_ dimension: Dimension) throws(CheckpointError) -> Int {
+    private func size(_ dimension: ModelDimension) throws(CheckpointError) -> Int {
         try known(description.dimensions[dimension], dimension.title)
     }
 

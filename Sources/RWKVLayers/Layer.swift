@@ -71,7 +71,7 @@ public struct Layer<Element: Real>: Sendable {
 
         /// The residual stream before each branch, and the output of each block that has a post-norm.
         struct Normed {
-            let h, mixed: Matrix<Element>
+            let h, afterMixer: Matrix<Element>
             let mixerOutput, feedForwardOutput: Matrix<Element>?
         }
     }
@@ -95,7 +95,7 @@ public struct Layer<Element: Real>: Sendable {
     ///   - rotation: the RoPE rotation of the tokens in this layer; nil if the layer has no RoPE.
     ///   - kernels: the kernels to use.
     /// - Returns: the mixer's output, [tokens, C].
-    public func mix(
+    public func applyMixer(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
@@ -116,11 +116,11 @@ public struct Layer<Element: Real>: Sendable {
     ///   - kernels: the kernels to use.
     /// - Returns: the output of the mixer's branch, [tokens, C].
     @specialized(where Element == Float)
-    public func mixed(
+    public func mixerBranch(
         _ h: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
-        mixerOutput(mix(mixerInput(h, kernels), &state, first: &first, rotation: rotation, kernels), kernels)
+        mixerOutput(applyMixer(mixerInput(h, kernels), &state, first: &first, rotation: rotation, kernels), kernels)
     }
 
     /// Applies the feed-forward block with its norms, and returns the result that the caller adds to the residual
@@ -132,7 +132,7 @@ public struct Layer<Element: Real>: Sendable {
     ///   - kernels: the kernels to use.
     /// - Returns: the output of the feed-forward branch, [tokens, C].
     @specialized(where Element == Float)
-    public func fed(
+    public func feedForwardBranch(
         _ h: Matrix<Element>, _ state: inout LayerState<Element>, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
         feedForwardNorms.output(feedForward(feedForwardNorms.input(h, kernels), &state, kernels), kernels)
@@ -200,15 +200,15 @@ public struct Layer<Element: Real>: Sendable {
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
     ) -> (Matrix<Element>, Trace) {
         let (y, trace) = tracedMixer(mixerInput(h, kernels), &state, first: &first, rotation: rotation, kernels)
-        let mixed = mixerOutput(y, kernels)
-        kernels.add(h, to: mixed)
-        let (z, feedForwardTrace) = feedForward.traced(feedForwardNorms.input(mixed, kernels), kernels)
-        let fed = feedForwardNorms.output(z, kernels)
-        kernels.add(mixed, to: fed)
+        let afterMixer = mixerOutput(y, kernels)
+        kernels.add(h, to: afterMixer)
+        let (z, feedForwardTrace) = feedForward.traced(feedForwardNorms.input(afterMixer, kernels), kernels)
+        let afterFeedForward = feedForwardNorms.output(z, kernels)
+        kernels.add(afterMixer, to: afterFeedForward)
         let normed = Trace.Normed(
-            h: h, mixed: mixed, mixerOutput: mixerNorms.after.map { _ in y },
+            h: h, afterMixer: afterMixer, mixerOutput: mixerNorms.after.map { _ in y },
             feedForwardOutput: feedForwardNorms.after.map { _ in z })
-        return (fed, Trace(mixer: trace.mixer, normed: normed, feedForward: feedForwardTrace))
+        return (afterFeedForward, Trace(mixer: trace.mixer, normed: normed, feedForward: feedForwardTrace))
     }
 
     /// Replaces the gradient of the residual stream after the layer with the gradient before the layer.
@@ -232,7 +232,7 @@ public struct Layer<Element: Real>: Sendable {
             dh, normed.feedForwardOutput, .feedForwardPostNormWeight, gradients, kernels)
         let dfed = feedForward.backward(dz, feedForwardTrace, gradients, kernels)
         kernels.add(
-            feedForwardNorms.inputBackward(dfed, normed.mixed, .feedForwardNormWeight, gradients, kernels), to: dh)
+            feedForwardNorms.inputBackward(dfed, normed.afterMixer, .feedForwardNormWeight, gradients, kernels), to: dh)
         let dy = mixerNorms.outputBackward(dh, normed.mixerOutput, .mixerPostNormWeight, gradients, kernels)
         if isLast, gradients[.mixerNormWeight] == nil {
             return mixerBackward(dy, trace, first: first, gradients, kernels)

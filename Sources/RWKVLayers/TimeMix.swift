@@ -104,7 +104,7 @@ public struct TimeMix<Element: Real>: Sendable {
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
-        mixed(x, &state, first: &first, rotation: rotation, kernels, isTraced: false).0
+        output(x, &state, first: &first, rotation: rotation, kernels, isTraced: false).0
     }
 
     /// Applies time mixing to complete sequences, starting from a zero state, and records a trace for the backward
@@ -113,12 +113,12 @@ public struct TimeMix<Element: Real>: Sendable {
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>
     ) -> (Matrix<Element>, Trace) {
-        let (y, trace) = mixed(x, &state, first: &first, rotation: rotation, kernels, isTraced: true)
+        let (y, trace) = output(x, &state, first: &first, rotation: rotation, kernels, isTraced: true)
         guard let trace else { preconditionFailure("no gradients for this kind of time mixing") }
         return (y, trace)
     }
 
-    private func mixed(
+    private func output(
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>, isTraced: Bool
     ) -> (Matrix<Element>, Trace?) {

@@ -163,14 +163,14 @@ extension Kernels {
         // Query heads that share a key-value head add to the same gradients, so one thread processes all of them.
         forEach(sequences * keyValueHeads) { piece in
             let (sequence, shared) = (piece / keyValueHeads, piece % keyValueHeads)
-            let together = min(Self.queryTile, length)
-            let most = together * min(length, window + together - 1)
-            let capacity = (parameters.softcap == nil ? 2 : 3) * most
+            let tileRows = min(Self.queryTile, length)
+            let tileElements = tileRows * min(length, window + tileRows - 1)
+            let capacity = (parameters.softcap == nil ? 2 : 3) * tileElements
             withUnsafeTemporaryAllocation(of: Element.self, capacity: capacity) { room in
                 guard let weights = room.baseAddress else { return }
-                let (changes, capped) = (weights + most, weights + 2 * most)
+                let (changes, capped) = (weights + tileElements, weights + 2 * tileElements)
                 for head in shared * group..<(shared + 1) * group {
-                    for rows in length.parts(of: together) {
+                    for rows in length.parts(of: tileRows) {
                         let place = (sequence * length + rows.lowerBound) * wide + head * size
                         // The first key that a row of the tile attends to.
                         let first = max(0, rows.lowerBound + 1 - window)

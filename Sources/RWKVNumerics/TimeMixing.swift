@@ -15,10 +15,10 @@ extension Kernels {
             previous.count == x.columns && shares.allSatisfy { $0.count == x.columns }, "mismatched shift sizes")
         let ys = shares.map { _ in Matrix<Element>(rows: x.rows, columns: x.columns) }
         // The shares are concatenated, so that the pointers to all of them point into a single buffer.
-        let together = shares.flatMap { $0 }
-        together.withUnsafeBufferPointer { together in
+        let concatenated = shares.flatMap { $0 }
+        concatenated.withUnsafeBufferPointer { concatenated in
             previous.withUnsafeBufferPointer { previous in
-                guard let first = together.baseAddress else { return }
+                guard let first = concatenated.baseAddress else { return }
                 let starts = shares.indices.map { UnsafeRawPointer(first + $0 * x.columns) as UnsafeRawPointer? }
                 overRows(of: x) { start, count in
                     let offset = start * x.columns

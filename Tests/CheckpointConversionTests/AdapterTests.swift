@@ -376,7 +376,7 @@ import Testing
                 problem: "the adapter changes a tensor that the model does not have"),
             Case(
                 adapter: "conversions/peft-lora", base: "models/reka", scale: nil,
-                problem: "the LoRA matrix A does not have the weight's columns"),
+                problem: "the shape of the LoRA matrix A does not fit the weight"),
             Case(
                 adapter: "conversions/peft-miss-bat", base: "models/reka", scale: nil,
                 problem: "the Bone blocks do not cover the weight"),

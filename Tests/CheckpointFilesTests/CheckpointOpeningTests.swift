@@ -52,7 +52,7 @@ import Testing
             #expect(names.map { checkpoint.tensor(named: $0)?.file } == [0, 1])
             try write([(names[0], names[1]), (names[1], names[0])])
             let swapped = try error(opening: path)
-            #expect(swapped.category == .malformed && swapped.problem.contains("is listed in"))
+            #expect(swapped.category == .malformed && swapped.problem.contains("the index places the tensor in"))
             try write(names.map { ($0, $0) } + [(names[0], names[0])])
             #expect(try error(opening: path).problem == "the tensor is listed twice")
         }

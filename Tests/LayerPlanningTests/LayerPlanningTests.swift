@@ -121,7 +121,7 @@ private func teacher(_ name: String) throws -> ModelDescription {
         }
         // The fixture has the sizes of its teacher, but its ranks do not follow the recipe's formulas.
         let student = try open("hxa079")
-        let ranks = Dimension.ranks.reduce(into: [:]) { $0[$1] = student.dimensions[$1] }
+        let ranks = ModelDimension.ranks.reduce(into: [:]) { $0[$1] = student.dimensions[$1] }
         let planned = try #require(
             try open("qwen3").student(.cxa079, attention: [2], ranks: ranks, attentionUsesRoPE: false))
         func list(_ model: ModelDescription) -> Set<String> {

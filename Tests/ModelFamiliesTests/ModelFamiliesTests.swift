@@ -38,7 +38,7 @@ struct ExpectedModels: Decodable {
         ?? []
 }
 
-private let dimensions: [String: Dimension] = [
+private let dimensions: [String: ModelDimension] = [
     "vocabulary": .vocabulary, "width": .width, "heads": .heads, "kv_heads": .keyValueHeads, "head_size": .headSize,
     "feed_forward": .feedForwardWidth, "decay": .decayRank, "iclr": .iclrRank, "value_residual": .valueResidualRank,
     "key_residual": .keyResidualRank, "gate": .gateRank,
@@ -58,7 +58,7 @@ private let dimensions: [String: Dimension] = [
         return description
     }
 
-    private func check(_ found: ModelDescription, _ model: ExpectedModels.Model, unknown: Set<Dimension>) throws {
+    private func check(_ found: ModelDescription, _ model: ExpectedModels.Model, unknown: Set<ModelDimension>) throws {
         #expect(found.architecture.family == model.family)
         #expect(found.variant == model.variant)
         #expect(found.layout?.name == model.layout)

@@ -11,9 +11,9 @@ extension ModelReading {
             if let softcap = architecture.body.logitSoftcap {
                 logitSoftcap = try configuration.cap(softcap.key, assumed: softcap.assumed)
             }
-            let firsts = ModelDescription.FirstValues.allCases.map(\.rawValue)
+            let firsts = ModelDescription.FirstValuesLayer.allCases.map(\.rawValue)
             let first = try configuration.choice("first_values", of: firsts)
-            firstValues = first.flatMap { ModelDescription.FirstValues($0) } ?? firstValues
+            firstValues = first.flatMap { ModelDescription.FirstValuesLayer($0) } ?? firstValues
             scalesTimeMixingRoPE = try configuration.choice("rwkv_rope_scaling", of: ["teacher", "none"]) != "none"
         }
         quantisation = quantisation ?? Quantisation.find([NamePattern](), ownConfiguration)
@@ -46,7 +46,7 @@ extension ModelReading {
             throw configuration.malformed("num_hidden_layers", expected: "the number of layers")
         }
         let said = try configuration.dimensions(of: architecture)
-        for dimension in Dimension.allCases {
+        for dimension in ModelDimension.allCases {
             guard let size = said[dimension] else { continue }
             if let found = dimensions[dimension] {
                 if found != size {

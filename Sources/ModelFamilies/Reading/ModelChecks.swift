@@ -44,7 +44,7 @@ extension ModelReading {
             let fusion = layout.fusion(of: role) ?? [role]
             guard fusion.first == role else { continue }
             guard let expected = dimensions.shape(of: fusion) else {
-                if !tensor.shape.allSatisfy({ Dimension.plausible ~= $0 }) {
+                if !tensor.shape.allSatisfy({ ModelDimension.plausible ~= $0 }) {
                     add(.shape, tensor.name, "\(tensor.name) has the implausible shape \(tensor.shape)")
                 } else if quantisation == nil {
                     let unknown = fusion.flatMap(\.shape).filter { dimensions[$0] == nil }.map(\.title).joined(
@@ -74,7 +74,7 @@ extension ModelReading {
         if epsilon == nil { unknown.append(architecture.body.epsilonKey) }
         if usesRoPE, rotary == nil { unknown.append("rope_theta") }
         if configuration == nil, architecture.body.keys.contains("sliding_window") { unknown.append("sliding_window") }
-        let dimensions = Dimension.allCases.filter { dimension in
+        let dimensions = ModelDimension.allCases.filter { dimension in
             switch dimension {
             case .heads, .keyValueHeads, .headSize: true
             default: false

@@ -49,13 +49,13 @@ struct ModelReading {
     let layout: TensorLayout
     let configuration: ModelConfiguration?
 
-    var dimensions = Dimensions()
+    var dimensions = ModelDimensions()
     var layers: [LayerSpec] = []
     var logitSoftcap: Double?
     var epsilon: Double?
     var rotary: RotaryEmbedding?
     var attentionUsesRoPE = true
-    var firstValues = ModelDescription.FirstValues.firstTimeMixing
+    var firstValues = ModelDescription.FirstValuesLayer.firstTimeMixing
     var scalesTimeMixingRoPE = true
     var hasTiedHead = false
     var optionalRoles: Set<TensorRole> = []

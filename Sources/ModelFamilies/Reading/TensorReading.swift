@@ -7,9 +7,9 @@ extension ModelReading {
         findLayers(index)
         let ignoredNames = Set(layout.ignoredNames.map { NamePattern($0) })
         let quantised = Set(index.occurrences.keys.compactMap(Quantisation.weight))
-        var votes: [Dimension: [Int: Int]] = [:]
+        var votes: [ModelDimension: [Int: Int]] = [:]
         func vote(_ role: TensorRole, _ sizes: [Int]) {
-            for (dimension, size) in zip(role.shape, sizes) where Dimension.plausible ~= size {
+            for (dimension, size) in zip(role.shape, sizes) where ModelDimension.plausible ~= size {
                 votes[dimension, default: [:]][size, default: 0] += 1
             }
         }
@@ -67,7 +67,7 @@ extension ModelReading {
             add(.undescribed, nil, "\(adapterCount) adapter tensors are not merged into the weights")
         }
         // The most common size wins, so that a single tensor with the wrong shape has no effect.
-        for dimension in Dimension.allCases {
+        for dimension in ModelDimension.allCases {
             guard let found = votes[dimension] else { continue }
             let most = found.max { ($0.value, $1.key) < ($1.value, $0.key) }
             if dimensions[dimension] == nil { dimensions[dimension] = most?.key }

@@ -3,7 +3,7 @@ import CheckpointFiles
 /// A named size of a model.
 ///
 /// The shape of a tensor's role is a list of dimensions.
-public enum Dimension: String, Sendable, CaseIterable {
+public enum ModelDimension: String, Sendable, CaseIterable {
     /// The number of tokens in the vocabulary (V).
     case vocabulary
     /// The number of channels of the residual stream (C).
@@ -54,15 +54,17 @@ public enum Dimension: String, Sendable, CaseIterable {
     static let plausible = 1...1 << 24
 
     /// The dimensions that are ranks, in the order in which they are reported.
-    public static let ranks: [Dimension] = [.decayRank, .iclrRank, .valueResidualRank, .keyResidualRank, .gateRank]
+    public static let ranks: [ModelDimension] = [
+        .decayRank, .iclrRank, .valueResidualRank, .keyResidualRank, .gateRank,
+    ]
 }
 
 /// The known sizes of a model.
-public struct Dimensions: Sendable, Hashable {
-    private var values: [Dimension: Int]
+public struct ModelDimensions: Sendable, Hashable {
+    private var values: [ModelDimension: Int]
 
     /// Creates dimensions from known sizes, and derives further sizes from them.
-    public init(_ values: [Dimension: Int] = [:]) {
+    public init(_ values: [ModelDimension: Int] = [:]) {
         self.values = values
         complete()
     }
@@ -70,7 +72,7 @@ public struct Dimensions: Sendable, Hashable {
     /// The size of a dimension, or nil if it is not known.
     ///
     /// Setting a size also derives further sizes from it.
-    public subscript(dimension: Dimension) -> Int? {
+    public subscript(dimension: ModelDimension) -> Int? {
         get { values[dimension] }
         set {
             values[dimension] = newValue
@@ -79,7 +81,7 @@ public struct Dimensions: Sendable, Hashable {
     }
 
     /// Returns the sizes of a list of dimensions, or nil if any of them is not known.
-    public func shape(_ dimensions: [Dimension]) -> [Int]? {
+    public func shape(_ dimensions: [ModelDimension]) -> [Int]? {
         let sizes = dimensions.compactMap { values[$0] }
         return sizes.count == dimensions.count ? sizes : nil
     }
@@ -94,11 +96,13 @@ public struct Dimensions: Sendable, Hashable {
 
     /// Derives sizes from the equations attention width = H N and key-value width = Hk N.
     private mutating func complete() {
-        for (product, count) in [(Dimension.attentionWidth, Dimension.heads), (.keyValueWidth, .keyValueHeads)] {
+        for (product, count) in [
+            (ModelDimension.attentionWidth, ModelDimension.heads), (.keyValueWidth, .keyValueHeads),
+        ] {
             switch (values[product], values[count], values[.headSize]) {
             case (nil, let count?, let size?):
                 let (width, overflow) = count.multipliedReportingOverflow(by: size)
-                if !overflow, Dimension.plausible ~= width { values[product] = width }
+                if !overflow, ModelDimension.plausible ~= width { values[product] = width }
             case (let width?, nil, let size?) where size > 0 && width % size == 0: values[count] = width / size
             case (let width?, let heads?, nil) where heads > 0 && width % heads == 0: values[.headSize] = width / heads
             default: break
