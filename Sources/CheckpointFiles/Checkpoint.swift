@@ -62,7 +62,7 @@ public struct Checkpoint: Sendable {
     ) throws(CheckpointError) -> Checkpoint {
         var limits = limits
         let file = PathKind(path) == .directory ? try modelFile(inDirectory: path) : path
-        let source = try FileSource(path: file)
+        let source = try checkpointSource(path: file)
         guard try FileFormat.recognize(source, limits: limits) == .shardIndex else {
             return Checkpoint(
                 path: path, files: [try CheckpointFile(source, limits: limits, temporaryDirectory: temporaryDirectory)])

@@ -83,6 +83,24 @@ public final class FileSource: ByteSource {
     }
 }
 
+/// Opens the file of a checkpoint.
+///
+/// If `path` may be the name of a model on a hub, such as `Qwen/Qwen3-8B`, the error says that nothing is downloaded.
+///
+/// - Throws: ``CheckpointError`` in the same cases as ``FileSource/init(path:)``.
+func checkpointSource(path: String) throws(CheckpointError) -> FileSource {
+    do {
+        return try FileSource(path: path)
+    } catch {
+        let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+        guard error.category == .notFound, parts.count == 2, !parts[0].isEmpty, PathKind(String(parts[0])) == .nothing
+        else { throw error }
+        var error = error
+        error.advice = "nothing is downloaded: give the path of a downloaded model"
+        throw error
+    }
+}
+
 /// The kind of file at a path.
 enum PathKind {
     case directory

@@ -23,7 +23,7 @@ public func sha256(ofDocument path: String) throws(CheckpointError) -> String { 
 /// - Throws: ``CheckpointError``: `notFound`, `unsupported` or `inputOutput`.
 package func isSmallDocument(_ path: String) throws(CheckpointError) -> Bool {
     guard PathKind(path) != .directory else { return false }
-    let source = try FileSource(path: path)
+    let source = try checkpointSource(path: path)
     guard source.count <= JSONValue.maximumBytes else { return false }
     let head = try source.bytes(0..<min(source.count, FileFormat.headSize))
     guard [nil, .shardIndex].contains(FileFormat(head: head, limits: .standard)) else { return false }

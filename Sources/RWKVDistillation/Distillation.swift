@@ -192,11 +192,16 @@ package func physicalMemory() -> Int { sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(
 extension ModelDescription {
     /// Checks that this model can be trained and matches its teacher; throws `unsupported` otherwise.
     fileprivate func checkTraining(by teacher: ModelDescription, path: String) throws(CheckpointError) {
-        func no(_ reason: String, expected: String? = nil, found: String? = nil) -> CheckpointError {
-            CheckpointError(.unsupported, path: path, reason, expected: expected, found: found)
+        func no(
+            _ reason: String, expected: String? = nil, found: String? = nil, advice: String? = nil
+        ) -> CheckpointError {
+            CheckpointError(.unsupported, path: path, reason, expected: expected, found: found, advice: advice)
         }
         guard let timeMix = architecture.timeMix, layers.contains(where: \.kind.carriesState) else {
-            throw no("the student has no RWKV layer")
+            throw no(
+                "the student has no RWKV layer",
+                advice: teacher.layers.contains(where: \.kind.carriesState)
+                    ? "the teacher has: give the teacher first, and the student second" : nil)
         }
         // The sequences of a batch are concatenated, so a token shift would mix in the last token of the previous
         // sequence.

@@ -108,6 +108,15 @@ private func makeTemporary(prefix: String, _ make: (String) -> CInt) -> (result:
     return (-1, path)
 }
 
+/// Creates the error for an output that cannot be created; `code` is the error code of the failed system call.
+func creationError(_ code: CInt, path: String) -> CheckpointError {
+    let parent = directoryPart(of: path)
+    guard code == ENOENT, !parent.isEmpty, PathKind(parent) == .nothing else {
+        return systemError(code, path: path, "cannot be created", category: .cannotCreate)
+    }
+    return CheckpointError(.cannotCreate, path: path, "cannot be created: the directory \(parent) does not exist")
+}
+
 /// Returns a path with its symbolic links resolved, so that a link's target is replaced instead of the link.
 ///
 /// On failure, returns `path` itself.

@@ -45,7 +45,7 @@ public struct UnfinishedDirectory: ~Copyable {
         }
         if kind == .directory { path = resolved(path) }
         guard let temporaryPath = makeTemporaryDirectory(prefix: path, mode: 0o777) else {
-            throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
+            throw creationError(errno, path: path)
         }
         replacedNames = names
         self.path = path

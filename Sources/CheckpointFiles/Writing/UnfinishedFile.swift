@@ -33,7 +33,7 @@ public struct UnfinishedFile: ~Copyable {
         let isThere = kind == .file && stat(path, &status) == 0
         let (descriptor, temporaryPath) = makeTemporaryFile(prefix: path, mode: isThere ? 0o600 : 0o666)
         guard descriptor >= 0 else {
-            throw systemError(errno, path: path, "cannot be created", category: .cannotCreate)
+            throw creationError(errno, path: path)
         }
         if isThere { fchmod(descriptor, status.st_mode & 0o777) }
         file = OutputFile(descriptor: descriptor, path: path)
