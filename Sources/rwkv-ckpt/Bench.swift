@@ -15,14 +15,15 @@ struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench",
         abstract: "Measures how fast this tool is on this machine.",
-        usage: """
-            rwkv-ckpt bench wkv
-            rwkv-ckpt bench wkv --heads 6 --head-size 128 --threads 1
-            rwkv-ckpt bench forward
-            rwkv-ckpt bench forward student --tokens 512
-            rwkv-ckpt bench train Qwen3-0.6B
-            """,
+        usage: "rwkv-ckpt bench <subcommand> [options]",
         discussion: """
+            EXAMPLES:
+              # Time an RWKV-7 with random weights, to compare machines.
+              rwkv-ckpt bench forward
+              # Time a model, and training a student of a teacher.
+              rwkv-ckpt bench forward student
+              rwkv-ckpt bench train Qwen3-0.6B
+
             Each benchmark also measures, in the same run, the machine's peak floating-point rate and memory bandwidth, and a \
             plain scalar loop, and reports its results relative to them.
             """,
@@ -40,43 +41,24 @@ private let benchDiscussion = """
 struct BenchWKV: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "wkv",
-        abstract:
-            "Times the RWKV-7 recurrence: over a sequence in F32, BF16 and F16, token by token, and with gradients.",
-        usage: """
-            rwkv-ckpt bench wkv
-            rwkv-ckpt bench wkv --heads 6 --head-size 128 --threads 1
-            rwkv-ckpt bench wkv --isa avx2 --kernels strict --json
-            """,
-        discussion: benchDiscussion)
+        abstract: "Times the RWKV-7 recurrence.",
+        usage: "rwkv-ckpt bench wkv [options]",
+        discussion: """
+            EXAMPLES:
+              rwkv-ckpt bench wkv
+              rwkv-ckpt bench wkv --heads 6 --head-size 128 --threads 1
+              rwkv-ckpt bench wkv --isa avx2 --kernels strict
 
-    @Option(help: ArgumentHelp("Number of heads: 1 to 1024.", valueName: "N"))
-    var heads = 12
+            The recurrence is timed over a sequence in F32, BF16 and F16, token by token, and with gradients.
 
-    @Option(help: ArgumentHelp("Channels per head: 1 to 1024.", valueName: "N"))
-    var headSize = 64
+            \(benchDiscussion)
+            """)
 
-    @Option(help: ArgumentHelp("Sequence length: 1 to 1048576 tokens.", valueName: "N"))
-    var tokens = 1024
+    @OptionGroup(title: "Measurement") var size: SizeOptions
+    @OptionGroup(title: "Machine") var run: RunOptions
+    @OptionGroup(title: "Output") var output: BenchOutputOptions
 
-    @Option(help: ArgumentHelp("Timed runs of each measurement: 1 to 1000.", valueName: "N"))
-    var runs = 15
-
-    @OptionGroup var run: RunOptions
-
-    @Flag(help: "Print the measurements as one JSON document (schemas/bench.schema.json).")
-    var json = false
-
-    func validate() throws {
-        try check("--heads", heads, in: 1...1024)
-        try check("--head-size", headSize, in: 1...1024)
-        try check("--tokens", tokens, in: 1...1 << 20)
-        try check("--runs", runs, in: 1...1000)
-        let sizes = [("--heads", heads), ("--head-size", headSize), ("--tokens", tokens)]
-        try check(
-            sizes, total: heads * headSize * max(tokens, headSize), "elements per matrix", atMost: 1 << 24)
-        try check(
-            sizes, total: heads * headSize * headSize * tokens, "elements in all states", atMost: 1 << 30)
-    }
+    var json: Bool { output.json }
 
     func report() throws {
         let load = systemLoad()
@@ -87,10 +69,11 @@ struct BenchWKV: ReportingCommand {
         let measurements = try interruptible(progress) {
             defer { bar.clear() }
             return try SpeedMeasurements.ofWKV7(
-                heads: heads, size: headSize, tokens: tokens, runs: runs, try run.loaded(), progress: progress)
+                heads: size.heads, size: size.headSize, tokens: size.tokens, runs: size.runs, try run.loaded(),
+                progress: progress)
         }
         let report = SpeedReport(
-            measurements, .wkv(heads: heads, headSize: headSize), processor: processorName(), load: load,
+            measurements, .wkv(heads: size.heads, headSize: size.headSize), processor: processorName(), load: load,
             peakMemory: peakMemory(), warnings: warnings)
         try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
     }
@@ -100,12 +83,14 @@ struct BenchForward: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "forward",
         abstract: "Times a model's forward pass: over a prompt, and token by token.",
-        usage: """
-            rwkv-ckpt bench forward
-            rwkv-ckpt bench forward student --tokens 512 --threads 1
-            rwkv-ckpt bench forward Qwen3-0.6B/config.json --dtype bf16
-            """,
+        usage: "rwkv-ckpt bench forward [<MODEL>] [options]",
         discussion: """
+            EXAMPLES:
+              rwkv-ckpt bench forward
+              rwkv-ckpt bench forward student --tokens 512 --threads 1
+              # Random weights with a model's sizes.
+              rwkv-ckpt bench forward Qwen3-0.6B/config.json --dtype bf16
+
             Without MODEL, or with only a config.json, the weights are random, and are kept in TMPDIR during the run. With no \
             argument, the model is an RWKV-7 with 191 million parameters.
 
@@ -117,36 +102,20 @@ struct BenchForward: ReportingCommand {
         completion: .file())
     var path: String?
 
-    @Option(help: ArgumentHelp("Prompt length: 1 to 1048576 tokens.", valueName: "N"))
-    var tokens = 512
+    @OptionGroup(title: "Measurement") var size: SizeOptions
+    @OptionGroup(title: "Model") var model: ModelOptions
+    @OptionGroup(title: "Machine") var run: RunOptions
+    @OptionGroup(title: "Output") var output: BenchOutputOptions
 
-    @Option(
-        help: ArgumentHelp(
-            "Timed runs of the prompt: 1 to 1000. Single tokens are timed ten times as often.", valueName: "N"))
-    var runs = 5
-
-    @Option(
-        help: ArgumentHelp("Dtype of random weights: f32, bf16 or f16. Default: f32.", valueName: "TYPE"))
-    var dtype: FloatType?
-
-    @OptionGroup var model: ModelOptions
-    @OptionGroup var run: RunOptions
-
-    @Flag(help: "Print the measurements as one JSON document (schemas/bench.schema.json).")
-    var json = false
-
-    func validate() throws {
-        try check("--tokens", tokens, in: 1...1 << 20)
-        try check("--runs", runs, in: 1...1000)
-        guard dtype != .keep else { throw ValidationError("--dtype must be f32, bf16 or f16, not keep.") }
-    }
+    var json: Bool { output.json }
 
     func report() throws {
         let isModel = try path.map { try ModelConfiguration(alone: $0) == nil } ?? false
-        if isModel, let dtype {
+        if isModel, let dtype = size.dtype {
             throw ValidationError("--dtype \(dtype) applies to random weights only: MODEL has weights of its own.")
         }
-        let report = try withModel(path, model, or: Self.rwkv7, dtype?.dtype ?? .f32) { file, options, path, _, stop in
+        let report = try withModel(path, model, or: Self.rwkv7, size.dtype?.dtype ?? .f32) {
+            file, options, path, _, stop in
             try measured(file, options, path: path, stop)
         }
         try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
@@ -167,7 +136,7 @@ struct BenchForward: ReportingCommand {
         let bar = ProgressBar { countText($0) + " tokens" }
         defer { bar.clear() }
         let measurements = try SpeedMeasurements.ofForward(
-            loaded, tokens: tokens, runs: runs, kernels,
+            loaded, tokens: size.tokens, runs: size.runs, kernels,
             progress: WorkProgress(partOf: stop) { bar.show($0, of: $1) })
         return SpeedReport(
             measurements, .forward(loaded.description, path: path, loadSeconds: loadSeconds),
@@ -185,15 +154,17 @@ struct BenchForward: ReportingCommand {
 struct BenchTrain: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "train",
-        abstract: "Times distillation steps: of stage 1 (layer by layer) and of stage 2 (by logits).",
-        usage: """
-            rwkv-ckpt bench train
-            rwkv-ckpt bench train Qwen3-0.6B --batch 4 --context 256 --threads 1
-            rwkv-ckpt bench train Qwen3-0.6B/config.json
-            """,
+        abstract: "Times distillation steps of stage 1 and of stage 2.",
+        usage: "rwkv-ckpt bench train [<TEACHER>] [options]",
         discussion: """
-            The student is a cxa079, kept in TMPDIR during the run. Without TEACHER, or with \
-            only a config.json, the teacher's weights are random. With no argument, the teacher is a Qwen3 with 29 million \
+            EXAMPLES:
+              rwkv-ckpt bench train
+              rwkv-ckpt bench train Qwen3-0.6B --batch 4 --context 256 --threads 1
+              # Random weights with a model's sizes.
+              rwkv-ckpt bench train Qwen3-0.6B/config.json
+
+            Stage 1 trains layer by layer, stage 2 by logits. The student is a cxa079, kept in TMPDIR during the run. Without \
+            TEACHER, or with only a config.json, the teacher's weights are random. With no argument, the teacher is a Qwen3 with 29 million \
             parameters.
 
             \(benchDiscussion)
@@ -204,28 +175,12 @@ struct BenchTrain: ReportingCommand {
         completion: .file())
     var path: String?
 
-    @Option(help: ArgumentHelp("Sequences per step: 1 to 4096.", valueName: "N"))
-    var batch = 4
+    @OptionGroup(title: "Measurement") var size: SizeOptions
+    @OptionGroup(title: "Model") var model: ModelOptions
+    @OptionGroup(title: "Machine") var run: RunOptions
+    @OptionGroup(title: "Output") var output: BenchOutputOptions
 
-    @Option(help: ArgumentHelp("Tokens per sequence: 1 to 1048576.", valueName: "N"))
-    var context = 256
-
-    @Option(help: ArgumentHelp("Timed steps of each stage: 1 to 1000.", valueName: "N"))
-    var runs = 5
-
-    @OptionGroup var model: ModelOptions
-    @OptionGroup var run: RunOptions
-
-    @Flag(help: "Print the measurements as one JSON document (schemas/bench.schema.json).")
-    var json = false
-
-    func validate() throws {
-        try check("--batch", batch, in: 1...4096)
-        try check("--context", context, in: 1...1 << 20)
-        try check("--runs", runs, in: 1...1000)
-        try check(
-            [("--batch", batch), ("--context", context)], total: batch * context, "tokens per step", atMost: 1 << 20)
-    }
+    var json: Bool { output.json }
 
     func report() throws {
         let report = try withModel(path, model, or: Self.qwen3, .f32) { file, options, path, directory, stop in
@@ -259,8 +214,9 @@ struct BenchTrain: ReportingCommand {
         let bar = ProgressBar { countText($0) + " steps" }
         defer { bar.clear() }
         let measurements = try SpeedMeasurements.ofTraining(
-            teacher, student, RecognisedModel(student).description, size: (batch, context), memory: physicalMemory(),
-            runs: runs, kernels, progress: WorkProgress(partOf: stop) { bar.show($0, of: $1) })
+            teacher, student, RecognisedModel(student).description, size: (size.batch, size.context),
+            memory: physicalMemory(),
+            runs: size.runs, kernels, progress: WorkProgress(partOf: stop) { bar.show($0, of: $1) })
         return SpeedReport(
             measurements, .train(teacher.description, path: path), processor: processorName(), load: load,
             peakMemory: peakMemory(), warnings: warnings)

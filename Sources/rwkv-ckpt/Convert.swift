@@ -10,17 +10,19 @@ import ModelFamilies
 struct Convert: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "convert",
-        abstract: "Converts a transformer to a student, or a model to another file format, layout or dtype.",
-        usage: """
-            rwkv-ckpt convert Qwen3-8B --plan plan.json -o student
-            rwkv-ckpt convert student --teacher Qwen3-8B --plan hybrid.json -o hybrid
-            rwkv-ckpt convert trainable_only_weights.pth --teacher Qwen3-8B -o student
-            rwkv-ckpt convert student -o student.pth --layout rwkv-infer
-            rwkv-ckpt convert rwkv7.pth -o rwkv7 --layout fla --dtype f32
-            rwkv-ckpt convert Qwen3-8B --adapter lora -o merged
-            rwkv-ckpt convert model.safetensors -o model.pth --dry-run
-            """,
+        abstract: "Converts a transformer to a student, or a model to another format.",
+        usage: "rwkv-ckpt convert <SRC> -o <DST> [options]",
         discussion: """
+            EXAMPLES:
+              # Make the student of a plan.
+              rwkv-ckpt convert Qwen3-8B --plan plan.json -o student
+              # Change the layout of tensors and the file format.
+              rwkv-ckpt convert student -o student.pth --layout rwkv-infer
+              # Merge an adapter.
+              rwkv-ckpt convert Qwen3-8B --adapter lora -o merged
+              # Show what would be done to each tensor.
+              rwkv-ckpt convert model.safetensors -o model.pth --dry-run
+
             With --plan, SRC is a transformer and becomes the student that the plan describes: projections are copied, and new \
             tensors are initialised with the plan's formulas. With --plan and --teacher, SRC is a student, and the layers that \
             the plan keeps as attention are copied from the teacher. With --teacher alone, SRC is a training checkpoint of \
@@ -40,78 +42,17 @@ struct Convert: ReportingCommand {
     @Argument(help: ArgumentHelp("Checkpoint to convert.", valueName: "SRC"), completion: .file())
     var path: String
 
-    @Option(
-        name: .shortAndLong,
-        help: ArgumentHelp(
-            "Output: a file (.safetensors or .pth, optionally with .zst) or a model directory.", valueName: "DST"),
-        completion: .file())
-    var output: String
+    @OptionGroup(title: "Required options") var required: RequiredOptions
+    @OptionGroup(title: "Student") var student: StudentOptions
+    @OptionGroup(title: "Format") var format: FormatOptions
+    @OptionGroup(title: "Adapter") var adapter: AdapterOptions
+    @OptionGroup(title: "Model") var model: ModelOptions
+    @OptionGroup(title: "Output") var result: OutputOptions
 
-    @Option(
-        help: ArgumentHelp("Plan for the teacher, as written by rwkv-ckpt plan.", valueName: "FILE"),
-        completion: .file())
-    var plan: String?
-
-    @Option(
-        help: ArgumentHelp("Checkpoint of the transformer from which SRC was converted.", valueName: "PATH"),
-        completion: .file())
-    var teacher: String?
-
-    @Option(
-        help: ArgumentHelp(
-            "Layout of the output: \(TensorLayout.all.map(\.name).joined(separator: ", ")). Default: hf for students, else the layout of SRC.",
-            valueName: "LAYOUT"))
-    var layout: LayoutName?
-
-    @Option(
-        help: ArgumentHelp(
-            "Dtype for tensors that are stored as F64, F32, F16 or BF16; keep leaves them as they are.",
-            valueName: "DTYPE")
-    )
-    var dtype = FloatType.keep
-
-    @Option(
-        help: ArgumentHelp(
-            "Dtype for tensors of one role, or of all roles that begin with ROLE and a dot, instead of --dtype: decay=f32, head=keep. May be repeated.",
-            valueName: "ROLE=DTYPE"))
-    var dtypeFor: [RoleType] = []
-
-    @Option(
-        help: ArgumentHelp("Adapter to merge: LoRA, DoRA or Bone, saved by peft or RWKVInside.", valueName: "PATH"),
-        completion: .file())
-    var adapter: String?
-
-    @Option(help: ArgumentHelp("Scale of an adapter whose files do not record it: a finite number.", valueName: "S"))
-    var adapterScale: Double?
-
-    @Option(
-        help: ArgumentHelp(
-            "Maximum bytes of tensor data per shard in a directory, 1 or more: 500MB, 4GiB. Default: 5GB.",
-            valueName: "SIZE"
-        ))
-    var maxShardSize: ByteCount?
-
-    @Flag(help: "Clamp values outside the output dtype's range to its largest value, instead of failing.")
-    var saturate = false
-
-    @Option(
-        help: ArgumentHelp(
-            "Leave out tensors whose names match this shell pattern and that have no place in the output. May be repeated.",
-            valueName: "GLOB"))
-    var allowUnused: [String] = []
-
-    @Flag(help: "Print what would be done to each tensor, and write nothing.")
-    var dryRun = false
-
-    @Flag(help: "Replace the output if it exists: a file, or a directory that an earlier conversion wrote.")
-    var force = false
-
-    @OptionGroup var model: ModelOptions
-
-    @Flag(help: "Print the manifest as one JSON document (schemas/conversion.schema.json).")
-    var json = false
+    var json: Bool { result.json }
 
     func validate() throws {
+        let output = required.output
         guard !output.isEmpty else { throw ValidationError("-o must not be empty.") }
         if let ending = [".pt", ".bin", ".ckpt", ".zst", ".json", ".gguf"].first(where: { output.hasSuffix($0) }),
             case .directory = destination
@@ -120,19 +61,19 @@ struct Convert: ReportingCommand {
                 "-o must not end in \(ending): give a file that ends in .safetensors or .pth, optionally with .zst, or a directory."
             )
         }
-        if adapterScale != nil, adapter == nil { throw ValidationError("--adapter-scale requires --adapter.") }
-        if let adapterScale, !adapterScale.isFinite {
-            throw ValidationError("--adapter-scale must be a finite number, not \(adapterScale).")
-        }
-        if maxShardSize != nil, case .file = destination {
+        if format.maxShardSize != nil, case .file = destination {
             throw ValidationError("--max-shard-size requires a directory as output: \(output) is one file.")
         }
-        try check("--max-shard-size", maxShardSize?.count, in: 1...)
+        try check("--max-shard-size", format.maxShardSize?.count, in: 1...)
     }
 
     func report() throws {
-        let plan = plan
-        let teacher = try teacher.map { try input($0) }
+        // Not in `validate()`, which argument-parser calls before it reports a misspelt --adapter as unknown.
+        if adapter.adapterScale != nil, adapter.adapter == nil {
+            throw ValidationError("--adapter-scale requires --adapter.")
+        }
+        let plan = student.plan
+        let teacher = try student.teacher.map { try input($0) }
         var hints = model.hints
         hints.fallbackConfiguration = teacher?.configuration?.path
         let source = try input(path, hints)
@@ -146,14 +87,14 @@ struct Convert: ReportingCommand {
             }
             layerPlan = try LayerPlan(contentsOf: plan, teacher: model)
         }
-        let changes = try adapter.map { try Checkpoint.open($0, temporaryDirectory: temporaryDirectory()) }
+        let changes = try adapter.adapter.map { try Checkpoint.open($0, temporaryDirectory: temporaryDirectory()) }
         let conversion = try Conversion(
-            of: source, teacher: teacher, plan: layerPlan, adapter: changes, adapterScale: adapterScale,
+            of: source, teacher: teacher, plan: layerPlan, adapter: changes, adapterScale: adapter.adapterScale,
             options: options)
         let report = ConversionReport(conversion, path: path)
         let version = RWKVCkpt.version
         let planHash = try plan.map { try sha256(ofDocument: $0) }
-        if dryRun {
+        if result.dryRun {
             if json {
                 try conversion.writeManifest(hashes: nil, planHash: planHash, version: version, to: standardOutput())
             } else {
@@ -166,7 +107,7 @@ struct Convert: ReportingCommand {
         let hashes = try interruptible(progress) {
             defer { bar.clear() }
             return try conversion.write(
-                replaces: force, threads: Int(rwkv_available_processors()), planHash: planHash, version: version,
+                replaces: result.force, threads: Int(rwkv_available_processors()), planHash: planHash, version: version,
                 progress: progress)
         }
         if json {
@@ -184,25 +125,116 @@ struct Convert: ReportingCommand {
     }
 
     private var destination: ConversionOptions.Destination {
+        let output = required.output
         let isCompressed = output.hasSuffix(".zst")
         let name = isCompressed ? String(output.dropLast(4)) : output
         if name.hasSuffix(".safetensors") {
             return .file(path: output, container: .safetensors, isCompressed: isCompressed)
         }
         if name.hasSuffix(".pth") { return .file(path: output, container: .pyTorch, isCompressed: isCompressed) }
-        return .directory(path: output, shardByteCount: maxShardSize?.count ?? 5_000_000_000)
+        return .directory(path: output, shardByteCount: format.maxShardSize?.count ?? 5_000_000_000)
     }
 
     private var options: ConversionOptions {
         var options = ConversionOptions(to: destination)
-        options.layout = layout?.layout
-        options.dtype = dtype.dtype
-        for choice in dtypeFor {
+        options.layout = format.layout?.layout
+        options.dtype = format.dtype.dtype
+        for choice in format.dtypeFor {
             for role in choice.roles { options.roleDTypes[role] = .some(choice.type.dtype) }
         }
-        options.saturates = saturate
-        options.mayBeUnused = { [allowUnused] name in allowUnused.contains { matches(name, glob: $0) } }
+        options.saturates = format.saturate
+        options.mayBeUnused = { [allowUnused = format.allowUnused] name in
+            allowUnused.contains { matches(name, glob: $0) }
+        }
         return options
+    }
+}
+
+extension Convert {
+    struct RequiredOptions: ParsableArguments {
+        @Option(
+            name: .shortAndLong,
+            help: ArgumentHelp(
+                "Output: a file (.safetensors or .pth, optionally with .zst) or a model directory.", valueName: "DST"),
+            completion: .file())
+        var output: String
+    }
+
+    struct StudentOptions: ParsableArguments {
+        @Option(
+            help: ArgumentHelp("Plan for the teacher, as written by rwkv-ckpt plan.", valueName: "FILE"),
+            completion: .file())
+        var plan: String?
+
+        @Option(
+            help: ArgumentHelp("Checkpoint of the transformer from which SRC was converted.", valueName: "PATH"),
+            completion: .file())
+        var teacher: String?
+    }
+
+    struct FormatOptions: ParsableArguments {
+        @Option(
+            help: ArgumentHelp(
+                "Layout of the output: \(TensorLayout.all.map(\.name).joined(separator: ", ")). Default: hf for students, else the layout of SRC.",
+                valueName: "LAYOUT"))
+        var layout: LayoutName?
+
+        @Option(
+            help: ArgumentHelp(
+                "Dtype for tensors stored as F64, F32, F16 or BF16; keep leaves them as they are.",
+                valueName: "DTYPE")
+        )
+        var dtype = FloatType.keep
+
+        @Option(
+            help: ArgumentHelp(
+                "Dtype for one role, or for all roles that begin with ROLE and a dot, instead of --dtype: decay=f32, head=keep. May be repeated.",
+                valueName: "ROLE=DTYPE"))
+        var dtypeFor: [RoleType] = []
+
+        @Option(
+            help: ArgumentHelp(
+                "Maximum bytes of tensor data per shard in a directory, 1 or more: 500MB, 4GiB. Default: 5GB.",
+                valueName: "SIZE"
+            ))
+        var maxShardSize: ByteCount?
+
+        @Flag(help: "Clamp values outside the output dtype's range to its largest value, instead of failing.")
+        var saturate = false
+
+        @Option(
+            help: ArgumentHelp(
+                "Leave out tensors that have no place in the output and whose names match this shell pattern. May be repeated.",
+                valueName: "GLOB"))
+        var allowUnused: [String] = []
+    }
+
+    struct AdapterOptions: ParsableArguments {
+        @Option(
+            help: ArgumentHelp("Adapter to merge: LoRA, DoRA or Bone, saved by peft or RWKVInside.", valueName: "PATH"),
+            completion: .file())
+        var adapter: String?
+
+        @Option(
+            help: ArgumentHelp("Scale of an adapter whose files do not record it: a finite number.", valueName: "S"))
+        var adapterScale: Double?
+
+        func validate() throws {
+            if let adapterScale, !adapterScale.isFinite {
+                throw ValidationError("--adapter-scale must be a finite number, not \(adapterScale).")
+            }
+        }
+    }
+
+    struct OutputOptions: ParsableArguments {
+        @Flag(help: "Print what would be done to each tensor, and write nothing.")
+        var dryRun = false
+
+        @Flag(help: "Replace the output if it exists; a directory, only if an earlier conversion wrote it.")
+        var force = false
+
+        @Flag(help: "Print the manifest as one JSON document (schemas/conversion.schema.json).")
+        var json = false
     }
 }
 

@@ -10,12 +10,15 @@ struct Logits: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "logits",
         abstract: "Runs a model and records its logits.",
-        usage: """
-            rwkv-ckpt logits student --tokens 1,2,3 -o logits.safetensors
-            rwkv-ckpt logits Qwen3-8B --tokens-file tokens.json -o logits.safetensors
-            rwkv-ckpt logits rwkv7.pth --kernels strict -o logits.safetensors
-            """,
+        usage: "rwkv-ckpt logits <MODEL> -o <FILE> [options]",
         discussion: """
+            EXAMPLES:
+              # The logits of one sequence, and of the sequences in a file.
+              rwkv-ckpt logits student --tokens 1,2,3 -o logits.safetensors
+              rwkv-ckpt logits Qwen3-8B --tokens-file tokens.json -o logits.safetensors
+              # The same bits on any x86-64 processor.
+              rwkv-ckpt logits rwkv7.pth --kernels strict -o logits.safetensors
+
             Writes a safetensors file with the tensors tokens, I64 [B, T], and logits, F32 [B, T, V]. Weights are used in the \
             dtype in which they are stored; sums are fp32.
 
@@ -26,29 +29,16 @@ struct Logits: ReportingCommand {
     @Argument(help: ArgumentHelp("Model checkpoint.", valueName: "MODEL"), completion: .file())
     var path: String
 
-    @OptionGroup var input: TokenOptions
+    @OptionGroup(title: "Required options") var required: RequiredOptions
+    @OptionGroup(title: "Tokens") var input: TokenOptions
+    @OptionGroup(title: "Model") var model: ModelOptions
+    @OptionGroup(title: "Machine") var run: RunOptions
+    @OptionGroup(title: "Output") var result: OutputOptions
 
-    @Option(
-        name: .shortAndLong, help: ArgumentHelp("Output file, whose name ends in .safetensors.", valueName: "FILE"),
-        completion: .file())
-    var output: String
-
-    @OptionGroup var model: ModelOptions
-    @OptionGroup var run: RunOptions
-
-    @Flag(help: "Replace the output if it exists.")
-    var force = false
-
-    @Flag(help: "Print a summary as one JSON document (schemas/logits.schema.json).")
-    var json = false
-
-    func validate() throws {
-        guard output.hasSuffix(".safetensors") else {
-            throw ValidationError("-o must be a file that ends in .safetensors, not \(output).")
-        }
-    }
+    var json: Bool { result.json }
 
     func report() throws {
+        let output = required.output
         var warnings = run.warnings
         let checkpoint = try Checkpoint.open(path, temporaryDirectory: temporaryDirectory())
         let loaded = try model.model(checkpoint, warnings: &warnings)
@@ -62,10 +52,34 @@ struct Logits: ReportingCommand {
         let progress = WorkProgress { bar.show($0, of: $1) }
         try interruptible(progress) {
             defer { bar.clear() }
-            try RecordedLogits.record(loaded, tokens, to: output, replaces: force, try run.loaded(), progress: progress)
+            try RecordedLogits.record(
+                loaded, tokens, to: output, replaces: result.force, try run.loaded(), progress: progress)
         }
         let report = LogitsReport(
             loaded.description, path: path, output: output, tokens, isSeeded: given == nil, warnings: warnings)
         try json ? report.writeJSON(to: standardOutput()) : report.writeText(to: standardOutput())
+    }
+}
+
+extension Logits {
+    struct RequiredOptions: ParsableArguments {
+        @Option(
+            name: .shortAndLong, help: ArgumentHelp("Output file, whose name ends in .safetensors.", valueName: "FILE"),
+            completion: .file())
+        var output: String
+
+        func validate() throws {
+            guard output.hasSuffix(".safetensors") else {
+                throw ValidationError("-o must be a file that ends in .safetensors, not \(output).")
+            }
+        }
+    }
+
+    struct OutputOptions: ParsableArguments {
+        @Flag(help: "Replace the output if it exists.")
+        var force = false
+
+        @Flag(help: "Print a summary as one JSON document (schemas/logits.schema.json).")
+        var json = false
     }
 }

@@ -7,7 +7,7 @@ import RWKVInference
 struct ModelOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "config.json that supplies settings the tensors cannot show; for a student, its teacher's also works. Default: the one next to the checkpoint.",
+            "config.json with the settings that tensors do not show; a student can use its teacher's. Default: the one next to the checkpoint.",
             valueName: "FILE"),
         completion: .file())
     var config: String?

@@ -8,19 +8,31 @@ import ModelFamilies
 struct Plan: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "plan",
-        abstract:
-            "Plans which layers of a transformer remain attention layers, and reports the cost in memory and parameters.",
+        abstract: "Plans which layers of a transformer stay attention.",
         usage: """
-            rwkv-ckpt plan Qwen3-8B --target hxa079 --gqa-layers 6
-            rwkv-ckpt plan Qwen3-8B --target hxa079 --kv-cache 512MiB --context 32768
-            rwkv-ckpt plan config.json --target hxa079 --published reka-flash-3.1
-            rwkv-ckpt plan Qwen3-8B --target cxa079 --keep-gqa none -o plan.json
+            rwkv-ckpt plan <TEACHER> --target <NAME> --gqa-layers <N> [options]
+            rwkv-ckpt plan <TEACHER> --target <NAME> --kv-cache <BYTES> [options]
+            rwkv-ckpt plan <TEACHER> --target <NAME> --keep-gqa <LAYERS> [options]
+            rwkv-ckpt plan <TEACHER> --target <NAME> --published <NAME> [options]
             """,
         discussion: """
-            Some layers of TEACHER stay attention; all others become the RWKV-7 time mixing of the target. The model is not run: \
-            attention layers are listed (--keep-gqa), chosen by count (--gqa-layers) or memory budget (--kv-cache), or taken \
-            from a published model (--published). Layer 0 supplies the values that later layers mix in, so it stays attention \
-            only if it is named.
+            EXAMPLES:
+              # Keep 6 attention layers.
+              rwkv-ckpt plan Qwen3-8B --target hxa079 --gqa-layers 6 -o plan.json
+              # Keep as many as fit into 512 MiB at 32768 tokens.
+              rwkv-ckpt plan Qwen3-8B --target hxa079 --kv-cache 512MiB --context 32768
+              # Keep none.
+              rwkv-ckpt plan Qwen3-8B --target cxa079 --keep-gqa none -o plan.json
+
+            Some layers of TEACHER stay attention; all others become the RWKV-7 time mixing of the target. The report shows \
+            the student's memory and parameters; the model is not run.
+
+            Exactly one option chooses the attention layers: by count (--gqa-layers), by memory budget (--kv-cache), as a list \
+            (--keep-gqa), or as in a published model (--published). --spacing places the layers that are chosen: at the end (last-of-group) or in \
+            the middle (uniform) of equal groups, or where published layer searches favour them (prior). Layer 0 supplies the \
+            values that later layers mix in, so it stays attention only if it is named.
+
+            Published models: \(PublishedSelection.all.map(\.name).joined(separator: ", ")).
 
             The plan records every choice that changes an equation, the ranks, the initialisers and a seed.
 
@@ -33,141 +45,39 @@ struct Plan: ReportingCommand {
         completion: .file())
     var path: String
 
-    @Option(
-        help: ArgumentHelp(
-            "Architecture of the student: \(ArchitectureRegistry.targetNames.joined(separator: ", ")).",
-            valueName: "NAME"))
-    var target: String
+    @OptionGroup(title: "Required options") var required: RequiredOptions
+    @OptionGroup(title: "Layers") var layers: LayerOptions
+    @OptionGroup(title: "Student") var student: StudentOptions
+    @OptionGroup(title: "Model") var model: ModelOptions
+    @OptionGroup(title: "Output") var result: OutputOptions
 
-    @Option(help: ArgumentHelp("Attention layers to keep, counted from 0: 3,7,11, none or all.", valueName: "LAYERS"))
-    var keepGqa: LayerList?
-
-    @Option(help: ArgumentHelp("Number of attention layers to keep, 0 or greater.", valueName: "N"))
-    var gqaLayers: Int?
-
-    @Option(
-        help: ArgumentHelp(
-            "Memory budget for the KV cache at --context and the state of the other layers: 512MiB, 2GB. As many layers stay attention as fit.",
-            valueName: "BYTES"))
-    var kvCache: ByteCount?
-
-    @Option(
-        help: ArgumentHelp(
-            "Keep the attention layers of a published model: \(PublishedSelection.all.map(\.name).joined(separator: ", ")).",
-            valueName: "NAME"))
-    var published: String?
-
-    @Option(
-        help: ArgumentHelp(
-            "Context length for --kv-cache and for the memory in the report: 1 to 1099511627776 tokens.", valueName: "T"
-        ))
-    var context = 32768
-
-    @Option(
-        help: ArgumentHelp(
-            "Which layers --gqa-layers and --kv-cache choose: the last (last-of-group) or the middle (uniform) of equal groups, or the positions that published layer searches favour (prior). Default: prior.",
-            valueName: "SPACING"))
-    var spacing: LayerSelection.Spacing?
-
-    @Option(
-        help: ArgumentHelp(
-            "Layers that --gqa-layers and --kv-cache must choose: 3,7,11, none or all. Default: none.",
-            valueName: "LAYERS"))
-    var require: LayerList?
-
-    @Option(
-        help: ArgumentHelp(
-            "Layers that --gqa-layers and --kv-cache must not choose: 3,7,11, none or all. Default: none.",
-            valueName: "LAYERS"))
-    var forbid: LayerList?
-
-    @Option(
-        help: ArgumentHelp(
-            "Minimum distance between two chosen layers, 1 or more; neighbours have a distance of 1. Default: 1.",
-            valueName: "N"))
-    var minGap: Int?
-
-    @Option(
-        help: ArgumentHelp(
-            "Whether layers that stay attention use RoPE. Default: on for cxa076, off for cxa079 and hxa079.",
-            valueName: "on|off"))
-    var gqaRope: Switch?
-
-    @Option(help: ArgumentHelp("Seed for random initialisers, 0 or greater.", valueName: "N"))
-    var seed = 0
-
-    @OptionGroup var model: ModelOptions
-
-    @Option(
-        name: .shortAndLong,
-        help: ArgumentHelp("Output file for the plan, as JSON. Default: no file.", valueName: "FILE"),
-        completion: .file())
-    var output: String?
-
-    @Flag(help: "Replace the output if it exists.")
-    var force = false
-
-    @Flag(help: "Print the plan as one JSON document (schemas/plan.schema.json).")
-    var json = false
-
-    func validate() throws {
-        let ways = [keepGqa != nil, gqaLayers != nil, kvCache != nil, published != nil]
-        guard ways.count(where: { $0 }) == 1 else {
-            throw ValidationError("Give exactly one of --keep-gqa, --gqa-layers, --kv-cache and --published.")
-        }
-        if keepGqa != nil || published != nil {
-            guard spacing == nil, require == nil, forbid == nil, minGap == nil else {
-                throw ValidationError(
-                    "--spacing, --require, --forbid and --min-gap require --gqa-layers or --kv-cache."
-                )
-            }
-        }
-        guard ArchitectureRegistry.target(named: target) != nil else {
-            throw ValidationError(
-                "--target must be one of \(ArchitectureRegistry.targetNames.joined(separator: ", ")), not \(target).")
-        }
-        try check("--context", context, in: 1...1 << 40)
-        try check("--gqa-layers", gqaLayers, in: 0...)
-        try check("--min-gap", minGap, in: 1...)
-        try check("--seed", seed, in: 0...)
-    }
+    var json: Bool { result.json }
 
     func report() throws {
-        guard let target = ArchitectureRegistry.target(named: target) else { return }
+        try layers.checkChoice()
+        guard let target = ArchitectureRegistry.target(named: required.target) else { return }
         let found = try RecognisedModel(path: path, model.hints, temporaryDirectory: temporaryDirectory())
         let teacher = try found.description
         if !json { found.warnings.forEach(printWarning) }
         let plan: LayerPlan
         do throws(LayerPlanError) {
             plan = try LayerPlan(
-                of: teacher, target: target, choice(layerCount: teacher.layers.count),
-                attentionUsesRoPE: gqaRope.map { $0 == .on }, seed: seed)
+                of: teacher, target: target, layers.choice(layerCount: teacher.layers.count),
+                attentionUsesRoPE: student.gqaRope.map { $0 == .on }, seed: student.seed)
         } catch {
             throw refusal(error)
         }
-        if let output {
-            let bytes = try ByteOutput.bytes { try plan.writeJSON(to: $0, context: context) }
-            let file = try UnfinishedFile(path: output, replaces: force)
+        if let output = result.output {
+            let bytes = try ByteOutput.bytes { try plan.writeJSON(to: $0, context: layers.context) }
+            let file = try UnfinishedFile(path: output, replaces: result.force)
             try file.write(bytes)
             try file.commit()
         }
         if json {
-            try plan.writeJSON(to: standardOutput(), context: context)
+            try plan.writeJSON(to: standardOutput(), context: layers.context)
         } else {
-            try PlanReport(plan, path: path, context: context).writeText(to: standardOutput())
+            try PlanReport(plan, path: path, context: layers.context).writeText(to: standardOutput())
         }
-    }
-
-    private func choice(layerCount: Int) -> LayerChoice {
-        if let keepGqa { return .listed(keepGqa.layers(of: layerCount)) }
-        if let published { return .published(published) }
-        var conditions = LayerConditions()
-        conditions.spacing = spacing ?? conditions.spacing
-        conditions.required = require?.layers(of: layerCount) ?? []
-        conditions.forbidden = forbid?.layers(of: layerCount) ?? []
-        conditions.minimumGap = minGap ?? conditions.minimumGap
-        if let kvCache { return .budget(kvCache.count, context: context, conditions) }
-        return .count(gqaLayers ?? 0, conditions)
     }
 
     /// Returns the error for a plan that is not possible, which names the teacher or the option at fault.
@@ -181,7 +91,7 @@ struct Plan: ReportingCommand {
                 ? "the RWKV state alone (\(byteText(smallest)))"
                 : "the smallest student that the conditions allow (\(byteText(smallest)) with \(countText(count, "attention layer")))"
             return ValidationError(
-                "--kv-cache: at --context \(context) \(student) exceeds the budget of \(byteText(bytes)).")
+                "--kv-cache: at --context \(layers.context) \(student) exceeds the budget of \(byteText(bytes)).")
         case .noSuchLayer(_, in: .kept, _): option = "--keep-gqa"
         case .noSuchLayer(_, in: .required, _): option = "--require"
         case .noSuchLayer(_, in: .forbidden, _): option = "--forbid"
@@ -193,6 +103,141 @@ struct Plan: ReportingCommand {
         case .count: option = "--gqa-layers"
         }
         return ValidationError("\(option): \(error).")
+    }
+}
+
+extension Plan {
+    struct RequiredOptions: ParsableArguments {
+        @Option(
+            help: ArgumentHelp(
+                "Architecture of the student: \(ArchitectureRegistry.targetNames.joined(separator: ", ")).",
+                valueName: "NAME"))
+        var target: String
+
+        func validate() throws {
+            guard ArchitectureRegistry.target(named: target) != nil else {
+                throw ValidationError(
+                    "--target must be one of \(ArchitectureRegistry.targetNames.joined(separator: ", ")), not \(target)."
+                )
+            }
+        }
+    }
+
+    struct LayerOptions: ParsableArguments {
+        @Option(help: ArgumentHelp("Number of attention layers to keep: 0 or greater.", valueName: "N"))
+        var gqaLayers: Int?
+
+        @Option(
+            help: ArgumentHelp(
+                "Memory budget for the KV cache at --context and the state of the other layers: 512MiB, 2GB. As many layers stay attention as fit.",
+                valueName: "BYTES"))
+        var kvCache: ByteCount?
+
+        @Option(
+            help: ArgumentHelp("Attention layers to keep, counted from 0: 3,7,11, none or all.", valueName: "LAYERS"))
+        var keepGqa: LayerList?
+
+        @Option(
+            help: ArgumentHelp(
+                "Published model whose attention layers to keep: one of those named above, with as many layers as TEACHER.",
+                valueName: "NAME"))
+        var published: String?
+
+        @Option(
+            help: ArgumentHelp(
+                "Context length in tokens, for --kv-cache and the memory in the report: 1 to 1099511627776.",
+                valueName: "T"
+            ))
+        var context = 32768
+
+        @Option(
+            help: ArgumentHelp(
+                "Placement of the layers that --gqa-layers and --kv-cache choose (see above). Default: prior.",
+                valueName: "SPACING"))
+        var spacing: LayerSelection.Spacing?
+
+        @Option(
+            help: ArgumentHelp(
+                "Layers that --gqa-layers and --kv-cache must choose: 3,7,11, none or all. Default: none.",
+                valueName: "LAYERS"))
+        var require: LayerList?
+
+        @Option(
+            help: ArgumentHelp(
+                "Layers that --gqa-layers and --kv-cache must not choose: 3,7,11, none or all. Default: none.",
+                valueName: "LAYERS"))
+        var forbid: LayerList?
+
+        @Option(
+            help: ArgumentHelp(
+                "Minimum distance between two chosen layers: 1 or more; 1 allows neighbours. Default: 1.",
+                valueName: "N"))
+        var minGap: Int?
+
+        func validate() throws {
+            try check("--context", context, in: 1...1 << 40)
+            try check("--gqa-layers", gqaLayers, in: 0...)
+            try check("--min-gap", minGap, in: 1...)
+        }
+
+        /// Throws `ValidationError` unless the layers are chosen in exactly one way.
+        ///
+        /// This is not in `validate()`, which argument-parser calls before it reports unknown options: a misspelt option would
+        /// be reported as one that is missing.
+        func checkChoice() throws {
+            let ways = [keepGqa != nil, gqaLayers != nil, kvCache != nil, published != nil]
+            guard ways.count(where: { $0 }) == 1 else {
+                throw ValidationError("Give exactly one of --gqa-layers, --kv-cache, --keep-gqa and --published.")
+            }
+            if keepGqa != nil || published != nil {
+                guard spacing == nil, require == nil, forbid == nil, minGap == nil else {
+                    throw ValidationError(
+                        "--spacing, --require, --forbid and --min-gap require --gqa-layers or --kv-cache."
+                    )
+                }
+            }
+        }
+
+        func choice(layerCount: Int) -> LayerChoice {
+            if let keepGqa { return .listed(keepGqa.layers(of: layerCount)) }
+            if let published { return .published(published) }
+            var conditions = LayerConditions()
+            conditions.spacing = spacing ?? conditions.spacing
+            conditions.required = require?.layers(of: layerCount) ?? []
+            conditions.forbidden = forbid?.layers(of: layerCount) ?? []
+            conditions.minimumGap = minGap ?? conditions.minimumGap
+            if let kvCache { return .budget(kvCache.count, context: context, conditions) }
+            return .count(gqaLayers ?? 0, conditions)
+        }
+    }
+
+    struct StudentOptions: ParsableArguments {
+        @Option(
+            help: ArgumentHelp(
+                "Whether layers that stay attention use RoPE. Default: on for cxa076, off for cxa079 and hxa079.",
+                valueName: "on|off"))
+        var gqaRope: Switch?
+
+        @Option(help: ArgumentHelp("Seed for random initialisers: 0 or greater.", valueName: "N"))
+        var seed = 0
+
+        func validate() throws {
+            try check("--seed", seed, in: 0...)
+        }
+    }
+
+    struct OutputOptions: ParsableArguments {
+        @Option(
+            name: .shortAndLong,
+            help: ArgumentHelp("Output file for the plan, as JSON. Default: no file.", valueName: "FILE"),
+            completion: .file())
+        var output: String?
+
+        @Flag(help: "Replace the output if it exists.")
+        var force = false
+
+        @Flag(help: "Print the plan as one JSON document (schemas/plan.schema.json).")
+        var json = false
     }
 }
 

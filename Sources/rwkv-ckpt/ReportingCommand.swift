@@ -26,19 +26,23 @@ extension ReportingCommand {
             }
             throw status
         } catch let error as ValidationError {
-            // By default, argument-parser would print the root command's usage.
-            let command = RWKVCkpt.words(of: Self.self).joined(separator: " ")
-            let message = Self.fullMessage(for: error)
-                .replacing("  See '\(Self._commandName) ", with: "  See '\(command) ")
-            var output = standardError()
-            output.write(message + "\n")
-            try? output.finish()
+            Self.printUsageError(error)
             throw ExitCode.validationFailure
         }
     }
 }
 
 extension ParsableCommand {
+    /// Prints an error and the usage of this command; by default, argument-parser would print the root command's usage.
+    static func printUsageError(_ error: ValidationError) {
+        let command = RWKVCkpt.words(of: self).joined(separator: " ")
+        let message = fullMessage(for: error).replacing("  See '\(_commandName) ", with: "  See '\(command) ")
+        var output = standardError()
+        output.write(message + "\n")
+        // There is nowhere left to report that standard error cannot be written.
+        try? output.finish()
+    }
+
     /// Returns the words that invoke `command`, such as `rwkv-ckpt bench wkv`; empty if it is outside this command.
     fileprivate static func words(of command: any ParsableCommand.Type) -> [String] {
         if command == self { return [_commandName] }

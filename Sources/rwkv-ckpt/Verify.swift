@@ -9,14 +9,17 @@ import TokenFiles
 struct Verify: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "verify",
-        abstract: "Checks whether two models agree, and finds the first block where they diverge.",
-        usage: """
-            rwkv-ckpt verify rwkv7.pth rwkv7-fla
-            rwkv-ckpt verify Qwen3-8B student --report --html verify.html
-            rwkv-ckpt verify logits.safetensors student
-            rwkv-ckpt verify Qwen3-8B merged --tokens-file text.u16 --limit kl_mean=1e-3
-            """,
+        abstract: "Checks whether two models agree, and where they first diverge.",
+        usage: "rwkv-ckpt verify <REFERENCE> <CANDIDATE> [options]",
         discussion: """
+            EXAMPLES:
+              # Check that a converted file is the same model.
+              rwkv-ckpt verify rwkv7.pth rwkv7-fla
+              # Check a model against logits that were recorded earlier.
+              rwkv-ckpt verify logits.safetensors student
+              # Show how far an untrained student is from its teacher.
+              rwkv-ckpt verify Qwen3-8B student --report --html verify.html
+
             REFERENCE is a model, or recorded logits with their tokens. The models run on the same tokens: those of the recorded \
             logits, those given, or else two sequences generated from a fixed seed. Every block of the candidate also runs on the \
             input that the same block receives in the reference model, which shows the first block whose output differs. If a \
@@ -36,33 +39,13 @@ struct Verify: ReportingCommand {
     @Argument(help: ArgumentHelp("Model to verify.", valueName: "CANDIDATE"), completion: .file())
     var candidate: String
 
-    @OptionGroup var input: TokenOptions
+    @OptionGroup(title: "Tokens") var input: TokenOptions
+    @OptionGroup(title: "Verdict") var verdict: VerdictOptions
+    @OptionGroup(title: "Model") var model: ModelOptions
+    @OptionGroup(title: "Machine") var run: RunOptions
+    @OptionGroup(title: "Output") var output: OutputOptions
 
-    @Flag(
-        name: .customLong("report"),
-        help:
-            "Report differences without judging them; only non-finite values and tensors that contradict the manifest fail."
-    )
-    var isReport = false
-
-    @Option(
-        help: ArgumentHelp(
-            "Override one limit: \(VerificationLimits.names.joined(separator: ", ")). Values are 0 or greater; top1 is at most 1, and KL is in nats. May be repeated.",
-            valueName: "NAME=VALUE"))
-    var limit: [Limit] = []
-
-    @Option(
-        help: ArgumentHelp("Write the report with charts to this HTML file.", valueName: "FILE"), completion: .file())
-    var html: String?
-
-    @OptionGroup var model: ModelOptions
-    @OptionGroup var run: RunOptions
-
-    @Flag(help: "Replace the HTML report if it exists.")
-    var force = false
-
-    @Flag(help: "Print the report as one JSON document (schemas/verify.schema.json).")
-    var json = false
+    var json: Bool { output.json }
 
     func report() throws {
         var warnings = run.warnings
@@ -72,27 +55,33 @@ struct Verify: ReportingCommand {
             throw ValidationError(
                 "--tokens and --tokens-file cannot be used with recorded logits, which include their tokens.")
         }
-        let model = try self.model.model(
-            try Checkpoint.open(candidate, temporaryDirectory: temporaryDirectory()), warnings: &warnings)
+        let checkpoint = try Checkpoint.open(candidate, temporaryDirectory: temporaryDirectory())
+        guard try RecordedLogits(checkpoint) == nil else {
+            throw CheckpointError(
+                .unsupported, path: candidate, "recorded logits cannot be the candidate",
+                advice: "give them first, and the model second")
+        }
+        let model = try self.model.model(checkpoint, warnings: &warnings)
         let against =
             try recorded.map { VerificationReference.recorded($0) }
             ?? .model(self.model.model(opened, isReference: true, warnings: &warnings))
         if !json { warnings.forEach(printWarning) }
         let given = try input.given()
         let tokens = recorded?.tokens ?? given ?? .seeded(vocabulary: model.vocabulary)
-        if let html, opened.isFile(at: html) || model.checkpoint.isFile(at: html) {
+        if let html = output.html, opened.isFile(at: html) || model.checkpoint.isFile(at: html) {
             throw CheckpointError(.cannotCreate, path: html, "it is a file of the reference or the candidate")
         }
         // Created before the work, so that a path that cannot be written fails at once.
         var page: UnfinishedFile?
-        if let html { page = try UnfinishedFile(path: html, replaces: force) }
+        if let html = output.html { page = try UnfinishedFile(path: html, replaces: output.force) }
         let bar = ProgressBar { countText($0) + " tokens" }
         let progress = WorkProgress { bar.show($0, of: $1) }
         let verification = try interruptible(progress) {
             defer { bar.clear() }
             return try Verification(
                 of: model, against: against, on: tokens,
-                limits: Dictionary(limit.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 }), isReport: isReport,
+                limits: Dictionary(verdict.limit.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 }),
+                isReport: verdict.isReport,
                 try run.loaded(), progress: progress)
         }
         let report = VerificationReport(
@@ -104,6 +93,36 @@ struct Verify: ReportingCommand {
             try file.commit()
         }
         if verification.verdict == .differs { throw ExitCode(1) }
+    }
+}
+
+extension Verify {
+    struct VerdictOptions: ParsableArguments {
+        @Flag(
+            name: .customLong("report"),
+            help:
+                "Report differences without a verdict; only non-finite values and tensors that contradict the manifest fail."
+        )
+        var isReport = false
+
+        @Option(
+            help: ArgumentHelp(
+                "Override one limit: \(VerificationLimits.names.joined(separator: ", ")). 0 or greater; top1 at most 1; KL in nats. May be repeated.",
+                valueName: "NAME=VALUE"))
+        var limit: [Limit] = []
+    }
+
+    struct OutputOptions: ParsableArguments {
+        @Option(
+            help: ArgumentHelp("Write the report with charts to this HTML file.", valueName: "FILE"),
+            completion: .file())
+        var html: String?
+
+        @Flag(help: "Replace the HTML report if it exists.")
+        var force = false
+
+        @Flag(help: "Print the report as one JSON document (schemas/verify.schema.json).")
+        var json = false
     }
 }
 
