@@ -163,7 +163,8 @@ extension Distill {
         var evalTokens: [String] = []
 
         @Option(
-            help: ArgumentHelp("Also evaluate and save every N steps: 1 to 1073741824.", valueName: "N"))
+            help: ArgumentHelp("Also evaluate and save every N steps: 1 to 1073741824. Default: never.", valueName: "N")
+        )
         var checkpointEvery: Int?
 
         func validate() throws {

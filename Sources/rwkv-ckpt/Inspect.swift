@@ -74,7 +74,8 @@ extension Inspect {
 
         @Option(
             help: ArgumentHelp(
-                "Show only tensors whose names match this shell pattern ('*' also matches dots).", valueName: "GLOB"))
+                "Show only tensors whose names match this shell pattern ('*' also matches dots). Default: all.",
+                valueName: "GLOB"))
         var filter: String?
 
         @Option(

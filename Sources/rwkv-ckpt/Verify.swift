@@ -114,7 +114,7 @@ extension Verify {
 
     struct OutputOptions: ParsableArguments {
         @Option(
-            help: ArgumentHelp("Write the report with charts to this HTML file.", valueName: "FILE"),
+            help: ArgumentHelp("Output file for the report with charts, as HTML. Default: no file.", valueName: "FILE"),
             completion: .file())
         var html: String?
 
