@@ -218,7 +218,8 @@ extension ModelDescription {
                 "training is not implemented for this kind of student", expected: "cxa076, cxa076r, cxa079 or hxa079",
                 found: variant)
         }
-        for dimension in [ModelDimension.vocabulary, .width] where dimensions[dimension] != teacher.dimensions[dimension] {
+        for dimension in [ModelDimension.vocabulary, .width]
+        where dimensions[dimension] != teacher.dimensions[dimension] {
             throw no(
                 "the student and its teacher differ in \(dimension.title)",
                 expected: teacher.dimensions[dimension].map(String.init), found: dimensions[dimension].map(String.init))

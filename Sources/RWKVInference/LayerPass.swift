@@ -96,7 +96,9 @@ public struct LayerPass<Element: Real> {
     /// Runs the current layer's feed-forward block with its norms, and returns the branch's output, [tokens, C],
     /// without adding it to the residual stream.
     @specialized(where Element == Float)
-    public mutating func feedForwardBranch() -> Matrix<Element> { layer.feedForwardBranch(stream, &states[number], kernels) }
+    public mutating func feedForwardBranch() -> Matrix<Element> {
+        layer.feedForwardBranch(stream, &states[number], kernels)
+    }
 
     /// Adds the output of a branch to the residual stream, in place.
     public func add(_ branch: Matrix<Element>) { kernels.add(branch, to: stream) }
