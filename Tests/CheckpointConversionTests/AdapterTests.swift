@@ -199,7 +199,9 @@ import Testing
                 #"{"peft_type": "LORA", "lora_alpha": 3, "init_lora_weights": "pissa_niter_4"}"#,
                 "the adapter's initialisation changed the base model (init_lora_weights)"),
             qwen3(#"{"peft_type": "LORA", "lora_alpha": 1e39}"#, "the LoRA scale does not fit into fp32"),
-            qwen3(#"{"peft_type": "LORA", "lora_alpha": null}"#, "the alpha of this module is missing or not a finite number"),
+            qwen3(
+                #"{"peft_type": "LORA", "lora_alpha": null}"#,
+                "the alpha of this module is missing or not a finite number"),
             qwen3(
                 #"{"peft_type": "LORA", "lora_alpha": 3, "use_rslora": 1}"#,
                 "use_dora and use_rslora must be true or false"
