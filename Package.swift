@@ -16,7 +16,7 @@ let package = Package(
         .library(
             name: "RWKVCheckpoint",
             targets: [
-                "CheckpointJSON", "CheckpointFiles", "ModelFamilies", "LayerPlanning", "CheckpointConversion",
+                "Bytes", "CheckpointJSON", "CheckpointFiles", "ModelFamilies", "LayerPlanning", "CheckpointConversion",
                 "CheckpointReports", "TokenFiles",
             ]),
         .library(
@@ -38,36 +38,42 @@ let package = Package(
         .systemLibrary(
             name: "CJSONC", pkgConfig: "json-c", providers: [.apt(["libjson-c-dev"])]),
         .target(
+            name: "Bytes",
+            dependencies: ["CRWKVKernels", .product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: settings),
+        .target(
             name: "CheckpointJSON",
-            dependencies: ["CJSONC"],
+            dependencies: ["Bytes", "CJSONC"],
             // The scanner borrows the bytes that it reads; lifetimes let the compiler check that.
             swiftSettings: settings + [.enableExperimentalFeature("Lifetimes")]),
         .target(
             name: "CheckpointFiles",
             dependencies: [
-                "CRWKVKernels", "CZstd", "CheckpointJSON", .product(name: "Crypto", package: "swift-crypto"),
+                "Bytes", "CRWKVKernels", "CZstd", "CheckpointJSON", .product(name: "Crypto", package: "swift-crypto"),
             ],
             swiftSettings: settings),
         .target(
             name: "TokenFiles",
-            dependencies: ["CheckpointFiles", "CheckpointJSON"],
+            dependencies: ["Bytes", "CheckpointFiles", "CheckpointJSON"],
             swiftSettings: settings),
         .target(
             name: "ModelFamilies",
-            dependencies: ["CheckpointFiles", "CheckpointJSON"],
+            dependencies: ["Bytes", "CheckpointFiles", "CheckpointJSON"],
             swiftSettings: settings),
         .target(
             name: "LayerPlanning",
-            dependencies: ["CheckpointFiles", "CheckpointJSON", "ModelFamilies"],
+            dependencies: ["Bytes", "CheckpointFiles", "CheckpointJSON", "ModelFamilies"],
             swiftSettings: settings),
         .target(
             name: "CheckpointConversion",
-            dependencies: ["CRWKVKernels", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies"],
+            dependencies: [
+                "Bytes", "CRWKVKernels", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
+            ],
             swiftSettings: settings),
         .target(
             name: "CheckpointReports",
             dependencies: [
-                "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
+                "Bytes", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
             ],
             swiftSettings: settings),
         .target(
@@ -76,44 +82,46 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "RWKVLayers",
-            dependencies: ["CheckpointJSON", "ModelFamilies", "RWKVNumerics"],
+            dependencies: ["Bytes", "CheckpointJSON", "ModelFamilies", "RWKVNumerics"],
             swiftSettings: settings),
         .target(
             name: "RWKVInference",
-            dependencies: ["CheckpointFiles", "ModelFamilies", "RWKVLayers", "RWKVNumerics"],
+            dependencies: ["Bytes", "CheckpointFiles", "ModelFamilies", "RWKVLayers", "RWKVNumerics"],
             swiftSettings: settings),
         .target(
             name: "RWKVEvaluation",
             dependencies: [
-                "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "ModelFamilies",
+                "Bytes", "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "ModelFamilies",
                 "RWKVInference", "RWKVLayers", "RWKVNumerics", "TokenFiles",
             ],
             swiftSettings: settings),
         .target(
             name: "RWKVDistillation",
             dependencies: [
-                "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVEvaluation",
+                "Bytes", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVEvaluation",
                 "RWKVInference", "RWKVLayers", "RWKVNumerics", "TokenFiles",
             ],
             swiftSettings: settings),
         .target(
             name: "RWKVBenchmarks",
             dependencies: [
-                "CRWKVKernels", "CheckpointFiles", "ModelFamilies", "RWKVDistillation", "RWKVInference", "RWKVLayers",
+                "Bytes", "CRWKVKernels", "CheckpointFiles", "ModelFamilies", "RWKVDistillation", "RWKVInference",
+                "RWKVLayers",
                 "RWKVNumerics", "TokenFiles",
             ],
             swiftSettings: settings),
         .target(
             name: "RWKVReports",
             dependencies: [
-                "CheckpointFiles", "CheckpointJSON", "CheckpointReports", "ModelFamilies", "RWKVBenchmarks",
+                "Bytes", "CheckpointFiles", "CheckpointJSON", "CheckpointReports", "ModelFamilies", "RWKVBenchmarks",
                 "RWKVDistillation", "RWKVEvaluation", "RWKVInference", "RWKVNumerics", "TokenFiles",
             ],
             swiftSettings: settings),
         .executableTarget(
             name: "rwkv-ckpt",
             dependencies: [
-                "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "CheckpointReports",
+                "Bytes", "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON",
+                "CheckpointReports",
                 "LayerPlanning", "ModelFamilies", "RWKVBenchmarks", "RWKVDistillation", "RWKVEvaluation",
                 "RWKVInference", "RWKVNumerics", "RWKVReports", "TokenFiles",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -122,32 +130,35 @@ let package = Package(
 
         .target(
             name: "TestSupport",
-            dependencies: ["CRWKVKernels", "CheckpointFiles", "CheckpointJSON"],
+            dependencies: ["Bytes", "CRWKVKernels", "CheckpointFiles", "CheckpointJSON"],
             path: "Tests/TestSupport",
             swiftSettings: settings),
         .testTarget(name: "CRWKVKernelsTests", dependencies: ["CRWKVKernels"], swiftSettings: settings),
+        .testTarget(name: "BytesTests", dependencies: ["Bytes", "TestSupport"], swiftSettings: settings),
         .testTarget(
-            name: "CheckpointJSONTests", dependencies: ["CheckpointJSON"], swiftSettings: settings),
+            name: "CheckpointJSONTests", dependencies: ["Bytes", "CheckpointJSON"], swiftSettings: settings),
         .testTarget(
             name: "CheckpointFilesTests",
-            dependencies: ["CRWKVKernels", "CheckpointFiles", "TestSupport"],
+            dependencies: ["Bytes", "CRWKVKernels", "CheckpointFiles", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
             name: "TokenFilesTests",
-            dependencies: ["CheckpointFiles", "TestSupport", "TokenFiles"],
+            dependencies: ["Bytes", "CheckpointFiles", "TestSupport", "TokenFiles"],
             swiftSettings: settings),
         .testTarget(
             name: "ModelFamiliesTests",
-            dependencies: ["CheckpointFiles", "CheckpointJSON", "ModelFamilies", "TestSupport"],
+            dependencies: ["Bytes", "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
             name: "LayerPlanningTests",
-            dependencies: ["CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies", "TestSupport"],
+            dependencies: [
+                "Bytes", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies", "TestSupport",
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "CheckpointConversionTests",
             dependencies: [
-                "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning",
+                "Bytes", "CRWKVKernels", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning",
                 "ModelFamilies", "TestSupport",
             ],
             swiftSettings: settings),
@@ -157,32 +168,33 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "RWKVLayersTests",
-            dependencies: ["CheckpointFiles", "ModelFamilies", "RWKVLayers", "RWKVNumerics", "TestSupport"],
+            dependencies: ["Bytes", "CheckpointFiles", "ModelFamilies", "RWKVLayers", "RWKVNumerics", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
             name: "RWKVInferenceTests",
             dependencies: [
-                "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVInference", "RWKVNumerics", "TestSupport",
+                "Bytes", "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVInference", "RWKVNumerics",
+                "TestSupport",
             ],
             swiftSettings: settings),
         .testTarget(
             name: "RWKVEvaluationTests",
             dependencies: [
-                "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVEvaluation", "RWKVInference",
+                "Bytes", "CheckpointFiles", "CheckpointJSON", "ModelFamilies", "RWKVEvaluation", "RWKVInference",
                 "RWKVNumerics", "TestSupport", "TokenFiles",
             ],
             swiftSettings: settings),
         .testTarget(
             name: "RWKVDistillationTests",
             dependencies: [
-                "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
+                "Bytes", "CheckpointConversion", "CheckpointFiles", "CheckpointJSON", "LayerPlanning", "ModelFamilies",
                 "RWKVDistillation", "RWKVEvaluation", "RWKVInference", "RWKVLayers", "RWKVNumerics", "TestSupport",
                 "TokenFiles",
             ],
             swiftSettings: settings),
         .testTarget(
             name: "CheckpointReportsTests",
-            dependencies: ["CheckpointFiles", "CheckpointReports", "TestSupport"],
+            dependencies: ["Bytes", "CheckpointFiles", "CheckpointReports", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
             name: "CommandLineTests",

@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointFiles
 import CheckpointJSON
 import ModelFamilies

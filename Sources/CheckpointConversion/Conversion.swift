@@ -1,5 +1,5 @@
+public import Bytes
 public import CheckpointFiles
-public import CheckpointJSON
 public import ModelFamilies
 
 /// A description of a conversion, tensor by tensor, which is checked in full before anything is written.

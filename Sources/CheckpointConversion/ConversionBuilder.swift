@@ -1,6 +1,6 @@
+import Bytes
 import CRWKVKernels
 import CheckpointFiles
-import CheckpointJSON
 import LayerPlanning
 import ModelFamilies
 

@@ -1,5 +1,6 @@
-public import CheckpointFiles
 import CheckpointJSON
+public import Bytes
+public import CheckpointFiles
 public import LayerPlanning
 import ModelFamilies
 

@@ -1,5 +1,5 @@
-public import CheckpointFiles
-import CheckpointJSON
+public import Bytes
+import CheckpointFiles
 import Dispatch
 import Synchronization
 

@@ -1,5 +1,6 @@
-import CheckpointFiles
 import CheckpointJSON
+import Bytes
+import CheckpointFiles
 import LayerPlanning
 import ModelFamilies
 

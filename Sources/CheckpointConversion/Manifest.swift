@@ -1,5 +1,6 @@
+public import Bytes
 public import CheckpointFiles
-public import CheckpointJSON
+import CheckpointJSON
 import LayerPlanning
 import ModelFamilies
 

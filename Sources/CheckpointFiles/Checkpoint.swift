@@ -1,4 +1,5 @@
-public import CheckpointJSON
+public import Bytes
+import CheckpointJSON
 
 /// The tensors of a model, stored in one or more files.
 ///

@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 
 /// The differences between two checkpoints in tensor names, dtypes and shapes.
 ///

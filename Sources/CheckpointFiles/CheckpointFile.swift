@@ -1,4 +1,4 @@
-import CheckpointJSON
+public import Bytes
 
 /// A file of a checkpoint, whose headers have been read and validated.
 public final class CheckpointFile: Sendable {

@@ -1,3 +1,5 @@
+import Bytes
+
 /// The data type of a tensor's elements.
 ///
 /// Raw values are the names that safetensors uses. Types that safetensors does not have are named in the same style.

@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 
 /// The parsed headers of a checkpoint file.
 protocol FileContents: Sendable {

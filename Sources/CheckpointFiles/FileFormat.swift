@@ -1,3 +1,5 @@
+import Bytes
+
 /// A file format, which is recognised from the bytes of a file and not from its name.
 public enum FileFormat: String, Sendable, CaseIterable {
     case safetensors

@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointJSON
 
 /// The shard index (`*.index.json`) of a checkpoint, which maps each tensor to its file.

@@ -1,3 +1,5 @@
+import Bytes
+
 /// The SplitMix64 pseudorandom number generator (Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number
 /// Generators").
 package struct SplitMix64 {

@@ -1,3 +1,5 @@
+import Bytes
+
 /// A view of a file's elements that can have any strides, such as a transposed, sliced or expanded tensor.
 struct StridedView: Sendable, Equatable {
     /// The number of stored elements along each dimension, outermost first.

@@ -1,3 +1,4 @@
+public import Bytes
 import CRWKVKernels
 
 /// A reader that reads a tensor once, from front to back, and verifies its checksum at the end.

@@ -1,3 +1,4 @@
+public import Bytes
 import CRWKVKernels
 import Crypto
 import Dispatch

@@ -1,3 +1,5 @@
+package import Bytes
+
 /// A type that states the members of its JSON object once, for writing and for reading back.
 ///
 ///     extension Step: JSONRecord {

@@ -1,3 +1,5 @@
+public import Bytes
+
 /// A pull parser for JSON (RFC 8259) that reads borrowed bytes from front to back and builds no values.
 ///
 /// The scanner is stricter than most parsers. It validates UTF-8, and rejects byte order marks, lone surrogates,

@@ -1,3 +1,4 @@
+public import Bytes
 import CJSONC
 
 /// A value in a small JSON document, such as a config.json or a plan.

@@ -1,3 +1,5 @@
+public import Bytes
+
 /// A streaming writer for one JSON document.
 ///
 ///     try JSONWriter.document(to: output) { json in

@@ -1,5 +1,5 @@
+public import Bytes
 public import CheckpointConversion
-public import CheckpointJSON
 import CheckpointFiles
 import ModelFamilies
 

@@ -1,5 +1,6 @@
+public import Bytes
 public import CheckpointFiles
-public import CheckpointJSON
+import CheckpointJSON
 
 /// The report of the command `diff` on two checkpoints.
 public struct DiffReport: Sendable {

@@ -1,5 +1,6 @@
+public import Bytes
 public import CheckpointFiles
-public import CheckpointJSON
+import CheckpointJSON
 public import ModelFamilies
 
 /// The report of the command `inspect` on a checkpoint.

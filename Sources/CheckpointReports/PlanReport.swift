@@ -1,4 +1,4 @@
-public import CheckpointJSON
+public import Bytes
 public import LayerPlanning
 import ModelFamilies
 

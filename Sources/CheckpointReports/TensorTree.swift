@@ -1,5 +1,5 @@
+import Bytes
 import CheckpointFiles
-import CheckpointJSON
 
 /// A tree of a checkpoint's tensor names, in which subtrees that differ only in a number are folded into one.
 ///

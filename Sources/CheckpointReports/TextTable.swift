@@ -1,4 +1,4 @@
-package import CheckpointJSON
+package import Bytes
 
 /// A table of text with aligned columns and no trailing spaces.
 package struct TextTable {

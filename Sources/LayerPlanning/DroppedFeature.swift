@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 import ModelFamilies
 
 /// A feature of a teacher's attention that time mixing drops or expresses differently.

@@ -1,5 +1,6 @@
-public import CheckpointFiles
-public import CheckpointJSON
+public import Bytes
+import CheckpointFiles
+package import CheckpointJSON
 public import ModelFamilies
 
 extension LayerPlan {

@@ -1,5 +1,6 @@
+import CheckpointJSON
+public import Bytes
 public import CheckpointFiles
-package import CheckpointJSON
 
 /// An adapter, such as LoRA, whose small tensors modify the linear weights of a model.
 public struct Adapter: Sendable, Hashable {

@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 
 /// The known architectures.
 public enum ArchitectureRegistry {

@@ -1,4 +1,5 @@
-package import CheckpointJSON
+package import Bytes
+import CheckpointJSON
 
 // A family treats a config.json key in one of four ways: it understands the key, the key is harmless, the key can
 // change the equations of some family, or the key is unknown. The lists of keys come from transformers 5.24

@@ -1,5 +1,5 @@
+import Bytes
 import CheckpointFiles
-import CheckpointJSON
 
 /// The parts of a decoder other than its token mixers: the norms, feed-forward blocks, embedding and head.
 ///

@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointFiles
 
 /// A description of a model: its family, its layers, its sizes, and the constants of its equations.

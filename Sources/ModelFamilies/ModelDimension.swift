@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointFiles
 
 /// A named size of a model.

@@ -1,5 +1,6 @@
-public import CheckpointFiles
 import CheckpointJSON
+public import Bytes
+public import CheckpointFiles
 
 /// The result of recognising a model.
 public enum ModelRecognition: Sendable {

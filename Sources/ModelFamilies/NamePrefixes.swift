@@ -1,5 +1,5 @@
+import Bytes
 import CheckpointFiles
-import CheckpointJSON
 
 /// The prefixes that training wrappers and multimodal models add to the names of tensors.
 struct NamePrefixes {

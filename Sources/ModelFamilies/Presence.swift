@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointFiles
 
 /// Whether the models of a family have certain tensors, such as biases.

@@ -1,4 +1,5 @@
 import CheckpointJSON
+import Bytes
 
 /// The quantisation of a model's weights, which is recognised but not supported.
 public struct Quantisation: Sendable, Hashable {

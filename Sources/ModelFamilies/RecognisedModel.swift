@@ -1,3 +1,4 @@
+public import Bytes
 public import CheckpointFiles
 
 /// Information about a model that the user provides in addition to the model's files.

@@ -1,5 +1,6 @@
-package import CheckpointFiles
-public import CheckpointJSON
+public import Bytes
+import CheckpointFiles
+import CheckpointJSON
 
 /// The parameters of a rotary position embedding (RoPE).
 ///

@@ -1,5 +1,5 @@
+import Bytes
 import CheckpointFiles
-import CheckpointJSON
 
 extension ModelDescription {
     /// Returns the student that results from converting this teacher's attention to a target's time mixing.

@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 import Glibc
 
 /// A recipe for converting a teacher's attention to time mixing: the ranks and initial values of new tensors.

@@ -1,5 +1,5 @@
+import Bytes
 import CheckpointFiles
-import CheckpointJSON
 
 /// A convention for how a checkpoint names and stores the tensor of each role.
 public struct TensorLayout: Sendable {

@@ -1,4 +1,4 @@
-package import CheckpointJSON
+package import Bytes
 
 /// The function of a tensor in a model, such as the query projection of attention.
 ///

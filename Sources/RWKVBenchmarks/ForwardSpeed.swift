@@ -1,5 +1,6 @@
+public import Bytes
 import CRWKVKernels
-public import CheckpointFiles
+import CheckpointFiles
 import ModelFamilies
 public import RWKVInference
 import RWKVLayers

@@ -1,5 +1,6 @@
+public import Bytes
 import CRWKVKernels
-public import CheckpointFiles
+import CheckpointFiles
 public import RWKVNumerics
 
 extension SpeedMeasurements {

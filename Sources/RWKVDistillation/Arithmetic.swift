@@ -1,4 +1,5 @@
-public import CheckpointJSON
+public import Bytes
+package import CheckpointJSON
 public import RWKVNumerics
 
 /// The kernel table, instruction set and matrix-product implementation, which together with the inputs determine the

@@ -1,3 +1,4 @@
+public import Bytes
 public import CheckpointFiles
 import Glibc
 public import ModelFamilies

@@ -1,4 +1,5 @@
-public import CheckpointFiles
+public import Bytes
+import CheckpointFiles
 package import CheckpointJSON
 
 /// The log of a run: a line of JSON for each step, for each evaluation on held-out tokens, and for the arithmetic at

@@ -1,4 +1,5 @@
-public import CheckpointFiles
+public import Bytes
+import CheckpointFiles
 import RWKVEvaluation
 public import RWKVInference
 public import RWKVNumerics

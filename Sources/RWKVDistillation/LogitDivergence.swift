@@ -1,4 +1,5 @@
-public import CheckpointFiles
+public import Bytes
+import CheckpointFiles
 public import RWKVInference
 public import RWKVNumerics
 

@@ -1,3 +1,4 @@
+public import Bytes
 public import CheckpointFiles
 public import ModelFamilies
 public import RWKVInference

@@ -1,4 +1,5 @@
-public import CheckpointFiles
+public import Bytes
+import CheckpointFiles
 public import TokenFiles
 
 /// The order in which a run trains on the windows of its training sequences.

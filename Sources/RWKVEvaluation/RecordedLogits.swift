@@ -1,6 +1,6 @@
+public import Bytes
 import CRWKVKernels
 public import CheckpointFiles
-import CheckpointJSON
 import ModelFamilies
 public import RWKVInference
 public import RWKVNumerics

@@ -1,4 +1,5 @@
-public import CheckpointFiles
+public import Bytes
+import CheckpointFiles
 public import ModelFamilies
 public import RWKVInference
 import RWKVLayers

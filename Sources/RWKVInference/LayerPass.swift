@@ -1,4 +1,5 @@
-public import CheckpointFiles
+public import Bytes
+import CheckpointFiles
 public import RWKVLayers
 public import RWKVNumerics
 

@@ -1,3 +1,4 @@
+public import Bytes
 import CRWKVKernels
 public import CheckpointFiles
 public import ModelFamilies

@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 public import ModelFamilies
 public import RWKVNumerics
 

@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 import CheckpointReports
 public import RWKVDistillation
 import RWKVNumerics

@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 import CheckpointReports
 
 /// A line chart that is rendered as an SVG element.

@@ -1,5 +1,6 @@
-public import CheckpointFiles
-public import CheckpointJSON
+public import Bytes
+import CheckpointFiles
+import CheckpointJSON
 import CheckpointReports
 public import ModelFamilies
 public import RWKVBenchmarks

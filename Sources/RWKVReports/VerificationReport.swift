@@ -1,5 +1,6 @@
-public import CheckpointJSON
-public import CheckpointFiles
+public import Bytes
+package import CheckpointJSON
+import CheckpointFiles
 import CheckpointReports
 import ModelFamilies
 public import RWKVEvaluation

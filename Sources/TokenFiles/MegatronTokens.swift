@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointFiles
 /// A Megatron-LM token file, in the format that indexed_dataset.py defines.
 ///

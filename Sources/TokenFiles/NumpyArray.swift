@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointFiles
 /// A NumPy `.npy` file, which contains one array, in the format that numpy.lib.format defines.
 struct NumpyArray {

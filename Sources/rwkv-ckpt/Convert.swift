@@ -1,3 +1,4 @@
+import Bytes
 import ArgumentParser
 import CRWKVKernels
 import CheckpointConversion

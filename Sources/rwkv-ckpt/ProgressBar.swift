@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 import CheckpointReports
 import Glibc
 import Synchronization

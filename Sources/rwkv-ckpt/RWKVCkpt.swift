@@ -1,5 +1,5 @@
+import Bytes
 import ArgumentParser
-import CheckpointJSON
 import RWKVNumerics
 
 @main

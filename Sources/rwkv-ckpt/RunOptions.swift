@@ -1,3 +1,4 @@
+import Bytes
 public import ArgumentParser
 import CRWKVKernels
 import CheckpointFiles

@@ -1,5 +1,5 @@
+import Bytes
 import CheckpointFiles
-import CheckpointJSON
 import Glibc
 
 /// Returns standard output, for a command's result.

@@ -1,6 +1,6 @@
+import Bytes
 import CheckpointConversion
 import CheckpointFiles
-import CheckpointJSON
 import Foundation
 import ModelFamilies
 import TestSupport

@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointConversion
 import CheckpointFiles
 import CheckpointJSON

@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 import TestSupport
 import Testing
 

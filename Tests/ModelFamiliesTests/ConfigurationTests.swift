@@ -1,5 +1,5 @@
+import Bytes
 import CheckpointFiles
-import CheckpointJSON
 import Foundation
 import TestSupport
 import Testing

@@ -1,6 +1,5 @@
 import CheckpointConversion
 import CheckpointFiles
-import CheckpointJSON
 import Foundation
 import ModelFamilies
 import RWKVInference

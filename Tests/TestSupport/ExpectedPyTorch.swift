@@ -1,3 +1,4 @@
+import Bytes
 package import Foundation
 
 /// The contents of fixtures/pytorch/expected.json.

@@ -1,3 +1,4 @@
+import Bytes
 package import CheckpointJSON
 
 /// Compares the members of a record with the properties that a JSON schema gives its object.

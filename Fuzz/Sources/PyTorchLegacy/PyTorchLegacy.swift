@@ -1,5 +1,5 @@
+import Bytes
 @testable import CheckpointFiles
-import CheckpointJSON
 import Fuzzing
 
 /// A fuzz target for the reader of torch's legacy format, including the bytes of the tensors.

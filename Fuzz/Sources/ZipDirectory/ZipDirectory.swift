@@ -1,5 +1,5 @@
+import Bytes
 @testable import CheckpointFiles
-import CheckpointJSON
 import Fuzzing
 
 /// A fuzz target for the reader of zip directories and, if the directory is valid, the reader of PyTorch archives.

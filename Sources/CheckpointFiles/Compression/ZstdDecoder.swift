@@ -1,3 +1,4 @@
+import Bytes
 import CZstd
 
 /// A decoder that unpacks zstd frames, one at a time and each from start to end.

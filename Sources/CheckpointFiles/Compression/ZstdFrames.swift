@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 
 /// The frames of a zstd file, and the range of the unpacked bytes that each frame contains.
 ///

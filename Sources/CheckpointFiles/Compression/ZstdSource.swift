@@ -1,3 +1,4 @@
+import Bytes
 import Synchronization
 
 /// A byte source that unpacks a zstd file as it is read.

@@ -1,3 +1,5 @@
+import Bytes
+
 /// The memory and work that remain for opening a PyTorch file.
 ///
 /// A short pickle can describe an enormous number of tensors, names and paths. Everything that is built from the pickle

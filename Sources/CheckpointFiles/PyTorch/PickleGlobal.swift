@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 
 /// A Python class or function that a pickle names.
 ///

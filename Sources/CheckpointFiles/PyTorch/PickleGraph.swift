@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 
 /// A reference to a value in a ``PickleGraph``; small integers and constants are encoded in the reference itself.
 struct PickleValue: Sendable, Hashable {

@@ -1,5 +1,3 @@
-import CheckpointJSON
-
 extension PickleGraph {
     /// The reserved hash of a value that cannot be a key.
     private static let unhashable = Int.min

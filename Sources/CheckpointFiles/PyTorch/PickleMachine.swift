@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 
 /// A stack machine that runs pickles of protocols 0 to 5 and returns their values as inert data.
 ///

@@ -1,5 +1,5 @@
+import Bytes
 import CRWKVKernels
-import CheckpointJSON
 import Synchronization
 
 /// A checkpoint file that `torch.save` has written.

@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 
 extension PyTorchFile {
     /// Creates a PyTorch file from a checkpoint in the legacy format, the default of `torch.save` before torch 1.6.

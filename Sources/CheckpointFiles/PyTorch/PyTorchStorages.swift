@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 
 /// The storages that a pickle refers to.
 ///

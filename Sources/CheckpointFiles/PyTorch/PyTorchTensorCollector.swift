@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 
 /// A collector that finds the tensors in an unpickled object and checks each tensor against its storage.
 struct PyTorchTensorCollector {

@@ -1,3 +1,5 @@
+import Bytes
+
 /// The tensors in an unpickled object, with one entry for each path of keys that leads to a tensor.
 struct PyTorchTensors: Sendable {
     /// A tensor's dtype, and the locations of its elements, name, shape and strides.

@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 
 extension PyTorchFile {
     /// Creates a PyTorch file from a checkpoint in the zip format, the default of `torch.save` since torch 1.6.

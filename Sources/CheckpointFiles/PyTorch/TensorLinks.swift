@@ -1,3 +1,5 @@
+import Bytes
+
 /// The links from the values of a pickle to those of their parts that are tensors or lead to tensors.
 struct TensorLinks {
     /// The maximum nesting depth, which is far greater than in any real checkpoint.

@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 
 /// The kind of value that a call of a torch function creates.
 enum TorchRecipe {

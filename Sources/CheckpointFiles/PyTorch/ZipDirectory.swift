@@ -1,4 +1,4 @@
-import CheckpointJSON
+import Bytes
 
 /// The records of a zip archive in the form that torch writes.
 ///

@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointJSON
 
 /// The byte layout of a safetensors file, identical to the layout that the safetensors library would choose.

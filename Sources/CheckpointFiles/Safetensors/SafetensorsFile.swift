@@ -1,4 +1,5 @@
 import CheckpointJSON
+import Bytes
 
 /// A checkpoint file in the safetensors format, whose header has been read.
 struct SafetensorsFile: FileContents {

@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointJSON
 
 /// The header of a safetensors file: its JSON text, and a 32-byte entry for each tensor that refers to the text.

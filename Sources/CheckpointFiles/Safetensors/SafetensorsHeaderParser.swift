@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointJSON
 
 /// A one-pass parser for safetensors headers that records the positions of names, shapes and metadata.

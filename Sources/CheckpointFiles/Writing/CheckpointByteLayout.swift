@@ -1,4 +1,5 @@
-public import CheckpointJSON
+public import Bytes
+import CheckpointJSON
 
 /// A tensor to write to a checkpoint.
 public struct OutputTensor: Sendable, Hashable {

@@ -1,5 +1,6 @@
-import CheckpointFiles
 import CheckpointJSON
+import Bytes
+import CheckpointFiles
 
 extension Architecture {
     /// Mistral and Ministral, which have the same tensors as Llama.

@@ -1,5 +1,5 @@
+import Bytes
 import CheckpointFiles
-import CheckpointJSON
 
 extension Architecture {
     /// Phi-3, Phi-3.5 and Phi-4, which have fused tensors for queries, keys and values, and for gate and up

@@ -1,5 +1,6 @@
-import CheckpointFiles
 import CheckpointJSON
+import Bytes
+import CheckpointFiles
 
 extension Architecture {
     /// Qwen2 and Qwen2.5, which always have biases on queries, keys and values.

@@ -1,5 +1,5 @@
+import Bytes
 import CheckpointFiles
-import CheckpointJSON
 
 extension ModelReading {
     mutating func readConfiguration(hasTensors: Bool) throws(CheckpointError) {

@@ -1,5 +1,5 @@
+import Bytes
 import CheckpointFiles
-import CheckpointJSON
 
 extension ModelDescription {
     /// Describes a model by matching an architecture against tensors, a configuration, or both.

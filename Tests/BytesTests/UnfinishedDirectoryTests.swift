@@ -1,3 +1,4 @@
+import Bytes
 import CRWKVKernels
 import CheckpointFiles
 import Foundation

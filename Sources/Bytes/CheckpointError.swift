@@ -1,5 +1,3 @@
-import CheckpointJSON
-
 /// An error that concerns a file or directory, with details of what was expected and found.
 public struct CheckpointError: Error, Sendable, Equatable {
     /// A kind of failure.
@@ -57,7 +55,7 @@ public struct CheckpointError: Error, Sendable, Equatable {
     /// Creates an error from a parser's error in the file at `path`.
     ///
     /// The parser's input began at byte `base` of the file.
-    init(_ malformed: MalformedInput, path: String, base: Int = 0) {
+    package init(_ malformed: MalformedInput, path: String, base: Int = 0) {
         self.init(
             .malformed, path: path, malformed.problem, tensor: malformed.tensor, offset: base + malformed.offset,
             expected: malformed.expected, found: malformed.found)

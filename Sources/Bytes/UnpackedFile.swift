@@ -7,7 +7,7 @@ extension FileSource {
     ///
     /// - Throws: any error that `source` throws, or ``CheckpointError`` of category `inputOutput` if the file cannot be
     ///   written.
-    convenience init(unpacking source: any ByteSource, inDirectory directory: String) throws(CheckpointError) {
+    package convenience init(unpacking source: any ByteSource, inDirectory directory: String) throws(CheckpointError) {
         let (descriptor, path) = makeTemporaryFile(prefix: directory + "/rwkv-ckpt", mode: 0o600)
         guard descriptor >= 0 else {
             throw systemError(

@@ -7,15 +7,15 @@ public final class FileSource: ByteSource {
     /// The size of the file in bytes when it was opened.
     public let count: Int
     /// The device and inode numbers, which identify the file regardless of its path.
-    let identity: Identity
-    let descriptor: CInt
+    package let identity: Identity
+    package let descriptor: CInt
 
-    struct Identity: Hashable, Sendable {
+    package struct Identity: Hashable, Sendable {
         var device: UInt64
         var number: UInt64
 
         /// Looks up the identity of the file at `path`, following symbolic links; nil if the lookup fails.
-        init?(_ path: String) {
+        package init?(_ path: String) {
             var status = stat()
             guard stat(path, &status) == 0 else { return nil }
             self.init(status)
@@ -25,7 +25,7 @@ public final class FileSource: ByteSource {
     }
 
     /// Creates a source that takes ownership of an open file descriptor.
-    init(descriptor: CInt, path: String, count: Int) {
+    package init(descriptor: CInt, path: String, count: Int) {
         self.descriptor = descriptor
         self.path = path
         self.count = count
@@ -88,7 +88,7 @@ public final class FileSource: ByteSource {
 /// If `path` may be the name of a model on a hub, such as `Qwen/Qwen3-8B`, the error says that nothing is downloaded.
 ///
 /// - Throws: ``CheckpointError`` in the same cases as ``FileSource/init(path:)``.
-func checkpointSource(path: String) throws(CheckpointError) -> FileSource {
+package func checkpointSource(path: String) throws(CheckpointError) -> FileSource {
     do {
         return try FileSource(path: path)
     } catch {
@@ -102,7 +102,7 @@ func checkpointSource(path: String) throws(CheckpointError) -> FileSource {
 }
 
 /// The kind of file at a path.
-enum PathKind {
+package enum PathKind {
     case directory
     case file
     case other
@@ -112,7 +112,7 @@ enum PathKind {
 
     /// Looks up the kind of file at `path`, following symbolic links unless `ofItself` is true; `other` if the lookup
     /// fails.
-    init(_ path: String, ofItself: Bool = false) {
+    package init(_ path: String, ofItself: Bool = false) {
         var status = stat()
         if (ofItself ? lstat(path, &status) : stat(path, &status)) == 0 {
             switch status.st_mode & S_IFMT {
@@ -144,7 +144,7 @@ package func namesInDirectory(_ path: String) -> [String] {
 /// Returns the error for a failed system call.
 ///
 /// `code` determines the category unless one is given.
-func systemError(
+package func systemError(
     _ code: CInt, path: String, _ problem: String, offset: Int? = nil, category: CheckpointError.Category? = nil
 ) -> CheckpointError {
     let missing = [ENOENT, ENOTDIR, EACCES, EPERM, ELOOP, ENAMETOOLONG].contains(code)

@@ -1,5 +1,5 @@
 import CRWKVKernels
-import Glibc
+package import Glibc
 import Synchronization
 
 /// A destination for bytes that can be written at any offset and from any thread, unless the destination is sequential.
@@ -31,7 +31,7 @@ package final class OutputFile: ByteSink {
     private let path: String
 
     /// Creates a file that takes ownership of an open file descriptor; errors report `path`.
-    init(descriptor: CInt, path: String) {
+    package init(descriptor: CInt, path: String) {
         self.descriptor = descriptor
         self.path = path
     }
@@ -43,7 +43,7 @@ package final class OutputFile: ByteSink {
     /// Extends the file to `byteCount` bytes and reserves disk space for it, if the file system supports this.
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
-    func reserve(_ byteCount: Int) throws(CheckpointError) {
+    package func reserve(_ byteCount: Int) throws(CheckpointError) {
         guard rwkv_reserve(descriptor, Int64(byteCount)) == 0 else { throw failure() }
     }
 
@@ -64,7 +64,7 @@ package final class OutputFile: ByteSink {
     }
 
     /// Returns the error for a file that cannot be written for a reason other than a failed system call.
-    func failure(_ problem: String) -> CheckpointError { CheckpointError(.inputOutput, path: path, problem) }
+    package func failure(_ problem: String) -> CheckpointError { CheckpointError(.inputOutput, path: path, problem) }
 }
 
 extension ByteSink {
@@ -81,7 +81,7 @@ extension ByteSink {
 /// Creates a file with a random path that begins with `prefix`, and with the permissions `mode` minus the umask.
 ///
 /// On failure, the descriptor is -1 and `errno` is set.
-func makeTemporaryFile(prefix: String, mode: mode_t) -> (descriptor: CInt, path: String) {
+package func makeTemporaryFile(prefix: String, mode: mode_t) -> (descriptor: CInt, path: String) {
     let (descriptor, path) = makeTemporary(prefix: prefix) { open($0, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode) }
     return (descriptor, path)
 }
@@ -109,7 +109,7 @@ private func makeTemporary(prefix: String, _ make: (String) -> CInt) -> (result:
 }
 
 /// Creates the error for an output that cannot be created; `code` is the error code of the failed system call.
-func creationError(_ code: CInt, path: String) -> CheckpointError {
+package func creationError(_ code: CInt, path: String) -> CheckpointError {
     let parent = directoryPart(of: path)
     guard code == ENOENT, !parent.isEmpty, PathKind(parent) == .nothing else {
         return systemError(code, path: path, "cannot be created", category: .cannotCreate)
@@ -120,14 +120,14 @@ func creationError(_ code: CInt, path: String) -> CheckpointError {
 /// Returns a path with its symbolic links resolved, so that a link's target is replaced instead of the link.
 ///
 /// On failure, returns `path` itself.
-func resolved(_ path: String) -> String {
+package func resolved(_ path: String) -> String {
     guard let target = realpath(path, nil) else { return path }
     defer { free(target) }
     return String(cString: target)
 }
 
 /// Writes `bytes` to a file and returns true, or returns false and sets `errno` on failure.
-func put(_ bytes: UnsafeRawBufferPointer, into descriptor: CInt, at offset: Int) -> Bool {
+package func put(_ bytes: UnsafeRawBufferPointer, into descriptor: CInt, at offset: Int) -> Bool {
     var done = 0
     while done < bytes.count {
         let count = pwrite(descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset + done))
@@ -138,7 +138,7 @@ func put(_ bytes: UnsafeRawBufferPointer, into descriptor: CInt, at offset: Int)
 }
 
 /// Flushes the directory that contains `path` to disk.
-func synchroniseDirectory(of path: String) {
+package func synchroniseDirectory(of path: String) {
     let descriptor = open(directoryPart(of: path) + ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { return }
     fsync(descriptor)
