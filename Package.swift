@@ -194,7 +194,7 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "CheckpointReportsTests",
-            dependencies: ["Bytes", "CheckpointFiles", "CheckpointReports", "TestSupport"],
+            dependencies: ["Bytes", "CheckpointFiles", "CheckpointReports", "ModelFamilies", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
             name: "CommandLineTests",

@@ -71,3 +71,15 @@ package func shapeText(_ shape: [Int]) -> String {
 
 /// Returns the base-10 logarithm of a positive number.
 package func decimalLogarithm(_ value: Double) -> Double { log10(value) }
+
+/// Returns the file name of each path, with as many of its directories as it takes to tell it from the other paths.
+package func shortNames(_ paths: [String]) -> [String] {
+    let parts = paths.map { $0.split(separator: "/") }
+    return paths.indices.map { index in
+        let own = parts[index]
+        let count = (1...max(1, own.count)).first { count in
+            parts.indices.allSatisfy { $0 == index || !parts[$0].suffix(count).elementsEqual(own.suffix(count)) }
+        }
+        return count.map { own.suffix($0).joined(separator: "/") } ?? paths[index]
+    }
+}

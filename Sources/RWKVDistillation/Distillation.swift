@@ -24,7 +24,8 @@ public struct Distillation<Element: Real> {
     /// The number of completed steps.
     public private(set) var step = 0
     private(set) var optimiser: AdamW<Element>
-    let teacher: Model<Element>
+    /// The model to learn from.
+    package let teacher: Model<Element>
     let tokens: TokenSequences
     private var order: TrainingOrder
     private var failures = 0

@@ -4,64 +4,79 @@ public import RWKVDistillation
 import RWKVNumerics
 
 extension DistillationReport {
-    /// The chart and the HTML page that are saved next to the log of a run.
-    public var pages: [DistillationPage: String] { [.curve: curve.svg, .report: html] }
+    /// The chart and the HTML page, which are saved next to the log of a run.
+    public var pages: [DistillationPage: String] { [.curve: curve.svg(isAlone: true), .report: html] }
 
-    /// A chart of the loss at each step and the KL divergence on held-out tokens.
-    private var curve: SVGChart {
-        // In a long run, each point of the loss is the mean over several consecutive steps.
-        let count = log.steps.count + 1
-        let together = (count + Self.widest - 1) / Self.widest
-        let losses = log.steps.map(\.figures.loss)
-        var series = [
-            SVGChart.Series(
-                name: "loss",
-                values: losses.count.parts(of: together).map { part in
-                    let finite = losses[part].filter(\.isFinite)
-                    return finite.isEmpty ? nil : finite.reduce(0, +) / Double(finite.count)
-                })
-        ]
+    /// The largest number of points of the loss; in a longer run, each point is the mean of consecutive steps.
+    private static var maximumPoints: Int { 400 }
+
+    /// A chart of the loss of each step and the KL divergence on held-out tokens.
+    private var curve: Chart {
+        let steps = log.steps.map(\.figures)
+        let together = max(1, (steps.count + Self.maximumPoints - 1) / Self.maximumPoints)
+        let losses = steps.count.parts(of: together).map { part in
+            let middle = Double(steps[part.lowerBound].number + steps[part.upperBound - 1].number) / 2
+            return (x: middle, y: Double?(steps[part].reduce(0) { $0 + $1.loss } / Double(part.count)))
+        }
+        let series = heldOut.map { path, name in
+            Chart.Series(
+                "KL, \(name)",
+                log.evaluations.filter { ByteString($0.path) == path }.map { (Double($0.step), $0.figures.divergence) })
+        }
+        return Chart(
+            "Loss and KL divergence by step", xTitle: "step", xRange: 0...Double(max(1, steps.count)),
+            [.init("loss", losses)] + series)
+    }
+
+    /// The files of held-out tokens: each path, and the shortest end of it that no other path has.
+    private var heldOut: [(path: ByteString, name: String)] {
         var paths: [ByteString] = []
         for evaluation in log.evaluations where !paths.contains(ByteString(evaluation.path)) {
             paths.append(ByteString(evaluation.path))
         }
-        for path in paths {
-            var values = [Double?](repeating: nil, count: (count + together - 1) / together)
-            for evaluation in log.evaluations where ByteString(evaluation.path) == path {
-                values[evaluation.step / together] = evaluation.figures.divergence
-            }
-            series.append(.init(name: "KL, \(path.text.split(separator: "/").last ?? "")", values: values))
-        }
-        return SVGChart(
-            title: "loss and divergence", xTitle: "step", series: series, isLogarithmic: true, together: together)
+        return zip(paths, shortNames(paths.map(\.text))).map { ($0, $1) }
     }
 
-    private static var widest: Int { 400 }
-
-    /// The report as a self-contained HTML page.
     private var html: String {
-        var body = ["<h1>\(headlines[0].escapedXML)</h1>"]
-        body += (headlines.dropFirst() + [settingsText] + log.arithmetics.map(\.text)).map { "<p>\($0.escapedXML)</p>" }
-        body.append(curve.svg)
-        for (titles, rows) in [(lossTitles, lossRows), (Self.evaluationTitles, evaluationRows)] where !rows.isEmpty {
-            let lines = rows.map { "<tr>" + $0.map { "<td>\($0.escapedXML)</td>" }.joined() + "</tr>" }
-            body.append("<table><tr>\(titles.map { "<th>\($0)</th>" }.joined())</tr>\(lines.joined())</table>")
+        let done = log.steps.count
+        var page = Page(
+            "Distillation, stage \(stage)",
+            verdict: (done == settings.steps ? "" : "\(countText(done)) of ") + countText(settings.steps, "step"))
+        if let skippedText { page.addParagraph(skippedText) }
+        let heldOut = heldOut
+        page.addFacts(
+            [
+                ("teacher", "\(paths.teacher) (\(teacherName))"), ("student", "\(paths.student) (\(variant))"),
+                ("output", paths.output), ("steps", stepsText), ("trained", trainedText), ("settings", settingsText),
+            ] + log.arithmetics.map { ("arithmetic", $0.text) } + heldOut.map { ("held out", $0.path.text) })
+        page.addHeading("Loss and KL divergence by step")
+        page.addChart(curve)
+        if !lossRows.isEmpty {
+            page.addHeading("First and last step")
+            page.addTable(lossTitles, lossRows)
         }
-        if let first = log.steps.first?.figures.layers, let last = log.steps.last?.figures.layers, !last.isEmpty {
-            func errors(_ layers: [Alignment.LayerFigures]) -> [Double?] {
-                var errors = [Double?](repeating: nil, count: (layers.map(\.layer).max() ?? 0) + 1)
-                for layer in layers { errors[layer.layer] = layer.relativeError }
-                return errors
-            }
-            body.append(
-                SVGChart(
-                    title: "relative error of time mixing", xTitle: "layer",
-                    series: [
-                        .init(name: "first step", values: errors(first)),
-                        .init(name: "last step", values: errors(last)),
-                    ], isLogarithmic: true
-                ).svg)
+        addLayers(to: &page)
+        if !evaluationRows.isEmpty {
+            page.addHeading("Evaluation on held-out tokens")
+            let names = Dictionary(heldOut.map { ($0.path, $0.name) }, uniquingKeysWith: { first, _ in first })
+            page.addTable(
+                Self.evaluationTitles,
+                zip(log.evaluations, evaluationRows).map { [names[ByteString($0.path)] ?? ""] + $1.dropFirst() })
         }
-        return page(title: headlines[0], body: body.joined(separator: "\n"))
+        return page.html
+    }
+
+    /// Adds a chart of the error of each layer that stage 1 aligns.
+    private func addLayers(to page: inout Page) {
+        guard let first = log.steps.first?.figures.layers, let last = log.steps.last?.figures.layers, !last.isEmpty
+        else { return }
+        func errors(_ layers: [Alignment.LayerFigures]) -> [Double?] {
+            kinds.indices.map { index in layers.first { $0.layer == index }?.relativeError }
+        }
+        page.addHeading("Relative error of time mixing by layer")
+        page.addChart(
+            Chart(
+                "relative error of time mixing by layer", layers: [LayerStrip(kinds)],
+                [.init("first step", ofLayers: errors(first)), .init("last step", ofLayers: errors(last))]))
     }
 }

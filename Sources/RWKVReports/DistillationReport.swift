@@ -9,11 +9,15 @@ import RWKVNumerics
 
 /// The report of the command `distill`.
 public struct DistillationReport: Sendable {
-    private let variant: String
-    private let stage: Int
-    private let settings: (steps: Int, batch: Int, context: Int, accumulate: Int)
+    let variant: String
+    let stage: Int
+    let settings: (steps: Int, batch: Int, context: Int, accumulate: Int)
     private let trained: (tensors: Int, parameters: Int)
-    private let paths: (teacher: String, student: String, output: String)
+    let paths: (teacher: String, student: String, output: String)
+    /// The teacher's name.
+    let teacherName: String
+    /// The kinds of the student's layers.
+    let kinds: [LayerKind]
     private let warnings: [CheckpointWarning]
     /// The settings of the run on one line, without its models and tokens.
     let settingsText: String
@@ -29,6 +33,8 @@ public struct DistillationReport: Sendable {
     public init(_ run: DistillationRun, teacher: String, student: String, warnings: [CheckpointWarning]) {
         let distillation = run.distillation
         variant = distillation.student.model.description.name
+        kinds = distillation.student.model.description.kinds
+        teacherName = distillation.teacher.description.name
         stage = if case .alignment = distillation.settings.stage { 1 } else { 2 }
         let own = distillation.settings
         settings = (own.steps, own.batch, own.context, own.accumulate)
@@ -105,21 +111,29 @@ public struct DistillationReport: Sendable {
         try output.finish()
     }
 
-    /// The lines above the tables, which state the settings, the trained weights, the speed and any skipped steps.
-    var headlines: [String] {
+    /// The lines above the tables: settings, trained weights, speed and skipped steps.
+    private var headlines: [String] {
+        ["\(paths.output.printable()): \(variant), stage \(stage), \(stepsText)", "trained \(trainedText)"]
+            + (skippedText.map { [$0] } ?? [])
+    }
+
+    /// The number of steps, and the tokens of each.
+    var stepsText: String {
         let size = "\(countText(settings.batch * settings.accumulate)) x \(countText(settings.context)) tokens"
-        var lines = [
-            "\(paths.output.printable()): \(variant), stage \(stage), \(countText(settings.steps, "step")) of \(size)",
-            "trained \(countText(trained.tensors, "tensor")) with \(countText(trained.parameters, "parameter"))",
-        ]
-        if let tokensPerSecond {
-            lines[1] +=
-                ", \(formatted(seconds, "%.1f")) s, \(countText(Int(exactly: tokensPerSecond.rounded(.down)) ?? .max)) tokens/s"
-        }
-        if log.skipped > 0 {
-            lines.append("\(countText(log.skipped, "step")) skipped because gradients were not finite")
-        }
-        return lines
+        return "\(countText(settings.steps, "step")) of \(size)"
+    }
+
+    /// The trained weights, and the speed if it is known.
+    var trainedText: String {
+        let weights = "\(countText(trained.tensors, "tensor")) with \(countText(trained.parameters, "parameter"))"
+        guard let tokensPerSecond else { return weights }
+        let speed = countText(Int(exactly: tokensPerSecond.rounded(.down)) ?? .max)
+        return "\(weights), \(formatted(seconds, "%.1f")) s, \(speed) tokens/s"
+    }
+
+    /// How many steps were skipped; nil if none.
+    var skippedText: String? {
+        log.skipped > 0 ? "\(countText(log.skipped, "step")) skipped because gradients were not finite" : nil
     }
 
     /// The column titles of ``lossRows``.

@@ -1,57 +1,84 @@
-import CheckpointFiles
 import CheckpointReports
 import RWKVEvaluation
-import RWKVInference
 
 extension VerificationReport {
     /// The report as a self-contained HTML page.
     public var html: String {
-        var body = ["<h1>\(verification.verdict.rawValue)</h1>"]
-        body += headlines.map { "<p>\($0.escapedXML)</p>" }
+        let verdict = verification.verdict
+        var page = Page("verify", verdict: verdict.rawValue, verdict.tone)
+        for line in findings { page.addParagraph(line) }
+        if !verification.isReport, !verification.exceeded.isEmpty {
+            page.addParagraph("limits exceeded: \(verification.exceeded.joined(separator: ", "))")
+        }
+        page.addFacts([
+            ("reference", referenceText), ("candidate", candidateText), ("tokens", tokensText),
+            ("precision", precision),
+        ])
         if let logits = verification.logits {
-            let cells = rows(logits).map { row in
-                let mark = row.isExceeded ? " class=\"over\"" : ""
-                return "<tr\(mark)><td>\(row.title)</td><td>\(row.value)</td><td>\(row.limit)</td></tr>"
-            }
-            body.append("<table><tr><th>logits</th><th></th><th>limit</th></tr>\(cells.joined())</table>")
+            let rows = rows(logits)
+            page.addHeading("Logits")
+            let columns = verification.isReport ? 2 : 4
+            page.addTable(
+                Array(["", "value", "limit", ""].prefix(columns)), textColumns: [0, 3],
+                rows.map {
+                    Array([$0.title, $0.value, $0.limit, $0.isExceeded ? "exceeded" : ""].prefix(columns))
+                }, highlighted: Set(rows.indices.filter { rows[$0].isExceeded }))
         }
-        if let layers = verification.blocks?.layers {
-            body.append(
-                SVGChart(
-                    title: "relative error", xTitle: "layer",
-                    series: [
-                        .init(name: "residual stream", values: layers.map(\.relativeError)),
-                        .init(name: "mixer alone", values: layers.map(\.mixerError)),
-                        .init(name: "mlp alone", values: layers.map(\.mlpError)),
-                    ], isLogarithmic: true
-                ).svg)
-            body.append(
-                SVGChart(
-                    title: "cosine of the residual streams", xTitle: "layer",
-                    series: [.init(name: "cosine", values: layers.map(\.cosine))], isLogarithmic: false
-                ).svg)
+        if !verification.constants.isEmpty {
+            page.addHeading("Constants that differ")
+            page.addTable(
+                ["constant", "reference", "candidate"], textColumns: [0, 1, 2],
+                verification.constants.map { [$0.name, $0.reference, $0.candidate] })
         }
-        return page(title: "verify \(verification.candidate.checkpoint.path)", body: body.joined(separator: "\n"))
+        if let audit = verification.audit {
+            page.addHeading("Audit")
+            page.addFacts([("manifest", audit.path), ("result", text(audit))])
+            page.addList(listed(audit.problems))
+        }
+        if let blocks = verification.blocks { add(blocks, to: &page) }
+        return page.html
+    }
+
+    private func add(_ blocks: Verification.BlockAgreement, to page: inout Page) {
+        let layers = blocks.layers
+        let strips = LayerStrip.comparing(
+            reference: layers.map(\.kinds.reference), candidate: layers.map(\.kinds.candidate))
+        page.addHeading("Relative error by layer")
+        page.addParagraph(
+            "The residual stream collects the errors of all layers before it. Mixer and MLP run on the reference's own input."
+        )
+        var errors = Chart(
+            "relative error by layer", layers: strips,
+            [
+                .init("residual stream", ofLayers: layers.map(\.relativeError)),
+                .init("mixer", ofLayers: layers.map(\.mixerError)), .init("MLP", ofLayers: layers.map(\.mlpError)),
+            ])
+        errors.limit = ("block limit \(valueText(verification.limits.block))", verification.limits.block)
+        if let divergence = verification.firstDivergence {
+            // The embedding comes before the first layer, the head after the last.
+            let x =
+                divergence.layer.map(Double.init) ?? (divergence.block == .embedding ? -0.5 : errors.xRange.upperBound)
+            errors.mark = ("first divergence: \(divergence.block.rawValue)", x)
+        }
+        page.addChart(errors)
+        page.addHeading("Cosine of the residual streams by layer")
+        let lowest = layers.contains { ($0.cosine ?? 0) < 0 } ? -1.0 : 0
+        page.addChart(
+            Chart(
+                "cosine of the residual streams by layer", layers: strips,
+                [.init("cosine", ofLayers: layers.map(\.cosine))], scale: .linear(lowest...1)))
+        page.addHeading("Blocks")
+        let rows = blockRows(blocks)
+        page.addTable(Self.blockTitles, textColumns: [1], rows.map(\.cells))
     }
 }
 
-/// Returns a self-contained HTML page with a title and a body.
-func page(title: String, body: String) -> String {
-    """
-    <!DOCTYPE html>
-    <html lang="en">
-    <meta charset="utf-8">
-    <meta name="viewport" content="width=device-width">
-    <title>\(title.escapedXML)</title>
-    <style>
-    body { font: 15px/1.5 system-ui, sans-serif; max-width: 760px; margin: 2em auto; padding: 0 1em; color: #111 }
-    table { border-collapse: collapse } td, th { padding: .2em 1em .2em 0; text-align: right }
-    td:first-child, th:first-child { text-align: left } .over { color: #b91c1c; font-weight: 600 }
-    </style>
-    <body>
-    \(body)
-    </body>
-    </html>
-
-    """
+extension Verification.Verdict {
+    fileprivate var tone: Page.Tone {
+        switch self {
+        case .match: .good
+        case .differs: .bad
+        case .report: .plain
+        }
+    }
 }

@@ -104,54 +104,75 @@ public struct VerificationReport: Sendable {
         try output.finish()
     }
 
-    /// The lines above the tables, which state the verdict and its reasons, the audit and the tokens.
-    var headlines: [String] {
-        let candidate = verification.candidate
-        let paths =
-            "\(candidate.checkpoint.path.printable()) (\(candidate.description.name)) against \(verification.reference.path.printable()) (\(referenceName))"
+    /// The lines above the tables: the verdict and its reasons, the audit, and the tokens.
+    private var headlines: [String] {
+        let paths = "\(candidateText.printable()) against \(referenceText.printable())"
         var lines: [String] = []
         switch verification.verdict {
         case .match: lines.append("match: \(paths)")
         case .report: lines.append("report: \(paths)")
         case .differs: lines.append("DIFFERS: \(paths)")
         }
-        if let failure = verification.failure { lines.append("no logits: \(failure)") }
-        if let divergence = verification.firstDivergence {
-            let place =
-                divergence.layer.map { "layer \($0), \(divergence.block.rawValue)" } ?? divergence.block.rawValue
-            lines.append(
-                "first divergence: \(place): relative error \(valueText(divergence.error)) on the reference's own input"
-            )
-        } else if verification.verdict == .differs, verification.blocks != nil {
-            lines.append(
-                "no block diverges by itself on the reference's own input (limit \(valueText(verification.limits.block)))"
-            )
-        }
+        lines += findings
         for constant in verification.constants {
             lines.append(
                 "\(constant.name): candidate \(constant.candidate.printable()), reference \(constant.reference.printable())"
             )
         }
         if let audit = verification.audit {
-            let copies =
-                audit.sourceCount > 0
-                ? ", \(countText(audit.sourceCount)) of them copies of reference tensors" : ""
-            lines.append(
-                "audit against \(audit.path.printable()): "
-                    + (audit.problems.isEmpty
-                        ? "\(countText(audit.tensorCount, "tensor")) unchanged\(copies)"
-                        : countText(audit.problems.count, "problem")))
-            lines += audit.problems.prefix(10).map { "  " + $0.printable(limit: 300) }
+            lines.append("audit against \(audit.path.printable()): \(text(audit))")
+            lines += listed(audit.problems).map { "  " + $0 }
         }
-        let tokens = verification.tokens.sequences
-        let count = verification.tokens.count
-        lines.append(
-            "\(countText(count, "token")) in \(countText(tokens.count, "sequence"))"
-                + (isSeeded ? " from seed \(TokenSequences.seed): " : ": ") + tokensText(verification.tokens))
+        return lines + [tokensText]
+    }
+
+    /// The path and the model of the candidate.
+    var candidateText: String {
+        "\(verification.candidate.checkpoint.path) (\(verification.candidate.description.name))"
+    }
+
+    /// The path and the model of the reference.
+    var referenceText: String { "\(verification.reference.path) (\(referenceName))" }
+
+    /// Why there are no logits, and where the models first diverge.
+    var findings: [String] {
+        var lines: [String] = []
+        if let failure = verification.failure { lines.append("no logits: \(failure)") }
+        if let divergence = verification.firstDivergence {
+            lines.append(
+                "first divergence: \(place(of: divergence)): relative error \(valueText(divergence.error)) on the reference's own input"
+            )
+        } else if verification.verdict == .differs, verification.blocks != nil {
+            lines.append(
+                "no block diverges by itself on the reference's own input (limit \(valueText(verification.limits.block)))"
+            )
+        }
         return lines
     }
 
-    /// Returns the rows of the logits table, each with a title, a value, its limit, and whether the limit is exceeded.
+    private func place(of divergence: Verification.Divergence) -> String {
+        divergence.layer.map { "layer \($0), \(divergence.block.rawValue)" } ?? divergence.block.rawValue
+    }
+
+    /// Returns the result of an audit.
+    func text(_ audit: ConversionAudit) -> String {
+        guard audit.problems.isEmpty else { return countText(audit.problems.count, "problem") }
+        let copies =
+            audit.sourceCount > 0 ? ", \(countText(audit.sourceCount)) of them copies of reference tensors" : ""
+        return "\(countText(audit.tensorCount, "tensor")) unchanged\(copies)"
+    }
+
+    /// Returns the first problems, shortened where they are long.
+    func listed(_ problems: [String]) -> [String] { problems.prefix(10).map { $0.printable(limit: 300) } }
+
+    /// The number of tokens, and the first of them.
+    var tokensText: String {
+        let tokens = verification.tokens
+        return "\(countText(tokens.count, "token")) in \(countText(tokens.sequences.count, "sequence"))"
+            + (isSeeded ? " from seed \(TokenSequences.seed): " : ": ") + RWKVReports.tokensText(tokens)
+    }
+
+    /// Returns the rows of the logits table: a title, a value, its limit, and whether the limit is exceeded.
     func rows(_ logits: LogitsAgreement) -> [(title: String, value: String, limit: String, isExceeded: Bool)] {
         var rows: [(title: String, value: String, name: String?)] = [
             ("largest difference", valueText(logits.maximumDifference), "max_abs"),
@@ -177,11 +198,13 @@ public struct VerificationReport: Sendable {
         }
     }
 
+    /// What was rounded, in words.
+    var precision: String { verification.path.rawValue.replacing("_", with: " ") }
+
     private func write(_ logits: LogitsAgreement, to output: inout ByteOutput) {
-        let path = verification.path.rawValue.replacing("_", with: " ")
         output.write("\n")
         var table = TextTable([
-            ("logits", .left), ("", .right), (verification.isReport ? "" : "limit (\(path))", .right), ("", .left),
+            ("logits", .left), ("", .right), (verification.isReport ? "" : "limit (\(precision))", .right), ("", .left),
         ])
         for row in rows(logits) {
             [row.title, row.value, row.limit, row.isExceeded ? "exceeded" : ""].forEach { table.append($0) }
@@ -189,28 +212,29 @@ public struct VerificationReport: Sendable {
         table.write(to: &output)
     }
 
+    /// The column titles of ``blockRows``.
+    static let blockTitles = ["layer", "kind", "stream", "cosine", "mixer", "mlp"]
+
+    /// The errors of the embedding, each layer and the head, with the larger error of each row's blocks.
+    func blockRows(_ blocks: Verification.BlockAgreement) -> [(cells: [String], error: Double)] {
+        let layers = blocks.layers.enumerated().map { index, layer in
+            let (a, b) = (layer.kinds.reference.rawValue, layer.kinds.candidate.rawValue)
+            let cells = [
+                "\(index)", a == b ? a : "\(a) to \(b)", valueText(layer.relativeError),
+                layer.cosine.map { preciseText($0) } ?? "-", valueText(layer.mixerError), valueText(layer.mlpError),
+            ]
+            return (cells, layer.blockError)
+        }
+        return [(["", "embedding", "", "", valueText(blocks.embeddingError), ""], blocks.embeddingError)] + layers
+            + [(["", "head", "", "", valueText(blocks.headError), ""], blocks.headError)]
+    }
+
     private func writeChart(to output: inout ByteOutput) {
         guard let blocks = verification.blocks else { return }
         output.write("\n")
-        var table = TextTable([
-            ("layer", .right), ("kind", .left), ("stream", .right), ("cosine", .right), ("mixer", .right),
-            ("mlp", .right),
-            ("block error, 1e-8 to 1", .left),
-        ])
-        func row(_ title: String, _ kind: String, _ cells: [String], _ error: Double) {
-            ([title, kind] + cells + [bar(error)]).forEach { table.append($0) }
-        }
-        row("", "embedding", ["", "", valueText(blocks.embeddingError), ""], blocks.embeddingError)
-        for (index, layer) in blocks.layers.enumerated() {
-            let (a, b) = (layer.kinds.reference.rawValue, layer.kinds.candidate.rawValue)
-            row(
-                "\(index)", a == b ? a : "\(a) to \(b)",
-                [
-                    valueText(layer.relativeError), layer.cosine.map { preciseText($0) } ?? "-",
-                    valueText(layer.mixerError), valueText(layer.mlpError),
-                ], layer.blockError)
-        }
-        row("", "head", ["", "", valueText(blocks.headError), ""], blocks.headError)
+        var table = TextTable(
+            Self.blockTitles.map { ($0, $0 == "kind" ? .left : .right) } + [("block error, 1e-8 to 1", .left)])
+        for (cells, error) in blockRows(blocks) { (cells + [bar(error)]).forEach { table.append($0) } }
         table.write(to: &output)
     }
 

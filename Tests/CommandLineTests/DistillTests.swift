@@ -152,10 +152,47 @@ import Testing
             #expect(trained.map(\.step) == [0, 3])
             #expect(abs(again[0].kl - trained[1].kl) < 1e-5 * trained[1].kl)
             #expect(abs(trained[0].kl - trained[1].kl) > 1e-2 * trained[1].kl)
-            for page in ["curve.svg", "report.html"] {
-                let text = try String(contentsOf: directory.appending(path: "run/\(page)"), encoding: .utf8)
-                #expect(text.contains("<svg") && text.contains("tokens.npy"))
+        }
+    }
+
+    @Test func writesPages() throws {
+        try withStudent { directory in
+            // Two files of the same name.
+            for name in ["text", "recall"] {
+                let place = directory.appending(path: "held <out>/\(name)")
+                try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
+                try FileManager.default.copyItem(
+                    at: URL(filePath: Self.tokens), to: place.appending(path: "tokens.npy"))
             }
+            let run = try distill(
+                "--stage", "1", "--steps", "3", "--eval-tokens", "held <out>/text/tokens.npy", "--eval-tokens",
+                "held <out>/recall/tokens.npy", "-o", "run", in: directory)
+            try #require(run.status == 0, "\(run.err)")
+            let texts = try ["curve.svg", "report.html"].map {
+                try String(contentsOf: directory.appending(path: "run/\($0)"), encoding: .utf8)
+            }
+            for text in texts {
+                #expect(!text.contains("<out>"))
+                let names = try Markup(text).all("text").map(\.text)
+                for name in ["loss", "KL, text/tokens.npy", "KL, recall/tokens.npy"] { #expect(names.contains(name)) }
+            }
+            // The curve's losses are at steps 1 to 3, the evaluations at 0 and 3.
+            let curve = try Markup(texts[0])
+            #expect(curve.all("path", inside: "s0").count { $0.text.hasPrefix("loss, step ") } == 3)
+            for step in [0, 3] {
+                #expect(
+                    curve.all("path", inside: "s1").contains {
+                        $0.text.hasPrefix("KL, text/tokens.npy, step \(step): ")
+                    })
+            }
+            let page = try Markup(texts[1])
+            for name in ["title", "h1"] { #expect(page.all(name)[0].text == "Distillation, stage 1: 3 steps") }
+            let facts = page.all("dd").map(\.text)
+            #expect(facts.starts(with: ["\(Self.teacher) (qwen3)", "student (cxa079)", "run"]))
+            #expect(facts.suffix(2) == ["held <out>/text/tokens.npy", "held <out>/recall/tokens.npy"])
+            #expect(page.all("td").count { $0.text == "recall/tokens.npy" } == 2)
+            #expect(page.all("rect").count { $0.text == "layer 5: rwkv7" } == 1)
+            #expect(page.all("path").contains { $0.text.hasPrefix("last step, layer 5: ") })
         }
     }
 

@@ -118,8 +118,64 @@ import Testing
             #expect(report.status == 0 && report.document.verdict == "report")
             let page = try String(contentsOf: directory.appending(path: "page.html"), encoding: .utf8)
             #expect(page.hasPrefix("<!DOCTYPE html>") && page.contains("<svg") && !page.contains("src="))
-            #expect(page.components(separatedBy: "<polyline").count == 5)
-            #expect(!page.contains("http") || page.contains("http://www.w3.org/2000/svg"))
+            let markup = try Markup(page)
+            for name in ["title", "h1"] { #expect(markup.all(name)[0].text == "verify: report") }
+            let facts = markup.all("dd").map(\.text)
+            #expect(facts.starts(with: ["fixtures/logits/qwen3 (qwen3)", "hybrid (hxa079)"]))
+            #expect(facts.contains("hybrid/conversion.json"), "the audit")
+            #expect(markup.all("td").contains { $0.text == "rotation of attention" })
+            // Both models' layers are shown, once below each chart.
+            #expect(markup.all("text").count { $0.text == "reference" } == 2)
+            #expect(markup.all("rect").count { $0.text == "layer 0: gqa" } == 2)
+            #expect(markup.all("rect").count { $0.text == "layer 0: rwkv7" } == 2)
+            #expect(markup.all("text").contains { $0.text == "first divergence: mixer" })
+            #expect(markup.all("text").contains { $0.text == "block limit 1e-06" })
+            // The MLPs are the teacher's own, so their error is zero, which is below every decade.
+            func heights(_ titles: String) -> [Double] {
+                markup.all("path").filter { $0.text.contains(titles) }.compactMap { path in
+                    path.attributes["d"]?.prefix { $0 != "m" }.split(separator: " ").last.flatMap { Double($0) }
+                }
+            }
+            let zeros = heights("MLP, layer")
+            #expect(zeros.count == 6 && Set(zeros).count == 1)
+            #expect(try heights("mixer, layer").allSatisfy { try $0 < #require(zeros.first) - 20 })
+        }
+    }
+
+    @Test func pagesShowTheVerdictAndEscapePaths() throws {
+        try withTemporaryDirectory { directory in
+            let name = #"<i>"a&b"</i>"#
+            try FileManager.default.createDirectory(
+                at: directory.appending(path: #"<i>"a&b"<"#), withIntermediateDirectories: true)
+            let candidate = directory.appending(path: name)
+            try FileManager.default.copyItem(
+                at: Repository.root.appending(path: "fixtures/logits/qwen3"), to: candidate)
+            func page(_ options: String..., status: Int32) throws -> (text: String, markup: Markup) {
+                let output = try run(
+                    ["verify", "fixtures/logits/qwen3", name, "--html", "page.html", "--force"] + options,
+                    in: directory)
+                #expect(output.status == status, "\(output.err)")
+                let text = try String(contentsOf: directory.appending(path: "page.html"), encoding: .utf8)
+                return (text, try Markup(text))
+            }
+            let match = try page(status: 0)
+            #expect(match.markup.all("title")[0].text == "verify: match")
+            #expect(match.markup.all("h1")[0].attributes["class"] == "good")
+            #expect(!match.text.contains("<i>") && !match.text.contains("a&b"))
+            #expect(match.markup.all("dd").contains { $0.text == "\(name) (qwen3)" })
+            #expect(!match.markup.all("tr").contains { $0.attributes["class"] == "bad" })
+
+            // Another epsilon: the logits differ, and so does a constant.
+            let config = candidate.appending(path: "config.json")
+            let text = try String(contentsOf: config, encoding: .utf8)
+            try Data(text.replacing(#/"rms_norm_eps": [^,\n]*/#, with: #""rms_norm_eps": 0.5"#).utf8).write(to: config)
+            let differs = try page(status: 1)
+            #expect(differs.markup.all("title")[0].text == "verify: differs")
+            #expect(differs.markup.all("h1")[0].attributes["class"] == "bad")
+            #expect(
+                differs.markup.all("tr").contains { $0.attributes["class"] == "bad" && $0.text.hasSuffix("exceeded") })
+            #expect(differs.markup.all("p").contains { $0.text.hasPrefix("limits exceeded: nmse") })
+            #expect(differs.markup.all("td").contains { $0.text == "epsilon" })
         }
     }
 
