@@ -10,6 +10,7 @@ public final class FileSource: ByteSource {
     package let identity: Identity
     package let descriptor: CInt
 
+    /// The device and number of a file, which are the same under all its names.
     package struct Identity: Hashable, Sendable {
         var device: UInt64
         var number: UInt64

@@ -2,11 +2,11 @@ public import Bytes
 public import LayerPlanning
 import ModelFamilies
 
-/// The text report of the command `plan`.
+/// The report of the command `plan`, as text and as an HTML page.
 public struct PlanReport: Sendable {
-    private let plan: LayerPlan
-    private let path: String
-    private let context: Int
+    let plan: LayerPlan
+    let path: String
+    let context: Int
 
     /// Creates a report on the plan for the teacher at `path`.
     ///
@@ -17,11 +17,13 @@ public struct PlanReport: Sendable {
         self.context = context
     }
 
+    /// The kinds of the student's layers.
+    var kinds: [LayerKind] { plan.layers.map(\.kind) }
+
     /// Writes the report as text.
     ///
     /// - Throws: any error from writing to `output`.
     public func writeText(to output: consuming ByteOutput) throws {
-        let kinds = plan.layers.map(\.kind)
         output.write(
             "\(path.printable()): \(plan.teacher.family) to \(plan.target), \(countText(kinds.count, "layer"))\n\n")
         output.write("  \(kinds.strip)  \(kinds.counts)\n\n")
@@ -35,11 +37,7 @@ public struct PlanReport: Sendable {
 
     private func writeLayers(to output: inout ByteOutput) {
         var table = TextTable([("layer", .right), ("kind", .left), ("why", .left)])
-        for layer in plan.attentionLayers {
-            table.append("\(layer)")
-            table.append(plan.layers[layer].kind.rawValue)
-            table.append(plan.layers[layer].reason.printable(limit: 200))
-        }
+        for cell in attentionRows.joined() { table.append(cell) }
         if plan.attentionLayers.isEmpty {
             output.write("no layer stays attention\n\n")
         } else {
@@ -48,47 +46,72 @@ public struct PlanReport: Sendable {
         }
     }
 
+    /// The layers that stay attention: each with its index, its kind and the reason.
+    var attentionRows: [[String]] {
+        plan.attentionLayers.map { layer in
+            ["\(layer)", plan.layers[layer].kind.rawValue, plan.layers[layer].reason.printable(limit: 200)]
+        }
+    }
+
     private func writeDropped(to output: inout ByteOutput) {
         guard !plan.dropped.isEmpty else { return }
         output.write("time mixing changes\n")
-        for feature in plan.dropped {
-            let layers = feature.layers.map(String.init).joined(separator: ", ")
-            output.write(
-                "  \(feature.outcome) (\(feature.layers.count == 1 ? "layer" : "layers") \(layers.printable(limit: 200)))\n"
-            )
-        }
+        for text in droppedTexts { output.write("  \(text)\n") }
         output.write("\n")
+    }
+
+    /// What time mixing drops or expresses differently, with the layers concerned.
+    var droppedTexts: [String] {
+        plan.dropped.map { feature in
+            let layers = feature.layers.map(String.init).joined(separator: ", ")
+            return
+                "\(feature.outcome) (\(feature.layers.count == 1 ? "layer" : "layers") \(layers.printable(limit: 200)))"
+        }
     }
 
     private func writeCosts(to output: inout ByteOutput) {
         var table = TextTable([("", .left), ("teacher", .right), ("student", .right), ("", .left)])
-        func row(_ title: String, _ teacher: String, _ student: String, _ note: String = "") {
-            for cell in [title, teacher, student, note] { table.append(cell) }
-        }
-        let (before, after) = (plan.teacherMemory, plan.studentMemory)
-        let ratio = Double(before.cacheBytesPerToken) / Double(after.cacheBytesPerToken)
-        row("parameters", countText(plan.teacherParameterCount), countText(plan.studentParameterCount))
-        row(
-            "KV cache per token (bf16)", "\(countText(before.cacheBytesPerToken)) B",
-            "\(countText(after.cacheBytesPerToken)) B",
-            after.cacheBytesPerToken > 0 && ratio >= 1.5 ? "reduced to 1/\(Int(ratio.rounded()))" : "")
-        row("state (fp32)", byteText(before.stateBytes), byteText(after.stateBytes))
-        row(
-            "both at \(countText(context)) tokens", byteText(before.bytes(context: context)),
-            byteText(after.bytes(context: context)))
+        for cell in costRows.joined() { table.append(cell) }
         table.write(to: &output)
     }
+
+    /// What teacher and student cost: a title, the teacher's cost, the student's, and a note.
+    var costRows: [[String]] {
+        let (before, after) = (plan.teacherMemory, plan.studentMemory)
+        let ratio = Double(before.cacheBytesPerToken) / Double(after.cacheBytesPerToken)
+        return [
+            ["parameters", countText(plan.teacherParameterCount), countText(plan.studentParameterCount), ""],
+            [
+                "KV cache per token (bf16)", "\(countText(before.cacheBytesPerToken)) B",
+                "\(countText(after.cacheBytesPerToken)) B",
+                after.cacheBytesPerToken > 0 && ratio >= 1.5 ? "reduced to 1/\(Int(ratio.rounded()))" : "",
+            ],
+            ["state (fp32)", byteText(before.stateBytes), byteText(after.stateBytes), ""],
+            [
+                "both at \(countText(context)) tokens", byteText(teacherBytes(context)),
+                byteText(studentBytes(context)), "",
+            ],
+        ]
+    }
+
+    /// The context lengths for which the report gives the memory, in tokens.
+    static let contexts = [1024, 4096, 16384, 65536, 262_144, 1_048_576]
+
+    /// Returns the bytes of the teacher's cache and state at a context of this many tokens.
+    func teacherBytes(_ context: Int) -> Int { plan.teacherMemory.bytes(context: context) }
+
+    /// Returns the bytes of the student's cache and state at a context of this many tokens.
+    func studentBytes(_ context: Int) -> Int { plan.studentMemory.bytes(context: context) }
 
     /// Writes a chart of the memory that the teacher and the student need for cache and state at several context
     /// lengths.
     private func writeChart(to output: inout ByteOutput) {
-        let (before, after) = (plan.teacherMemory, plan.studentMemory)
-        guard before.bytes(context: 1) > 0 else { return }
+        guard teacherBytes(1) > 0 else { return }
         output.write("\ncache and state by context length: █ student, ░ teacher\n")
         var table = TextTable([("tokens", .right), ("teacher", .right), ("student", .right), ("", .left)])
         let width = 48
-        for context in [1024, 4096, 16384, 65536, 262_144, 1_048_576] {
-            let (teacher, student) = (before.bytes(context: context), after.bytes(context: context))
+        for context in Self.contexts {
+            let (teacher, student) = (teacherBytes(context), studentBytes(context))
             let most = Double(max(teacher, student))
             func length(_ bytes: Int) -> Int { Int((Double(bytes) / most * Double(width)).rounded()) }
             let own = max(1, length(student))
@@ -102,11 +125,18 @@ public struct PlanReport: Sendable {
     }
 
     private func writeChoices(to output: inout ByteOutput) {
+        output.write("\n")
+        for (name, value) in choices {
+            output.write(name + String(repeating: " ", count: 12 - name.count) + value + "\n")
+        }
+    }
+
+    /// The ranks, the switches and the seed, each with its name.
+    var choices: [(name: String, value: String)] {
         let switches = plan.switches
         let ranks = ModelDimension.ranks.compactMap { dimension in
             plan.ranks[dimension].map { "\(dimension.key) \($0)" }
         }
-        output.write("\nranks       \(ranks.joined(separator: ", "))\n")
         let scaling = switches.usesTeachersScaling ? "with the teacher's scaling" : "without scaling"
         let choices = [
             "attention RoPE \(switches.attentionUsesRoPE ? "on" : "off")",
@@ -114,7 +144,9 @@ public struct PlanReport: Sendable {
             "first values from \(switches.firstValues == .firstTimeMixing ? "the first time-mixing layer" : "layer 0")",
             "head norms \(switches.normalisesHeads ? "on" : "off")",
         ]
-        output.write("switches    \(choices.joined(separator: ", "))\n")
-        output.write("seed        \(plan.seed)\n")
+        return [
+            ("ranks", ranks.joined(separator: ", ")), ("switches", choices.joined(separator: ", ")),
+            ("seed", "\(plan.seed)"),
+        ]
     }
 }

@@ -68,17 +68,36 @@ struct Plan: ReportingCommand {
         } catch {
             throw refusal(error)
         }
-        if let output = result.output {
-            let bytes = try ByteOutput.bytes { try plan.writeJSON(to: $0, context: layers.context) }
-            let file = try UnfinishedFile(path: output, replaces: result.force)
-            try file.write(bytes)
-            try file.commit()
+        let report = PlanReport(plan, path: path, context: layers.context)
+        for file in [result.output, result.html].compactMap({ $0 }) where found.isFile(at: file) {
+            throw CheckpointError(.cannotCreate, path: file, "it is a file of the teacher")
         }
+        if let output = result.output, let html = result.html, leadToSameFile(output, html) {
+            throw CheckpointError(.cannotCreate, path: html, "it is also the plan file")
+        }
+        try write(plan, report)
         if json {
             try plan.writeJSON(to: standardOutput(), context: layers.context)
         } else {
-            try PlanReport(plan, path: path, context: layers.context).writeText(to: standardOutput())
+            try report.writeText(to: standardOutput())
         }
+    }
+
+    /// Writes the plan file and the page that are asked for; neither appears before both are written.
+    private func write(_ plan: LayerPlan, _ report: PlanReport) throws {
+        let file = try unfinishedFile(result.output) {
+            try ByteOutput.bytes { try plan.writeJSON(to: $0, context: layers.context) }
+        }
+        let page = try unfinishedFile(result.html) { Array(report.html.utf8) }
+        if let file = consume file { try file.commit() }
+        if let page = consume page { try page.commit() }
+    }
+
+    private func unfinishedFile(_ path: String?, _ bytes: () throws -> [UInt8]) throws -> UnfinishedFile? {
+        guard let path else { return nil }
+        let file = try UnfinishedFile(path: path, replaces: result.force)
+        try file.write(bytes())
+        return file
     }
 
     /// Returns the error for a plan that is not possible, which names the teacher or the option at fault.
@@ -234,7 +253,14 @@ extension Plan {
             completion: .file())
         var output: String?
 
-        @Flag(help: "Replace the output if it exists.")
+        @Option(
+            help: ArgumentHelp(
+                "Output file for the report with charts, as a self-contained HTML page. Default: no file.",
+                valueName: "FILE"),
+            completion: .file())
+        var html: String?
+
+        @Flag(help: "Replace the plan file and the HTML page if they exist.")
         var force = false
 
         @Flag(help: "Print the plan as one JSON document (schemas/plan.schema.json).")

@@ -92,6 +92,96 @@ import Testing
         }
     }
 
+    @Test func writesAPage() throws {
+        try withTemporaryDirectory { directory in
+            let options = ["plan", reka, "--target", "hxa079", "--published", "reka-flash-3.1"]
+            let page = directory.appending(path: "plan.html").path(percentEncoded: false)
+            let output = try CommandLineTool.run(options + ["--html", page])
+            #expect(try output.status == 0 && output.out == CommandLineTool.run(options).out)
+            let text = try String(contentsOfFile: page, encoding: .utf8)
+            let markup = try Markup(text)
+            for name in ["title", "h1"] { #expect(markup.all(name)[0].text == "plan: llama to hxa079, 44 layers") }
+            #expect(markup.all("dd")[0].text == "\(reka) (llama)")
+            let cells = markup.all("rect").map(\.text).filter { $0.hasPrefix("layer ") }
+            #expect(cells.count == 44 && cells[8] == "layer 8: gqa" && cells[9] == "layer 9: rwkv7")
+            let words = markup.all("td").map(\.text)
+            for word in ["as published: reka-flash-3.1", "reduced to 1/7", "89.7 MB", "1,048,576", "19.4 GB"] {
+                #expect(words.contains(word), "\(word)")
+            }
+            // One point for each power of two from 1,024 to 1,048,576 tokens.
+            for model in ["teacher", "student"] {
+                #expect(markup.all("path").count { $0.text.hasPrefix("\(model), tokens of context ") } == 11)
+            }
+            #expect(markup.all("path").contains { $0.text == "teacher, tokens of context 16,384: 2.21 GB" })
+            #expect(markup.all("line").contains { $0.attributes["class"] == "mark" })
+
+            let again = try CommandLineTool.run(options + ["--seed", "7", "--html", page])
+            #expect(again.status == 73 && again.out.isEmpty && again.err.contains("--force"))
+            #expect(try String(contentsOfFile: page, encoding: .utf8) == text)
+            #expect(try CommandLineTool.run(options + ["--seed", "7", "--html", page, "--force"]).status == 0)
+            #expect(try Markup(String(contentsOfFile: page, encoding: .utf8)).all("dd").last?.text == "7")
+        }
+    }
+
+    @Test func aPageListsWhatTimeMixingChanges() throws {
+        try withTemporaryDirectory { directory in
+            let page = directory.appending(path: "plan.html").path(percentEncoded: false)
+            let output = try run("fixtures/decoders/gemma2", "--target", "hxa079", "--keep-gqa", "3", "--html", page)
+            try #require(output.status == 0, "\(output.err)")
+            let items = try Markup(String(contentsOfFile: page, encoding: .utf8)).all("li").map(\.text)
+            #expect(
+                items.count == 3 && items[0].hasPrefix("a window of 8 tokens") && items[0].hasSuffix("(layers 0, 2)"))
+            let none = try run(
+                "fixtures/decoders/gemma2", "--target", "cxa079", "--keep-gqa", "none", "--html", page, "--force")
+            try #require(none.status == 0, "\(none.err)")
+            #expect(
+                try Markup(String(contentsOfFile: page, encoding: .utf8)).all("p").map(\.text) == [
+                    "No layer stays attention."
+                ])
+        }
+    }
+
+    @Test func planAndPageAppearTogetherOrNotAtAll() throws {
+        // The name of the directory is shown in the page.
+        try withTemporaryDirectory { parent in
+            let directory = parent.appending(path: #"<b>&"quoted""#)
+            try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+            let config = directory.appending(path: "config.json")
+            try FileManager.default.copyItem(at: Repository.root.appending(path: reka), to: config)
+            let arguments = ["plan", directory.path + "/config.json", "--target", "hxa079", "--gqa-layers", "3"]
+            func plan(_ more: String...) throws -> CommandLineTool.Output {
+                try CommandLineTool.run(arguments + more, in: directory)
+            }
+            func names() throws -> [String] {
+                try FileManager.default.contentsOfDirectory(atPath: directory.path).sorted()
+            }
+            let before = try Data(contentsOf: config)
+            for (html, problem) in [
+                ("missing/plan.html", "cannot be created"), ("./plan.json", "it is also the plan file"),
+                ("config.json", "it is a file of the teacher"), (".", "not a regular file"),
+            ] {
+                let output = try plan("-o", "plan.json", "--html", html, "--force")
+                #expect(output.status == 73 && output.out.isEmpty && output.err.contains(problem), "\(output)")
+                #expect(try names() == ["config.json"] && Data(contentsOf: config) == before)
+            }
+            #expect(try plan("-o", "missing/plan.json", "--html", "plan.html").status == 73)
+            #expect(try plan("-o", "config.json", "--force").status == 73)
+            #expect(try names() == ["config.json"] && Data(contentsOf: config) == before)
+
+            #expect(try plan("-o", "plan.json", "--html", "plan.html").status == 0)
+            #expect(try names() == ["config.json", "plan.html", "plan.json"])
+            let page = try String(contentsOf: directory.appending(path: "plan.html"), encoding: .utf8)
+            #expect(!page.contains("<b>"))
+            let markup = try Markup(page)
+            #expect(markup.all("dd")[0].text.hasSuffix(#"/<b>&"quoted"/config.json (llama)"#))
+            #expect(!markup.all("title")[0].text.contains("quoted") && !markup.all("h1")[0].text.contains("quoted"))
+            // The page alone exists: the plan is not written either.
+            try FileManager.default.removeItem(at: directory.appending(path: "plan.json"))
+            #expect(try plan("-o", "plan.json", "--html", "plan.html").status == 73)
+            #expect(try names() == ["config.json", "plan.html"])
+        }
+    }
+
     private static let refusals: [(Int32, [String], String)] = [
         (64, ["--target", "hxa079"], "Give exactly one of"),
         (64, ["--target", "hxa079", "--keep-gqa", "3", "--gqa-layers", "2"], "Give exactly one of"),
