@@ -6,10 +6,7 @@ extension VerificationReport {
     public var html: String {
         let verdict = verification.verdict
         var page = Page("verify", verdict: verdict.rawValue, verdict.tone)
-        for line in findings { page.addParagraph(line) }
-        if !verification.isReport, !verification.exceeded.isEmpty {
-            page.addParagraph("limits exceeded: \(verification.exceeded.joined(separator: ", "))")
-        }
+        for line in findings + reasons { page.addParagraph(line) }
         page.addFacts([
             ("reference", referenceText), ("candidate", candidateText), ("tokens", tokensText),
             ("precision", precision),
@@ -17,7 +14,7 @@ extension VerificationReport {
         if let logits = verification.logits {
             let rows = rows(logits)
             page.addHeading("Logits")
-            let columns = verification.isReport ? 2 : 4
+            let columns = verification.isReport ? 2 : verification.exceeded.isEmpty ? 3 : 4
             page.addTable(
                 Array(["", "value", "limit", ""].prefix(columns)), textColumns: [0, 3],
                 rows.map {
@@ -39,6 +36,21 @@ extension VerificationReport {
         return page.html
     }
 
+    /// What else, besides the findings, makes the models differ.
+    private var reasons: [String] {
+        guard verification.verdict == .differs else { return [] }
+        var reasons: [String] = []
+        func add(_ title: String, _ names: [String]) {
+            if !names.isEmpty { reasons.append("\(title): \(names.joined(separator: ", "))") }
+        }
+        if !verification.isReport {
+            add("limits exceeded", verification.exceeded)
+            add("constants that differ", verification.constants.map(\.name))
+        }
+        if let audit = verification.audit, !audit.problems.isEmpty { add("audit", [text(audit)]) }
+        return reasons
+    }
+
     private func add(_ blocks: Verification.BlockAgreement, to page: inout Page) {
         let layers = blocks.layers
         let strips = LayerStrip.comparing(
@@ -51,7 +63,7 @@ extension VerificationReport {
             "relative error by layer", layers: strips,
             [
                 .init("residual stream", ofLayers: layers.map(\.relativeError)),
-                .init("mixer", ofLayers: layers.map(\.mixerError)), .init("MLP", ofLayers: layers.map(\.mlpError)),
+                .init("mixer", ofLayers: layers.map(\.mixerError)), .init("mlp", ofLayers: layers.map(\.mlpError)),
             ])
         errors.limit = ("block limit \(valueText(verification.limits.block))", verification.limits.block)
         if let divergence = verification.firstDivergence {
