@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointFiles
 import ModelFamilies
 

@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointJSON
 
 /// A self-contained HTML page, built from top to bottom.
