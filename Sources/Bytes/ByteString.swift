@@ -62,7 +62,7 @@ extension Substring {
     /// Returns the text without the bytes of `suffix`; nil if it does not end with these bytes.
     package func dropping(suffix: String) -> Substring? {
         var end = endIndex
-        // Compare backwards, because most texts differ from the suffix in their last byte.
+        // Compare backwards, because most strings differ from the suffix in their last byte.
         for byte in suffix.utf8.reversed() {
             guard end > startIndex else { return nil }
             utf8.formIndex(before: &end)

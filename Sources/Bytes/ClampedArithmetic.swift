@@ -1,5 +1,5 @@
-// These functions compute totals over a checkpoint. The totals can overflow if files are sparse or if many tensors
-// share the same bytes.
+// These functions are for totals over a checkpoint, which can overflow if files are sparse or if many tensors share the
+// same bytes.
 
 extension Int {
     /// Returns the sum of two counts, or `Int.max` if it overflows.

@@ -76,7 +76,7 @@ public final class FileSource: ByteSource {
                 }
             } else if count == 0 {
                 throw CheckpointError(
-                    .inputOutput, path: path, "the file became shorter while it was read", offset: offset + done)
+                    .inputOutput, path: path, "the file became shorter while it was being read", offset: offset + done)
             } else {
                 done += count
             }
@@ -84,7 +84,7 @@ public final class FileSource: ByteSource {
     }
 }
 
-/// Opens the file of a checkpoint.
+/// Opens a checkpoint file.
 ///
 /// If `path` may be the name of a model on a hub, such as `Qwen/Qwen3-8B`, the error says that nothing is downloaded.
 ///

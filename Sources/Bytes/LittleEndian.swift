@@ -1,4 +1,4 @@
-// All supported formats store integers in little-endian order, except that pickles also store integers as text.
+// All supported formats store binary integers in little-endian order.
 
 extension RandomAccessCollection<UInt8> where Index == Int {
     /// Returns the unsigned integer stored in `count` little-endian bytes, at most eight, starting at `start`.

@@ -1,6 +1,6 @@
 /// An error in bytes that break the rules of their format.
 ///
-/// This is the only error that parsers throw. A caller that knows the file's path adds the path.
+/// Parsers that do not know the file's path throw this error. A caller that knows the path adds it.
 public struct MalformedInput: Error, Sendable, Equatable {
     /// A description of the problem, as a clause such as `the name appears twice`.
     public var problem: String

@@ -30,7 +30,7 @@ package final class OutputFile: ByteSink {
     /// The path that errors report.
     private let path: String
 
-    /// Creates a file that takes ownership of an open file descriptor; errors report `path`.
+    /// Creates an output that takes ownership of an open file descriptor; errors report `path`.
     package init(descriptor: CInt, path: String) {
         self.descriptor = descriptor
         self.path = path

@@ -71,7 +71,7 @@ public struct UnfinishedDirectory: ~Copyable {
     private static func foreign(_ path: String) -> CheckpointError {
         CheckpointError(
             .cannotCreate, path: path, "the directory contains files that this tool did not write",
-            advice: "choose another directory, or move this one away")
+            advice: "choose another directory, or move this one out of the way")
     }
 
     /// Creates a file in the directory or, with a name such as `a/b`, in a subdirectory.

@@ -28,7 +28,7 @@ public struct UnfinishedFile: ~Copyable {
             throw CheckpointError(.cannotCreate, path: path, "exists and is not a regular file")
         }
         let path = kind == .file && followsLinks ? resolved(path) : path
-        // Use the permissions of the file that is replaced, or the default permissions of a new file.
+        // Use the permissions of the file being replaced, or the default permissions of a new file.
         var status = stat()
         let isThere = kind == .file && stat(path, &status) == 0
         let (descriptor, temporaryPath) = makeTemporaryFile(prefix: path, mode: isThere ? 0o600 : 0o666)

@@ -42,6 +42,6 @@ public final class WorkProgress: Sendable {
 
     /// Throws a ``CheckpointError`` of category `cancelled` if the work has been cancelled.
     package func check(_ path: String) throws(CheckpointError) {
-        guard !isCancelled else { throw CheckpointError(.cancelled, path: path, "stopped as asked") }
+        guard !isCancelled else { throw CheckpointError(.cancelled, path: path, "cancelled") }
     }
 }

@@ -74,7 +74,7 @@ final class TensorMaker {
 
     private func check(_ goesOn: Bool) throws(CheckpointError) {
         guard goesOn else {
-            throw CheckpointError(.cancelled, path: conversion.options.destination.path, "stopped as asked")
+            throw CheckpointError(.cancelled, path: conversion.options.destination.path, "cancelled")
         }
     }
 

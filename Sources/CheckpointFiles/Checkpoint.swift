@@ -15,9 +15,9 @@ import CheckpointJSON
 /// file. Nothing in a file, not even a pickle, is executed or imported, and no path in a file can lead outside its
 /// directory.
 ///
-/// Files that readers could interpret differently are rejected, such as an archive with two directories, with two
-/// entries of the same name, or with bytes that belong to no entry. Pickles that name globals known to run code are
-/// rejected too, unless the caller sets `refusesDangerous` to false.
+/// Files that different readers could interpret differently are rejected, such as an archive with two central
+/// directories, with two entries of the same name, or with bytes that belong to no entry. Pickles that name globals
+/// known to run code are rejected too, unless the caller sets `refusesDangerous` to false.
 public struct Checkpoint: Sendable {
     /// The path as given when the checkpoint was opened.
     public let path: String
@@ -318,7 +318,7 @@ public struct Checkpoint: Sendable {
             .notFound, path: directory, "the directory holds none of \(modelFileNames.joined(separator: ", "))",
             advice: others.isEmpty
                 ? nil
-                : "name the file itself: \(others.prefix(3).joined(separator: ", "))\(others.count > 3 ? ", …" : "")")
+                : "specify a file: \(others.prefix(3).joined(separator: ", "))\(others.count > 3 ? ", …" : "")")
     }
 
     private static func readIndex(_ source: FileSource, limits: ReadLimits) throws(CheckpointError) -> ShardIndex {
@@ -406,7 +406,8 @@ public struct Checkpoint: Sendable {
                 let name = excerpt(Array(key.text.utf8)[...])
                 return [
                     CheckpointWarning(
-                        path: file.path, "its metadata \"\(name)\" differs from that of \"\(earlier.path)\"")
+                        path: file.path,
+                        "its value for the metadata key \"\(name)\" differs from that in \"\(earlier.path)\"")
                 ]
             }
         }

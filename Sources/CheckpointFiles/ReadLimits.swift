@@ -1,6 +1,6 @@
 /// Limits on the contents of files, and on the resources needed to read them.
 ///
-/// Files that exceed a limit are rejected.
+/// Files that exceed a limit are rejected, except where noted.
 ///
 /// Each limit is checked before the corresponding memory is allocated. ``tensors``, ``headerBytes``,
 /// ``pickledValueBytes`` and ``pickleMemoryBytes`` apply to all files of a checkpoint together. The other limits apply
@@ -26,7 +26,7 @@ public struct ReadLimits: Sendable, Equatable {
     public var metadataBytes = 16_000_000
     /// The maximum number of files that an index can name.
     ///
-    /// All of them stay open for as long as the checkpoint.
+    /// All of them stay open for as long as the checkpoint exists.
     public var shards = 1000
     /// The maximum length of a PyTorch checkpoint's pickle, in bytes.
     ///
@@ -43,7 +43,7 @@ public struct ReadLimits: Sendable, Equatable {
     public var pickleMemoryBytes = 100_000_000
     /// The maximum total size of a PyTorch file's tensors, in bytes, unless ``expandedRatio`` allows more.
     ///
-    /// An element is counted each time that a tensor uses it.
+    /// An element is counted every time a tensor uses it.
     public var expandedBytes = 1 << 30
     /// The maximum ratio of the total size of a PyTorch file's tensors to the file's size, unless ``expandedBytes``
     /// allows more.

@@ -4,8 +4,8 @@ import CheckpointJSON
 /// The shard index (`*.index.json`) of a checkpoint, which maps each tensor to its file.
 ///
 /// The format is the one that transformers writes: `{"metadata": {"total_size": n}, "weight_map": {tensor: file}}`.
-/// Like a safetensors header, the index is kept as its original text plus a few bytes per tensor. This type makes all
-/// checks that do not need the files. ``Checkpoint`` then checks the index against the files.
+/// Like a safetensors header, the index is kept as its original text plus a few bytes per tensor. This type performs
+/// all checks that do not need the files. ``Checkpoint`` then checks the index against the files.
 struct ShardIndex: Sendable {
     fileprivate struct Entry: Sendable {
         var nameStart: UInt32
@@ -105,7 +105,7 @@ private struct ShardIndexParser {
         guard keys.contains("weight_map") else {
             throw MalformedInput(
                 keys.contains("model_type")
-                    ? "the file is a config.json, not a checkpoint: name its directory"
+                    ? "the file is a config.json, not a checkpoint: give the path of its directory"
                     : "the JSON document has no weight_map, so it is not a shard index", at: 0)
         }
     }

@@ -33,7 +33,7 @@ public struct TensorInput: ~Copyable {
         checksum = rwkv_crc32(checksum, buffer.baseAddress, buffer.count)
     }
 
-    /// Ends reading and, if all bytes have been read, verifies their checksum.
+    /// Finishes reading and, if all bytes have been read, verifies their checksum.
     ///
     /// - Throws: ``CheckpointError`` of category `malformed` if the checksum is wrong.
     public consuming func finish() throws(CheckpointError) {

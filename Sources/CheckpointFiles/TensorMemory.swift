@@ -3,7 +3,7 @@ import CRWKVKernels
 import Glibc
 import Synchronization
 
-/// The tensors of a checkpoint in memory.
+/// In-memory access to the tensors of a checkpoint.
 ///
 /// Tensors that are contiguous and aligned in a file on disk are memory-mapped. All other tensors are read into
 /// buffers.
@@ -21,7 +21,7 @@ public final class TensorMemory: Sendable {
         public let owner: any AnyObject & Sendable
     }
 
-    /// Creates access to the tensors of a checkpoint.
+    /// Creates an object that gives access to the tensors of a checkpoint.
     ///
     /// Tensors are mapped or read only when ``bytes(of:)`` is called.
     public init(_ checkpoint: Checkpoint) {

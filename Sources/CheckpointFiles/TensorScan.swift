@@ -41,8 +41,8 @@ private final class TensorScanner: Sendable {
     /// The number of bytes to read at once, small enough that they are still in a core's cache when they are processed.
     private static let bufferSize = 1 << 19
     private static let gatheringBufferSize = 1 << 24
-    /// Returns the size in bytes of the pieces that a tensor is divided into: 32 MiB, or more if there would be more
-    /// than about a thousand pieces.
+    /// Returns the size in bytes of the pieces that a tensor is divided into: 32 MiB, or more if there would
+    /// otherwise be more than about a thousand pieces.
     ///
     /// Statistics are merged in the order of the pieces, regardless of which threads computed them. The result is
     /// therefore bit-identical for any number of threads.
@@ -60,7 +60,7 @@ private final class TensorScanner: Sendable {
         var scans: [TensorScan]
         /// The statistics of each piece, with the tensor's index and the piece's start offset in the tensor.
         ///
-        /// They are merged in that order at the end.
+        /// They are sorted by tensor and offset, and then merged, at the end.
         var parts: [(tensor: Int, start: Int, part: StatisticsPart)] = []
     }
 
@@ -154,7 +154,7 @@ private final class TensorScanner: Sendable {
             let bufferSize = tensor.isContiguous ? Self.bufferSize : Self.gatheringBufferSize
             for start in stride(from: pieceStart, to: pieceEnd, by: bufferSize) {
                 if progress.isCancelled {
-                    throw CheckpointError(.cancelled, path: checkpoint.path, "stopped as asked")
+                    throw CheckpointError(.cancelled, path: checkpoint.path, "cancelled")
                 }
                 let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(bufferSize, pieceEnd - start)])
                 var span = MutableRawSpan(_unsafeBytes: bytes)

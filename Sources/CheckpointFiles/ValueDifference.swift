@@ -129,7 +129,7 @@ private final class ValueComparison: Sendable {
         let size = tensor.isContiguous && other.isContiguous ? Self.pieceSize : Self.gatheredPieceSize
         let piece = max(size * 8 / max(tensor.dtype.bitWidth, other.dtype.bitWidth) / Self.chunk, 1) * Self.chunk
         for start in stride(from: 0, to: tensor.elementCount, by: piece) {
-            if progress.isCancelled { throw CheckpointError(.cancelled, path: a.path, "stopped as asked") }
+            if progress.isCancelled { throw CheckpointError(.cancelled, path: a.path, "cancelled") }
             let elements = start..<min(start + piece, tensor.elementCount)
             let (p, q) = try (first.bytes(elements), second.bytes(elements))
             progress.advance(by: p.count + q.count, of: total)

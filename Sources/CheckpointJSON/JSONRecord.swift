@@ -1,6 +1,6 @@
 package import Bytes
 
-/// A type that states the members of its JSON object once, for writing and for reading back.
+/// A type that declares the members of its JSON object once, for both writing and reading.
 ///
 ///     extension Step: JSONRecord {
 ///         mutating func describe(to members: inout some JSONMembers) {
@@ -33,37 +33,37 @@ package protocol JSONMembers {
     /// Visits a member that is a single value.
     mutating func member(_ name: StaticString, _ value: inout some JSONReadable)
 
-    /// Visits a member that is a single value; the object does not have the member if the value is nil.
+    /// Visits a member that is a single value, and that is omitted from the object if the value is nil.
     mutating func member(ifPresent name: String, _ value: inout (some JSONReadable)?)
 
     /// Visits a member that is an object.
     mutating func object(_ name: StaticString, onOneLine: Bool, _ members: (inout Self) -> Void)
 
-    /// Visits a member that is an object on one line; the outer object does not have the member if the record is nil.
+    /// Visits a member that is an object on one line, and that is omitted from the outer object if the record is nil.
     mutating func object(ifPresent name: String, _ record: inout (some JSONRecord)?)
 
     /// Visits a member that is an array of objects, each on one line.
     ///
-    /// If `ifPresent` is true, the outer object does not have the member if the array is empty.
+    /// If `ifPresent` is true, an empty array is omitted from the outer object.
     mutating func array(_ name: StaticString, ifPresent: Bool, _ records: inout [some JSONRecord])
 }
 
 /// A type of single values that can be written to a JSON document and read back.
 package protocol JSONReadable: JSONWritable {
-    /// What the JSON value must be, for messages: `an integer`.
+    /// A description of the required JSON type for error messages, such as `an integer`.
     static var jsonType: String { get }
 
-    /// Creates the value that a JSON value represents; nil if the type does not fit.
+    /// Creates the value that a JSON value represents; nil if the JSON value has the wrong type.
     init?(json: JSONValue)
 }
 
 /// A member that is missing or has the wrong type.
 package struct JSONMismatch: Error {
-    /// The names of the objects around the member, and its own.
+    /// The names of the enclosing members, outermost first, followed by the member's own name.
     package let path: [String]
     /// What the member must be.
     package let expected: String
-    /// What the member is; nil if it is missing.
+    /// The value of the member; nil if the member is missing.
     package let found: JSONValue?
 }
 

@@ -127,7 +127,7 @@ public struct JSONScanner: ~Escapable {
         if position < bytes.count {
             switch bytes[position] {
             case UInt8(ascii: "."), UInt8(ascii: "e"), UInt8(ascii: "E"):
-                throw unexpected("an integer without fraction or exponent")
+                throw unexpected("an integer without a fraction or exponent")
             default: break
             }
         }

@@ -2,7 +2,7 @@
 public struct JSONString: Sendable, Equatable {
     /// The range of the bytes between the quotes.
     public let range: Range<Int>
-    /// Whether those bytes contain escapes, so that the text differs from the bytes.
+    /// Whether those bytes contain escapes, in which case the text differs from the bytes.
     public let hasEscapes: Bool
 
     /// Returns the text as UTF-8, with its escapes resolved.

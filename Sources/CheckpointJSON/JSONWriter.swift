@@ -28,7 +28,7 @@ package struct JSONWriter {
     ///   - output: receives the document.
     ///   - onOneLine: whether to write the document on one line.
     ///   - members: writes the members of the object.
-    /// - Throws: any error that the receiver of `output` throws.
+    /// - Throws: any error from sending the bytes of `output`.
     package static func document(
         to output: consuming ByteOutput, onOneLine: Bool = false, _ members: (inout JSONWriter) -> Void
     ) throws {
@@ -70,7 +70,7 @@ package struct JSONWriter {
         value.write(to: &self)
     }
 
-    /// Writes a member whose name is data.
+    /// Writes a member whose name comes from data.
     package mutating func member(text name: String, _ value: some JSONWritable) {
         begin(memberText: name)
         value.write(to: &self)
@@ -84,7 +84,7 @@ package struct JSONWriter {
         object(onOneLine: onOneLine, members)
     }
 
-    /// Writes a member that is an object and whose name is data.
+    /// Writes a member that is an object and whose name comes from data.
     package mutating func object(
         text name: String, onOneLine: Bool = false, _ members: (inout JSONWriter) -> Void
     ) {
@@ -92,7 +92,7 @@ package struct JSONWriter {
         object(onOneLine: onOneLine, members)
     }
 
-    /// Writes a member that is an object on one line; `null` if `value` is nil.
+    /// Writes a member that is an object on one line, or `null` if `value` is nil.
     package mutating func object<Value>(
         _ name: StaticString, of value: Value?, _ members: (inout JSONWriter, Value) -> Void
     ) {
@@ -251,7 +251,7 @@ extension JSONValue: JSONWritable {
 }
 
 extension JSONWriter {
-    /// Writes members whose names are data, sorted by the bytes of their names.
+    /// Writes members whose names come from data, sorted by the bytes of their names.
     package mutating func members(_ members: [ByteString: some JSONWritable]) {
         for (name, value) in members.sorted(by: { $0.key < $1.key }) { member(text: name.text, value) }
     }

@@ -8,7 +8,7 @@ extension PlanReport {
         page.addHeading("Layers: \(kinds.counts)")
         page.addChart(Chart("layer kinds", layers: [LayerStrip(kinds)]))
         if plan.attentionLayers.isEmpty {
-            page.addParagraph("No layer stays attention.")
+            page.addParagraph("No layer keeps attention.")
         } else {
             page.addTable(["layer", "kind", "why"], textColumns: [1, 2], attentionRows)
         }

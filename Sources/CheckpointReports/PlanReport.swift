@@ -39,14 +39,14 @@ public struct PlanReport: Sendable {
         var table = TextTable([("layer", .right), ("kind", .left), ("why", .left)])
         for cell in attentionRows.joined() { table.append(cell) }
         if plan.attentionLayers.isEmpty {
-            output.write("no layer stays attention\n\n")
+            output.write("no layer keeps attention\n\n")
         } else {
             table.write(to: &output)
             output.write("\n")
         }
     }
 
-    /// The layers that stay attention: each with its index, its kind and the reason.
+    /// The layers that keep attention: each with its index, its kind and the reason.
     var attentionRows: [[String]] {
         plan.attentionLayers.map { layer in
             ["\(layer)", plan.layers[layer].kind.rawValue, plan.layers[layer].reason.printable(limit: 200)]

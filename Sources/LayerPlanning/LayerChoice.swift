@@ -2,7 +2,7 @@ import Bytes
 import CheckpointFiles
 public import ModelFamilies
 
-/// A way to choose the layers that stay attention.
+/// A way to choose the layers that keep attention.
 public enum LayerChoice: Sendable, Hashable {
     /// Exactly these layers.
     case listed(Set<Int>)
@@ -19,14 +19,14 @@ public enum LayerChoice: Sendable, Hashable {
 public struct LayerConditions: Sendable, Hashable {
     /// The preferred spacing of the layers.
     public var spacing = LayerSelection.Spacing.prior
-    /// The layers that must stay attention.
+    /// The layers that must keep attention.
     public var required: Set<Int> = []
-    /// The layers that must not stay attention.
+    /// The layers that must not keep attention.
     ///
     /// Layer 0 is also forbidden unless it is required, because the first time-mixing layer provides the values that
     /// later layers reuse.
     public var forbidden: Set<Int> = []
-    /// The smallest allowed difference between the indices of two layers that stay attention.
+    /// The smallest allowed difference between the indices of two layers that keep attention.
     public var minimumGap = 1
 
     /// Creates conditions with default values.
@@ -76,7 +76,7 @@ extension LayerSelection {
     /// - Parameters:
     ///   - choice: how to choose the layers.
     ///   - teacher: the transformer to convert.
-    ///   - target: the architecture of the layers that do not stay attention.
+    ///   - target: the architecture of the layers that do not keep attention.
     /// - Throws: ``LayerPlanError`` if the choice is impossible for the teacher.
     public init(
         _ choice: LayerChoice, for teacher: ModelDescription, target: Architecture
@@ -145,7 +145,7 @@ extension LayerSelection {
 
 /// The memory that a student's layers take at a given context, in bytes.
 private struct LayerMemory {
-    /// The size of each layer's KV cache in bytes, if the layer stays attention.
+    /// The size of each layer's KV cache in bytes, if the layer keeps attention.
     private let cacheBytes: [Int]
     /// The size of a time-mixing layer's state in bytes.
     private let stateBytes: Int

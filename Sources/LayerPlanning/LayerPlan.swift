@@ -2,7 +2,7 @@ import Bytes
 import CheckpointFiles
 public import ModelFamilies
 
-/// A plan for a conversion: which layers stay attention and why, the choices that change the model's equations, and the
+/// A plan for a conversion: which layers keep attention and why, the choices that change the model's equations, and the
 /// costs in parameters and memory.
 ///
 ///     let plan = try LayerPlan(of: teacher, target: .cxa079, .count(6, LayerConditions()), seed: 0)
@@ -74,7 +74,7 @@ public struct LayerPlan: Sendable, Hashable {
         }
     }
 
-    /// The kind of student: `cxa076`, `cxa079`, or `hxa079` if layers stay attention.
+    /// The kind of student: `cxa076`, `cxa079`, or `hxa079` if layers keep attention.
     public let target: String
     /// The model to convert.
     public let teacher: Teacher
@@ -102,7 +102,7 @@ public struct LayerPlan: Sendable, Hashable {
     /// The features of the teacher's attention that time-mixing layers drop or express differently.
     public let dropped: [DroppedFeature]
 
-    /// The layers that stay attention, in ascending order.
+    /// The layers that keep attention, in ascending order.
     public var attentionLayers: [Int] { layers.indices.filter { layers[$0].kind.hasCache } }
 
     /// Creates a plan for a conversion; nil if the target has no recipe or the teacher's sizes are not known.
@@ -110,7 +110,7 @@ public struct LayerPlan: Sendable, Hashable {
     /// - Parameters:
     ///   - teacher: a model whose ``ModelDescription/conversionBlocker`` is nil.
     ///   - target: an architecture with a ``StudentRecipe``.
-    ///   - selection: the layers that stay attention.
+    ///   - selection: the layers that keep attention.
     ///   - ranks: the ranks of low-rank matrices, which override the recipe's ranks.
     ///   - attentionUsesRoPE: whether attention layers use RoPE; nil to use the recipe's choice.
     ///   - seed: the seed of random initialisers.
@@ -170,12 +170,12 @@ public struct LayerPlan: Sendable, Hashable {
 }
 
 extension LayerPlan {
-    /// Creates a plan for a conversion by choosing the layers that stay attention.
+    /// Creates a plan for a conversion by choosing the layers that keep attention.
     ///
     /// - Parameters:
     ///   - teacher: the model to convert.
     ///   - target: an architecture with a ``StudentRecipe``.
-    ///   - choice: how to choose the layers that stay attention.
+    ///   - choice: how to choose the layers that keep attention.
     ///   - attentionUsesRoPE: whether attention layers use RoPE; nil to use the recipe's choice.
     ///   - seed: the seed of random initialisers, which must be 0 or greater.
     /// - Throws: ``LayerPlanError`` if the teacher cannot be converted, the seed is negative, or the choice is impossible.

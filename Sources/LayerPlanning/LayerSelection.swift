@@ -1,4 +1,4 @@
-/// A selection of the layers that stay attention, with the reason for each.
+/// A selection of the layers that keep attention, with the reason for each.
 public struct LayerSelection: Sendable, Hashable {
     /// A rule for the preferred positions of attention layers when only their number is given.
     public enum Spacing: String, Sendable, CaseIterable {

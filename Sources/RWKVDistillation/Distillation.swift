@@ -129,11 +129,11 @@ public struct Distillation<Element: Real> {
         let rate = settings.learningRate.rate(at: step, of: settings.steps)
         let norm = optimiser.step(student.parameters, averaging: settings.accumulate, rate: rate, kernels)
         failures = norm.isFinite ? 0 : failures + 1
-        let maximumNonFiniteSteps = min(Self.maximumNonFiniteSteps, settings.steps)
-        guard failures < maximumNonFiniteSteps else {
+        let limit = min(Self.maximumNonFiniteSteps, settings.steps)
+        guard failures < limit else {
             throw CheckpointError(
                 .notFinite, path: student.model.checkpoint.path,
-                "the gradients of \(maximumNonFiniteSteps) consecutive steps were not finite",
+                "the gradients of \(limit) consecutive steps were not finite",
                 advice: "if the student's weights are finite (inspect --stats), try a lower learning rate")
         }
         if let broken = student.parameters.first(where: { !kernels.areFinite($0.values) }) {
@@ -203,7 +203,7 @@ extension ModelDescription {
             throw no(
                 "the student has no RWKV layer",
                 advice: teacher.layers.contains(where: \.kind.carriesState)
-                    ? "the teacher has: give the teacher first, and the student second" : nil)
+                    ? "the teacher has one: give the teacher first, and the student second" : nil)
         }
         // The sequences of a batch are concatenated, so a token shift would mix in the last token of the previous
         // sequence.

@@ -70,9 +70,9 @@ public struct DistillationLog: Sendable, Hashable {
         }
     }
 
-    /// Adds the entry that a line describes, if it may follow the entries so far.
+    /// Adds the entry that a line describes.
     ///
-    /// - Returns: whether it may.
+    /// - Returns: whether the entry is consistent with the entries before it; it is added in either case.
     /// - Throws: ``JSONMismatch`` if the line describes no entry.
     private mutating func add(line: JSONValue) throws -> Bool {
         if line["loss"] != nil {
@@ -193,7 +193,7 @@ extension DistillationLog.Evaluation: JSONRecord {
     }
 }
 
-/// The entry before the first step, and wherever a run was resumed with arithmetic that gives other bytes.
+/// An entry before the first step, or at a point where the run was resumed with arithmetic that gives different bytes.
 package struct ArithmeticEntry: JSONRecord {
     /// The number of steps before the entry.
     var step = 0

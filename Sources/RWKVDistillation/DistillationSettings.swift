@@ -4,7 +4,7 @@ import ModelFamilies
 
 /// The settings of a distillation.
 public struct DistillationSettings: Sendable, Hashable {
-    /// A stage of distillation, which determines what the student learns and the loss.
+    /// A stage of distillation, which determines what the student learns and which loss it minimises.
     public enum Stage: Sendable, Hashable {
         /// Stage 1: each time-mixing layer learns to reproduce the output of the teacher's mixer.
         case alignment(Alignment)
@@ -29,7 +29,7 @@ public struct DistillationSettings: Sendable, Hashable {
     public var clip = 1.0
     /// The seed for shuffling the training sequences.
     public var seed: UInt64 = 1
-    /// The rules that select the weights to train, and how to train them.
+    /// The rules that determine which weights to train, and how.
     public var rules = TrainingRules([.init(TrainingRules.Preset.mixers.rawValue, Training())])
     /// The adapters to train instead of projections; nil to train the projections themselves.
     public var adapters: TrainedAdapters?

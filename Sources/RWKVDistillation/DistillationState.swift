@@ -65,11 +65,11 @@ struct DistillationState {
         guard metadata[Self.teacherKey] == inputs.teacher else {
             throw CheckpointError(
                 .unsupported, path: distillation.teacher.checkpoint.path,
-                "the run was started with another teacher: its weights or its configuration differ")
+                "the run was started with a different teacher: its weights or its configuration differ")
         }
         guard metadata[Self.tokensKey] == inputs.tokens else {
             throw CheckpointError(
-                .unsupported, path: distillation.tokens.path, "the run was started with other tokens")
+                .unsupported, path: distillation.tokens.path, "the run was started with different tokens")
         }
         guard let step = metadata[Self.stepKey].flatMap({ Int($0) }), 0...distillation.settings.steps ~= step,
             let updates = metadata[Self.updatesKey].flatMap({ Int($0) }), 0...step ~= updates,
@@ -89,7 +89,7 @@ struct DistillationState {
         let (expected, found) = (saved.filter { !own.contains($0) }, own.filter { !saved.contains($0) })
         guard expected.isEmpty, found.isEmpty else {
             throw CheckpointError(
-                .unsupported, path: file.path, "the run was started with other settings",
+                .unsupported, path: file.path, "the run was started with different settings",
                 expected: expected.map(\.text).joined(separator: ", "),
                 found: found.map(\.text).joined(separator: ", "))
         }

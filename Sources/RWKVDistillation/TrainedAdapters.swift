@@ -63,7 +63,7 @@ public struct TrainedAdapters: Sendable, Hashable {
             throw CheckpointError(
                 .unsupported, path: checkpoint.path, "an adapter of rank \(rank) does not fit this weight",
                 tensor: tensor.name,
-                expected: kind == .bone ? "a rank that divides both sizes" : "at most its smaller size",
+                expected: kind == .bone ? "a rank that divides both sizes" : "a rank of at most the smaller size",
                 found: "\(tensor.shape)")
         }
         if kind == .dora, let row = (0..<base.rows).first(where: { base.row($0).allSatisfy { $0 == 0 } }) {

@@ -13,7 +13,7 @@ public struct Training: Sendable, Hashable {
     public init() {}
 }
 
-/// Rules that select the weights to train, and how to train them; the last rule that matches a weight applies to it.
+/// Rules that determine which weights to train, and how; the last rule that matches a weight applies to it.
 public struct TrainingRules: Sendable, Hashable {
     /// A rule that trains or freezes the weights that it matches.
     public struct Rule: Sendable, Hashable {

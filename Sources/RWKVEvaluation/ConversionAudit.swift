@@ -156,7 +156,7 @@ private struct Account {
                 continue
             }
             guard let info = checkpoint.tensor(named: entry.text) else {
-                // If several tensors have the same bytes, a file can contain only one of them.
+                // If several tensors have the same bytes, the file may contain just one of them.
                 let other = entry["shared_with"]?.string.flatMap { madeByName[$0] }
                 let hash = entry["sha256"]?.string
                 let isHeld = other.map { $0["sha256"]?.string == hash && checkpoint.tensor(named: $0.text) != nil }
@@ -171,7 +171,7 @@ private struct Account {
             } else if let hash = entry["sha256"]?.string {
                 expected.append((info, hash))
             } else {
-                problems.append("the manifest has no SHA-256 of \(entry.text)")
+                problems.append("the manifest has no SHA-256 for \(entry.text)")
             }
         }
         for tensor in checkpoint.tensors where !seen.contains(ByteString(tensor.name)) {

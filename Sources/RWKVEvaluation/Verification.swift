@@ -140,7 +140,7 @@ public struct Verification: Sendable {
         if case .recorded(let logits) = reference, logits.tokens.sequences != tokens.sequences {
             throw CheckpointError(
                 .unsupported, path: logits.path,
-                "the logits were recorded for other tokens than those of \(tokens.path)")
+                "the logits were recorded for tokens other than those of \(tokens.path)")
         }
         self.candidate = candidate
         self.reference = reference

@@ -88,7 +88,7 @@ public struct Model<Element: Real>: Sendable {
     /// - Returns: the residual stream after the last layer, [tokens, C].
     /// - Throws: ``CheckpointError``: `malformed` if there are no tokens, if a token is outside the vocabulary, or if
     ///   tokens cannot be divided into sequences of equal length; `unsupported` if the state belongs to another model,
-    ///   or if it has several sequences and either already has tokens or the model uses token shift; `notFinite`;
+    ///   or if it has several sequences and either it already has tokens or the model uses token shift; `notFinite`;
     ///   `inputOutput` if a file has changed or cannot be read; or `cancelled`.
     @specialized(where Element == Float)
     public func hidden(
@@ -232,7 +232,7 @@ public struct Model<Element: Real>: Sendable {
     /// - Parameters:
     ///   - place: the role and layer of the weight.
     ///   - tensor: the tensor in the other checkpoint that contains the weight.
-    ///   - rows: the rows of `tensor` that are the weight; nil if it is the entire tensor.
+    ///   - rows: the rows of `tensor` that make up the weight; nil if the weight is the entire tensor.
     ///   - other: the other checkpoint.
     /// - Returns: this model's matrix, or nil.
     /// - Throws: ``CheckpointError``: the errors of ``init(_:_:replacing:)``.
@@ -246,15 +246,15 @@ public struct Model<Element: Real>: Sendable {
         return try reader.matrix(place.role, place.layer)
     }
 
-    /// Returns a stored matrix that shares the values of `matrix`, and is stored in the orientation of the weight's
-    /// role.
+    /// Returns a stored matrix that shares the values of `matrix`, which must be in the storage order of the weight at
+    /// `place`.
     package func stored(_ matrix: Matrix<Element>, _ place: TensorPlace) -> StoredMatrix {
         StoredMatrix(sharing: matrix, isInputMajor: reader.isInputMajor(place.role))
     }
 
     /// Throws an error if any number is not finite.
     ///
-    /// The error names the first non-finite weight that can have caused this, if there is one.
+    /// The error names the first non-finite weight that could have caused this, if there is one.
     ///
     /// - Parameters:
     ///   - x: the numbers to check.
@@ -275,7 +275,7 @@ public struct Model<Element: Real>: Sendable {
             guard let statistics = scan.statistics, statistics.nans + statistics.infinities > 0 else { continue }
             throw CheckpointError(
                 .notFinite, path: checkpoint.files[tensor.file].path,
-                "a weight is not finite, so what is computed with it is not finite either", tensor: tensor.name,
+                "a weight is not finite, so results computed with it are not finite either", tensor: tensor.name,
                 found: "\(statistics.nans) NaN, \(statistics.infinities) Inf")
         }
         throw CheckpointError(

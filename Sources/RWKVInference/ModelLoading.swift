@@ -8,7 +8,7 @@ public import RWKVNumerics
 extension Model {
     /// Loads a model from a checkpoint.
     ///
-    /// Matrices that can be memory-mapped are read only when they are used, unless they have checksums to verify.
+    /// Matrices that can be memory-mapped are not read until they are used, unless they have checksums to verify.
     ///
     /// - Parameters:
     ///   - checkpoint: a checkpoint of a supported family.
@@ -43,7 +43,7 @@ extension Model {
 
     /// Loads a recognised model.
     ///
-    /// - Parameter recognised: a recognised model that has a checkpoint and not only a config.json.
+    /// - Parameter recognised: a recognised model that has a checkpoint, not just a config.json.
     /// - Throws: ``CheckpointError`` if the family is not supported or the model has no checkpoint, or the errors of
     ///   ``init(_:_:replacing:)``.
     public init(_ recognised: RecognisedModel) throws(CheckpointError) {
@@ -62,9 +62,10 @@ extension Model {
         }
     }
 
-    /// Updates the layers after the values of replaced weights have changed.
+    /// Updates the layers after the values of replacement weights have changed.
     ///
-    /// Layers share the values of replaced matrices, but hold copies of vectors, so these must be copied again.
+    /// Layers share the values of replacement matrices, but hold copies of replacement vectors, which must be copied
+    /// again.
     ///
     /// - Throws: ``CheckpointError``: the errors of ``init(_:_:replacing:)``.
     public mutating func reread() throws(CheckpointError) {
@@ -86,8 +87,8 @@ struct WeightReader<Element: Real>: Sendable {
     init(
         _ checkpoint: Checkpoint, _ description: ModelDescription, replacing weights: [TensorPlace: StoredMatrix]
     ) throws(CheckpointError) {
-        if let conversionBlocker = description.runBlocker {
-            throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: \(conversionBlocker)")
+        if let blocker = description.runBlocker {
+            throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: \(blocker)")
         }
         guard let layout = description.layout, let epsilon = description.epsilon else {
             throw CheckpointError(.malformed, path: checkpoint.path, "the model cannot be run: it has no tensors")

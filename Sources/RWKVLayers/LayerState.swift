@@ -6,9 +6,9 @@ public import RWKVNumerics
 public struct LayerState<Element: Real>: Sendable, Equatable {
     /// The number of concatenated sequences of equal length; if there are several, the state cannot be continued.
     public var sequences = 1
-    /// The keys in the KV cache, after RoPE: [tokens, key-value heads N].
+    /// The keys in the KV cache, after RoPE: [tokens, key-value heads * N].
     public var keys: [Element] = []
-    /// The values in the KV cache: [tokens, key-value heads N].
+    /// The values in the KV cache: [tokens, key-value heads * N].
     public var values: [Element] = []
     /// The time-mixing states, stored as the transpose S^T: [sequences, heads, key channels, value channels].
     public var matrices: [Element] = []
@@ -34,7 +34,7 @@ public struct LayerState<Element: Real>: Sendable, Equatable {
 public enum FirstValues<Element: Real> {
     /// Not computed yet; the next layer provides them, whatever its mixer.
     case wanted
-    /// Already computed: the keys, after head norms and RoPE, and the values, [tokens, key-value heads N] each.
+    /// Already computed: the keys, after head norms and RoPE, and the values, each [tokens, key-value heads * N].
     case known(keys: Matrix<Element>, values: Matrix<Element>)
     /// Not computed yet; the first time-mixing layer provides them, and attention layers do not.
     case ofTimeMixing
@@ -44,9 +44,9 @@ public enum FirstValues<Element: Real> {
 ///
 /// Later layers add to these gradients. The layer that provides the keys and values then propagates them.
 public struct FirstGradients<Element: Real> {
-    /// The gradient of the keys, [tokens, key-value heads N].
+    /// The gradient of the keys, [tokens, key-value heads * N].
     let keys: Matrix<Element>
-    /// The gradient of the values, [tokens, key-value heads N].
+    /// The gradient of the values, [tokens, key-value heads * N].
     let values: Matrix<Element>
 
     /// Creates gradients that are zero; returns nil if the first layer's keys and values have not been computed.

@@ -47,7 +47,7 @@ public struct WeightAdapter<Element: Real> {
         func zeros(_ rows: Int) -> Matrix<Element> { Matrix(zeros: rows, columns: rank) }
         switch kind {
         case .bone:
-            precondition(base.rows % rank == 0 && base.columns % rank == 0, "rank does not divide W's sizes")
+            precondition(base.rows % rank == 0 && base.columns % rank == 0, "rank does not divide both dimensions of W")
             formula = .bone(blocks: Factor(.bone, zeros(base.columns)))
         case .lora, .dora:
             let down = Factor(.down, Matrix(down(), columns: base.columns))
@@ -96,7 +96,7 @@ public struct WeightAdapter<Element: Real> {
     /// Adds the gradients of all factors to their accumulators.
     ///
     /// - Parameters:
-    ///   - gradient: the gradient of W', [outputs, inputs], which this method can overwrite.
+    ///   - gradient: the gradient of W', [outputs, inputs], which this method may overwrite.
     ///   - kernels: the kernels to use.
     public func backward(_ gradient: Matrix<Element>, _ kernels: Kernels<Element>) {
         switch formula {

@@ -22,8 +22,8 @@ extension Kernels {
 
     /// Returns the RMSNorm of x, weight * x / sqrt(mean(x^2) + epsilon).
     ///
-    /// If the rows of x are wider than the weight, each part of a row that is as wide as the weight is normalised
-    /// separately.
+    /// If the rows of x are wider than the weight, they are split into parts as wide as the weight, and each part is
+    /// normalised separately.
     @specialized(where Element == Float)
     public func rmsNorm(_ x: Matrix<Element>, weight: [Element], epsilon: Double) -> Matrix<Element> {
         precondition(!weight.isEmpty && x.columns % weight.count == 0, "weight size does not match")

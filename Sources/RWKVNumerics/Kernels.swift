@@ -8,7 +8,7 @@ package import CRWKVKernels
 /// With either table, results do not depend on the number of threads.
 ///
 /// Functions that run for every token are specialised for `Float`. In an unspecialised generic function, looking up
-/// types takes as long as the kernel takes for one row.
+/// types takes as long as running the kernel on one row.
 public struct Kernels<Element: Real>: @unchecked Sendable {
     /// The kernel table, which determines how reproducible results are.
     public let table: KernelTable

@@ -90,7 +90,7 @@ struct ProductCheck {
         return true
     }
 
-    /// Returns a factor plain and transposed.
+    /// Returns a factor in both storage orders: plain and transposed.
     ///
     /// Each row is followed by NaNs, which no product may read.
     private func factors<Element: Real>(

@@ -3,7 +3,7 @@ import CRWKVKernels
 extension Kernels {
     /// The maximum number of outputs per piece of work.
     ///
-    /// The widened weights of a piece then take up as much memory as one or two L2 caches.
+    /// This makes the widened weights of a piece about one to two times as large as an L2 cache.
     private static var outputTile: Int { 256 }
     /// The maximum number of rows per piece of work.
     ///

@@ -1,6 +1,6 @@
 import CRWKVKernels
 
-/// The inputs of the RWKV-7 recurrence for the same tokens, each [tokens, heads * N].
+/// The inputs of the RWKV-7 recurrence for one or more tokens, each [tokens, heads * N].
 public struct WKV7Inputs<Numbers> {
     /// The receptance r.
     public let r: Numbers

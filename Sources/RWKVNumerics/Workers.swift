@@ -10,8 +10,8 @@ import Synchronization
 /// A job ends when all its pieces are done, no matter which threads have done them. The caller does not wait for a
 /// thread that wakes up late.
 final class Workers: @unchecked Sendable {
-    /// The number of times that a thread polls before it sleeps; one poll takes a few hundredths of a microsecond.
-    private static let maximumNonFiniteSteps = 1000
+    /// The number of times that a thread polls before it sleeps; one poll takes a few tens of nanoseconds.
+    private static let pollLimit = 1000
 
     private let threads: [pthread_t]
     private let board: Job
@@ -100,7 +100,7 @@ final class Workers: @unchecked Sendable {
                 pthread_mutex_unlock(mutex)
             }
             takePieces()
-            for _ in 0..<Workers.maximumNonFiniteSteps {
+            for _ in 0..<Workers.pollLimit {
                 if done.load(ordering: .acquiring) == count { break }
                 rwkv_pause()
             }
@@ -144,7 +144,7 @@ final class Workers: @unchecked Sendable {
         func work() {
             while !isClosed.load(ordering: .acquiring) {
                 takePieces()
-                for _ in 0..<Workers.maximumNonFiniteSteps {
+                for _ in 0..<Workers.pollLimit {
                     if hasPieces { break }
                     rwkv_pause()
                 }

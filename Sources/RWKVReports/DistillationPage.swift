@@ -7,7 +7,7 @@ extension DistillationReport {
     /// The chart and the HTML page, which are saved next to the log of a run.
     public var pages: [DistillationPage: String] { [.curve: curve.svg(isAlone: true), .report: html] }
 
-    /// The largest number of points of the loss; in a longer run, each point is the mean of consecutive steps.
+    /// The maximum number of points in the loss curve; in a longer run, each point is the mean of several steps.
     private static var maximumPoints: Int { 400 }
 
     /// A chart of the loss of each step and the KL divergence on held-out tokens.
@@ -28,7 +28,7 @@ extension DistillationReport {
             [.init("loss", losses)] + series)
     }
 
-    /// The files of held-out tokens: each path, and the shortest end of it that no other path has.
+    /// The files of held-out tokens: the path of each, and its shortest suffix that no other path shares.
     private var heldOut: [(path: ByteString, name: String)] {
         var paths: [ByteString] = []
         for evaluation in log.evaluations where !paths.contains(ByteString(evaluation.path)) {

@@ -36,7 +36,7 @@ extension VerificationReport {
         return page.html
     }
 
-    /// What else, besides the findings, makes the models differ.
+    /// The reasons for the verdict `differs`, apart from the findings.
     private var reasons: [String] {
         guard verification.verdict == .differs else { return [] }
         var reasons: [String] = []
@@ -57,7 +57,7 @@ extension VerificationReport {
             reference: layers.map(\.kinds.reference), candidate: layers.map(\.kinds.candidate))
         page.addHeading("Relative error by layer")
         page.addParagraph(
-            "The residual stream collects the errors of all layers before it. Mixer and MLP run on the reference's own input."
+            "The residual stream accumulates the errors of all layers up to that point. The mixer and the MLP run on the reference's own input."
         )
         var errors = Chart(
             "relative error by layer", layers: strips,

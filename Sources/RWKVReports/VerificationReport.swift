@@ -165,7 +165,7 @@ public struct VerificationReport: Sendable {
     /// Returns the first problems, shortened where they are long.
     func listed(_ problems: [String]) -> [String] { problems.prefix(10).map { $0.printable(limit: 300) } }
 
-    /// The number of tokens, and the first of them.
+    /// The number of tokens, and the first few of them.
     var tokensText: String {
         let tokens = verification.tokens
         return "\(countText(tokens.count, "token")) in \(countText(tokens.sequences.count, "sequence"))"
@@ -215,7 +215,7 @@ public struct VerificationReport: Sendable {
     /// The column titles of ``blockRows``.
     static let blockTitles = ["layer", "kind", "stream", "cosine", "mixer", "mlp"]
 
-    /// The errors of the embedding, each layer and the head, with the larger error of each row's blocks.
+    /// The rows of the block table: the embedding, each layer and the head, each row with its largest block error.
     func blockRows(_ blocks: Verification.BlockAgreement) -> [(cells: [String], error: Double)] {
         let layers = blocks.layers.enumerated().map { index, layer in
             let (a, b) = (layer.kinds.reference.rawValue, layer.kinds.candidate.rawValue)

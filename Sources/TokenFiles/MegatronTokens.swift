@@ -30,7 +30,8 @@ struct MegatronTokens {
         let count = head.integer(at: 18, count: 8)
         guard 0...TokenSequences.limit ~= count, headSize + 12 * count <= index.count else {
             throw CheckpointError(
-                .malformed, path: index.path, "the number of sequences exceeds the size of the index or the limit",
+                .malformed, path: index.path,
+                "the number of sequences is more than the index can hold or the limit allows",
                 offset: 18,
                 found: "\(count)")
         }

@@ -4,7 +4,7 @@ import CheckpointJSON
 
 /// One or more sequences of token IDs to run a model on.
 ///
-/// The extension of a file's name determines its format: `.json` (an array of integers, or an array of such arrays),
+/// A file's extension determines its format: `.json` (an array of integers, or an array of such arrays),
 /// `.safetensors` (a tensor named `tokens`, [T] or [B, T]), `.npy` (little-endian integers, [T] or [B, T]), `.u16` and
 /// `.u32` (consecutive little-endian integers), and `.bin` next to an `.idx` (Megatron-LM).
 public struct TokenSequences: Sendable, Hashable {
@@ -54,7 +54,7 @@ public struct TokenSequences: Sendable, Hashable {
             try self.init(try MegatronTokens(FileSource(path: path), index: index).sequences(), path: path)
         default:
             throw CheckpointError(
-                .unsupported, path: path, "unknown extension of a token file",
+                .unsupported, path: path, "unknown token file extension",
                 expected: ".json, .safetensors, .npy, .u16, .u32, or .bin next to .idx", found: ending)
         }
     }

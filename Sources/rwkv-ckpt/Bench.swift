@@ -21,7 +21,7 @@ struct Bench: ParsableCommand {
             EXAMPLES:
               # Time an RWKV-7 with random weights, to compare machines.
               rwkv-ckpt bench forward
-              # Time a model, and training a student of a teacher.
+              # Time a model, and the training of a student.
               rwkv-ckpt bench forward student
               rwkv-ckpt bench train Qwen3-0.6B
 
@@ -35,8 +35,8 @@ struct Bench: ParsableCommand {
 private let benchDiscussion = """
     Times are medians: CPU time for one thread, because other work on the machine affects it least, and wall-clock time for several.
 
-    Exit status: 0 done, 64 usage error, 65 an input is malformed, 66 no such input, 73 a file cannot be created, 74 reading or \
-    writing failed or there is too little disk space, 130 interrupted.
+    Exit status: 0 done; 64 usage error; 65 an input is malformed; 66 no such input; 73 a file cannot be created; 74 reading or \
+    writing failed or there is too little disk space; 130 interrupted.
     """
 
 struct BenchWKV: ReportingCommand {
@@ -164,7 +164,8 @@ struct BenchTrain: ReportingCommand {
               # Random weights with a model's sizes.
               rwkv-ckpt bench train Qwen3-0.6B/config.json
 
-            Stage 1 trains layer by layer, stage 2 by logits. The student is a cxa079, kept in TMPDIR during the run. Without \
+            Stage 1 trains layer by layer, and stage 2 on the logits. \
+            The student is a cxa079, kept in TMPDIR during the run. Without \
             TEACHER, or with only a config.json, the teacher's weights are random. With no argument, the teacher is a Qwen3 with 29 million \
             parameters.
 
@@ -230,8 +231,9 @@ struct BenchTrain: ReportingCommand {
         """
 }
 
-/// Measures the checkpoint at `path`, or random weights for a config.json: `path`, else `--config`, else
-/// `configuration`.
+/// Measures the checkpoint at `path`, or a model with random weights if `path` is a config.json or nil.
+///
+/// If `path` is nil, the config.json is that of `--config`, or else `configuration`.
 ///
 /// `measure` receives the path of the weights, their options, the path as the user named it (nil for random weights),
 /// and a temporary directory, which is deleted before this function returns.
@@ -270,8 +272,8 @@ private func writeWeights(_ options: ModelOptions, _ dtype: DType, to path: Stri
     let description = try RecognisedModel(
         ModelConfiguration(path: configuration), variant: options.variant
     ).description
-    if let conversionBlocker = description.runBlocker {
-        throw CheckpointError(.malformed, path: configuration, "the model cannot be run: \(conversionBlocker)")
+    if let blocker = description.runBlocker {
+        throw CheckpointError(.malformed, path: configuration, "the model cannot be run: \(blocker)")
     }
     let bar = ProgressBar()
     defer { bar.clear() }

@@ -15,7 +15,7 @@ struct Convert: ReportingCommand {
         usage: "rwkv-ckpt convert <SRC> -o <DST> [options]",
         discussion: """
             EXAMPLES:
-              # Make the student of a plan.
+              # Make the student that a plan describes.
               rwkv-ckpt convert Qwen3-8B --plan plan.json -o student
               # Change the layout of tensors and the file format.
               rwkv-ckpt convert student -o student.pth --layout rwkv-infer
@@ -27,17 +27,17 @@ struct Convert: ReportingCommand {
             With --plan, SRC is a transformer and becomes the student that the plan describes: projections are copied, and new \
             tensors are initialised with the plan's formulas. With --plan and --teacher, SRC is a student, and the layers that \
             the plan keeps as attention are copied from the teacher. With --teacher alone, SRC is a training checkpoint of \
-            RWKVInside, and the teacher supplies the weights that were not trained. With neither, the model stays the same, \
-            except for --dtype and --adapter.
+            RWKVInside, and the teacher supplies the weights that were not trained. With neither, the model stays the \
+            same, apart from what --dtype and --adapter change.
 
             A DST that ends in .safetensors or .pth, optionally followed by .zst, is one file. Any other DST is a model \
             directory, with config.json and the tokenizer's files. The manifest (DST/conversion.json, or DST.conversion.json for \
             one file) records what became of every input tensor, and the SHA-256 of every output tensor. The output is written \
             completely or not at all.
 
-            Exit status: 0 done, 64 usage error, 65 an input is malformed, or tensors, plan and options do not match, 66 no such \
-            input, 73 the output cannot be created, 74 reading or writing failed or there is too little disk space, 130 \
-            interrupted.
+            Exit status: 0 done; 64 usage error; 65 an input is malformed, or the tensors, plan and options do not \
+            match; 66 no such input; 73 the output cannot be created; 74 reading or writing failed, or there is too \
+            little disk space; 130 interrupted.
             """)
 
     @Argument(help: ArgumentHelp("Checkpoint to convert.", valueName: "SRC"), completion: .file())
@@ -231,7 +231,7 @@ extension Convert {
         @Flag(help: "Print what would be done to each tensor, and write nothing.")
         var dryRun = false
 
-        @Flag(help: "Replace the output if it exists; a directory, only if an earlier conversion wrote it.")
+        @Flag(help: "Replace the output if it exists; a directory is replaced only if an earlier conversion wrote it.")
         var force = false
 
         @Flag(help: "Print the manifest as one JSON document (schemas/conversion.schema.json).")

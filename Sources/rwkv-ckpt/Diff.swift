@@ -20,8 +20,8 @@ struct Diff: ReportingCommand {
             also compares the values of tensors with the same shape: largest absolute difference, norm of the difference \
             relative to A's norm, and cosine similarity.
 
-            Exit status: 0 the same, 1 different, 64 usage error, 65 an input is malformed or its format is not supported, 66 no \
-            such input, 74 reading or writing failed.
+            Exit status: 0 the same; 1 different; 64 usage error; 65 an input is malformed or its format is not supported; 66 no \
+            such input; 74 reading or writing failed.
             """)
 
     @Argument(help: ArgumentHelp("The first checkpoint.", valueName: "A"), completion: .file())

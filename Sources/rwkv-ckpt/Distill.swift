@@ -29,22 +29,24 @@ struct Distill: ReportingCommand {
               rwkv-ckpt distill Qwen3-0.6B aligned --stage 2 --tokens-file text.u32 \\
                   --steps 120 -o distilled --resume
 
-            Stage 1 trains each time mixing to reproduce the output of the teacher's attention for the same input. Stage 2 \
+            Stage 1 trains each time-mixing layer to reproduce the output of the teacher's attention for the same \
+            input. Stage 2 \
             trains the student's logits to match the teacher's. The output is a model directory with log.jsonl (one line of JSON \
-            per step and evaluation), curve.svg and report.html. Trained tensors are F32. A trained adapter is in DIR/adapter; \
-            convert merges it.
+            per step and evaluation), curve.svg and report.html. Trained tensors are F32. A trained adapter is saved \
+            in DIR/adapter; convert --adapter merges it into the model.
 
-            A run that a signal stops is saved. With --resume and the same options it continues, and ends with the same bytes as \
-            an uninterrupted run; with another instruction set or matrix library it also continues, but warns that the bytes \
-            will differ.
+            A run that is interrupted by a signal is saved if it has completed a step. With --resume and the same \
+            options, it continues and produces the same bytes as an uninterrupted run. With the fast kernels and a \
+            different instruction set or matrix library, it warns that the bytes will differ.
 
             --train takes rules separated by commas; the last rule that matches a weight applies. A rule is a set of weights \
-            (mixers, rwkv, attention, projections, mlp or norms) or a shell pattern for tensor names. -RULE freezes its weights, \
-            RULE=2 trains them at twice the learning rate, RULE=1/0.1 at the learning rate with a weight decay of 0.1.
+            (mixers, rwkv, attention, projections, mlp or norms) or a shell pattern for tensor names. -RULE freezes \
+            its weights, RULE=2 trains them at twice the learning rate, and RULE=1/0.1 trains them at the full \
+            learning rate with a weight decay of 0.1.
 
-            Exit status: 0 done, 64 usage error, 65 an input is malformed or does not match the others, or training failed, 66 \
-            no such input, 73 the output cannot be created, 74 reading or writing failed or there is too little disk space, 130 \
-            interrupted.
+            Exit status: 0 done; 64 usage error; 65 an input is malformed or does not match the others, or training \
+            failed; 66 no such input; 73 the output cannot be created; 74 reading or writing failed, or there is too \
+            little disk space; 130 interrupted.
             """)
 
     @Argument(help: ArgumentHelp("Teacher checkpoint.", valueName: "TEACHER"), completion: .file())

@@ -12,7 +12,7 @@ extension Distill {
 
         @Option(
             help: ArgumentHelp(
-                "Training sequences of token ids: .json, .safetensors (tensor tokens), .npy, .u16, .u32, or .bin next to its .idx.",
+                "Training sequences of token ids: .json, .safetensors (the tensor named tokens), .npy, .u16, .u32, or .bin next to its .idx.",
                 valueName: "FILE"),
             completion: .file())
         var tokensFile: String

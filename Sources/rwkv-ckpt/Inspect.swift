@@ -21,12 +21,13 @@ struct Inspect: ReportingCommand {
               rwkv-ckpt inspect model.safetensors --stats --hash
 
             PATH is a safetensors file, a file written by torch.save, a shard index (*.index.json), or a directory that contains \
-            one of them. A file's format is recognised by its bytes, never by its name. Only headers are read, and the checksums of small PyTorch files, unless --stats or \
-            --hash ask for the data. Pickles are parsed without executing them; a pickle that would run arbitrary code in Python \
+            one of them. A file's format is recognised by its bytes, never by its name. Unless --stats or --hash ask \
+            for the data, only headers are read; the checksums of small PyTorch files are verified too. \
+            Pickles are parsed without executing them; a pickle that would run arbitrary code in Python \
             is shown first, and then refused.
 
-            Exit status: 0 done, 64 usage error, 65 the input is malformed, dangerous or in an unsupported format, 66 \
-            no such input, 74 reading or writing failed.
+            Exit status: 0 done; 64 usage error; 65 the input is malformed, dangerous or in an unsupported format; 66 \
+            no such input; 74 reading or writing failed.
             """)
 
     @Argument(help: ArgumentHelp("Checkpoint file, shard index or directory.", valueName: "PATH"), completion: .file())

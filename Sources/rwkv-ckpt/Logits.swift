@@ -23,8 +23,8 @@ struct Logits: ReportingCommand {
             Writes a safetensors file with the tensors tokens, I64 [B, T], and logits, F32 [B, T, V]. Weights are used in the \
             dtype in which they are stored; sums are fp32.
 
-            Exit status: 0 done, 64 usage error, 65 an input is malformed or a weight is not finite, 66 no such input, 73 the \
-            output cannot be created, 74 reading or writing failed or there is too little disk space, 130 interrupted.
+            Exit status: 0 done; 64 usage error; 65 an input is malformed or a weight is not finite; 66 no such input; 73 the \
+            output cannot be created; 74 reading or writing failed or there is too little disk space; 130 interrupted.
             """)
 
     @Argument(help: ArgumentHelp("Model checkpoint.", valueName: "MODEL"), completion: .file())
@@ -45,7 +45,7 @@ struct Logits: ReportingCommand {
         let loaded = try model.model(checkpoint, warnings: &warnings)
         if !json { warnings.forEach(printWarning) }
         guard !checkpoint.isFile(at: output) else {
-            throw CheckpointError(.cannotCreate, path: output, "it is a file of the model itself")
+            throw CheckpointError(.cannotCreate, path: output, "it is one of the model's own files")
         }
         let given = try input.given()
         let tokens = given ?? .seeded(vocabulary: loaded.vocabulary)

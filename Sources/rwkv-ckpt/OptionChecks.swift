@@ -2,20 +2,20 @@ import ArgumentParser
 
 // Range checks of numeric options; every message names the option, its value and the range.
 
-/// Throws `ValidationError` for a value outside a range; nil is an option that was not given.
+/// Throws `ValidationError` for a value outside a range; nil means that the option was not given.
 func check(_ option: String, _ value: Int?, in range: ClosedRange<Int>) throws {
     guard let value, !(range ~= value) else { return }
     throw ValidationError("\(option) must be between \(range.lowerBound) and \(range.upperBound), not \(value).")
 }
 
-/// Throws `ValidationError` for a value below a bound; nil is an option that was not given.
+/// Throws `ValidationError` for a value below a bound; nil means that the option was not given.
 func check(_ option: String, _ value: Int?, in range: PartialRangeFrom<Int>) throws {
     guard let value, !(range ~= value) else { return }
     throw ValidationError("\(option) must be \(range.lowerBound) or greater, not \(value).")
 }
 
-/// Throws `ValidationError` unless the value is a finite number above 0 (0 is also allowed if `orZero`); nil is an option that was
-/// not given.
+/// Throws `ValidationError` unless the value is a finite number above 0, or exactly 0 if `orZero` is true; nil means
+/// that the option was not given.
 func check(_ option: String, isPositive value: Double?, orZero: Bool = false) throws {
     guard let value, !(value.isFinite && (value > 0 || orZero && value == 0)) else { return }
     throw ValidationError(

@@ -9,7 +9,7 @@ import ModelFamilies
 struct Plan: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "plan",
-        abstract: "Plans which layers of a transformer stay attention.",
+        abstract: "Plans which layers of a transformer keep attention.",
         usage: """
             rwkv-ckpt plan <TEACHER> --target <NAME> --gqa-layers <N> [options]
             rwkv-ckpt plan <TEACHER> --target <NAME> --kv-cache <BYTES> [options]
@@ -25,20 +25,21 @@ struct Plan: ReportingCommand {
               # Keep none.
               rwkv-ckpt plan Qwen3-8B --target cxa079 --keep-gqa none -o plan.json
 
-            Some layers of TEACHER stay attention; all others become the RWKV-7 time mixing of the target. The report shows \
+            Some layers of TEACHER keep attention; in all others, the target's RWKV-7 time mixing replaces it. \
+            The report shows \
             the student's memory and parameters; the model is not run.
 
             Exactly one option chooses the attention layers: by count (--gqa-layers), by memory budget (--kv-cache), as a list \
             (--keep-gqa), or as in a published model (--published). --spacing places the layers that are chosen: at the end (last-of-group) or in \
             the middle (uniform) of equal groups, or where published layer searches favour them (prior). Layer 0 supplies the \
-            values that later layers mix in, so it stays attention only if it is named.
+            values that later layers mix in, so it keeps attention only if it is listed explicitly.
 
             Published models: \(PublishedSelection.all.map(\.name).joined(separator: ", ")).
 
-            The plan records every choice that changes an equation, the ranks, the initialisers and a seed.
+            The plan records the ranks, the initialisers, a seed, and every choice that changes an equation.
 
-            Exit status: 0 done, 64 usage error, 65 the teacher is malformed or cannot be converted faithfully, 66 no such \
-            input, 73 the output cannot be created, 74 reading or writing failed.
+            Exit status: 0 done; 64 usage error; 65 the teacher is malformed or cannot be converted faithfully; 66 no such \
+            input; 73 the output cannot be created; 74 reading or writing failed.
             """)
 
     @Argument(
@@ -70,7 +71,7 @@ struct Plan: ReportingCommand {
         }
         let report = PlanReport(plan, path: path, context: layers.context)
         for file in [result.output, result.html].compactMap({ $0 }) where found.isFile(at: file) {
-            throw CheckpointError(.cannotCreate, path: file, "it is a file of the teacher")
+            throw CheckpointError(.cannotCreate, path: file, "it is one of the teacher's files")
         }
         if let output = result.output, let html = result.html, leadToSameFile(output, html) {
             throw CheckpointError(.cannotCreate, path: html, "it is also the plan file")
@@ -83,7 +84,7 @@ struct Plan: ReportingCommand {
         }
     }
 
-    /// Writes the plan file and the page that are asked for; neither appears before both are written.
+    /// Writes the plan file and the page, if requested; neither appears before both have been written.
     private func write(_ plan: LayerPlan, _ report: PlanReport) throws {
         let file = try unfinishedFile(result.output) {
             try ByteOutput.bytes { try plan.writeJSON(to: $0, context: layers.context) }
@@ -149,7 +150,7 @@ extension Plan {
 
         @Option(
             help: ArgumentHelp(
-                "Memory budget for the KV cache at --context and the state of the other layers: 512MiB, 2GB. As many layers stay attention as fit.",
+                "Memory budget for the KV cache at --context and the state of the other layers: 512MiB, 2GB. As many layers keep attention as fit.",
                 valueName: "BYTES"))
         var kvCache: ByteCount?
 
@@ -159,7 +160,7 @@ extension Plan {
 
         @Option(
             help: ArgumentHelp(
-                "Published model whose attention layers to keep: one of those named above, with as many layers as TEACHER.",
+                "Published model whose choice of attention layers to copy: one of those listed above, with as many layers as TEACHER.",
                 valueName: "NAME"))
         var published: String?
 
@@ -203,7 +204,7 @@ extension Plan {
         /// Throws `ValidationError` unless the layers are chosen in exactly one way.
         ///
         /// This is not in `validate()`, which argument-parser calls before it reports unknown options: a misspelt option would
-        /// be reported as one that is missing.
+        /// be reported as missing.
         func checkChoice() throws {
             let ways = [keepGqa != nil, gqaLayers != nil, kvCache != nil, published != nil]
             guard ways.count(where: { $0 }) == 1 else {
@@ -234,7 +235,7 @@ extension Plan {
     struct StudentOptions: ParsableArguments {
         @Option(
             help: ArgumentHelp(
-                "Whether layers that stay attention use RoPE. Default: on for cxa076, off for cxa079 and hxa079.",
+                "Whether layers that keep attention use RoPE. Default: on for cxa076, off for cxa079 and hxa079.",
                 valueName: "on|off"))
         var gqaRope: Switch?
 

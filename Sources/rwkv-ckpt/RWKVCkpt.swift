@@ -10,7 +10,7 @@ struct RWKVCkpt: ParsableCommand {
         usage: "rwkv-ckpt <subcommand> [options]",
         discussion: """
             EXAMPLES:
-              # Look at a downloaded model, and choose the layers that stay attention.
+              # Look at a downloaded model, and choose the layers that keep attention.
               rwkv-ckpt inspect Qwen3-0.6B
               rwkv-ckpt plan Qwen3-0.6B --target hxa079 --gqa-layers 6 -o plan.json
               # Make the student, and see how far it is from its teacher.
@@ -54,7 +54,8 @@ struct RWKVCkpt: ParsableCommand {
         return nil
     }
 
-    /// Returns the name that the fewest insertions and deletions make of `word`; nil if each takes more than three.
+    /// Returns the name that `word` becomes after the fewest insertions and deletions; nil if every name takes more
+    /// than three.
     private static func nearest(to word: String, among names: [String]) -> String? {
         // Lengths are compared first, because the difference from a long word takes quadratic memory.
         names.filter { abs($0.count - word.count) <= 3 }

@@ -20,7 +20,7 @@ extension ReportingCommand {
         } catch let error as CheckpointError {
             let status = error.category.exitStatus
             if json {
-                // There is nowhere left to report that standard error cannot be written.
+                // There is nowhere left to report that standard error cannot be written to.
                 try? error.writeJSON(exitStatus: Int(status.rawValue), to: standardError())
             } else {
                 printError(error.description)
@@ -40,7 +40,7 @@ extension ParsableCommand {
         let message = fullMessage(for: error).replacing("  See '\(_commandName) ", with: "  See '\(command) ")
         var output = standardError()
         output.write(message + "\n")
-        // There is nowhere left to report that standard error cannot be written.
+        // There is nowhere left to report that standard error cannot be written to.
         try? output.finish()
     }
 

@@ -65,7 +65,7 @@ struct TokenOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "File of token id sequences: .json, .safetensors (tensor tokens), .npy, .u16, .u32, or .bin next to its .idx.",
+            "File of token id sequences: .json, .safetensors (the tensor named tokens), .npy, .u16, .u32, or .bin next to its .idx.",
             valueName: "FILE"),
         completion: .file())
     var tokensFile: String?

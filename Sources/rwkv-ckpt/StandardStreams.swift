@@ -16,7 +16,7 @@ func standardError() -> ByteOutput {
 func printError(_ line: String) {
     var output = standardError()
     output.write("rwkv-ckpt: \(line)\n")
-    // There is nowhere left to report that standard error cannot be written.
+    // There is nowhere left to report that standard error cannot be written to.
     try? output.finish()
 }
 

@@ -26,12 +26,12 @@ struct Verify: ReportingCommand {
             input that the same block receives in the reference model, which shows the first block whose output differs. If a \
             conversion's manifest is next to the candidate, all tensors are checked against it.
 
-            The limits depend on how rounding differs between the two models: not at all, weights in F16 or BF16, or all results \
-            in BF16. Use --report for students before training, which are meant to differ.
+            The limits depend on what was rounded in one model but not in the other: nothing, the weights (to F16 or \
+            BF16), or all results (to BF16). Use --report for students before training, which are meant to differ.
 
-            Exit status: 0 they match, or --report found nothing broken, 1 they differ, or values are not finite or contradict \
-            the manifest, 64 usage error, 65 an input is malformed, 66 no such input, 73 the HTML report cannot be created, 74 \
-            reading or writing failed, 130 interrupted.
+            Exit status: 0 the models match, or --report found nothing broken; 1 they differ, values are not finite, \
+            or tensors contradict the manifest; 64 usage error; 65 an input is malformed; 66 no such input; 73 the \
+            HTML report cannot be created; 74 reading or writing failed; 130 interrupted.
             """)
 
     @Argument(help: ArgumentHelp("Reference model, or recorded logits.", valueName: "REFERENCE"), completion: .file())
@@ -70,7 +70,7 @@ struct Verify: ReportingCommand {
         let given = try input.given()
         let tokens = recorded?.tokens ?? given ?? .seeded(vocabulary: model.vocabulary)
         if let html = output.html, opened.isFile(at: html) || model.checkpoint.isFile(at: html) {
-            throw CheckpointError(.cannotCreate, path: html, "it is a file of the reference or the candidate")
+            throw CheckpointError(.cannotCreate, path: html, "it is one of the files of the reference or the candidate")
         }
         // Created before the work, so that a path that cannot be written fails at once.
         var page: UnfinishedFile?

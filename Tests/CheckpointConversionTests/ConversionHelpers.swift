@@ -19,7 +19,7 @@ func input(_ path: String, config: String? = nil) throws -> ConversionInput {
     return ConversionInput(checkpoint, model: model, configuration: configuration)
 }
 
-/// Creates a plan for a student in which the given layers stay attention.
+/// Creates a plan for a student in which the given layers keep attention.
 func plan(for teacher: ConversionInput, _ target: Architecture, keeping layers: Set<Int>, seed: Int = 0) throws
     -> LayerPlan
 {

@@ -324,7 +324,7 @@ import Testing
                 } else {
                     #expect(output.status == 0)
                 }
-                if output.status == 130 { #expect(output.err.contains("stopped as asked")) }
+                if output.status == 130 { #expect(output.err.contains("cancelled")) }
             }
         }
     }

@@ -49,7 +49,7 @@ struct DecoderStudentTests {
         return try model.logits(try model.hidden((0..<40).map { $0 * 7 % 61 }, &state, kernels), kernels).array
     }
 
-    @Test("equal their teacher if all layers stay attention", arguments: teachers, targets)
+    @Test("equal their teacher if all layers keep attention", arguments: teachers, targets)
     func keepAll(_ name: String, _ target: String) throws {
         try withStudent(of: name, target, keeping: { Set(0..<$0) }, attentionUsesRoPE: true) { teacher, student, plan in
             #expect(plan.dropped.isEmpty)

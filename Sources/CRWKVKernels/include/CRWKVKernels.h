@@ -143,8 +143,8 @@ enum {
 // Returns the features that this machine has, as a combination of RWKV_FEATURE flags.
 unsigned rwkv_processor_features(void);
 
-// Makes the process keep up to 64 MiB of freed memory. Otherwise, a tenth of the time of a forward pass is spent returning memory
-// to the system and having pages zeroed and mapped again.
+// Makes the process keep up to 64 MiB of freed memory. Otherwise, a forward pass spends a tenth of its time returning memory to
+// the system and having pages zeroed and mapped again.
 void rwkv_keep_freed_memory(void);
 
 // Returns the number of processors that this process can run on, or 1 if the number is unknown.
@@ -172,7 +172,7 @@ void rwkv_begin_writeback(int descriptor, int64_t offset, int64_t count);
 // file is truncated while it is mapped, a SIGBUS handler makes the missing bytes read as zeros.
 const void *rwkv_map(int descriptor, size_t length, int *slot);
 
-// Returns 1 if bytes have been read that the file has lost through truncation, and 0 otherwise.
+// Returns 1 if the file was truncated and some of the missing bytes have been read (as zeros), and 0 otherwise.
 int rwkv_mapping_is_cut(int slot);
 
 // Unmaps a file that rwkv_map has mapped, and frees its slot.

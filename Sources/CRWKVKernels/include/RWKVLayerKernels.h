@@ -100,7 +100,7 @@ typedef struct {
     // Processes one block of `columns` keys in an online softmax. Row r attends to the last `window` of the first `seen + r`
     // keys, counted from the first key of the block. The row's scores for these keys are replaced with
     // exp((score - largest[r]) * scale), where largest[r] is the largest of the row's scores so far, and its other scores are
-    // replaced with zero. If this block increases largest[r], sums[r] and row r of y are rescaled to match. The exponentials are
+    // replaced with zero. sums[r] and row r of y are rescaled to match if this block increases largest[r]. The exponentials are
     // then added to sums[r]. Rows of y have `size` numbers and are `y_stride` numbers apart. Before the first block, `largest`
     // must be -infinity, and `sums` and y must be zero.
     void (*softmax_block)(
@@ -164,17 +164,17 @@ typedef struct {
     void (*causal_softmax)(size_t rows, size_t columns, size_t past, size_t window, double scale, void *scores);
     // Computes the gradient of y = softmax(scale * x) in place: `dx` contains dy when the kernel is called.
     void (*softmax_backward)(const void *y, size_t rows, size_t columns, double scale, void *dx);
-    // Computes the gradient of decay and replaces `dw` with dp. p does not include `base`, w is the decay, and `domega` is the
-    // gradient of omega.
+    // Computes the gradient of the kernel `decay` and replaces `dw` with dp. p does not include `base`, w is the decay, and
+    // `domega` is the gradient of omega.
     void (*decay_backward)(
         const void *base, const void *p, const void *w, const void *domega, size_t rows, size_t width, void *dw);
     // Computes the gradients of mix_residual. y is the input that mix_residual has replaced. `dy` and `share` are replaced with
     // the gradients of y and `share`. The gradient of `first` is added to `dfirst`, which can be NULL.
     void (*mix_residual_backward)(
         const void *first, const void *y, const void *base, size_t rows, size_t width, void *share, void *dfirst, void *dy);
-    // Computes the gradients of keys for a call in which `scale` and `mix` were NULL. k is the input k, and a and kk are outputs.
-    // `dk` and `da` contain the gradients of the outputs, and are replaced with the gradients of the input k and of the sigmoid's
-    // argument.
+    // Computes the gradients of the kernel `keys` for a call in which `scale` and `mix` were NULL. k is the input k, and a and kk
+    // are outputs. `dk` and `da` contain the gradients of the outputs, and are replaced with the gradients of the input k and of
+    // the sigmoid's argument.
     void (*keys_backward)(
         const void *k, const void *a, const void *kk, const void *omega, const void *dkk, size_t rows, size_t heads, size_t size,
         void *dk, void *da, void *domega);

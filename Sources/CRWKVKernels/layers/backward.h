@@ -89,7 +89,8 @@ ALWAYS_INLINE void NAME(decay_backward)(
 ALWAYS_INLINE void NAME(mix_residual_backward)(
     const REAL *first, const REAL *y, const REAL *base, size_t rows, size_t width, REAL *share, REAL *dfirst, REAL *dy) {
     for (size_t row = 0; row < rows; row++, first += width, y += width, share += width, dy += width) {
-        // This test is outside the loop, because processors would otherwise attempt writes near a null pointer.
+        // This test is outside the loop. Inside it, the compiler would use masked stores to addresses near null, which are slow
+        // even if all lanes are masked off.
         if (dfirst) {
             for (size_t i = 0; i < width; i++) dfirst[i] += dy[i] * NAME(logistic)(share[i] + base[i]);
             dfirst += width;

@@ -29,7 +29,7 @@
 // Computes `part` and `scale` such that exp(x) - 1 = scale * part + (scale - 1), where `scale` is a power of two. x must be
 // between EXP_LOWEST and EXP_HIGHEST.
 ALWAYS_INLINE void NAME(exp_parts)(REAL x, REAL *part, REAL *scale) {
-    // Adding and subtracting ROUNDING, whose last bit has the value 1, rounds to an integer.
+    // Adding and then subtracting ROUNDING, whose ulp is 1, rounds to an integer.
     const REAL shifted = x * (REAL)0x1.71547652b82fep+0 + ROUNDING;
     const REAL k = shifted - ROUNDING;
     const REAL r = (x - k * LN2_HIGH) - k * LN2_LOW;

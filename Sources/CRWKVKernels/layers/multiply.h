@@ -1,14 +1,14 @@
 // The blocked matrix product. The strict tables use it for gradients. The fast tables use it for gradients and for products of
 // many rows if OpenBLAS is not used.
 //
-// A block of b is packed into panels that are as wide as a tile of y. Then a few rows of a at a time are packed and multiplied by
-// all panels. The sums of a tile stay in registers while up to RWKV_MULTIPLY_BLOCK inner elements are added in order; then they
-// are added to y. The results therefore do not depend on the size of a tile or on its position in y.
+// A block of b is packed into panels that are as wide as a tile of y. Then the rows of a are packed, a few at a time, and
+// multiplied by all panels. The sums of a tile stay in registers while up to RWKV_MULTIPLY_BLOCK inner elements are added in
+// order; then they are added to y. The results therefore do not depend on the size of a tile or on its position in y.
 
 #ifndef RWKV_TILES
 #define RWKV_TILES
-// The number of rows in a tile, and the number of bytes in a vector. A row of a tile is two vectors wide. The sums of a tile, two
-// vectors of b and one number of a fit in registers.
+// The number of rows in a tile, and the number of bytes in a vector. A row of a tile is two vectors wide. The sums of a tile fit
+// in registers, along with two vectors of b and one number from a.
 #define TILE_ROWS_baseline 4
 #define TILE_ROWS_avx2 6
 #define TILE_ROWS_avx512 12

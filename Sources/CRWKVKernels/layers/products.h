@@ -45,7 +45,7 @@ ALWAYS_INLINE void widen_f16_lanes(const u16_lanes *stored, f32_lanes *widened) 
 // The number of rows of weights that are multiplied by a single row of x at a time. The rows are far apart in memory, because two
 // streams load faster than one.
 #define FAR 2
-_Static_assert(FAR <= ROWS, "there are sums for as many");
+_Static_assert(FAR <= ROWS, "the array of sums has room for FAR sums");
 // The number of outputs that are computed at a time. Their sums stay in the L1 cache.
 #define COLUMNS_AT_ONCE 256
 // The prefetch distance for weights in bytes, which is divided among the streams. Hardware prefetchers stop at page boundaries.

@@ -8,7 +8,7 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 
-// A vector of LANES numbers. Because the type is a vector, the compiler keeps sums in registers, in as many as it needs.
+// A vector of LANES numbers. Because the type is a vector, the compiler keeps sums in registers, using as many as it needs.
 typedef REAL NAME(lanes) __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL))));
 
 ALWAYS_INLINE REAL NAME(fold)(REAL sums[LANES]) {
@@ -60,6 +60,6 @@ ALWAYS_INLINE REAL NAME(largest)(const REAL *x, size_t count, REAL start) {
     return lanes[0];
 }
 
-// Returns the correctly rounded square root, which has the same bits on every machine. The sqrt function of C sets errno, which
-// would prevent vectorisation.
+// Returns the correctly rounded square root, which has the same bits on every machine. C's sqrt sets errno, which would prevent
+// vectorisation.
 ALWAYS_INLINE REAL NAME(root)(REAL x) { return __builtin_elementwise_sqrt(x); }

@@ -1,9 +1,9 @@
 // Gradients of the RWKV-7 recurrence.
 //
 // The states are recomputed from checkpoints, because dividing a state by the decay cannot recover information that has been
-// lost. The values of a state depend on each other only through sums over all values. LANES values at a time are therefore
-// processed, first forwards from a checkpoint to the next and then backwards, so that their states stay in a nearby cache. They
-// are split into groups: the sums of one group stay in registers while the sums of another are folded.
+// lost. Different values of a state interact only through sums over all values. Therefore, LANES values are processed at a time,
+// first forwards from one checkpoint to the next and then backwards, so that their states stay in the L2 cache. They are split
+// into groups: the sums of one group stay in registers while the sums of another are folded.
 
 #ifndef RWKV_WKV7_BACKWARD
 #define RWKV_WKV7_BACKWARD
@@ -63,8 +63,8 @@ ALWAYS_INLINE void NAME(transpose)(NAME(lanes) x[LANES]) {
     }
 }
 
-// Reads LANES values of the state from a checkpoint, and transposes them. If fewer than LANES `values` exist, the others are
-// zero.
+// Reads LANES values of the state from a checkpoint, and transposes them. If `values` is less than LANES, only that many exist,
+// and the others are zero.
 ALWAYS_INLINE void NAME(wkv7_read_state)(
     const REAL *checkpoint, size_t size, size_t values, size_t parts, NAME(wkv7_state) *state) {
     for (size_t i = 0; i < parts; i++) {

@@ -11,7 +11,7 @@ struct ZstdFrames: Sendable {
     struct Frame: Sendable {
         /// The byte range of the frame in the file.
         var range: Range<Int>
-        /// Whether the frame is skippable, so that it has no content.
+        /// Whether the frame is skippable and therefore has no content.
         var isSkippable: Bool
         /// The range of the frame's content in the unpacked bytes.
         var content = 0..<0
@@ -74,7 +74,7 @@ struct ZstdFrames: Sendable {
             guard claim == nil || claim == size else {
                 throw CheckpointError(
                     .malformed, path: source.path,
-                    "the zstd seek table and a frame disagree on the size of its content",
+                    "the zstd seek table and a frame disagree on the size of the frame's content",
                     offset: frames[index].range.lowerBound, expected: "\(size)", found: claim.map { "\($0)" })
             }
             guard size <= most - end else {
@@ -129,7 +129,7 @@ struct ZstdFrames: Sendable {
         let entrySize = footer[4] & 0x80 == 0 ? 8 : 12
         let tableSize = 8 + count * entrySize + footerSize
         guard own.range.count == tableSize else {
-            throw malformed("does not have the size of its entries", at: start, tableSize, own.range.count)
+            throw malformed("has the wrong size for its number of entries", at: start, tableSize, own.range.count)
         }
         let table = try source.bytes(own.range)
         var sizes: [Int] = []
@@ -208,7 +208,7 @@ private struct HeaderReader {
             throw CheckpointError(
                 .unsupported, path: source.path, "the zstd file needs a window that is too large", offset: start,
                 expected: "at most \(limits.zstdWindowBytes) bytes", found: "\(needed)",
-                advice: "compress it again without --long and --ultra")
+                advice: "compress it again without --long or --ultra")
         }
         var isLast = false
         while !isLast {

@@ -53,7 +53,7 @@ final class ZstdOutput: ByteSink {
 
     package func finish() throws(CheckpointError) {
         try state.withLock { state throws(CheckpointError) in
-            precondition(state.position == cuts.last ?? 0, "all bytes were given")
+            precondition(state.position == cuts.last ?? 0, "some bytes have not been written")
             var table: [UInt8] = []
             table.append(littleEndian: UInt32(0x184D_2A5E))
             table.append(littleEndian: UInt32(state.frames.count * 8 + 9))

@@ -62,9 +62,9 @@ struct PickleGraph: Sendable {
     /// The way in which an object is created.
     enum Making {
         case call
-        /// A call of the `__new__` method of a class.
+        /// A call to the `__new__` method of a class.
         case new
-        /// A call of `__new__` with keyword arguments. The object's `arguments` are then a pair: the tuple of
+        /// A call to `__new__` with keyword arguments. The object's `arguments` are then a pair: the tuple of
         /// positional arguments, and the dictionary of keyword arguments.
         case newWithKeywords
     }
@@ -139,7 +139,7 @@ struct PickleGraph: Sendable {
         /// Whether this container, or the containers in this tuple, must not change any more because a call or an
         /// object may have copied them.
         var isSealed = false
-        /// Whether this dictionary has already been used as keyword arguments, so that its keys are known to be
+        /// Whether this dictionary has already been used as keyword arguments, in which case its keys are known to be
         /// strings.
         var isKeywords = false
         var a: UInt32
@@ -167,7 +167,7 @@ struct PickleGraph: Sendable {
 
     /// The bytes of the pickle.
     let pickle: [UInt8]
-    /// The globals in pickle order, with one entry for each time that the pickle names a global.
+    /// The globals in pickle order, with one entry for every time the pickle names a global.
     private(set) var globals: [Global] = []
     /// The identifiers of the persistent values, in pickle order.
     private(set) var persistentIdentifiers: [PickleValue] = []
@@ -311,7 +311,7 @@ struct PickleGraph: Sendable {
         text(globals[number].module) + "." + text(globals[number].name)
     }
 
-    /// Returns whether calls of `callable` are known to return unhashable results.
+    /// Returns whether calls to `callable` are known to return unhashable results.
     func makesUnhashable(_ callable: PickleValue) -> Bool { calls(of: callable).contains(.makeUnhashable) }
 
     private func calls(of callable: PickleValue) -> Calls {
@@ -394,7 +394,7 @@ struct PickleGraph: Sendable {
         return try add(.object, UInt32(objects.count - 1))
     }
 
-    /// Adds the record of a call of `__new__` with keyword arguments.
+    /// Adds the record of a call to `__new__` with keyword arguments.
     mutating func object(
         _ callable: PickleValue, _ arguments: PickleValue, keywords: PickleValue
     ) throws(PickleFailure) -> PickleValue {
@@ -465,7 +465,7 @@ struct PickleGraph: Sendable {
             throw .invalidTarget
         }
         objects[Int(nodes[index].a)].state = state
-        // Python usually copies the attributes from the state, which can also be a pair with attributes and slots.
+        // Python usually copies the attributes from the state, which can also be a pair of attributes and slots.
         if areAttributes(state) { seal(state) }
         if let parts = elements(state), parts.count == 2, parts.allSatisfy({ $0 == .none || areAttributes($0) }) {
             sealParts(of: state)

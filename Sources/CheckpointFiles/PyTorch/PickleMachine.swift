@@ -67,7 +67,7 @@ struct PickleMachine {
                     throw MalformedInput(
                         "the pickle ends with \(stack.count) values on its stack and \(marks.count) open marks",
                         at: start,
-                        expected: "1 value and no mark")
+                        expected: "1 value and no marks")
                 }
                 guard position >= frameEnd else { throw MalformedInput("the pickle ends within a frame", at: start) }
                 do throws(PickleFailure) {
@@ -83,7 +83,7 @@ struct PickleMachine {
                 throw error.malformed(operation, at: start, end: bytes.count)
             }
             guard frameEnd <= start || position <= frameEnd else {
-                throw MalformedInput("an operation of the pickle crosses the end of its frame", at: start)
+                throw MalformedInput("an operation in the pickle crosses the end of its frame", at: start)
             }
         }
     }
@@ -244,7 +244,7 @@ extension PickleMachine {
         let window = bytes[position...].prefix(Self.lineLimit + 1)
         guard let end = window.firstIndex(of: UInt8(ascii: "\n")) else {
             if window.count <= Self.lineLimit { throw .truncated(1) }
-            throw .other("a line of the pickle is longer than \(Self.lineLimit) bytes")
+            throw .other("a line in the pickle is longer than \(Self.lineLimit) bytes")
         }
         defer { position = end + 1 }
         return position..<end
@@ -302,7 +302,7 @@ extension PickleMachine {
         }
     }
 
-    /// Pops the arguments and pushes the record of a call of `callable`.
+    /// Pops the arguments and pushes the record of a call to `callable`.
     ///
     /// If there are no arguments, Python creates an instance with `__new__` and does not initialise it.
     private mutating func instance(of callable: PickleValue) throws(PickleFailure) {
@@ -377,7 +377,7 @@ extension PickleMachine {
         if !isLong, text.elementsEqual("00".utf8) { return try push(.false) }
         if !isLong, text.elementsEqual("01".utf8) { return try push(.true) }
         let digits = isLong && text.last == UInt8(ascii: "L") ? text.dropLast() : text
-        guard digits.isInteger else { throw .other("an integer of the pickle is not decimal") }
+        guard digits.isInteger else { throw .other("an integer in the pickle is not decimal") }
         if let value = Int(String(decoding: digits, as: UTF8.self)) {
             try push(graph.integer(value))
         } else {
@@ -420,7 +420,7 @@ enum PickleFailure: Error {
         switch self {
         case .truncated(let count):
             MalformedInput(
-                "the pickle ends early", at: end, expected: "\(count) bytes more (operation at byte \(start))")
+                "the pickle ends early", at: end, expected: "\(count) more bytes (operation at byte \(start))")
         case .underflow: MalformedInput("pickle stack underflow", at: start)
         case .invalidTarget:
             MalformedInput("the pickle adds items or a state to a value that cannot take them", at: start)

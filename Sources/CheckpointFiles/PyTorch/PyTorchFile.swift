@@ -2,7 +2,7 @@ import Bytes
 import CRWKVKernels
 import Synchronization
 
-/// A checkpoint file that `torch.save` has written.
+/// A checkpoint file written by `torch.save`.
 ///
 /// The pickles have been read, and every tensor has been checked against its storage. Nothing that a pickle names is
 /// imported or executed: ``PickleMachine`` only collects names, numbers and text, and the tensors are read from this

@@ -22,8 +22,8 @@ struct PyTorchTensorCollector {
     private static let metadataLimit = 16
     /// The maximum nesting depth of parameters.
     ///
-    /// torch never nests parameters. The limit keeps deep nesting from being expensive, because each parameter visits
-    /// all the parameters nested in it.
+    /// torch never nests parameters. The limit keeps deep nesting from being expensive, because examining a parameter
+    /// visits all the parameters nested in it.
     private static let parameterLimit = 8
 
     private static let plainClasses: Set<ByteString> = [
@@ -135,7 +135,7 @@ struct PyTorchTensorCollector {
         }
     }
 
-    /// Lists the tensor that `value` describes under `name`, and records its kind if it is not a plain tensor.
+    /// Lists, under `name`, the tensor that `value` describes, and records its kind if it is not a plain tensor.
     private mutating func list(
         _ value: PickleValue, _ number: Int, _ name: [UInt8], isWritable: Bool
     ) throws(CheckpointError) {
@@ -248,7 +248,7 @@ struct PyTorchTensorCollector {
         return (pickle.recipe(of: object), Array((graph.elements(object.arguments) ?? []).prefix(10)))
     }
 
-    /// Examines a call of a torch function that creates a tensor.
+    /// Examines a call to a torch function that creates a tensor.
     private mutating func find(
         _ recipe: TorchRecipe, _ arguments: [PickleValue], _ name: [UInt8]
     ) throws(CheckpointError) -> Found {
@@ -356,7 +356,7 @@ struct PyTorchTensorCollector {
         let signs = try signs(metadata, name)
         let isFloat = dtype.isComplex || [.f64, .f32, .f16, .bf16].contains(dtype)
         guard (!signs.isConjugated || dtype.isComplex) && (!signs.isNegated || isFloat) else {
-            throw malformed("a tensor is marked as conjugated or negated, which its dtype cannot be", tensor: name)
+            throw malformed("a tensor is marked as conjugated or negated, which its dtype does not allow", tensor: name)
         }
         try budget.spend(elements: 2 * shape.count, of: Int.self)
         return result.entry(

@@ -53,7 +53,8 @@ private struct PyTorchArchive {
         directory = try ZipDirectory(source, limits: limits)
         if directory.record(named: "constants.pkl".utf8) != nil {
             throw CheckpointError(
-                .unsupported, path: source.path, "this is a TorchScript archive, a program, which is not supported",
+                .unsupported, path: source.path,
+                "this is a TorchScript archive, which contains a program and is not supported",
                 advice: "save the module's state_dict with torch.save")
         }
         guard let version = try text(ofRecord: "version") else {
@@ -156,8 +157,9 @@ private struct PyTorchArchive {
         StoredBytes(range: record.data, checksum: record.checksum == 0 ? nil : record.checksum)
     }
 
-    /// Returns the text of a record of at most 100 bytes without surrounding white space, or nil if there is no such
-    /// record.
+    /// Returns the text of a record without surrounding white space, or nil if there is no such record.
+    ///
+    /// Throws if the record is longer than 100 bytes.
     private func text(ofRecord name: String) throws(CheckpointError) -> String? {
         guard let number = directory.record(named: name.utf8) else { return nil }
         let record = directory.records[number]

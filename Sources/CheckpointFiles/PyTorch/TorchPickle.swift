@@ -1,6 +1,6 @@
 import Bytes
 
-/// The kind of value that a call of a torch function creates.
+/// The kind of value that a call to a torch function creates.
 enum TorchRecipe {
     case tensor(version: Int)
     /// A wrapper around the tensor in the first argument, such as a parameter.
@@ -54,7 +54,7 @@ struct TorchPickle {
         recipes = graph.globals.indices.map { TorchRecipe(graph.name(ofGlobal: $0)) }
     }
 
-    /// Returns the kind of value that a call of `callable` creates.
+    /// Returns the kind of value that a call to `callable` creates.
     func recipe(_ callable: PickleValue) -> TorchRecipe {
         if case .global(let number) = graph.content(callable) { recipes[number] } else { .none }
     }

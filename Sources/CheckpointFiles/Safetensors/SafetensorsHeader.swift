@@ -1,7 +1,7 @@
 import Bytes
 import CheckpointJSON
 
-/// The header of a safetensors file: its JSON text, and a 32-byte entry for each tensor that refers to the text.
+/// The header of a safetensors file: its JSON text, and for each tensor a 32-byte entry that refers to the text.
 ///
 /// Names are decoded in place, and shapes are parsed again on each access, so a header with a million tensors takes
 /// little more memory than its text.

@@ -157,7 +157,7 @@ struct SafetensorsHeaderParser {
             switch error {
             case .overflow: throw MalformedInput("the size of the shape overflows", at: start)
             case .partialByte:
-                throw MalformedInput("the elements of \(dtype.rawValue) do not fill whole bytes", at: start)
+                throw MalformedInput("the \(dtype.rawValue) elements do not fill whole bytes", at: start)
             }
         }
         guard byteCount == offsets.count else {

@@ -190,7 +190,7 @@ public struct CheckpointByteLayout: Sendable {
         let byteCount = tensors.reduce(0) { $0.adding(clamped: $1.byteCount) }
         guard byteCount <= byteLimit else {
             throw CheckpointError(
-                .unsupported, path: path, "the tensors take more bytes than any disk has",
+                .unsupported, path: path, "the tensors take more bytes than any disk can hold",
                 expected: "at most \(byteLimit)", found: byteCount == .max ? "more than \(Int.max)" : "\(byteCount)")
         }
     }

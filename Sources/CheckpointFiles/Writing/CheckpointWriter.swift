@@ -125,7 +125,7 @@ public struct TensorOutput: ~Copyable {
     ///
     /// - Throws: ``CheckpointError`` of category `inputOutput`.
     public mutating func append(_ bytes: UnsafeRawBufferPointer) throws(CheckpointError) {
-        precondition(bytes.count <= range.upperBound - position, "a tensor has as many bytes as were announced")
+        precondition(bytes.count <= range.upperBound - position, "more bytes than the tensor has")
         try sink.write(bytes, at: position)
         hash.update(bufferPointer: bytes)
         if needsChecksum { checksum = rwkv_crc32(checksum, bytes.baseAddress, bytes.count) }
@@ -136,7 +136,7 @@ public struct TensorOutput: ~Copyable {
     ///
     /// All bytes of the tensor must have been written.
     public consuming func finish() -> [UInt8] {
-        precondition(position == range.upperBound, "a tensor has as many bytes as were announced")
+        precondition(position == range.upperBound, "fewer bytes than the tensor has")
         writer.note(checksum, file: file, place: place)
         return Array(hash.finalize())
     }
