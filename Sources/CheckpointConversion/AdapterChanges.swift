@@ -22,7 +22,7 @@ struct AdapterChanges {
     ///   - mayBeUnused: returns whether the adapter tensor with the given name can be ignored if the model does not
     ///     have the tensor that it changes.
     /// - Throws: ``CheckpointError``: `malformed` if shapes, names or settings are invalid, `unsupported` if merging is
-    ///   not implemented for this adapter, `inputOutput` if adapter_config.json cannot be read.
+    ///   not implemented for this adapter, or `inputOutput` if adapter_config.json cannot be read.
     init(
         _ adapter: Checkpoint, on source: ConversionInput, scale: Double?, mayBeUnused: (String) -> Bool
     ) throws(CheckpointError) {
@@ -157,7 +157,7 @@ struct AdapterChanges {
         let isOfRows = configuration != nil
         guard magnitude.elementCount == (isOfRows ? rows : columns) else {
             throw shapeError(
-                "there is not one DoRA magnitude for each \(isOfRows ? "row" : "column") of the weight", magnitude,
+                "the DoRA magnitudes do not match the \(isOfRows ? "rows" : "columns") of the weight", magnitude,
                 expected: "\(isOfRows ? rows : columns) elements")
         }
         return WeightMerge(
@@ -210,8 +210,8 @@ private struct PEFTConfiguration {
     let usesMagnitudes: Bool
     private let isRankStabilised: Bool
 
-    /// Creates the configuration from the adapter_config.json next to an adapter; nil if peft did not write the
-    /// adapter.
+    /// Creates the configuration from the adapter_config.json next to an adapter, or returns nil if peft did not write
+    /// the adapter.
     init?(_ adapter: Checkpoint) throws(CheckpointError) {
         guard adapter.tensors.contains(where: { $0.name.dropping(prefix: "base_model.") != nil }) else { return nil }
         guard let file = try ModelConfiguration(beside: adapter, named: "adapter_config.json") else {

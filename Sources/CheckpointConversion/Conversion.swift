@@ -53,7 +53,7 @@ public struct Conversion: Sendable {
     public enum Origin: Sendable {
         /// An input tensor and the steps that are applied to it.
         case tensor(InputTensor, Steps)
-        /// Values that a formula computes.
+        /// Values that are computed from a formula.
         case initialised(InitialValues)
     }
 
@@ -125,8 +125,8 @@ public struct ConversionInput: Sendable {
 
     /// Creates an input from a recognised model.
     ///
-    /// - Throws: ``CheckpointError``: `unsupported` if the model has only a config.json and no checkpoint, `malformed`
-    ///   if the config.json next to the checkpoint has impossible values.
+    /// - Throws: ``CheckpointError``: `unsupported` if the model has only a config.json and no checkpoint, or
+    ///   `malformed` if the config.json next to the checkpoint has invalid values.
     public init(_ recognised: RecognisedModel) throws(CheckpointError) {
         let model = try recognised.knownDescription
         guard let checkpoint = recognised.checkpoint else {

@@ -42,7 +42,7 @@ struct ConversionBuilder {
             for (place, binding) in input.model?.bindings ?? [:] {
                 places[Conversion.InputTensor(part: part, position: binding.position), default: []].append(place)
             }
-            // Keep fused roles in the layout's order, because the output tensor is added with the first of them.
+            // Keep fused roles in the layout's order, because the output tensor is added once, for the first of them.
             for (tensor, own) in places where tensor.part == part && own.count > 1 {
                 let order = input.model?.layout?.fusion(of: own[0].role) ?? []
                 places[tensor] = order.compactMap { role in own.first { $0.role == role } }
@@ -85,7 +85,7 @@ struct ConversionBuilder {
     ///   - sharesTied: whether the output tensor can share its bytes with an earlier output tensor that has the same
     ///     elements.
     /// - Throws: ``CheckpointError``: `malformed` if two output tensors would have the same name or a size overflows,
-    ///   `unsupported` if the steps are incompatible with the adapter's changes or the dtypes.
+    ///   or `unsupported` if the steps are incompatible with the adapter's changes or the dtypes.
     mutating func add(
         _ input: Conversion.InputTensor, name: String, place: TensorPlace?, shape: [Int],
         _ steps: Conversion.Steps = .init(), sharesTied: Bool
@@ -121,7 +121,7 @@ struct ConversionBuilder {
         for user in users { self.users[user, default: []].append(tensors.count - 1) }
     }
 
-    /// Adds an output tensor whose values a formula computes.
+    /// Adds an output tensor whose values are computed from a formula.
     mutating func add(_ values: InitialValues, name: String, shape: [Int], dtype: DType) throws(CheckpointError) {
         guard values.isPossible else {
             throw error(
@@ -155,7 +155,7 @@ struct ConversionBuilder {
         guard dtype.floatElement != nil else {
             guard !isComputed else {
                 throw error(
-                    .unsupported, "the tensor's values cannot be computed with: they are not of a floating-point type",
+                    .unsupported, "the tensor's values must change, but its dtype is not a floating-point type",
                     tensor: name, found: dtype.rawValue)
             }
             return dtype

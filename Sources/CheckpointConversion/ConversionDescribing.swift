@@ -51,7 +51,7 @@ extension Conversion {
         } else {
             throw builder.error(
                 .unsupported, "the checkpoint is not a model of a known family, so its tensors cannot be renamed",
-                advice: "give its config.json with --config")
+                advice: "pass its config.json with --config")
         }
         tensors = builder.tensors
         self.inputs = inputs
@@ -123,7 +123,7 @@ extension ConversionBuilder {
             throw error(
                 .unsupported,
                 "the checkpoint is not a model of a known family, so the roles of its tensors are not known",
-                advice: "give its config.json with --config")
+                advice: "pass its config.json with --config")
         }
         let teacher = inputs[.teacher]?.model
         if inputs[.teacher] != nil, teacher == nil {
@@ -139,9 +139,13 @@ extension ConversionBuilder {
         } else if let plan {
             target = try student(of: source, plan)
             guard isTied == plan.switches.tiesHead else {
-                throw error(
-                    .malformed, "config.json ties the embeddings, but the checkpoint has a head that differs",
-                    advice: "set tie_word_embeddings to false to use that head")
+                throw plan.switches.tiesHead
+                    ? error(
+                        .malformed, "config.json ties the embeddings, but the checkpoint has a head that differs",
+                        advice: "set tie_word_embeddings to false to use that head")
+                    : error(
+                        .malformed, "config.json does not tie the embeddings, but the head is the embedding's tensor",
+                        advice: "set tie_word_embeddings to true")
             }
         } else if let teacher {
             guard source.layout?.holdsTrainedOnly == true else {

@@ -11,8 +11,8 @@ extension Conversion {
     /// weights whose columns an adapter scales are read twice.
     ///
     /// - Parameters:
-    ///   - replaces: whether to replace an existing destination, which must be a file or a directory that an earlier
-    ///     conversion has written.
+    ///   - replaces: whether to replace an existing destination, which must be a file, or a directory that an earlier
+    ///     conversion wrote.
     ///   - threads: the number of threads to use.
     ///   - planHash: the SHA-256 of the plan document, for the manifest; nil if there is no plan.
     ///   - version: the tool's version, for the manifest.

@@ -14,7 +14,7 @@ extension ConversionBuilder {
         if part == .source, let name = tensors?.first(where: { Adapter.split($0.name) != nil })?.name {
             throw error(
                 .unsupported, "the checkpoint contains parts of an adapter", tensor: name,
-                advice: "convert the model that the adapter was trained on, and give this checkpoint with --adapter")
+                advice: "convert the model that the adapter was trained on, and pass this checkpoint with --adapter")
         }
         if let finding = model.findings.first(where: { $0.kind == .contradiction }) {
             throw error(.malformed, in: part, finding.message)

@@ -9,7 +9,7 @@ extension Conversion {
 
     /// Returns the paths of the manifests next to a checkpoint's files.
     ///
-    /// They can describe how the checkpoint was converted.
+    /// They may describe how the checkpoint was converted.
     package static func manifests(beside checkpoint: Checkpoint) -> [String] {
         let names = checkpoint.files.map { name(of: $0.path) }
         return checkpoint.files(beside: (names.count == 1 ? [names[0] + "." + manifestName] : []) + [manifestName])
@@ -57,7 +57,7 @@ extension Conversion {
         public var copied = 0
         /// The number of tensors that are computed from an input tensor with at least one step or a cast.
         public var transformed = 0
-        /// The number of tensors whose values a formula computes.
+        /// The number of tensors whose values are computed from a formula.
         public var initialised = 0
         /// The total size of the tensors in bytes.
         ///

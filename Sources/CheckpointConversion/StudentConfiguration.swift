@@ -62,7 +62,7 @@ extension ModelDescription {
             throw CheckpointError(
                 .unsupported, path: path,
                 "the result's config.json needs a value that is not known: \(dimension.title)",
-                advice: "give a config.json that sets it with --config")
+                advice: "use --config to pass a config.json that sets it")
         }
         return .integer(size)
     }
@@ -75,7 +75,7 @@ extension ModelDescription {
         if let unknown = unknown.first {
             throw CheckpointError(
                 .unsupported, path: path, "the result's config.json needs a value that is not known: \(unknown)",
-                advice: "give a config.json that sets it with --config")
+                advice: "use --config to pass a config.json that sets it")
         }
         if hasNonLlamaBody {
             members["teacher_model_type"] = architecture.teacherFamily.map { .string(ByteString($0)) }

@@ -151,7 +151,7 @@ final class TensorMaker {
             "a value is out of range for \(type.rawValue)",
             tensor: tensor.output.name,
             advice: type == .f32
-                ? nil : "--saturate clamps such values, --dtype-for chooses another dtype for some roles")
+                ? nil : "--saturate clamps such values; --dtype-for chooses another dtype for some roles")
     }
 
     /// Rounds elements to the output tensor's dtype and writes them.

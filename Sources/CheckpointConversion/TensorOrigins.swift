@@ -44,7 +44,7 @@ extension ConversionBuilder {
         _ plan: LayerPlan?
     ) throws(CheckpointError) {
         let place = TensorPlace(role: tensor.role, layer: tensor.layer)
-        // A fused tensor contains the rows of several roles. It is added with the first of these roles.
+        // A fused tensor contains the rows of several roles. It is added once, for the first of these roles.
         let fusion = layout.fusion(of: tensor.role) ?? [tensor.role]
         guard fusion.first == tensor.role else { return }
         guard let name = layout.name(of: tensor.role, layer: tensor.layer) else {
@@ -63,7 +63,7 @@ extension ConversionBuilder {
             guard own == fusion || fusion.count == 1 else {
                 throw error(
                     .unsupported, in: origin.part,
-                    "the layout \(layout.name) stores in one tensor what are several tensors here (\(name))",
+                    "the layout \(layout.name) fuses tensors that are separate here (\(name))",
                     tensor: info.name)
             }
             var sizes = input.sizes(info, of: source.role)

@@ -138,7 +138,7 @@ struct WeightMerger {
         }
     }
 
-    /// Returns the error for a row of zeros, in which peft would divide by zero and produce NaN.
+    /// Returns the error for a row of zeros, for which peft would divide by zero and produce NaN.
     private func zeroRow(_ row: Int) -> CheckpointError {
         CheckpointError(
             .notFinite, path: adapter.path, "DoRA cannot scale a row of W + s B A that is all zeros",

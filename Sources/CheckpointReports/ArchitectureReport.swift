@@ -99,7 +99,7 @@ struct ArchitectureReport: JSONWritable {
         case .other(let family, let variant, let evidence):
             let name = ([family] + (variant.map { [$0] } ?? [])).joined(separator: ", ").printable(limit: 200)
             output.write(
-                "architecture: \(name), recognised by name only (\(evidence.joined(separator: "; ").printable(limit: 500)))\n"
+                "architecture: \(name), recognised but not supported (\(evidence.joined(separator: "; ").printable(limit: 500)))\n"
             )
         case .undecided(let candidates, let evidence):
             let names = candidates.joined(separator: ", ").printable(limit: 200)

@@ -95,12 +95,12 @@ package struct Chart {
     private static let width = 640.0
     private static let plotHeight = 190.0
     private static let x = (left: 76.0, right: 626.0)
-    /// The largest number of points of a line with a marker at each.
+    /// The maximum number of points in a line that is drawn with a marker at each point.
     private static let maximumMarkers = 64
 
     /// Draws the chart.
     ///
-    /// - Parameter isAlone: whether the element is a file of its own, which needs its styles, background and title.
+    /// - Parameter isAlone: whether the element is a standalone file, which needs its own styles, background and title.
     /// - Returns: the SVG element.
     package func svg(isAlone: Bool = false) -> String {
         var drawing = Drawing()
@@ -237,7 +237,7 @@ package struct Chart {
         "-": "⁻", "0": "⁰", "1": "¹", "2": "²", "3": "³", "4": "⁴", "5": "⁵", "6": "⁶", "7": "⁷", "8": "⁸", "9": "⁹",
     ]
 
-    /// The whole numbers with a text on the x axis: a round distance apart, as many as there is room for.
+    /// The whole numbers to label on the x axis: a round distance apart, and as many as there is room for.
     private var xTicks: [Double] {
         let (first, last) = (xRange.lowerBound.rounded(.up), xRange.upperBound.rounded(.down))
         let widest = max(Drawing.width(of: xText(first)), Drawing.width(of: xText(last))) + 14
@@ -253,7 +253,9 @@ package struct Chart {
 }
 
 extension Chart.Series {
-    /// The parts of the line that are drawn without a gap: values on the scale, zeros below it, or one that is not finite.
+    /// The parts of the line that are drawn without a gap.
+    ///
+    /// Each consists of values on the scale, of zeros below it, or of a single value that is not finite.
     fileprivate func parts(on axis: VerticalAxis) -> [[(x: Double, y: Double)]] {
         enum Row { case scale, zero }
         var parts: [[(x: Double, y: Double)]] = []

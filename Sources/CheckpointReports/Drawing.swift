@@ -13,7 +13,7 @@ struct Drawing {
         )
     }
 
-    /// Draws text whose centre is at `x`, or as near as keeps the text within `ends`.
+    /// Draws text centred at `x`, or as close to it as possible without leaving `ends`.
     mutating func addCentred(
         _ text: String, x: Double, y: Double, within ends: ClosedRange<Double>, style: String? = nil
     ) {
@@ -38,8 +38,9 @@ struct Drawing {
         elements.append("<polyline points=\"\(points)\" fill=\"none\" stroke=\"currentColor\"/>")
     }
 
-    /// Draws the marker of a series, a shape of its own, in the colour of the group, with a title that pointing at it
-    /// shows.
+    /// Draws the marker of a series in the colour of the group, with a title that appears when the pointer is over it.
+    ///
+    /// The shape of the marker depends on the series.
     mutating func addMarker(ofSeries number: Int, x: Double, y: Double, title: String? = nil) {
         let shapes = [
             "m-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0z", "m-3-3h6v6h-6z", "m0-4l3.8 6.6h-7.6z",
@@ -69,7 +70,9 @@ struct Drawing {
         endGroup()
     }
 
-    /// Begins the elements of a series, in its colour; after the last colour, the first follows with another marker.
+    /// Begins the elements of a series, in its colour.
+    ///
+    /// If there are more series than colours, the colours repeat with different markers.
     mutating func beginSeries(_ number: Int) { beginGroup("s\(number % Self.colourCount)") }
 
     /// Begins a group of elements with a style.

@@ -167,7 +167,7 @@ public struct InspectReport: Sendable {
             output.write("metadata \(key.text.printable(limit: 80)): \(value.printable(limit: 160))\n")
         }
         if metadata.count > 20 {
-            output.write("metadata: \(countText(metadata.count - 20)) more entries (--json has all)\n")
+            output.write("metadata: \(countText(metadata.count - 20)) more entries (--json has them)\n")
         }
         if let recognition { ArchitectureReport(recognition: recognition).writeText(to: &output) }
         if let adapter { AdapterReport(adapter: adapter).writeText(to: &output) }
@@ -181,7 +181,7 @@ public struct InspectReport: Sendable {
             guard !lines.isEmpty else { return }
             output.write("\n\(title)\n")
             for line in lines.prefix(limit) { output.write("  \(line)\n") }
-            if lines.count > limit { output.write("  … \(countText(lines.count - limit)) more (--json has all)\n") }
+            if lines.count > limit { output.write("  … \(countText(lines.count - limit)) more (--json has them)\n") }
         }
         func names(_ kind: PickleGlobal.Kind) -> [String] {
             checkpoint.globals.filter { $0.kind == kind }.map { $0.name.printable(limit: 200) }
@@ -222,7 +222,7 @@ public struct InspectReport: Sendable {
         for (index, tensor) in tensors.enumerated() {
             table.append(tensor.name.printable(limit: 200))
             table.append(plain: tensor.dtype.rawValue)
-            // Adjacent tensors often have the same shape and size, so the texts are reused.
+            // Adjacent tensors often have the same shape and size, so the formatted text is reused.
             if tensor.shape != shape.value { shape = (tensor.shape, shapeText(tensor.shape)) }
             if tensor.byteCount != size.value { size = (tensor.byteCount, byteText(tensor.byteCount)) }
             table.append(plain: shape.text)

@@ -2,7 +2,7 @@ package import ModelFamilies
 
 /// A row of cells beneath the axis of a chart, one for each layer, that shows the layers' kinds.
 package struct LayerStrip {
-    /// The text beside the row; empty for none.
+    /// The text beside the row, which can be empty.
     let name: String
     /// The kinds of the layers, from first to last.
     let kinds: [LayerKind]
@@ -11,12 +11,12 @@ package struct LayerStrip {
     ///
     /// - Parameters:
     ///   - kinds: the kinds of the layers, from first to last.
-    ///   - name: the text beside the row; empty for none.
+    ///   - name: the text beside the row, which can be empty.
     package init(_ kinds: [LayerKind], name: String = "") {
         (self.name, self.kinds) = (name, kinds)
     }
 
-    /// Returns the strips of two models: one strip if their layers are of the same kinds.
+    /// Returns one strip for each of two models, or a single strip if their layers are of the same kinds.
     package static func comparing(reference: [LayerKind], candidate: [LayerKind]) -> [LayerStrip] {
         reference == candidate
             ? [LayerStrip(candidate)]

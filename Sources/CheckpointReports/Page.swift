@@ -3,7 +3,7 @@ import CheckpointJSON
 
 /// A self-contained HTML page, built from top to bottom.
 ///
-/// The page has no scripts and loads nothing. All text is escaped here, so callers pass it as it is. The markup is also
+/// The page has no scripts and loads nothing. All text is escaped here, so callers pass it as is. The markup is also
 /// well-formed XML.
 package struct Page {
     /// How a verdict is coloured.
@@ -42,7 +42,7 @@ package struct Page {
         parts.append("<p>\(text.escapedXML)</p>")
     }
 
-    /// Adds a bulleted list; nothing if there are no items.
+    /// Adds a bulleted list, or nothing if there are no items.
     package mutating func addList(_ items: [String]) {
         guard !items.isEmpty else { return }
         parts.append("<ul>\(items.map { "<li>\($0.escapedXML)</li>" }.joined(separator: "\n"))</ul>")

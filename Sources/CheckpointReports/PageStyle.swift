@@ -1,7 +1,9 @@
 /// The style sheets of pages and charts.
 enum PageStyle {
-    /// The colours of pages and charts, in light and dark mode: lines in the darkened or lightened palette of Okabe and
-    /// Ito, which colour-blind readers can tell apart, and layer kinds of clearly different lightness.
+    /// The colours of pages and charts, in light and dark mode.
+    ///
+    /// Lines use the palette of Okabe and Ito, which colour-blind readers can tell apart, darkened in light mode and
+    /// lightened in dark mode. The colours of layer kinds differ clearly in lightness.
     static let colours = """
         :root {
           color-scheme: light dark;

@@ -30,7 +30,7 @@ extension PlanReport {
         return page.html
     }
 
-    /// A chart of cache and state by context length; nil if the teacher keeps nothing.
+    /// A chart of cache and state by context length, or nil if the teacher has neither.
     private var memory: Chart? {
         guard teacherBytes(1) > 0 else { return nil }
         let exponents = 10...20

@@ -46,7 +46,7 @@ public struct PlanReport: Sendable {
         }
     }
 
-    /// The layers that keep attention: each with its index, its kind and the reason.
+    /// The layers that keep attention, each with its index, its kind and the reason.
     var attentionRows: [[String]] {
         plan.attentionLayers.map { layer in
             ["\(layer)", plan.layers[layer].kind.rawValue, plan.layers[layer].reason.printable(limit: 200)]
@@ -75,7 +75,7 @@ public struct PlanReport: Sendable {
         table.write(to: &output)
     }
 
-    /// What teacher and student cost: a title, the teacher's cost, the student's, and a note.
+    /// The rows of the cost table, each with a title, the teacher's cost, the student's cost, and a note.
     var costRows: [[String]] {
         let (before, after) = (plan.teacherMemory, plan.studentMemory)
         let ratio = Double(before.cacheBytesPerToken) / Double(after.cacheBytesPerToken)
@@ -94,13 +94,13 @@ public struct PlanReport: Sendable {
         ]
     }
 
-    /// The context lengths for which the report gives the memory, in tokens.
+    /// The context lengths, in tokens, for which the report states the memory use.
     static let contexts = [1024, 4096, 16384, 65536, 262_144, 1_048_576]
 
-    /// Returns the bytes of the teacher's cache and state at a context of this many tokens.
+    /// Returns the size in bytes of the teacher's cache and state at a context of this many tokens.
     func teacherBytes(_ context: Int) -> Int { plan.teacherMemory.bytes(context: context) }
 
-    /// Returns the bytes of the student's cache and state at a context of this many tokens.
+    /// Returns the size in bytes of the student's cache and state at a context of this many tokens.
     func studentBytes(_ context: Int) -> Int { plan.studentMemory.bytes(context: context) }
 
     /// Writes a chart of the memory that the teacher and the student need for cache and state at several context

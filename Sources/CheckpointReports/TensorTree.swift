@@ -24,7 +24,7 @@ struct TensorTree {
 
     /// A part of a name, which is either a number or a word.
     ///
-    /// All numbers are equal. Words are stored as bytes, because canonically equivalent strings compare equal.
+    /// All numbers compare equal. Words are stored as bytes, because canonically equivalent strings compare equal.
     private enum Part: Hashable {
         case number
         case word([UInt8])

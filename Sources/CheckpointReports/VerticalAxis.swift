@@ -17,7 +17,9 @@ struct VerticalAxis {
     /// Whether the axis has a line for zero below its scale.
     let hasZeroLine: Bool
 
-    /// Creates the axis for values, of which a logarithmic scale covers whole decades.
+    /// Creates the axis for the given values.
+    ///
+    /// A logarithmic scale covers whole decades. A linear scale ignores the values and covers its own range.
     init(_ scale: Chart.Scale, _ values: [Double]) {
         self.scale = scale
         switch scale {
@@ -43,7 +45,9 @@ struct VerticalAxis {
         return .onScale((min(max(number, low), high) - low) / (high - low))
     }
 
-    /// The ticks on the scale, from bottom to top: the exponent of a power of ten, or the value, and its place.
+    /// The ticks on the scale, from bottom to top.
+    ///
+    /// Each has its place and a number: the exponent of ten on a logarithmic scale, or the value on a linear one.
     var ticks: [(number: Double, place: Double)] {
         stride(from: low, through: high + step / 1000, by: step).map { ($0, ($0 - low) / (high - low)) }
     }

@@ -35,7 +35,7 @@ public struct DroppedFeature: Sendable, Hashable {
         }
     }
 
-    /// Returns the features that time mixing drops or expresses differently in the given layers.
+    /// Returns the features of the given layers that time mixing drops or expresses differently.
     ///
     /// Each combination of kind and value appears once.
     ///

@@ -10,8 +10,8 @@ public enum LayerChoice: Sendable, Hashable {
     case published(String)
     /// This many layers, subject to conditions.
     case count(Int, LayerConditions)
-    /// As many layers as fit into this many bytes, subject to conditions. The bytes cover the KV cache of these layers
-    /// at `context` tokens and the state of all other layers.
+    /// As many layers as fit into this many bytes, subject to conditions. The budget covers the KV cache of these
+    /// layers at `context` tokens and the state of all other layers.
     case budget(Int, context: Int, LayerConditions)
 }
 
@@ -76,7 +76,7 @@ extension LayerSelection {
     /// - Parameters:
     ///   - choice: how to choose the layers.
     ///   - teacher: the transformer to convert.
-    ///   - target: the architecture of the layers that do not keep attention.
+    ///   - target: the architecture whose time mixing the remaining layers use.
     /// - Throws: ``LayerPlanError`` if the choice is impossible for the teacher.
     public init(
         _ choice: LayerChoice, for teacher: ModelDescription, target: Architecture
@@ -145,7 +145,7 @@ extension LayerSelection {
 
 /// The memory that a student's layers take at a given context, in bytes.
 private struct LayerMemory {
-    /// The size of each layer's KV cache in bytes, if the layer keeps attention.
+    /// The size in bytes that each layer's KV cache has if the layer keeps attention.
     private let cacheBytes: [Int]
     /// The size of a time-mixing layer's state in bytes.
     private let stateBytes: Int

@@ -31,7 +31,7 @@ public struct LayerPlan: Sendable, Hashable {
         public var attentionUsesRoPE = false
         /// Whether time mixing applies RoPE to receptance and key; the target architecture decides this.
         public var timeMixingUsesRoPE = false
-        /// Whether RoPE in time mixing uses the teacher's RoPE scaling instead of no scaling.
+        /// Whether RoPE in time mixing uses the teacher's RoPE scaling; otherwise it is unscaled.
         public var usesTeachersScaling = true
         /// The choice of the layer that provides the values and keys that later layers mix in.
         public var firstValues = ModelDescription.FirstValuesLayer.firstTimeMixing
@@ -74,7 +74,7 @@ public struct LayerPlan: Sendable, Hashable {
         }
     }
 
-    /// The kind of student: `cxa076`, `cxa079`, or `hxa079` if layers keep attention.
+    /// The kind of student: `cxa076`, `cxa079`, or `hxa079` if some layers keep attention.
     public let target: String
     /// The model to convert.
     public let teacher: Teacher
@@ -105,7 +105,9 @@ public struct LayerPlan: Sendable, Hashable {
     /// The layers that keep attention, in ascending order.
     public var attentionLayers: [Int] { layers.indices.filter { layers[$0].kind.hasCache } }
 
-    /// Creates a plan for a conversion; nil if the target has no recipe or the teacher's sizes are not known.
+    /// Creates a plan for a conversion.
+    ///
+    /// Returns nil if the target has no recipe or if the teacher's sizes are not known.
     ///
     /// - Parameters:
     ///   - teacher: a model whose ``ModelDescription/conversionBlocker`` is nil.

@@ -13,10 +13,12 @@ extension LayerPlan {
 
     /// Reads a plan and checks it against the teacher of the conversion.
     ///
-    /// Ranks, RoPE of attention, RoPE scaling, first values, initialisers, factors, reasons and the seed are read from
-    /// the file. Everything else in it must be what follows from them, the teacher, the target and the layers.
+    /// The target, the layers, the ranks, the RoPE of attention, the RoPE scaling, the choice of first values, the
+    /// initialisers, the factors, the seed and the context are read from the file. Everything else in the file must
+    /// agree with these values and with the teacher.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` with the wrong member, or any error from reading the file.
+    /// - Throws: ``CheckpointError`` of category `malformed` if the file is not a valid plan for the teacher, or any
+    ///   error from reading the file.
     public init(contentsOf path: String, teacher: ModelDescription) throws(CheckpointError) {
         let root = try JSONValue(contentsOf: path)
         func refusal(_ problem: String, _ member: [String], expected: String? = nil) -> CheckpointError {
@@ -231,7 +233,9 @@ extension JSONValue {
         return Int(name).flatMap { array.indices.contains($0) ? array[$0] : nil }
     }
 
-    /// Returns the names that lead to the first scalar, or missing or unknown member, in which two values differ.
+    /// Returns the path to the first difference between two values, or nil if they are equal.
+    ///
+    /// The path ends at a scalar, or at a member or element that only one of the values has.
     fileprivate func firstDifference(from other: JSONValue) -> [String]? {
         let names: [String]
         switch (self, other) {

@@ -51,7 +51,7 @@ extension LayerPlanError: CustomStringConvertible {
         case .unknownPublished(let name):
             "there is no published model \(name); the published models are \(PublishedSelection.all.map(\.name).joined(separator: ", "))"
         case .publishedLayerCount(let name, let count, let teacher):
-            "\(name) has \(count) layers, the teacher has \(teacher)"
+            "\(name) has \(count) layers, but the teacher has \(teacher)"
         case .requiredAndForbidden(let layer): "layer \(layer) is both required and forbidden"
         case .requiredTooClose(let layer, let next, let gap):
             "the required layers \(layer) and \(next) are closer than the minimum gap of \(gap)"

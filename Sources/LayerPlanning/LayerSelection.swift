@@ -9,8 +9,8 @@ public struct LayerSelection: Sendable, Hashable {
         /// preferred.
         case uniform
         /// The positions that published searches found (GA-S2 of hybrid-distillation, PostNAS, RWKVInside's stage-2
-        /// configurations). Most are at 0.45 to 0.95 of the depth, one is near 0.175 if there are five or more, and
-        /// none are in the first three layers.
+        /// configurations). Most are at 0.45 to 0.95 of the depth. If there are five or more, one is near 0.175. None
+        /// are in the first three layers.
         case prior
     }
 
@@ -25,8 +25,9 @@ public struct LayerSelection: Sendable, Hashable {
         reasons = Dictionary(uniqueKeysWithValues: layers.map { ($0, reason) })
     }
 
-    /// Creates a selection of `count` layers, as close as possible to the positions that `spacing` prefers; nil if no
-    /// selection satisfies the conditions.
+    /// Creates a selection of `count` layers that are as close as possible to the positions that `spacing` prefers.
+    ///
+    /// Returns nil if no selection satisfies the conditions.
     ///
     /// Of all valid selections, this one has the smallest sum of squared distances to the preferred positions. With
     /// ``Spacing/prior``, the first three layers are also avoided unless they are required or there is no other choice.
@@ -104,8 +105,9 @@ public struct LayerSelection: Sendable, Hashable {
 }
 
 extension LayerSelection.Spacing {
-    /// Returns the preferred positions of `count` layers in a model with `layerCount` layers, in ascending order and
-    /// not rounded to integers.
+    /// Returns the preferred positions of `count` layers in a model with `layerCount` layers, in ascending order.
+    ///
+    /// The positions are not necessarily integers.
     func positions(count: Int, of layerCount: Int) -> [Double] {
         switch self {
         case .lastOfGroup: return (0..<count).map { Double(($0 + 1) * layerCount / count - 1) }

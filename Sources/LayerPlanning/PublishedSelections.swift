@@ -4,7 +4,7 @@ public struct PublishedSelection: Sendable {
     public let name: String
     /// The number of layers in the model.
     public let layerCount: Int
-    /// The layers that kept attention, in ascending order.
+    /// The attention layers, in ascending order.
     public let layers: [Int]
 
     /// The selections in RWKVInside's configurations and model cards, for all target architectures.

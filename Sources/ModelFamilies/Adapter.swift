@@ -10,7 +10,7 @@ public struct Adapter: Sendable, Hashable {
         case lora
         /// W + s B A, with its rows or columns scaled to learned norms.
         case dora
-        /// One block for each part of the input, as in Bone and its successor MiSS.
+        /// W plus small blocks and, in some forms, their products with W, as in Bone and its successor MiSS.
         case bone
     }
 

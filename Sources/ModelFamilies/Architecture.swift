@@ -67,7 +67,7 @@ public struct Architecture: Sendable {
         return roles
     }
 
-    /// Returns a layer of the given kind, without the settings that a configuration makes.
+    /// Returns a layer of the given kind, without any settings from a configuration.
     ///
     /// Returns nil if the architecture has no such layers.
     func layer(_ kind: LayerKind) -> LayerSpec? {

@@ -4,7 +4,7 @@ import Bytes
 public enum ArchitectureRegistry {
     /// All known architectures.
     ///
-    /// A new architecture only has to be added to this list.
+    /// To register a new architecture, add it to this list.
     public static let standard: [Architecture] = [
         .llama,
         .mistral,

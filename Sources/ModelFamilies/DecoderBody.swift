@@ -56,7 +56,7 @@ public struct DecoderBody: Sendable {
     ///
     /// If they do, `rope_parameters` contains one object for each layer type.
     var hasRotationsByKind = false
-    /// Names of RoPE scaling types that only this family's config.json uses in this sense, mapped to the usual names.
+    /// Names that this family's config.json uses for RoPE scaling types, mapped to the standard names.
     var ropeTypeAliases: [ByteString: ByteString] = [:]
     /// The context length before RoPE scaling, in tokens, if the top level of config.json does not set it.
     var assumedOriginalLength: Double?

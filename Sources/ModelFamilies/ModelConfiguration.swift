@@ -181,7 +181,7 @@ public struct ModelConfiguration: Sendable {
         case let kind:
             throw malformed(
                 "layer_types", expected: "full_attention or sliding_attention",
-                found: "\(kind.map { "\"\($0)\"" } ?? "no text") for layer \(layer)")
+                found: "\(kind.map { "\"\($0)\"" } ?? "a value that is not a string") for layer \(layer)")
         }
     }
 
@@ -193,7 +193,7 @@ public struct ModelConfiguration: Sendable {
     ///   is not a number of tokens.
     func window(assumed: Int? = nil) throws(CheckpointError) -> Int {
         guard let window = try root["sliding_window"] == nil ? assumed : size("sliding_window") else {
-            throw malformed("sliding_window", expected: "a number of tokens, because layers have a window")
+            throw malformed("sliding_window", expected: "a number of tokens, because some layers have a sliding window")
         }
         return window
     }

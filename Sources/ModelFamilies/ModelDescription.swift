@@ -5,9 +5,9 @@ import CheckpointFiles
 ///
 /// Some of these can be unknown.
 public struct ModelDescription: Sendable {
-    /// The architecture of the family, with the choices that config.json makes.
+    /// The architecture of the family, resolved with the settings in config.json.
     public internal(set) var architecture: Architecture
-    /// The evidence by which the model was recognised, one clause each.
+    /// The evidence from which the model was recognised, as a list of clauses.
     public let evidence: [String]
     /// The layout of the model's tensors, or nil if there are no tensors.
     public let layout: TensorLayout?
@@ -25,7 +25,7 @@ public struct ModelDescription: Sendable {
     public let rotary: RotaryEmbedding?
     /// Whether attention layers use RoPE.
     public internal(set) var attentionUsesRoPE: Bool
-    /// The rule for which layer provides the first values and keys, which time mixing mixes in.
+    /// The rule that determines which layer provides the first values and keys, which later layers mix in.
     public internal(set) var firstValues: FirstValuesLayer
     /// Whether RoPE scaling applies to time mixing as well as to attention.
     public let scalesTimeMixingRoPE: Bool

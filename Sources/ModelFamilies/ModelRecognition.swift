@@ -17,7 +17,7 @@ public enum ModelRecognition: Sendable {
     ///   - checkpoint: the checkpoint, or nil if there is only a config.json.
     ///   - configuration: a config.json, either the model's own or its teacher's.
     ///   - variant: the name of the variant that the tensors must match, or nil to determine the variant.
-    ///   - architectures: the architectures among which to search.
+    ///   - architectures: the architectures to consider.
     /// - Returns: the result, or nil if the tensors match no known family and no config.json names one.
     /// - Throws: ``CheckpointError`` of category `unsupported` if `variant` is unknown, or of category `malformed` if
     ///   the config.json has invalid values or the tensors do not match `variant`.
@@ -100,7 +100,7 @@ public enum ModelRecognition: Sendable {
             return .undecided(candidates: exact.map(\.architecture.name), evidence: evidence)
         }
         if let fit = exact.first {
-            // The tensors show time mixing, even if the config.json is the teacher's and names the teacher's family.
+            // Time-mixing tensors outweigh a config.json that is the teacher's and names the teacher's family.
             if fit.architecture.timeMix != nil,
                 configuration?.root["rwkv_architecture"] == nil || configured?.variant == fit.architecture.variant
             {
@@ -141,7 +141,7 @@ public enum ModelRecognition: Sendable {
     }
 }
 
-/// A comparison of a checkpoint's tensor names with the names in an architecture.
+/// A comparison of a checkpoint's tensor names with the names that an architecture expects.
 ///
 /// Names in layers count only if most layers of a kind have them. A single missing or extra tensor therefore does not
 /// rule out a family.

@@ -11,7 +11,7 @@ public struct Quantisation: Sendable, Hashable {
 
     /// The reason why quantised weights cannot be used, as a clause.
     public var conversionBlocker: String {
-        "its weights are quantised by \(method) (\(evidence)); use the unquantised model"
+        "its weights are quantised with \(method) (\(evidence)); use the unquantised model"
     }
 
     /// The name suffixes of tensors that replace or accompany a quantised weight.

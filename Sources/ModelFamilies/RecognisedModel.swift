@@ -150,7 +150,7 @@ public struct RecognisedModel: Sendable {
         return try ModelRecognition.recognize(checkpoint, configuration: configuration, variant: variant)
     }
 
-    /// Returns whether `path` leads to the config.json or one of the checkpoint's files, under any name.
+    /// Returns whether `path` refers to the config.json or to one of the checkpoint's files, even through a link.
     public func isFile(at path: String) -> Bool {
         guard let identity = FileSource.Identity(path) else { return false }
         return checkpoint?.isFile(at: path) == true || configuration.map { FileSource.Identity($0.path) } == identity
@@ -184,7 +184,7 @@ public struct RecognisedModel: Sendable {
             case .undecided(let candidates, _):
                 throw CheckpointError(
                     .unsupported, path: path,
-                    "its tensors fit each of \(candidates.joined(separator: ", "))", advice: advice)
+                    "its tensors match several architectures: \(candidates.joined(separator: ", "))", advice: advice)
             case .model, nil:
                 throw CheckpointError(.unsupported, path: path, "the model's family is not known", advice: advice)
             }

@@ -12,7 +12,7 @@ public struct TensorLayout: Sendable {
         case leadingOnes
     }
 
-    /// The name of the layout, which the option `--layout` takes.
+    /// The name of the layout, as passed to `--layout`.
     public let name: String
     /// The tensor name for each role, with `#` in place of the layer index.
     public let names: [TensorRole: String]
@@ -20,9 +20,10 @@ public struct TensorLayout: Sendable {
     public let fused: [[TensorRole]]
     /// The transforms of roles whose tensors are stored with a different shape.
     public let transforms: [TensorRole: Transform]
-    /// Names of tensors that such files can contain but that are not part of the model, with `#` in place of a number.
+    /// Names of tensors that files in this layout can contain but that are not part of the model, with `#` in place of
+    /// a number.
     public let ignoredNames: [String]
-    /// Whether files contain only trained tensors, so that all other tensors can be missing.
+    /// Whether files in this layout contain only trained tensors, so that all other tensors can be missing.
     public let holdsTrainedOnly: Bool
     /// Whether the head is stored even if it is tied to the embedding.
     public let alwaysStoresHead: Bool
@@ -101,7 +102,7 @@ public struct TensorLayout: Sendable {
         return roles(of: pattern).map { TensorPlace(role: $0, layer: $0.isPerLayer ? number : nil) }
     }
 
-    /// Returns whether a tensor with this name can occur in such files without being part of the model.
+    /// Returns whether a tensor with this name can occur in this layout without being part of the model.
     public func isIgnored(_ name: String) -> Bool {
         let pattern = NamePattern.split(name).pattern
         return ignoredNames.contains { NamePattern($0) == pattern }

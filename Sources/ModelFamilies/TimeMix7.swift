@@ -127,7 +127,7 @@ public struct TimeMix7: Sendable, Hashable {
 
     /// The roles of the value residual and, if there is one, of the key residual.
     ///
-    /// The layer that provides the first values and keys does not use them.
+    /// The layer that provides the first values and keys does not use these tensors.
     package var residualRoles: Set<TensorRole> {
         let values: Set<TensorRole> = [.valueResidualBase, .valueResidualDown, .valueResidualUp]
         return hasKeyResidual ? values.union([.keyResidualBase, .keyResidualDown, .keyResidualUp]) : values

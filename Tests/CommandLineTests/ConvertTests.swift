@@ -181,7 +181,7 @@ import Testing
                 ),
                 (
                     ["fixtures/models/quantised-fp8", "--layout", "rwkv-infer"] + out, 65,
-                    "its weights are quantised by fp8"
+                    "its weights are quantised with fp8"
                 ),
                 (
                     ["fixtures/models/qwen3", "--layout", "fla"] + out, 65,
@@ -189,7 +189,7 @@ import Testing
                 ),
                 (
                     ["fixtures/models/cxa079.pth", "--layout", "hf"] + out, 65,
-                    "the result's config.json needs a value that is not known: rms_norm_eps; give a config.json that sets it with --config"
+                    "the result's config.json needs a value that is not known: rms_norm_eps; use --config to pass a config.json that sets it"
                 ),
                 (
                     ["fixtures/models/adapter-rwkvinside.pt", "--layout", "hf", "--variant", "hxa079"] + out, 65, ""

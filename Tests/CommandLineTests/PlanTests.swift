@@ -190,7 +190,7 @@ import Testing
         (64, ["--target", "hxa079", "--keep-gqa", "-1"], ""),
         (64, ["--target", "hxa079", "--keep-gqa", "3,3"], ""),
         (64, ["--target", "hxa079", "--keep-gqa", "3", "--min-gap", "2"], "require --gqa-layers or --kv-cache"),
-        (64, ["--target", "hxa079", "--published", "qwen3-8b"], "has 36 layers, the teacher has 44"),
+        (64, ["--target", "hxa079", "--published", "qwen3-8b"], "has 36 layers, but the teacher has 44"),
         (64, ["--target", "hxa079", "--published", "nobody"], "no published model nobody"),
         (64, ["--target", "hxa079", "--gqa-layers", "45"], "0 to 43 attention layers out of 44"),
         (64, ["--target", "hxa079", "--gqa-layers", "44"], "not 44 (layer 0"),
@@ -225,7 +225,7 @@ import Testing
     }
 
     @Test(arguments: [
-        ("fixtures/models/quantised-gptq", "quantised by gptq"),
+        ("fixtures/models/quantised-gptq", "quantised with gptq"),
         ("fixtures/models/hxa079", "is not supported as a teacher"),
         ("fixtures/models/rwkv7.pth", "is not supported as a teacher"),
         ("fixtures/diff/a.pth", "the model's family is not known"),
@@ -262,7 +262,7 @@ import Testing
             (#""use_cache": true, "sliding_window": 4096"#, nil),
             (#""rope_scaling": {"type": "linear"}"#, "requires factor"),
             (#""rope_scaling": {"type": 3, "factor": 2}"#, "rope_type"),
-            (#""quantization_config": {"quant_method": "fp8"}"#, "quantised by fp8"),
+            (#""quantization_config": {"quant_method": "fp8"}"#, "quantised with fp8"),
             (#""num_key_value_heads": 3"#, "evenly"),
             (#""rms_norm_eps": 1e-6, "rope_theta": 1e6, "attn_logit_softcapping": 50"#, "attn_logit_softcapping"),
             (#""use_sliding_window": true, "layer_types": ["sliding_attention"]"#, "layer_types"),

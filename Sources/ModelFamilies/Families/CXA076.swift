@@ -1,5 +1,5 @@
 extension Architecture {
-    /// PRWKV-7 cxa076, which uses a teacher's body and time mixing without token shift, head norms or RoPE.
+    /// PRWKV-7 cxa076, which combines a teacher's body with time mixing that has no token shift, head norms or RoPE.
     ///
     /// See RWKVInside, rwkv_inside/TimeMixer.py at d144b11.
     public static let cxa076 = Architecture(

@@ -1,5 +1,7 @@
 extension Architecture {
-    /// Qwen3: norms on each head of queries and keys, and an explicit head size. (transformers, models/qwen3.)
+    /// Qwen3, which has norms on each query head and key head, and an explicit head size.
+    ///
+    /// See transformers, models/qwen3.
     public static let qwen3 = Architecture(
         family: "qwen3",
         configurationNames: ["qwen3"],

@@ -92,7 +92,7 @@ extension ModelReading {
                 for (key, list) in rotation.lists.sorted(by: { $0.key < $1.key }) where list.count != turned / 2 {
                     add(
                         .contradiction, nil,
-                        "\(path) has \(list.count) numbers in \(key), where heads of \(size) need \(turned / 2)")
+                        "\(path) has \(list.count) numbers in \(key), but a head size of \(size) needs \(turned / 2)")
                 }
                 if turned % 2 != 0 || turned < 2 {
                     add(.undescribed, nil, "RoPE cannot rotate \(turned) of the \(size) channels of a head in pairs")
