@@ -165,7 +165,7 @@ import Testing
                 (["fixtures/models/llama", "--plan", all] + out, 65, "the plan was made for a different teacher"),
                 (
                     ["fixtures/models/qwen3", "--plan", huge] + out, 65,
-                    "a field is missing or has the wrong type (ranks.decay)"
+                    "the rank is out of range (ranks.decay)"
                 ),
                 (["fixtures/models/qwen3", "--plan", infinite] + out, 65, "projection_factors.receptance"),
                 (["fixtures/models/qwen3", "--plan", unknown] + out, 65, "initialisers.decay.base"),
