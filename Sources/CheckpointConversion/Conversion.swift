@@ -23,7 +23,7 @@ public struct Conversion: Sendable {
     public struct InputTensor: Sendable, Hashable {
         /// The checkpoint that contains the tensor.
         public let part: Part
-        /// The tensor's position in ``Checkpoint/tensors``.
+        /// The tensor's position in `Checkpoint.tensors`.
         public let position: Int
     }
 
@@ -79,7 +79,7 @@ public struct Conversion: Sendable {
     public let tensors: [Tensor]
     /// The input checkpoints, keyed by their roles.
     public let inputs: [Part: ConversionInput]
-    /// The fates of each input checkpoint's tensors, in the order of ``Checkpoint/tensors``.
+    /// The fates of each input checkpoint's tensors, in the order of `Checkpoint.tensors`.
     public let fates: [Part: [Fate]]
     /// The sorted keys of the source's metadata that are not written.
     ///

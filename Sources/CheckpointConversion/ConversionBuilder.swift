@@ -177,7 +177,7 @@ struct ConversionBuilder {
     ///
     /// - Parameter reason: returns the reason why an unused tensor can be dropped, or nil if it must not be dropped.
     /// - Returns: the fates of each checkpoint's tensors, in the order of the tensors.
-    /// - Throws: ``CheckpointError`` of category `malformed` if an unused tensor must not be dropped.
+    /// - Throws: `CheckpointError` of category `malformed` if an unused tensor must not be dropped.
     func fates(
         _ reason: (Conversion.InputTensor, TensorInfo) -> String?
     ) throws(CheckpointError) -> [Conversion.Part: [Conversion.Fate]] {

@@ -21,7 +21,7 @@ extension Conversion {
     ///   - adapter: an adapter that changes the source's weights.
     ///   - adapterScale: the LoRA scale s in W + s B A, for adapters without adapter_config.json.
     ///   - options: the destination, layout and dtypes of the result.
-    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` if the inputs, the plan and the options are invalid
+    /// - Throws: `CheckpointError`: `malformed` or `unsupported` if the inputs, the plan and the options are invalid
     ///   or do not match; `inputOutput` if adapter_config.json cannot be read, or if the head and the embedding must be
     ///   compared and cannot be read.
     public init(

@@ -18,7 +18,7 @@ extension Conversion {
     ///   - version: the tool's version, for the manifest.
     ///   - progress: receives the progress after every buffer, and can cancel the work.
     /// - Returns: the SHA-256 of each output tensor's bytes.
-    /// - Throws: ``CheckpointError``: `inputOutput` if reading or writing fails or there is too little disk space,
+    /// - Throws: `CheckpointError`: `inputOutput` if reading or writing fails or there is too little disk space,
     ///   `cannotCreate`, `malformed` (a wrong checksum), `unsupported` (a value that a dtype cannot hold), `notFinite`
     ///   (DoRA of a row of zeros) or `cancelled`.
     public func write(

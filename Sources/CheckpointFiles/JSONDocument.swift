@@ -19,7 +19,7 @@ extension JSONValue {
 /// - Throws: ``CheckpointError``: `notFound`, `unsupported`, `inputOutput`, or `malformed` if the document is too long.
 public func sha256(ofDocument path: String) throws(CheckpointError) -> String { sha256(of: try document(path)) }
 
-/// Returns whether a file begins like a JSON object or array and is short enough to read as a ``JSONValue``.
+/// Returns whether a file begins like a JSON object or array and is short enough to read as a `JSONValue`.
 ///
 /// - Throws: ``CheckpointError``: `notFound`, `unsupported` or `inputOutput`.
 package func isSmallDocument(_ path: String) throws(CheckpointError) -> Bool {

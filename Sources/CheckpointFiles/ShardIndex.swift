@@ -35,7 +35,7 @@ struct ShardIndex: Sendable {
 
     /// Creates an index by parsing its JSON text.
     ///
-    /// - Throws: ``MalformedInput`` if the text is not a valid index, a limit is exceeded, a file name is absolute or
+    /// - Throws: `MalformedInput` if the text is not a valid index, a limit is exceeded, a file name is absolute or
     ///   has `.` or `..` as a component, or a tensor is listed twice.
     init(_ text: consuming [UInt8], limits: ReadLimits) throws(MalformedInput) {
         var parser = ShardIndexParser(limits: limits, indexBytes: text.count)

@@ -3,7 +3,7 @@ public import CheckpointFiles
 extension Checkpoint {
     /// Returns the positions of the tensors to list, sorted by `order`.
     ///
-    /// The positions are indices into ``tensors``. If `isIncluded` is not nil, only tensors whose names it accepts are
+    /// The positions are indices into `tensors`. If `isIncluded` is not nil, only tensors whose names it accepts are
     /// listed. Returns nil for all tensors in the order of their offsets.
     public func positions(sortedBy order: InspectReport.Order, where isIncluded: ((String) -> Bool)? = nil) -> [Int]? {
         if isIncluded == nil, order == .offset { return nil }

@@ -19,9 +19,9 @@ public struct LayerPlan: Sendable, Hashable {
 
     /// The model to convert.
     public struct Teacher: Sendable, Hashable {
-        /// The teacher's ``Architecture/family``.
+        /// The teacher's `Architecture.family`.
         public internal(set) var family: String
-        /// The teacher's ``ModelDescription/identity``.
+        /// The teacher's `ModelDescription.identity`.
         public internal(set) var identity: String
     }
 

@@ -93,7 +93,7 @@ public struct Adapter: Sendable, Hashable {
     ///
     /// Returns nil if the checkpoint does not contain an adapter.
     ///
-    /// - Throws: ``CheckpointError`` if adapter_config.json exists but cannot be read.
+    /// - Throws: `CheckpointError` if adapter_config.json exists but cannot be read.
     public init?(_ checkpoint: Checkpoint) throws(CheckpointError) {
         let tensors = checkpoint.tensors
         guard TensorIndex.sample(checkpoint).contains(where: Self.isPart) else { return nil }

@@ -15,7 +15,7 @@ public struct ModelConfiguration: Sendable {
 
     /// Reads a config.json.
     ///
-    /// - Throws: ``CheckpointError`` of category `notFound`, `inputOutput` or `malformed`.
+    /// - Throws: `CheckpointError` of category `notFound`, `inputOutput` or `malformed`.
     public init(path: String) throws(CheckpointError) {
         self.path = path
         let root = try JSONValue(contentsOf: path)
@@ -37,7 +37,7 @@ public struct ModelConfiguration: Sendable {
 
     /// Reads a configuration from the checkpoint's directory, or returns nil if there is no file called `name`.
     ///
-    /// - Throws: ``CheckpointError`` if the file exists but cannot be read.
+    /// - Throws: `CheckpointError` if the file exists but cannot be read.
     public init?(beside checkpoint: Checkpoint, named name: String = "config.json") throws(CheckpointError) {
         do throws(CheckpointError) {
             try self.init(path: checkpoint.directory + name)
@@ -50,7 +50,7 @@ public struct ModelConfiguration: Sendable {
     ///
     /// Returns nil if `path` is a checkpoint or a shard index.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if the file starts like a JSON document but is not a valid
+    /// - Throws: `CheckpointError` of category `malformed` if the file starts like a JSON document but is not a valid
     ///   JSON object, or of category `notFound` or `inputOutput`.
     public init?(alone path: String) throws(CheckpointError) {
         guard try isSmallDocument(path) else { return nil }
@@ -162,7 +162,7 @@ public struct ModelConfiguration: Sendable {
     ///   - layer: the layer's index.
     ///   - otherwise: the value to return if `layer_types` is missing or null.
     /// - Returns: true if the layer has a sliding window.
-    /// - Throws: ``CheckpointError`` of category `malformed` if `layer_types` does not have one entry for each layer,
+    /// - Throws: `CheckpointError` of category `malformed` if `layer_types` does not have one entry for each layer,
     ///   or if the layer's entry is an unknown type.
     func isWindowed(layer: Int, otherwise: Bool) throws(CheckpointError) -> Bool {
         guard let value = root["layer_types"], value != .null else { return otherwise }
@@ -189,7 +189,7 @@ public struct ModelConfiguration: Sendable {
     ///
     /// - Parameter assumed: the length to use if `sliding_window` is missing, or nil to require the key.
     /// - Returns: the length in tokens, which is at least 1.
-    /// - Throws: ``CheckpointError`` of category `malformed` if `sliding_window` is required but missing, is null, or
+    /// - Throws: `CheckpointError` of category `malformed` if `sliding_window` is required but missing, is null, or
     ///   is not a number of tokens.
     func window(assumed: Int? = nil) throws(CheckpointError) -> Int {
         guard let window = try root["sliding_window"] == nil ? assumed : size("sliding_window") else {

@@ -19,7 +19,7 @@ public enum ModelRecognition: Sendable {
     ///   - variant: the name of the variant that the tensors must match, or nil to determine the variant.
     ///   - architectures: the architectures to consider.
     /// - Returns: the result, or nil if the tensors match no known family and no config.json names one.
-    /// - Throws: ``CheckpointError`` of category `unsupported` if `variant` is unknown, or of category `malformed` if
+    /// - Throws: `CheckpointError` of category `unsupported` if `variant` is unknown, or of category `malformed` if
     ///   the config.json has invalid values or the tensors do not match `variant`.
     public static func recognize(
         _ checkpoint: Checkpoint?, configuration: ModelConfiguration?, variant: String? = nil,

@@ -54,7 +54,7 @@ public struct RecognisedModel: Sendable {
     /// - Parameters:
     ///   - checkpoint: the checkpoint.
     ///   - hints: information about the model that the user provides.
-    /// - Throws: ``CheckpointError`` if a config.json named by the hints cannot be used, or if the variant in the hints
+    /// - Throws: `CheckpointError` if a config.json named by the hints cannot be used, or if the variant in the hints
     ///   is unknown or does not match the tensors.
     public init(_ checkpoint: Checkpoint, _ hints: ModelHints = ModelHints()) throws(CheckpointError) {
         var warnings = checkpoint.warnings
@@ -96,7 +96,7 @@ public struct RecognisedModel: Sendable {
     ///   - hints: information about the model that the user provides; if it names a config.json, `path` must be a
     ///     checkpoint.
     ///   - temporaryDirectory: the directory in which to unpack compressed files that cannot be read in place.
-    /// - Throws: ``CheckpointError`` in the same cases as ``init(_:_:)``, or if the checkpoint cannot be opened.
+    /// - Throws: `CheckpointError` in the same cases as ``init(_:_:)``, or if the checkpoint cannot be opened.
     public init(
         path: String, _ hints: ModelHints = ModelHints(), temporaryDirectory: String
     ) throws(CheckpointError) {
@@ -112,7 +112,7 @@ public struct RecognisedModel: Sendable {
     /// - Parameters:
     ///   - configuration: the config.json.
     ///   - variant: the name of a variant, which must be a known name but is otherwise ignored.
-    /// - Throws: ``CheckpointError`` if the variant is unknown, or the configuration has invalid values.
+    /// - Throws: `CheckpointError` if the variant is unknown, or the configuration has invalid values.
     public init(_ configuration: ModelConfiguration, variant: String? = nil) throws(CheckpointError) {
         path = configuration.path
         checkpoint = nil
@@ -158,7 +158,7 @@ public struct RecognisedModel: Sendable {
 
     /// The model's description, or nil if its family is unknown, undecided or not supported.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if the config.json next to the checkpoint has invalid
+    /// - Throws: `CheckpointError` of category `malformed` if the config.json next to the checkpoint has invalid
     ///   values, because the equations may depend on those values.
     public var knownDescription: ModelDescription? {
         get throws(CheckpointError) {
@@ -170,7 +170,7 @@ public struct RecognisedModel: Sendable {
 
     /// The model's description, for operations that require one.
     ///
-    /// - Throws: ``CheckpointError`` of category `unsupported` if there is no description, or any error that
+    /// - Throws: `CheckpointError` of category `unsupported` if there is no description, or any error that
     ///   ``knownDescription`` throws.
     public var description: ModelDescription {
         get throws(CheckpointError) {

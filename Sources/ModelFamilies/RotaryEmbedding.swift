@@ -72,7 +72,7 @@ public struct RotaryEmbedding: Sendable, Hashable {
     ///   - layerType: the layer type, as in `layer_types`, whose rotary embedding is read if each type has its own.
     ///   - thetaKey: the top-level key of the base, which older files use.
     ///   - assumedTheta: the base to use if no key sets it, or nil to use the family's default.
-    /// - Throws: ``CheckpointError`` of category `malformed` if a parameter is missing or invalid.
+    /// - Throws: `CheckpointError` of category `malformed` if a parameter is missing or invalid.
     package init?(
         _ configuration: ModelConfiguration, of body: DecoderBody, layerType: String = "full_attention",
         thetaKey: String = "rope_theta", assumedTheta: Double? = nil

@@ -20,7 +20,7 @@ extension SpeedMeasurements {
     ///   - kernels: the kernels to measure.
     ///   - progress: an object that receives the number of processed tokens and can cancel the work.
     /// - Returns: the measurements.
-    /// - Throws: ``CheckpointError`` of category `cancelled`, or any error from running the model.
+    /// - Throws: `CheckpointError` of category `cancelled`, or any error from running the model.
     public static func ofForward(
         _ model: Model<Float>, tokens: Int, runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress
     ) throws(CheckpointError) -> SpeedMeasurements {

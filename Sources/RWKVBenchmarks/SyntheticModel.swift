@@ -14,7 +14,7 @@ public enum SyntheticModel {
     ///   - dtype: the dtype of all weights: F32, F16 or BF16.
     ///   - path: the path of the file to create. The file must not exist yet.
     ///   - progress: an object that receives the number of bytes written and can cancel the work.
-    /// - Throws: ``CheckpointError`` of category `unsupported` if a size is not known or if the kernels do not support
+    /// - Throws: `CheckpointError` of category `unsupported` if a size is not known or if the kernels do not support
     ///   `dtype`, or of category `cannotCreate`, `inputOutput` or `cancelled`.
     public static func write(
         _ description: ModelDescription, _ dtype: DType, to path: String, progress: WorkProgress

@@ -20,7 +20,7 @@ extension SpeedMeasurements {
     ///   - kernels: the kernels to measure.
     ///   - progress: an object that receives the number of completed steps and can cancel the work.
     /// - Returns: the measurements.
-    /// - Throws: ``CheckpointError`` of category `cancelled`, or any error that ``Distillation`` throws.
+    /// - Throws: `CheckpointError` of category `cancelled`, or any error that `Distillation` throws.
     public static func ofTraining(
         _ teacher: Model<Float>, _ checkpoint: Checkpoint, _ description: ModelDescription,
         size: (batch: Int, context: Int), memory: Int, runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress

@@ -16,7 +16,7 @@ extension SpeedMeasurements {
     ///   - kernels: the kernels to measure.
     ///   - progress: an object that receives the number of completed runs and can cancel the work.
     /// - Returns: the measurements.
-    /// - Throws: ``CheckpointError`` of category `cancelled`.
+    /// - Throws: `CheckpointError` of category `cancelled`.
     public static func ofWKV7(
         heads: Int, size: Int, tokens: Int, runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress
     ) throws(CheckpointError) -> SpeedMeasurements {

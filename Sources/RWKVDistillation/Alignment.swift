@@ -45,7 +45,7 @@ public struct Alignment: Sendable, Hashable {
     ///   - kernels: the kernels to use.
     ///   - progress: an object that the caller can use to cancel the work.
     /// - Returns: the figures of each time-mixing layer, in layer order.
-    /// - Throws: ``CheckpointError``: `cancelled`, or the errors of running a model.
+    /// - Throws: `CheckpointError`: `cancelled`, or the errors of running a model.
     public func callAsFunction<Element: Real>(
         _ student: TrainedModel<Element>, _ teacher: Model<Element>, _ tokens: [Int], sequences: Int,
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()

@@ -38,7 +38,7 @@ public struct Distillation<Element: Real> {
     ///   - description: the description of the student.
     ///   - tokens: the training sequences.
     ///   - settings: the settings of the distillation.
-    /// - Throws: ``CheckpointError``: `unsupported` if a setting is out of range, or if the student does not match the
+    /// - Throws: `CheckpointError`: `unsupported` if a setting is out of range, or if the student does not match the
     ///   teacher or cannot be trained with these settings; `malformed` if no sequence is long enough or a token is
     ///   outside the vocabulary; or the errors of loading a model.
     public init(
@@ -67,7 +67,7 @@ public struct Distillation<Element: Real> {
     /// Checks that the estimated memory for the activations of a step is within a limit.
     ///
     /// - Parameter limit: the memory limit in bytes.
-    /// - Throws: ``CheckpointError`` of category `unsupported` if the estimate exceeds the limit.
+    /// - Throws: `CheckpointError` of category `unsupported` if the estimate exceeds the limit.
     public func checkMemory(atMost limit: Int) throws(CheckpointError) {
         let sizes = student.model.description.dimensions
         let width = sizes[.width] ?? 0
@@ -103,7 +103,7 @@ public struct Distillation<Element: Real> {
     ///   - progress: an object that the caller can use to cancel the step. A cancelled distillation can be saved in its
     ///     state before the step, but cannot be continued.
     /// - Returns: the figures of the step.
-    /// - Throws: ``CheckpointError``: `notFinite` if the gradients of too many consecutive steps are not finite or a
+    /// - Throws: `CheckpointError`: `notFinite` if the gradients of too many consecutive steps are not finite or a
     ///   weight becomes non-finite, `cancelled`, or the errors of running a model.
     public mutating func next(
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()

@@ -23,7 +23,7 @@ extension DistillationRun {
     ///   - inputs: the digests of the run's inputs.
     ///   - isComplete: whether all evaluations that are due have been done. If not, the state is saved even if all
     ///     steps have been completed.
-    /// - Throws: ``CheckpointError``: `cannotCreate`, or `inputOutput` if reading or writing fails or the disk is full.
+    /// - Throws: `CheckpointError`: `cannotCreate`, or `inputOutput` if reading or writing fails or the disk is full.
     mutating func save(_ inputs: InputDigests, isComplete: Bool = true) throws(CheckpointError) {
         let directory = try UnfinishedDirectory(path: path, isReplaceable: ownsDirectory ? { Self.isOwn($0) } : nil)
         var tensors = try writeModel(into: directory)
@@ -48,7 +48,7 @@ extension DistillationRun {
     /// - Parameters:
     ///   - path: the path of the directory.
     ///   - replaces: whether to replace files from an earlier run.
-    /// - Throws: ``CheckpointError`` of category `cannotCreate` if a run cannot be saved in the directory.
+    /// - Throws: `CheckpointError` of category `cannotCreate` if a run cannot be saved in the directory.
     static func checkDirectory(_ path: String, replaces: Bool) throws(CheckpointError) {
         if !replaces, (try? FileSource(path: path + "/" + stateName)) != nil {
             throw CheckpointError(
@@ -170,7 +170,7 @@ extension DistillationRun {
     ///   - inputs: the digests of this run's inputs, which must equal those of the saved run.
     ///   - kernels: the kernels to use.
     ///   - progress: an object that the caller can use to cancel the work.
-    /// - Throws: ``CheckpointError``: `notFound` if there is no unfinished run, `inputOutput`, `malformed` if the saved
+    /// - Throws: `CheckpointError`: `notFound` if there is no unfinished run, `inputOutput`, `malformed` if the saved
     ///   run is not valid, `unsupported` if its settings or inputs were different, or `cancelled`.
     mutating func resume(
         _ inputs: InputDigests, _ kernels: Kernels<Float>, _ progress: WorkProgress

@@ -47,7 +47,7 @@ public struct DistillationLog: Sendable, Hashable {
 
     /// Reads a saved log in order to continue it.
     ///
-    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, or `malformed` if the file is too long or a line is
+    /// - Throws: `CheckpointError`: `notFound`, `inputOutput`, or `malformed` if the file is too long or a line is
     ///   not a valid log entry.
     public init(contentsOf path: String) throws(CheckpointError) {
         let file = try FileSource(path: path)

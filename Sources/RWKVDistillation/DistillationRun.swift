@@ -65,7 +65,7 @@ public struct DistillationRun {
     ///   - distillation: the distillation to perform, at step 0.
     ///   - path: the path of the output directory, which is written when the run is saved.
     ///   - options: the options for evaluating, saving and resuming.
-    /// - Throws: ``CheckpointError``: `unsupported` if a step needs more memory than the machine has, `malformed` if a
+    /// - Throws: `CheckpointError`: `unsupported` if a step needs more memory than the machine has, `malformed` if a
     ///   held-out token is outside the vocabulary, or `cannotCreate` if the directory contains files that must not be
     ///   replaced.
     public init(
@@ -85,7 +85,7 @@ public struct DistillationRun {
     ///   - progress: an object that the caller can use to cancel the work. A cancelled run is saved if at least one
     ///     step has been completed.
     ///   - notify: a closure that is called with each event.
-    /// - Throws: ``CheckpointError``: `cancelled`; `notFound`, `malformed` or `unsupported` if the run to resume is
+    /// - Throws: `CheckpointError`: `cancelled`; `notFound`, `malformed` or `unsupported` if the run to resume is
     ///   missing, is not valid, or had different settings or inputs; the errors of ``Distillation/next(_:progress:)``;
     ///   the errors of evaluations, after the run has been saved if at least one step has been completed; or
     ///   `cannotCreate` or `inputOutput` if the run cannot be saved.

@@ -79,7 +79,7 @@ extension DistillationSettings {
     /// Checks that all settings are in range.
     ///
     /// - Parameter path: the path of the student, for error messages.
-    /// - Throws: ``CheckpointError`` of category `unsupported` if a setting is out of range.
+    /// - Throws: `CheckpointError` of category `unsupported` if a setting is out of range.
     func check(path: String) throws(CheckpointError) {
         func check(_ isValid: Bool, _ name: String, _ expected: String, _ found: some CustomStringConvertible)
             throws(CheckpointError)

@@ -51,7 +51,7 @@ struct DistillationState {
     ///   - file: the saved state.
     ///   - distillation: the distillation to resume.
     ///   - inputs: the digests of the inputs of the run to resume.
-    /// - Throws: ``CheckpointError``: `unsupported` if the state belongs to another run, or `malformed`.
+    /// - Throws: `CheckpointError`: `unsupported` if the state belongs to another run, or `malformed`.
     init(_ file: Checkpoint, of distillation: Distillation<Float>, _ inputs: InputDigests) throws(CheckpointError) {
         let metadata = file.metadata
         guard metadata[Self.formatKey] == Self.format else {

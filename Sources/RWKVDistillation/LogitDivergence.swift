@@ -36,7 +36,7 @@ public struct LogitDivergence: Sendable, Hashable {
     ///   - kernels: the kernels to use.
     ///   - progress: an object that the caller can use to cancel the work.
     /// - Returns: the loss, averaged over tokens.
-    /// - Throws: ``CheckpointError``: `malformed` if tokens cannot be divided into sequences of equal length,
+    /// - Throws: `CheckpointError`: `malformed` if tokens cannot be divided into sequences of equal length,
     ///   `cancelled`, or the errors of running a model.
     public func callAsFunction<Element: Real>(
         _ student: TrainedModel<Element>, _ teacher: Model<Element>, _ tokens: [Int], sequences: Int,

@@ -63,7 +63,7 @@ public struct TrainedModel<Element: Real> {
     ///   - adapters: the adapters to train instead of projections; nil to train the projections themselves.
     ///   - teacher: a model whose matrices are shared where the student's are frozen and identical, so that memory
     ///     holds them only once; nil to share none.
-    /// - Throws: ``CheckpointError``: `unsupported` if an adapter does not fit its weight or there is no weight to
+    /// - Throws: `CheckpointError`: `unsupported` if an adapter does not fit its weight or there is no weight to
     ///   adapt, or the errors of loading a model.
     public init(
         _ checkpoint: Checkpoint, _ description: ModelDescription, training trained: [TensorPlace: Training],
@@ -123,7 +123,7 @@ public struct TrainedModel<Element: Real> {
     /// Updates the model after its parameters have changed.
     ///
     /// - Parameter kernels: the kernels to use.
-    /// - Throws: ``CheckpointError``: the errors of loading a model.
+    /// - Throws: `CheckpointError`: the errors of loading a model.
     public mutating func update(_ kernels: Kernels<Element>) throws(CheckpointError) {
         for weight in adapted { weight.values.replaceRows(from: 0, by: weight.adapter.merged(kernels)) }
         try model.reread()
@@ -147,7 +147,7 @@ public struct TrainedModel<Element: Real> {
     ///   - kernels: the kernels to use.
     ///   - progress: an object that the caller can use to cancel the work.
     /// - Returns: the residual stream after the last layer, and a trace of each layer for the backward pass.
-    /// - Throws: ``CheckpointError``: `cancelled`, or the errors of running a model.
+    /// - Throws: `CheckpointError`: `cancelled`, or the errors of running a model.
     public func run(
         _ tokens: [Int], sequences: Int, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> Run {
@@ -168,7 +168,7 @@ public struct TrainedModel<Element: Real> {
     ///   - propagatesFirstValues: whether gradients flow through k_first and v_first to the layer that provides them.
     ///   - kernels: the kernels to use.
     ///   - progress: an object that the caller can use to cancel the work.
-    /// - Throws: ``CheckpointError`` of category `cancelled`.
+    /// - Throws: `CheckpointError` of category `cancelled`.
     public func backward(
         _ run: Run, _ gradient: Matrix<Element>, propagatesFirstValues: Bool = false, _ kernels: Kernels<Element>,
         progress: WorkProgress = WorkProgress()

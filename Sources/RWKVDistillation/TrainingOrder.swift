@@ -20,7 +20,7 @@ public struct TrainingOrder: Sendable {
     ///   - tokens: the training sequences; a sequence shorter than a window is not used.
     ///   - length: the number of tokens per window.
     ///   - seed: the seed for shuffling.
-    /// - Throws: ``CheckpointError`` of category `malformed` if all sequences are shorter than a window, or if `length`
+    /// - Throws: `CheckpointError` of category `malformed` if all sequences are shorter than a window, or if `length`
     ///   is not positive.
     public init(_ tokens: TokenSequences, length: Int, seed: UInt64) throws(CheckpointError) {
         guard length > 0 else {

@@ -78,7 +78,7 @@ public struct TrainingRules: Sendable, Hashable {
     ///   - description: the description of the student.
     ///   - scope: the set of weights that have gradients; nil if all layer weights do.
     /// - Returns: the weights to train, with the learning-rate scale and weight decay of each.
-    /// - Throws: ``CheckpointError`` of category `unsupported` if a rule does not match any trainable weight, or if all
+    /// - Throws: `CheckpointError` of category `unsupported` if a rule does not match any trainable weight, or if all
     ///   weights are frozen.
     public func trained(
         in checkpoint: Checkpoint, _ description: ModelDescription, within scope: Preset? = nil

@@ -30,7 +30,7 @@ public struct ConversionAudit: Sendable, Hashable {
     ///   - reference: the model or recorded logits to compare the checkpoint with; recorded logits are not used.
     ///   - threads: the number of threads that hash tensors.
     ///   - progress: an object that the caller can use to cancel the work.
-    /// - Throws: ``CheckpointError``: `cancelled`, or the errors of reading files.
+    /// - Throws: `CheckpointError`: `cancelled`, or the errors of reading files.
     init?(
         of checkpoint: Checkpoint, reference: VerificationReference, threads: Int, progress: WorkProgress
     ) throws(CheckpointError) {

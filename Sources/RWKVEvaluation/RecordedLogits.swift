@@ -26,7 +26,7 @@ public struct RecordedLogits: Sendable {
 
     /// Opens the recorded logits in a checkpoint; returns nil if the tensor `logits` or `tokens` is missing.
     ///
-    /// - Throws: ``CheckpointError``: `inputOutput`, or `malformed` if the logits do not match the tokens.
+    /// - Throws: `CheckpointError`: `inputOutput`, or `malformed` if the logits do not match the tokens.
     public init?(_ checkpoint: Checkpoint) throws(CheckpointError) {
         guard let tensor = checkpoint.tensor(named: "logits"), checkpoint.tensor(named: "tokens") != nil else {
             return nil
@@ -50,7 +50,7 @@ public struct RecordedLogits: Sendable {
 
     /// Reads the logits of one token, and converts them to doubles.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput`.
+    /// - Throws: `CheckpointError` of category `inputOutput`.
     func row(
         sequence: Int, position: Int, into row: UnsafeMutableBufferPointer<Double>
     ) throws(CheckpointError) {
@@ -76,9 +76,9 @@ public struct RecordedLogits: Sendable {
     ///   - kernels: the kernels to use.
     ///   - progress: an object that receives the number of tokens processed, and that the caller can use to cancel the
     ///     work.
-    /// - Throws: ``CheckpointError``: `malformed` if a token is outside the vocabulary, `unsupported` if the sequences
+    /// - Throws: `CheckpointError`: `malformed` if a token is outside the vocabulary, `unsupported` if the sequences
     ///   differ in length or the logits are too large for a file, or the errors of
-    ///   ``Model/run(_:_:_:progress:receive:)`` and of writing the file.
+    ///   `Model.run(_:_:_:progress:receive:)` and of writing the file.
     public static func record(
         _ model: Model<Float>, _ tokens: TokenSequences, to path: String, replaces: Bool, _ kernels: Kernels<Float>,
         progress: WorkProgress = WorkProgress()

@@ -128,7 +128,7 @@ public struct Verification: Sendable {
     ///   - kernels: the kernels to use.
     ///   - progress: an object that receives the number of tokens processed, and that the caller can use to cancel the
     ///     work.
-    /// - Throws: ``CheckpointError``: `malformed` if a token is outside the vocabulary or a recorded logit is not
+    /// - Throws: `CheckpointError`: `malformed` if a token is outside the vocabulary or a recorded logit is not
     ///   finite, `unsupported` if the vocabulary sizes differ or the logits were recorded for other tokens, or the
     ///   errors of reading and running a model, except `notFinite`.
     public init(

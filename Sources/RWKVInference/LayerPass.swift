@@ -37,7 +37,7 @@ public struct LayerPass<Element: Real> {
     ///   - kernels: the kernels to use.
     ///   - checksNumbers: whether to throw an error if the residual stream is not finite after a layer.
     ///   - progress: an object that the caller can use to cancel the work after any layer.
-    /// - Throws: ``CheckpointError`` of category `unsupported` if the number of layer states is wrong, because the
+    /// - Throws: `CheckpointError` of category `unsupported` if the number of layer states is wrong, because the
     ///   state belongs to another model or to an unfinished pass.
     public init(
         _ model: Model<Element>, _ stream: Matrix<Element>, taking state: inout Model<Element>.State,
@@ -68,7 +68,7 @@ public struct LayerPass<Element: Real> {
 
     /// Advances to the next layer, and returns false if there are no more layers.
     ///
-    /// - Throws: ``CheckpointError``: `notFinite` if the output of the previous layer is not finite, `inputOutput` if a
+    /// - Throws: `CheckpointError`: `notFinite` if the output of the previous layer is not finite, `inputOutput` if a
     ///   file has changed or cannot be read, or `cancelled`.
     public mutating func next() throws(CheckpointError) -> Bool {
         if number >= 0, checksNumbers { try model.check(stream, layer: number, kernels) }

@@ -86,7 +86,7 @@ public struct Model<Element: Real>: Sendable {
     ///   - kernels: the kernels to use.
     ///   - progress: an object that the caller can use to cancel the work after any layer.
     /// - Returns: the residual stream after the last layer, [tokens, C].
-    /// - Throws: ``CheckpointError``: `malformed` if there are no tokens, if a token is outside the vocabulary, or if
+    /// - Throws: `CheckpointError`: `malformed` if there are no tokens, if a token is outside the vocabulary, or if
     ///   tokens cannot be divided into sequences of equal length; `unsupported` if the state belongs to another model,
     ///   or if it has several sequences and either it already has tokens or the model uses token shift; `notFinite`;
     ///   `inputOutput` if a file has changed or cannot be read; or `cancelled`.
@@ -117,7 +117,7 @@ public struct Model<Element: Real>: Sendable {
     ///   - sequences: the number of concatenated sequences of equal length.
     ///   - kernels: the kernels to use.
     /// - Returns: the residual stream before the first layer, [tokens, C].
-    /// - Throws: ``CheckpointError``: `malformed` if there are no tokens, if a token is outside the vocabulary, or if
+    /// - Throws: `CheckpointError`: `malformed` if there are no tokens, if a token is outside the vocabulary, or if
     ///   tokens cannot be divided into sequences of equal length; `unsupported` for several sequences if the model uses
     ///   token shift; `notFinite`; or `inputOutput` if a file has changed or cannot be read.
     public func embedded(
@@ -180,7 +180,7 @@ public struct Model<Element: Real>: Sendable {
     ///   - hidden: the residual stream after the last layer, [tokens, C].
     ///   - kernels: the kernels to use.
     /// - Returns: the logits, [tokens, V].
-    /// - Throws: ``CheckpointError``: `notFinite`, or `inputOutput` if a file has changed or cannot be read.
+    /// - Throws: `CheckpointError`: `notFinite`, or `inputOutput` if a file has changed or cannot be read.
     @specialized(where Element == Float)
     public func logits(_ hidden: Matrix<Element>, _ kernels: Kernels<Element>) throws(CheckpointError)
         -> Matrix<Element>
@@ -199,7 +199,7 @@ public struct Model<Element: Real>: Sendable {
         return logits
     }
 
-    /// Checks that no mapped file has changed, and throws ``CheckpointError`` of category `inputOutput` if one has.
+    /// Checks that no mapped file has changed, and throws `CheckpointError` of category `inputOutput` if one has.
     package func checkFiles() throws(CheckpointError) { try memory.check() }
 
     /// Computes the gradient with respect to the residual stream from the gradient with respect to the logits.
@@ -221,7 +221,7 @@ public struct Model<Element: Real>: Sendable {
     ///
     /// - Parameter place: the role and layer of the weight.
     /// - Returns: all values of the weight.
-    /// - Throws: ``CheckpointError``: the errors of ``init(_:_:replacing:)``.
+    /// - Throws: `CheckpointError`: the errors of ``init(_:_:replacing:)``.
     package func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] {
         try reader.numbers(of: place)
     }
@@ -235,7 +235,7 @@ public struct Model<Element: Real>: Sendable {
     ///   - rows: the rows of `tensor` that make up the weight; nil if the weight is the entire tensor.
     ///   - other: the other checkpoint.
     /// - Returns: this model's matrix, or nil.
-    /// - Throws: ``CheckpointError``: the errors of ``init(_:_:replacing:)``.
+    /// - Throws: `CheckpointError`: the errors of ``init(_:_:replacing:)``.
     package func matrix(
         _ place: TensorPlace, sameAs tensor: TensorInfo, rows: Range<Int>?, of other: Checkpoint
     ) throws(CheckpointError) -> StoredMatrix? {
@@ -260,7 +260,7 @@ public struct Model<Element: Real>: Sendable {
     ///   - x: the numbers to check.
     ///   - layer: the layer that computed the numbers; nil if the embedding or the head did.
     ///   - kernels: the kernels to use.
-    /// - Throws: ``CheckpointError``: `notFinite`, or `inputOutput` if a file has changed or cannot be read.
+    /// - Throws: `CheckpointError`: `notFinite`, or `inputOutput` if a file has changed or cannot be read.
     public func check(
         _ x: Matrix<Element>, layer: Int?, _ kernels: Kernels<Element>
     ) throws(CheckpointError) {

@@ -14,7 +14,7 @@ extension Model {
     ///   - checkpoint: a checkpoint of a supported family.
     ///   - description: the description of the model in the checkpoint.
     ///   - weights: weights that replace those of the checkpoint, each in its stored shape; a vector is a single row.
-    /// - Throws: ``CheckpointError``: `malformed` or `unsupported` if a tensor is missing, quantised or has the wrong
+    /// - Throws: `CheckpointError`: `malformed` or `unsupported` if a tensor is missing, quantised or has the wrong
     ///   size, if a setting that the equations need is not known, or if a head that should be tied differs from the
     ///   embedding; or `inputOutput`.
     public init(
@@ -67,7 +67,7 @@ extension Model {
     /// Layers share the values of replacement matrices, but hold copies of replacement vectors, which must be copied
     /// again.
     ///
-    /// - Throws: ``CheckpointError``: the errors of ``init(_:_:replacing:)``.
+    /// - Throws: `CheckpointError`: the errors of ``init(_:_:replacing:)``.
     public mutating func reread() throws(CheckpointError) {
         for layer in layers.indices where reader.replaces(layer) { layers[layer] = try reader.layer(layer) }
     }

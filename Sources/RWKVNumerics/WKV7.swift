@@ -111,7 +111,7 @@ public struct WKV7Checkpoints<Element: Real> {
 }
 
 extension Kernels {
-    /// Runs ``wkv7(_:size:state:)`` over whole sequences from a zero state; records checkpoints for the backward pass.
+    /// Runs `wkv7(_:size:state:)` over whole sequences from a zero state; records checkpoints for the backward pass.
     ///
     /// - Parameters:
     ///   - inputs: the inputs, each [tokens, heads * N]. Several sequences of equal length can be concatenated.

@@ -18,7 +18,7 @@ public struct TokenSequences: Sendable, Hashable {
 
     /// Creates token sequences from arrays of token IDs.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if there are no sequences, a sequence is empty, a token is
+    /// - Throws: `CheckpointError` of category `malformed` if there are no sequences, a sequence is empty, a token is
     ///   negative, or there are too many tokens.
     public init(_ sequences: [[Int]], path: String) throws(CheckpointError) {
         guard !sequences.isEmpty, !sequences.contains(where: \.isEmpty) else {
@@ -39,7 +39,7 @@ public struct TokenSequences: Sendable, Hashable {
 
     /// Creates token sequences by reading a token file.
     ///
-    /// - Throws: ``CheckpointError``: `notFound`, `inputOutput`, `malformed`, `dangerous`, or `unsupported` for an
+    /// - Throws: `CheckpointError`: `notFound`, `inputOutput`, `malformed`, `dangerous`, or `unsupported` for an
     ///   unknown extension or a format that cannot be read.
     public init(contentsOf path: String) throws(CheckpointError) {
         let ending = path.utf8.lastIndex(of: UInt8(ascii: ".")).map { String(path[$0...]) } ?? ""
@@ -61,7 +61,7 @@ public struct TokenSequences: Sendable, Hashable {
 
     /// Creates token sequences by reading the tensor named `tokens` in a checkpoint.
     ///
-    /// - Throws: ``CheckpointError``: `inputOutput` or `malformed`.
+    /// - Throws: `CheckpointError`: `inputOutput` or `malformed`.
     public init(contentsOf checkpoint: Checkpoint) throws(CheckpointError) {
         guard let tensor = checkpoint.tensor(named: "tokens") else {
             throw CheckpointError(.malformed, path: checkpoint.path, "no tensor is named \"tokens\"")
@@ -81,7 +81,7 @@ public struct TokenSequences: Sendable, Hashable {
     /// Checks that all tokens are in a model's vocabulary.
     ///
     /// - Parameter vocabulary: the size of the model's vocabulary.
-    /// - Throws: ``CheckpointError`` of category `malformed` if a token is not in the vocabulary.
+    /// - Throws: `CheckpointError` of category `malformed` if a token is not in the vocabulary.
     public func check(vocabulary: Int) throws(CheckpointError) {
         for (number, sequence) in sequences.enumerated() {
             guard let place = sequence.firstIndex(where: { $0 >= vocabulary }) else { continue }

@@ -30,7 +30,7 @@ struct ModelOptions: ParsableArguments {
     ///     not say.
     ///   - warnings: the array to which the warnings about the model are appended.
     /// - Returns: the model.
-    /// - Throws: ``CheckpointError`` if the model is not recognised or cannot be loaded.
+    /// - Throws: `CheckpointError` if the model is not recognised or cannot be loaded.
     func model(
         _ checkpoint: Checkpoint, isReference: Bool = false, warnings: inout [CheckpointWarning]
     ) throws(CheckpointError) -> Model<Float> {

@@ -165,7 +165,7 @@ struct PickleNames {
 
     /// Adds the globals that a pickle names.
     ///
-    /// - Throws: ``MalformedInput`` if the pickles name more than 10,000 distinct globals, or if one pickle spells out
+    /// - Throws: `MalformedInput` if the pickles name more than 10,000 distinct globals, or if one pickle spells out
     ///   globals in more than 100,000 places.
     mutating func insert(_ graph: PickleGraph) throws(MalformedInput) {
         // Skip repeated places before decoding any text, because a pickle can name the same global a million times.

@@ -44,7 +44,7 @@ struct PickleMachine {
 
     /// Runs the pickle that begins at `start`, with at most `valueBytes` bytes of memory for its values.
     ///
-    /// - Throws: ``MalformedInput`` with an offset in `bytes`, which is `bytes.count` if the bytes end within the
+    /// - Throws: `MalformedInput` with an offset in `bytes`, which is `bytes.count` if the bytes end within the
     ///   pickle.
     static func run(_ bytes: [UInt8], from start: Int = 0, valueBytes: Int) throws(MalformedInput) -> Result {
         var machine = PickleMachine(bytes, from: start, valueBytes: valueBytes)

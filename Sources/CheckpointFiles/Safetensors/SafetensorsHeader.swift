@@ -37,7 +37,7 @@ struct SafetensorsHeader: Sendable {
 
     /// Creates a header from its JSON text, which is followed by `dataCount` bytes of data in the file.
     ///
-    /// - Throws: ``MalformedInput`` with an offset from the start of `text`.
+    /// - Throws: `MalformedInput` with an offset from the start of `text`.
     init(_ text: consuming [UInt8], dataCount: Int, limits: ReadLimits) throws(MalformedInput) {
         var parser = SafetensorsHeaderParser(dataCount: dataCount, limits: limits, headerBytes: text.count)
         try parser.parse(text.span)

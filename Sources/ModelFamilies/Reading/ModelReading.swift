@@ -4,7 +4,7 @@ import CheckpointFiles
 extension ModelDescription {
     /// Describes a model by matching an architecture against tensors, a configuration, or both.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if the configuration has invalid values, or if there are
+    /// - Throws: `CheckpointError` of category `malformed` if the configuration has invalid values, or if there are
     ///   no tensors and it does not state the number of layers.
     init(
         _ architecture: Architecture, _ index: TensorIndex?, _ layout: TensorLayout,
