@@ -1,17 +1,17 @@
 package import Foundation
 
-/// A runner for the built command-line tool.
+/// A runner for the built command-line tool and the package's other programs.
 package enum CommandLineTool {
-    /// The result of running the tool.
+    /// The result of running a program.
     package struct Output: Sendable {
         package let status: Int32
         package let out: String
         package let err: String
     }
 
-    /// The path of the tool, which the package manager puts next to the test bundle.
-    private static var binary: URL {
-        URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().appending(path: "rwkv-ckpt")
+    /// Returns the path of a program, which the package manager puts next to the test bundle.
+    private static func binary(of program: String) -> URL {
+        URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().appending(path: program)
     }
 
     /// The time at which to send a signal.
@@ -22,29 +22,30 @@ package enum CommandLineTool {
         case appearance(of: URL, after: Double = 0)
     }
 
-    /// Runs the tool.
+    /// Runs the tool or another program of the package.
     ///
-    /// If the tool does not finish within two minutes, it is killed, and the result's status is -SIGKILL.
+    /// If the program does not finish within two minutes, it is killed, and the result's status is -SIGKILL.
     ///
     /// - Parameters:
-    ///   - arguments: the tool's arguments.
+    ///   - arguments: the program's arguments.
+    ///   - program: the name of the program.
     ///   - directory: the working directory, which is the root of the repository by default.
     ///   - out: the file to which standard output is written, or nil to return the output in the result.
     ///   - environment: environment variables to add.
     ///   - signal: a signal to send and the time at which to send it.
     /// - Returns: the exit status and the output.
-    /// - Throws: an error if the tool cannot be run.
+    /// - Throws: an error if the program cannot be run.
     package static func run(
-        _ arguments: [String], in directory: URL = Repository.root, out: FileHandle? = nil,
-        environment: [String: String] = [:],
+        _ arguments: [String], program: String = "rwkv-ckpt", in directory: URL = Repository.root,
+        out: FileHandle? = nil, environment: [String: String] = [:],
         signal: (number: Int32, when: Moment)? = nil
     ) throws -> Output {
         let process = Process()
-        process.executableURL = binary
+        process.executableURL = binary(of: program)
         process.arguments = arguments
         process.currentDirectoryURL = directory
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-        // Standard output and error are files instead of pipes, so that nothing has to read them while the tool runs.
+        // Standard output and error are files instead of pipes, so that nothing has to read them while a program runs.
         return try withTemporaryDirectory { directory in
             let urls = ["out", "err"].map { directory.appending(path: $0) }
             for url in urls { try Data().write(to: url) }
