@@ -10,26 +10,27 @@ let settings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+let checkpointModules = [
+    "Bytes", "CheckpointJSON", "CheckpointFiles", "ModelFamilies", "LayerPlanning", "CheckpointConversion",
+    "CheckpointReports", "TokenFiles",
+]
+let modelModules = [
+    "RWKVNumerics", "RWKVLayers", "RWKVInference", "RWKVEvaluation", "RWKVDistillation", "RWKVBenchmarks",
+    "RWKVReports",
+]
+
 let package = Package(
     name: "rwkv-ckpt",
     products: [
-        .library(
-            name: "RWKVCheckpoint",
-            targets: [
-                "Bytes", "CheckpointJSON", "CheckpointFiles", "ModelFamilies", "LayerPlanning", "CheckpointConversion",
-                "CheckpointReports", "TokenFiles",
-            ]),
-        .library(
-            name: "RWKVModel",
-            targets: [
-                "RWKVNumerics", "RWKVLayers", "RWKVInference", "RWKVEvaluation", "RWKVDistillation",
-                "RWKVBenchmarks", "RWKVReports",
-            ]),
+        .library(name: "RWKVCheckpoint", targets: checkpointModules),
+        .library(name: "RWKVModel", targets: modelModules),
         .executable(name: "rwkv-ckpt", targets: ["rwkv-ckpt"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        // Used only by scripts/docs: SwiftPM does not fetch it for packages that depend on this one.
+        .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"),
     ],
     targets: [
         .target(name: "CRWKVKernels"),
@@ -127,6 +128,10 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),
+
+        // The documentation of the two products; these targets have no code.
+        .target(name: "RWKVCheckpoint", dependencies: checkpointModules.map { .target(name: $0) }),
+        .target(name: "RWKVModel", dependencies: (["RWKVCheckpoint"] + modelModules).map { .target(name: $0) }),
 
         .target(
             name: "TestSupport",
