@@ -1,4 +1,4 @@
-//! Converts a transformer to a student in which one layer stays attention.
+//! Converts a transformer to a student in which one layer keeps attention.
 //!
 //! The arguments are the transformer's directory and the directory to create for the student.
 

@@ -21,7 +21,7 @@ struct AdapterChanges {
     ///   - scale: the LoRA scale s in W + s B A, for adapters without adapter_config.json.
     ///   - mayBeUnused: returns whether the adapter tensor with the given name can be ignored if the model does not
     ///     have the tensor that it changes.
-    /// - Throws: ``CheckpointError``: `malformed` if shapes, names or settings are invalid, `unsupported` if merging is
+    /// - Throws: `CheckpointError`: `malformed` if shapes, names or settings are invalid, `unsupported` if merging is
     ///   not implemented for this adapter, or `inputOutput` if adapter_config.json cannot be read.
     init(
         _ adapter: Checkpoint, on source: ConversionInput, scale: Double?, mayBeUnused: (String) -> Bool

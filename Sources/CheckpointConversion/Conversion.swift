@@ -125,7 +125,7 @@ public struct ConversionInput: Sendable {
 
     /// Creates an input from a recognised model.
     ///
-    /// - Throws: ``CheckpointError``: `unsupported` if the model has only a config.json and no checkpoint, or
+    /// - Throws: `CheckpointError`: `unsupported` if the model has only a config.json and no checkpoint, or
     ///   `malformed` if the config.json next to the checkpoint has invalid values.
     public init(_ recognised: RecognisedModel) throws(CheckpointError) {
         let model = try recognised.knownDescription

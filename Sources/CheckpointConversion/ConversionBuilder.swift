@@ -84,7 +84,7 @@ struct ConversionBuilder {
     ///   - steps: the steps to apply to the input tensor, not including an adapter's changes.
     ///   - sharesTied: whether the output tensor can share its bytes with an earlier output tensor that has the same
     ///     elements.
-    /// - Throws: ``CheckpointError``: `malformed` if two output tensors would have the same name or a size overflows,
+    /// - Throws: `CheckpointError`: `malformed` if two output tensors would have the same name or a size overflows,
     ///   or `unsupported` if the steps are incompatible with the adapter's changes or the dtypes.
     mutating func add(
         _ input: Conversion.InputTensor, name: String, place: TensorPlace?, shape: [Int],

@@ -10,7 +10,7 @@ import CheckpointJSON
 /// to unpack compressed files. After that, tensor data is read on demand, one buffer at a time. The files stay open for
 /// as long as the value exists.
 ///
-/// For any input, opening either returns a checkpoint or throws a ``CheckpointError``, in time linear in the number of
+/// For any input, opening either returns a checkpoint or throws a `CheckpointError`, in time linear in the number of
 /// bytes read. It uses bounded memory: at most the length of a safetensors header plus 64 MB, or 128 MB for any other
 /// file. Nothing in a file, not even a pickle, is executed or imported, and no path in a file can lead outside its
 /// directory.
@@ -48,7 +48,7 @@ public struct Checkpoint: Sendable {
     ///     compressed form does not allow random access.
     ///   - refusesDangerous: whether to throw ``danger`` if a pickle names dangerous globals.
     /// - Returns: the checkpoint, whose headers have all been validated.
-    /// - Throws: ``CheckpointError``, which gives the file and, if known, the tensor and the byte offset.
+    /// - Throws: `CheckpointError`, which gives the file and, if known, the tensor and the byte offset.
     public static func open(
         _ path: String, limits: ReadLimits = .standard, temporaryDirectory: String = "/tmp",
         refusesDangerous: Bool = true
@@ -176,10 +176,10 @@ public struct Checkpoint: Sendable {
     ///
     /// If the tensor is not contiguous, `offset` and the buffer's size must be multiples of the element size. If a
     /// checksum of the bytes is recorded, it is verified before any of them are returned. A zstd frame is verified only
-    /// when it has been read to its end; ``ByteSource/finish()`` reads the rest of every frame that has been read in
+    /// when it has been read to its end; `ByteSource.finish()` reads the rest of every frame that has been read in
     /// part.
     ///
-    /// - Throws: ``CheckpointError``: `inputOutput` when the bytes cannot be read, or `malformed` when their checksum
+    /// - Throws: `CheckpointError`: `inputOutput` when the bytes cannot be read, or `malformed` when their checksum
     ///   is wrong.
     public func read(_ tensor: TensorInfo, at offset: Int, into buffer: inout MutableRawSpan) throws(CheckpointError) {
         precondition(offset >= 0 && offset + buffer.byteCount <= tensor.byteCount, "outside the tensor")

@@ -19,7 +19,7 @@ public final class CheckpointFile: Sendable {
 
     /// Creates a checkpoint file by reading and validating its headers.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` if the file is invalid or its format is not recognised; `unsupported`
+    /// - Throws: `CheckpointError`: `malformed` if the file is invalid or its format is not recognised; `unsupported`
     ///   if the format is recognised but cannot be read; or `inputOutput`.
     init(
         _ file: any ByteSource, limits: ReadLimits, temporaryDirectory: String
@@ -53,7 +53,7 @@ public final class CheckpointFile: Sendable {
 extension FileFormat {
     /// Recognises the format of a file from its first bytes.
     ///
-    /// - Throws: ``CheckpointError``: `malformed` if the file is empty or its format is not recognised, or
+    /// - Throws: `CheckpointError`: `malformed` if the file is empty or its format is not recognised, or
     ///   `inputOutput`.
     static func recognize(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) -> FileFormat {
         guard source.count > 0 else { throw CheckpointError(.malformed, path: source.path, "the file is empty") }

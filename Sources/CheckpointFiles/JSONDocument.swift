@@ -4,7 +4,7 @@ public import CheckpointJSON
 extension JSONValue {
     /// Creates a value by reading a small JSON document, such as a config.json or a plan.
     ///
-    /// - Throws: ``CheckpointError``: `notFound`, `unsupported` (not a regular file), `inputOutput`, or `malformed`
+    /// - Throws: `CheckpointError`: `notFound`, `unsupported` (not a regular file), `inputOutput`, or `malformed`
     ///   with the byte offset.
     public init(contentsOf path: String) throws(CheckpointError) {
         let bytes = try document(path)
@@ -16,12 +16,12 @@ extension JSONValue {
 
 /// Computes the SHA-256 hash of a small document and returns it as 64 hexadecimal digits.
 ///
-/// - Throws: ``CheckpointError``: `notFound`, `unsupported`, `inputOutput`, or `malformed` if the document is too long.
+/// - Throws: `CheckpointError`: `notFound`, `unsupported`, `inputOutput`, or `malformed` if the document is too long.
 public func sha256(ofDocument path: String) throws(CheckpointError) -> String { sha256(of: try document(path)) }
 
 /// Returns whether a file begins like a JSON object or array and is short enough to read as a `JSONValue`.
 ///
-/// - Throws: ``CheckpointError``: `notFound`, `unsupported` or `inputOutput`.
+/// - Throws: `CheckpointError`: `notFound`, `unsupported` or `inputOutput`.
 package func isSmallDocument(_ path: String) throws(CheckpointError) -> Bool {
     guard PathKind(path) != .directory else { return false }
     let source = try checkpointSource(path: path)
@@ -37,7 +37,7 @@ package func isSmallDocument(_ path: String) throws(CheckpointError) -> Bool {
 
 /// Reads a small document and returns its bytes.
 ///
-/// - Throws: ``CheckpointError``: `notFound`, `unsupported`, `inputOutput`, or `malformed` if the document is too long.
+/// - Throws: `CheckpointError`: `notFound`, `unsupported`, `inputOutput`, or `malformed` if the document is too long.
 package func document(_ path: String) throws(CheckpointError) -> [UInt8] {
     let source = try FileSource(path: path)
     guard source.count <= JSONValue.maximumBytes else {

@@ -35,7 +35,7 @@ public struct TensorInput: ~Copyable {
 
     /// Finishes reading and, if all bytes have been read, verifies their checksum.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if the checksum is wrong.
+    /// - Throws: `CheckpointError` of category `malformed` if the checksum is wrong.
     public consuming func finish() throws(CheckpointError) {
         guard let expected, checksum != expected, position == tensor.byteCount else { return }
         throw wrongChecksum(

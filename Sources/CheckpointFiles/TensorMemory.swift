@@ -33,7 +33,7 @@ public final class TensorMemory: Sendable {
     ///
     /// - Parameter tensor: a tensor of the checkpoint.
     /// - Returns: the tensor's bytes.
-    /// - Throws: ``CheckpointError``: `inputOutput`, or `malformed` if the checksum is wrong.
+    /// - Throws: `CheckpointError`: `inputOutput`, or `malformed` if the checksum is wrong.
     public func bytes(of tensor: TensorInfo) throws(CheckpointError) -> Bytes {
         let file = checkpoint.files[tensor.file]
         let isAligned = tensor.byteRange.lowerBound % max(1, tensor.dtype.bitWidth / 8) == 0
@@ -55,7 +55,7 @@ public final class TensorMemory: Sendable {
 
     /// Checks that no mapped file has been changed or truncated since it was mapped.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput` if a mapped file has been changed or truncated.
+    /// - Throws: `CheckpointError` of category `inputOutput` if a mapped file has been changed or truncated.
     public func check() throws(CheckpointError) {
         for mapping in mappings.withLock({ Array($0.values) }) {
             if let change = mapping.change { throw CheckpointError(.inputOutput, path: mapping.path, change) }

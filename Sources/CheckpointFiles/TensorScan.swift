@@ -26,7 +26,7 @@ extension Checkpoint {
     ///   - threads: the number of threads.
     ///   - progress: receives the progress after every buffer, and can cancel the work.
     /// - Returns: the results, in the order of `tensors`.
-    /// - Throws: ``CheckpointError`` of category `inputOutput`, `malformed` (a wrong checksum) or `cancelled`.
+    /// - Throws: `CheckpointError` of category `inputOutput`, `malformed` (a wrong checksum) or `cancelled`.
     public func scan(
         _ tensors: [TensorInfo], statistics: Bool, sha256: Bool, threads: Int, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> [TensorScan] {

@@ -39,7 +39,7 @@ extension CheckpointDifference {
     /// - Returns: the number of pairs that were compared, and the differences of those that differ, in the order of
     ///   ``common``. A pair in ``common`` is compared if its shapes are the same, and its dtypes are the same or have
     ///   defined values.
-    /// - Throws: ``CheckpointError`` of category `inputOutput`, `malformed` (a wrong checksum) or `cancelled`.
+    /// - Throws: `CheckpointError` of category `inputOutput`, `malformed` (a wrong checksum) or `cancelled`.
     public func compareValues(
         threads: Int, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> (comparedCount: Int, changed: [ValueDifference]) {

@@ -4,7 +4,7 @@ public import Bytes
 ///
 /// The scanner is stricter than most parsers. It validates UTF-8, and rejects byte order marks, lone surrogates,
 /// numbers that do not follow the RFC's grammar, and anything after the document. Each method either steps over the
-/// element that it is named after or throws ``MalformedInput`` with the offset of the error. Scanning takes linear time
+/// element that it is named after or throws `MalformedInput` with the offset of the error. Scanning takes linear time
 /// and constant memory, and no method is recursive.
 ///
 ///     var more = try scanner.openObject()

@@ -25,7 +25,7 @@ public enum JSONValue: Sendable, Hashable {
 
     /// Creates a value by parsing a JSON document.
     ///
-    /// - Throws: ``MalformedInput`` if the document is not valid JSON, is too long or too deeply nested, or has a
+    /// - Throws: `MalformedInput` if the document is not valid JSON, is too long or too deeply nested, or has a
     ///   duplicate key or a NUL in a string.
     public init(document bytes: [UInt8]) throws(MalformedInput) {
         guard bytes.count <= Self.maximumBytes else {

@@ -110,8 +110,8 @@ public struct LayerPlan: Sendable, Hashable {
     /// Returns nil if the target has no recipe or if the teacher's sizes are not known.
     ///
     /// - Parameters:
-    ///   - teacher: a model whose ``ModelDescription/conversionBlocker`` is nil.
-    ///   - target: an architecture with a ``StudentRecipe``.
+    ///   - teacher: a model whose `ModelDescription.conversionBlocker` is nil.
+    ///   - target: an architecture with a `StudentRecipe`.
     ///   - selection: the layers that keep attention.
     ///   - ranks: the ranks of low-rank matrices, which override the recipe's ranks.
     ///   - attentionUsesRoPE: whether attention layers use RoPE; nil to use the recipe's choice.
@@ -176,7 +176,7 @@ extension LayerPlan {
     ///
     /// - Parameters:
     ///   - teacher: the model to convert.
-    ///   - target: an architecture with a ``StudentRecipe``.
+    ///   - target: an architecture with a `StudentRecipe`.
     ///   - choice: how to choose the layers that keep attention.
     ///   - attentionUsesRoPE: whether attention layers use RoPE; nil to use the recipe's choice.
     ///   - seed: the seed of random initialisers, which must be 0 or greater.

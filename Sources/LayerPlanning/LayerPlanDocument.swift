@@ -17,7 +17,7 @@ extension LayerPlan {
     /// initialisers, the factors, the seed and the context are read from the file. Everything else in the file must
     /// agree with these values and with the teacher.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if the file is not a valid plan for the teacher, or any
+    /// - Throws: `CheckpointError` of category `malformed` if the file is not a valid plan for the teacher, or any
     ///   error from reading the file.
     public init(contentsOf path: String, teacher: ModelDescription) throws(CheckpointError) {
         let root = try JSONValue(contentsOf: path)

@@ -73,7 +73,7 @@ public struct DistillationLog: Sendable, Hashable {
     /// Adds the entry that a line describes.
     ///
     /// - Returns: whether the entry is consistent with the entries before it; it is added in either case.
-    /// - Throws: ``JSONMismatch`` if the line describes no entry.
+    /// - Throws: `JSONMismatch` if the line describes no entry.
     private mutating func add(line: JSONValue) throws -> Bool {
         if line["loss"] != nil {
             let step = try Step(line)

@@ -44,7 +44,7 @@ extension Model {
     /// Loads a recognised model.
     ///
     /// - Parameter recognised: a recognised model that has a checkpoint, not just a config.json.
-    /// - Throws: ``CheckpointError`` if the family is not supported or the model has no checkpoint, or the errors of
+    /// - Throws: `CheckpointError` if the family is not supported or the model has no checkpoint, or the errors of
     ///   ``init(_:_:replacing:)``.
     public init(_ recognised: RecognisedModel) throws(CheckpointError) {
         let description = try recognised.description

@@ -27,7 +27,7 @@ struct ZstdFrames: Sendable {
 
     /// Creates the list of a file's frames.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed`, `unsupported` (a window is too large) or `inputOutput`.
+    /// - Throws: `CheckpointError` of category `malformed`, `unsupported` (a window is too large) or `inputOutput`.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         var headers = HeaderReader(source)
         /// The content sizes from the frame headers, with nil for headers that do not record the size.

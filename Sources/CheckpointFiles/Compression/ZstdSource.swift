@@ -46,7 +46,7 @@ final class ZstdSource: ByteSource {
     ///
     /// A frame whose content size is not recorded is unpacked once to determine the size.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed`, `unsupported` or `inputOutput`.
+    /// - Throws: `CheckpointError` of category `malformed`, `unsupported` or `inputOutput`.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         self.source = source
         self.limits = limits

@@ -20,7 +20,7 @@ struct PickleBudget {
 
     /// Charges memory and work to the budget before they are used.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if the budget is exceeded.
+    /// - Throws: `CheckpointError` of category `malformed` if the budget is exceeded.
     mutating func spend(memory bytes: Int = 0, work steps: Int = 0) throws(CheckpointError) {
         memory -= bytes
         work -= steps

@@ -7,7 +7,7 @@ extension PyTorchFile {
     /// wrote the file, the saved object, and the list of storage keys. The storages follow in the order of that list,
     /// each as an element count (8 bytes) and the elements. See `_legacy_load` in torch/serialization.py.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed`, or any error that `source` throws.
+    /// - Throws: `CheckpointError` of category `malformed`, or any error that `source` throws.
     init(legacy source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         let pickles = try LegacyPickles(source, limits: limits)
         var budget = PickleBudget(path: source.path, limits: limits)

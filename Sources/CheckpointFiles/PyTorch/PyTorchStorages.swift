@@ -47,7 +47,7 @@ struct PyTorchStorages {
 
     /// Creates the list of the storages that `pickle` refers to.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if a reference is malformed, two references to a storage
+    /// - Throws: `CheckpointError` of category `malformed` if a reference is malformed, two references to a storage
     ///   disagree, or the budget is exceeded.
     init(_ pickle: TorchPickle, spending budget: inout PickleBudget) throws(CheckpointError) {
         self.pickle = pickle

@@ -51,7 +51,7 @@ struct PyTorchTensorCollector {
 
     /// Returns the tensors that `root` contains, whose storages are at `stored` in a file of `fileSize` bytes.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed`.
+    /// - Throws: `CheckpointError` of category `malformed`.
     mutating func collect(
         _ root: PickleValue, stored: [StoredBytes], fileSize: Int
     ) throws(CheckpointError) -> PyTorchTensors {

@@ -61,7 +61,7 @@ struct PyTorchTensors: Sendable {
 
     /// Sorts the tensors by the offset of their data, and merges entries that have the same name and elements.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` if two different tensors have the same name.
+    /// - Throws: `CheckpointError` of category `malformed` if two different tensors have the same name.
     mutating func finish(stored: [StoredBytes], path: String) throws(CheckpointError) {
         var table = NameTable(capacity: entries.count)
         var count = 0

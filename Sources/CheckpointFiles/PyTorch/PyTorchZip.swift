@@ -7,7 +7,7 @@ extension PyTorchFile {
     /// few small records contain properties of the file, such as its version. See torch/serialization.py and
     /// caffe2/serialize/inline_container.cc.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` or `unsupported`, or any error that `source` throws.
+    /// - Throws: `CheckpointError` of category `malformed` or `unsupported`, or any error that `source` throws.
     init(zip source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         var budget = PickleBudget(path: source.path, limits: limits)
         let archive = try PyTorchArchive(source, limits: limits)

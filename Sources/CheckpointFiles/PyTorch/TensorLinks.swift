@@ -54,7 +54,7 @@ struct TensorLinks {
 
     /// Creates the links of `root` and of all values that it contains.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed`.
+    /// - Throws: `CheckpointError` of category `malformed`.
     init(
         below root: PickleValue, in pickle: TorchPickle, spending budget: inout PickleBudget
     ) throws(CheckpointError) {

@@ -35,7 +35,7 @@ struct ZipDirectory: Sendable {
     /// Creates a directory from the central directory of a zip archive, and checks the local header and the data
     /// descriptor of every record against it.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` with an offset, or any error that `source` throws.
+    /// - Throws: `CheckpointError` of category `malformed` with an offset, or any error that `source` throws.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         do throws(ZipFailure) {
             let range = try Self.directoryRange(source)

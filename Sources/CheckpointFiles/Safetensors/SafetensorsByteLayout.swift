@@ -28,7 +28,7 @@ struct SafetensorsByteLayout: FileByteLayout {
 
     /// Creates the layout of a file with the tensors in the given order.
     ///
-    /// - Throws: ``CheckpointError`` of category `unsupported` if the header is too long.
+    /// - Throws: `CheckpointError` of category `unsupported` if the header is too long.
     init(_ tensors: [OutputTensor], metadata: [ByteString: String], path: String) throws(CheckpointError) {
         var text = Array("{".utf8)
         if !metadata.isEmpty {

@@ -12,7 +12,7 @@ struct SafetensorsFile: FileContents {
 
     /// Creates a safetensors file by reading and validating its header.
     ///
-    /// - Throws: ``CheckpointError`` of category `malformed` with an offset and, if the error concerns a tensor, the
+    /// - Throws: `CheckpointError` of category `malformed` with an offset and, if the error concerns a tensor, the
     ///   tensor's name, or any error that `source` throws.
     init(_ source: any ByteSource, limits: ReadLimits) throws(CheckpointError) {
         func malformed(_ problem: String, expected: String? = nil, found: String? = nil) -> CheckpointError {

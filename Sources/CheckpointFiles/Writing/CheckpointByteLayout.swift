@@ -76,7 +76,7 @@ public struct CheckpointByteLayout: Sendable {
     ///   - container: the file format.
     ///   - name: the name of the file.
     ///   - metadata: the `__metadata__` of a safetensors file.
-    /// - Throws: ``CheckpointError`` of category `unsupported` if the file format cannot hold the tensors.
+    /// - Throws: `CheckpointError` of category `unsupported` if the file format cannot hold the tensors.
     public init(
         _ tensors: [OutputTensor], container: Container, name: String, metadata: [ByteString: String] = [:]
     ) throws(CheckpointError) {
@@ -95,7 +95,7 @@ public struct CheckpointByteLayout: Sendable {
     ///   - shardByteCount: the maximum total size of the tensors in a file, in bytes; a larger tensor gets its own
     ///     file.
     ///   - metadata: the `__metadata__` of each file.
-    /// - Throws: ``CheckpointError`` of category `unsupported` if safetensors files cannot hold the tensors, or if
+    /// - Throws: `CheckpointError` of category `unsupported` if safetensors files cannot hold the tensors, or if
     ///   there would be too many shards.
     public init(
         _ tensors: [OutputTensor], shardByteCount: Int, metadata: [ByteString: String] = [:]

@@ -27,7 +27,7 @@ public final class CheckpointWriter: Sendable {
     ///   - byteLayout: the byte layout of a single file.
     ///   - file: the file to write.
     ///   - isCompressed: whether to compress the file with zstd.
-    /// - Throws: ``CheckpointError`` of category `inputOutput` if disk space for the file cannot be reserved.
+    /// - Throws: `CheckpointError` of category `inputOutput` if disk space for the file cannot be reserved.
     public convenience init(
         _ byteLayout: CheckpointByteLayout, into file: borrowing UnfinishedFile, isCompressed: Bool
     ) throws(CheckpointError) {
@@ -38,7 +38,7 @@ public final class CheckpointWriter: Sendable {
 
     /// Creates a writer for all files of a byte layout in a directory, and writes the shard index if there is one.
     ///
-    /// - Throws: ``CheckpointError`` of category `cannotCreate` if a file cannot be created, or `inputOutput` if disk
+    /// - Throws: `CheckpointError` of category `cannotCreate` if a file cannot be created, or `inputOutput` if disk
     ///   space cannot be reserved or the index cannot be written.
     public convenience init(
         _ byteLayout: CheckpointByteLayout, into directory: borrowing UnfinishedDirectory
@@ -61,7 +61,7 @@ public final class CheckpointWriter: Sendable {
 
     /// Begins writing a tensor that has bytes of its own.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput`.
+    /// - Throws: `CheckpointError` of category `inputOutput`.
     public func begin(_ number: Int) throws(CheckpointError) -> TensorOutput {
         let (file, place) = byteLayout.place(ofTensor: number)
         let own = byteLayout.files[file].byteLayout
@@ -85,7 +85,7 @@ public final class CheckpointWriter: Sendable {
     ///
     /// All tensors must have been written.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput`.
+    /// - Throws: `CheckpointError` of category `inputOutput`.
     public func finish() throws(CheckpointError) {
         for (number, file) in byteLayout.files.enumerated() {
             let count = file.tensors.count
@@ -123,7 +123,7 @@ public struct TensorOutput: ~Copyable {
 
     /// Writes the next bytes of the tensor.
     ///
-    /// - Throws: ``CheckpointError`` of category `inputOutput`.
+    /// - Throws: `CheckpointError` of category `inputOutput`.
     public mutating func append(_ bytes: UnsafeRawBufferPointer) throws(CheckpointError) {
         precondition(bytes.count <= range.upperBound - position, "more bytes than the tensor has")
         try sink.write(bytes, at: position)
