@@ -178,7 +178,7 @@ private struct ShardIndexParser {
         }
         guard isInside, !name.contains(0) else {
             throw MalformedInput(
-                "the index names a file outside its own directory", at: start,
+                "the index contains a file name that is not allowed", at: start,
                 expected: "a relative path without '.' or '..'",
                 found: "\"\(file)\"")
         }

@@ -135,7 +135,7 @@ struct ArchitectureReport: JSONWritable {
         let attention = model.layers.filter(\.kind.hasCache)
         /// Appends the distinct values of a property of the attention layers.
         ///
-        /// A value that not all attention layers have is followed by the number of layers that have it.
+        /// If only some attention layers have a value, the number of those layers follows it.
         func append(_ name: String, _ value: (LayerSpec) -> String?) {
             let counts = attention.compactMap(value).reduce(into: [String: Int]()) { $0[$1, default: 0] += 1 }
             for (text, count) in counts.sorted(by: { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }) {
@@ -170,7 +170,7 @@ struct ArchitectureReport: JSONWritable {
             output.write("  \(finding.kind.rawValue): \(finding.message.printable(limit: 400))\n")
         }
         if model.findingCount > 20 {
-            output.write("  … \(countText(model.findingCount - 20)) more findings (--json has them)\n")
+            output.write("  … \(countText(model.findingCount - 20)) more findings (use --json to list them)\n")
         }
     }
 }

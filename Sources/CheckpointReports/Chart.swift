@@ -54,7 +54,7 @@ package struct Chart {
     let series: [Series]
     /// The unit of y values.
     package var unit = Unit.number
-    /// Returns the text for a place on the x axis.
+    /// Returns the label for a position on the x axis.
     package var xText: (Double) -> String = { countText(Int($0)) }
     /// A y value to draw as a dashed line across the chart.
     package var limit: (name: String, y: Double)?

@@ -2,7 +2,7 @@ public import Bytes
 public import LayerPlanning
 import ModelFamilies
 
-/// The report of the command `plan`, as text and as an HTML page.
+/// The report that the `plan` command prints as text or writes as an HTML page.
 public struct PlanReport: Sendable {
     let plan: LayerPlan
     let path: String

@@ -9,8 +9,8 @@ public struct LayerSelection: Sendable, Hashable {
         /// preferred.
         case uniform
         /// The positions that published searches found (GA-S2 of hybrid-distillation, PostNAS, RWKVInside's stage-2
-        /// configurations). Most are at 0.45 to 0.95 of the depth. If there are five or more, one is near 0.175. None
-        /// are in the first three layers.
+        /// configurations). Most are at 0.45 to 0.95 of the depth. If there are five or more, one is near 0.175. The
+        /// first three layers are avoided.
         case prior
     }
 

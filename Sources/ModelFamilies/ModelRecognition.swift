@@ -100,7 +100,7 @@ public enum ModelRecognition: Sendable {
             return .undecided(candidates: exact.map(\.architecture.name), evidence: evidence)
         }
         if let fit = exact.first {
-            // Time-mixing tensors outweigh a config.json that is the teacher's and names the teacher's family.
+            // Time-mixing tensors outweigh the name in a config.json that was copied from the teacher.
             if fit.architecture.timeMix != nil,
                 configuration?.root["rwkv_architecture"] == nil || configured?.variant == fit.architecture.variant
             {

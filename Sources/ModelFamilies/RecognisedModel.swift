@@ -89,7 +89,7 @@ public struct RecognisedModel: Sendable {
         self.impossible = impossible
     }
 
-    /// Recognises the model of a checkpoint, or the model that a config.json describes without weights.
+    /// Recognises the model in a checkpoint, or the model that a config.json without weights describes.
     ///
     /// - Parameters:
     ///   - path: the path of the checkpoint or config.json.

@@ -87,7 +87,7 @@ public struct DistillationRun {
     ///   - notify: a closure that is called with each event.
     /// - Throws: `CheckpointError`: `cancelled`; `notFound`, `malformed` or `unsupported` if the run to resume is
     ///   missing, is not valid, or had different settings or inputs; the errors of ``Distillation/next(_:progress:)``;
-    ///   the errors of evaluations, after the run has been saved if at least one step has been completed; or
+    ///   any error from an evaluation (the run is saved first if at least one step has been completed); or
     ///   `cannotCreate` or `inputOutput` if the run cannot be saved.
     public mutating func finish(
         _ kernels: Kernels<Float>, progress: WorkProgress = WorkProgress(), notify: (Event) -> Void = { _ in }
@@ -129,7 +129,7 @@ public struct DistillationRun {
         if let other = log.arithmetics.first(where: { !$0.givesSameBytes(as: arithmetic) }) {
             let warning = CheckpointWarning(
                 path: path,
-                "the run was computed with \(other.text) and is resumed with \(arithmetic.text): its bytes will differ from those of an uninterrupted run"
+                "the run was computed with \(other.text) and is resumed with \(arithmetic.text): its files will differ from those of an uninterrupted run"
             )
             warnings.append(warning)
             notify(.warning(warning))

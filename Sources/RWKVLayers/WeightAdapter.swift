@@ -133,7 +133,7 @@ public struct WeightAdapter<Element: Real> {
         kernels.addGradient(to: down.gradient, of: StoredMatrix(sharing: down.values), up.values, gradient)
     }
 
-    /// Returns, for each block, its range of columns in W, and the matrix W_j + 1 with these columns, [outputs, r].
+    /// Returns, for each block j, its range of columns in W, and the matrix W_j + 1, [outputs, r].
     private func parts(
         of blocks: Factor, _ kernels: Kernels<Element>
     ) -> [(columns: Range<Int>, part: Matrix<Element>)] {

@@ -52,7 +52,7 @@ extension Kernels {
     ///
     /// - Parameters:
     ///   - dy: the gradient of the output, [tokens, parts * width], where width is the number of weights.
-    ///   - x: the input, in the same shape.
+    ///   - x: the input, with the same shape.
     ///   - weight: the weight of the norm.
     ///   - epsilon: the epsilon of the forward pass.
     ///   - gradient: the accumulator for the gradient of the weight; nil if the weight is frozen.
@@ -93,7 +93,7 @@ extension Kernels {
     /// - Parameters:
     ///   - dy: the gradient of the output, [tokens, F].
     ///   - up: the input `up`; replaced with its gradient.
-    ///   - gate: the input `gate`, which the forward pass has overwritten; replaced with its gradient.
+    ///   - gate: the input `gate` as it was before the forward pass overwrote it; replaced with its gradient.
     public func swiGLUBackward(_ dy: Matrix<Element>, up: Matrix<Element>, gate: Matrix<Element>) {
         inPlace(dy, up, gate) { functions.swiglu_backward($0, $3, $1, $2) }
     }
@@ -103,7 +103,7 @@ extension Kernels {
     /// - Parameters:
     ///   - dy: the gradient of the output, [tokens, F].
     ///   - up: the input `up`; replaced with its gradient.
-    ///   - gate: the input `gate`, which the forward pass has overwritten; replaced with its gradient.
+    ///   - gate: the input `gate` as it was before the forward pass overwrote it; replaced with its gradient.
     public func geGLUBackward(_ dy: Matrix<Element>, up: Matrix<Element>, gate: Matrix<Element>) {
         inPlace(dy, up, gate) { functions.geglu_backward($0, $3, $1, $2) }
     }

@@ -5,7 +5,7 @@ import CheckpointReports
 public import ModelFamilies
 public import TokenFiles
 
-/// The report of the command `logits`.
+/// The report of the `logits` command.
 public struct LogitsReport: Sendable {
     private let model: ModelDescription
     private let path: String

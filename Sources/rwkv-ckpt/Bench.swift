@@ -50,7 +50,8 @@ struct BenchWKV: ReportingCommand {
               rwkv-ckpt bench wkv --heads 6 --head-size 128 --threads 1
               rwkv-ckpt bench wkv --isa avx2 --kernels strict
 
-            The recurrence is timed over a sequence in F32, BF16 and F16, token by token, and with gradients.
+            The recurrence is timed in three ways: over a whole sequence (in F32, BF16 and F16), token by token, and with \
+            gradients.
 
             \(benchDiscussion)
             """)

@@ -189,18 +189,18 @@ extension Convert {
 
         @Option(
             help: ArgumentHelp(
-                "Dtype for one role, or for all roles that begin with ROLE and a dot, instead of --dtype: decay=f32, head=keep. May be repeated.",
+                "Dtype for one role, or for all roles that begin with ROLE and a dot, instead of --dtype; for example, decay=f32 or head=keep. May be repeated.",
                 valueName: "ROLE=DTYPE"))
         var dtypeFor: [RoleType] = []
 
         @Option(
             help: ArgumentHelp(
-                "Maximum bytes of tensor data per shard in a directory, 1 or more: 500MB, 4GiB. Default: 5GB.",
+                "Maximum size of the tensor data in each shard of a directory, at least 1 byte, such as 500MB or 4GiB. Default: 5GB.",
                 valueName: "SIZE"
             ))
         var maxShardSize: ByteCount?
 
-        @Flag(help: "Clamp values outside the output dtype's range to its largest value, instead of failing.")
+        @Flag(help: "Clamp values outside the output dtype's range to the nearest value in it, instead of failing.")
         var saturate = false
 
         @Option(

@@ -15,14 +15,14 @@ struct Inspect: ReportingCommand {
             EXAMPLES:
               # Show the files, family, layers, sizes and tensors of a model.
               rwkv-ckpt inspect Qwen3-8B
-              # List the key projections, the largest first.
+              # List the key projections, largest first.
               rwkv-ckpt inspect Qwen3-8B --tensors --filter '*.k_proj.*' --sort size
               # Read the data too: find NaN and Inf, and hash every tensor.
               rwkv-ckpt inspect model.safetensors --stats --hash
 
             PATH is a safetensors file, a file written by torch.save, a shard index (*.index.json), or a directory that contains \
-            one of them. A file's format is recognised by its bytes, never by its name. Unless --stats or --hash ask \
-            for the data, only headers are read; the checksums of small PyTorch files are verified too. \
+            one of them. A file's format is recognised by its bytes, never by its name. Without --stats or --hash, \
+            only headers are read, except that the checksums of small PyTorch files are verified. \
             Pickles are parsed without executing them; a pickle that would run arbitrary code in Python \
             is shown first, and then refused.
 

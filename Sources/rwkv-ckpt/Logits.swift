@@ -20,7 +20,7 @@ struct Logits: ReportingCommand {
               # The same bits on any x86-64 processor.
               rwkv-ckpt logits rwkv7.pth --kernels strict -o logits.safetensors
 
-            Writes a safetensors file with the tensors tokens, I64 [B, T], and logits, F32 [B, T, V]. Weights are used in the \
+            Writes a safetensors file with two tensors: tokens (I64, [B, T]) and logits (F32, [B, T, V]). Weights are used in the \
             dtype in which they are stored; sums are fp32.
 
             Exit status: 0 done; 64 usage error; 65 an input is malformed or a weight is not finite; 66 no such input; 73 the \

@@ -36,7 +36,7 @@ struct Plan: ReportingCommand {
 
             Published models: \(PublishedSelection.all.map(\.name).joined(separator: ", ")).
 
-            The plan records the ranks, the initialisers, a seed, and every choice that changes an equation.
+            The plan records the ranks, the initialisers, a seed, and every choice that affects what the student computes.
 
             Exit status: 0 done; 64 usage error; 65 the teacher is malformed or cannot be converted faithfully; 66 no such \
             input; 73 the output cannot be created; 74 reading or writing failed.
@@ -150,17 +150,19 @@ extension Plan {
 
         @Option(
             help: ArgumentHelp(
-                "Memory budget for the KV cache at --context and the state of the other layers: 512MiB, 2GB. As many layers keep attention as fit.",
+                "Memory budget for the KV cache at --context and the state of the other layers, such as 512MiB or 2GB. Attention is kept in as many layers as fit.",
                 valueName: "BYTES"))
         var kvCache: ByteCount?
 
         @Option(
-            help: ArgumentHelp("Attention layers to keep, counted from 0: 3,7,11, none or all.", valueName: "LAYERS"))
+            help: ArgumentHelp(
+                "Attention layers to keep, counted from 0: a list such as 3,7,11, or none or all.", valueName: "LAYERS")
+        )
         var keepGqa: LayerList?
 
         @Option(
             help: ArgumentHelp(
-                "Published model whose choice of attention layers to copy: one of those listed above, with as many layers as TEACHER.",
+                "Keep the same attention layers as this published model: one of those listed above, with as many layers as TEACHER.",
                 valueName: "NAME"))
         var published: String?
 
@@ -179,13 +181,13 @@ extension Plan {
 
         @Option(
             help: ArgumentHelp(
-                "Layers that --gqa-layers and --kv-cache must choose: 3,7,11, none or all. Default: none.",
+                "Layers that --gqa-layers and --kv-cache must choose: a list such as 3,7,11, or none or all. Default: none.",
                 valueName: "LAYERS"))
         var require: LayerList?
 
         @Option(
             help: ArgumentHelp(
-                "Layers that --gqa-layers and --kv-cache must not choose: 3,7,11, none or all. Default: none.",
+                "Layers that --gqa-layers and --kv-cache must not choose: a list such as 3,7,11, or none or all. Default: none.",
                 valueName: "LAYERS"))
         var forbid: LayerList?
 

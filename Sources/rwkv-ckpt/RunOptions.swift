@@ -9,7 +9,8 @@ import TokenFiles
 struct RunOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Number of threads: 1 to 1024, by default one per processor. Results do not depend on it.", valueName: "N"))
+            "Number of threads: 1 to 1024. Results do not depend on it. The default is the number of processors.",
+            valueName: "N"))
     var threads = min(1024, Int(rwkv_available_processors()))
 
     @Option(

@@ -27,7 +27,7 @@ struct Verify: ReportingCommand {
             conversion's manifest is next to the candidate, all tensors are checked against it.
 
             The limits depend on what was rounded in one model but not in the other: nothing, the weights (to F16 or \
-            BF16), or all results (to BF16). Use --report for students before training, which are meant to differ.
+            BF16), or all results (to BF16). Use --report for untrained students, which are expected to differ.
 
             Exit status: 0 the models match, or --report found nothing broken; 1 they differ, values are not finite, \
             or tensors contradict the manifest; 64 usage error; 65 an input is malformed; 66 no such input; 73 the \

@@ -247,7 +247,7 @@ import Testing
                     of: input("pytorch/thousands.pth"),
                     options: .directory(directory.appending(path: "x"), shardByteCount: 1))
             }
-            #expect(many?.problem == "the checkpoint would have more shards than readers accept")
+            #expect(many?.problem == "the checkpoint would have more shards than this library reads")
         }
     }
 

@@ -117,7 +117,7 @@ import Testing
                     arguments + ["-o", "cut"], in: directory, signal: (number, .appearance(of: state)))
                 #expect(Int(stopped.status) == status && FileManager.default.fileExists(atPath: state.path))
                 let other = try run(["-o", "cut", "--resume", "--seed", "2"])
-                #expect(other.status == 65 && other.err.contains("other settings"))
+                #expect(other.status == 65 && other.err.contains("different settings"))
                 // The tool refuses to replace files that it did not write, and reports this before it trains.
                 let notes = directory.appending(path: "cut/notes.txt")
                 try Data("mine".utf8).write(to: notes)
@@ -267,7 +267,7 @@ import Testing
             let state = directory.appending(path: "cut/training.safetensors")
             #expect(try run(Self.teacher, signal: (SIGINT, .appearance(of: state))).status == 130)
             let other = try run("retrained", "--resume")
-            #expect(other.status == 65 && other.err.contains("retrained: the run was started with another teacher"))
+            #expect(other.status == 65 && other.err.contains("retrained: the run was started with a different teacher"))
             let twice = editHeader(ofSafetensors: Array(try Data(contentsOf: state))) { text in
                 text = text.replacing(
                     #""__metadata__":{"#, with: "\"__metadata__\":{\"caf\u{E9}\":\"\",\"cafe\u{301}\":\"\",")

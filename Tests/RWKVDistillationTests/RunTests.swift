@@ -114,7 +114,7 @@ struct RunTests {
             try change(retrained + "/model.safetensors") { $0[$0.count - 1] ^= 1 }
             let teacher = try refusal(resumed(fixture, in: place, teacher: retrained))
             #expect(teacher?.category == .unsupported && teacher?.path == retrained)
-            #expect(teacher?.problem.contains("another teacher") == true)
+            #expect(teacher?.problem.contains("a different teacher") == true)
             try files.removeItem(atPath: retrained)
             try files.copyItem(atPath: DistillationCase.teacher, toPath: retrained)
             try change(retrained + "/config.json") { bytes in
@@ -152,7 +152,7 @@ struct RunTests {
             var settings = try fixture.settings()
             (settings.seed, settings.learningRate.warmUp) = (77, 3)
             let error = try refusal(resumed(fixture, in: place, settings))
-            #expect(error?.category == .unsupported && error?.problem.contains("other settings") == true)
+            #expect(error?.category == .unsupported && error?.problem.contains("different settings") == true)
             #expect(error?.found == "warm-up 3, seed 77")
             settings = try fixture.settings()
             settings.stage = .divergence(LogitDivergence(), temperatures: [2])

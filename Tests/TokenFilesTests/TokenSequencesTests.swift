@@ -62,7 +62,7 @@ struct TokenSequencesTests {
             ("a.json", Data("[-1]".utf8), "negative"),
             ("a.u16", Data([1]), "not a whole number of tokens"),
             ("a.u16", Data(), "no tokens"),
-            ("a.txt", Data("1".utf8), "unknown extension"),
+            ("a.txt", Data("1".utf8), "unknown token file extension"),
             ("a.npy", Data("not numpy at all".utf8), "not a NumPy array"),
             ("a.npy", numpy("<f4", "(2,)", Data(count: 8)), "little-endian integers"),
             ("a.npy", numpy(">i8", "(1,)", Data(count: 8)), "little-endian integers"),
@@ -93,7 +93,7 @@ struct TokenSequencesTests {
                 (megatron(6, lengths: [1], places: [0]), "token dtype code"),
                 (megatron(8, lengths: [3], places: [0]), "is not within"),
                 (megatron(8, lengths: [1], places: [-2]), "is not within"),
-                (megatron(8, lengths: [1], places: [0]).prefix(40), "number of sequences exceeds"),
+                (megatron(8, lengths: [1], places: [0]).prefix(40), "number of sequences is more than"),
             ] {
                 try index.write(to: directory.appending(path: "m.idx"))
                 #expect(refusal("m.bin").contains(words), "\(refusal("m.bin")), not \(words)")

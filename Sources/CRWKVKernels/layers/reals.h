@@ -1,7 +1,7 @@
 // Helper functions for the layer kernels. This file is included once for each real type. REAL is the type, and NAME(x) adds a
 // suffix for that type to the name x.
 
-// The number of lanes. Element i always goes to lane i % LANES, and the lanes are combined in pairs, in a fixed order.
+// The number of lanes. In a sum, element i always goes to lane i % LANES, and the lanes are combined in pairs, in a fixed order.
 #ifndef LANES
 #define LANES 16
 // Functions that take or return vectors are always inlined, so warnings about their calling convention do not apply.

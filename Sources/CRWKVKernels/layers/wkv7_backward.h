@@ -1,7 +1,7 @@
 // Gradients of the RWKV-7 recurrence.
 //
 // The states are recomputed from checkpoints, because dividing a state by the decay cannot recover information that has been
-// lost. Different values of a state interact only through sums over all values. Therefore, LANES values are processed at a time,
+// lost. The value channels of a state interact only through sums over all of them. Therefore, LANES values are processed at a time,
 // first forwards from one checkpoint to the next and then backwards, so that their states stay in the L2 cache. They are split
 // into groups: the sums of one group stay in registers while the sums of another are folded.
 

@@ -39,7 +39,7 @@ final class ZstdOutput: ByteSink {
 
     package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(CheckpointError) {
         try state.withLock { state throws(CheckpointError) in
-            precondition(offset == state.position, "bytes are packed in order")
+            precondition(offset == state.position, "bytes must be written in order")
             var rest = bytes[...]
             while !rest.isEmpty {
                 let part = rest.prefix(cuts[state.nextCut] - state.position)
@@ -111,6 +111,8 @@ extension FileByteLayout {
         return cuts
     }
 
-    /// The maximum unpacked size of a frame in bytes; only the bytes around the tensors can make a frame larger.
+    /// The maximum unpacked size of a frame in bytes.
+    ///
+    /// Bytes outside tensors, such as headers, are not split, so they can make a frame larger.
     private static var frameSize: Int { 1 << 22 }
 }

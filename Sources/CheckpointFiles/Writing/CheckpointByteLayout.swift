@@ -122,14 +122,15 @@ public struct CheckpointByteLayout: Sendable {
         if !current.isEmpty || shards.isEmpty { shards.append(current) }
         guard shards.count <= Self.shardLimit else {
             throw CheckpointError(
-                .unsupported, path: "model.safetensors", "the checkpoint would have more shards than readers accept",
+                .unsupported, path: "model.safetensors",
+                "the checkpoint would have more shards than this library reads",
                 expected: "at most \(Self.shardLimit)", found: "\(shards.count)")
         }
         var shardOfTensor: [Int: Int] = [:]
         for (index, shard) in shards.enumerated() {
             for number in shard { shardOfTensor[number] = index }
         }
-        // Record a tensor that shares bytes in the shard that contains those bytes.
+        // A tensor that shares another's bytes is recorded in the shard that contains those bytes.
         for (number, tensor) in tensors.enumerated() {
             if let other = tensor.sharedWith, let shard = shardOfTensor[other] { shards[shard].append(number) }
         }
