@@ -278,7 +278,7 @@ import Testing
             let document = try JSONDecoder().decode(Document.self, from: Data(resumed.out.utf8))
             #expect(document.arithmetic["instruction_set"] == "baseline")
             #expect(
-                document.warnings.count == 1 && document.warnings[0]["message"]?.contains("bytes will differ") == true)
+                document.warnings.count == 1 && document.warnings[0]["message"]?.contains("files will differ") == true)
         }
     }
 
