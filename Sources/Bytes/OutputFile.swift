@@ -1,5 +1,5 @@
 import CRWKVKernels
-package import Glibc
+import Glibc
 import Synchronization
 
 /// A destination for bytes that can be written at any offset and from any thread, unless the destination is sequential.
@@ -81,7 +81,7 @@ extension ByteSink {
 /// Creates a file with a random path that begins with `prefix`, and with the permissions `mode` minus the umask.
 ///
 /// On failure, the descriptor is -1 and `errno` is set.
-package func makeTemporaryFile(prefix: String, mode: mode_t) -> (descriptor: CInt, path: String) {
+func makeTemporaryFile(prefix: String, mode: mode_t) -> (descriptor: CInt, path: String) {
     let (descriptor, path) = makeTemporary(prefix: prefix) { open($0, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode) }
     return (descriptor, path)
 }
@@ -109,7 +109,7 @@ private func makeTemporary(prefix: String, _ make: (String) -> CInt) -> (result:
 }
 
 /// Creates the error for an output that cannot be created; `code` is the error code of the failed system call.
-package func creationError(_ code: CInt, path: String) -> CheckpointError {
+func creationError(_ code: CInt, path: String) -> CheckpointError {
     let parent = directoryPart(of: path)
     guard code == ENOENT, !parent.isEmpty, PathKind(parent) == .nothing else {
         return systemError(code, path: path, "cannot be created", category: .cannotCreate)
@@ -138,7 +138,7 @@ package func put(_ bytes: UnsafeRawBufferPointer, into descriptor: CInt, at offs
 }
 
 /// Flushes the directory that contains `path` to disk.
-package func synchroniseDirectory(of path: String) {
+func synchroniseDirectory(of path: String) {
     let descriptor = open(directoryPart(of: path) + ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { return }
     fsync(descriptor)
