@@ -11,6 +11,7 @@ public import Bytes
 ///     }
 ///
 /// Objects and arrays are indented unless they, or a container around them, are written with `onOneLine`.
+@usableFromInline
 package struct JSONWriter {
     private struct Level {
         let close: UInt8
@@ -40,11 +41,13 @@ package struct JSONWriter {
     // MARK: Values
 
     /// Writes a value: an element of an array, or the value of a member whose name was just written.
+    @inlinable
     package mutating func value(_ value: some JSONWritable) {
         value.write(to: &self)
     }
 
     /// Writes an object.
+    @inlinable
     package mutating func object(
         onOneLine: Bool = false, _ members: (inout JSONWriter) -> Void
     ) {
@@ -54,6 +57,7 @@ package struct JSONWriter {
     }
 
     /// Writes an array.
+    @inlinable
     package mutating func array(
         onOneLine: Bool = false, _ elements: (inout JSONWriter) -> Void
     ) {
@@ -65,18 +69,21 @@ package struct JSONWriter {
     // MARK: Members
 
     /// Writes a member whose name the document's schema defines.
+    @inlinable
     package mutating func member(_ name: StaticString, _ value: some JSONWritable) {
         begin(member: name)
         value.write(to: &self)
     }
 
     /// Writes a member whose name comes from data.
+    @inlinable
     package mutating func member(text name: String, _ value: some JSONWritable) {
         begin(memberText: name)
         value.write(to: &self)
     }
 
     /// Writes a member that is an object.
+    @inlinable
     package mutating func object(
         _ name: StaticString, onOneLine: Bool = false, _ members: (inout JSONWriter) -> Void
     ) {
@@ -85,6 +92,7 @@ package struct JSONWriter {
     }
 
     /// Writes a member that is an object and whose name comes from data.
+    @inlinable
     package mutating func object(
         text name: String, onOneLine: Bool = false, _ members: (inout JSONWriter) -> Void
     ) {
@@ -93,6 +101,7 @@ package struct JSONWriter {
     }
 
     /// Writes a member that is an object on one line, or `null` if `value` is nil.
+    @inlinable
     package mutating func object<Value>(
         _ name: StaticString, of value: Value?, _ members: (inout JSONWriter, Value) -> Void
     ) {
@@ -102,6 +111,7 @@ package struct JSONWriter {
     }
 
     /// Writes a member that is an array.
+    @inlinable
     package mutating func array(
         _ name: StaticString, onOneLine: Bool = false, _ elements: (inout JSONWriter) -> Void
     ) {
@@ -110,6 +120,7 @@ package struct JSONWriter {
     }
 
     /// Writes a member that is an array of objects, each on one line.
+    @inlinable
     package mutating func array<Elements: Sequence>(
         _ name: StaticString, of elements: Elements,
         _ members: (inout JSONWriter, Elements.Element) -> Void
@@ -137,7 +148,8 @@ package struct JSONWriter {
         quote(text)
     }
 
-    private mutating func begin(member name: StaticString) {
+    @usableFromInline
+    mutating func begin(member name: StaticString) {
         separate()
         output.write(byte: UInt8(ascii: "\""))
         output.write(name)
@@ -145,20 +157,23 @@ package struct JSONWriter {
         followsName = true
     }
 
-    private mutating func begin(memberText name: String) {
+    @usableFromInline
+    mutating func begin(memberText name: String) {
         separate()
         quote(name)
         output.write(": ")
         followsName = true
     }
 
-    private mutating func begin(_ open: UInt8, close: UInt8, _ onOneLine: Bool) {
+    @usableFromInline
+    mutating func begin(_ open: UInt8, close: UInt8, _ onOneLine: Bool) {
         separate()
         output.write(byte: open)
         levels.append(Level(close: close, onOneLine: onOneLine || levels.last?.onOneLine == true))
     }
 
-    private mutating func end() {
+    @usableFromInline
+    mutating func end() {
         guard let level = levels.popLast() else { return }
         if !level.isEmpty, !level.onOneLine { newLine() }
         output.write(byte: level.close)
@@ -190,34 +205,41 @@ package struct JSONWriter {
 }
 
 /// A type whose values can be written to a JSON document.
+@usableFromInline
 package protocol JSONWritable {
     /// Writes the value.
     func write(to json: inout JSONWriter)
 }
 
 extension String: JSONWritable {
+    @usableFromInline
     package func write(to json: inout JSONWriter) { json.write(quoting: self) }
 }
 
 extension ByteString: JSONWritable {
+    @usableFromInline
     package func write(to json: inout JSONWriter) { json.write(quoting: text) }
 }
 
 extension Int: JSONWritable {
+    @usableFromInline
     package func write(to json: inout JSONWriter) { json.write(self) }
 }
 
 extension Double: JSONWritable {
     /// Writes the number, or `null` for infinities and NaN, which JSON cannot represent.
+    @usableFromInline
     package func write(to json: inout JSONWriter) { json.write(plain: isFinite ? description : "null") }
 }
 
 extension Bool: JSONWritable {
+    @usableFromInline
     package func write(to json: inout JSONWriter) { json.write(plain: self ? "true" : "false") }
 }
 
 extension Optional: JSONWritable where Wrapped: JSONWritable {
     /// Writes the value, or `null` for nil.
+    @inlinable
     package func write(to json: inout JSONWriter) {
         if let self { self.write(to: &json) } else { JSONValue.null.write(to: &json) }
     }
@@ -225,6 +247,7 @@ extension Optional: JSONWritable where Wrapped: JSONWritable {
 
 extension Array: JSONWritable where Element: JSONWritable {
     /// Writes the elements on one line.
+    @inlinable
     package func write(to json: inout JSONWriter) {
         json.array(onOneLine: true) { json in
             for element in self { element.write(to: &json) }
@@ -234,6 +257,7 @@ extension Array: JSONWritable where Element: JSONWritable {
 
 extension JSONValue: JSONWritable {
     /// Writes the value; members of objects are sorted by the bytes of their keys.
+    @usableFromInline
     package func write(to json: inout JSONWriter) {
         switch self {
         case .null: json.write(plain: "null")
@@ -252,6 +276,7 @@ extension JSONValue: JSONWritable {
 
 extension JSONWriter {
     /// Writes members whose names come from data, sorted by the bytes of their names.
+    @inlinable
     package mutating func members(_ members: [ByteString: some JSONWritable]) {
         for (name, value) in members.sorted(by: { $0.key < $1.key }) { member(text: name.text, value) }
     }
