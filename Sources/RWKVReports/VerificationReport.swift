@@ -1,5 +1,5 @@
 public import Bytes
-package import CheckpointJSON
+import CheckpointJSON
 import CheckpointFiles
 import CheckpointReports
 import ModelFamilies
@@ -51,7 +51,7 @@ public struct VerificationReport: Sendable {
                 json.member("count", verification.tokens.count)
             }
             json.members(seedOf: verification.tokens, isSeeded)
-            json.member("logits", verification.logits)
+            json.member("logits", verification.logits.map(LogitsObject.init))
             json.object("limits", onOneLine: true) { json in
                 json.member("precision", verification.path.rawValue)
                 for name in VerificationLimits.names { json.member(text: name, verification.limits[name]) }
@@ -68,7 +68,7 @@ public struct VerificationReport: Sendable {
                 json.member("block", divergence.block.rawValue)
                 json.member("relative_error", divergence.error)
             }
-            json.member("audit", verification.audit)
+            json.member("audit", verification.audit.map(AuditObject.init))
             json.member("failure", verification.failure?.description)
             json.member("warnings", of: warnings)
         }
@@ -248,37 +248,43 @@ public struct VerificationReport: Sendable {
     }
 }
 
-extension LogitsAgreement: JSONWritable {
-    package func write(to json: inout JSONWriter) {
+/// The JSON object of the differences between logits.
+private struct LogitsObject: JSONWritable {
+    let logits: LogitsAgreement
+
+    func write(to json: inout JSONWriter) {
         json.object { json in
-            json.member("max_abs", maximumDifference)
-            json.member("nmse", nmse)
+            json.member("max_abs", logits.maximumDifference)
+            json.member("nmse", logits.nmse)
             json.object("kl", onOneLine: true) { json in
-                json.member("mean", kl.mean)
-                json.member("median", kl.median)
-                json.member("p99", kl.p99)
-                json.member("max", kl.maximum)
+                json.member("mean", logits.kl.mean)
+                json.member("median", logits.kl.median)
+                json.member("p99", logits.kl.p99)
+                json.member("max", logits.kl.maximum)
             }
-            json.member("top1", top1)
-            json.member("clear_tokens", clearCount)
-            json.member("top5", top5)
-            json.object("perplexity", of: perplexity) { json, perplexity in
+            json.member("top1", logits.top1)
+            json.member("clear_tokens", logits.clearCount)
+            json.member("top5", logits.top5)
+            json.object("perplexity", of: logits.perplexity) { json, perplexity in
                 json.member("reference", perplexity.reference)
                 json.member("candidate", perplexity.candidate)
             }
-            json.member("greedy_agreement", greedyAgreement)
+            json.member("greedy_agreement", logits.greedyAgreement)
         }
     }
 }
 
-extension ConversionAudit: JSONWritable {
-    package func write(to json: inout JSONWriter) {
+/// The JSON object of an audit.
+private struct AuditObject: JSONWritable {
+    let audit: ConversionAudit
+
+    func write(to json: inout JSONWriter) {
         json.object { json in
-            json.member("path", path)
-            json.member("tensors", tensorCount)
-            json.member("copies_of_reference", sourceCount)
+            json.member("path", audit.path)
+            json.member("tensors", audit.tensorCount)
+            json.member("copies_of_reference", audit.sourceCount)
             json.array("problems") { json in
-                for problem in problems { json.value(problem) }
+                for problem in audit.problems { json.value(problem) }
             }
         }
     }
