@@ -162,8 +162,9 @@ private struct JSONReader: JSONMembers {
 extension Int: JSONReadable {
     package static var jsonType: String { "an integer" }
 
+    /// Creates the integer; `JSONValue` has the largest as a number, and clamped totals are written as that integer.
     package init?(json: JSONValue) {
-        guard let integer = json.integer else { return nil }
+        guard let integer = json == .number(Double(Int.max)) ? .max : json.integer else { return nil }
         self = integer
     }
 }

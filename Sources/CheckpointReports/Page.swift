@@ -118,8 +118,19 @@ package struct Page {
 
 extension String {
     /// The text, printable and escaped for XML and HTML.
+    ///
+    /// Scalars are escaped one by one, because a character such as `<` with a combining mark is not equal to `<`.
     package var escapedXML: String {
-        printable().replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
-            .replacing("\"", with: "&quot;")
+        var escaped = ""
+        for scalar in printable().unicodeScalars {
+            switch scalar {
+            case "&": escaped += "&amp;"
+            case "<": escaped += "&lt;"
+            case ">": escaped += "&gt;"
+            case "\"": escaped += "&quot;"
+            default: escaped.unicodeScalars.append(scalar)
+            }
+        }
+        return escaped
     }
 }

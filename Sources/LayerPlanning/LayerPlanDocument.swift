@@ -53,12 +53,13 @@ extension LayerPlan {
             throw refusal("the rank is out of range", ["ranks", key.key], expected: "a rank from 1 to 65536")
         }
         guard document.seed >= 0 else { throw refusal("the seed is negative", ["seed"]) }
-        for (name, value) in (root["projection_factors"]?.object ?? [:]).sorted(by: { $0.key < $1.key }) {
-            guard let factor = value.double.map({ Float($0) }), factor.isFinite, factor != 0 || value.double == 0 else {
-                throw refusal(
-                    "the factor is out of range", ["projection_factors", name.text],
-                    expected: "a number that fits into fp32")
-            }
+        let factors = document.factors
+        for (name, factor) in [
+            ("receptance", factors.receptance), ("key", factors.key), ("value", factors.value),
+            ("output", factors.output),
+        ] where !Float(factor).isFinite || Float(factor) == 0 && factor != 0 {
+            throw refusal(
+                "the factor is out of range", ["projection_factors", name], expected: "a number that fits into fp32")
         }
         guard
             var plan = LayerPlan(

@@ -150,12 +150,6 @@ public struct RecognisedModel: Sendable {
         return try ModelRecognition.recognize(checkpoint, configuration: configuration, variant: variant)
     }
 
-    /// Returns whether `path` refers to the config.json or to one of the checkpoint's files, even through a link.
-    public func isFile(at path: String) -> Bool {
-        guard let identity = FileSource.Identity(path) else { return false }
-        return checkpoint?.isFile(at: path) == true || configuration.map { FileSource.Identity($0.path) } == identity
-    }
-
     /// The model's description, or nil if its family is unknown, undecided or not supported.
     ///
     /// - Throws: `CheckpointError` of category `malformed` if the config.json next to the checkpoint has invalid

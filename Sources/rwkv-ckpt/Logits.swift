@@ -44,9 +44,7 @@ struct Logits: ReportingCommand {
         let checkpoint = try Checkpoint.open(path, temporaryDirectory: temporaryDirectory())
         let loaded = try model.model(checkpoint, warnings: &warnings)
         if !json { warnings.forEach(printWarning) }
-        guard !checkpoint.isFile(at: output) else {
-            throw CheckpointError(.cannotCreate, path: output, "it is one of the model's own files")
-        }
+        try check(output, isNoFileOf: [checkpoint], or: [model.config, input.tokensFile])
         let given = try input.given()
         let tokens = given ?? .seeded(vocabulary: loaded.vocabulary)
         let bar = ProgressBar { countText($0) + " tokens" }

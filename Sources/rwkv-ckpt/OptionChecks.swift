@@ -1,4 +1,7 @@
 import ArgumentParser
+import Bytes
+import CheckpointConversion
+import CheckpointFiles
 
 // Range checks of numeric options; every message names the option, its value and the range.
 
@@ -34,4 +37,23 @@ func check(_ options: [(name: String, value: Int)], total: Int, _ what: String, 
     guard total > limit else { return }
     let given = options.map { "\($0.name) \($0.value)" }.joined(separator: " and ")
     throw ValidationError("\(given) make \(total) \(what); at most \(limit) are allowed.")
+}
+
+/// Throws `cannotCreate` if an output would replace an input of the command.
+///
+/// - Parameters:
+///   - output: the path of the output; nil if there is none.
+///   - checkpoints: the checkpoints that the command reads, with the config.json and the manifests next to them.
+///   - files: the other files that the command reads; nil for an option that was not given.
+/// - Throws: `CheckpointError`: `cannotCreate`.
+func check(
+    _ output: String?, isNoFileOf checkpoints: [Checkpoint], or files: [String?] = []
+) throws(CheckpointError) {
+    guard let output else { return }
+    let inputs =
+        files.compactMap { $0 }
+        + checkpoints.flatMap { $0.files(beside: ["config.json"]) + Conversion.manifests(beside: $0) }
+    guard !checkpoints.contains(where: { $0.isFile(at: output) }),
+        !inputs.contains(where: { leadToSameFile($0, output) })
+    else { throw CheckpointError(.cannotCreate, path: output, "it is an input of the command") }
 }

@@ -70,8 +70,8 @@ struct Plan: ReportingCommand {
             throw refusal(error)
         }
         let report = PlanReport(plan, path: path, context: layers.context)
-        for file in [result.output, result.html].compactMap({ $0 }) where found.isFile(at: file) {
-            throw CheckpointError(.cannotCreate, path: file, "it is one of the teacher's files")
+        for file in [result.output, result.html] {
+            try check(file, isNoFileOf: found.checkpoint.map { [$0] } ?? [], or: [found.configuration?.path])
         }
         if let output = result.output, let html = result.html, leadToSameFile(output, html) {
             throw CheckpointError(.cannotCreate, path: html, "it is also the plan file")

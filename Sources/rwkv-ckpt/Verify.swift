@@ -69,9 +69,7 @@ struct Verify: ReportingCommand {
         if !json { warnings.forEach(printWarning) }
         let given = try input.given()
         let tokens = recorded?.tokens ?? given ?? .seeded(vocabulary: model.vocabulary)
-        if let html = output.html, opened.isFile(at: html) || model.checkpoint.isFile(at: html) {
-            throw CheckpointError(.cannotCreate, path: html, "it is one of the files of the reference or the candidate")
-        }
+        try check(output.html, isNoFileOf: [opened, checkpoint], or: [self.model.config, input.tokensFile])
         // Created before the work, so that a path that cannot be written fails at once.
         var page: UnfinishedFile?
         if let html = output.html { page = try UnfinishedFile(path: html, replaces: output.force) }

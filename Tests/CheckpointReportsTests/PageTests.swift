@@ -5,7 +5,9 @@ import Testing
 @testable import CheckpointReports
 
 @Suite struct PageTests {
-    private let odd = #"/a & b/<script>alert("x")</script>"# + "\u{202E}"
+    /// Markup in a name, also with scalars that join `<`, `&` and quotes into other characters.
+    private let odd =
+        #"/a & b/<script>alert("x")</script>"# + "\u{202E}\u{11A84}<img \u{D4E}& \u{600}\"x\"\u{301} <\u{338}>"
 
     @Test func everyTextIsEscaped() throws {
         var page = Page(odd, verdict: odd, .bad)
@@ -16,7 +18,8 @@ import Testing
         page.addTable([odd, "n"], [[odd, "1"], ["b", "2"]], highlighted: [1])
         page.addChart(Chart(odd, xTitle: odd, xRange: 0...1, [.init(odd, [(0, 1)])]))
         let html = page.html
-        #expect(!html.contains("<script") && !html.contains("\u{202E}"))
+        #expect(!Array(html.unicodeScalars).contains(Array("<script".unicodeScalars)) && !html.contains("\u{202E}"))
+        #expect(!Array(html.utf8).contains(Array("<img".utf8)))
         let markup = try Markup(html)
         let shown = odd.replacing("\u{202E}", with: #"\u{202E}"#)
         for name in ["h2", "p", "li", "dt", "dd"] { #expect(markup.all(name).map(\.text) == [shown]) }

@@ -297,6 +297,7 @@ import Testing
                 ], to: directory.appending(path: "nan.safetensors"))
             try "[1, 96]".write(to: directory.appending(path: "beyond.json"), atomically: true, encoding: .utf8)
             try "[[1, 2], [3]]".write(to: directory.appending(path: "ragged.json"), atomically: true, encoding: .utf8)
+            try "[1, 2]".write(to: directory.appending(path: "good.json"), atomically: true, encoding: .utf8)
             try "[[]]".write(to: directory.appending(path: "empty.json"), atomically: true, encoding: .utf8)
             let model = "fixtures/logits/qwen3"
             let cases: [([String], Int32, String)] = [
@@ -337,6 +338,18 @@ import Testing
                 (
                     ["verify", model, "missing/../broken", "--html", "broken/model.safetensors", "--force"], 73,
                     "broken"
+                ),
+                (
+                    ["verify", model, "missing", "--html", "missing/config.json", "--force"], 65,
+                    "up_proj.weight is missing"
+                ),
+                (
+                    ["verify", "broken", model, "--html", "broken/config.json", "--force"], 73,
+                    "it is an input of the command"
+                ),
+                (
+                    ["verify", model, model, "--tokens-file", "good.json", "--html", "good.json", "--force"], 73,
+                    "it is an input of the command"
                 ),
                 (["logits", "broken/model.safetensors", "-o", "broken/model.safetensors", "--force"], 73, "broken"),
                 (["verify", "nan.safetensors", model], 65, "recorded logits are not finite: token 1 of sequence 0"),
