@@ -158,7 +158,7 @@ import Testing
             let before = try Data(contentsOf: config)
             for (html, problem) in [
                 ("missing/plan.html", "cannot be created"), ("./plan.json", "it is also the plan file"),
-                ("config.json", "it is one of the teacher's files"), (".", "not a regular file"),
+                ("config.json", "it is an input of the command"), (".", "not a regular file"),
             ] {
                 let output = try plan("-o", "plan.json", "--html", html, "--force")
                 #expect(output.status == 73 && output.out.isEmpty && output.err.contains(problem), "\(output)")
