@@ -1,4 +1,5 @@
-import Bytes
+@testable import Bytes
+import CheckpointJSON
 @testable import CheckpointFiles
 import Fuzzing
 

@@ -1,4 +1,4 @@
-import Bytes
+@testable import Bytes
 @testable import CheckpointFiles
 import Fuzzing
 
