@@ -112,11 +112,9 @@ package struct JSONWriter {
 
     /// Writes a member that is an array.
     @inlinable
-    package mutating func array(
-        _ name: StaticString, onOneLine: Bool = false, _ elements: (inout JSONWriter) -> Void
-    ) {
+    package mutating func array(_ name: StaticString, _ elements: (inout JSONWriter) -> Void) {
         begin(member: name)
-        array(onOneLine: onOneLine, elements)
+        array(elements)
     }
 
     /// Writes a member that is an array of objects, each on one line.

@@ -49,8 +49,9 @@ extension LayerPlan {
                 .malformed, path: path, "the plan is for a different number of layers",
                 expected: "\(teacher.layers.count)", found: "\(document.layers.count)")
         }
-        for (key, rank) in document.ranks where !(1...65536).contains(rank) {
-            throw refusal("the rank is out of range", ["ranks", key.key], expected: "a rank from 1 to 65536")
+        for dimension in ModelDimension.ranks {
+            guard let rank = document.ranks[dimension], !(1...65536).contains(rank) else { continue }
+            throw refusal("the rank is out of range", ["ranks", dimension.key], expected: "a rank from 1 to 65536")
         }
         guard document.seed >= 0 else { throw refusal("the seed is negative", ["seed"]) }
         let factors = document.factors
@@ -71,8 +72,8 @@ extension LayerPlan {
         plan.switches.usesTeachersScaling = document.switches.usesTeachersScaling
         plan.switches.firstValues = document.switches.firstValues
         plan.projectionFactors = document.factors
-        for role in plan.initialisers.keys {
-            guard let read = document.initialisers[role] else { continue }
+        for role in TensorRole.all {
+            guard plan.initialisers[role] != nil, let read = document.initialisers[role] else { continue }
             guard let initialiser = Initialiser(name: read.kind, value: read.value) else {
                 throw refusal("unknown initialiser", ["initialisers", role.rawValue], expected: "an initialiser")
             }

@@ -85,7 +85,7 @@ public struct DistillationLog: Sendable, Hashable {
         if line["path"] != nil {
             let evaluation = try Evaluation(line)
             evaluations.append(evaluation)
-            return evaluation.step == steps.count
+            return evaluation.step == steps.count && !evaluation.figures.divergence.isNaN
         }
         let entry = try ArithmeticEntry(line)
         arithmetics.append(entry.arithmetic)
