@@ -1,5 +1,5 @@
-import CheckpointJSON
 public import Bytes
+import CheckpointJSON
 public import CheckpointFiles
 public import LayerPlanning
 import ModelFamilies

@@ -1,5 +1,5 @@
-import CheckpointJSON
 public import Bytes
+import CheckpointJSON
 public import CheckpointFiles
 
 /// An adapter, such as LoRA, whose small tensors modify the linear weights of a model.

@@ -1,5 +1,5 @@
-import CheckpointJSON
 public import Bytes
+import CheckpointJSON
 public import CheckpointFiles
 
 /// The result of recognising a model.

@@ -1,5 +1,5 @@
-import CheckpointJSON
 import Bytes
+import CheckpointJSON
 
 /// The quantisation of a model's weights, which is recognised but not supported.
 public struct Quantisation: Sendable, Hashable {

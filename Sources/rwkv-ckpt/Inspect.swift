@@ -1,5 +1,5 @@
-import Bytes
 public import ArgumentParser
+import Bytes
 import CRWKVKernels
 import CheckpointFiles
 import CheckpointJSON

@@ -1,5 +1,5 @@
-import Bytes
 import ArgumentParser
+import Bytes
 import CheckpointFiles
 import CheckpointJSON
 import CheckpointReports

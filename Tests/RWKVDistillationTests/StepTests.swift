@@ -179,7 +179,7 @@ struct StepTests {
             (#""step": 1,"#, #""step": 2,"#), (#""step": 2, "path""#, #""step": 5000, "path""#),
             (#""index": 0"#, #""index": -3"#), (#""index": 0"#, #""index": 99999999999999"#), ("}\n", "}"),
             (#""loss""#, #""lost""#), (#""seconds": 0.25"#, #""seconds": -1"#), (#""tokens": 384"#, #""tokens": 0"#),
-            (#""product""#, #""producer""#), (#""step": 0"#, #""step": 1"#),
+            (#""product""#, #""producer""#), (#""step": 0"#, #""step": 1"#), (#""kl": 1.0"#, #""kl": null"#),
         ])
     func damagedLogs(_ old: String, _ new: String) throws {
         let fixture = try Case.named("alignment")

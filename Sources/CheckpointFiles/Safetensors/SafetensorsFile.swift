@@ -1,5 +1,5 @@
-import CheckpointJSON
 import Bytes
+import CheckpointJSON
 
 /// A checkpoint file in the safetensors format, whose header has been read.
 struct SafetensorsFile: FileContents {

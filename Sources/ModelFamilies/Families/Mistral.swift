@@ -1,5 +1,5 @@
-import CheckpointJSON
 import Bytes
+import CheckpointJSON
 import CheckpointFiles
 
 extension Architecture {
