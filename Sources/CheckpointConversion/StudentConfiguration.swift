@@ -22,9 +22,9 @@ extension ConversionBuilder {
             for key in model.architecture.bodyKeys where members[key] == nil { members[key] = teachers[key] }
         }
         // `layout` is nil if the conversion keeps the tensor names.
-        if let model, layout?.name == TensorLayout.fla.name {
-            members = try model.flaConfiguration(path: options.destination.path)
-        } else if let model, layout?.name == TensorLayout.huggingFace.name, model.architecture.timeMix != nil {
+        if let model, let layout, let template = model.architecture.configurations[layout.name] {
+            members = try model.configuration(template, path: options.destination.path)
+        } else if let model, layout?.name == TensorLayout.huggingFace.name, model.architecture.hasTeachersBody {
             try model.describe(in: &members, plan, path: options.destination.path)
         } else if let own {
             // Keep the existing config.json, including the parts that describe a larger model, and change only the
@@ -112,8 +112,8 @@ extension ModelDescription {
         members["attention_output_bias"] = .bool(!optionalRoles.isDisjoint(with: [.outputBias, .timeMixOutputBias]))
         members["enable_qk_norm"] = .bool(optionalRoles.contains(.receptanceNorm))
         members["nope_in_transformer"] = .bool(!attentionUsesRoPE)
-        members["nope_in_rwkv"] = .bool(architecture.timeMix?.rotary != .teacher)
-        members[ByteString(architecture.body.epsilonKey)] = epsilon.map { .number($0) }
+        members["nope_in_rwkv"] = .bool(architecture.timeMix?.usesRoPE != true)
+        members[ByteString(architecture.body.epsilonKeys[0])] = epsilon.map { .number($0) }
         // A model whose body differs from Llama's keeps its family's RoPE keys. Theta is written only if there are
         // none.
         if let rotary, hasNonLlamaBody, members["rope_theta"] == nil, members["rope_parameters"] == nil {
@@ -126,20 +126,15 @@ extension ModelDescription {
         if let plan { members.merge(plan.switches.configuration) { $1 } }
     }
 
-    /// Returns the members of flash-linear-attention's config.json for RWKV-7.
-    fileprivate func flaConfiguration(path: String) throws(CheckpointError) -> [ByteString: JSONValue] {
-        var members: [ByteString: JSONValue] = [
-            "architectures": .array([.string("RWKV7ForCausalLM")]), "model_type": .string("rwkv7"),
-            // The fused kernels use a different epsilon to normalise removal keys, so do not enable them.
-            "fuse_norm": .bool(false), "norm_bias": .bool(true), "norm_first": .bool(true),
-            "hidden_act": .string("sqrelu"), "tie_word_embeddings": .bool(hasTiedHead),
-            "num_hidden_layers": .integer(layers.count),
-            "norm_eps": .number(epsilon ?? 1e-5), "attn_mode": .string("chunk"), "attn": .null,
-        ]
-        for (dimension, key) in architecture.dimensionKeys {
-            members[ByteString(key)] = try size(dimension, path: path)
-        }
-        members["num_heads"] = try size(.heads, path: path)
+    /// Returns the members of the config.json that the family's own class reads.
+    fileprivate func configuration(
+        _ template: ConfigurationTemplate, path: String
+    ) throws(CheckpointError) -> [ByteString: JSONValue] {
+        var members = template.members.reduce(into: [ByteString: JSONValue]()) { $0[ByteString($1.key)] = $1.value }
+        members["tie_word_embeddings"] = .bool(hasTiedHead)
+        members["num_hidden_layers"] = .integer(layers.count)
+        members[ByteString(template.epsilonKey)] = epsilon.map { .number($0) }
+        for (dimension, key) in template.sizes { members[ByteString(key)] = try size(dimension, path: path) }
         return members
     }
 }

@@ -65,7 +65,7 @@ struct ArchitectureReport: JSONWritable {
             json.object("parameters") { $0.members(rotary.parameters) }
             if rotary.isInterleaved { json.member("interleaved", true) }
             json.member("attention", model.attentionUsesRoPE)
-            json.member("time_mixing", model.architecture.timeMix?.rotary == .teacher)
+            json.member("time_mixing", model.architecture.timeMix?.usesRoPE == true)
         }
         json.object("norm", onOneLine: true) { json in
             json.member("kind", model.architecture.body.norm.rawValue)

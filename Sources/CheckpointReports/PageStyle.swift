@@ -83,7 +83,7 @@ enum PageStyle {
         .chart .gqa text { fill: var(--gqa-ink); }
         .chart .mha rect { fill: var(--mha); }
         .chart .mha text { fill: var(--mha-ink); }
-        .chart .rwkv7 rect { fill: var(--rwkv7); }
-        .chart .rwkv7 text { fill: var(--rwkv7-ink); }
+        .chart .rwkv7 rect, .chart .rwkv6 rect, .chart .rwkv5 rect { fill: var(--rwkv7); }
+        .chart .rwkv7 text, .chart .rwkv6 text, .chart .rwkv5 text { fill: var(--rwkv7-ink); }
         """
 }

@@ -137,7 +137,7 @@ public struct LayerPlan: Sendable, Hashable {
             return Layer(kind: kind, reason: index == first ? "gives first values" : "not chosen")
         }
         switches = Switches(
-            attentionUsesRoPE: student.attentionUsesRoPE, timeMixingUsesRoPE: timeMix.rotary == .teacher,
+            attentionUsesRoPE: student.attentionUsesRoPE, timeMixingUsesRoPE: timeMix.usesRoPE,
             usesTeachersScaling: true,
             firstValues: .firstTimeMixing, normalisesHeads: student.optionalRoles.contains(.receptanceNorm),
             tiesHead: student.hasTiedHead)
@@ -158,7 +158,7 @@ public struct LayerPlan: Sendable, Hashable {
         studentParameterCount = studentCount
         dropped = DroppedFeature.all(
             of: teacher, in: student.layers.indices.filter { student.layers[$0].kind.carriesState },
-            rotates: timeMix.rotary == .teacher)
+            rotates: timeMix.usesRoPE)
         if student.optionalRoles.contains(.receptanceNorm), !given.contains(.queryNorm) {
             // All layers have the same query scale.
             let factor = teacher.layers.indices.first.map { teacher.receptanceFactor(ofLayer: $0) } ?? 1

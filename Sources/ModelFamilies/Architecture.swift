@@ -19,11 +19,17 @@ public struct Architecture: Sendable {
     /// The family's softmax attention, or nil if it has no attention layers.
     public internal(set) var attention: Attention?
     /// The family's time mixing, or nil if it has no time-mixing layers.
-    public internal(set) var timeMix: TimeMix7?
+    public internal(set) var timeMix: TimeMixSpec?
+    /// Whether the family's models are students, whose body comes from a teacher.
+    package internal(set) var hasTeachersBody = false
     /// The layouts of the family's checkpoints.
     ///
     /// The first layout is used for models that have a config.json but no weights.
     public internal(set) var layouts: [TensorLayout]
+    /// The config.json of the family's models in each layout, by the layout's name.
+    ///
+    /// A student's config.json is made from its teacher's instead.
+    package internal(set) var configurations: [String: ConfigurationTemplate] = [:]
     /// The config.json key of each size.
     public var dimensionKeys: [ModelDimension: String] = Architecture.huggingFaceKeys
     /// Whether transformers assumes tied embeddings if config.json does not set `tie_word_embeddings`.
@@ -92,7 +98,7 @@ public struct Architecture: Sendable {
 
     /// Whether layers mix each token with the previous one, in the token shift of time mixing or in channel mixing.
     package var mixesPreviousToken: Bool {
-        body.feedForward == .channelMix || timeMix.map { $0.tokenShift == .lerp } == true
+        body.feedForward.shiftsTokens || timeMix?.shiftsTokens == true
     }
 
     /// The name of the variant, or of the family if it has no variants.
@@ -130,9 +136,6 @@ public struct Architecture: Sendable {
         layers.contains(where: \.hasCache) ? hybridVariant ?? variant : variant
     }
 
-    /// Whether the family's models are students, whose body comes from a teacher.
-    package var hasTeachersBody: Bool { timeMix != nil && layouts[0].name == TensorLayout.huggingFace.name }
-
     /// Returns this student with a teacher's body: norms, feed-forward blocks, embedding, head, and tensor names.
     func over(_ teacher: Architecture) -> Architecture {
         var student = self
@@ -153,34 +156,31 @@ public enum LayerKind: String, Sendable, CaseIterable {
     case mha
     /// Time mixing with the recurrence of RWKV-7.
     case rwkv7
+    /// Time mixing with the recurrence of RWKV-6 and a decay that depends on the token.
+    case rwkv6
+    /// Time mixing with the recurrence of RWKV-6 and a fixed decay.
+    case rwkv5
 
     /// Whether layers of this kind cache the keys and values of earlier tokens.
     public var hasCache: Bool {
         switch self {
         case .gqa, .mha: true
-        case .rwkv7: false
+        case .rwkv7, .rwkv6, .rwkv5: false
         }
     }
 
     /// Whether layers of this kind carry a state of fixed size from token to token.
     public var carriesState: Bool { !hasCache }
 
-    /// The role that identifies a layer of this kind.
-    ///
-    /// The two kinds of attention share the same role.
-    var signature: TensorRole {
-        switch self {
-        case .gqa, .mha: .queryWeight
-        case .rwkv7: .receptanceWeight
-        }
-    }
+    /// The role that identifies a layer of this kind, among the kinds that one architecture can have.
+    var signature: TensorRole { hasCache ? .queryWeight : .receptanceWeight }
 
     /// The letter for this kind in reports, which show a model's layers as a row of letters.
     public var letter: Character {
         switch self {
         case .gqa: "G"
         case .mha: "M"
-        case .rwkv7: "R"
+        case .rwkv7, .rwkv6, .rwkv5: "R"
         }
     }
 }

@@ -15,6 +15,8 @@ public enum ArchitectureRegistry {
         .gemma3,
         .glm4,
         .rwkv7,
+        .rwkv6,
+        .rwkv5,
         .cxa076,
         .cxa076r,
         .cxa079,

@@ -11,7 +11,7 @@ extension Architecture {
 
     /// The config.json keys that this family understands.
     var understoodKeys: Set<ByteString> {
-        var named = body.keys.union(biasKeys).union(dimensionKeys.values).union([body.epsilonKey, body.activationKey])
+        var named = body.keys.union(biasKeys).union(dimensionKeys.values).union(body.epsilonKeys + [body.activationKey])
         if let key = body.logitSoftcap?.key { named.insert(key) }
         var understood: Set<ByteString> = [
             "model_type", "num_hidden_layers", "tie_word_embeddings", "quantization_config", "text_config",
@@ -146,7 +146,7 @@ extension ModelConfiguration {
             found.append(("rope_type", type.text))
         }
         refuse("teacher_model_type") { _ in architecture.teacherFamily != nil }
-        if architecture.timeMix?.rotary == .teacher { refuse("nope_in_rwkv") { $0 != .bool(true) } }
+        if architecture.timeMix?.usesRoPE == true { refuse("nope_in_rwkv") { $0 != .bool(true) } }
         switch architecture.body.feedForward {
         case .gated:
             refuse(architecture.body.activationKey) { value in

@@ -3,13 +3,13 @@ public struct LayerSpec: Sendable, Hashable {
     /// The token mixer of a layer: softmax attention or time mixing.
     public enum Mixer: Sendable, Hashable {
         case attention(Attention)
-        case timeMix(TimeMix7)
+        case timeMix(TimeMixSpec)
 
         /// The kind of a layer that has this mixer.
         var kind: LayerKind {
             switch self {
             case .attention(let attention): attention.isMultiHead ? .mha : .gqa
-            case .timeMix: .rwkv7
+            case .timeMix(let timeMix): timeMix.kind
             }
         }
     }
@@ -51,7 +51,7 @@ public struct LayerSpec: Sendable, Hashable {
     }
 
     /// The layer's time mixing, or nil if the layer uses attention.
-    public var timeMix: TimeMix7? { if case .timeMix(let timeMix) = mixer { timeMix } else { nil } }
+    public var timeMix: TimeMixSpec? { if case .timeMix(let timeMix) = mixer { timeMix } else { nil } }
 
     /// Returns the roles of the layer's tensors in a model with the given kind of norm.
     func roles(norm: DecoderBody.Norm) -> RoleSet {

@@ -166,7 +166,7 @@ public struct ModelDescription: Sendable {
             return nil
         }
         let shifts =
-            (architecture.timeMix?.tokenShift == .lerp ? 1 : 0) + (architecture.body.feedForward == .channelMix ? 1 : 0)
+            (architecture.timeMix?.shiftsTokens == true ? 1 : 0) + (architecture.body.feedForward.shiftsTokens ? 1 : 0)
         return heads.multiplied(clamped: size).multiplied(clamped: size).adding(
             clamped: width.multiplied(clamped: shifts))
     }

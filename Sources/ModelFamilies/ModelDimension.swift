@@ -22,7 +22,11 @@ public enum ModelDimension: String, Sendable, CaseIterable {
     /// The number of channels inside the feed-forward block (F).
     case feedForwardWidth
     /// The ranks of the low-rank parts (D).
-    case decayRank, iclrRank, valueResidualRank, keyResidualRank, gateRank
+    case decayRank, iclrRank, valueResidualRank, keyResidualRank, gateRank, shiftRank
+    /// The number of data-dependent token shifts of a layer, which is five.
+    case shiftCount
+    /// The ranks of a layer's data-dependent token shifts together (5 D).
+    case shiftRanks
     /// The number of channels of the value residual.
     ///
     /// It is Hk N if values are mixed before they are repeated for each head, and A if they are mixed afterwards.
@@ -41,6 +45,9 @@ public enum ModelDimension: String, Sendable, CaseIterable {
         case .valueResidualRank: "value residual rank"
         case .keyResidualRank: "key residual rank"
         case .gateRank: "gate rank"
+        case .shiftRank: "token shift rank"
+        case .shiftCount: "token shifts"
+        case .shiftRanks: "ranks of the token shifts"
         case .valueResidualWidth: "value residual width"
         case .vocabulary, .width, .heads: rawValue
         }
@@ -56,7 +63,7 @@ public enum ModelDimension: String, Sendable, CaseIterable {
 
     /// The dimensions that are ranks, in the order in which they are reported.
     public static let ranks: [ModelDimension] = [
-        .decayRank, .iclrRank, .valueResidualRank, .keyResidualRank, .gateRank,
+        .decayRank, .iclrRank, .valueResidualRank, .keyResidualRank, .gateRank, .shiftRank,
     ]
 }
 
@@ -95,17 +102,19 @@ public struct ModelDimensions: Sendable, Hashable {
         return shape
     }
 
-    /// Derives sizes from the equations attention width = H N and key-value width = Hk N.
+    /// Derives sizes from the equations attention width = H N and key-value width = Hk N, and from that of the ranks of
+    /// token shifts.
     private mutating func complete() {
-        for (product, count) in [
-            (ModelDimension.attentionWidth, ModelDimension.heads), (.keyValueWidth, .keyValueHeads),
+        for (product, count, unit) in [
+            (ModelDimension.attentionWidth, ModelDimension.heads, ModelDimension.headSize),
+            (.keyValueWidth, .keyValueHeads, .headSize), (.shiftRanks, .shiftCount, .shiftRank),
         ] {
-            switch (values[product], values[count], values[.headSize]) {
+            switch (values[product], values[count], values[unit]) {
             case (nil, let count?, let size?):
                 let (width, overflow) = count.multipliedReportingOverflow(by: size)
                 if !overflow, ModelDimension.plausible ~= width { values[product] = width }
             case (let width?, nil, let size?) where size > 0 && width % size == 0: values[count] = width / size
-            case (let width?, let heads?, nil) where heads > 0 && width % heads == 0: values[.headSize] = width / heads
+            case (let width?, let heads?, nil) where heads > 0 && width % heads == 0: values[unit] = width / heads
             default: break
             }
         }

@@ -159,7 +159,7 @@ private struct Fit {
     ) {
         self.architecture = architecture
         self.layout = layout
-        let kinds = index.layerKinds(in: layout)
+        let kinds = index.layerKinds(in: layout, of: architecture.kinds)
         var counts = kinds.reduce(into: [LayerKind?: Int]()) { $0[$1, default: 0] += 1 }
         // If the kind of a layer is unknown, its names count only if more than half of all layers have them.
         counts[nil] = kinds.count

@@ -211,7 +211,7 @@ extension ModelDescription {
 extension LayerSpec {
     /// Returns this teacher's layer as part of a student, either with the same attention or with time mixing instead.
     fileprivate func student(
-        isAttention: Bool, _ target: Architecture, _ timeMix: TimeMix7, attentionUsesRoPE: Bool,
+        isAttention: Bool, _ target: Architecture, _ timeMix: TimeMixSpec, attentionUsesRoPE: Bool,
         scalesTimeMixingRoPE: Bool
     ) -> LayerSpec {
         var layer = self

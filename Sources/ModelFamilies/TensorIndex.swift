@@ -68,20 +68,24 @@ struct TensorIndex {
 
     /// Returns the kind of each layer, determined from a layout's tensor names.
     ///
+    /// If a name identifies several kinds, the layer has the one in `kinds`, the kinds of the architecture's layers.
+    ///
     /// The kind is nil if a layer has neither a receptance weight nor a query weight.
-    func layerKinds(in layout: TensorLayout) -> [LayerKind?] {
-        var kinds: [LayerKind?] = []
+    func layerKinds(in layout: TensorLayout, of kinds: [LayerKind]) -> [LayerKind?] {
+        var found: [LayerKind?] = []
         for (pattern, occurrences) in occurrences {
             let roles = layout.roles(of: Quantisation.weight(of: pattern) ?? pattern).filter(\.isPerLayer)
             guard !roles.isEmpty else { continue }
             for case let number? in occurrences.map(\.number) where number < Self.layerLimit {
-                while kinds.count <= number { kinds.append(nil) }
-                guard let kind = LayerKind.allCases.first(where: { roles.contains($0.signature) }) else { continue }
+                while found.count <= number { found.append(nil) }
+                guard let kind = (kinds + LayerKind.allCases).first(where: { roles.contains($0.signature) }) else {
+                    continue
+                }
                 // A student's checkpoint can still contain the teacher's query weights next to the receptance weights.
-                if kinds[number] == nil || kind.carriesState { kinds[number] = kind }
+                if found[number] == nil || kind.carriesState { found[number] = kind }
             }
         }
-        return kinds
+        return found
     }
 
     func tensor(_ occurrence: Occurrence) -> TensorInfo { checkpoint.tensors[occurrence.position] }

@@ -65,7 +65,7 @@ public struct TensorLayout: Sendable {
     ///
     /// Returns nil if the layout cannot express the teacher's names.
     func withBody(of teacher: TensorLayout) -> TensorLayout? {
-        let mixers = Set(Attention.allRoles + TimeMix7.allRoles)
+        let mixers = Set(Attention.allRoles + TimeMixSpec.allRoles)
         let body = teacher.names.filter { !mixers.contains($0.key) && $0.value != Self.huggingFace.names[$0.key] }
         guard !body.isEmpty, let root = bodyRoot else { return body.isEmpty ? self : nil }
         return naming(

@@ -44,7 +44,7 @@ public struct TensorRole: Sendable {
         [
             embedding, embeddingNormWeight, embeddingNormBias, finalNormWeight, finalNormBias, head, mixerNormWeight,
             mixerNormBias, mixerPostNormWeight, feedForwardNormWeight, feedForwardNormBias, feedForwardPostNormWeight,
-        ] + Attention.allRoles + TimeMix7.allRoles + FeedForwardSpec.allRoles
+        ] + Attention.allRoles + TimeMixSpec.allRoles + FeedForwardSpec.allRoles
 
     /// Creates the role with a given name from a plan or report.
     ///

@@ -82,25 +82,6 @@ public struct TimeMix7: Sendable, Hashable {
     /// Whether layers can contain the scalars that RWKVInside's trainer saves in every layer.
     public var hasRecords = false
 
-    /// The dimensions that are ranks of low-rank parts.
-    public var ranks: Set<ModelDimension> {
-        Set(roles.all.flatMap(\.shape)).intersection(ModelDimension.ranks)
-    }
-
-    /// Returns the rotary embedding of receptance and key, or nil if there is none.
-    ///
-    /// It is derived from the rotary embedding that the teacher applies to queries and keys.
-    ///
-    /// - Parameters:
-    ///   - teacher: the rotary embedding of the teacher's layer.
-    ///   - isScaled: whether the teacher's RoPE scaling also applies to time mixing.
-    /// - Returns: the rotary embedding of the time-mixing layer.
-    func rotation(from teacher: RotaryEmbedding?, isScaled: Bool) -> RotaryEmbedding? {
-        guard rotary == .teacher else { return nil }
-        let own = teacher?.ofTimeMixing
-        return isScaled ? own : own?.plain
-    }
-
     var roles: RoleSet {
         var roles = RoleSet([
             .receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight, .decayBase, .decayDown,
@@ -120,15 +101,10 @@ public struct TimeMix7: Sendable, Hashable {
         return roles
     }
 
-    /// The roles that a checkpoint always contains, even if it contains only trained tensors.
-    var trainedRoles: Set<TensorRole> {
-        roles.required.subtracting([.receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight])
-    }
-
     /// The roles of the value residual and, if there is one, of the key residual.
     ///
     /// The layer that provides the first values and keys does not use these tensors.
-    package var residualRoles: Set<TensorRole> {
+    var residualRoles: Set<TensorRole> {
         let values: Set<TensorRole> = [.valueResidualBase, .valueResidualDown, .valueResidualUp]
         return hasKeyResidual ? values.union([.keyResidualBase, .keyResidualDown, .keyResidualUp]) : values
     }
@@ -166,23 +142,23 @@ extension TensorRole {
     public static let receptanceNorm = TensorRole("receptance_norm", [.headSize], .mixer)
     /// The weight of the RMSNorm on each key head, with shape [N].
     public static let timeMixKeyNorm = TensorRole("time_mix_key_norm", [.headSize], .mixer)
-    /// The token-shift coefficients for the receptance (x_r), with shape [C].
+    /// The token-shift coefficients for the receptance (x_r, time_maa_r, time_mix_r), with shape [C].
     public static let shiftReceptance = TensorRole("shift.receptance", [.width], .mixer)
-    /// The token-shift coefficients for the decay (x_w), with shape [C].
+    /// The token-shift coefficients for the decay (x_w, time_maa_w), with shape [C].
     public static let shiftDecay = TensorRole("shift.decay", [.width], .mixer)
-    /// The token-shift coefficients for keys (x_k), with shape [C].
+    /// The token-shift coefficients for keys (x_k, time_maa_k, time_mix_k), with shape [C].
     public static let shiftKey = TensorRole("shift.key", [.width], .mixer)
-    /// The token-shift coefficients for values (x_v), with shape [C].
+    /// The token-shift coefficients for values (x_v, time_maa_v, time_mix_v), with shape [C].
     public static let shiftValue = TensorRole("shift.value", [.width], .mixer)
     /// The token-shift coefficients for the in-context learning rate (x_a), with shape [C].
     public static let shiftICLR = TensorRole("shift.iclr", [.width], .mixer)
-    /// The token-shift coefficients for the gate (x_g), with shape [C].
+    /// The token-shift coefficients for the gate (x_g, time_maa_g, time_mix_g), with shape [C].
     public static let shiftGate = TensorRole("shift.gate", [.width], .mixer)
-    /// The bias of the decay before its nonlinearity (w0), with shape [A].
+    /// The bias of the decay before its nonlinearity (w0, time_decay), with shape [A].
     public static let decayBase = TensorRole("decay.base", [.attentionWidth], .mixer)
-    /// The first low-rank matrix of the decay (w1), with shape [C, D].
+    /// The first low-rank matrix of the decay (w1, time_decay_w1), with shape [C, D].
     public static let decayDown = TensorRole("decay.down", [.width, .decayRank], .mixer, isInputMajor: true)
-    /// The second low-rank matrix of the decay (w2), with shape [D, A].
+    /// The second low-rank matrix of the decay (w2, time_decay_w2), with shape [D, A].
     public static let decayUp = TensorRole("decay.up", [.decayRank, .attentionWidth], .mixer, isInputMajor: true)
     /// The bias of the in-context learning rate before the sigmoid (a0), with shape [A].
     public static let iclrBase = TensorRole("iclr.base", [.attentionWidth], .mixer)
@@ -214,7 +190,7 @@ extension TensorRole {
     public static let removalKeyScale = TensorRole("removal_key_scale", [.attentionWidth], .mixer)
     /// The extent to which the in-context learning rate scales the key (k_a), with shape [A].
     public static let keyICLRMix = TensorRole("key_iclr_mix", [.attentionWidth], .mixer)
-    /// The weight of the current token's bonus (r_k), with shape [H, N].
+    /// The weight of the current token's bonus (r_k, time_faaaa), with shape [H, N].
     public static let bonus = TensorRole("bonus", [.heads, .headSize], .mixer)
     /// The weight of the GroupNorm on the heads' output (ln_x), with shape [A].
     public static let groupNormWeight = TensorRole("group_norm.weight", [.attentionWidth], .mixer)

@@ -21,8 +21,6 @@ struct UnsupportedFamily: Sendable {
         UnsupportedFamily(
             family: "rwkv6qwen2", variants: ["rad-rwkv6"],
             has: [[".self_attn.time_maa_x"], [".self_attn.q_proj.weight"]]),
-        UnsupportedFamily(family: "rwkv6", variants: ["x060"], has: [[".att.time_maa_x"]]),
-        UnsupportedFamily(family: "rwkv5", variants: ["x052"], has: [[".att.time_mix_r"], [".att.gate.weight"]]),
         UnsupportedFamily(family: "rwkv", variants: ["x040", "x050", "x051"], has: [[".att.time_mix_k"]]),
         UnsupportedFamily(family: "rwkv7", variants: ["x070a"], has: [[".ffn.s_emb.weight"]]),
         UnsupportedFamily(family: "rwkv7", variants: ["x080"], has: [[".ffn.enn.weight"]]),

@@ -199,7 +199,7 @@ extension ModelDescription {
         ) -> CheckpointError {
             CheckpointError(.unsupported, path: path, reason, expected: expected, found: found, advice: advice)
         }
-        guard let timeMix = architecture.timeMix, layers.contains(where: \.kind.carriesState) else {
+        guard layers.contains(where: \.kind.carriesState) else {
             throw no(
                 "the student has no RWKV layer",
                 advice: teacher.layers.contains(where: \.kind.carriesState)
@@ -213,8 +213,8 @@ extension ModelDescription {
                 found: teacher.variant ?? teacher.architecture.family)
         }
         guard architecture.hasTeachersBody, !architecture.mixesPreviousToken,
-            timeMix.tokenShift == .none, timeMix.removalKey == .key, timeMix.keyScale == .oneMinusOmega,
-            timeMix.outputNorm == .headScale
+            case .rwkv7(let stages)? = architecture.timeMix, stages.removalKey == .key,
+            stages.keyScale == .oneMinusOmega, stages.outputNorm == .headScale
         else {
             throw no(
                 "training is not implemented for this kind of student", expected: "cxa076, cxa076r, cxa079 or hxa079",

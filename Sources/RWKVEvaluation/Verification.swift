@@ -296,7 +296,7 @@ extension VerificationReference {
         if reference.kinds.first?.carriesState != true || candidate.kinds.first?.carriesState != true {
             compare("first values") { ($0.firstValues.rawValue, $0.firstValues) }
         }
-        if reference.architecture.timeMix?.outputNorm == .groupNorm {
+        if reference.architecture.timeMix?.hasGroupNorm == true {
             compare("epsilon of group norm") { ("\($0.groupNormEpsilon ?? 0)", $0.groupNormEpsilon) }
         }
         return differences

@@ -175,6 +175,23 @@ struct WeightReader<Element: Real>: Sendable {
             start, element, shape: (rows.count, tensor.shape[1]), isInputMajor: isInputMajor(role), owner: bytes.owner)
     }
 
+    /// Returns the matrices of a tensor with three dimensions, of which the first numbers them.
+    private func matrices(_ role: TensorRole, _ layer: Int) throws(CheckpointError) -> [StoredMatrix] {
+        guard let tensor = tensor(role, layer) else { throw missing(role, layer) }
+        guard tensor.shape.count == 3, let element = tensor.dtype.kernelElement else {
+            throw CheckpointError(
+                .unsupported, path: checkpoint.path, "a weight does not consist of matrices of floating-point numbers",
+                tensor: tensor.name, found: "\(tensor.dtype.rawValue) \(tensor.shape)")
+        }
+        let bytes = try memory.bytes(of: tensor)
+        let (rows, columns) = (tensor.shape[1], tensor.shape[2])
+        return (0..<tensor.shape[0]).map { number in
+            StoredMatrix(
+                bytes.start + number * rows * columns * tensor.dtype.bitWidth / 8, element, shape: (rows, columns),
+                isInputMajor: isInputMajor(role), owner: bytes.owner)
+        }
+    }
+
     func isInputMajor(_ role: TensorRole) -> Bool { role.isInputMajor != layout.isTransposed(role) }
 
     /// Returns the values of a weight in storage order.
@@ -249,7 +266,8 @@ struct WeightReader<Element: Real>: Sendable {
         let mixer: Layer<Element>.Mixer =
             switch spec.mixer {
             case .attention(let attention): .attention(try self.attention(attention, layer))
-            case .timeMix(let stages): .wkv7(try timeMix(stages, layer))
+            case .timeMix(.rwkv7(let stages)): .wkv7(try timeMix(stages, layer))
+            case .timeMix(.rwkv6(let stages)): .wkv6(try timeMix(stages, layer))
             }
         let feedForward: FeedForward<Element> =
             switch spec.feedForward {
@@ -257,10 +275,7 @@ struct WeightReader<Element: Real>: Sendable {
                 .gated(
                     activation, gate: try linear(.feedForwardGate, nil, layer),
                     up: try linear(.feedForwardUp, nil, layer), down: try linear(.feedForwardDown, nil, layer))
-            case .channelMix:
-                .channelMix(
-                    share: try vector(.channelMixShift, layer), key: try linear(.channelMixKey, nil, layer),
-                    value: try linear(.channelMixValue, nil, layer))
+            case .channelMix(let channelMix): try self.channelMix(channelMix, layer)
             }
         return Layer(
             mixerNorms: try norms(spec.mixerNorms, .mixerNormWeight, .mixerNormBias, .mixerPostNormWeight, layer),
@@ -293,7 +308,7 @@ struct WeightReader<Element: Real>: Sendable {
                 .queryNorm, .keyNorm, plus: description.architecture.body.norm == .rmsOfOnePlus ? 1 : 0, layer))
     }
 
-    private func timeMix(_ stages: TimeMix7, _ layer: Int) throws(CheckpointError) -> TimeMix<Element> {
+    private func timeMix(_ stages: TimeMix7, _ layer: Int) throws(CheckpointError) -> WKV7Mixer<Element> {
         let tokenShift: TokenShift<Element> =
             switch stages.tokenShift {
             case .none: .none
@@ -321,7 +336,7 @@ struct WeightReader<Element: Real>: Sendable {
                     weight: try vector(.groupNormWeight, layer), bias: try vector(.groupNormBias, layer),
                     epsilon: try known(description.groupNormEpsilon, "the epsilon of its group norm"))
             }
-        return TimeMix(
+        return WKV7Mixer(
             heads: try size(.heads), keyValueHeads: try size(.keyValueHeads), tokenShift: tokenShift,
             receptance: try linear(.receptanceWeight, .receptanceBias, layer),
             key: try linear(.timeMixKeyWeight, .timeMixKeyBias, layer),
@@ -336,6 +351,59 @@ struct WeightReader<Element: Real>: Sendable {
             keyResidual: stages.hasKeyResidual
                 ? try residual(.keyResidualBase, .keyResidualDown, .keyResidualUp, layer) : nil,
             removalKey: removalKey, keyScale: keyScale, outputNorm: outputNorm, bonus: try vector(.bonus, layer))
+    }
+
+    private func timeMix(_ stages: TimeMix6, _ layer: Int) throws(CheckpointError) -> WKV6Mixer<Element> {
+        let tokenShift: WKV6Mixer<Element>.TokenShift =
+            switch stages.tokenShift {
+            case .fixed:
+                .fixed(
+                    receptance: try complement(.shiftReceptance, layer), key: try complement(.shiftKey, layer),
+                    value: try complement(.shiftValue, layer), gate: try complement(.shiftGate, layer))
+            case .dataDependent: .dataDependent(try dataDependentShift(layer))
+            }
+        let decay: WKV6Mixer<Element>.Decay =
+            switch stages.decay {
+            case .fixed: .fixed(try vector(.fixedDecay, layer).map { Element(exponential(-exponential(Double($0)))) })
+            case .lowRank: .lowRank(try lowRank(.decayBase, .decayDown, .decayUp, .tanh, layer))
+            }
+        return WKV6Mixer(
+            heads: try size(.heads), tokenShift: tokenShift, receptance: try linear(.receptanceWeight, nil, layer),
+            key: try linear(.timeMixKeyWeight, nil, layer), value: try linear(.timeMixValueWeight, nil, layer),
+            gate: try linear(.gateWeight, nil, layer), output: try linear(.timeMixOutputWeight, nil, layer),
+            decay: decay, bonus: try vector(.bonus, layer),
+            groupNorm: (
+                try vector(.groupNormWeight, layer), try vector(.groupNormBias, layer),
+                try known(description.groupNormEpsilon, "the epsilon of its group norm")
+            ))
+    }
+
+    private func dataDependentShift(_ layer: Int) throws(CheckpointError) -> DataDependentShift<Element> {
+        let ups = try matrices(.shiftUp, layer)
+        guard ups.count == TimeMix6.shiftOrder.count else { throw missing(.shiftUp, layer) }
+        var parts: [(up: StoredMatrix, base: [Element])] = []
+        for (up, base) in zip(ups, TimeMix6.shiftOrder) { parts.append((up, try vector(base, layer))) }
+        return DataDependentShift(
+            share: try vector(.shiftInput, layer), down: try matrix(.shiftDown, layer), parts: parts)
+    }
+
+    private func channelMix(
+        _ spec: FeedForwardSpec.ChannelMix, _ layer: Int
+    ) throws(CheckpointError) -> FeedForward<Element> {
+        func share(_ role: TensorRole) throws(CheckpointError) -> [Element] {
+            try spec == .rwkv5 ? complement(role, layer) : vector(role, layer)
+        }
+        let receptance: (share: [Element], weight: Linear<Element>)? =
+            spec == .rwkv7
+            ? nil : (try share(.channelMixReceptanceShift), try linear(.channelMixReceptance, nil, layer))
+        return .channelMix(
+            share: try share(.channelMixShift), key: try linear(.channelMixKey, nil, layer),
+            value: try linear(.channelMixValue, nil, layer), receptance: receptance)
+    }
+
+    /// Returns the shares of the previous token, given a vector that contains those of the current token.
+    private func complement(_ role: TensorRole, _ layer: Int) throws(CheckpointError) -> [Element] {
+        try vector(role, layer).map { 1 - $0 }
     }
 
     /// Returns a value or key residual; nil if the layer provides k_first and v_first and stores no residual.

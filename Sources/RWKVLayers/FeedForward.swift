@@ -5,14 +5,18 @@ public import RWKVNumerics
 public enum FeedForward<Element: Real>: Sendable {
     /// A SwiGLU or GeGLU block: down(f(gate(x)) * up(x)).
     case gated(FeedForwardSpec.Activation, gate: Linear<Element>, up: Linear<Element>, down: Linear<Element>)
-    /// RWKV-7 channel mixing: value(relu(key(x + (x_prev - x) share))^2) (RWKV-LM, RWKV-v7).
-    case channelMix(share: [Element], key: Linear<Element>, value: Linear<Element>)
+    /// Channel mixing: value(relu(key(x + (x_prev - x) share))^2), which RWKV-5 and RWKV-6 multiply by the sigmoid of
+    /// the receptance (RWKV-LM, RWKV-v5 and RWKV-v7).
+    case channelMix(
+        share: [Element], key: Linear<Element>, value: Linear<Element>,
+        receptance: (share: [Element], weight: Linear<Element>)?)
 
     /// All weight matrices of the block.
     public var matrices: [StoredMatrix] {
         switch self {
         case .gated(_, let gate, let up, let down): [gate, up, down].map(\.weight)
-        case .channelMix(_, let key, let value): [key, value].map(\.weight)
+        case .channelMix(_, let key, let value, let receptance):
+            ([key, value] + (receptance.map { [$0.weight] } ?? [])).map(\.weight)
         }
     }
 
@@ -30,12 +34,15 @@ public enum FeedForward<Element: Real>: Sendable {
             let inner = gate(x, kernels)
             activation.apply(up: up(x, kernels), gate: inner, kernels)
             return down(inner, kernels)
-        case .channelMix(let share, let key, let value):
-            let shifted = kernels.shifted(x, previous: state.feedForwardShift, shares: [share])[0]
+        case .channelMix(let share, let key, let value, let receptance):
+            let shares = [share] + (receptance.map { [$0.share] } ?? [])
+            let shifted = kernels.shifted(x, previous: state.feedForwardShift, shares: shares)
             state.feedForwardShift = x.row(x.rows - 1)
-            let inner = key(shifted, kernels)
+            let inner = key(shifted[0], kernels)
             kernels.reluSquared(inPlace: inner)
-            return value(inner, kernels)
+            let y = value(inner, kernels)
+            if let receptance { kernels.multiply(y, bySigmoidOf: receptance.weight(shifted[1], kernels)) }
+            return y
         }
     }
 

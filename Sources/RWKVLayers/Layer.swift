@@ -25,7 +25,8 @@ public struct Layer<Element: Real>: Sendable {
     /// The token mixer: attention or time mixing.
     public enum Mixer: Sendable {
         case attention(SoftmaxAttention<Element>)
-        case wkv7(TimeMix<Element>)
+        case wkv7(WKV7Mixer<Element>)
+        case wkv6(WKV6Mixer<Element>)
     }
 
     let mixerNorms: BranchNorms<Element>
@@ -54,6 +55,7 @@ public struct Layer<Element: Real>: Sendable {
         switch mixer {
         case .attention(let attention): attention.matrices
         case .wkv7(let timeMix): timeMix.matrices
+        case .wkv6(let timeMix): timeMix.matrices
         }
     }
 
@@ -61,7 +63,7 @@ public struct Layer<Element: Real>: Sendable {
     public struct Trace {
         enum Mixer {
             case attention(SoftmaxAttention<Element>.Trace)
-            case wkv7(TimeMix<Element>.Trace)
+            case wkv7(WKV7Mixer<Element>.Trace)
         }
 
         let mixer: Mixer
@@ -103,6 +105,7 @@ public struct Layer<Element: Real>: Sendable {
         case .attention(let attention):
             attention(x, &state, first: &first, rotation: rotation, kernels)
         case .wkv7(let timeMix): timeMix(x, &state, first: &first, rotation: rotation, kernels)
+        case .wkv6(let timeMix): timeMix(x, &state, kernels)
         }
     }
 
@@ -160,6 +163,7 @@ public struct Layer<Element: Real>: Sendable {
         case .wkv7(let timeMix):
             let (y, trace) = timeMix.traced(x, &state, first: &first, rotation: rotation, kernels)
             return (y, Trace(mixer: .wkv7(trace), normed: nil, feedForward: nil))
+        case .wkv6: preconditionFailure("no gradients for RWKV-5 and RWKV-6")
         }
     }
 

@@ -209,7 +209,7 @@ extension Kernels {
         return domega
     }
 
-    /// Computes the gradients of ``headOutputs(inPlace:norm:r:k:v:bonus:gate:size:)`` without a norm; replaces `dy`.
+    /// Computes the gradients of ``headOutputs(inPlace:norm:bonus:gate:size:)`` without a norm; replaces `dy`.
     ///
     /// - Parameters:
     ///   - dy: the gradient of the output, [tokens, heads * N]; replaced with the gradient of the recurrence's output.

@@ -95,6 +95,12 @@ extension Kernels {
     @specialized(where Element == Float)
     public func geGLU(up: Matrix<Element>, gate: Matrix<Element>) { onto(gate, up) { functions.geglu($0, $2, $1) } }
 
+    /// Multiplies y by sigmoid(gate), a matrix of the same size.
+    @specialized(where Element == Float)
+    public func multiply(_ y: Matrix<Element>, bySigmoidOf gate: Matrix<Element>) {
+        onto(y, gate) { functions.sigmoid_gate($0, $2, $1) }
+    }
+
     func onto(
         _ y: Matrix<Element>, _ x: Matrix<Element>,
         _ kernel: (UnsafePointer<Element>, UnsafeMutablePointer<Element>, Int) -> Void

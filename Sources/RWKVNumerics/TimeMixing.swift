@@ -1,6 +1,6 @@
 import CRWKVKernels
 
-// The elementwise steps of RWKV-7 time mixing (RWKV-LM, RWKV-v7), fused into one pass each.
+// The elementwise steps of time mixing (RWKV-LM, RWKV-v5 and RWKV-v7), fused into one pass each.
 extension Kernels {
     /// Returns the token shift x + (x_prev - x) * share for each share, where x_prev is the preceding row.
     ///
@@ -11,26 +11,65 @@ extension Kernels {
     /// - Returns: one matrix for each share, [tokens, C].
     @specialized(where Element == Float)
     public func shifted(_ x: Matrix<Element>, previous: [Element], shares: [[Element]]) -> [Matrix<Element>] {
-        precondition(
-            previous.count == x.columns && shares.allSatisfy { $0.count == x.columns }, "mismatched shift sizes")
         let ys = shares.map { _ in Matrix<Element>(rows: x.rows, columns: x.columns) }
-        // The shares are concatenated, so that the pointers to all of them point into a single buffer.
-        let concatenated = shares.flatMap { $0 }
+        shift(x, previous: previous, shares, ys, functions.token_shifts)
+        return ys
+    }
+
+    /// Replaces each share with the token shift x + (x_prev - x) * (base + share), where x_prev is the preceding row.
+    ///
+    /// - Parameters:
+    ///   - shares: the shares of the preceding row, each [tokens, C], which do not include the bases; replaced with the
+    ///     token shifts.
+    ///   - x: the input, [tokens, C].
+    ///   - previous: the row before the first row of x, [C].
+    ///   - bases: the bases of the shares, each [C].
+    @specialized(where Element == Float)
+    public func shift(
+        inPlace shares: [Matrix<Element>], _ x: Matrix<Element>, previous: [Element], bases: [[Element]]
+    ) {
+        shift(x, previous: previous, bases, shares, functions.data_dependent_token_shifts)
+    }
+
+    private func shift(
+        _ x: Matrix<Element>, previous: [Element], _ vectors: [[Element]], _ ys: [Matrix<Element>],
+        _ kernel: (
+            UnsafeRawPointer, UnsafeRawPointer, UnsafePointer<UnsafeRawPointer?>, Int, Int, Int,
+            UnsafePointer<UnsafeMutableRawPointer?>
+        ) -> Void
+    ) {
+        precondition(
+            previous.count == x.columns && vectors.allSatisfy { $0.count == x.columns }
+                && ys.allSatisfy { $0.count == x.count } && ys.count == vectors.count, "mismatched shift sizes")
+        // The vectors are concatenated, so that the pointers to all of them point into a single buffer.
+        let concatenated = vectors.flatMap { $0 }
         concatenated.withUnsafeBufferPointer { concatenated in
             previous.withUnsafeBufferPointer { previous in
-                guard let first = concatenated.baseAddress else { return }
-                let starts = shares.indices.map { UnsafeRawPointer(first + $0 * x.columns) as UnsafeRawPointer? }
+                guard let first = concatenated.baseAddress, let before = previous.baseAddress else { return }
+                let starts = vectors.indices.map { UnsafeRawPointer(first + $0 * x.columns) as UnsafeRawPointer? }
                 overRows(of: x) { start, count in
                     let offset = start * x.columns
                     let rows = x.elements + offset
                     let targets = ys.map { UnsafeMutableRawPointer($0.elements + offset) as UnsafeMutableRawPointer? }
-                    functions.token_shifts(
-                        rows, start == 0 ? previous.baseAddress : UnsafePointer(rows - x.columns), starts, shares.count,
-                        count, x.columns, targets)
+                    kernel(
+                        rows, start == 0 ? before : UnsafePointer(rows - x.columns), starts, vectors.count, count,
+                        x.columns, targets)
                 }
             }
         }
-        return ys
+    }
+
+    /// Replaces p with the decay w = exp(-exp(p + base)) of RWKV-6.
+    ///
+    /// - Parameters:
+    ///   - p: the input, [tokens, A]; replaced with the decay.
+    ///   - base: the base, [A].
+    @specialized(where Element == Float)
+    public func exponentialDecay(inPlace p: Matrix<Element>, base: [Element]) {
+        precondition(base.count == p.columns, "base size does not match")
+        overRows(of: p) { start, count in
+            functions.exponential_decay(base, count, p.columns, p.elements + start * p.columns)
+        }
     }
 
     /// Replaces p with the decay w = exp(-exp(omega)), where omega = -softplus(-(p + base)) - 1/2.
@@ -114,30 +153,30 @@ extension Kernels {
     /// Replaces y with (norm(y) + s * v) * gate, where s is the sum of r * k * bonus over each head.
     ///
     /// - Parameters:
-    ///   - y: the output of the recurrence, [tokens, heads * N]; the other matrices have the same shape.
+    ///   - y: the output of the recurrence, [tokens, heads * N].
     ///   - norm: the LayerNorm of each head, whose weight and bias are [heads * N]; nil for y / sqrt(N).
-    ///   - r: the receptance.
-    ///   - k: the scaled key.
-    ///   - v: the value.
-    ///   - bonus: the bonus r_k, [heads, N].
-    ///   - gate: the gate.
+    ///   - bonus: the bonus r_k, [heads, N], with the receptance, the scaled key and the value, each in the shape of y;
+    ///     nil if s is zero.
+    ///   - gate: the gate, in the shape of y; nil for none.
     ///   - size: the number of channels per head (N).
     @specialized(where Element == Float)
     public func headOutputs(
-        inPlace y: Matrix<Element>, norm: (weight: [Element], bias: [Element], epsilon: Double)?, r: Matrix<Element>,
-        k: Matrix<Element>, v: Matrix<Element>,
-        bonus: [Element], gate: Matrix<Element>, size: Int
+        inPlace y: Matrix<Element>, norm: (weight: [Element], bias: [Element], epsilon: Double)?,
+        bonus: (weight: [Element], r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>)?,
+        gate: Matrix<Element>?, size: Int
     ) {
         precondition(
-            [r, k, v, gate].allSatisfy { $0.count == y.count }
-                && [bonus, norm?.weight, norm?.bias].allSatisfy { $0?.count ?? y.columns == y.columns },
+            [bonus?.r, bonus?.k, bonus?.v, gate].allSatisfy { $0?.count ?? y.count == y.count }
+                && [bonus?.weight, norm?.weight, norm?.bias].allSatisfy { $0?.count ?? y.columns == y.columns },
             "mismatched matrix sizes")
         overRows(of: y) { start, count in
             let offset = start * y.columns
+            func part(_ matrix: Matrix<Element>?) -> UnsafeMutablePointer<Element>? {
+                matrix.map { $0.elements + offset }
+            }
             functions.head_outputs(
-                r.elements + offset, k.elements + offset, v.elements + offset, bonus, norm?.weight, norm?.bias,
-                norm?.epsilon ?? 0,
-                gate.elements + offset, count, y.columns / size, size, y.elements + offset)
+                part(bonus?.r), part(bonus?.k), part(bonus?.v), bonus?.weight, norm?.weight, norm?.bias,
+                norm?.epsilon ?? 0, part(gate), count, y.columns / size, size, y.elements + offset)
         }
     }
 }

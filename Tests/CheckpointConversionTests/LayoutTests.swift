@@ -46,6 +46,24 @@ import Testing
                 == fla.checkpoint.contents())
     }
 
+    @Test(arguments: ["x052", "x060"])
+    func carryEagleAndFinchThereAndBack(name: String) throws {
+        let official = try input("eagle-finch/\(name).pth")
+        let published = try input("eagle-finch/\(name)-hf")
+        #expect(try convert(official, through: [(.huggingFace, "")]) == published.checkpoint.contents())
+        #expect(try convert(published, through: [(.official, ".pth")]) == official.checkpoint.contents())
+        try withTemporaryDirectory { directory in
+            let options = ConversionOptions.directory(directory.appending(path: "x")).with { $0.layout = .huggingFace }
+            let configuration = try #require(try Conversion(of: official, options: options).configuration)
+            let (own, expected) = (try JSONValue(document: configuration), try #require(published.configuration).root)
+            for key in [
+                "architectures", "model_type", "hidden_size", "attention_hidden_size", "head_size", "vocab_size",
+                "num_hidden_layers", "layer_norm_epsilon", "tie_word_embeddings", "torch_dtype",
+            ] { #expect(own[key] == expected[key], "\(key)") }
+            #expect(own["intermediate_size"] == .integer(160))
+        }
+    }
+
     @Test func carryStudentsThereAndBack() throws {
         for name in ["cxa076", "cxa079", "hxa079"] {
             let whole = try input("models/\(name)")

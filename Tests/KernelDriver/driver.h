@@ -92,8 +92,9 @@ static inline size_t own_size(const run *run) { return ELEMENTS[own_element(run)
 // The checks, which are named after the kernels and functions that they check.
 #define FOR_EACH_LAYER_CHECK(DO)                                                                             \
     DO(widen) DO(product) DO(product_of_columns) DO(rms_norm) DO(layer_norm) DO(sigmoid) DO(tanh) DO(scale) DO(softcap) \
-    DO(add) DO(add_to_rows) DO(swiglu) DO(geglu) DO(relu_squared) DO(all_finite) DO(rotate) DO(repeat_heads) DO(attend) \
-    DO(softmax_block) DO(divide_rows) DO(token_shifts) DO(decay) DO(mix_residual) DO(keys) DO(head_outputs) DO(wkv7) \
+    DO(add) DO(add_to_rows) DO(swiglu) DO(geglu) DO(sigmoid_gate) DO(relu_squared) DO(all_finite) DO(rotate) DO(repeat_heads) DO(attend) \
+    DO(softmax_block) DO(divide_rows) DO(token_shifts) DO(data_dependent_token_shifts) DO(decay) \
+    DO(exponential_decay) DO(mix_residual) DO(keys) DO(head_outputs) DO(wkv6) DO(wkv7) \
     DO(multiply) DO(add_rows) DO(rms_norm_backward) DO(sigmoid_backward) DO(tanh_backward) DO(softcap_backward) \
     DO(swiglu_backward) DO(geglu_backward) DO(sum_heads) DO(causal_softmax) DO(softmax_backward) DO(decay_backward) \
     DO(mix_residual_backward) DO(keys_backward) DO(head_outputs_backward) DO(wkv7_backward) DO(divergence) DO(cross_entropy) \

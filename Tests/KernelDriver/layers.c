@@ -3,9 +3,10 @@
 #include "driver.h"
 
 #include <math.h>
+#include <string.h>
 
-static const size_t WKV7_SIZES[] = {8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 112, 128, 160};
-static const size_t WKV7_ROWS[] = {1, 2, 3, 7, 8, 9, 33, 255, 256, 257, 520};
+static const size_t WKV_SIZES[] = {8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 112, 128, 160};
+static const size_t WKV_ROWS[] = {1, 2, 3, 7, 8, 9, 33, 255, 256, 257, 520};
 
 // Defines a check of a kernel that processes rows of heads. x and z, which the kernel changes, and a, b and c have one number for
 // each element of the rows. f and p have one number for each column. s and t have one number for each row and pair of channels.
@@ -30,13 +31,17 @@ ROWWISE(add, (a, count, x))
 ROWWISE(add_to_rows, (f, rows, width, x))
 ROWWISE(swiglu, (a, count, x))
 ROWWISE(geglu, (a, count, x))
+ROWWISE(sigmoid_gate, (a, count, x))
 ROWWISE(relu_squared, (count, x))
 ROWWISE(rotate, (s, t, size / 2, rows, heads, size, rows % 2, x))
 ROWWISE(repeat_heads, (f, 1, heads, size, rows, x))
 // Optional arguments are passed if the number of rows is odd.
 ROWWISE(decay, (rows % 2 ? f : NULL, rows, width, x, rows % 2 ? z : NULL))
 ROWWISE(mix_residual, (a, b, rows % 2 ? f : NULL, rows, width, x))
-ROWWISE(head_outputs, (a, b, c, f, rows % 2 ? f : NULL, rows % 2 ? p : NULL, 1e-3, a, rows, heads, size, x))
+ROWWISE(
+    head_outputs, (a, b, c, rows % 3 ? f : NULL, rows % 2 ? f : NULL, rows % 2 ? p : NULL, 1e-3, heads % 2 ? a : NULL, rows, heads,
+                   size, x))
+ROWWISE(exponential_decay, (f, rows, width, x))
 
 void check_token_shifts(run *run) {
     const size_t width = PICK(WIDTHS), rows = PICK(ROWS), count = 1 + pick(run, NULL, 6);
@@ -44,6 +49,14 @@ void check_token_shifts(run *run) {
     void *ys[6];
     EACH(i, count) shares[i] = INPUT(width, -9, 9), ys[i] = RESULT(rows * width, -1, 1);
     run->layers->token_shifts(INPUT(rows * width, -9, 9), INPUT(width, -9, 9), shares, count, rows, width, ys);
+}
+
+void check_data_dependent_token_shifts(run *run) {
+    const size_t width = PICK(WIDTHS), rows = PICK(ROWS), count = 1 + pick(run, NULL, 6);
+    const void *bases[6];
+    void *ys[6];
+    EACH(i, count) bases[i] = INPUT(width, -9, 9), ys[i] = RESULT(rows * width, -1, 1);
+    run->layers->data_dependent_token_shifts(INPUT(rows * width, -9, 9), INPUT(width, -9, 9), bases, count, rows, width, ys);
 }
 
 void check_keys(run *run) {
@@ -116,10 +129,45 @@ void check_attend(run *run) {
         queries, query_stride, rows, keys, values, stride, past, window, size, 0.2, cap, scores, y, y_stride);
 }
 
-void check_wkv7(run *run) {
-    const size_t size = PICK(WKV7_SIZES), element = pick(run, NULL, MODEL_ELEMENTS), heads = PICK(HEADS), stride = heads * size;
+void check_wkv6(run *run) {
+    const size_t size = PICK(WKV_SIZES), heads = PICK(HEADS), stride = heads * size;
     // Many rows of large heads would take too long.
-    const size_t rows = pick(run, WKV7_ROWS, size <= 64 ? COUNT(WKV7_ROWS) : 7), count = rows * stride;
+    const size_t rows = pick(run, WKV_ROWS, size <= 64 ? COUNT(WKV_ROWS) : 7), count = rows * stride;
+    const int has_bonus = pick(run, NULL, 2) != 0, is_fixed = pick(run, NULL, 2) != 0;
+    const size_t width = own_size(run), w_stride = is_fixed ? 0 : stride;
+    const char *r = INPUT(count, -1, 1), *w = INPUT(is_fixed ? stride : count, 0.01, 0.99);
+    const char *k = INPUT(count, -1, 1), *v = INPUT(count, -1, 1), *bonus = INPUT(stride, -1, 1);
+    char *state = RESULT(heads * size * size, -1, 1), *y = RESULT(count, -1, 1);
+    void *scratch = SCRATCH(RWKV_WKV6_ROWS + 64 * size);
+    const int has_plain = run->real == RWKV_REAL_F32 && !run->has_edges;
+    float *plain = SCRATCH(size * size);
+    for (size_t head = 0; head < heads; head++) {
+        const size_t at = head * size * width;
+        void *own = state + at * size;
+        if (has_plain) memcpy(plain, own, size * size * sizeof *plain);
+        run->layers->wkv6(
+            r + at, w + at, k + at, v + at, has_bonus ? bonus + at : NULL, rows, stride, w_stride, size, own, scratch, y + at);
+        const float *u = (const void *)(bonus + at);
+        EACH(row, has_plain ? rows : 0) {
+            const float *r_t = (const float *)(const void *)(r + at) + row * stride, *w_t = (const float *)(const void *)(w + at) + row * w_stride;
+            const float *k_t = (const float *)(const void *)(k + at) + row * stride, *v_t = (const float *)(const void *)(v + at) + row * stride;
+            EACH(i, size) {
+                double sum = 0;
+                EACH(j, size) {
+                    const double old = plain[j * size + i], new = old * w_t[j] + (double)k_t[j] * v_t[i];
+                    sum += r_t[j] * (has_bonus ? old + (double)u[j] * k_t[j] * v_t[i] : new);
+                    plain[j * size + i] = (float)new;
+                }
+                EXPECT(((float *)(void *)(y + at))[row * stride + i], sum, 1e-3);
+            }
+        }
+    }
+}
+
+void check_wkv7(run *run) {
+    const size_t size = PICK(WKV_SIZES), element = pick(run, NULL, MODEL_ELEMENTS), heads = PICK(HEADS), stride = heads * size;
+    // Many rows of large heads would take too long.
+    const size_t rows = pick(run, WKV_ROWS, size <= 64 ? COUNT(WKV_ROWS) : 7), count = rows * stride;
     const double length = 1.7 / sqrt((double)size);
     const char *r = STORED(count, -1, 1), *w = STORED(count, 0.55, 0.99);
     const char *k = STORED(count, -1, 1), *v = STORED(count, -1, 1);

@@ -183,11 +183,6 @@ import Testing
     }
 
     private static let others: [(String, String, [(name: String, shape: [Int])])] = [
-        ("rwkv6", "x060", layers("blocks", ["att.time_maa_x", "att.key.weight"], beside: flat)),
-        (
-            "rwkv5", "x052",
-            layers("blocks", ["att.time_mix_r", "att.time_mix_k", "att.gate.weight", "att.key.weight"], beside: flat)
-        ),
         ("goldfinch", "goldfinch", layers("blocks", ["att.time_maa_x"], beside: flat + ["w_kv_cache_a.weight"])),
         (
             "rwkv_hybrid", "arwkv",

@@ -12,6 +12,7 @@ import TokenFiles
 struct DecoderFaultTests {
     struct Fault: CustomTestStringConvertible, Sendable {
         let name: String
+        /// The directory of the model in fixtures/decoders, or in fixtures/eagle-finch.
         let model: String
         /// The first layer that the fault affects; nil if the affected block is the embedding or the head.
         let layer: Int?
@@ -21,7 +22,7 @@ struct DecoderFaultTests {
         var testDescription: String { "\(model): \(name)" }
     }
 
-    private static func scale(_ model: inout EditableModel, _ name: String, by factor: Float) {
+    static func scale(_ model: inout EditableModel, _ name: String, by factor: Float) {
         model[name] = model[name].map { $0 * factor }
     }
 
@@ -152,9 +153,9 @@ struct DecoderFaultTests {
 
     private func load(_ path: String) throws -> Model<Float> { try Model(RecognisedModel(Checkpoint.open(path))) }
 
-    @Test("is flagged, with the first layer that it affects", arguments: faults)
+    @Test("is flagged, with the first layer that it affects", arguments: faults + recurrentFaults)
     func fault(_ fault: Fault) throws {
-        let fixture = "decoders/\(fault.model)"
+        let fixture = (fault.model.hasPrefix("x0") ? "eagle-finch/" : "decoders/") + fault.model
         let reference = try load(Repository.fixture(fixture))
         let kernels = try #require(Kernels<Float>(.fast, threads: 2))
         func verify(_ model: EditableModel) throws -> Verification {

@@ -15,7 +15,7 @@ struct LogitsCase: CustomTestStringConvertible, Sendable {
     let reference: String
     var testDescription: String { name }
 
-    static let all = index("logits") + index("decoders") + index("decoder-students")
+    static let all = index("logits") + index("decoders") + index("decoder-students") + index("eagle-finch")
 
     static func index(_ root: String) -> [LogitsCase] {
         guard let index = try? JSONValue(contentsOf: Repository.fixture("\(root)/index.json")).array else {

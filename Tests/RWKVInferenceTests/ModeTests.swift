@@ -81,6 +81,7 @@ struct ModeTests {
             (
                 "decoders", "47ac14c7698e23c53ec5e0615cf97c687a8d0fb64e434f1d65385131b53d7a4e"
             ),
+            ("eagle-finch", "42da190dfa6cf5f1e7e204c9e0c06bfc86c73a91fed65aa66f21a6f167c480ae"),
         ] {
             let found = try digest(of: LogitsCase.all.filter { $0.model.hasPrefix(root) })
             #expect(found == expected)
@@ -126,7 +127,7 @@ struct ModeTests {
         }
         let separate = try run(Array(tokens[..<6]), sequences: 1) + run(Array(tokens[6...]), sequences: 1)
         let architecture = model.description.architecture
-        if architecture.timeMix?.tokenShift == .lerp || architecture.body.feedForward == .channelMix {
+        if architecture.timeMix?.shiftsTokens == true || architecture.mixesPreviousToken {
             #expect(throws: CheckpointError.self) { try run(tokens, sequences: 2) }
         } else {
             #expect(try run(tokens, sequences: 2) == separate)

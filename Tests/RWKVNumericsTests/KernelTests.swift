@@ -97,20 +97,20 @@ struct KernelTests {
             { x in
                 let y = x.copy()
                 kernels.headOutputs(
-                    inPlace: y, norm: nil, r: plain, k: plain, v: plain, bonus: [1, 1, 1, 1], gate: plain, size: 4)
+                    inPlace: y, norm: nil, bonus: ([1, 1, 1, 1], plain, plain, plain), gate: plain, size: 4)
                 return y
             },
             { x in
                 let y = plain.copy()
                 kernels.headOutputs(
-                    inPlace: y, norm: ([1, 1, 1, 1], [0, 0, 0, 0], 1e-3), r: x, k: plain, v: plain,
-                    bonus: [1, 1, 1, 1], gate: plain, size: 4)
+                    inPlace: y, norm: ([1, 1, 1, 1], [0, 0, 0, 0], 1e-3), bonus: ([1, 1, 1, 1], x, plain, plain),
+                    gate: plain, size: 4)
                 return y
             },
             { x in
                 let y = plain.copy()
                 kernels.headOutputs(
-                    inPlace: y, norm: nil, r: plain, k: plain, v: plain, bonus: [1, 1, 1, 1], gate: x, size: 4)
+                    inPlace: y, norm: nil, bonus: ([1, 1, 1, 1], plain, plain, plain), gate: x, size: 4)
                 return y
             },
         ]
@@ -369,8 +369,8 @@ struct KernelTests {
         for isNormed in [true, false] {
             let found = all(y)
             kernels.headOutputs(
-                inPlace: found, norm: isNormed ? (F, G, 1e-3) : nil, r: all(x), k: all(z), v: all(u), bonus: H,
-                gate: all(z), size: size)
+                inPlace: found, norm: isNormed ? (F, G, 1e-3) : nil, bonus: (H, all(x), all(z), all(u)), gate: all(z),
+                size: size)
             check("output", found, 1e-5) { at, column in
                 let head = at - at % size..<at - at % size + size
                 let mean = head.reduce(0) { $0 + y[$1] } / Double(size)

@@ -65,17 +65,23 @@ package struct EditableModel {
     private var values: [String: [Float]] = [:]
     private var configuration: [String: Any]
 
-    /// Creates a model from a directory in fixtures/, in which all tensors must be in fp32.
+    /// Creates a model from a directory in fixtures/, whose tensors are widened to fp32.
     package init(fixture: String) throws {
         let path = Repository.fixture(fixture)
         let checkpoint = try Checkpoint.open(path)
         for tensor in checkpoint.tensors {
-            let count = tensor.byteCount / MemoryLayout<Float>.size
+            guard let element = tensor.dtype.kernelElement else { continue }
             names.append(tensor.name)
             shapes[tensor.name] = tensor.shape
-            values[tensor.name] = try [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
+            let bytes = try [UInt8](unsafeUninitializedCapacity: tensor.byteCount) { buffer, initializedCount in
                 var span = MutableRawSpan(_unsafeBytes: UnsafeMutableRawBufferPointer(buffer))
                 try checkpoint.read(tensor, at: 0, into: &span)
+                initializedCount = tensor.byteCount
+            }
+            let count = tensor.elementCount
+            values[tensor.name] = [Float](unsafeUninitializedCapacity: count) { buffer, initializedCount in
+                _ = rwkv_kernels_for(rwkv_best_instruction_set()).pointee.cast(
+                    element, bytes, RWKV_ELEMENT_F32, buffer.baseAddress, count, 0)
                 initializedCount = count
             }
         }

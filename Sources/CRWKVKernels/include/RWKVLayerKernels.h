@@ -22,6 +22,8 @@ typedef enum {
 
 // The largest number of rows that wkv7 widens and processes at a time.
 #define RWKV_WKV7_ROWS 256
+// The number of rows that wkv6 processes at a time.
+#define RWKV_WKV6_ROWS 256
 // The number of rows from one checkpoint to the next. wkv7_backward recomputes the states in between.
 #define RWKV_WKV7_CHECKPOINT_ROWS 16
 
@@ -78,6 +80,8 @@ typedef struct {
     void (*swiglu)(const void *up, size_t count, void *gate);
     // Replaces `gate` with gelu_tanh(gate) * up, where gelu_tanh(x) = x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))).
     void (*geglu)(const void *up, size_t count, void *gate);
+    // Multiplies y by sigmoid(gate).
+    void (*sigmoid_gate)(const void *gate, size_t count, void *y);
     // Replaces x with max(x, 0)^2.
     void (*relu_squared)(size_t count, void *x);
     // Returns 1 if all numbers are finite, and 0 otherwise.
@@ -109,12 +113,18 @@ typedef struct {
     // Divides row r of y by sums[r].
     void (*divide_rows)(const void *sums, size_t rows, size_t size, void *y, size_t y_stride);
 
-    // MARK: RWKV-7 time mixing
+    // MARK: Time mixing
 
     // Computes the token shift y_i[row] = x[row] + (x[row - 1] - x[row]) * share_i for each of `count` shares. `previous` is the
     // row before the first row of x.
     void (*token_shifts)(
         const void *x, const void *previous, const void *const *shares, size_t count, size_t rows, size_t width, void *const *ys);
+    // Replaces y_i[row] with x[row] + (x[row - 1] - x[row]) * (base_i + y_i[row]) for each of `count` bases. `previous` is the row
+    // before the first row of x.
+    void (*data_dependent_token_shifts)(
+        const void *x, const void *previous, const void *const *bases, size_t count, size_t rows, size_t width, void *const *ys);
+    // Replaces p with the decay w = exp(-exp(p + base)) of RWKV-6.
+    void (*exponential_decay)(const void *base, size_t rows, size_t width, void *p);
     // Computes omega = -softplus(-(p + base)) - 1/2, and replaces p with the decay w = exp(-exp(omega)). `base` (w0) and `omega`
     // can be NULL.
     void (*decay)(const void *base, size_t rows, size_t width, void *p, void *omega);
@@ -129,10 +139,18 @@ typedef struct {
         const void *base, const void *scale, const void *mix, const void *omega, size_t rows, size_t heads, size_t size, void *a,
         void *k, void *kk);
     // Replaces y with (norm(y) + s * v) * gate, where s is the sum of r * k * bonus over the head, and `bonus` is r_k. norm(y) is
-    // the layer_norm of each head with `weight` and `bias`, [heads, size], or y / sqrt(size) if `weight` is NULL.
+    // the layer_norm of each head with `weight` and `bias`, [heads, size], or y / sqrt(size) if `weight` is NULL. If `bonus` is
+    // NULL, s is zero, and r, k and v are not read. If `gate` is NULL, it is one.
     void (*head_outputs)(
         const void *r, const void *k, const void *v, const void *bonus, const void *weight, const void *bias, double epsilon,
         const void *gate, size_t rows, size_t heads, size_t size, void *y);
+    // Runs the recurrence y = S^T r + (r . u k) v, S = diag(w) S + k v^T for one head, where u is `bonus`. If `bonus` is NULL, y is
+    // S^T r after the update. The rows of r, k, v and y are `stride` numbers apart, and those of w are `w_stride` numbers apart; 0
+    // means that all rows have the same decay. `state` is S, [key][value]. `scratch` must have room for
+    // RWKV_WKV6_ROWS + 64 * size numbers. On x86-64, denormals count as zero.
+    void (*wkv6)(
+        const void *r, const void *w, const void *k, const void *v, const void *bonus, size_t rows, size_t stride, size_t w_stride,
+        size_t size, void *state, void *scratch, void *y);
     // Runs the recurrence S = S diag(w) - (S kk)(kk a)^T + v k^T, y = S r for one head. The inputs r, w, k, v, kk and a have type
     // `element`. The rows of the inputs and of y are `stride` numbers apart. `state` is the transpose of S, [key][value].
     // `scratch` must have room for 65 * size numbers. If the inputs must be widened, it also needs room for 6 * size numbers for

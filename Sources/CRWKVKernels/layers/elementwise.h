@@ -31,6 +31,10 @@ ALWAYS_INLINE void NAME(swiglu)(const REAL *up, size_t count, REAL *gate) {
     for (size_t i = 0; i < count; i++) gate[i] = gate[i] * NAME(logistic)(gate[i]) * up[i];
 }
 
+ALWAYS_INLINE void NAME(sigmoid_gate)(const REAL *gate, size_t count, REAL *y) {
+    for (size_t i = 0; i < count; i++) y[i] *= NAME(logistic)(gate[i]);
+}
+
 ALWAYS_INLINE void NAME(geglu)(const REAL *up, size_t count, REAL *gate) {
     for (size_t i = 0; i < count; i++) gate[i] = gate[i] * NAME(logistic)(NAME(gelu_argument)(gate[i])) * up[i];
 }

@@ -10,12 +10,13 @@
 #include "mixing.h"
 #include "time_mix.h"
 #include "wkv7.h"
+#include "wkv6.h"
 #include "backward.h"
 #include "wkv7_backward.h"
 #include "losses.h"
 
-// Lists the kernels with their parameters and the names of the parameters. all_finite, multiply and wkv7 are added to the table
-// below.
+// Lists the kernels with their parameters and the names of the parameters. all_finite, multiply, wkv6 and wkv7 are added to the
+// table below.
 #define FOR_EACH_LAYER_KERNEL(DO)                                                                            \
     DO(widen, (rwkv_element element, const void *elements, size_t stride, size_t rows, size_t columns, void *x), \
        (element, elements, stride, rows, columns, x))                                                        \
@@ -36,6 +37,7 @@
     DO(add_to_rows, (const void *x, size_t rows, size_t width, void *y), (x, rows, width, y))                \
     DO(swiglu, (const void *up, size_t count, void *gate), (up, count, gate))                                \
     DO(geglu, (const void *up, size_t count, void *gate), (up, count, gate))                                 \
+    DO(sigmoid_gate, (const void *gate, size_t count, void *y), (gate, count, y))                            \
     DO(relu_squared, (size_t count, void *x), (count, x))                                                    \
     DO(rotate, (const void *cosines, const void *sines, size_t half, size_t rows, size_t heads, size_t size, int is_interleaved, \
                 void *x), (cosines, sines, half, rows, heads, size, is_interleaved, x))                      \
@@ -49,6 +51,9 @@
     DO(divide_rows, (const void *sums, size_t rows, size_t size, void *y, size_t y_stride), (sums, rows, size, y, y_stride)) \
     DO(token_shifts, (const void *x, const void *previous, const void *const *shares, size_t count, size_t rows, size_t width, \
                       void *const *ys), (x, previous, shares, count, rows, width, ys))                       \
+    DO(data_dependent_token_shifts, (const void *x, const void *previous, const void *const *bases, size_t count, size_t rows, \
+                                     size_t width, void *const *ys), (x, previous, bases, count, rows, width, ys)) \
+    DO(exponential_decay, (const void *base, size_t rows, size_t width, void *p), (base, rows, width, p))      \
     DO(decay, (const void *base, size_t rows, size_t width, void *p, void *omega), (base, rows, width, p, omega)) \
     DO(mix_residual, (const void *first, const void *share, const void *base, size_t rows, size_t width, void *y), \
        (first, share, base, rows, width, y))                                                                 \
@@ -96,7 +101,7 @@
                const double corrections[2], double epsilon, void *moment, void *square, void *x),            \
        (gradient, count, scale, rate, decay, betas, corrections, epsilon, moment, square, x))
 
-// The number of bytes of a state row that wkv7 processes at a time. Together with the sums for these bytes, they fill the
+// The number of bytes of a state row that wkv6 and wkv7 process at a time. Together with the sums for these bytes, they fill the
 // registers.
 #define STATE_BYTES_baseline 128
 #define STATE_BYTES_avx2 128
@@ -116,9 +121,15 @@
         size_t rows, size_t stride, size_t size, void *state, void *scratch, void *y) {                      \
         NAME(wkv7)(element, r, w, k, v, kk, a, rows, stride, size, state, scratch, y, STATE_BYTES_##SUFFIX / (int)(LANES * sizeof(REAL))); \
     }                                                                                                        \
+    TARGET static void FUNCTION(wkv6, SUFFIX)(                                                               \
+        const void *r, const void *w, const void *k, const void *v, const void *bonus, size_t rows, size_t stride, size_t w_stride, \
+        size_t size, void *state, void *scratch, void *y) {                                                  \
+        NAME(wkv6)(r, w, k, v, bonus, rows, stride, w_stride, size, state, scratch, y, STATE_BYTES_##SUFFIX / (int)(LANES * sizeof(REAL))); \
+    }                                                                                                        \
     const rwkv_layer_kernels TABLE(NAME(SUFFIX)) = {                                                         \
         FOR_EACH_LAYER_KERNEL(FIELD_##SUFFIX).all_finite = FUNCTION(all_finite, SUFFIX),                     \
         .multiply = FUNCTION(multiply, SUFFIX),                                                              \
+        .wkv6 = FUNCTION(wkv6, SUFFIX),                                                                      \
         .wkv7 = FUNCTION(wkv7, SUFFIX)};
 FOR_EACH_INSTRUCTION_SET(KERNELS)
 

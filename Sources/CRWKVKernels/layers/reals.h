@@ -38,6 +38,16 @@ ALWAYS_INLINE REAL NAME(dot)(const REAL *x, const REAL *y, size_t count) {
     return NAME(total)(sums);
 }
 
+// Returns the sum of x[i] * y[i] * z[i].
+ALWAYS_INLINE REAL NAME(dot_of_three)(const REAL *x, const REAL *y, const REAL *z, size_t count) {
+    NAME(lanes) sums = {0};
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        sums += *(const NAME(lanes) *)(x + i) * *(const NAME(lanes) *)(y + i) * *(const NAME(lanes) *)(z + i);
+    if (i < count) sums += NAME(last)(x + i, count - i) * NAME(last)(y + i, count - i) * NAME(last)(z + i, count - i);
+    return NAME(total)(sums);
+}
+
 ALWAYS_INLINE REAL NAME(sum)(const REAL *x, size_t count) {
     NAME(lanes) sums = {0};
     size_t i = 0;

@@ -1,4 +1,4 @@
-// The elementwise steps of RWKV-7 time mixing, fused into one pass each.
+// The elementwise steps of time mixing, fused into one pass each.
 
 ALWAYS_INLINE void NAME(token_shifts)(
     const REAL *x, const REAL *previous, const void *const *shares, size_t count, size_t rows, size_t width, void *const *ys) {
@@ -7,6 +7,19 @@ ALWAYS_INLINE void NAME(token_shifts)(
             const REAL *share = shares[i];
             REAL *y = (REAL *)ys[i] + row * width;
             for (size_t c = 0; c < width; c++) y[c] = x[c] + (previous[c] - x[c]) * share[c];
+        }
+        previous = x;
+        x += width;
+    }
+}
+
+ALWAYS_INLINE void NAME(data_dependent_token_shifts)(
+    const REAL *x, const REAL *previous, const void *const *bases, size_t count, size_t rows, size_t width, void *const *ys) {
+    for (size_t row = 0; row < rows; row++) {
+        for (size_t i = 0; i < count; i++) {
+            const REAL *base = bases[i];
+            REAL *y = (REAL *)ys[i] + row * width;
+            for (size_t c = 0; c < width; c++) y[c] = x[c] + (previous[c] - x[c]) * (base[c] + y[c]);
         }
         previous = x;
         x += width;
@@ -29,6 +42,11 @@ ALWAYS_INLINE void NAME(decay)(const REAL *base, size_t rows, size_t width, REAL
         }
         for (size_t i = 0; i < width; i++) p[i] = NAME(decay_of)(p[i]);
     }
+}
+
+ALWAYS_INLINE void NAME(exponential_decay)(const REAL *base, size_t rows, size_t width, REAL *p) {
+    for (size_t row = 0; row < rows; row++, p += width)
+        for (size_t i = 0; i < width; i++) p[i] = NAME(exponential)(-NAME(exponential)(p[i] + base[i]));
 }
 
 ALWAYS_INLINE void NAME(mix_residual)(
@@ -66,19 +84,17 @@ ALWAYS_INLINE void NAME(head_outputs)(
     const REAL *r, const REAL *k, const REAL *v, const REAL *bonus, const REAL *weight, const REAL *bias, double epsilon,
     const REAL *gate, size_t rows, size_t heads, size_t size, REAL *y) {
     const REAL scale = (REAL)(1 / __builtin_sqrt((double)size));
-    for (size_t head = 0; head < rows * heads; head++, r += size, k += size, v += size, gate += size, y += size) {
-        const size_t own = head % heads * size;
+    for (size_t head = 0; head < rows * heads; head++, y += size) {
+        const size_t own = head % heads * size, at = head * size;
         if (weight)
             NAME(layer_norm)(y, 1, size, weight + own, bias + own, epsilon, y);
         else
             for (size_t i = 0; i < size; i++) y[i] *= scale;
-        NAME(lanes) sums = {0};
-        size_t i = 0;
-        for (; i + LANES <= size; i += LANES)
-            sums += *(const NAME(lanes) *)(r + i) * *(const NAME(lanes) *)(k + i) * *(const NAME(lanes) *)(bonus + own + i);
-        if (i < size)
-            sums += NAME(last)(r + i, size - i) * NAME(last)(k + i, size - i) * NAME(last)(bonus + own + i, size - i);
-        const REAL sum = NAME(total)(sums);
-        for (i = 0; i < size; i++) y[i] = (y[i] + sum * v[i]) * gate[i];
+        if (bonus) {
+            const REAL sum = NAME(dot_of_three)(r + at, k + at, bonus + own, size);
+            for (size_t i = 0; i < size; i++) y[i] += sum * v[at + i];
+        }
+        if (gate)
+            for (size_t i = 0; i < size; i++) y[i] *= gate[at + i];
     }
 }

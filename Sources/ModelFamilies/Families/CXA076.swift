@@ -10,16 +10,8 @@ extension Architecture {
             norm: .rms,
             feedForward: .gated(.silu)),
         attention: Attention(inputBias: .sometimes, outputBias: .sometimes, headNorm: .sometimes),
-        timeMix: TimeMix7(
-            tokenShift: .none,
-            headNorm: .never,
-            rotary: .none,
-            valueResidual: .afterRepeat,
-            hasKeyResidual: false,
-            removalKey: .key,
-            keyScale: .oneMinusOmega,
-            outputNorm: .headScale,
-            hasRecords: true),
+        timeMix: timeMix076(headNorm: .never),
+        hasTeachersBody: true,
         layouts: [.huggingFace, .rwkvInfer, .rwkvInside],
         impliedSizes: [.valueResidualWidth: .attentionWidth],
         conversion: StudentRecipe(
@@ -42,17 +34,28 @@ extension Architecture {
     ///
     /// The variants cxa077 and cxa078 have the same tensors but apply RoPE. See RWKVInside, rwkv_inside/TimeMixer.py at
     /// 56cc141.
-    public static let cxa076r: Architecture = {
-        var timeMix = cxa076.timeMix
-        timeMix?.headNorm = .always
-        return Architecture(
-            family: cxa076.family,
-            variant: "cxa076r",
-            configurationNames: ["cxa076r"],
-            body: cxa076.body,
-            timeMix: timeMix,
-            layouts: cxa076.layouts,
-            impliedSizes: cxa076.impliedSizes,
-            indistinguishableVariants: ["cxa077", "cxa078"])
-    }()
+    public static let cxa076r = Architecture(
+        family: cxa076.family,
+        variant: "cxa076r",
+        configurationNames: ["cxa076r"],
+        body: cxa076.body,
+        timeMix: timeMix076(headNorm: .always),
+        hasTeachersBody: true,
+        layouts: cxa076.layouts,
+        impliedSizes: cxa076.impliedSizes,
+        indistinguishableVariants: ["cxa077", "cxa078"])
+
+    private static func timeMix076(headNorm: Presence) -> TimeMixSpec {
+        .rwkv7(
+            TimeMix7(
+                tokenShift: .none,
+                headNorm: headNorm,
+                rotary: .none,
+                valueResidual: .afterRepeat,
+                hasKeyResidual: false,
+                removalKey: .key,
+                keyScale: .oneMinusOmega,
+                outputNorm: .headScale,
+                hasRecords: true))
+    }
 }

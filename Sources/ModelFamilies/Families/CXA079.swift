@@ -13,16 +13,18 @@ extension Architecture {
             norm: .rms,
             feedForward: .gated(.silu)),
         attention: Attention(inputBias: .sometimes, outputBias: .sometimes, headNorm: .sometimes),
-        timeMix: TimeMix7(
-            tokenShift: .none,
-            headNorm: .sometimes,
-            rotary: .teacher,
-            valueResidual: .beforeRepeat,
-            hasKeyResidual: true,
-            removalKey: .key,
-            keyScale: .oneMinusOmega,
-            outputNorm: .headScale,
-            hasRecords: true),
+        timeMix: .rwkv7(
+            TimeMix7(
+                tokenShift: .none,
+                headNorm: .sometimes,
+                rotary: .teacher,
+                valueResidual: .beforeRepeat,
+                hasKeyResidual: true,
+                removalKey: .key,
+                keyScale: .oneMinusOmega,
+                outputNorm: .headScale,
+                hasRecords: true)),
+        hasTeachersBody: true,
         layouts: [.huggingFace, .rwkvInfer, .rwkvInside],
         impliedSizes: [.valueResidualWidth: .keyValueWidth],
         conversion: StudentRecipe(

@@ -1,3 +1,6 @@
+import Bytes
+import CheckpointJSON
+
 extension Architecture {
     /// RWKV-7 "Goose" (x070).
     ///
@@ -9,28 +12,42 @@ extension Architecture {
         body: DecoderBody(
             norm: .layer,
             hasEmbeddingNorm: true,
-            feedForward: .channelMix,
-            epsilonKey: "norm_eps",
+            feedForward: .channelMix(.rwkv7),
+            epsilonKeys: ["norm_eps"],
             keys: ["norm_first", "norm_bias", "fuse_norm", "num_heads", "hidden_ratio", "value_dim"],
             fixedEpsilon: 1e-5),
-        timeMix: TimeMix7(
-            tokenShift: .lerp,
-            inputBias: .never,
-            outputBias: .never,
-            headNorm: .never,
-            rotary: .none,
-            valueResidual: .afterRepeat,
-            hasKeyResidual: false,
-            removalKey: .scaledKey,
-            keyScale: .iclr,
-            outputNorm: .groupNorm,
-            storesUnusedResiduals: false),
+        timeMix: .rwkv7(
+            TimeMix7(
+                tokenShift: .lerp,
+                inputBias: .never,
+                outputBias: .never,
+                headNorm: .never,
+                rotary: .none,
+                valueResidual: .afterRepeat,
+                hasKeyResidual: false,
+                removalKey: .scaledKey,
+                keyScale: .iclr,
+                outputNorm: .groupNorm,
+                storesUnusedResiduals: false)),
         layouts: [.fla, .official],
-        // num_heads is not read, because flash-linear-attention's converter always writes 32.
-        dimensionKeys: [
-            .vocabulary: "vocab_size", .width: "hidden_size", .headSize: "head_dim",
-            .feedForwardWidth: "intermediate_size", .decayRank: "decay_low_rank_dim", .iclrRank: "a_low_rank_dim",
-            .valueResidualRank: "v_low_rank_dim", .gateRank: "gate_low_rank_dim",
+        configurations: [
+            TensorLayout.fla.name: ConfigurationTemplate(
+                members: [
+                    "architectures": .array([.string("RWKV7ForCausalLM")]), "model_type": .string("rwkv7"),
+                    // The fused kernels use a different epsilon to normalise removal keys, so do not enable them.
+                    "fuse_norm": .bool(false), "norm_bias": .bool(true), "norm_first": .bool(true),
+                    "hidden_act": .string("sqrelu"), "attn_mode": .string("chunk"), "attn": .null,
+                ],
+                sizes: flaKeys.merging([.heads: "num_heads"]) { key, _ in key },
+                epsilonKey: "norm_eps")
         ],
+        // num_heads is not read, because flash-linear-attention's converter always writes 32.
+        dimensionKeys: flaKeys,
         impliedSizes: [.attentionWidth: .width, .keyValueWidth: .width, .valueResidualWidth: .width])
+
+    private static let flaKeys: [ModelDimension: String] = [
+        .vocabulary: "vocab_size", .width: "hidden_size", .headSize: "head_dim",
+        .feedForwardWidth: "intermediate_size", .decayRank: "decay_low_rank_dim", .iclrRank: "a_low_rank_dim",
+        .valueResidualRank: "v_low_rank_dim", .gateRank: "gate_low_rank_dim",
+    ]
 }

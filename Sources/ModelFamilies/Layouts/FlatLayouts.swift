@@ -35,6 +35,7 @@ extension TensorLayout {
             .shiftReceptance: .leadingOnes, .shiftDecay: .leadingOnes, .shiftKey: .leadingOnes,
             .shiftValue: .leadingOnes, .shiftICLR: .leadingOnes, .shiftGate: .leadingOnes,
             .removalKeyScale: .leadingOnes, .keyICLRMix: .leadingOnes, .channelMixShift: .leadingOnes,
+            .shiftInput: .leadingOnes, .channelMixReceptanceShift: .leadingOnes,
         ].merging(baseTransforms) { $1 },
         alwaysStoresHead: true)
 

@@ -101,7 +101,7 @@ extension ModelReading {
     mutating func findLayers(_ index: TensorIndex) {
         // If the family has no layers of the kind that the tensors show, the layer is undecided and its tensors are
         // unexpected.
-        let kinds = index.layerKinds(in: layout).map { kind in
+        let kinds = index.layerKinds(in: layout, of: architecture.kinds).map { kind in
             kind.flatMap { architecture.kinds.contains($0) ? $0 : nil }
         }
         undecidedLayers = kinds.indices.filter { kinds[$0] == nil }

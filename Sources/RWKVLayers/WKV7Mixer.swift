@@ -3,7 +3,7 @@ public import RWKVNumerics
 
 /// An RWKV-7 time-mixing block, with the variant of each stage that its model family uses (RWKV-LM, RWKV-v7;
 /// RWKVInside, TimeMixer.py).
-public struct TimeMix<Element: Real>: Sendable {
+public struct WKV7Mixer<Element: Real>: Sendable {
     /// The number of receptance heads (H).
     public var heads: Int
     /// The number of key-value heads (Hk), each shared by H / Hk receptance heads.
@@ -165,7 +165,7 @@ public struct TimeMix<Element: Real>: Sendable {
         let (gate, innerGate) = gate(input.gate, kernels)
         func output(_ heads: Matrix<Element>) -> Matrix<Element> {
             kernels.headOutputs(
-                inPlace: heads, norm: outputNorm.ofHeads, r: r, k: k, v: v, bonus: bonus, gate: gate, size: size)
+                inPlace: heads, norm: outputNorm.ofHeads, bonus: (bonus, r, k, v), gate: gate, size: size)
             return self.output(heads, kernels)
         }
         guard isTraced, let omega, case .none = tokenShift, case .key = removalKey, case .headScale = outputNorm

@@ -1,0 +1,56 @@
+import Bytes
+import CheckpointJSON
+
+extension Architecture {
+    /// RWKV-6 "Finch" (x060).
+    ///
+    /// See RWKV-LM, RWKV-v5/src/model.py.
+    public static let rwkv6 = Architecture(
+        family: "rwkv6",
+        variant: "x060",
+        configurationNames: ["rwkv6"],
+        body: eagleBody(.rwkv6),
+        timeMix: .rwkv6(TimeMix6(tokenShift: .dataDependent, decay: .lowRank)),
+        layouts: [.finchHuggingFace, .finch],
+        configurations: ["hf": eagleConfiguration(modelType: "rwkv6", className: "Rwkv6ForCausalLM")],
+        dimensionKeys: eagleKeys,
+        impliedSizes: [.attentionWidth: .width, .keyValueWidth: .width])
+
+    /// RWKV-5 "Eagle" (x052).
+    ///
+    /// See RWKV-LM, RWKV-v5/src/model.py.
+    public static let rwkv5 = Architecture(
+        family: "rwkv5",
+        variant: "x052",
+        configurationNames: ["rwkv5"],
+        body: eagleBody(.rwkv5),
+        timeMix: .rwkv6(TimeMix6(tokenShift: .fixed, decay: .fixed)),
+        layouts: [.eagleHuggingFace, .eagle],
+        configurations: ["hf": eagleConfiguration(modelType: "rwkv5", className: "Rwkv5ForCausalLM")],
+        dimensionKeys: eagleKeys,
+        impliedSizes: [.attentionWidth: .width, .keyValueWidth: .width])
+
+    private static func eagleBody(_ channelMix: FeedForwardSpec.ChannelMix) -> DecoderBody {
+        DecoderBody(
+            norm: .layer,
+            hasEmbeddingNorm: true,
+            feedForward: .channelMix(channelMix),
+            epsilonKeys: ["layer_norm_epsilon"],
+            // rescale_every halves the residual stream in fp16, which the final norm undoes.
+            keys: ["attention_hidden_size", "context_length", "num_attention_heads", "rescale_every"],
+            fixedEpsilon: 1e-5)
+    }
+
+    private static let eagleKeys: [ModelDimension: String] = [
+        .vocabulary: "vocab_size", .width: "hidden_size", .headSize: "head_size",
+        .feedForwardWidth: "intermediate_size",
+    ]
+
+    private static func eagleConfiguration(modelType: String, className: String) -> ConfigurationTemplate {
+        let (modelType, className) = (ByteString(modelType), ByteString(className))
+        return ConfigurationTemplate(
+            members: ["model_type": .string(modelType), "architectures": .array([.string(className)])],
+            sizes: eagleKeys.merging([.attentionWidth: "attention_hidden_size"]) { key, _ in key },
+            epsilonKey: "layer_norm_epsilon")
+    }
+}
