@@ -159,8 +159,10 @@ extension ConversionBuilder {
         }
         // The names in a layout depend on the family, so use the layout of the resulting model's family.
         guard let layout = target.architecture.layouts.first(where: { $0.name == layout.name }) else {
+            let name = target.variant ?? target.architecture.family
+            let body = target.architecture.teacherFamily.map { " with the body of \($0)" } ?? ""
             throw error(
-                .unsupported, "\(target.variant ?? target.architecture.family) has no such layout",
+                .unsupported, "\(name)\(body) has no such layout",
                 expected: target.architecture.layouts.map(\.name).joined(separator: ", "), found: layout.name)
         }
         target = target.stored(in: layout, hasTiedHead: isTied)

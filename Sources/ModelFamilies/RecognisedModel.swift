@@ -46,6 +46,8 @@ public struct RecognisedModel: Sendable {
     public let warnings: [CheckpointWarning]
     /// The error that recognition threw for the config.json next to the checkpoint, or nil if it threw none.
     private let impossible: CheckpointError?
+    /// The error that reading the config.json next to the checkpoint threw, or nil if it threw none.
+    private let unreadable: CheckpointError?
 
     /// Recognises the model of a checkpoint.
     ///
@@ -59,12 +61,16 @@ public struct RecognisedModel: Sendable {
     public init(_ checkpoint: Checkpoint, _ hints: ModelHints = ModelHints()) throws(CheckpointError) {
         var warnings = checkpoint.warnings
         var configuration: ModelConfiguration?
+        var unreadable: CheckpointError?
         if let path = hints.configuration {
             configuration = try ModelConfiguration(path: path)
         } else {
             do throws(CheckpointError) {
                 configuration = try ModelConfiguration(beside: checkpoint)
-            } catch { warnings.append(Self.unused(error)) }
+            } catch {
+                warnings.append(Self.unused(error))
+                unreadable = error
+            }
         }
         let isOwn = hints.configuration == nil && configuration != nil
         if configuration == nil, let path = hints.fallbackConfiguration {
@@ -87,6 +93,7 @@ public struct RecognisedModel: Sendable {
         self.recognition = recognition
         self.warnings = warnings + Self.warnings(of: configuration, recognition)
         self.impossible = impossible
+        self.unreadable = unreadable
     }
 
     /// Recognises the model in a checkpoint, or the model that a config.json without weights describes.
@@ -120,6 +127,7 @@ public struct RecognisedModel: Sendable {
         recognition = try ModelRecognition.recognize(nil, configuration: configuration, variant: variant)
         warnings = Self.warnings(of: configuration, recognition)
         impossible = nil
+        unreadable = nil
     }
 
     /// Returns a warning if config.json has unknown keys, which may change the equations; otherwise returns an empty
@@ -164,11 +172,15 @@ public struct RecognisedModel: Sendable {
 
     /// The model's description, for operations that require one.
     ///
-    /// - Throws: `CheckpointError` of category `unsupported` if there is no description, or any error that
-    ///   ``knownDescription`` throws.
+    /// - Throws: `CheckpointError` of category `unsupported` if there is no description; any error that
+    ///   ``knownDescription`` throws; or, if a value is not known, the error with which the config.json next to the
+    ///   checkpoint could not be read.
     public var description: ModelDescription {
         get throws(CheckpointError) {
-            if let description = try knownDescription { return description }
+            if let description = try knownDescription {
+                if !description.unknown.isEmpty, let unreadable { throw unreadable }
+                return description
+            }
             // If a config.json has already been used, another one is unlikely to help.
             let advice = configuration == nil ? "pass its config.json with --config" : nil
             switch recognition {

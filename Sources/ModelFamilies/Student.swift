@@ -137,7 +137,9 @@ extension ModelDescription {
             return quantisation.conversionBlocker
         }
         if let finding = findings.first {
-            return finding.message + (findings.count > 1 ? ", and \(findings.count - 1) more" : "")
+            let others = findings.count - 1
+            return finding.message
+                + (others > 0 ? ", and \(others) other problem\(others > 1 ? "s" : "")" : "")
         }
         if !unknown.isEmpty {
             return

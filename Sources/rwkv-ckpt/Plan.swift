@@ -31,8 +31,9 @@ struct Plan: ReportingCommand {
 
             Exactly one option chooses the attention layers: by count (--gqa-layers), by memory budget (--kv-cache), as a list \
             (--keep-gqa), or as in a published model (--published). --spacing places the layers that are chosen: at the end (last-of-group) or in \
-            the middle (uniform) of equal groups, or where published layer searches favour them (prior). Layer 0 supplies the \
-            values that later layers mix in, so it keeps attention only if it is listed explicitly.
+            the middle (uniform) of equal groups, or where published layer searches favour them (prior). The first \
+            time-mixing layer supplies values that later layers mix in; so that this is layer 0, layer 0 keeps attention \
+            only if it is listed explicitly.
 
             Published models: \(PublishedSelection.all.map(\.name).joined(separator: ", ")).
 

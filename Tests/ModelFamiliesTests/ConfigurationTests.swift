@@ -41,6 +41,40 @@ import Testing
         }
     }
 
+    /// A config.json with only the sizes of a model means the same as one that spells out all defaults of its class.
+    @Test func defaultsAreThoseOfTheClass() throws {
+        let file = URL(filePath: Repository.fixture("configuration-keys.json"))
+        let all = try JSONSerialization.jsonObject(with: Data(contentsOf: file)) as? [String: Any]
+        let classes = try #require(all?["classes"] as? [String: [String: Any]])
+        let sizes = [
+            "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+        ]
+        func describe(_ root: [String: Any]) throws -> ModelDescription? {
+            let text = String(decoding: try JSONSerialization.data(withJSONObject: root), as: UTF8.self)
+            let recognition = try ModelRecognition.recognize(nil, configuration: try configuration(text))
+            guard case .model(let model) = recognition, model.architecture.isTeacher else { return nil }
+            return model
+        }
+        var count = 0
+        for (name, own) in classes {
+            let defaults = try #require(own["defaults"] as? [String: Any], "\(name)")
+            guard let expected = try describe(defaults) else { continue }
+            var terse = defaults.filter { sizes.contains($0.key) }
+            if let text = defaults["text_config"] as? [String: Any] {
+                terse["text_config"] = text.filter { sizes.contains($0.key) }
+            }
+            let found = try #require(try describe(terse), "\(name)")
+            #expect(found.findings.isEmpty && found.unknown.isEmpty, "\(name): \(found.findings) \(found.unknown)")
+            #expect(found.differencesFromLlama == expected.differencesFromLlama, "\(name)")
+            #expect(found.epsilon == expected.epsilon && found.rotary == expected.rotary, "\(name)")
+            #expect(found.hasTiedHead == expected.hasTiedHead, "\(name)")
+            #expect(found.dimensions == expected.dimensions, "\(name)")
+            #expect(found.identity == expected.identity, "\(name)")
+            count += 1
+        }
+        #expect(count == ArchitectureRegistry.standard.count { $0.isTeacher } + 2)
+    }
+
     /// A student's config.json keeps the keys of its teacher's config.json.
     @Test func studentsUnderstandTheirTeachersKeys() {
         let teacher = Architecture(

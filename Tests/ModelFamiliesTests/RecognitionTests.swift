@@ -329,10 +329,12 @@ import Testing
             #expect(try epsilon(ModelHints(fallbackConfiguration: other)) == 1e-6)
             #expect(try epsilon(ModelHints(configuration: given, fallbackConfiguration: other)) == 1e-3)
 
-            // A config.json that cannot be read is ignored. The fallback is used instead if there is one.
+            // A config.json that cannot be read is ignored, unless values are needed that only it could give. The
+            // fallback is used instead if there is one.
             _ = try write("config.json", "{")
             let unread = try RecognisedModel(checkpoint)
-            #expect(try unread.description.epsilon == nil && unread.configuration == nil)
+            #expect(try #require(try unread.knownDescription).epsilon == nil && unread.configuration == nil)
+            #expect(throws: (any Error).self) { try unread.description }
             #expect(unread.warnings.map(\.path) == [beside] && unread.warnings[0].message.hasPrefix("is not used: "))
             #expect(try epsilon(ModelHints(fallbackConfiguration: other)) == 1e-4)
 
