@@ -20,6 +20,10 @@ public enum ArchitectureRegistry {
         .cxa076,
         .cxa076r,
         .cxa079,
+        .cxa07a,
+        .cxa07b,
+        .cxa07c,
+        .cxa07d,
     ]
 
     /// Returns the conversion target that has a variant of this name, or nil if there is none.

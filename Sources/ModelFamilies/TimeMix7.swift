@@ -18,14 +18,21 @@ public struct TimeMix7: Sendable, Hashable {
         case none
         /// RoPE is applied as the teacher applies it to queries and keys, before keys are repeated for each head.
         case teacher
+        /// RoPE is applied with the teacher's theta, without scaling.
+        case teacherUnscaled
     }
 
-    /// The point at which the first layer's values are mixed in, as v + (v_first - v) sigmoid(v0 + x v1 v2).
+    /// What is added to the values.
+    ///
+    /// The first layer's values are mixed in as v + (v_first - v) sigmoid(v0 + x v1 v2).
     public enum ValueResidual: String, Sendable {
+        case none
         /// Before keys and values are repeated for each head of their group; v2 has shape [D, Hk N].
         case beforeRepeat
         /// After keys and values are repeated; v2 has shape [D, A].
         case afterRepeat
+        /// v + 0.2 x v1 v2 after values are repeated, which does not depend on the first layer's values.
+        case lowRank
     }
 
     /// The vector whose heads are L2-normalised to give the removal key kk.
@@ -41,6 +48,8 @@ public struct TimeMix7: Sendable, Hashable {
         case iclr
         /// 1 - omega + a
         case oneMinusOmega
+        /// 1 - w + a
+        case oneMinusDecay
     }
 
     /// The normalisation of the heads' output, before the bonus and the gate.
@@ -65,7 +74,7 @@ public struct TimeMix7: Sendable, Hashable {
     public var headNorm: Presence
     /// Whether RoPE is applied to receptance and key.
     public var rotary: Rotary
-    /// The point at which the first layer's values are mixed in.
+    /// What is added to the values.
     public var valueResidual: ValueResidual
     /// Whether the first layer's keys are mixed in before keys are repeated.
     ///
@@ -77,6 +86,8 @@ public struct TimeMix7: Sendable, Hashable {
     public var keyScale: KeyScale
     /// The normalisation of the heads' output.
     public var outputNorm: OutputNorm
+    /// Whether the sum of r k r_k over each head, times the value, is added to the head's output.
+    public var hasBonus = true
     /// Whether the first time-mixing layer also has value and key residuals, which are not used.
     public var storesUnusedResiduals = true
     /// Whether layers can contain the scalars that RWKVInside's trainer saves in every layer.
@@ -85,8 +96,10 @@ public struct TimeMix7: Sendable, Hashable {
     var roles: RoleSet {
         var roles = RoleSet([
             .receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight, .decayBase, .decayDown,
-            .decayUp, .iclrBase, .iclrDown, .iclrUp, .gateDown, .gateUp, .bonus,
+            .decayUp, .iclrBase, .iclrDown, .iclrUp, .gateDown, .gateUp,
         ])
+        if hasBonus { roles.add([.bonus], .always) }
+        if valueResidual == .lowRank { roles.add([.valueResidualDown, .valueResidualUp], .always) }
         roles.add([.receptanceBias, .timeMixKeyBias, .timeMixValueBias], inputBias)
         roles.add([.timeMixOutputBias], outputBias)
         roles.add([.receptanceNorm, .timeMixKeyNorm], headNorm)
@@ -101,12 +114,17 @@ public struct TimeMix7: Sendable, Hashable {
         return roles
     }
 
-    /// The roles of the value residual and, if there is one, of the key residual.
+    /// The roles of the residuals that mix in the first layer's values and keys.
     ///
     /// The layer that provides the first values and keys does not use these tensors.
     var residualRoles: Set<TensorRole> {
-        let values: Set<TensorRole> = [.valueResidualBase, .valueResidualDown, .valueResidualUp]
-        return hasKeyResidual ? values.union([.keyResidualBase, .keyResidualDown, .keyResidualUp]) : values
+        let keys: Set<TensorRole> =
+            hasKeyResidual ? [.keyResidualBase, .keyResidualDown, .keyResidualUp] : []
+        switch valueResidual {
+        case .none, .lowRank: return keys
+        case .beforeRepeat, .afterRepeat:
+            return keys.union([.valueResidualBase, .valueResidualDown, .valueResidualUp])
+        }
     }
 }
 

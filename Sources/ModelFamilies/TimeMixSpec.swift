@@ -25,7 +25,7 @@ public enum TimeMixSpec: Sendable, Hashable {
     public var usesRoPE: Bool {
         switch self {
         case .rwkv6: false
-        case .rwkv7(let stages): stages.rotary == .teacher
+        case .rwkv7(let stages): stages.rotary != .none
         }
     }
 
@@ -67,9 +67,9 @@ public enum TimeMixSpec: Sendable, Hashable {
     ///   - isScaled: whether the teacher's RoPE scaling also applies to time mixing.
     /// - Returns: the rotary embedding of the time-mixing layer.
     func rotation(from teacher: RotaryEmbedding?, isScaled: Bool) -> RotaryEmbedding? {
-        guard usesRoPE else { return nil }
+        guard case .rwkv7(let stages) = self, stages.rotary != .none else { return nil }
         let own = teacher?.ofTimeMixing
-        return isScaled ? own : own?.plain
+        return isScaled && stages.rotary == .teacher ? own : own?.plain
     }
 
     var roles: RoleSet {

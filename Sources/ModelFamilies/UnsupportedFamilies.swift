@@ -49,8 +49,6 @@ struct UnsupportedFamily: Sendable {
         UnsupportedFamily(
             family: "cxa", variants: ["cxa07b", "cxa07c"], has: [[".receptance.weight"], [".v1"]],
             lacks: [".v0", ".r_k"]),
-        UnsupportedFamily(
-            family: "cxa", variants: ["cxa07a"], has: [[".receptance.weight"], [".w0"]], lacks: [".v1", ".r_k"]),
 
         UnsupportedFamily(
             family: "mixture of experts", variants: [], has: [[".mlp.gate.weight", ".mlp.router.weight"]]),

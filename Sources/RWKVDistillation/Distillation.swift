@@ -214,10 +214,10 @@ extension ModelDescription {
         }
         guard architecture.hasTeachersBody, !architecture.mixesPreviousToken,
             case .rwkv7(let stages)? = architecture.timeMix, stages.removalKey == .key,
-            stages.keyScale == .oneMinusOmega, stages.outputNorm == .headScale
+            stages.keyScale != .iclr, stages.outputNorm == .headScale
         else {
             throw no(
-                "training is not implemented for this kind of student", expected: "cxa076, cxa076r, cxa079 or hxa079",
+                "training is not implemented for this kind of student", expected: "cxa076, cxa076r, cxa079 or cxa07a to cxa07d",
                 found: variant)
         }
         for dimension in [ModelDimension.vocabulary, .width]

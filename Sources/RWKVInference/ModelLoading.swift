@@ -327,6 +327,7 @@ struct WeightReader<Element: Real>: Sendable {
             switch stages.keyScale {
             case .iclr: .iclr(mix: try vector(.keyICLRMix, layer))
             case .oneMinusOmega: .oneMinusOmega
+            case .oneMinusDecay: .oneMinusDecay
             }
         let outputNorm: OutputNorm<Element> =
             switch stages.outputNorm {
@@ -346,11 +347,11 @@ struct WeightReader<Element: Real>: Sendable {
             decay: try lowRank(.decayBase, .decayDown, .decayUp, .tanh, layer),
             iclr: try lowRank(.iclrBase, .iclrDown, .iclrUp, .none, layer),
             gate: try lowRank(nil, .gateDown, .gateUp, .sigmoid, layer),
-            valueResidual: try residual(.valueResidualBase, .valueResidualDown, .valueResidualUp, layer),
-            valueResidualPlace: stages.valueResidual,
+            valueResidual: try valueResidual(stages.valueResidual, layer),
             keyResidual: stages.hasKeyResidual
                 ? try residual(.keyResidualBase, .keyResidualDown, .keyResidualUp, layer) : nil,
-            removalKey: removalKey, keyScale: keyScale, outputNorm: outputNorm, bonus: try vector(.bonus, layer))
+            removalKey: removalKey, keyScale: keyScale, outputNorm: outputNorm,
+            bonus: stages.hasBonus ? try vector(.bonus, layer) : nil)
     }
 
     private func timeMix(_ stages: TimeMix6, _ layer: Int) throws(CheckpointError) -> WKV6Mixer<Element> {
@@ -404,6 +405,20 @@ struct WeightReader<Element: Real>: Sendable {
     /// Returns the shares of the previous token, given a vector that contains those of the current token.
     private func complement(_ role: TensorRole, _ layer: Int) throws(CheckpointError) -> [Element] {
         try vector(role, layer).map { 1 - $0 }
+    }
+
+    private func valueResidual(
+        _ stage: TimeMix7.ValueResidual, _ layer: Int
+    ) throws(CheckpointError) -> ValueResidual<Element>? {
+        func firstValues() throws(CheckpointError) -> Residual<Element>? {
+            try residual(.valueResidualBase, .valueResidualDown, .valueResidualUp, layer)
+        }
+        switch stage {
+        case .none: return nil
+        case .beforeRepeat: return try firstValues().map { .beforeRepeat($0) }
+        case .afterRepeat: return try firstValues().map { .afterRepeat($0) }
+        case .lowRank: return .lowRank(try lowRank(nil, .valueResidualDown, .valueResidualUp, .none, layer))
+        }
     }
 
     /// Returns a value or key residual; nil if the layer provides k_first and v_first and stores no residual.

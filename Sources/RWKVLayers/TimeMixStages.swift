@@ -70,6 +70,29 @@ public struct Residual<Element: Real>: Sendable {
     }
 }
 
+/// What time mixing adds to the values.
+public enum ValueResidual<Element: Real>: Sendable {
+    /// The first layer's values (v_first) are mixed in before value heads are repeated.
+    ///
+    /// The layer that provides v_first does not mix in any.
+    case beforeRepeat(Residual<Element>)
+    /// The first layer's values are mixed in after value heads are repeated.
+    case afterRepeat(Residual<Element>)
+    /// 0.2 x v1 v2 is added after value heads are repeated.
+    case lowRank(LowRank<Element>)
+
+    /// The factor of the low-rank term.
+    static var factor: Double { 0.2 }
+
+    /// The low-rank projection from which the residual is computed.
+    var projection: LowRank<Element> {
+        switch self {
+        case .beforeRepeat(let residual), .afterRepeat(let residual): residual.share
+        case .lowRank(let projection): projection
+        }
+    }
+}
+
 /// The vector whose heads are L2-normalised to give the removal key kk.
 public enum RemovalKey<Element: Real>: Sendable {
     case key
@@ -90,11 +113,17 @@ public enum KeyScale<Element: Real>: Sendable {
     case iclr(mix: [Element])
     /// 1 - omega + a, where omega is given by the decay w = exp(-exp(omega)).
     case oneMinusOmega
+    /// 1 - w + a, where w is the decay.
+    case oneMinusDecay
+
+    var usesOmega: Bool {
+        if case .oneMinusOmega = self { true } else { false }
+    }
 
     var mix: [Element]? {
         switch self {
         case .iclr(let mix): mix
-        case .oneMinusOmega: nil
+        case .oneMinusOmega, .oneMinusDecay: nil
         }
     }
 }

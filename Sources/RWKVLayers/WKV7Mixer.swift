@@ -1,4 +1,4 @@
-public import ModelFamilies
+import ModelFamilies
 public import RWKVNumerics
 
 /// An RWKV-7 time-mixing block, with the variant of each stage that its model family uses (RWKV-LM, RWKV-v7;
@@ -26,12 +26,8 @@ public struct WKV7Mixer<Element: Real>: Sendable {
     public var iclr: LowRank<Element>
     /// The projection that computes the output gate: sigmoid(x g1) g2.
     public var gate: LowRank<Element>
-    /// The residual that mixes in the first layer's values (v_first); nil if the layer has none.
-    ///
-    /// The layer that provides v_first does not use its value residual.
-    public var valueResidual: Residual<Element>?
-    /// Whether v_first is mixed in before or after value heads are repeated.
-    public var valueResidualPlace: TimeMix7.ValueResidual
+    /// What is added to the values; nil if nothing is.
+    public var valueResidual: ValueResidual<Element>?
     /// The residual that mixes in the first layer's keys (k_first) before key heads are repeated; nil if the layer has
     /// none.
     ///
@@ -43,16 +39,16 @@ public struct WKV7Mixer<Element: Real>: Sendable {
     public var keyScale: KeyScale<Element>
     /// The norm that is applied to the output of each head.
     public var outputNorm: OutputNorm<Element>
-    /// The bonus r_k, [H, N].
-    public var bonus: [Element]
+    /// The bonus r_k, [H, N]; nil if there is none.
+    public var bonus: [Element]?
 
     /// Creates a time-mixing block from the given parts, which must have matching sizes.
     public init(
         heads: Int, keyValueHeads: Int, tokenShift: TokenShift<Element>, receptance: Linear<Element>,
         key: Linear<Element>, value: Linear<Element>, output: Linear<Element>, headNorms: HeadNorms<Element>?,
-        decay: LowRank<Element>, iclr: LowRank<Element>, gate: LowRank<Element>, valueResidual: Residual<Element>?,
-        valueResidualPlace: TimeMix7.ValueResidual, keyResidual: Residual<Element>?, removalKey: RemovalKey<Element>,
-        keyScale: KeyScale<Element>, outputNorm: OutputNorm<Element>, bonus: [Element]
+        decay: LowRank<Element>, iclr: LowRank<Element>, gate: LowRank<Element>,
+        valueResidual: ValueResidual<Element>?, keyResidual: Residual<Element>?, removalKey: RemovalKey<Element>,
+        keyScale: KeyScale<Element>, outputNorm: OutputNorm<Element>, bonus: [Element]?
     ) {
         precondition(gate.base == nil, "gates have no base")
         self.heads = heads
@@ -67,7 +63,6 @@ public struct WKV7Mixer<Element: Real>: Sendable {
         self.iclr = iclr
         self.gate = gate
         self.valueResidual = valueResidual
-        self.valueResidualPlace = valueResidualPlace
         self.keyResidual = keyResidual
         self.removalKey = removalKey
         self.keyScale = keyScale
@@ -76,17 +71,20 @@ public struct WKV7Mixer<Element: Real>: Sendable {
     }
 
     var matrices: (ofInput: [StoredMatrix], others: [StoredMatrix]) {
-        let lowRank = [decay, iclr, gate] + [valueResidual, keyResidual].compactMap { $0?.share }
+        let lowRank = [decay, iclr, gate] + [valueResidual?.projection, keyResidual?.share].compactMap { $0 }
         return ([receptance, key, value].map(\.weight) + lowRank.map(\.down), [output.weight] + lowRank.map(\.up))
     }
 
     /// The intermediate values of a forward pass that the backward pass needs.
     struct Trace {
-        let x, receptance, key, keyInFront, p, omega, y, gate, output: Matrix<Element>
+        /// `subtrahend` is omega, or the decay w, which is subtracted in the scale of the key.
+        let x, receptance, key, keyInFront, p, subtrahend, y, gate, output: Matrix<Element>
         let inputs: WKV7Inputs<Matrix<Element>>
         let checkpoints: WKV7Checkpoints<Element>
         let inner: (decay: Matrix<Element>, iclr: Matrix<Element>, gate: Matrix<Element>)
         let valueResidual, keyResidual: Residual<Element>.Trace?
+        /// The inner activations of a low-rank term that is added to the values; nil if there is none.
+        let innerValue: Matrix<Element>?
         let rotation: Rotation<Element>?
         let givesFirst: Bool
     }
@@ -135,49 +133,56 @@ public struct WKV7Mixer<Element: Real>: Sendable {
         let repeated = { kernels.repeated($0, size: size, times: heads / keyValueHeads) }
         if case .known(let firstKeys, let firstValues) = first {
             if let keyResidual { (k, residuals.key) = keyResidual(k, first: firstKeys, input.key, kernels) }
-            switch valueResidualPlace {
-            case .beforeRepeat:
-                if let valueResidual {
-                    (v, residuals.value) = valueResidual(v, first: firstValues, input.value, kernels)
-                }
+            switch valueResidual {
+            case .beforeRepeat(let residual):
+                (v, residuals.value) = residual(v, first: firstValues, input.value, kernels)
                 v = repeated(v)
-            case .afterRepeat:
+            case .afterRepeat(let residual):
                 v = repeated(v)
-                if let valueResidual {
-                    (v, residuals.value) = valueResidual(v, first: repeated(firstValues), input.value, kernels)
-                }
+                (v, residuals.value) = residual(v, first: repeated(firstValues), input.value, kernels)
+            case .lowRank, nil: v = repeated(v)
             }
         } else {
             // The keys are copied because they are scaled in place below.
             (first, givesFirst) = (.known(keys: k.copy(), values: v), true)
             v = repeated(v)
         }
+        var innerValue: Matrix<Element>?
+        if case .lowRank(let projection) = valueResidual {
+            let (term, inner) = projection(input.value, kernels)
+            kernels.scale(inPlace: term, by: ValueResidual<Element>.factor)
+            kernels.add(v, to: term)
+            (v, innerValue) = (term, inner)
+        }
         k = repeated(k)
 
         let (w, innerDecay) = decay(input.decay, kernels)
         let (p, keyInFront) = isTraced ? (w.copy(), k.copy()) : (w, k)
-        let omega = kernels.decay(inPlace: w, base: decay.base, returnsOmega: keyScale.mix == nil)
+        let omega = kernels.decay(inPlace: w, base: decay.base, returnsOmega: keyScale.usesOmega)
+        let subtrahend = keyScale.mix == nil ? omega ?? w : nil
         let (a, innerICLR) = iclr(input.iclr, kernels)
         let removal = kernels.keys(
-            inPlace: k, iclr: a, base: iclr.base, removalScale: removalKey.scale, mix: keyScale.mix, omega: omega,
+            inPlace: k, iclr: a, base: iclr.base, removalScale: removalKey.scale, mix: keyScale.mix, omega: subtrahend,
             size: size)
         let inputs = WKV7Inputs(r: r, w: w, k: k, v: v, removal: removal, iclr: a)
         let (gate, innerGate) = gate(input.gate, kernels)
         func output(_ heads: Matrix<Element>) -> Matrix<Element> {
             kernels.headOutputs(
-                inPlace: heads, norm: outputNorm.ofHeads, bonus: (bonus, r, k, v), gate: gate, size: size)
+                inPlace: heads, norm: outputNorm.ofHeads, bonus: bonus.map { ($0, r, k, v) }, gate: gate, size: size)
             return self.output(heads, kernels)
         }
-        guard isTraced, let omega, case .none = tokenShift, case .key = removalKey, case .headScale = outputNorm
+        guard isTraced, let subtrahend, case .none = tokenShift, case .key = removalKey, case .headScale = outputNorm
         else { return (output(kernels.wkv7(inputs, size: size, state: &state.matrices)), nil) }
         let (y, checkpoints) = kernels.wkv7(inputs, size: size, sequences: state.sequences)
         let outputs = y.copy()
         return (
             output(outputs),
             Trace(
-                x: x, receptance: receptance, key: key, keyInFront: keyInFront, p: p, omega: omega, y: y, gate: gate,
+                x: x, receptance: receptance, key: key, keyInFront: keyInFront, p: p, subtrahend: subtrahend, y: y,
+                gate: gate,
                 output: outputs, inputs: inputs, checkpoints: checkpoints, inner: (innerDecay, innerICLR, innerGate),
-                valueResidual: residuals.value, keyResidual: residuals.key, rotation: rotation, givesFirst: givesFirst)
+                valueResidual: residuals.value, keyResidual: residuals.key, innerValue: innerValue, rotation: rotation,
+                givesFirst: givesFirst)
         )
     }
 
@@ -204,10 +209,12 @@ public struct WKV7Mixer<Element: Real>: Sendable {
         let dbonus = kernels.headOutputsBackward(
             inPlace: dheads, trace.y, inputs, bonus: bonus, gate: trace.gate, size: size, gradient: gradients[.bonus])
         let d = kernels.wkv7Backward(dheads, inputs, trace.checkpoints, added: (dbonus.r, dbonus.k, dbonus.v))
-        let domega = kernels.keysBackward(
+        let dsubtrahend = kernels.keysBackward(
             inPlace: d.k, inPlace: d.iclr, dremoval: d.removal, k: trace.keyInFront, a: inputs.iclr,
-            removal: inputs.removal, omega: trace.omega, size: size)
-        kernels.decayBackward(inPlace: d.w, p: trace.p, w: inputs.w, base: decayBase, omega: domega)
+            removal: inputs.removal, omega: trace.subtrahend, size: size)
+        if !keyScale.usesOmega { kernels.add(dsubtrahend, to: d.w) }
+        kernels.decayBackward(
+            inPlace: d.w, p: trace.p, w: inputs.w, base: decayBase, domega: keyScale.usesOmega ? dsubtrahend : nil)
 
         gate.backward(
             dbonus.gate, trace.x, inner: trace.inner.gate, (nil, .gateDown, .gateUp), gradients, addingTo: dx, kernels)
@@ -221,22 +228,31 @@ public struct WKV7Mixer<Element: Real>: Sendable {
         let valueRoles: (TensorRole?, TensorRole, TensorRole) = (
             .valueResidualBase, .valueResidualDown, .valueResidualUp
         )
-        func mixValues(dfirst: Matrix<Element>?) {
-            guard let valueResidual, let own = trace.valueResidual else { return }
-            valueResidual.backward(
-                inPlace: dv, trace.x, own, dfirst: dfirst, valueRoles, gradients, addingTo: dx, kernels)
+        func mixValues(_ residual: Residual<Element>, dfirst: Matrix<Element>?) {
+            guard let own = trace.valueResidual else { return }
+            residual.backward(inPlace: dv, trace.x, own, dfirst: dfirst, valueRoles, gradients, addingTo: dx, kernels)
         }
-        switch valueResidualPlace {
-        case .beforeRepeat:
+        switch valueResidual {
+        case .beforeRepeat(let residual):
             dv = kernels.repeatedBackward(dv, size: size, times: times)
-            mixValues(dfirst: first?.values)
-        case .afterRepeat:
+            mixValues(residual, dfirst: first?.values)
+        case .afterRepeat(let residual):
             let dfirst = first.map { _ in Matrix<Element>(zeros: dv.rows, columns: dv.columns) }
-            mixValues(dfirst: dfirst)
+            mixValues(residual, dfirst: dfirst)
             dv = kernels.repeatedBackward(dv, size: size, times: times)
             if let first, let dfirst {
                 kernels.add(kernels.repeatedBackward(dfirst, size: size, times: times), to: first.values)
             }
+        case .lowRank(let projection):
+            if let inner = trace.innerValue {
+                let dterm = dv.copy()
+                kernels.scale(inPlace: dterm, by: ValueResidual<Element>.factor)
+                projection.backward(
+                    dterm, trace.x, inner: inner, (nil, .valueResidualDown, .valueResidualUp), gradients, addingTo: dx,
+                    kernels)
+            }
+            dv = kernels.repeatedBackward(dv, size: size, times: times)
+        case nil: dv = kernels.repeatedBackward(dv, size: size, times: times)
         }
         if let keyResidual, let own = trace.keyResidual {
             keyResidual.backward(

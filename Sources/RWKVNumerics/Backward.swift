@@ -140,16 +140,17 @@ extension Kernels {
     ///   - p: the input p, which does not include the base.
     ///   - w: the output w, which is the decay.
     ///   - base: the base w0, [A].
-    ///   - omega: the gradient of omega.
+    ///   - domega: the gradient of omega; nil if omega was not used.
     public func decayBackward(
-        inPlace dw: Matrix<Element>, p: Matrix<Element>, w: Matrix<Element>, base: [Element], omega: Matrix<Element>
+        inPlace dw: Matrix<Element>, p: Matrix<Element>, w: Matrix<Element>, base: [Element], domega: Matrix<Element>?
     ) {
         precondition(
-            [p, w, omega].allSatisfy { $0.count == dw.count } && base.count == dw.columns, "mismatched matrix sizes")
+            [p, w, domega].allSatisfy { $0?.count ?? dw.count == dw.count } && base.count == dw.columns,
+            "mismatched matrix sizes")
         overRows(of: dw) { start, count in
             let offset = start * dw.columns
             functions.decay_backward(
-                base, p.elements + offset, w.elements + offset, omega.elements + offset, count, dw.columns,
+                base, p.elements + offset, w.elements + offset, domega.map { $0.elements + offset }, count, dw.columns,
                 dw.elements + offset)
         }
     }
@@ -189,9 +190,9 @@ extension Kernels {
     ///   - k: the unscaled keys.
     ///   - a: the in-context learning rates.
     ///   - removal: the removal keys kk.
-    ///   - omega: the omega of the forward pass.
+    ///   - omega: the omega of the forward pass, or the decay w.
     ///   - size: the number of channels per head (N).
-    /// - Returns: the gradient of omega.
+    /// - Returns: the gradient of omega, or of the decay through the scaled keys.
     public func keysBackward(
         inPlace dk: Matrix<Element>, inPlace da: Matrix<Element>, dremoval: Matrix<Element>, k: Matrix<Element>,
         a: Matrix<Element>, removal: Matrix<Element>, omega: Matrix<Element>, size: Int
@@ -215,17 +216,18 @@ extension Kernels {
     ///   - dy: the gradient of the output, [tokens, heads * N]; replaced with the gradient of the recurrence's output.
     ///   - y: the output of the recurrence.
     ///   - inputs: the inputs of the recurrence.
-    ///   - bonus: the bonus r_k, [heads, N].
+    ///   - bonus: the bonus r_k, [heads, N]; nil if there is none.
     ///   - gate: the gate of the forward pass.
     ///   - size: the number of channels per head (N).
     ///   - gradient: the accumulator for the gradient of the bonus; nil if the bonus is frozen.
     /// - Returns: the gradients of r, k and v through the bonus term, and the gradient of the gate.
     public func headOutputsBackward(
-        inPlace dy: Matrix<Element>, _ y: Matrix<Element>, _ inputs: WKV7Inputs<Matrix<Element>>, bonus: [Element],
+        inPlace dy: Matrix<Element>, _ y: Matrix<Element>, _ inputs: WKV7Inputs<Matrix<Element>>, bonus: [Element]?,
         gate: Matrix<Element>, size: Int, gradient: Matrix<Element>?
     ) -> (r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>, gate: Matrix<Element>) {
         precondition(
-            y.count == dy.count && gate.count == dy.count && bonus.count == dy.columns, "mismatched matrix sizes")
+            y.count == dy.count && gate.count == dy.count && bonus?.count ?? dy.columns == dy.columns,
+            "mismatched matrix sizes")
         func matrix() -> Matrix<Element> { Matrix(rows: dy.rows, columns: dy.columns) }
         let (dr, dk, dv, dgate) = (matrix(), matrix(), matrix(), matrix())
         let parts = gradient == nil ? nil : matrix()

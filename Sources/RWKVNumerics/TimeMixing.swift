@@ -125,8 +125,8 @@ extension Kernels {
     ///   - base: the base a0, [heads * N]; nil for none.
     ///   - removalScale: k_k, the factor for keys before normalisation, [heads * N]; nil for none.
     ///   - mix: k_a, [heads * N]. Keys are multiplied by 1 + (a - 1) * mix, or by 1 - omega + a if `mix` is nil.
-    ///   - omega: the omega that ``decay(inPlace:base:returnsOmega:)`` returns, in the shape of k; nil if there is a
-    ///     mix.
+    ///   - omega: the omega that ``decay(inPlace:base:returnsOmega:)`` returns, or the decay w, in the shape of k; nil if
+    ///     there is a mix.
     ///   - size: the number of channels per head (N).
     /// - Returns: the removal keys kk = k * removalScale / max(|k * removalScale|, 1e-12), where |x| is the L2 norm
     ///   over a head.

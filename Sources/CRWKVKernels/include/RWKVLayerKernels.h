@@ -134,7 +134,7 @@ typedef struct {
     // Prepares the inputs of the recurrence for each head. Replaces a with the in-context learning rate sigmoid(a + base), sets
     // kk to k * scale / max(|k * scale|, 1e-12), where |x| is the L2 norm over the head, and replaces k with
     // k * (1 + (a - 1) * mix), or with k * (1 - omega + a) if `mix` is NULL. `base` (a0), `scale` (k_k) and `mix` (k_a) can be
-    // NULL.
+    // NULL. `omega` can also be the decay w.
     void (*keys)(
         const void *base, const void *scale, const void *mix, const void *omega, size_t rows, size_t heads, size_t size, void *a,
         void *k, void *kk);
@@ -183,7 +183,7 @@ typedef struct {
     // Computes the gradient of y = softmax(scale * x) in place: `dx` contains dy when the kernel is called.
     void (*softmax_backward)(const void *y, size_t rows, size_t columns, double scale, void *dx);
     // Computes the gradient of the kernel `decay` and replaces `dw` with dp. p does not include `base`, w is the decay, and
-    // `domega` is the gradient of omega.
+    // `domega`, which can be NULL, is the gradient of omega.
     void (*decay_backward)(
         const void *base, const void *p, const void *w, const void *domega, size_t rows, size_t width, void *dw);
     // Computes the gradients of mix_residual. y is the input that mix_residual has replaced. `dy` and `share` are replaced with
@@ -198,7 +198,7 @@ typedef struct {
         void *dk, void *da, void *domega);
     // Computes the gradients of head_outputs for a call in which `weight` was NULL. y is the input that head_outputs has
     // replaced, and `dy` is replaced with its gradient. Unless `dbonus` is NULL, it is set to each row's contribution to the
-    // gradient of the bonus, [rows, heads, size].
+    // gradient of the bonus, [rows, heads, size]. If `bonus` is NULL, the gradients of r, k and v are zero.
     void (*head_outputs_backward)(
         const void *r, const void *k, const void *v, const void *bonus, const void *gate, const void *y, size_t rows, size_t heads,
         size_t size, void *dy, void *dr, void *dk, void *dv, void *dgate, void *dbonus);

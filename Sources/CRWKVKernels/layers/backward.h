@@ -78,12 +78,16 @@ ALWAYS_INLINE void NAME(softmax_backward)(const REAL *y, size_t rows, size_t col
 // Replaces dw with dp. p does not include `base`. With s = sigmoid(p + base), w = exp(-e^(-1/2) s) and omega = log(s) - 1/2.
 ALWAYS_INLINE void NAME(decay_backward)(
     const REAL *base, const REAL *p, const REAL *w, const REAL *domega, size_t rows, size_t width, REAL *dw) {
-    for (size_t row = 0; row < rows; row++, p += width, w += width, domega += width, dw += width)
-        for (size_t i = 0; i < width; i++) {
-            // 1 - s is computed as sigmoid(-x), because the subtraction would lose precision if s is close to 1.
-            const REAL x = p[i] + base[i], s = NAME(logistic)(x), rest = NAME(logistic)(-x);
-            dw[i] = (domega[i] - dw[i] * (REAL)0.60653065971263342 * s * w[i]) * rest;
+    for (size_t row = 0; row < rows; row++, p += width, w += width, dw += width) {
+        for (size_t i = 0; i < width; i++) dw[i] *= (REAL)-0.60653065971263342 * NAME(logistic)(p[i] + base[i]) * w[i];
+        if (domega) {
+            for (size_t i = 0; i < width; i++) dw[i] += domega[i];
+            domega += width;
         }
+        // 1 - s, where s = sigmoid(x), is computed as sigmoid(-x), because the subtraction would lose precision if s is close
+        // to 1.
+        for (size_t i = 0; i < width; i++) dw[i] *= NAME(logistic)(-(p[i] + base[i]));
+    }
 }
 
 ALWAYS_INLINE void NAME(mix_residual_backward)(
@@ -126,6 +130,11 @@ ALWAYS_INLINE void NAME(head_outputs_backward)(
     const REAL scale = (REAL)(1 / __builtin_sqrt((double)size));
     for (size_t head = 0; head < rows * heads; head++, r += size, k += size, v += size, gate += size, y += size, dy += size,
                 dr += size, dk += size, dv += size, dgate += size) {
+        if (!bonus) {
+            for (size_t i = 0; i < size; i++) dr[i] = dk[i] = dv[i] = 0;
+            for (size_t i = 0; i < size; i++) dgate[i] = dy[i] * (y[i] * scale), dy[i] *= gate[i] * scale;
+            continue;
+        }
         const REAL *own = bonus + head % heads * size;
         REAL sum = 0, dsum = 0;
         for (size_t i = 0; i < size; i++) dr[i] = r[i] * own[i];
