@@ -49,6 +49,70 @@ import Testing
         }
     }
 
+    /// The time mixing of RWKVInside's own classes, as they create it.
+    private struct Original: Decodable {
+        struct Tensor: Decodable {
+            let shape: [Int]
+            /// The values of a vector.
+            let values: [Double]?
+            /// The standard deviation of a matrix that is not copied from the teacher.
+            let deviation: Double?
+        }
+        let heads, kv_heads, head_size, width, layers, layer: Int
+        let variants: [String: [String: Tensor]]
+    }
+
+    @Test func newTensorsAreThoseOfTheOriginalClasses() throws {
+        let original = try Repository.json("hxa07/initial-values.json", as: Original.self)
+        let kernels = try #require(rwkv_kernels_for(rwkv_best_instruction_set())).pointee
+        #expect(original.variants.count == 3)
+        for (variant, expected) in original.variants {
+            let teacher = try withTemporaryDirectory { directory in
+                let file = directory.appending(path: "config.json")
+                let config = """
+                    {"model_type": "llama", "num_hidden_layers": \(original.layers), "hidden_size": \(original.width),
+                    "num_attention_heads": \(original.heads), "num_key_value_heads": \(original.kv_heads), "vocab_size": 8,
+                    "head_dim": \(original.head_size), "intermediate_size": 8}
+                    """
+                try config.write(to: file, atomically: false, encoding: .utf8)
+                return try RecognisedModel(ModelConfiguration(path: file.path)).description
+            }
+            let target = try #require(ArchitectureRegistry.target(named: variant))
+            let student = try #require(teacher.student(target, attention: [], attentionUsesRoPE: false))
+            let prefix = "model.layers.\(original.layer).self_attn."
+            var found: Set<String> = []
+            for tensor in student.tensors where tensor.layer == original.layer {
+                let layout = TensorLayout.huggingFace
+                let name = try #require(layout.name(of: tensor.role, layer: original.layer))
+                guard name.hasPrefix(prefix) else { continue }
+                found.insert(String(name.dropFirst(prefix.count)))
+                let own = try #require(expected[String(name.dropFirst(prefix.count))], "\(variant) \(name)")
+                let shape = try #require(tensor.shape)
+                #expect(layout.stored(shape, of: tensor.role) == own.shape, "\(variant) \(name)")
+                guard let initialiser = target.conversion?.initialisers[tensor.role] else {
+                    #expect(own.values == nil && own.deviation == nil, "\(variant) \(name)")
+                    continue
+                }
+                let values = values(
+                    initialiser, shape, layer: original.layer, layers: original.layers, head: original.head_size)
+                if let numbers = own.values {
+                    // The class computes in fp32.
+                    for (channel, number) in numbers.enumerated() {
+                        #expect(abs(values.value(at: channel, in: nil) - number) < 1e-6, "\(variant) \(name)")
+                    }
+                } else {
+                    let vectors = values.vectors(kernels) {}
+                    let numbers = (0..<shape[0] * shape[1]).map { values.value(at: $0, in: vectors) }
+                    let mean = numbers.reduce(0, +) / Double(numbers.count)
+                    let square = numbers.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(numbers.count)
+                    let deviation = try #require(own.deviation)
+                    #expect(abs(square.squareRoot() - deviation) <= 1e-3 * deviation, "\(variant) \(name)")
+                }
+            }
+            #expect(found == Set(expected.keys), "\(variant)")
+        }
+    }
+
     @Test func matricesAreOrthogonalWithTheirGain() throws {
         let kernels = try #require(rwkv_kernels_for(rwkv_best_instruction_set())).pointee
         for shape in [[4, 16], [16, 4], [8, 8], [1, 5], [64, 200]] {

@@ -20,7 +20,7 @@ struct StepTests {
 
     static let cases = DistillationCase.all
 
-    @Test func casesAreThere() { #expect(Self.cases.count == 19) }
+    @Test func casesAreThere() { #expect(Self.cases.count == 27) }
 
     /// Returns the largest relative error of losses, learning rates and gradient norms.
     private func error<Element: Real>(_ fixture: Case, as type: Element.Type) throws -> Double {
