@@ -138,15 +138,17 @@ public struct PlanReport: Sendable {
             plan.ranks[dimension].map { "\(dimension.key) \($0)" }
         }
         let scaling = switches.usesTeachersScaling ? "with the teacher's scaling" : "without scaling"
-        let choices = [
-            "attention RoPE \(switches.attentionUsesRoPE ? "on" : "off")",
-            "time mixing RoPE \(switches.timeMixingUsesRoPE ? scaling : "off")",
-            "first values from \(switches.firstValues == .firstTimeMixing ? "the first time-mixing layer" : "layer 0")",
-            "head norms \(switches.normalisesHeads ? "on" : "off")",
-        ]
+        let target = ArchitectureRegistry.target(named: plan.target)
+        let source = switches.firstValues == .firstTimeMixing ? "the first time-mixing layer" : "layer 0"
+        let first = target?.timeMix?.mixesFirstValues == true ? ["first values from \(source)"] : []
+        let choices =
+            [
+                "attention RoPE \(switches.attentionUsesRoPE ? "on" : "off")",
+                "time mixing RoPE \(switches.timeMixingUsesRoPE ? scaling : "off")",
+            ] + first + ["head norms \(switches.normalisesHeads ? "on" : "off")"]
         return [
             ("ranks", ranks.joined(separator: ", ")), ("switches", choices.joined(separator: ", ")),
             ("seed", "\(plan.seed)"),
-        ]
+        ] + (target?.conversion?.note.map { [("note", $0)] } ?? [])
     }
 }

@@ -138,7 +138,7 @@ public struct LayerPlan: Sendable, Hashable {
         }
         switches = Switches(
             attentionUsesRoPE: student.attentionUsesRoPE, timeMixingUsesRoPE: timeMix.usesRoPE,
-            usesTeachersScaling: true,
+            usesTeachersScaling: timeMix.allowsScaledRoPE,
             firstValues: .firstTimeMixing, normalisesHeads: student.optionalRoles.contains(.receptanceNorm),
             tiesHead: student.hasTiedHead)
         self.ranks = ModelDimension.ranks.reduce(into: [:]) { ranks, dimension in

@@ -65,7 +65,9 @@ public struct ModelDescription: Sendable {
     /// The index of the layer that provides the first values and keys, or nil if there is none.
     ///
     /// This layer does not mix in values and keys itself.
-    package var layerOfFirstValues: Int? { firstValues.layer(of: kinds) }
+    package var layerOfFirstValues: Int? {
+        architecture.timeMix?.mixesFirstValues == true ? firstValues.layer(of: kinds) : nil
+    }
 
     /// The rule for which layer provides the first values and keys, which later layers mix in.
     public enum FirstValuesLayer: String, Sendable, CaseIterable {

@@ -31,6 +31,8 @@ public struct StudentRecipe: Sendable {
     public let initialisers: [TensorRole: Initialiser]
     /// Whether the remaining attention layers use RoPE by default; a plan can override this setting.
     public let attentionUsesRoPE: Bool
+    /// A sentence that reports on plans include, or nil for none.
+    public internal(set) var note: String?
 }
 
 /// The initial values of a new tensor.

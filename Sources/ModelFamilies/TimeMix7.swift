@@ -45,11 +45,11 @@ public struct TimeMix7: Sendable, Hashable {
     /// The factor by which the key is multiplied.
     public enum KeyScale: String, Sendable {
         /// 1 + (a - 1) k_a
-        case iclr
+        case iclr = "1 + (a - 1) k_a"
         /// 1 - omega + a
-        case oneMinusOmega
+        case oneMinusOmega = "1 - omega + a"
         /// 1 - w + a
-        case oneMinusDecay
+        case oneMinusDecay = "1 - w + a"
     }
 
     /// The normalisation of the heads' output, before the bonus and the gate.

@@ -29,6 +29,14 @@ public enum TimeMixSpec: Sendable, Hashable {
         }
     }
 
+    /// Whether the teacher's RoPE scaling can apply to receptance and key.
+    package var allowsScaledRoPE: Bool {
+        switch self {
+        case .rwkv6: true
+        case .rwkv7(let stages): stages.rotary != .teacherUnscaled
+        }
+    }
+
     /// Whether each receptance head and key head has an RMSNorm.
     public var headNorm: Presence {
         switch self {
@@ -93,6 +101,9 @@ public enum TimeMixSpec: Sendable, Hashable {
         case .rwkv7(let stages): stages.residualRoles
         }
     }
+
+    /// Whether later layers mix in the first layer's values.
+    package var mixesFirstValues: Bool { !residualRoles.isEmpty }
 
     static let allRoles = TimeMix7.allRoles + TimeMix6.ownRoles
 }

@@ -217,8 +217,8 @@ extension ModelDescription {
             stages.keyScale != .iclr, stages.outputNorm == .headScale
         else {
             throw no(
-                "training is not implemented for this kind of student", expected: "cxa076, cxa076r, cxa079 or cxa07a to cxa07d",
-                found: variant)
+                "training is not implemented for this kind of student",
+                expected: "cxa076, cxa076r, cxa079 or cxa07a to cxa07d", found: variant)
         }
         for dimension in [ModelDimension.vocabulary, .width]
         where dimensions[dimension] != teacher.dimensions[dimension] {

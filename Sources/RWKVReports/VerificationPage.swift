@@ -65,9 +65,7 @@ extension VerificationReport {
                 .init("residual stream", ofLayers: layers.map(\.relativeError)),
                 .init("mixer", ofLayers: layers.map(\.mixerError)), .init("mlp", ofLayers: layers.map(\.mlpError)),
             ])
-        if verification.verdict != .report {
-            errors.limit = ("block limit \(valueText(verification.limits.block))", verification.limits.block)
-        }
+        errors.limit = ("block limit \(valueText(verification.limits.block))", verification.limits.block)
         if let divergence = verification.firstDivergence {
             // The embedding comes before the first layer, the head after the last.
             let x =

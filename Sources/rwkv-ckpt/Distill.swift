@@ -91,7 +91,7 @@ struct Distill: ReportingCommand {
     func report() throws {
         var warnings = run.warnings
         let teacher = try model.model(
-            Checkpoint.open(self.teacher, temporaryDirectory: temporaryDirectory()), isReference: true,
+            Checkpoint.open(self.teacher, temporaryDirectory: temporaryDirectory()), model.fallbackHints,
             warnings: &warnings)
         let checkpoint = try Checkpoint.open(
             result.resume ? required.output : student, temporaryDirectory: temporaryDirectory())

@@ -15,27 +15,30 @@ struct ModelOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Model variant, if the tensors fit several: cxa076, cxa076r, cxa079, hxa079 or x070. Default: recognised from tensors and config.json.",
+            "Model variant, if the tensors fit several: \(Self.variants). Default: recognised from tensors and config.json.",
             valueName: "NAME"))
     var variant: String?
 
+    private static let variants = ArchitectureRegistry.standard.flatMap(\.variants).joined(separator: ", ")
+
     /// The options as hints about the model.
     var hints: ModelHints { ModelHints(configuration: config, variant: variant) }
+
+    /// Hints about a model that the options describe only where its own files do not say.
+    var fallbackHints: ModelHints { ModelHints(fallbackConfiguration: config, fallbackVariant: variant) }
 
     /// Loads the model of a checkpoint so that it is ready to run.
     ///
     /// - Parameters:
     ///   - checkpoint: a checkpoint of a supported family.
-    ///   - isReference: whether the options describe another model, and apply to this one only where its own files do
-    ///     not say.
+    ///   - hints: hints about this model; nil if they are the options.
     ///   - warnings: the array to which the warnings about the model are appended.
     /// - Returns: the model.
     /// - Throws: `CheckpointError` if the model is not recognised or cannot be loaded.
     func model(
-        _ checkpoint: Checkpoint, isReference: Bool = false, warnings: inout [CheckpointWarning]
+        _ checkpoint: Checkpoint, _ hints: ModelHints? = nil, warnings: inout [CheckpointWarning]
     ) throws(CheckpointError) -> Model<Float> {
-        let recognised = try RecognisedModel(
-            checkpoint, isReference ? ModelHints(fallbackConfiguration: config, fallbackVariant: variant) : hints)
+        let recognised = try RecognisedModel(checkpoint, hints ?? self.hints)
         let model = try Model<Float>(recognised)
         warnings += recognised.warnings + model.warnings
         return model

@@ -2,6 +2,7 @@ import ArgumentParser
 import Bytes
 import CheckpointFiles
 import CheckpointReports
+import ModelFamilies
 import RWKVEvaluation
 import RWKVInference
 import RWKVReports
@@ -18,6 +19,8 @@ struct Verify: ReportingCommand {
               rwkv-ckpt verify rwkv7.pth rwkv7-fla
               # Check a model against logits that were recorded earlier.
               rwkv-ckpt verify logits.safetensors student
+              # Show how far the logits move if a file is read as another variant with the same tensors.
+              rwkv-ckpt verify student student --candidate-variant hxa07d --report
               # Show how far an untrained student is from its teacher.
               rwkv-ckpt verify Qwen3-8B student --report --html verify.html
 
@@ -43,6 +46,7 @@ struct Verify: ReportingCommand {
     @OptionGroup(title: "Tokens") var input: TokenOptions
     @OptionGroup(title: "Verdict") var verdict: VerdictOptions
     @OptionGroup(title: "Model") var model: ModelOptions
+    @OptionGroup(title: "One of the models") var sides: SideOptions
     @OptionGroup(title: "Machine") var run: RunOptions
     @OptionGroup(title: "Output") var output: OutputOptions
 
@@ -62,14 +66,19 @@ struct Verify: ReportingCommand {
                 .unsupported, path: candidate, "recorded logits cannot be the candidate",
                 advice: "give them first, and the model second")
         }
-        let model = try self.model.model(checkpoint, warnings: &warnings)
+        if recorded != nil, sides.referenceConfig != nil || sides.referenceVariant != nil {
+            throw ValidationError("--reference-config and --reference-variant cannot be used with recorded logits.")
+        }
+        let model = try self.model.model(checkpoint, sides.candidate(self.model), warnings: &warnings)
         let against =
             try recorded.map { VerificationReference.recorded($0) }
-            ?? .model(self.model.model(opened, isReference: true, warnings: &warnings))
+            ?? .model(self.model.model(opened, sides.reference(self.model), warnings: &warnings))
         if !json { warnings.forEach(printWarning) }
         let given = try input.given()
         let tokens = recorded?.tokens ?? given ?? .seeded(vocabulary: model.vocabulary)
-        try check(output.html, isNoFileOf: [opened, checkpoint], or: [self.model.config, input.tokensFile])
+        try check(
+            output.html, isNoFileOf: [opened, checkpoint],
+            or: [self.model.config, sides.referenceConfig, sides.candidateConfig, input.tokensFile])
         // Created before the work, so that a path that cannot be written fails at once.
         var page: UnfinishedFile?
         if let html = output.html { page = try UnfinishedFile(path: html, replaces: output.force) }
@@ -96,6 +105,38 @@ struct Verify: ReportingCommand {
 }
 
 extension Verify {
+    /// Options that describe one of the two models, and have priority over those that describe both.
+    struct SideOptions: ParsableArguments {
+        @Option(
+            help: ArgumentHelp(
+                "config.json of the reference. Default: the one next to it, or that of --config.", valueName: "FILE"),
+            completion: .file())
+        var referenceConfig: String?
+
+        @Option(help: ArgumentHelp("Variant of the reference.", valueName: "NAME"))
+        var referenceVariant: String?
+
+        @Option(
+            help: ArgumentHelp(
+                "config.json of the candidate. Default: that of --config, or the one next to it.", valueName: "FILE"),
+            completion: .file())
+        var candidateConfig: String?
+
+        @Option(help: ArgumentHelp("Variant of the candidate.", valueName: "NAME"))
+        var candidateVariant: String?
+
+        func reference(_ both: ModelOptions) -> ModelHints {
+            var hints = both.fallbackHints
+            hints.configuration = referenceConfig
+            hints.variant = referenceVariant
+            return hints
+        }
+
+        func candidate(_ both: ModelOptions) -> ModelHints {
+            ModelHints(configuration: candidateConfig ?? both.config, variant: candidateVariant ?? both.variant)
+        }
+    }
+
     struct VerdictOptions: ParsableArguments {
         @Flag(
             name: .customLong("report"),

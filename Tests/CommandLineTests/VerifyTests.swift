@@ -49,6 +49,24 @@ import Testing
         return (output.status, try JSONDecoder().decode(Document.self, from: Data(output.out.utf8)))
     }
 
+    @Test func aModelIsComparedWithItselfReadAsAnotherVariant() throws {
+        try withTemporaryDirectory { directory in
+            let model = "fixtures/hxa07/cxa07d"
+            let same = try verify(model, model, "--candidate-variant", "cxa07d", in: directory)
+            #expect(same.status == 0 && same.document.verdict == "match")
+            for side in ["--candidate-variant", "--reference-variant"] {
+                let other = try verify(model, model, side, "cxa079", in: directory)
+                #expect(other.status == 1 && other.document.first_divergence?.layer == 0)
+            }
+            let other = try verify(
+                model, model, "--reference-config", model + "/config-079.json", "--report", in: directory)
+            #expect(other.status == 0 && other.document.first_divergence?.block == "mixer")
+            let refused = try run(
+                ["verify", model + "/reference.safetensors", model, "--reference-variant", "cxa079"], in: directory)
+            #expect(refused.status == 64 && refused.err.contains("recorded logits"))
+        }
+    }
+
     /// The logits of the fast kernels equal those of the strict kernels, up to fp32 rounding.
     @Test(
         "each family, on each instruction set",

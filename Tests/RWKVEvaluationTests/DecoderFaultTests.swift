@@ -12,7 +12,7 @@ import TokenFiles
 struct DecoderFaultTests {
     struct Fault: CustomTestStringConvertible, Sendable {
         let name: String
-        /// The directory of the model in fixtures/decoders, or in fixtures/eagle-finch.
+        /// The directory of the model in fixtures/decoders, fixtures/eagle-finch or fixtures/hxa07.
         let model: String
         /// The first layer that the fault affects; nil if the affected block is the embedding or the head.
         let layer: Int?
@@ -155,7 +155,8 @@ struct DecoderFaultTests {
 
     @Test("is flagged, with the first layer that it affects", arguments: faults + recurrentFaults)
     func fault(_ fault: Fault) throws {
-        let fixture = (fault.model.hasPrefix("x0") ? "eagle-finch/" : "decoders/") + fault.model
+        let root = fault.model.hasPrefix("x0") ? "eagle-finch" : fault.model.contains("xa07") ? "hxa07" : "decoders"
+        let fixture = "\(root)/\(fault.model)"
         let reference = try load(Repository.fixture(fixture))
         let kernels = try #require(Kernels<Float>(.fast, threads: 2))
         func verify(_ model: EditableModel) throws -> Verification {

@@ -1,7 +1,7 @@
 import RWKVEvaluation
 import TestSupport
 
-// Faults in RWKV-5 and RWKV-6, at least one for each stage that decoders and RWKV-7 do not have.
+// Faults in RWKV-5, RWKV-6 and the hxa07 line, at least one for each stage that decoders and cxa079 do not have.
 extension DecoderFaultTests {
     private static func clear(_ model: inout EditableModel, _ name: String) { scale(&model, name, by: 0) }
 
@@ -63,6 +63,22 @@ extension DecoderFaultTests {
         },
         Fault(name: "norm epsilon", model: "x052-hf", layer: nil, block: .embedding, constants: ["epsilon"]) {
             $0.configure("layer_norm_epsilon", 1e-3)
+        },
+        Fault(
+            name: "scale of the key of 07B", model: "hxa07b", layer: 0, block: .mixer, constants: ["scale of the key"]
+        ) {
+            $0.configure("rwkv_architecture", "hxa07c")
+        },
+        Fault(
+            name: "scale of the key of 079", model: "cxa07d", layer: 0, block: .mixer, constants: ["scale of the key"]
+        ) {
+            $0.configure("rwkv_architecture", "cxa079")
+        },
+        Fault(name: "low-rank term of the values forgotten", model: "hxa07b", layer: 2, block: .mixer) {
+            clear(&$0, "model.layers.2.self_attn.v2")
+        },
+        Fault(name: "theta", model: "cxa07a", layer: 0, block: .mixer, constants: ["rotation of time mixing"]) {
+            $0.configure("rope_theta", 1e6)
         },
     ]
 }

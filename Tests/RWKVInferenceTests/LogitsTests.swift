@@ -15,7 +15,8 @@ struct LogitsCase: CustomTestStringConvertible, Sendable {
     let reference: String
     var testDescription: String { name }
 
-    static let all = index("logits") + index("decoders") + index("decoder-students") + index("eagle-finch")
+    static let all =
+        index("logits") + index("decoders") + index("decoder-students") + index("eagle-finch")
         + index("hxa07")
 
     static func index(_ root: String) -> [LogitsCase] {

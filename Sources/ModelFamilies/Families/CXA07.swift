@@ -32,10 +32,11 @@ extension Architecture {
     /// cxa079 has the same tensors. No training code for cxa07d is published, so its ranks and initialisers are those of
     /// cxa079. See OpenMOSE's fork of llama.cpp, src/models/rwkv07d-moe.cpp.
     public static let cxa07d: Architecture = {
-        guard case .rwkv7(var timeMix)? = cxa079.timeMix, let recipe = cxa079.conversion else {
+        guard case .rwkv7(var timeMix)? = cxa079.timeMix, var recipe = cxa079.conversion else {
             preconditionFailure("cxa079 has time mixing of RWKV-7 and a recipe")
         }
         timeMix.keyScale = .oneMinusDecay
+        recipe.note = "no training code for cxa07d is published, so ranks and initialisers are those of cxa079"
         var architecture = hxa07Line("07d", timeMix, recipe, indistinguishableVariants: ["cxa079"])
         architecture.impliedSizes = cxa079.impliedSizes
         return architecture
