@@ -30,7 +30,14 @@ extension ConversionBuilder {
             // Keep the existing config.json, including the parts that describe a larger model, and change only the
             // dtype.
             if case .object(let whole) = own.whole { members = whole }
-            if options.dtype == nil, options.roleDTypes.isEmpty { return try document(own.path) }
+            // The user can name another variant with the same tensors than config.json does.
+            if let model, let variant = model.variant, own.root["rwkv_architecture"] != nil,
+                !model.isNamed(by: own)
+            {
+                members["rwkv_architecture"] = .string(ByteString(variant))
+            } else if options.dtype == nil, options.roleDTypes.isEmpty {
+                return try document(own.path)
+            }
         } else {
             return nil
         }

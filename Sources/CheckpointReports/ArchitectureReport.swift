@@ -55,9 +55,7 @@ struct ArchitectureReport: JSONWritable {
         json.member("kv_heads", model.dimensions[.keyValueHeads])
         json.member("head_size", model.dimensions[.headSize])
         json.object("ranks", onOneLine: true) { json in
-            for dimension in ModelDimension.ranks {
-                if let rank = model.dimensions[dimension] { json.member(text: dimension.key, rank) }
-            }
+            for (dimension, rank) in model.ranks { json.member(text: dimension.key, rank) }
         }
         json.object("rope", of: model.rotary) { json, rotary in
             json.member("theta", rotary.theta)
@@ -121,9 +119,10 @@ struct ArchitectureReport: JSONWritable {
         }
         output.write(
             "  sizes       \(sizes([.width, .heads, .keyValueHeads, .headSize, .feedForwardWidth, .vocabulary]))\n")
-        if !model.dimensions.ranks.isEmpty {
+        let ranks = model.ranks.map { "\($0.dimension.title.replacing(" rank", with: "")) \($0.size)" }
+        if !ranks.isEmpty {
             output.write(
-                "  ranks       \(model.dimensions.ranks.map { "\($0.name) \($0.size)" }.joined(separator: ", "))\n")
+                "  ranks       \(ranks.joined(separator: ", "))\n")
         }
         var constants = [
             model.architecture.body.norm.title
@@ -197,11 +196,12 @@ extension DecoderBody.Norm {
     }
 }
 
-extension ModelDimensions {
-    /// The known ranks of the low-rank parts, with the names of these parts.
-    var ranks: [(name: String, size: Int)] {
-        ModelDimension.ranks.compactMap { dimension in
-            self[dimension].map { (dimension.title.replacing(" rank", with: ""), $0) }
+extension ModelDescription {
+    /// The known ranks of the low-rank parts that the model's time mixing has.
+    fileprivate var ranks: [(dimension: ModelDimension, size: Int)] {
+        let own = architecture.timeMix?.ranks ?? []
+        return ModelDimension.ranks.compactMap { dimension in
+            own.contains(dimension) ? dimensions[dimension].map { (dimension, $0) } : nil
         }
     }
 }

@@ -172,6 +172,15 @@ public enum LayerKind: String, Sendable, CaseIterable {
     /// Whether layers of this kind carry a state of fixed size from token to token.
     public var carriesState: Bool { !hasCache }
 
+    /// The number of floating-point operations per token and per element of the state.
+    package var recurrenceOperations: Double {
+        switch self {
+        case .gqa, .mha: 0
+        case .rwkv7: 9
+        case .rwkv6, .rwkv5: 5
+        }
+    }
+
     /// The role that identifies a layer of this kind, among the kinds that one architecture can have.
     var signature: TensorRole { hasCache ? .queryWeight : .receptanceWeight }
 

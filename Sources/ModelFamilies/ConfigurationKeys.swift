@@ -147,6 +147,8 @@ extension ModelConfiguration {
         }
         refuse("teacher_model_type") { _ in architecture.teacherFamily != nil }
         if architecture.timeMix?.usesRoPE == true { refuse("nope_in_rwkv") { $0 != .bool(true) } }
+        // The epsilon of the group norm is 1e-5 times the square of this number.
+        if case .rwkv6? = architecture.timeMix { refuse("head_size_divisor") { $0 == .integer(8) } }
         switch architecture.body.feedForward {
         case .gated:
             refuse(architecture.body.activationKey) { value in

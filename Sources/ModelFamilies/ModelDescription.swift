@@ -53,10 +53,14 @@ public struct ModelDescription: Sendable {
     /// The name of the variant, or nil if the family has no variants.
     public var variant: String? { architecture.variant(of: kinds) }
 
+    /// Returns whether a configuration names this model's architecture.
+    package func isNamed(by configuration: ModelConfiguration) -> Bool { configuration.names(architecture) }
+
     /// The epsilon of the GroupNorm on the heads' output, or nil if a required value is not known.
     public var groupNormEpsilon: Double? {
-        // RWKV-LM (RWKV-v7) uses 64e-5, whereas flash-linear-attention uses norm_eps times the head size. The two agree
-        // if norm_eps is 1e-5 and the head size is 64.
+        // RWKV-LM uses 64e-5. For RWKV-5, it divides by 8 first and uses 1e-5, which is the same. In contrast,
+        // flash-linear-attention uses norm_eps times the head size for RWKV-7. The two agree if norm_eps is 1e-5 and
+        // the head size is 64.
         guard layout?.name == TensorLayout.fla.name else { return 64e-5 }
         guard let epsilon, let size = dimensions[.headSize] else { return nil }
         return epsilon * Double(size)

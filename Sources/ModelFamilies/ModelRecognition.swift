@@ -115,7 +115,9 @@ public enum ModelRecognition: Sendable {
                     message:
                         "\(evidence.joined(separator: ", ")), but the tensors are those of \(exact.architecture.name)")
             }
-            if fit.mismatches.isEmpty || exact.first != nil || UnsupportedFamily.find(index.occurrences.keys) == nil {
+            if fit.mismatches.isEmpty || exact.first != nil || configuration?.root["rwkv_architecture"] != nil
+                || UnsupportedFamily.find(index.occurrences.keys) == nil
+            {
                 return try describe(fit, fit.mismatches.isEmpty ? [] : other.map { [$0] } ?? [])
             }
         }
@@ -216,7 +218,12 @@ private struct Fit {
             $0.architecture.name != architecture.name && $0.architecture.indistinguishableVariants.isEmpty
         }
         let lacking = found.keys.filter(\.isPerLayer).reduce(into: [TensorRole: [String]]()) { lacking, role in
-            lacking[role] = others.filter { !$0.layerRoles.contains(role) }.map(\.architecture.name)
+            // Another architecture can have the same name for another role.
+            guard let pattern = found[role] else { return }
+            lacking[role] = others.filter { other in
+                !other.layerRoles.contains(role)
+                    && other.layerRoles.isDisjoint(with: other.layout.roles(of: pattern))
+            }.map(\.architecture.name)
         }
         let telling = lacking.max { ($0.value.count, $1.key.rawValue) < ($1.value.count, $0.key.rawValue) }
         if let telling, let pattern = found[telling.key], !telling.value.isEmpty {

@@ -190,7 +190,8 @@ public struct RecognisedModel: Sendable {
             case .undecided(let candidates, _):
                 throw CheckpointError(
                     .unsupported, path: path,
-                    "its tensors match several architectures: \(candidates.joined(separator: ", "))", advice: advice)
+                    "its tensors match several architectures: \(candidates.joined(separator: ", "))",
+                    advice: "name the one that it is with --variant, or in rwkv_architecture in config.json")
             case .model, nil:
                 throw CheckpointError(.unsupported, path: path, "the model's family is not known", advice: advice)
             }

@@ -29,10 +29,18 @@ public enum TimeMixSpec: Sendable, Hashable {
         }
     }
 
+    /// Whether several receptance heads can share a key-value head.
+    var sharesKeys: Bool {
+        switch self {
+        case .rwkv6: false
+        case .rwkv7: true
+        }
+    }
+
     /// Whether the teacher's RoPE scaling can apply to receptance and key.
     package var allowsScaledRoPE: Bool {
         switch self {
-        case .rwkv6: true
+        case .rwkv6: false
         case .rwkv7(let stages): stages.rotary != .teacherUnscaled
         }
     }

@@ -105,15 +105,17 @@ extension Model {
     /// - Parameters:
     ///   - tokens: the number of tokens.
     ///   - past: the number of tokens that precede them.
-    ///   - recurrence: the number of operations per element of a recurrence's state.
+    ///   - recurrence: the number of operations per element of a recurrence's state; nil for those of a forward pass.
     /// - Returns: the mean number of operations over all tokens.
-    package func mixingOperations(_ tokens: Int, past: Int = 0, recurrence: Double = 9) -> Double {
+    package func mixingOperations(_ tokens: Int, past: Int = 0, recurrence: Double? = nil) -> Double {
         let (heads, size) = (
             Double(description.dimensions[.heads] ?? 0), Double(description.dimensions[.headSize] ?? 0)
         )
         return description.layers.reduce(0.0) { sum, layer in
             let each =
-                layer.kind.carriesState ? recurrence * size : 4 * tokensSeen(tokens, past, layer.attention?.window)
+                layer.kind.carriesState
+                ? (recurrence ?? layer.kind.recurrenceOperations) * size
+                : 4 * tokensSeen(tokens, past, layer.attention?.window)
             return sum + heads * size * each
         }
     }

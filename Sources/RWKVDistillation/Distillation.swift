@@ -1,5 +1,6 @@
 public import Bytes
 public import CheckpointFiles
+import CheckpointJSON
 import Glibc
 public import ModelFamilies
 public import RWKVInference
@@ -47,6 +48,14 @@ public struct Distillation<Element: Real> {
     ) throws(CheckpointError) {
         try settings.check(path: checkpoint.path)
         try description.checkTraining(by: teacher.description, path: checkpoint.path)
+        // The run copies the student's config.json, which must name what was trained.
+        if let configuration = try? ModelConfiguration(beside: checkpoint),
+            configuration.root["rwkv_architecture"] != nil, !description.isNamed(by: configuration)
+        {
+            throw CheckpointError(
+                .unsupported, path: configuration.path, "rwkv_architecture names another variant than the one to train",
+                expected: description.variant, found: configuration.name?.text, advice: "change it first")
+        }
         try tokens.check(vocabulary: teacher.vocabulary)
         let isAlignment = if case .alignment = settings.stage { true } else { false }
         let trained = try settings.rules.trained(in: checkpoint, description, within: isAlignment ? .rwkv : nil)

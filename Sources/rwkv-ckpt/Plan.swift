@@ -238,7 +238,7 @@ extension Plan {
     struct StudentOptions: ParsableArguments {
         @Option(
             help: ArgumentHelp(
-                "Whether layers that keep attention use RoPE. Default: on for cxa076, off for cxa079 and hxa079.",
+                "Whether layers that keep attention use RoPE. Default: on for cxa076, off for all others.",
                 valueName: "on|off"))
         var gqaRope: Switch?
 

@@ -19,7 +19,7 @@ struct Verify: ReportingCommand {
               rwkv-ckpt verify rwkv7.pth rwkv7-fla
               # Check a model against logits that were recorded earlier.
               rwkv-ckpt verify logits.safetensors student
-              # Show how far the logits move if a file is read as another variant with the same tensors.
+              # Show how far the logits move if a file is read as another variant.
               rwkv-ckpt verify student student --candidate-variant hxa07d --report
               # Show how far an untrained student is from its teacher.
               rwkv-ckpt verify Qwen3-8B student --report --html verify.html
@@ -113,7 +113,9 @@ extension Verify {
             completion: .file())
         var referenceConfig: String?
 
-        @Option(help: ArgumentHelp("Variant of the reference.", valueName: "NAME"))
+        @Option(
+            help: ArgumentHelp(
+                "Variant of the reference. Default: recognised, or that of --variant.", valueName: "NAME"))
         var referenceVariant: String?
 
         @Option(
@@ -122,7 +124,9 @@ extension Verify {
             completion: .file())
         var candidateConfig: String?
 
-        @Option(help: ArgumentHelp("Variant of the candidate.", valueName: "NAME"))
+        @Option(
+            help: ArgumentHelp(
+                "Variant of the candidate. Default: that of --variant, or recognised.", valueName: "NAME"))
         var candidateVariant: String?
 
         func reference(_ both: ModelOptions) -> ModelHints {

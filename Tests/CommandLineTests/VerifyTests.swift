@@ -67,6 +67,20 @@ import Testing
         }
     }
 
+    @Test func aConversionNamesTheVariantThatItWasReadAs() throws {
+        try withTemporaryDirectory { directory in
+            try make("convert", "fixtures/hxa07/hxa07b", "-o", "c", "--variant", "hxa07c", in: directory)
+            let found = try verify("fixtures/hxa07/hxa07b", "c", "--reference-variant", "hxa07c", in: directory)
+            #expect(found.status == 0 && found.document.verdict == "match")
+            let training = try run(
+                [
+                    "distill", "fixtures/models/qwen3", "fixtures/hxa07/hxa07b", "--variant", "hxa07c", "--stage", "1",
+                    "--steps", "1", "--tokens-file", "fixtures/distillation/tokens.npy", "-o", "trained",
+                ], in: directory)
+            #expect(training.status == 65 && training.err.contains("rwkv_architecture"), "\(training.err)")
+        }
+    }
+
     /// The logits of the fast kernels equal those of the strict kernels, up to fp32 rounding.
     @Test(
         "each family, on each instruction set",

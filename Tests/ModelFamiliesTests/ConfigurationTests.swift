@@ -131,6 +131,21 @@ import Testing
         #expect(unknown.warnings.map(\.message).contains { $0.contains("surprise") && !$0.contains("use_cache") })
     }
 
+    @Test func anotherGroupNormIsRefused() throws {
+        let sizes = #""hidden_size": 64, "head_size": 16, "vocab_size": 8, "num_hidden_layers": 1"#
+        for type in ["rwkv5", "rwkv6"] {
+            for (divisor, count) in [(8, 0), (4, 1)] {
+                let text = #"{"model_type": "\#(type)", \#(sizes), "head_size_divisor": \#(divisor)}"#
+                let recognition = try ModelRecognition.recognize(nil, configuration: try configuration(text))
+                guard case .model(let model)? = recognition else {
+                    Issue.record("\(type) is not recognised")
+                    continue
+                }
+                #expect(model.findings.count == count, "\(model.findings)")
+            }
+        }
+    }
+
     @Test func configurationsThatContradictThemselvesAreRefused() throws {
         for (type, keys) in [
             ("mistral", #""sliding_window": 0"#), ("gemma2", #""sliding_window": 0"#),

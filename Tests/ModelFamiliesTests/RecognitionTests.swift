@@ -263,6 +263,42 @@ import Testing
         #expect(try recognize([("weight", [2]), ("model.layers.0.x", [3])]) == nil)
     }
 
+    /// RWKV-5 and RWKV-6 have as many keys as receptances, and RWKV-6 has five data-dependent token shifts.
+    @Test func refusesOtherWidthsAndCountsInEagleAndFinch() throws {
+        func findings(_ model: String, _ change: (String, [Int]) -> [Int]) throws -> [ModelFinding] {
+            let path = Repository.fixture("eagle-finch/\(model).pth")
+            let tensors = try Checkpoint.open(path).tensors.map { ($0.name, change($0.name, $0.shape)) }
+            return try self.model(try recognize(tensors)).findings
+        }
+        for model in ["x060", "x052"] {
+            #expect(try findings(model) { $1 }.isEmpty)
+            for width in [16, 32, 47, 96] {
+                let found = try findings(model) { name, shape in
+                    name.hasSuffix("att.key.weight") || name.hasSuffix("att.value.weight") ? [width, 48] : shape
+                }
+                #expect(found.contains { $0.kind == .contradiction && $0.message.contains("\(width)") }, "\(width)")
+            }
+        }
+        for count in [4, 6] {
+            let found = try findings("x060") { name, shape in
+                name.hasSuffix("time_maa_w2")
+                    ? [count, 32, 48] : name.hasSuffix("time_maa_w1") ? [48, 32 * count] : shape
+            }
+            #expect(found.contains { $0.tensor?.hasSuffix("time_maa_w2") == true }, "\(count)")
+            let alone = try findings("x060") { $0.hasSuffix("time_maa_w2") ? [count, 32, 48] : $1 }
+            #expect(alone.allSatisfy { $0.tensor?.hasSuffix("time_maa_w2") == true } && !alone.isEmpty)
+        }
+    }
+
+    /// An extra or missing tensor does not hide a student that config.json names.
+    @Test func describesNamedStudentsWithOtherTensors() throws {
+        let names = ["v1", "v2", "k1", "k2", "r_norm.weight", "k_norm.weight"]
+        let found = try model(
+            try recognize(Self.student(names), configuration: #"{"rwkv_architecture": "hxa07b"}"#))
+        #expect(found.architecture.variant == "cxa07b")
+        #expect(found.findings.contains { $0.kind == .unexpected && $0.message.contains("k1") })
+    }
+
     @Test func takesTheVariantThatIsGiven() throws {
         let tensors = try tensors("cxa076")
         #expect(try model(try recognize(tensors, variant: "cxa076")).variant == "cxa076")

@@ -14,7 +14,7 @@ extension Architecture {
         layouts: [.finchHuggingFace, .finch],
         configurations: ["hf": eagleConfiguration(modelType: "rwkv6", className: "Rwkv6ForCausalLM")],
         dimensionKeys: eagleKeys,
-        impliedSizes: [.attentionWidth: .width, .keyValueWidth: .width])
+        impliedSizes: [.attentionWidth: .width, .keyValueWidth: .attentionWidth])
 
     /// RWKV-5 "Eagle" (x052).
     ///
@@ -28,7 +28,7 @@ extension Architecture {
         layouts: [.eagleHuggingFace, .eagle],
         configurations: ["hf": eagleConfiguration(modelType: "rwkv5", className: "Rwkv5ForCausalLM")],
         dimensionKeys: eagleKeys,
-        impliedSizes: [.attentionWidth: .width, .keyValueWidth: .width])
+        impliedSizes: [.attentionWidth: .width, .keyValueWidth: .attentionWidth])
 
     private static func eagleBody(_ channelMix: FeedForwardSpec.ChannelMix) -> DecoderBody {
         DecoderBody(
@@ -36,21 +36,22 @@ extension Architecture {
             hasEmbeddingNorm: true,
             feedForward: .channelMix(channelMix),
             epsilonKeys: ["layer_norm_epsilon"],
-            // rescale_every halves the residual stream in fp16, which the final norm undoes.
-            keys: ["attention_hidden_size", "context_length", "num_attention_heads", "rescale_every"],
+            // rescale_every halves the residual stream in fp16, which the final norm undoes. num_attention_heads is not
+            // read, because the classes do not read it either.
+            keys: ["context_length", "head_size_divisor", "num_attention_heads", "rescale_every"],
             fixedEpsilon: 1e-5)
     }
 
     private static let eagleKeys: [ModelDimension: String] = [
         .vocabulary: "vocab_size", .width: "hidden_size", .headSize: "head_size",
-        .feedForwardWidth: "intermediate_size",
+        .feedForwardWidth: "intermediate_size", .attentionWidth: "attention_hidden_size",
     ]
 
     private static func eagleConfiguration(modelType: String, className: String) -> ConfigurationTemplate {
         let (modelType, className) = (ByteString(modelType), ByteString(className))
         return ConfigurationTemplate(
             members: ["model_type": .string(modelType), "architectures": .array([.string(className)])],
-            sizes: eagleKeys.merging([.attentionWidth: "attention_hidden_size"]) { key, _ in key },
+            sizes: eagleKeys,
             epsilonKey: "layer_norm_epsilon")
     }
 }

@@ -19,6 +19,11 @@ extension ModelReading {
             }
             check(index, roles, layer: layer, presentRoles)
         }
+        if architecture.timeMix?.sharesKeys == false, let all = dimensions[.attentionWidth],
+            let keys = dimensions[.keyValueWidth], keys != all
+        {
+            add(.contradiction, nil, "\(title) has no keys of another width (\(keys)) than the receptance (\(all))")
+        }
         if let all = dimensions[.attentionWidth], let heads = dimensions[.heads], let size = dimensions[.headSize],
             heads.multipliedReportingOverflow(by: size) != (all, false)
         {

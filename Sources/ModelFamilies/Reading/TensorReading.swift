@@ -66,6 +66,7 @@ extension ModelReading {
         if adapterCount > 0 {
             add(.undescribed, nil, "\(adapterCount) adapter tensors are not merged into the weights")
         }
+        if case .rwkv6? = architecture.timeMix { dimensions[.shiftCount] = TimeMix6.shiftOrder.count }
         // The most common size wins, so that a single tensor with the wrong shape has no effect.
         for dimension in ModelDimension.allCases {
             guard let found = votes[dimension] else { continue }
