@@ -120,7 +120,7 @@ extension ModelDescription {
         members["enable_qk_norm"] = .bool(optionalRoles.contains(.receptanceNorm))
         members["nope_in_transformer"] = .bool(!attentionUsesRoPE)
         members["nope_in_rwkv"] = .bool(architecture.timeMix?.usesRoPE != true)
-        members[ByteString(architecture.body.epsilonKeys[0])] = epsilon.map { .number($0) }
+        members[ByteString(architecture.body.epsilonKey)] = epsilon.map { .number($0) }
         // A model whose body differs from Llama's keeps its family's RoPE keys. Theta is written only if there are
         // none.
         if let rotary, hasNonLlamaBody, members["rope_theta"] == nil, members["rope_parameters"] == nil {
@@ -140,8 +140,10 @@ extension ModelDescription {
         var members = template.members.reduce(into: [ByteString: JSONValue]()) { $0[ByteString($1.key)] = $1.value }
         members["tie_word_embeddings"] = .bool(hasTiedHead)
         members["num_hidden_layers"] = .integer(layers.count)
-        members[ByteString(template.epsilonKey)] = epsilon.map { .number($0) }
-        for (dimension, key) in template.sizes { members[ByteString(key)] = try size(dimension, path: path) }
+        members[ByteString(architecture.body.epsilonKey)] = epsilon.map { .number($0) }
+        for (dimension, key) in architecture.dimensionKeys.merging(template.moreSizes, uniquingKeysWith: { $1 }) {
+            members[ByteString(key)] = try size(dimension, path: path)
+        }
         return members
     }
 }

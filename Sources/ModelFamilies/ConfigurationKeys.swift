@@ -11,7 +11,7 @@ extension Architecture {
 
     /// The config.json keys that this family understands.
     var understoodKeys: Set<ByteString> {
-        var named = body.keys.union(biasKeys).union(dimensionKeys.values).union(body.epsilonKeys + [body.activationKey])
+        var named = body.keys.union(biasKeys).union(dimensionKeys.values).union([body.epsilonKey, body.activationKey])
         if let key = body.logitSoftcap?.key { named.insert(key) }
         var understood: Set<ByteString> = [
             "model_type", "num_hidden_layers", "tie_word_embeddings", "quantization_config", "text_config",

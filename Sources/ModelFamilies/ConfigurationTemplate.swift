@@ -4,8 +4,6 @@ package import CheckpointJSON
 package struct ConfigurationTemplate: Sendable {
     /// The members that are the same for all models of the family.
     package let members: [String: JSONValue]
-    /// The key of each size.
-    package let sizes: [ModelDimension: String]
-    /// The key of the epsilon of the norms.
-    package let epsilonKey: String
+    /// The keys of sizes that the class needs in addition to those of the architecture.
+    package var moreSizes: [ModelDimension: String] = [:]
 }

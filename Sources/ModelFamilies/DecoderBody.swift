@@ -34,10 +34,8 @@ public struct DecoderBody: Sendable {
     /// Applies a configuration's settings for one layer, such as its sliding window.
     var refine: @Sendable (_ layer: inout LayerSpec, _ index: Int, ModelConfiguration) throws(CheckpointError) -> Void =
         { (_, _, _) throws(CheckpointError) in }
-    /// The config.json keys for the epsilon of the norms.
-    ///
-    /// A configuration has one of them.
-    public internal(set) var epsilonKeys = ["rms_norm_eps"]
+    /// The config.json key for the epsilon of the norms.
+    public internal(set) var epsilonKey = "rms_norm_eps"
     /// The config.json key for the activation of the feed-forward block.
     var activationKey = "hidden_act"
     /// Other config.json keys that the family understands, including keys that have no effect.

@@ -100,7 +100,7 @@ public enum TimeMixSpec: Sendable, Hashable {
         roles.required.subtracting([.receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight])
     }
 
-    /// The roles of the value residual and, if there is one, of the key residual.
+    /// The roles of the residuals that mix in the first layer's values and keys.
     ///
     /// The layer that provides the first values and keys does not use these tensors.
     package var residualRoles: Set<TensorRole> {

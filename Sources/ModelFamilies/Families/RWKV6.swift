@@ -35,7 +35,7 @@ extension Architecture {
             norm: .layer,
             hasEmbeddingNorm: true,
             feedForward: .channelMix(channelMix),
-            epsilonKeys: ["layer_norm_epsilon"],
+            epsilonKey: "layer_norm_epsilon",
             // rescale_every halves the residual stream in fp16, which the final norm undoes. num_attention_heads is not
             // read, because the classes do not read it either.
             keys: ["context_length", "head_size_divisor", "num_attention_heads", "rescale_every"],
@@ -48,10 +48,8 @@ extension Architecture {
     ]
 
     private static func eagleConfiguration(modelType: String, className: String) -> ConfigurationTemplate {
-        let (modelType, className) = (ByteString(modelType), ByteString(className))
-        return ConfigurationTemplate(
-            members: ["model_type": .string(modelType), "architectures": .array([.string(className)])],
-            sizes: eagleKeys,
-            epsilonKey: "layer_norm_epsilon")
+        ConfigurationTemplate(members: [
+            "model_type": .string(ByteString(modelType)), "architectures": .array([.string(ByteString(className))]),
+        ])
     }
 }

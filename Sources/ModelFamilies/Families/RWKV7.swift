@@ -13,7 +13,7 @@ extension Architecture {
             norm: .layer,
             hasEmbeddingNorm: true,
             feedForward: .channelMix(.rwkv7),
-            epsilonKeys: ["norm_eps"],
+            epsilonKey: "norm_eps",
             keys: ["norm_first", "norm_bias", "fuse_norm", "num_heads", "hidden_ratio", "value_dim"],
             fixedEpsilon: 1e-5),
         timeMix: .rwkv7(
@@ -38,16 +38,13 @@ extension Architecture {
                     "fuse_norm": .bool(false), "norm_bias": .bool(true), "norm_first": .bool(true),
                     "hidden_act": .string("sqrelu"), "attn_mode": .string("chunk"), "attn": .null,
                 ],
-                sizes: flaKeys.merging([.heads: "num_heads"]) { key, _ in key },
-                epsilonKey: "norm_eps")
+                moreSizes: [.heads: "num_heads"])
         ],
         // num_heads is not read, because flash-linear-attention's converter always writes 32.
-        dimensionKeys: flaKeys,
+        dimensionKeys: [
+            .vocabulary: "vocab_size", .width: "hidden_size", .headSize: "head_dim",
+            .feedForwardWidth: "intermediate_size", .decayRank: "decay_low_rank_dim", .iclrRank: "a_low_rank_dim",
+            .valueResidualRank: "v_low_rank_dim", .gateRank: "gate_low_rank_dim",
+        ],
         impliedSizes: [.attentionWidth: .width, .keyValueWidth: .width, .valueResidualWidth: .width])
-
-    private static let flaKeys: [ModelDimension: String] = [
-        .vocabulary: "vocab_size", .width: "hidden_size", .headSize: "head_dim",
-        .feedForwardWidth: "intermediate_size", .decayRank: "decay_low_rank_dim", .iclrRank: "a_low_rank_dim",
-        .valueResidualRank: "v_low_rank_dim", .gateRank: "gate_low_rank_dim",
-    ]
 }

@@ -1,14 +1,12 @@
 import Bytes
 import CheckpointFiles
-import CheckpointJSON
 
 extension ModelReading {
     mutating func readConfiguration(hasTensors: Bool) throws(CheckpointError) {
         epsilon = architecture.body.fixedEpsilon
         if let configuration {
-            let keys = architecture.body.epsilonKeys
-            let key = keys.first { configuration.root[$0] != nil } ?? keys[0]
-            epsilon = try configuration.positive(key) ?? epsilon ?? architecture.body.assumedEpsilon
+            epsilon =
+                try configuration.positive(architecture.body.epsilonKey) ?? epsilon ?? architecture.body.assumedEpsilon
             rotary = try RotaryEmbedding(configuration, of: architecture.body)
             if let softcap = architecture.body.logitSoftcap {
                 logitSoftcap = try configuration.cap(softcap.key, assumed: softcap.assumed)

@@ -76,7 +76,7 @@ extension ModelReading {
     /// The names of sizes and config.json keys that the equations need but whose values are not known.
     var unknown: [String] {
         var unknown: [String] = []
-        if epsilon == nil { unknown.append(architecture.body.epsilonKeys[0]) }
+        if epsilon == nil { unknown.append(architecture.body.epsilonKey) }
         if usesRoPE, rotary == nil { unknown.append("rope_theta") }
         if configuration == nil, architecture.body.keys.contains("sliding_window") { unknown.append("sliding_window") }
         let dimensions = ModelDimension.allCases.filter { dimension in
