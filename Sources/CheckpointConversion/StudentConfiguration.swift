@@ -22,7 +22,9 @@ extension ConversionBuilder {
             for key in model.architecture.bodyKeys where members[key] == nil { members[key] = teachers[key] }
         }
         // `layout` is nil if the conversion keeps the tensor names.
-        if let model, let layout, let template = model.architecture.configurations[layout.name] {
+        if let model, let layout, let template = model.architecture.configurations[layout.name],
+            !model.architecture.hasTeachersBody
+        {
             members = try model.configuration(template, path: options.destination.path)
         } else if let model, layout?.name == TensorLayout.huggingFace.name, model.architecture.hasTeachersBody {
             try model.describe(in: &members, plan, path: options.destination.path)
@@ -74,8 +76,7 @@ extension ModelDescription {
         return .integer(size)
     }
 
-    /// Changes a teacher's config.json so that it describes the student, using the keys of RWKVInside's Hugging Face
-    /// format.
+    /// Changes a teacher's config.json so that it describes the student.
     fileprivate func describe(
         in members: inout [ByteString: JSONValue], _ plan: LayerPlan?, path: String
     ) throws(CheckpointError) {
@@ -107,19 +108,15 @@ extension ModelDescription {
                 members[ByteString(key)] = try size(dimension, path: path)
             }
         }
-        members["rwkv_architecture"] = .string(ByteString(variant ?? ""))
-        if let name = architecture.transformersClass { members["architectures"] = .array([.string(ByteString(name))]) }
+        if let template = architecture.configurations[TensorLayout.huggingFace.name] {
+            for (key, value) in template.members.merging(template.ofModel(self), uniquingKeysWith: { $1 }) {
+                members[ByteString(key)] = value
+            }
+        } else {
+            describeLayers(in: &members)
+        }
         members["num_hidden_layers"] = .integer(layers.count)
-        let attention = layers.indices.filter { layers[$0].kind.hasCache }
-        members["transformer_layers"] = .array(attention.map { .integer($0) })
-        members["rwkv_layers"] = .array(layers.indices.filter { layers[$0].kind.carriesState }.map { .integer($0) })
         members["tie_word_embeddings"] = .bool(hasTiedHead)
-        members["attention_bias"] = .bool(
-            !optionalRoles.isDisjoint(with: [.queryBias, .receptanceBias]))
-        members["attention_output_bias"] = .bool(!optionalRoles.isDisjoint(with: [.outputBias, .timeMixOutputBias]))
-        members["enable_qk_norm"] = .bool(optionalRoles.contains(.receptanceNorm))
-        members["nope_in_transformer"] = .bool(!attentionUsesRoPE)
-        members["nope_in_rwkv"] = .bool(architecture.timeMix?.usesRoPE != true)
         members[ByteString(architecture.body.epsilonKey)] = epsilon.map { .number($0) }
         // A model whose body differs from Llama's keeps its family's RoPE keys. Theta is written only if there are
         // none.
@@ -131,6 +128,21 @@ extension ModelDescription {
             members["rope_scaling"] = rotary.type == "default" ? .null : .object(scaling)
         }
         if let plan { members.merge(plan.switches.configuration) { $1 } }
+    }
+
+    /// Adds the keys of RWKVInside's Hugging Face format that describe the layers and their mixers.
+    private func describeLayers(in members: inout [ByteString: JSONValue]) {
+        members["rwkv_architecture"] = .string(ByteString(variant ?? ""))
+        if let name = architecture.transformersClass { members["architectures"] = .array([.string(ByteString(name))]) }
+        let attention = layers.indices.filter { layers[$0].kind.hasCache }
+        members["transformer_layers"] = .array(attention.map { .integer($0) })
+        members["rwkv_layers"] = .array(layers.indices.filter { layers[$0].kind.carriesState }.map { .integer($0) })
+        members["attention_bias"] = .bool(
+            !optionalRoles.isDisjoint(with: [.queryBias, .receptanceBias]))
+        members["attention_output_bias"] = .bool(!optionalRoles.isDisjoint(with: [.outputBias, .timeMixOutputBias]))
+        members["enable_qk_norm"] = .bool(optionalRoles.contains(.receptanceNorm))
+        members["nope_in_transformer"] = .bool(!attentionUsesRoPE)
+        members["nope_in_rwkv"] = .bool(architecture.timeMix?.usesRoPE != true)
     }
 
     /// Returns the members of the config.json that the family's own class reads.

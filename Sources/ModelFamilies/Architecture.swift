@@ -20,6 +20,10 @@ public struct Architecture: Sendable {
     public internal(set) var attention: Attention?
     /// The family's time mixing, or nil if it has no time-mixing layers.
     public internal(set) var timeMix: TimeMixSpec?
+    /// The stages of time mixing that vary between models of the family, or nil if there are none.
+    ///
+    /// Until a model is read, `timeMix` has the stages of the models that conversions make.
+    var variableStages: VariableStages?
     /// Whether the family's models are students, whose body comes from a teacher.
     package internal(set) var hasTeachersBody = false
     /// The layouts of the family's checkpoints.
@@ -85,7 +89,14 @@ public struct Architecture: Sendable {
     }
 
     /// Returns the roles of a layer of the given kind, or no roles if the architecture has no such layers.
-    func layerRoles(_ kind: LayerKind) -> RoleSet { layer(kind)?.roles(norm: body.norm) ?? RoleSet([]) }
+    func layerRoles(_ kind: LayerKind) -> RoleSet {
+        var roles = layer(kind)?.roles(norm: body.norm) ?? RoleSet([])
+        if kind.carriesState, let variable = variableStages?.roles {
+            roles.makeOptional(variable)
+            roles.add(variable, .sometimes)
+        }
+        return roles
+    }
 
     /// The kinds of layers that the architecture can have.
     ///
@@ -180,9 +191,6 @@ public enum LayerKind: String, Sendable, CaseIterable {
         case .rwkv6, .rwkv5: 5
         }
     }
-
-    /// The role that identifies a layer of this kind, among the kinds that one architecture can have.
-    var signature: TensorRole { hasCache ? .queryWeight : .receptanceWeight }
 
     /// The letter for this kind in reports, which show a model's layers as a row of letters.
     public var letter: Character {

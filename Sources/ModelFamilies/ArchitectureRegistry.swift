@@ -24,6 +24,10 @@ public enum ArchitectureRegistry {
         .cxa07b,
         .cxa07c,
         .cxa07d,
+        .arwkv,
+        .arwkvOnePlusGate,
+        .radRWKV7,
+        .radRWKV6,
     ]
 
     /// Returns the conversion target that has a variant of this name, or nil if there is none.

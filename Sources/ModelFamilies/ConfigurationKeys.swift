@@ -13,6 +13,7 @@ extension Architecture {
     var understoodKeys: Set<ByteString> {
         var named = body.keys.union(biasKeys).union(dimensionKeys.values).union([body.epsilonKey, body.activationKey])
         if let key = body.logitSoftcap?.key { named.insert(key) }
+        if let variableStages { named.formUnion(variableStages.keys) }
         var understood: Set<ByteString> = [
             "model_type", "num_hidden_layers", "tie_word_embeddings", "quantization_config", "text_config",
             "max_position_embeddings",
@@ -88,7 +89,8 @@ extension ModelConfiguration {
         "moe_intermediate_size", "n_routed_experts", "no_rope_layer_interval", "no_rope_layers", "num_experts",
         "num_experts_per_tok", "num_local_experts", "parallel_attn", "per_layer_config", "pruned_heads", "q_lora_rank",
         "qk_norm", "residual_multiplier", "tie_encoder_decoder", "transformers_weights",
-        "use_bidirectional_attention", "use_mrope", "use_parallel_residual", "use_qk_norm",
+        "use_bidirectional_attention", "use_bonus", "use_k_first", "use_mrope", "use_parallel_residual", "use_qk_norm",
+        "v_first_pre_gqa",
     ]
 
     /// The way in which a family treats a config.json key.
@@ -148,7 +150,10 @@ extension ModelConfiguration {
         refuse("teacher_model_type") { _ in architecture.teacherFamily != nil }
         if architecture.timeMix?.usesRoPE == true { refuse("nope_in_rwkv") { $0 != .bool(true) } }
         // The epsilon of the group norm is 1e-5 times the square of this number.
-        if case .rwkv6? = architecture.timeMix { refuse("head_size_divisor") { $0 == .integer(8) } }
+        if case .groupNorm(.standard)? = architecture.timeMix?.outputNorm {
+            refuse("head_size_divisor") { $0 == .integer(8) }
+        }
+        for (key, value) in architecture.variableStages?.implementedValues ?? [:] { refuse(key) { $0 == value } }
         switch architecture.body.feedForward {
         case .gated:
             refuse(architecture.body.activationKey) { value in

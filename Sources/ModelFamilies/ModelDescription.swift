@@ -56,14 +56,21 @@ public struct ModelDescription: Sendable {
     /// Returns whether a configuration names this model's architecture.
     package func isNamed(by configuration: ModelConfiguration) -> Bool { configuration.names(architecture) }
 
-    /// The epsilon of the GroupNorm on the heads' output, or nil if a required value is not known.
+    /// The epsilon of the GroupNorm on the heads' output, or nil if there is none or if a required value is not known.
     public var groupNormEpsilon: Double? {
+        guard case .groupNorm(let kind)? = architecture.timeMix?.outputNorm else { return nil }
+        let size = dimensions[.headSize].map { Double($0) }
+        switch kind {
         // RWKV-LM uses 64e-5. For RWKV-5, it divides by 8 first and uses 1e-5, which is the same. In contrast,
         // flash-linear-attention uses norm_eps times the head size for RWKV-7. The two agree if norm_eps is 1e-5 and
         // the head size is 64.
-        guard layout?.name == TensorLayout.fla.name else { return 64e-5 }
-        guard let epsilon, let size = dimensions[.headSize] else { return nil }
-        return epsilon * Double(size)
+        case .standard where layout?.name == TensorLayout.fla.name:
+            guard let epsilon, let size else { return nil }
+            return epsilon * size
+        case .standard: return 64e-5
+        case .ofHeadSize: return size.map { 1e-5 * $0 }
+        case .ofHeadSizeSquared: return size.map { 1e-5 * $0 * $0 }
+        }
     }
 
     /// The index of the layer that provides the first values and keys, or nil if there is none.

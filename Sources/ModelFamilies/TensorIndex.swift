@@ -70,7 +70,7 @@ struct TensorIndex {
     ///
     /// If a name identifies several kinds, the layer has the one in `kinds`, the kinds of the architecture's layers.
     ///
-    /// The kind is nil if a layer has neither a receptance weight nor a query weight.
+    /// The kind is nil if a layer has no tensor that identifies one.
     func layerKinds(in layout: TensorLayout, of kinds: [LayerKind]) -> [LayerKind?] {
         var found: [LayerKind?] = []
         for (pattern, occurrences) in occurrences {
@@ -78,9 +78,9 @@ struct TensorIndex {
             guard !roles.isEmpty else { continue }
             for case let number? in occurrences.map(\.number) where number < Self.layerLimit {
                 while found.count <= number { found.append(nil) }
-                guard let kind = (kinds + LayerKind.allCases).first(where: { roles.contains($0.signature) }) else {
-                    continue
-                }
+                guard
+                    let kind = (kinds + LayerKind.allCases).first(where: { roles.contains(layout.signature(of: $0)) })
+                else { continue }
                 // A student's checkpoint can still contain the teacher's query weights next to the receptance weights.
                 if found[number] == nil || kind.carriesState { found[number] = kind }
             }

@@ -53,10 +53,13 @@ public struct TensorLayout: Sendable {
             names.map { (NamePattern($0.value), [$0.key]) }, uniquingKeysWith: +)
     }
 
-    /// Returns this layout with different names for some roles, and with the given groups of roles fused.
-    func naming(_ other: [TensorRole: String], fused: [[TensorRole]] = []) -> TensorLayout {
+    /// Returns this layout with different names and transforms for some roles, and with the given groups of roles fused.
+    func naming(
+        _ other: [TensorRole: String], fused: [[TensorRole]] = [], transforms others: [TensorRole: Transform] = [:]
+    ) -> TensorLayout {
         TensorLayout(
-            name, names: names.merging(other) { $1 }, fused: fused, transforms: transforms, ignoredNames: ignoredNames,
+            name, names: names.merging(other) { $1 }, fused: fused, transforms: transforms.merging(others) { $1 },
+            ignoredNames: ignoredNames,
             holdsTrainedOnly: holdsTrainedOnly, alwaysStoresHead: alwaysStoresHead,
             mayHoldUnusedResiduals: mayHoldUnusedResiduals)
     }
@@ -106,6 +109,14 @@ public struct TensorLayout: Sendable {
     public func isIgnored(_ name: String) -> Bool {
         let pattern = NamePattern.split(name).pattern
         return ignoredNames.contains { NamePattern($0) == pattern }
+    }
+
+    /// Returns the role that identifies a layer of a kind, among the kinds that one architecture can have.
+    ///
+    /// If the receptance has the name of the query, the decay identifies time mixing instead.
+    func signature(of kind: LayerKind) -> TensorRole {
+        if kind.hasCache { return .queryWeight }
+        return names[.receptanceWeight] == names[.queryWeight] ? .decayBase : .receptanceWeight
     }
 
     /// Returns the roles that a tensor with this name pattern can have.

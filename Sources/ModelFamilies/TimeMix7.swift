@@ -13,15 +13,6 @@ public struct TimeMix7: Sendable, Hashable {
         case lerp
     }
 
-    /// Whether RoPE is applied to receptance and key.
-    public enum Rotary: String, Sendable {
-        case none
-        /// RoPE is applied as the teacher applies it to queries and keys, before keys are repeated for each head.
-        case teacher
-        /// RoPE is applied with the teacher's theta, without scaling.
-        case teacherUnscaled
-    }
-
     /// What is added to the values.
     ///
     /// The first layer's values are mixed in as v + (v_first - v) sigmoid(v0 + x v1 v2).
@@ -44,20 +35,14 @@ public struct TimeMix7: Sendable, Hashable {
 
     /// The factor by which the key is multiplied.
     public enum KeyScale: String, Sendable {
+        /// The key is not scaled.
+        case none = "1"
         /// 1 + (a - 1) k_a
         case iclr = "1 + (a - 1) k_a"
         /// 1 - omega + a
         case oneMinusOmega = "1 - omega + a"
         /// 1 - w + a
         case oneMinusDecay = "1 - w + a"
-    }
-
-    /// The normalisation of the heads' output, before the bonus and the gate.
-    public enum OutputNorm: String, Sendable {
-        /// GroupNorm with one group per head.
-        case groupNorm
-        /// y / sqrt(N)
-        case headScale
     }
 
     /// The input to the projections.
@@ -73,7 +58,7 @@ public struct TimeMix7: Sendable, Hashable {
     /// Whether each receptance head and key head has an RMSNorm, which is applied before RoPE.
     public var headNorm: Presence
     /// Whether RoPE is applied to receptance and key.
-    public var rotary: Rotary
+    public var rotary: TimeMixSpec.Rotary
     /// What is added to the values.
     public var valueResidual: ValueResidual
     /// Whether the first layer's keys are mixed in before keys are repeated.
@@ -85,19 +70,25 @@ public struct TimeMix7: Sendable, Hashable {
     /// The factor by which the key is multiplied.
     public var keyScale: KeyScale
     /// The normalisation of the heads' output.
-    public var outputNorm: OutputNorm
+    public var outputNorm: TimeMixSpec.OutputNorm
+    /// The factor of the heads' output.
+    public var gate = TimeMixSpec.Gate.lowRank
     /// Whether the sum of r k r_k over each head, times the value, is added to the head's output.
     public var hasBonus = true
     /// Whether the first time-mixing layer also has value and key residuals, which are not used.
     public var storesUnusedResiduals = true
     /// Whether layers can contain the scalars that RWKVInside's trainer saves in every layer.
     public var hasRecords = false
+    /// The roles of tensors that layers can contain although the equations do not use them.
+    public var unusedRoles: Set<TensorRole> = []
 
     var roles: RoleSet {
         var roles = RoleSet([
             .receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight, .decayBase, .decayDown,
-            .decayUp, .iclrBase, .iclrDown, .iclrUp, .gateDown, .gateUp,
+            .decayUp, .iclrBase, .iclrDown, .iclrUp,
         ])
+        roles.add(unusedRoles, .sometimes)
+        roles.add(gate.roles, .always)
         if hasBonus { roles.add([.bonus], .always) }
         if valueResidual == .lowRank { roles.add([.valueResidualDown, .valueResidualUp], .always) }
         roles.add([.receptanceBias, .timeMixKeyBias, .timeMixValueBias], inputBias)
@@ -105,11 +96,13 @@ public struct TimeMix7: Sendable, Hashable {
         roles.add([.receptanceNorm, .timeMixKeyNorm], headNorm)
         roles.add(residualRoles, .always)
         if tokenShift == .lerp {
-            roles.add([.shiftReceptance, .shiftDecay, .shiftKey, .shiftValue, .shiftICLR, .shiftGate], .always)
+            roles.add([.shiftReceptance, .shiftDecay, .shiftKey, .shiftValue, .shiftICLR], .always)
+            // RWKVInside's trainer saves x_g even if there is no gate.
+            roles.add([.shiftGate], gate == .none ? .sometimes : .always)
         }
         if removalKey == .scaledKey { roles.add([.removalKeyScale], .always) }
         if keyScale == .iclr { roles.add([.keyICLRMix], .always) }
-        if outputNorm == .groupNorm { roles.add([.groupNormWeight, .groupNormBias], .always) }
+        roles.add(outputNorm.roles, .always)
         if hasRecords { roles.add([.architectureRecord, .headSizeRecord], .sometimes) }
         return roles
     }

@@ -18,23 +18,11 @@ struct UnsupportedFamily: Sendable {
     static let all: [UnsupportedFamily] = [
         UnsupportedFamily(family: "goldfinch", variants: ["goldfinch"], has: [["w_kv_cache_a.weight"]]),
         UnsupportedFamily(family: "rimer", variants: ["rimer"], has: [["patch_embedding.value_embedding.weight"]]),
-        UnsupportedFamily(
-            family: "rwkv6qwen2", variants: ["rad-rwkv6"],
-            has: [[".self_attn.time_maa_x"], [".self_attn.q_proj.weight"]]),
         UnsupportedFamily(family: "rwkv", variants: ["x040", "x050", "x051"], has: [[".att.time_mix_k"]]),
         UnsupportedFamily(family: "rwkv7", variants: ["x070a"], has: [[".ffn.s_emb.weight"]]),
         UnsupportedFamily(family: "rwkv7", variants: ["x080"], has: [[".ffn.enn.weight"]]),
         UnsupportedFamily(
-            family: "rwkv_hybrid", variants: ["arwkv"],
-            has: [
-                [".att.x_r", ".time_mixer.x_r", ".student_attn.x_r"],
-                [".ffn.gate.weight", ".ffn.gate_up.weight", ".mlp.gate_proj.weight"],
-            ]),
-        UnsupportedFamily(
             family: "rwkv7", variants: ["x070 with attention"], has: [[".attn.q_proj.weight"], [".attn.r_proj.weight"]]),
-        UnsupportedFamily(
-            family: "rwkv7qwen", variants: ["rad-rwkv7"], has: [[".self_attn.q_proj.weight"], [".self_attn.w0"]],
-            lacks: [".self_attn.receptance.weight"]),
 
         UnsupportedFamily(family: "cxa", variants: ["cxa07e"], has: [[".receptance.weight"], [".dv1"]]),
         UnsupportedFamily(

@@ -288,10 +288,8 @@ extension VerificationReference {
             }
         }
         compareLayers("score softcap") { _, layer in layer.attention.map { number($0.softcap) } }
-        compareLayers("scale of the key") { _, layer in
-            guard case .rwkv7(let stages)? = layer.timeMix else { return nil }
-            return (stages.keyScale.rawValue, stages.keyScale)
-        }
+        compareLayers("scale of the key") { _, layer in layer.timeMix.map { ($0.keyScale, $0.keyScale) } }
+        compareLayers("gate") { _, layer in layer.timeMix.map { ($0.gate.rawValue, $0.gate) } }
         compareLayers("rotation of time mixing") { $1.kind.carriesState ? rotation($0, $1) : nil }
         guard reference.kinds.contains(where: \.carriesState), candidate.kinds.contains(where: \.carriesState) else {
             return differences

@@ -248,7 +248,8 @@ struct WeightReader<Element: Real>: Sendable {
                 .lerp(
                     receptance: try vector(.shiftReceptance, layer), decay: try vector(.shiftDecay, layer),
                     key: try vector(.shiftKey, layer), value: try vector(.shiftValue, layer),
-                    iclr: try vector(.shiftICLR, layer), gate: try vector(.shiftGate, layer))
+                    iclr: try vector(.shiftICLR, layer),
+                    gate: stages.gate == .none ? nil : try vector(.shiftGate, layer))
             }
         let removalKey: RemovalKey<Element> =
             switch stages.removalKey {
@@ -257,17 +258,10 @@ struct WeightReader<Element: Real>: Sendable {
             }
         let keyScale: KeyScale<Element> =
             switch stages.keyScale {
+            case .none: .none
             case .iclr: .iclr(mix: try vector(.keyICLRMix, layer))
             case .oneMinusOmega: .oneMinusOmega
             case .oneMinusDecay: .oneMinusDecay
-            }
-        let outputNorm: OutputNorm<Element> =
-            switch stages.outputNorm {
-            case .headScale: .headScale
-            case .groupNorm:
-                .groupNorm(
-                    weight: try vector(.groupNormWeight, layer), bias: try vector(.groupNormBias, layer),
-                    epsilon: try known(description.groupNormEpsilon, "the epsilon of its group norm"))
             }
         return WKV7Mixer(
             heads: try size(.heads), keyValueHeads: try size(.keyValueHeads), tokenShift: tokenShift,
@@ -278,44 +272,75 @@ struct WeightReader<Element: Real>: Sendable {
             headNorms: try headNorms(.receptanceNorm, .timeMixKeyNorm, layer),
             decay: try lowRank(.decayBase, .decayDown, .decayUp, .tanh, layer),
             iclr: try lowRank(.iclrBase, .iclrDown, .iclrUp, .none, layer),
-            gate: try lowRank(nil, .gateDown, .gateUp, .sigmoid, layer),
+            gate: try gate(stages.gate, layer),
             valueResidual: try valueResidual(stages.valueResidual, layer),
             keyResidual: stages.hasKeyResidual
                 ? try residual(.keyResidualBase, .keyResidualDown, .keyResidualUp, layer) : nil,
-            removalKey: removalKey, keyScale: keyScale, outputNorm: outputNorm,
+            removalKey: removalKey, keyScale: keyScale, outputNorm: try outputNorm(stages.outputNorm, layer),
             bonus: stages.hasBonus ? try vector(.bonus, layer) : nil)
     }
 
     private func timeMix(_ stages: TimeMix6, _ layer: Int) throws(CheckpointError) -> WKV6Mixer<Element> {
         let tokenShift: WKV6Mixer<Element>.TokenShift =
             switch stages.tokenShift {
+            case .none: .none
             case .fixed:
                 .fixed(
                     receptance: try complement(.shiftReceptance, layer), key: try complement(.shiftKey, layer),
                     value: try complement(.shiftValue, layer), gate: try complement(.shiftGate, layer))
-            case .dataDependent: .dataDependent(try dataDependentShift(layer))
+            case .dataDependent: .dataDependent(try dataDependentShift(stages.shiftOrder, layer))
             }
         let decay: WKV6Mixer<Element>.Decay =
             switch stages.decay {
             case .fixed: .fixed(try vector(.fixedDecay, layer).map { Element(exponential(-exponential(Double($0)))) })
-            case .lowRank: .lowRank(try lowRank(.decayBase, .decayDown, .decayUp, .tanh, layer))
+            case .lowRank, .clampedLowRank:
+                .lowRank(
+                    try lowRank(.decayBase, .decayDown, .decayUp, .tanh, layer),
+                    floor: stages.decay == .clampedLowRank ? -5 : -.infinity)
             }
         return WKV6Mixer(
-            heads: try size(.heads), tokenShift: tokenShift, receptance: try linear(.receptanceWeight, nil, layer),
-            key: try linear(.timeMixKeyWeight, nil, layer), value: try linear(.timeMixValueWeight, nil, layer),
-            gate: try linear(.gateWeight, nil, layer), output: try linear(.timeMixOutputWeight, nil, layer),
-            decay: decay, bonus: try vector(.bonus, layer),
-            groupNorm: (
-                try vector(.groupNormWeight, layer), try vector(.groupNormBias, layer),
-                try known(description.groupNormEpsilon, "the epsilon of its group norm")
-            ))
+            heads: try size(.heads), keyValueHeads: try size(.keyValueHeads), tokenShift: tokenShift,
+            receptance: try linear(.receptanceWeight, .receptanceBias, layer),
+            key: try linear(.timeMixKeyWeight, .timeMixKeyBias, layer),
+            value: try linear(.timeMixValueWeight, .timeMixValueBias, layer), gate: try gate(stages.gate, layer),
+            output: try linear(.timeMixOutputWeight, .timeMixOutputBias, layer), decay: decay,
+            balancesKeys: stages.balancesKeys, bonus: stages.hasBonus ? try vector(.bonus, layer) : nil,
+            outputNorm: try outputNorm(stages.outputNorm, layer))
     }
 
-    private func dataDependentShift(_ layer: Int) throws(CheckpointError) -> DataDependentShift<Element> {
+    private func gate(_ gate: TimeMixSpec.Gate, _ layer: Int) throws(CheckpointError) -> Gate<Element> {
+        func lowRank() throws(CheckpointError) -> LowRank<Element> {
+            try self.lowRank(nil, .gateDown, .gateUp, .sigmoid, layer)
+        }
+        return switch gate {
+        case .none: .none
+        case .lowRank: .lowRank(try lowRank())
+        case .onePlusLowRank: .onePlusLowRank(try lowRank())
+        case .sigmoidProjection: .sigmoid(try linear(.gateWeight, nil, layer))
+        case .siluProjection: .silu(try linear(.gateWeight, nil, layer))
+        }
+    }
+
+    private func outputNorm(
+        _ norm: TimeMixSpec.OutputNorm, _ layer: Int
+    ) throws(CheckpointError) -> OutputNorm<Element> {
+        switch norm {
+        case .none: .none
+        case .headScale: .headScale
+        case .groupNorm:
+            .groupNorm(
+                weight: try vector(.groupNormWeight, layer), bias: try vector(.groupNormBias, layer),
+                epsilon: try known(description.groupNormEpsilon, "the epsilon of its group norm"))
+        }
+    }
+
+    private func dataDependentShift(
+        _ order: [TensorRole], _ layer: Int
+    ) throws(CheckpointError) -> DataDependentShift<Element> {
         let ups = try matrices(.shiftUp, layer)
-        guard ups.count == TimeMix6.shiftOrder.count else { throw missing(.shiftUp, layer) }
-        var parts: [(up: StoredMatrix, base: [Element])] = []
-        for (up, base) in zip(ups, TimeMix6.shiftOrder) { parts.append((up, try vector(base, layer))) }
+        guard ups.count == order.count else { throw missing(.shiftUp, layer) }
+        var parts: [(role: TensorRole, up: StoredMatrix, base: [Element])] = []
+        for (up, base) in zip(ups, order) { parts.append((base, up, try vector(base, layer))) }
         return DataDependentShift(
             share: try vector(.shiftInput, layer), down: try matrix(.shiftDown, layer), parts: parts)
     }

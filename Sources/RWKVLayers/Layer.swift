@@ -105,7 +105,7 @@ public struct Layer<Element: Real>: Sendable {
         case .attention(let attention):
             attention(x, &state, first: &first, rotation: rotation, kernels)
         case .wkv7(let timeMix): timeMix(x, &state, first: &first, rotation: rotation, kernels)
-        case .wkv6(let timeMix): timeMix(x, &state, kernels)
+        case .wkv6(let timeMix): timeMix(x, &state, rotation: rotation, kernels)
         }
     }
 

@@ -9,9 +9,9 @@ public enum TokenShift<Element: Real>: Sendable {
     case none
     /// Linear interpolation with the input at the previous token, x_prev: projection j receives x + (x_prev - x) x_j.
     ///
-    /// The coefficients x_r, x_w, x_k, x_v, x_a and x_g are [C] each.
+    /// The coefficients x_r, x_w, x_k, x_v, x_a and x_g are [C] each; x_g is nil if there is no gate.
     case lerp(
-        receptance: [Element], decay: [Element], key: [Element], value: [Element], iclr: [Element], gate: [Element])
+        receptance: [Element], decay: [Element], key: [Element], value: [Element], iclr: [Element], gate: [Element]?)
 
     /// The inputs of the projections, [tokens, C] each.
     struct Inputs {
@@ -25,10 +25,10 @@ public enum TokenShift<Element: Real>: Sendable {
             let before = previous
             previous = x.row(x.rows - 1)
             let shifted = kernels.shifted(
-                x, previous: before, shares: [receptance, decay, key, value, iclr, gate])
+                x, previous: before, shares: [receptance, decay, key, value, iclr] + (gate.map { [$0] } ?? []))
             return Inputs(
                 receptance: shifted[0], decay: shifted[1], key: shifted[2], value: shifted[3], iclr: shifted[4],
-                gate: shifted[5])
+                gate: gate == nil ? x : shifted[5])
         }
     }
 }
@@ -109,6 +109,8 @@ public enum RemovalKey<Element: Real>: Sendable {
 
 /// The factor that scales the key.
 public enum KeyScale<Element: Real>: Sendable {
+    /// The key is not scaled.
+    case none
     /// 1 + (a - 1) k_a, where k_a is [A].
     case iclr(mix: [Element])
     /// 1 - omega + a, where omega is given by the decay w = exp(-exp(omega)).
@@ -120,8 +122,12 @@ public enum KeyScale<Element: Real>: Sendable {
         if case .oneMinusOmega = self { true } else { false }
     }
 
-    var mix: [Element]? {
+    /// The mix k_a, [A], or nil if the key is scaled by omega or by the decay.
+    ///
+    /// A mix of 0 leaves the key as it is.
+    func mix(width: Int) -> [Element]? {
         switch self {
+        case .none: Array(repeating: 0, count: width)
         case .iclr(let mix): mix
         case .oneMinusOmega, .oneMinusDecay: nil
         }
@@ -130,15 +136,81 @@ public enum KeyScale<Element: Real>: Sendable {
 
 /// The norm of the output of each head, which is applied before the bonus is added and the gate is applied.
 public enum OutputNorm<Element: Real>: Sendable {
+    case none
     /// GroupNorm with one group per head; the weight and bias are [A] each.
     case groupNorm(weight: [Element], bias: [Element], epsilon: Double)
     /// Division by a constant instead of a norm: y / sqrt(N).
     case headScale
 
-    var ofHeads: (weight: [Element], bias: [Element], epsilon: Double)? {
+    /// The norm for kernels.
+    var ofHeads: HeadOutputNorm<Element> {
         switch self {
-        case .groupNorm(let weight, let bias, let epsilon): (weight, bias, epsilon)
-        case .headScale: nil
+        case .none: .none
+        case .groupNorm(let weight, let bias, let epsilon): .layerNorm(weight: weight, bias: bias, epsilon: epsilon)
+        case .headScale: .scale
+        }
+    }
+}
+
+/// The factor of the heads' output.
+public enum Gate<Element: Real>: Sendable {
+    case none
+    /// sigmoid(x g1) g2
+    case lowRank(LowRank<Element>)
+    /// 1 + sigmoid(x g1) g2
+    case onePlusLowRank(LowRank<Element>)
+    /// sigmoid(W_g x)
+    case sigmoid(Linear<Element>)
+    /// silu(W_g x)
+    case silu(Linear<Element>)
+
+    var matrices: (ofInput: [StoredMatrix], others: [StoredMatrix]) {
+        switch self {
+        case .none: ([], [])
+        case .lowRank(let gate), .onePlusLowRank(let gate): ([gate.down], [gate.up])
+        case .sigmoid(let gate), .silu(let gate): ([gate.weight], [])
+        }
+    }
+
+    /// Returns the gate, [tokens, A], and the inner activations of a low-rank gate; both are nil if there are none.
+    func callAsFunction(
+        _ x: Matrix<Element>, _ kernels: Kernels<Element>
+    ) -> (gate: Matrix<Element>?, inner: Matrix<Element>?) {
+        switch self {
+        case .none: return (nil, nil)
+        case .lowRank(let projection):
+            let (gate, inner) = projection(x, kernels)
+            return (gate, inner)
+        case .onePlusLowRank(let projection):
+            let (gate, inner) = projection(x, kernels)
+            kernels.add(bias: Array(repeating: 1, count: gate.columns), to: gate)
+            return (gate, inner)
+        case .sigmoid(let projection):
+            let gate = projection(x, kernels)
+            kernels.sigmoid(inPlace: gate)
+            return (gate, nil)
+        case .silu(let projection):
+            let gate = projection(x, kernels)
+            kernels.swiGLU(up: Matrix(Array(repeating: 1, count: gate.count), columns: gate.columns), gate: gate)
+            return (gate, nil)
+        }
+    }
+
+    /// Adds the gradient of `x` to `dx`, and the gradients of the gate's weights to `gradients`; overwrites `dgate`.
+    func backward(
+        _ dgate: Matrix<Element>?, _ x: Matrix<Element>, gate: Matrix<Element>?, inner: Matrix<Element>?,
+        _ gradients: WeightGradients<Element>, addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
+    ) {
+        guard let dgate, let gate else { return }
+        switch self {
+        case .none: break
+        case .lowRank(let projection), .onePlusLowRank(let projection):
+            guard let inner else { preconditionFailure("a low-rank gate without inner activations") }
+            projection.backward(dgate, x, inner: inner, (nil, .gateDown, .gateUp), gradients, addingTo: dx, kernels)
+        case .sigmoid(let projection):
+            kernels.sigmoidBackward(inPlace: dgate, gate)
+            projection.backward(dgate, x, (.gateWeight, nil), gradients, addingTo: dx, kernels)
+        case .silu: preconditionFailure("no gradients for the gate of RWKV-5 and RWKV-6")
         }
     }
 }

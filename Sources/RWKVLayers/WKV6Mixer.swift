@@ -1,31 +1,37 @@
-import ModelFamilies
+public import ModelFamilies
 public import RWKVNumerics
 
-/// A time-mixing block of RWKV-5 or RWKV-6 (RWKV-LM, RWKV-v5/src/model.py).
+/// A time-mixing block of RWKV-5, RWKV-6 or RAD-RWKV6 (RWKV-LM, RWKV-v5/src/model.py; RADLADS, rwkv6qwen2).
 public struct WKV6Mixer<Element: Real>: Sendable {
-    /// The number of heads (H).
+    /// The number of receptance heads (H).
     public var heads: Int
+    /// The number of key-value heads (Hk), each shared by H / Hk receptance heads.
+    public var keyValueHeads: Int
     /// The token shift, which computes the inputs of the projections.
     public var tokenShift: TokenShift
     /// The receptance projection W_r, [A, C].
     public var receptance: Linear<Element>
-    /// The key projection W_k, [A, C].
+    /// The key projection W_k, [Hk N, C].
     public var key: Linear<Element>
-    /// The value projection W_v, [A, C].
+    /// The value projection W_v, [Hk N, C].
     public var value: Linear<Element>
-    /// The gate projection W_g, [A, C]; the gate is silu(W_g x).
-    public var gate: Linear<Element>
+    /// The factor of the heads' output.
+    public var gate: Gate<Element>
     /// The output projection W_o, [C, A].
     public var output: Linear<Element>
     /// The decay of the state.
     public var decay: Decay
-    /// The bonus u, [H, N].
-    public var bonus: [Element]
-    /// The GroupNorm with one group per head; the weight and bias are [A] each.
-    public var groupNorm: (weight: [Element], bias: [Element], epsilon: Double)
+    /// Whether the key is multiplied by 1 - w.
+    public var balancesKeys: Bool
+    /// The bonus u, [H, N]; nil if the output reads the updated state.
+    public var bonus: [Element]?
+    /// The norm that is applied to the output of each head.
+    public var outputNorm: OutputNorm<Element>
 
     /// The token shift, which computes the inputs of the projections.
     public enum TokenShift: Sendable {
+        /// Every projection receives the mixer's input unchanged.
+        case none
         /// RWKV-5: projection j receives x + (x_prev - x) share_j; the shares are [C] each.
         case fixed(receptance: [Element], key: [Element], value: [Element], gate: [Element])
         /// RWKV-6: projection j receives x + (x_prev - x) (base_j + m_j), and the decay's projection is one of them.
@@ -36,17 +42,18 @@ public struct WKV6Mixer<Element: Real>: Sendable {
     public enum Decay: Sendable {
         /// The same decay for all tokens, [A].
         case fixed([Element])
-        /// w = exp(-exp(base + tanh(x down) up)), where x is the decay's token shift.
-        case lowRank(LowRank<Element>)
+        /// w = exp(max(-exp(base + tanh(x down) up), floor)), where x is the decay's token shift.
+        case lowRank(LowRank<Element>, floor: Double)
     }
 
     /// Creates a time-mixing block from the given parts, which must have matching sizes.
     public init(
-        heads: Int, tokenShift: TokenShift, receptance: Linear<Element>, key: Linear<Element>, value: Linear<Element>,
-        gate: Linear<Element>, output: Linear<Element>, decay: Decay, bonus: [Element],
-        groupNorm: (weight: [Element], bias: [Element], epsilon: Double)
+        heads: Int, keyValueHeads: Int, tokenShift: TokenShift, receptance: Linear<Element>, key: Linear<Element>,
+        value: Linear<Element>, gate: Gate<Element>, output: Linear<Element>, decay: Decay, balancesKeys: Bool,
+        bonus: [Element]?, outputNorm: OutputNorm<Element>
     ) {
         self.heads = heads
+        self.keyValueHeads = keyValueHeads
         self.tokenShift = tokenShift
         self.receptance = receptance
         self.key = key
@@ -54,19 +61,20 @@ public struct WKV6Mixer<Element: Real>: Sendable {
         self.gate = gate
         self.output = output
         self.decay = decay
+        self.balancesKeys = balancesKeys
         self.bonus = bonus
-        self.groupNorm = groupNorm
+        self.outputNorm = outputNorm
     }
 
     var matrices: (ofInput: [StoredMatrix], others: [StoredMatrix]) {
-        var matrices = (
-            ofInput: [receptance, key, value, gate].map(\.weight), others: [output.weight]
-        )
+        var matrices = gate.matrices
+        matrices.ofInput += [receptance, key, value].map(\.weight)
+        matrices.others.append(output.weight)
         if case .dataDependent(let shift) = tokenShift {
             matrices.ofInput.append(shift.down)
             matrices.others += shift.parts.map(\.up)
         }
-        if case .lowRank(let decay) = decay {
+        if case .lowRank(let decay, _) = decay {
             matrices.ofInput.append(decay.down)
             matrices.others.append(decay.up)
         }
@@ -78,24 +86,28 @@ public struct WKV6Mixer<Element: Real>: Sendable {
     /// - Parameters:
     ///   - x: the mixer's input, [tokens, C].
     ///   - state: the layer's state; the state matrices and the token shift's previous input are updated.
+    ///   - rotation: the RoPE rotation of the tokens; nil if the layer has no RoPE.
     ///   - kernels: the kernels to use.
     /// - Returns: the mixer's output, [tokens, C].
     public func callAsFunction(
-        _ x: Matrix<Element>, _ state: inout LayerState<Element>, _ kernels: Kernels<Element>
+        _ x: Matrix<Element>, _ state: inout LayerState<Element>, rotation: Rotation<Element>?,
+        _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
         let input = tokenShift(x, previous: state.mixerShift, kernels)
         state.mixerShift = x.row(x.rows - 1)
-        let (r, k, v) = (
-            receptance(input.receptance, kernels), key(input.key, kernels), value(input.value, kernels)
-        )
-        let w = decay(input.decay, kernels)
+        let (r, keys) = (receptance(input.receptance, kernels), key(input.key, kernels))
         let size = r.columns / heads
+        rotation?.apply(to: r, size: size, kernels)
+        rotation?.apply(to: keys, size: size, kernels)
+        let k = kernels.repeated(keys, size: size, times: heads / keyValueHeads)
+        let v = kernels.repeated(value(input.value, kernels), size: size, times: heads / keyValueHeads)
+        let w = decay(input.decay, kernels)
+        if balancesKeys { kernels.balance(inPlace: k, decay: w) }
         let y = kernels.wkv6(
             WKV6Inputs(r: r, w: w, k: k, v: v, bonus: bonus), size: size, state: &state.matrices)
-        kernels.headOutputs(inPlace: y, norm: groupNorm, bonus: nil, gate: nil, size: size)
-        let gate = gate(input.gate, kernels)
-        kernels.swiGLU(up: y, gate: gate)
-        return output(gate, kernels)
+        let (gate, _) = gate(input.gate, kernels)
+        kernels.headOutputs(inPlace: y, norm: outputNorm.ofHeads, bonus: nil, gate: gate, size: size)
+        return output(y, kernels)
     }
 }
 
@@ -110,13 +122,21 @@ extension WKV6Mixer.TokenShift {
         _ x: Matrix<Element>, previous: [Element], _ kernels: Kernels<Element>
     ) -> Inputs {
         switch self {
+        case .none: return Inputs(receptance: x, key: x, value: x, gate: x, decay: x)
         case .fixed(let receptance, let key, let value, let gate):
             let shifted = kernels.shifted(x, previous: previous, shares: [receptance, key, value, gate])
             return Inputs(receptance: shifted[0], key: shifted[1], value: shifted[2], gate: shifted[3])
         case .dataDependent(let shift):
             let shifted = shift(x, previous: previous, kernels)
+            func input(_ role: TensorRole) -> Matrix<Element> {
+                guard let part = shift.parts.firstIndex(where: { $0.role == role }) else {
+                    preconditionFailure("a projection without a token shift")
+                }
+                return shifted[part]
+            }
             return Inputs(
-                receptance: shifted[3], key: shifted[1], value: shifted[2], gate: shifted[4], decay: shifted[0])
+                receptance: input(.shiftReceptance), key: input(.shiftKey), value: input(.shiftValue),
+                gate: input(.shiftGate), decay: input(.shiftDecay))
         }
     }
 }
@@ -126,10 +146,10 @@ extension WKV6Mixer.Decay {
     fileprivate func callAsFunction(_ x: Matrix<Element>?, _ kernels: Kernels<Element>) -> Matrix<Element> {
         switch self {
         case .fixed(let decay): return Matrix(decay, columns: decay.count)
-        case .lowRank(let projection):
+        case .lowRank(let projection, let floor):
             guard let x, let base = projection.base else { preconditionFailure("a decay without an input or a base") }
             let (w, _) = projection(x, kernels)
-            kernels.exponentialDecay(inPlace: w, base: base)
+            kernels.exponentialDecay(inPlace: w, base: base, floor: floor)
             return w
         }
     }
@@ -143,11 +163,11 @@ public struct DataDependentShift<Element: Real>: Sendable {
     public var share: [Element]
     /// The first low-rank matrices, [C, 5 D].
     public var down: StoredMatrix
-    /// The second low-rank matrix, [D, C], and the base of the shares, [C], of each part.
-    public var parts: [(up: StoredMatrix, base: [Element])]
+    /// The role of the base, the second low-rank matrix, [D, C], and the base of the shares, [C], of each part.
+    public var parts: [(role: TensorRole, up: StoredMatrix, base: [Element])]
 
-    /// Creates a token shift; the parts are those of the decay, key, value, receptance and gate, in this order.
-    public init(share: [Element], down: StoredMatrix, parts: [(up: StoredMatrix, base: [Element])]) {
+    /// Creates a token shift with the parts of five projections, in the order of their columns in `down`.
+    public init(share: [Element], down: StoredMatrix, parts: [(role: TensorRole, up: StoredMatrix, base: [Element])]) {
         precondition(parts.count == 5, "five projections have token shifts")
         self.share = share
         self.down = down

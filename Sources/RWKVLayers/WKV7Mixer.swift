@@ -24,8 +24,8 @@ public struct WKV7Mixer<Element: Real>: Sendable {
     public var decay: LowRank<Element>
     /// The projection that determines the in-context learning rate: a = sigmoid(a0 + x a1 a2).
     public var iclr: LowRank<Element>
-    /// The projection that computes the output gate: sigmoid(x g1) g2.
-    public var gate: LowRank<Element>
+    /// The factor of the heads' output.
+    public var gate: Gate<Element>
     /// What is added to the values; nil if nothing is.
     public var valueResidual: ValueResidual<Element>?
     /// The residual that mixes in the first layer's keys (k_first) before key heads are repeated; nil if the layer has
@@ -46,11 +46,10 @@ public struct WKV7Mixer<Element: Real>: Sendable {
     public init(
         heads: Int, keyValueHeads: Int, tokenShift: TokenShift<Element>, receptance: Linear<Element>,
         key: Linear<Element>, value: Linear<Element>, output: Linear<Element>, headNorms: HeadNorms<Element>?,
-        decay: LowRank<Element>, iclr: LowRank<Element>, gate: LowRank<Element>,
+        decay: LowRank<Element>, iclr: LowRank<Element>, gate: Gate<Element>,
         valueResidual: ValueResidual<Element>?, keyResidual: Residual<Element>?, removalKey: RemovalKey<Element>,
         keyScale: KeyScale<Element>, outputNorm: OutputNorm<Element>, bonus: [Element]?
     ) {
-        precondition(gate.base == nil, "gates have no base")
         self.heads = heads
         self.keyValueHeads = keyValueHeads
         self.tokenShift = tokenShift
@@ -71,17 +70,23 @@ public struct WKV7Mixer<Element: Real>: Sendable {
     }
 
     var matrices: (ofInput: [StoredMatrix], others: [StoredMatrix]) {
-        let lowRank = [decay, iclr, gate] + [valueResidual?.projection, keyResidual?.share].compactMap { $0 }
-        return ([receptance, key, value].map(\.weight) + lowRank.map(\.down), [output.weight] + lowRank.map(\.up))
+        let lowRank = [decay, iclr] + [valueResidual?.projection, keyResidual?.share].compactMap { $0 }
+        let gate = gate.matrices
+        return (
+            [receptance, key, value].map(\.weight) + lowRank.map(\.down) + gate.ofInput,
+            [output.weight] + lowRank.map(\.up) + gate.others
+        )
     }
 
     /// The intermediate values of a forward pass that the backward pass needs.
     struct Trace {
-        /// `subtrahend` is omega, or the decay w, which is subtracted in the scale of the key.
-        let x, receptance, key, keyInFront, p, subtrahend, y, gate, output: Matrix<Element>
+        let x, receptance, key, unscaledKey, p, y, output: Matrix<Element>
+        /// Omega, or the decay w, which is subtracted in the scale of the key; nil if the scale is another.
+        let subtrahend: Matrix<Element>?
+        let gate: Matrix<Element>?
         let inputs: WKV7Inputs<Matrix<Element>>
         let checkpoints: WKV7Checkpoints<Element>
-        let inner: (decay: Matrix<Element>, iclr: Matrix<Element>, gate: Matrix<Element>)
+        let inner: (decay: Matrix<Element>, iclr: Matrix<Element>, gate: Matrix<Element>?)
         let valueResidual, keyResidual: Residual<Element>.Trace?
         /// The inner activations of a low-rank term that is added to the values; nil if there is none.
         let innerValue: Matrix<Element>?
@@ -157,12 +162,13 @@ public struct WKV7Mixer<Element: Real>: Sendable {
         k = repeated(k)
 
         let (w, innerDecay) = decay(input.decay, kernels)
-        let (p, keyInFront) = isTraced ? (w.copy(), k.copy()) : (w, k)
+        let (p, unscaledKey) = isTraced ? (w.copy(), k.copy()) : (w, k)
         let omega = kernels.decay(inPlace: w, base: decay.base, returnsOmega: keyScale.usesOmega)
-        let subtrahend = keyScale.mix == nil ? omega ?? w : nil
+        let mix = keyScale.mix(width: w.columns)
+        let subtrahend = mix == nil ? omega ?? w : nil
         let (a, innerICLR) = iclr(input.iclr, kernels)
         let removal = kernels.keys(
-            inPlace: k, iclr: a, base: iclr.base, removalScale: removalKey.scale, mix: keyScale.mix, omega: subtrahend,
+            inPlace: k, iclr: a, base: iclr.base, removalScale: removalKey.scale, mix: mix, omega: subtrahend,
             size: size)
         let inputs = WKV7Inputs(r: r, w: w, k: k, v: v, removal: removal, iclr: a)
         let (gate, innerGate) = gate(input.gate, kernels)
@@ -171,16 +177,14 @@ public struct WKV7Mixer<Element: Real>: Sendable {
                 inPlace: heads, norm: outputNorm.ofHeads, bonus: bonus.map { ($0, r, k, v) }, gate: gate, size: size)
             return self.output(heads, kernels)
         }
-        guard isTraced, let subtrahend, case .none = tokenShift, case .key = removalKey, case .headScale = outputNorm
-        else { return (output(kernels.wkv7(inputs, size: size, state: &state.matrices)), nil) }
+        guard isTraced, case .none = tokenShift else { return (output(kernels.wkv7(inputs, size: size, state: &state.matrices)), nil) }
         let (y, checkpoints) = kernels.wkv7(inputs, size: size, sequences: state.sequences)
         let outputs = y.copy()
         return (
             output(outputs),
             Trace(
-                x: x, receptance: receptance, key: key, keyInFront: keyInFront, p: p, subtrahend: subtrahend, y: y,
-                gate: gate,
-                output: outputs, inputs: inputs, checkpoints: checkpoints, inner: (innerDecay, innerICLR, innerGate),
+                x: x, receptance: receptance, key: key, unscaledKey: unscaledKey, p: p, y: y, output: outputs,
+                subtrahend: subtrahend, gate: gate, inputs: inputs, checkpoints: checkpoints, inner: (innerDecay, innerICLR, innerGate),
                 valueResidual: residuals.value, keyResidual: residuals.key, innerValue: innerValue, rotation: rotation,
                 givesFirst: givesFirst)
         )
@@ -207,17 +211,22 @@ public struct WKV7Mixer<Element: Real>: Sendable {
 
         let dheads = output.backward(dy, trace.output, (.timeMixOutputWeight, .timeMixOutputBias), gradients, kernels)
         let dbonus = kernels.headOutputsBackward(
-            inPlace: dheads, trace.y, inputs, bonus: bonus, gate: trace.gate, size: size, gradient: gradients[.bonus])
+            inPlace: dheads, trace.y, inputs, norm: outputNorm.ofHeads,
+            normGradients: (gradients[.groupNormWeight], gradients[.groupNormBias]), bonus: bonus, gate: trace.gate,
+            size: size, gradient: gradients[.bonus])
         let d = kernels.wkv7Backward(dheads, inputs, trace.checkpoints, added: (dbonus.r, dbonus.k, dbonus.v))
+        // A key that is not scaled has a mix of zeros, which is not a weight.
+        let mix = keyScale.mix(width: d.k.columns).map { ($0, gradients[.keyICLRMix]) }
         let dsubtrahend = kernels.keysBackward(
-            inPlace: d.k, inPlace: d.iclr, dremoval: d.removal, k: trace.keyInFront, a: inputs.iclr,
-            removal: inputs.removal, omega: trace.subtrahend, size: size)
-        if !keyScale.usesOmega { kernels.add(dsubtrahend, to: d.w) }
+            inPlace: d.k, inPlace: d.iclr, dremoval: d.removal, k: trace.unscaledKey, a: inputs.iclr,
+            removal: inputs.removal, removalScale: removalKey.scale.map { ($0, gradients[.removalKeyScale]) }, mix: mix,
+            omega: trace.subtrahend, size: size)
+        if let dsubtrahend, !keyScale.usesOmega { kernels.add(dsubtrahend, to: d.w) }
         kernels.decayBackward(
             inPlace: d.w, p: trace.p, w: inputs.w, base: decayBase, domega: keyScale.usesOmega ? dsubtrahend : nil)
 
         gate.backward(
-            dbonus.gate, trace.x, inner: trace.inner.gate, (nil, .gateDown, .gateUp), gradients, addingTo: dx, kernels)
+            dbonus.gate, trace.x, gate: trace.gate, inner: trace.inner.gate, gradients, addingTo: dx, kernels)
         iclr.backward(
             d.iclr, trace.x, inner: trace.inner.iclr, (.iclrBase, .iclrDown, .iclrUp), gradients, addingTo: dx, kernels)
         decay.backward(

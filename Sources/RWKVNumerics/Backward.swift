@@ -181,8 +181,6 @@ extension Kernels {
 
     /// Computes the gradients of ``keys(inPlace:iclr:base:removalScale:mix:omega:size:)``; replaces `dk` and `da`.
     ///
-    /// The forward pass must not have used a removal scale or a mix.
-    ///
     /// - Parameters:
     ///   - dk: the gradient of the scaled keys, [tokens, heads * N]; replaced with the gradient of the unscaled keys.
     ///   - da: the gradient of the in-context learning rates; replaced with the gradient of the sigmoid's argument.
@@ -190,56 +188,99 @@ extension Kernels {
     ///   - k: the unscaled keys.
     ///   - a: the in-context learning rates.
     ///   - removal: the removal keys kk.
-    ///   - omega: the omega of the forward pass, or the decay w.
+    ///   - removalScale: k_k, [heads * N], and the accumulator for its gradient; nil for none.
+    ///   - mix: k_a, [heads * N], and the accumulator for its gradient; nil for none.
+    ///   - omega: the omega of the forward pass, or the decay w; nil if there is a mix.
     ///   - size: the number of channels per head (N).
-    /// - Returns: the gradient of omega, or of the decay through the scaled keys.
+    /// - Returns: the gradient of omega, or of the decay through the scaled keys; nil if there is a mix.
     public func keysBackward(
         inPlace dk: Matrix<Element>, inPlace da: Matrix<Element>, dremoval: Matrix<Element>, k: Matrix<Element>,
-        a: Matrix<Element>, removal: Matrix<Element>, omega: Matrix<Element>, size: Int
-    ) -> Matrix<Element> {
+        a: Matrix<Element>, removal: Matrix<Element>, removalScale: (weight: [Element], gradient: Matrix<Element>?)?,
+        mix: (weight: [Element], gradient: Matrix<Element>?)?, omega: Matrix<Element>?, size: Int
+    ) -> Matrix<Element>? {
         precondition(
-            [da, dremoval, k, a, removal, omega].allSatisfy { $0.count == dk.count }, "mismatched matrix sizes")
-        let domega = Matrix<Element>(rows: dk.rows, columns: dk.columns)
+            [da, dremoval, k, a, removal, omega].allSatisfy { $0?.count ?? dk.count == dk.count }
+                && [removalScale?.weight, mix?.weight].allSatisfy { $0?.count ?? dk.columns == dk.columns }
+                && (mix == nil) == (omega != nil), "mismatched matrix sizes")
+        func matrix(_ isNeeded: Bool) -> Matrix<Element>? {
+            isNeeded ? Matrix(rows: dk.rows, columns: dk.columns) : nil
+        }
+        let domega = matrix(omega != nil)
+        let (scaleParts, mixParts) = (matrix(removalScale != nil), matrix(mix?.gradient != nil))
         overRows(of: dk) { start, count in
             let offset = start * dk.columns
+            func part(_ matrix: Matrix<Element>?) -> UnsafeMutablePointer<Element>? {
+                matrix.map { $0.elements + offset }
+            }
             functions.keys_backward(
-                k.elements + offset, a.elements + offset, removal.elements + offset, omega.elements + offset,
-                dremoval.elements + offset, count, dk.columns / size, size, dk.elements + offset, da.elements + offset,
-                domega.elements + offset)
+                k.elements + offset, a.elements + offset, removal.elements + offset, removalScale?.weight, mix?.weight,
+                part(omega), dremoval.elements + offset, count, dk.columns / size, size, dk.elements + offset,
+                da.elements + offset, part(domega), part(scaleParts), part(mixParts))
         }
+        if let gradient = removalScale?.gradient, let scaleParts { addGradient(to: gradient, ofRows: scaleParts) }
+        if let gradient = mix?.gradient, let mixParts { addGradient(to: gradient, ofRows: mixParts) }
         return domega
     }
 
-    /// Computes the gradients of ``headOutputs(inPlace:norm:bonus:gate:size:)`` without a norm; replaces `dy`.
+    /// The gradients of ``headOutputs(inPlace:norm:bonus:gate:size:)`` through the bonus and the gate.
+    public struct HeadOutputGradients {
+        /// The gradients of the receptance, the scaled key and the value, [tokens, heads * N] each.
+        public let r, k, v: Matrix<Element>
+        /// The gradient of the gate; nil if there is none.
+        public let gate: Matrix<Element>?
+    }
+
+    /// Computes the gradients of ``headOutputs(inPlace:norm:bonus:gate:size:)``; replaces `dy`.
     ///
     /// - Parameters:
     ///   - dy: the gradient of the output, [tokens, heads * N]; replaced with the gradient of the recurrence's output.
     ///   - y: the output of the recurrence.
     ///   - inputs: the inputs of the recurrence.
+    ///   - norm: the norm of each head.
+    ///   - normGradients: the accumulators for the gradients of the norm's weight and bias; nil for frozen ones.
     ///   - bonus: the bonus r_k, [heads, N]; nil if there is none.
-    ///   - gate: the gate of the forward pass.
+    ///   - gate: the gate of the forward pass; nil if there is none.
     ///   - size: the number of channels per head (N).
     ///   - gradient: the accumulator for the gradient of the bonus; nil if the bonus is frozen.
     /// - Returns: the gradients of r, k and v through the bonus term, and the gradient of the gate.
     public func headOutputsBackward(
-        inPlace dy: Matrix<Element>, _ y: Matrix<Element>, _ inputs: WKV7Inputs<Matrix<Element>>, bonus: [Element]?,
-        gate: Matrix<Element>, size: Int, gradient: Matrix<Element>?
-    ) -> (r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>, gate: Matrix<Element>) {
+        inPlace dy: Matrix<Element>, _ y: Matrix<Element>, _ inputs: WKV7Inputs<Matrix<Element>>,
+        norm: HeadOutputNorm<Element>, normGradients: (weight: Matrix<Element>?, bias: Matrix<Element>?),
+        bonus: [Element]?, gate: Matrix<Element>?, size: Int, gradient: Matrix<Element>?
+    ) -> HeadOutputGradients {
         precondition(
-            y.count == dy.count && gate.count == dy.count && bonus?.count ?? dy.columns == dy.columns,
+            y.count == dy.count && gate?.count ?? dy.count == dy.count && bonus?.count ?? dy.columns == dy.columns,
             "mismatched matrix sizes")
         func matrix() -> Matrix<Element> { Matrix(rows: dy.rows, columns: dy.columns) }
-        let (dr, dk, dv, dgate) = (matrix(), matrix(), matrix(), matrix())
+        let (dr, dk, dv, dgate) = (matrix(), matrix(), matrix(), gate.map { _ in matrix() })
         let parts = gradient == nil ? nil : matrix()
         let (r, k, v) = (inputs.r, inputs.k, inputs.v)
+        var normed = y
+        if norm.weight != nil {
+            normed = y.copy()
+            headOutputs(inPlace: normed, norm: norm, bonus: nil, gate: nil, size: size)
+        }
+        let (input, scale) = (normed, norm.scale(size: size))
         overRows(of: dy) { start, count in
             let offset = start * dy.columns
             functions.head_outputs_backward(
-                r.elements + offset, k.elements + offset, v.elements + offset, bonus, gate.elements + offset,
-                y.elements + offset, count, dy.columns / size, size, dy.elements + offset, dr.elements + offset,
-                dk.elements + offset, dv.elements + offset, dgate.elements + offset, parts.map { $0.elements + offset })
+                r.elements + offset, k.elements + offset, v.elements + offset, bonus, scale,
+                gate.map { $0.elements + offset }, input.elements + offset, count, dy.columns / size, size,
+                dy.elements + offset, dr.elements + offset, dk.elements + offset, dv.elements + offset,
+                dgate.map { $0.elements + offset }, parts.map { $0.elements + offset })
         }
         if let gradient, let parts { addGradient(to: gradient, ofRows: parts) }
-        return (dr, dk, dv, dgate)
+        if let weight = norm.weight {
+            if let bias = normGradients.bias { addGradient(to: bias, ofRows: dy) }
+            let parts = matrix()
+            overRows(of: dy) { start, count in
+                let offset = start * dy.columns
+                functions.head_norm_backward(
+                    y.elements + offset, weight, norm.epsilon, count, dy.columns / size, size, dy.elements + offset,
+                    parts.elements + offset)
+            }
+            if let gradient = normGradients.weight { addGradient(to: gradient, ofRows: parts) }
+        }
+        return HeadOutputGradients(r: dr, k: dk, v: dv, gate: dgate)
     }
 }

@@ -59,17 +59,23 @@ extension Kernels {
         }
     }
 
-    /// Replaces p with the decay w = exp(-exp(p + base)) of RWKV-6.
+    /// Replaces p with the decay w = exp(max(-exp(p + base), floor)) of RWKV-6 and RAD-RWKV6.
     ///
     /// - Parameters:
     ///   - p: the input, [tokens, A]; replaced with the decay.
     ///   - base: the base, [A].
+    ///   - floor: the least logarithm of the decay.
     @specialized(where Element == Float)
-    public func exponentialDecay(inPlace p: Matrix<Element>, base: [Element]) {
+    public func exponentialDecay(inPlace p: Matrix<Element>, base: [Element], floor: Double = -.infinity) {
         precondition(base.count == p.columns, "base size does not match")
         overRows(of: p) { start, count in
-            functions.exponential_decay(base, count, p.columns, p.elements + start * p.columns)
+            functions.exponential_decay(base, floor, count, p.columns, p.elements + start * p.columns)
         }
+    }
+
+    /// Multiplies the keys k by 1 - w, where w is the decay in the shape of k.
+    public func balance(inPlace k: Matrix<Element>, decay w: Matrix<Element>) {
+        onto(k, w) { functions.balance($0, $2, $1) }
     }
 
     /// Replaces p with the decay w = exp(-exp(omega)), where omega = -softplus(-(p + base)) - 1/2.
@@ -154,29 +160,46 @@ extension Kernels {
     ///
     /// - Parameters:
     ///   - y: the output of the recurrence, [tokens, heads * N].
-    ///   - norm: the LayerNorm of each head, whose weight and bias are [heads * N]; nil for y / sqrt(N).
+    ///   - norm: the norm of each head.
     ///   - bonus: the bonus r_k, [heads, N], with the receptance, the scaled key and the value, each in the shape of y;
     ///     nil if s is zero.
     ///   - gate: the gate, in the shape of y; nil for none.
     ///   - size: the number of channels per head (N).
     @specialized(where Element == Float)
     public func headOutputs(
-        inPlace y: Matrix<Element>, norm: (weight: [Element], bias: [Element], epsilon: Double)?,
+        inPlace y: Matrix<Element>, norm: HeadOutputNorm<Element>,
         bonus: (weight: [Element], r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>)?,
         gate: Matrix<Element>?, size: Int
     ) {
         precondition(
             [bonus?.r, bonus?.k, bonus?.v, gate].allSatisfy { $0?.count ?? y.count == y.count }
-                && [bonus?.weight, norm?.weight, norm?.bias].allSatisfy { $0?.count ?? y.columns == y.columns },
+                && [bonus?.weight, norm.weight, norm.bias].allSatisfy { $0?.count ?? y.columns == y.columns },
             "mismatched matrix sizes")
+        let (weight, bias, scale) = (norm.weight, norm.bias, norm.scale(size: size))
         overRows(of: y) { start, count in
             let offset = start * y.columns
             func part(_ matrix: Matrix<Element>?) -> UnsafeMutablePointer<Element>? {
                 matrix.map { $0.elements + offset }
             }
             functions.head_outputs(
-                part(bonus?.r), part(bonus?.k), part(bonus?.v), bonus?.weight, norm?.weight, norm?.bias,
-                norm?.epsilon ?? 0, part(gate), count, y.columns / size, size, y.elements + offset)
+                part(bonus?.r), part(bonus?.k), part(bonus?.v), bonus?.weight, weight, bias, norm.epsilon, scale,
+                part(gate), count, y.columns / size, size, y.elements + offset)
         }
     }
+}
+
+/// The norm of each head's output.
+public enum HeadOutputNorm<Element: Real>: Sendable {
+    case none
+    /// y / sqrt(N)
+    case scale
+    /// LayerNorm; the weight and bias are [heads * N] each.
+    case layerNorm(weight: [Element], bias: [Element], epsilon: Double)
+
+    var weight: [Element]? { if case .layerNorm(let weight, _, _) = self { weight } else { nil } }
+    var bias: [Element]? { if case .layerNorm(_, let bias, _) = self { bias } else { nil } }
+    var epsilon: Double { if case .layerNorm(_, _, let epsilon) = self { epsilon } else { 0 } }
+
+    /// Returns the factor of the output of heads with `size` channels.
+    func scale(size: Int) -> Double { if case .scale = self { 1 / Double(size).squareRoot() } else { 1 } }
 }

@@ -83,6 +83,46 @@ import Testing
         }
     }
 
+    @Test func carryARWKVThereAndBack() throws {
+        for (name, file) in [("arwkv", "training.pt"), ("arwkv-gate", "arwkv-gate.pth")] {
+            let (whole, config) = (try input("arwkv/\(name)"), "arwkv/\(name)/config.json")
+            let contents = try whole.checkpoint.contents()
+            let layout = name == "arwkv" ? TensorLayout.rwkvInside : .rwkvInfer
+            let other = try input("arwkv/\(name)/\(file)", config: config)
+            // A training checkpoint has x_g although there is no gate.
+            let used = try other.checkpoint.contents().filter { name != "arwkv" || !$0.key.hasSuffix(".x_g") }
+            #expect(try convert(whole, through: [(layout, ".pth")], config: config) == used)
+            #expect(try convert(other, through: [(.huggingFace, "")], config: config).filter { !$0.key.hasSuffix("x_g") || name != "arwkv" } == contents)
+            let ways = [(TensorLayout.rwkvInside, ".safetensors"), (.rwkvInfer, ".pth.zst"), (.huggingFace, ".safetensors")]
+            #expect(try convert(whole, through: ways, config: config) == contents)
+        }
+    }
+
+    /// A model's own class reads the config.json that a conversion writes.
+    @Test(
+        arguments: [
+            ("arwkv/arwkv-gate/arwkv-gate.pth", "arwkv/arwkv-gate"), ("arwkv/arwkv/training.pt", "arwkv/arwkv"),
+            ("radlads/rad-rwkv7", "radlads/rad-rwkv7"), ("radlads/rad-rwkv7-qwen3", "radlads/rad-rwkv7-qwen3"),
+            ("radlads/rad-rwkv7-group-norm", "radlads/rad-rwkv7-group-norm"), ("radlads/rad-rwkv6", "radlads/rad-rwkv6"),
+            ("radlads/rad-rwkv6-group-norm", "radlads/rad-rwkv6-group-norm"),
+        ])
+    func writesTheConfigurationOfTheClass(source: String, published: String) throws {
+        try withTemporaryDirectory { directory in
+            let options = ConversionOptions.directory(directory.appending(path: "x")).with {
+                $0.layout = .huggingFace
+                $0.dtype = .bf16
+            }
+            let source = try input(source, config: published + "/config.json")
+            let own = try JSONValue(document: #require(try Conversion(of: source, options: options).configuration))
+            guard case .object(var expected) = try #require(try input(published).configuration).root,
+                case .object(var found) = own
+            else { throw CheckpointError(.malformed, path: published, "not an object") }
+            #expect(found["torch_dtype"] == .string("bfloat16"))
+            for key: ByteString in ["torch_dtype", "rwkv_layers"] { (expected[key], found[key]) = (nil, nil) }
+            for (key, value) in expected { #expect(found[key] == value, "\(key): \(String(describing: found[key]))") }
+        }
+    }
+
     @Test func sayWhatTheyDrop() throws {
         try withTemporaryDirectory { directory in
             let conversion = try Conversion(

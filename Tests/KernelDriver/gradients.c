@@ -27,11 +27,14 @@ GRADIENT(rms_norm_backward, (x[0], x[1], rows, width, f, 9, y[0], rows % 2 ? y[1
 GRADIENT(softmax_backward, (x[0], rows, width, 0.5, y[0]))
 GRADIENT(decay_backward, (f, x[0], x[1], rows % 2 ? x[2] : NULL, rows, width, y[0]))
 GRADIENT(mix_residual_backward, (x[0], x[1], f, rows, width, y[0], rows % 2 ? y[1] : NULL, y[2]))
-GRADIENT(keys_backward, (x[0], x[1], x[2], x[3], x[4], rows, heads, size, y[0], y[1], y[2]))
+GRADIENT(
+    keys_backward, (x[0], x[1], x[2], rows % 3 ? f : NULL, rows % 2 ? f : NULL, rows % 2 ? NULL : x[3], x[4], rows, heads, size, y[0],
+                    y[1], y[2], rows % 3 ? y[3] : NULL, rows % 2 ? y[4] : NULL))
 GRADIENT(
     head_outputs_backward,
-    (x[0], x[1], x[2], rows % 3 ? f : NULL, x[3], x[4], rows, heads, size, y[0], y[1], y[2], y[3], y[4],
+    (x[0], x[1], x[2], rows % 3 ? f : NULL, 0.3, heads % 2 ? x[3] : NULL, x[4], rows, heads, size, y[0], y[1], y[2], y[3], y[4],
      rows % 3 && rows % 2 ? y[5] : NULL))
+GRADIENT(head_norm_backward, (x[0], f, 1e-3, rows, heads, size, y[0], y[1]))
 
 static const size_t BLOCKED_WIDTHS[] = {1, 7, 16, 31, 32, 33, 100, 255, 256, 257, 300, 520}, BLOCKED_ROWS[] = {1, 4, 6, 11, 12, 13, 40, 0};
 

@@ -39,9 +39,10 @@ ROWWISE(repeat_heads, (f, 1, heads, size, rows, x))
 ROWWISE(decay, (rows % 2 ? f : NULL, rows, width, x, rows % 2 ? z : NULL))
 ROWWISE(mix_residual, (a, b, rows % 2 ? f : NULL, rows, width, x))
 ROWWISE(
-    head_outputs, (a, b, c, rows % 3 ? f : NULL, rows % 2 ? f : NULL, rows % 2 ? p : NULL, 1e-3, heads % 2 ? a : NULL, rows, heads,
-                   size, x))
-ROWWISE(exponential_decay, (f, rows, width, x))
+    head_outputs, (a, b, c, rows % 3 ? f : NULL, rows % 2 ? f : NULL, rows % 2 ? p : NULL, 1e-3, 0.3,
+                   heads % 2 ? a : NULL, rows, heads, size, x))
+ROWWISE(exponential_decay, (f, rows % 2 ? -5 : -INFINITY, rows, width, x))
+ROWWISE(balance, (a, count, x))
 
 void check_token_shifts(run *run) {
     const size_t width = PICK(WIDTHS), rows = PICK(ROWS), count = 1 + pick(run, NULL, 6);

@@ -10,9 +10,12 @@ import TokenFiles
 
 /// Tests that faults in decoders that differ from Llama are flagged in the first layer and block that they affect.
 struct DecoderFaultTests {
+    /// The directories in fixtures/ that contain the models.
+    private static let roots = ["decoders", "eagle-finch", "hxa07", "radlads", "arwkv"]
+
     struct Fault: CustomTestStringConvertible, Sendable {
         let name: String
-        /// The directory of the model in fixtures/decoders, fixtures/eagle-finch or fixtures/hxa07.
+        /// The directory of the model in one of ``roots``.
         let model: String
         /// The first layer that the fault affects; nil if the affected block is the embedding or the head.
         let layer: Int?
@@ -155,8 +158,10 @@ struct DecoderFaultTests {
 
     @Test("is flagged, with the first layer that it affects", arguments: faults + recurrentFaults)
     func fault(_ fault: Fault) throws {
-        let root = fault.model.hasPrefix("x0") ? "eagle-finch" : fault.model.contains("xa07") ? "hxa07" : "decoders"
-        let fixture = "\(root)/\(fault.model)"
+        let fixture = try #require(
+            Self.roots.map { "\($0)/\(fault.model)" }.first {
+                FileManager.default.fileExists(atPath: Repository.fixture($0))
+            })
         let reference = try load(Repository.fixture(fixture))
         let kernels = try #require(Kernels<Float>(.fast, threads: 2))
         func verify(_ model: EditableModel) throws -> Verification {

@@ -1,7 +1,8 @@
 import RWKVEvaluation
 import TestSupport
 
-// Faults in RWKV-5, RWKV-6 and the hxa07 line, at least one for each stage that decoders and cxa079 do not have.
+// Faults in RWKV-5, RWKV-6, RADLADS' students, ARWKV and the hxa07 line, at least one for each stage that decoders and
+// cxa079 do not have.
 extension DecoderFaultTests {
     private static func clear(_ model: inout EditableModel, _ name: String) { scale(&model, name, by: 0) }
 
@@ -79,6 +80,50 @@ extension DecoderFaultTests {
         },
         Fault(name: "theta", model: "cxa07a", layer: 0, block: .mixer, constants: ["rotation of time mixing"]) {
             $0.configure("rope_theta", 1e6)
+        },
+        Fault(name: "key not balanced", model: "rad-rwkv7", layer: 0, block: .mixer, constants: ["scale of the key"]) {
+            $0.configure("balance_state", false)
+        },
+        Fault(
+            name: "RoPE forgotten", model: "rad-rwkv7-qwen3", layer: 0, block: .mixer,
+            constants: ["rotation of time mixing"]
+        ) {
+            $0.configure("use_rope", false)
+        },
+        Fault(name: "full-rank gate forgotten", model: "rad-rwkv7-group-norm", layer: 1, block: .mixer) {
+            clear(&$0, "model.layers.1.self_attn.gate.weight")
+        },
+        Fault(name: "weight of the group norm", model: "rad-rwkv7-group-norm", layer: 2, block: .mixer) {
+            scale(&$0, "model.layers.2.self_attn.ln_x.weight", by: 0.9)
+        },
+        Fault(name: "attention in the last layer", model: "rad-rwkv7", layer: 3, block: .mixer) {
+            scale(&$0, "model.layers.3.self_attn.q_proj.weight", by: 0.5)
+        },
+        Fault(name: "token shifts in RWKV-6's order", model: "rad-rwkv6", layer: 1, block: .mixer) { model in
+            // The file has them in the order r, k, v, w, g.
+            let order = [3, 1, 2, 0, 4]
+            let down = "model.layers.1.self_attn.time_maa_w1"
+            let up = "model.layers.1.self_attn.time_maa_w2"
+            model[down] = blocks(of: model[down], size: 4, order)
+            model[up] = blocks(of: model[up], size: 4 * 32, order)
+        },
+        Fault(name: "state not balanced", model: "rad-rwkv6", layer: 0, block: .mixer, constants: ["scale of the key"]) {
+            $0.configure("balance_state", false)
+        },
+        Fault(name: "gate of low rank forgotten", model: "rad-rwkv6-group-norm", layer: 0, block: .mixer) {
+            clear(&$0, "model.layers.0.self_attn.g1")
+        },
+        Fault(name: "biases forgotten", model: "rad-rwkv6", layer: 2, block: .mixer) {
+            clear(&$0, "model.layers.2.self_attn.k_proj.bias")
+        },
+        Fault(name: "1 added to the gate", model: "arwkv-gate", layer: 0, block: .mixer, constants: ["gate"]) {
+            $0.configure("rwkv_architecture", "arwkv-1g")
+        },
+        Fault(name: "token shift of the gate", model: "arwkv-gate", layer: 1, block: .mixer) {
+            clear(&$0, "model.layers.1.self_attn.time_mixer.x_g")
+        },
+        Fault(name: "scale of the removal key", model: "arwkv", layer: 2, block: .mixer) {
+            $0["model.layers.2.self_attn.time_mixer.k_k"] = Array(repeating: 1, count: 32)
         },
     ]
 }

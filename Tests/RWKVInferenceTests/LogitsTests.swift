@@ -16,8 +16,7 @@ struct LogitsCase: CustomTestStringConvertible, Sendable {
     var testDescription: String { name }
 
     static let all =
-        index("logits") + index("decoders") + index("decoder-students") + index("eagle-finch")
-        + index("hxa07")
+        ["logits", "decoders", "decoder-students", "eagle-finch", "hxa07", "radlads", "arwkv"].flatMap(index)
 
     static func index(_ root: String) -> [LogitsCase] {
         guard let index = try? JSONValue(contentsOf: Repository.fixture("\(root)/index.json")).array else {

@@ -97,20 +97,20 @@ struct KernelTests {
             { x in
                 let y = x.copy()
                 kernels.headOutputs(
-                    inPlace: y, norm: nil, bonus: ([1, 1, 1, 1], plain, plain, plain), gate: plain, size: 4)
+                    inPlace: y, norm: .scale, bonus: ([1, 1, 1, 1], plain, plain, plain), gate: plain, size: 4)
                 return y
             },
             { x in
                 let y = plain.copy()
                 kernels.headOutputs(
-                    inPlace: y, norm: ([1, 1, 1, 1], [0, 0, 0, 0], 1e-3), bonus: ([1, 1, 1, 1], x, plain, plain),
-                    gate: plain, size: 4)
+                    inPlace: y, norm: .layerNorm(weight: [1, 1, 1, 1], bias: [0, 0, 0, 0], epsilon: 1e-3),
+                    bonus: ([1, 1, 1, 1], x, plain, plain), gate: plain, size: 4)
                 return y
             },
             { x in
                 let y = plain.copy()
                 kernels.headOutputs(
-                    inPlace: y, norm: nil, bonus: ([1, 1, 1, 1], plain, plain, plain), gate: x, size: 4)
+                    inPlace: y, norm: .scale, bonus: ([1, 1, 1, 1], plain, plain, plain), gate: x, size: 4)
                 return y
             },
         ]
@@ -366,18 +366,24 @@ struct KernelTests {
             removalScale: nil, mix: [1, 1], omega: nil, size: 2)
         #expect(nothing.array == [0, 0])
 
-        for isNormed in [true, false] {
+        let norms: [HeadOutputNorm<Float>] = [.layerNorm(weight: F, bias: G, epsilon: 1e-3), .scale, .none]
+        for norm in norms {
             let found = all(y)
             kernels.headOutputs(
-                inPlace: found, norm: isNormed ? (F, G, 1e-3) : nil, bonus: (H, all(x), all(z), all(u)), gate: all(z),
-                size: size)
+                inPlace: found, norm: norm, bonus: (H, all(x), all(z), all(u)), gate: all(z), size: size)
             check("output", found, 1e-5) { at, column in
                 let head = at - at % size..<at - at % size + size
                 let mean = head.reduce(0) { $0 + y[$1] } / Double(size)
                 let variance = head.reduce(0) { $0 + (y[$1] - mean) * (y[$1] - mean) } / Double(size)
                 let normed = (y[at] - mean) / (variance + 1e-3).squareRoot() * f[column] + g[column]
                 let bonus = head.reduce(0) { $0 + x[$1] * z[$1] * h[$1 % columns] }
-                return ((isNormed ? normed : y[at] / Double(size).squareRoot()) + bonus * u[at]) * z[at]
+                let own =
+                    switch norm {
+                    case .layerNorm: normed
+                    case .scale: y[at] / Double(size).squareRoot()
+                    case .none: y[at]
+                    }
+                return (own + bonus * u[at]) * z[at]
             }
         }
     }

@@ -123,8 +123,10 @@ typedef struct {
     // before the first row of x.
     void (*data_dependent_token_shifts)(
         const void *x, const void *previous, const void *const *bases, size_t count, size_t rows, size_t width, void *const *ys);
-    // Replaces p with the decay w = exp(-exp(p + base)) of RWKV-6.
-    void (*exponential_decay)(const void *base, size_t rows, size_t width, void *p);
+    // Replaces p with the decay w = exp(max(-exp(p + base), floor)) of RWKV-6 and RAD-RWKV6. `floor` can be -INFINITY.
+    void (*exponential_decay)(const void *base, double floor, size_t rows, size_t width, void *p);
+    // Replaces k with k * (1 - w).
+    void (*balance)(const void *w, size_t count, void *k);
     // Computes omega = -softplus(-(p + base)) - 1/2, and replaces p with the decay w = exp(-exp(omega)). `base` (w0) and `omega`
     // can be NULL.
     void (*decay)(const void *base, size_t rows, size_t width, void *p, void *omega);
@@ -139,11 +141,11 @@ typedef struct {
         const void *base, const void *scale, const void *mix, const void *omega, size_t rows, size_t heads, size_t size, void *a,
         void *k, void *kk);
     // Replaces y with (norm(y) + s * v) * gate, where s is the sum of r * k * bonus over the head, and `bonus` is r_k. norm(y) is
-    // the layer_norm of each head with `weight` and `bias`, [heads, size], or y / sqrt(size) if `weight` is NULL. If `bonus` is
-    // NULL, s is zero, and r, k and v are not read. If `gate` is NULL, it is one.
+    // the layer_norm of each head with `weight` and `bias`, [heads, size], or y * scale if `weight` is NULL. If `bonus` is NULL, s
+    // is zero, and r, k and v are not read. If `gate` is NULL, it is one.
     void (*head_outputs)(
         const void *r, const void *k, const void *v, const void *bonus, const void *weight, const void *bias, double epsilon,
-        const void *gate, size_t rows, size_t heads, size_t size, void *y);
+        double scale, const void *gate, size_t rows, size_t heads, size_t size, void *y);
     // Runs the recurrence y = S^T r + (r . u k) v, S = diag(w) S + k v^T for one head, where u is `bonus`. If `bonus` is NULL, y is
     // S^T r after the update. The rows of r, k, v and y are `stride` numbers apart, and those of w are `w_stride` numbers apart; 0
     // means that all rows have the same decay. `state` is S, [key][value]. `scratch` must have room for
@@ -190,18 +192,25 @@ typedef struct {
     // the gradients of y and `share`. The gradient of `first` is added to `dfirst`, which can be NULL.
     void (*mix_residual_backward)(
         const void *first, const void *y, const void *base, size_t rows, size_t width, void *share, void *dfirst, void *dy);
-    // Computes the gradients of the kernel `keys` for a call in which `scale` and `mix` were NULL. k is the input k, and a and kk
-    // are outputs. `dk` and `da` contain the gradients of the outputs, and are replaced with the gradients of the input k and of
-    // the sigmoid's argument.
+    // Computes the gradients of the kernel `keys`. k is the input k, and a and kk are outputs. `dk` and `da` contain the gradients
+    // of the outputs, and are replaced with the gradients of the input k and of the sigmoid's argument. `domega` is set unless
+    // there is a mix. `dscale` and `dmix` are set to each row's contribution to the gradients of `scale` and `mix`,
+    // [rows, heads, size]. `dscale` can be NULL if `scale` is; `dmix` can be NULL.
     void (*keys_backward)(
-        const void *k, const void *a, const void *kk, const void *omega, const void *dkk, size_t rows, size_t heads, size_t size,
-        void *dk, void *da, void *domega);
+        const void *k, const void *a, const void *kk, const void *scale, const void *mix, const void *omega, const void *dkk,
+        size_t rows, size_t heads, size_t size, void *dk, void *da, void *domega, void *dscale, void *dmix);
     // Computes the gradients of head_outputs for a call in which `weight` was NULL. y is the input that head_outputs has
     // replaced, and `dy` is replaced with its gradient. Unless `dbonus` is NULL, it is set to each row's contribution to the
-    // gradient of the bonus, [rows, heads, size]. If `bonus` is NULL, the gradients of r, k and v are zero.
+    // gradient of the bonus, [rows, heads, size]. If `bonus` is NULL, the gradients of r, k and v are zero. If `gate` is NULL,
+    // `dgate` is not set.
     void (*head_outputs_backward)(
-        const void *r, const void *k, const void *v, const void *bonus, const void *gate, const void *y, size_t rows, size_t heads,
-        size_t size, void *dy, void *dr, void *dk, void *dv, void *dgate, void *dbonus);
+        const void *r, const void *k, const void *v, const void *bonus, double scale, const void *gate, const void *y, size_t rows,
+        size_t heads, size_t size, void *dy, void *dr, void *dk, void *dv, void *dgate, void *dbonus);
+    // Computes the gradients of the layer_norm of each head, whose weight is [heads, size]. x is the input. `dx` contains the
+    // gradient of the output, and is replaced with that of x. `dweight` is set to each row's contribution to the gradient of the
+    // weight, [rows, heads, size].
+    void (*head_norm_backward)(
+        const void *x, const void *weight, double epsilon, size_t rows, size_t heads, size_t size, void *dx, void *dweight);
     // Computes the gradients of wkv7 for one head. The loss must not depend on the final state, and no gradient is computed for
     // the initial state. `checkpoints` contains the states before rows 0, RWKV_WKV7_CHECKPOINT_ROWS,
     // 2 * RWKV_WKV7_CHECKPOINT_ROWS and so on, each [key][value]. The gradients of r, k and v are added to `dr`, `dk` and `dv`;

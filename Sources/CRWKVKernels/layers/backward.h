@@ -108,48 +108,81 @@ ALWAYS_INLINE void NAME(mix_residual_backward)(
 }
 
 ALWAYS_INLINE void NAME(keys_backward)(
-    const REAL *k, const REAL *a, const REAL *kk, const REAL *omega, const REAL *dkk, size_t rows, size_t heads, size_t size,
-    REAL *dk, REAL *da, REAL *domega) {
-    for (size_t head = 0; head < rows * heads;
-         head++, k += size, a += size, kk += size, omega += size, dkk += size, dk += size, da += size, domega += size) {
-        const REAL length = NAME(root)(NAME(dot)(k, k, size));
+    const REAL *k, const REAL *a, const REAL *kk, const REAL *scale, const REAL *mix, const REAL *omega, const REAL *dkk, size_t rows,
+    size_t heads, size_t size, REAL *dk, REAL *da, REAL *domega, REAL *dscale, REAL *dmix) {
+    for (size_t head = 0; head < rows * heads; head++, k += size, a += size, kk += size, dkk += size, dk += size, da += size) {
+        const size_t own = head % heads * size;
+        if (scale)
+            for (size_t i = 0; i < size; i++) dscale[i] = k[i] * scale[own + i];
+        const REAL *source = scale ? dscale : k;
+        const REAL length = NAME(root)(NAME(dot)(source, source, size));
         const int is_short = length < (REAL)1e-12;
         const REAL divisor = is_short ? (REAL)1e-12 : length, along = is_short ? 0 : NAME(dot)(kk, dkk, size);
-        for (size_t i = 0; i < size; i++) {
-            const REAL scaled = dk[i], change = scaled * k[i];
-            dk[i] = scaled * (1 - omega[i] + a[i]) + (dkk[i] - kk[i] * along) / divisor;
-            domega[i] = -change;
-            da[i] = (da[i] + change) * a[i] * (1 - a[i]);
+        if (scale) {
+            for (size_t i = 0; i < size; i++) dscale[i] = (dkk[i] - kk[i] * along) / divisor * k[i];
+            dscale += size;
         }
+        if (dmix) {
+            for (size_t i = 0; i < size; i++) dmix[i] = dk[i] * k[i] * (a[i] - 1);
+            dmix += size;
+        }
+        for (size_t i = 0; i < size; i++) {
+            const REAL scaled = dk[i], change = scaled * k[i], removal = (dkk[i] - kk[i] * along) / divisor;
+            const REAL share = mix ? mix[own + i] : 1, factor = mix ? 1 + (a[i] - 1) * share : 1 - omega[i] + a[i];
+            dk[i] = scaled * factor + (scale ? removal * scale[own + i] : removal);
+            if (!mix) domega[i] = -change;
+            da[i] = (da[i] + change * share) * a[i] * (1 - a[i]);
+        }
+        if (!mix) omega += size, domega += size;
     }
 }
 
 ALWAYS_INLINE void NAME(head_outputs_backward)(
-    const REAL *r, const REAL *k, const REAL *v, const REAL *bonus, const REAL *gate, const REAL *y, size_t rows, size_t heads,
-    size_t size, REAL *dy, REAL *dr, REAL *dk, REAL *dv, REAL *dgate, REAL *dbonus) {
-    const REAL scale = (REAL)(1 / __builtin_sqrt((double)size));
-    for (size_t head = 0; head < rows * heads; head++, r += size, k += size, v += size, gate += size, y += size, dy += size,
-                dr += size, dk += size, dv += size, dgate += size) {
-        if (!bonus) {
-            for (size_t i = 0; i < size; i++) dr[i] = dk[i] = dv[i] = 0;
-            for (size_t i = 0; i < size; i++) dgate[i] = dy[i] * (y[i] * scale), dy[i] *= gate[i] * scale;
-            continue;
-        }
-        const REAL *own = bonus + head % heads * size;
+    const REAL *r, const REAL *k, const REAL *v, const REAL *bonus, double factor, const REAL *gate, const REAL *y, size_t rows,
+    size_t heads, size_t size, REAL *dy, REAL *dr, REAL *dk, REAL *dv, REAL *dgate, REAL *dbonus) {
+    const REAL scale = (REAL)factor;
+    for (size_t head = 0; head < rows * heads; head++, r += size, k += size, v += size, y += size, dy += size, dr += size, dk += size,
+                dv += size) {
+        const REAL *own = bonus ? bonus + head % heads * size : NULL;
         REAL sum = 0, dsum = 0;
-        for (size_t i = 0; i < size; i++) dr[i] = r[i] * own[i];
-        for (size_t i = 0; i < size; i++) dgate[i] = dy[i] * gate[i];
-        sum = NAME(dot)(dr, k, size);
-        dsum = NAME(dot)(dgate, v, size);
-        for (size_t i = 0; i < size; i++) {
-            const REAL dhead = dgate[i];
-            dgate[i] = dy[i] * (y[i] * scale + sum * v[i]);
-            dy[i] = dhead * scale;
-            dv[i] = dhead * sum;
-            dk[i] = dsum * dr[i];
-            dr[i] = dsum * k[i] * own[i];
+        if (own) {
+            for (size_t i = 0; i < size; i++) dr[i] = r[i] * own[i];
+            sum = NAME(dot)(dr, k, size);
         }
-        if (dbonus)
-            for (size_t i = 0; i < size; i++) *dbonus++ = dsum * r[i] * k[i];
+        if (gate) {
+            if (own)
+                for (size_t i = 0; i < size; i++) dgate[i] = dy[i] * (y[i] * scale + sum * v[i]);
+            else
+                for (size_t i = 0; i < size; i++) dgate[i] = dy[i] * (y[i] * scale);
+            for (size_t i = 0; i < size; i++) dy[i] *= gate[i];
+            gate += size, dgate += size;
+        }
+        if (own) {
+            dsum = NAME(dot)(dy, v, size);
+            for (size_t i = 0; i < size; i++) {
+                dv[i] = dy[i] * sum;
+                dk[i] = dsum * dr[i];
+                dr[i] = dsum * k[i] * own[i];
+            }
+            if (dbonus)
+                for (size_t i = 0; i < size; i++) *dbonus++ = dsum * r[i] * k[i];
+        } else {
+            for (size_t i = 0; i < size; i++) dr[i] = dk[i] = dv[i] = 0;
+        }
+        for (size_t i = 0; i < size; i++) dy[i] *= scale;
+    }
+}
+
+ALWAYS_INLINE void NAME(head_norm_backward)(
+    const REAL *x, const REAL *weight, double epsilon, size_t rows, size_t heads, size_t size, REAL *dx, REAL *dweight) {
+    for (size_t head = 0; head < rows * heads; head++, x += size, dx += size, dweight += size) {
+        const REAL *own = weight + head % heads * size;
+        const REAL mean = NAME(sum)(x, size) / (REAL)size;
+        for (size_t i = 0; i < size; i++) dweight[i] = x[i] - mean;
+        const REAL deviation = NAME(root)(NAME(dot)(dweight, dweight, size) / (REAL)size + (REAL)epsilon);
+        for (size_t i = 0; i < size; i++) dweight[i] *= dx[i] / deviation;
+        for (size_t i = 0; i < size; i++) dx[i] *= own[i];
+        const REAL along = NAME(dot)(dweight, own, size) / (REAL)size, dmean = NAME(sum)(dx, size) / (REAL)size;
+        for (size_t i = 0; i < size; i++) dx[i] = (dx[i] - dmean - (x[i] - mean) / deviation * along) / deviation;
     }
 }

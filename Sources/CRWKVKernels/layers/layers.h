@@ -53,15 +53,16 @@
                       void *const *ys), (x, previous, shares, count, rows, width, ys))                       \
     DO(data_dependent_token_shifts, (const void *x, const void *previous, const void *const *bases, size_t count, size_t rows, \
                                      size_t width, void *const *ys), (x, previous, bases, count, rows, width, ys)) \
-    DO(exponential_decay, (const void *base, size_t rows, size_t width, void *p), (base, rows, width, p))      \
+    DO(exponential_decay, (const void *base, double floor, size_t rows, size_t width, void *p), (base, floor, rows, width, p)) \
+    DO(balance, (const void *w, size_t count, void *k), (w, count, k))                                       \
     DO(decay, (const void *base, size_t rows, size_t width, void *p, void *omega), (base, rows, width, p, omega)) \
     DO(mix_residual, (const void *first, const void *share, const void *base, size_t rows, size_t width, void *y), \
        (first, share, base, rows, width, y))                                                                 \
     DO(keys, (const void *base, const void *scale, const void *mix, const void *omega, size_t rows, size_t heads, size_t size, \
               void *a, void *k, void *kk), (base, scale, mix, omega, rows, heads, size, a, k, kk))           \
     DO(head_outputs, (const void *r, const void *k, const void *v, const void *bonus, const void *weight, const void *bias, \
-                      double epsilon, const void *gate, size_t rows, size_t heads, size_t size, void *y),    \
-       (r, k, v, bonus, weight, bias, epsilon, gate, rows, heads, size, y))                                  \
+                      double epsilon, double scale, const void *gate, size_t rows, size_t heads, size_t size, void *y), \
+       (r, k, v, bonus, weight, bias, epsilon, scale, gate, rows, heads, size, y))                           \
     DO(add_rows, (const void *x, size_t rows, size_t width, size_t stride, void *y), (x, rows, width, stride, y)) \
     DO(rms_norm_backward, (const void *x, const void *dy, size_t rows, size_t width, const void *weight, double epsilon, void *dx, \
                            void *dweight), (x, dy, rows, width, weight, epsilon, dx, dweight))               \
@@ -78,12 +79,16 @@
        (base, p, w, domega, rows, width, dw))                                                                \
     DO(mix_residual_backward, (const void *first, const void *y, const void *base, size_t rows, size_t width, void *share, \
                                void *dfirst, void *dy), (first, y, base, rows, width, share, dfirst, dy))    \
-    DO(keys_backward, (const void *k, const void *a, const void *kk, const void *omega, const void *dkk, size_t rows, size_t heads, \
-                       size_t size, void *dk, void *da, void *domega),                                       \
-       (k, a, kk, omega, dkk, rows, heads, size, dk, da, domega))                                            \
-    DO(head_outputs_backward, (const void *r, const void *k, const void *v, const void *bonus, const void *gate, const void *y, \
-                               size_t rows, size_t heads, size_t size, void *dy, void *dr, void *dk, void *dv, void *dgate, \
-                               void *dbonus), (r, k, v, bonus, gate, y, rows, heads, size, dy, dr, dk, dv, dgate, dbonus)) \
+    DO(keys_backward, (const void *k, const void *a, const void *kk, const void *scale, const void *mix, const void *omega, \
+                       const void *dkk, size_t rows, size_t heads, size_t size, void *dk, void *da, void *domega, void *dscale, \
+                       void *dmix),                                                                          \
+       (k, a, kk, scale, mix, omega, dkk, rows, heads, size, dk, da, domega, dscale, dmix))                  \
+    DO(head_outputs_backward, (const void *r, const void *k, const void *v, const void *bonus, double scale, const void *gate, \
+                               const void *y, size_t rows, size_t heads, size_t size, void *dy, void *dr, void *dk, void *dv, \
+                               void *dgate, void *dbonus),                                                   \
+       (r, k, v, bonus, scale, gate, y, rows, heads, size, dy, dr, dk, dv, dgate, dbonus))                   \
+    DO(head_norm_backward, (const void *x, const void *weight, double epsilon, size_t rows, size_t heads, size_t size, void *dx, \
+                            void *dweight), (x, weight, epsilon, rows, heads, size, dx, dweight))            \
     DO(wkv7_backward, (const void *r, const void *w, const void *k, const void *v, const void *kk, const void *a, const void *dy, \
                        size_t rows, size_t stride, size_t size, const void *checkpoints, void *scratch, void *dr, void *dw, \
                        void *dk, void *dv, void *dkk, void *da),                                             \

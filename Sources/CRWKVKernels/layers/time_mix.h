@@ -44,9 +44,17 @@ ALWAYS_INLINE void NAME(decay)(const REAL *base, size_t rows, size_t width, REAL
     }
 }
 
-ALWAYS_INLINE void NAME(exponential_decay)(const REAL *base, size_t rows, size_t width, REAL *p) {
+ALWAYS_INLINE void NAME(exponential_decay)(const REAL *base, double floor, size_t rows, size_t width, REAL *p) {
+    const REAL least = (REAL)floor;
     for (size_t row = 0; row < rows; row++, p += width)
-        for (size_t i = 0; i < width; i++) p[i] = NAME(exponential)(-NAME(exponential)(p[i] + base[i]));
+        for (size_t i = 0; i < width; i++) {
+            const REAL log_w = -NAME(exponential)(p[i] + base[i]);
+            p[i] = NAME(exponential)(log_w < least ? least : log_w);
+        }
+}
+
+ALWAYS_INLINE void NAME(balance)(const REAL *w, size_t count, REAL *k) {
+    for (size_t i = 0; i < count; i++) k[i] *= 1 - w[i];
 }
 
 ALWAYS_INLINE void NAME(mix_residual)(
@@ -82,14 +90,13 @@ ALWAYS_INLINE void NAME(keys)(
 
 ALWAYS_INLINE void NAME(head_outputs)(
     const REAL *r, const REAL *k, const REAL *v, const REAL *bonus, const REAL *weight, const REAL *bias, double epsilon,
-    const REAL *gate, size_t rows, size_t heads, size_t size, REAL *y) {
-    const REAL scale = (REAL)(1 / __builtin_sqrt((double)size));
+    double scale, const REAL *gate, size_t rows, size_t heads, size_t size, REAL *y) {
     for (size_t head = 0; head < rows * heads; head++, y += size) {
         const size_t own = head % heads * size, at = head * size;
         if (weight)
             NAME(layer_norm)(y, 1, size, weight + own, bias + own, epsilon, y);
         else
-            for (size_t i = 0; i < size; i++) y[i] *= scale;
+            for (size_t i = 0; i < size; i++) y[i] *= (REAL)scale;
         if (bonus) {
             const REAL sum = NAME(dot_of_three)(r + at, k + at, bonus + own, size);
             for (size_t i = 0; i < size; i++) y[i] += sum * v[at + i];

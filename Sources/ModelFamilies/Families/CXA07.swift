@@ -81,7 +81,7 @@ extension Architecture {
 
 extension TimeMix7 {
     fileprivate static func of07Line(
-        rotary: Rotary, valueResidual: ValueResidual, keyScale: KeyScale
+        rotary: TimeMixSpec.Rotary, valueResidual: ValueResidual, keyScale: KeyScale
     ) -> TimeMix7 {
         TimeMix7(
             tokenShift: .none,

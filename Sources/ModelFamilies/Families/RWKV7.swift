@@ -27,7 +27,7 @@ extension Architecture {
                 hasKeyResidual: false,
                 removalKey: .scaledKey,
                 keyScale: .iclr,
-                outputNorm: .groupNorm,
+                outputNorm: .groupNorm(.standard),
                 storesUnusedResiduals: false)),
         layouts: [.fla, .official],
         configurations: [

@@ -18,26 +18,12 @@ extension TensorLayout {
             .channelMixShift: "blocks.#.ffn.x_k",
             .channelMixKey: "blocks.#.ffn.key.weight",
             .channelMixValue: "blocks.#.ffn.value.weight",
-        ].merging(timeMixNames) { $1 }
-            .merging([
-                .shiftReceptance: "blocks.#.att.x_r",
-                .shiftDecay: "blocks.#.att.x_w",
-                .shiftKey: "blocks.#.att.x_k",
-                .shiftValue: "blocks.#.att.x_v",
-                .shiftICLR: "blocks.#.att.x_a",
-                .shiftGate: "blocks.#.att.x_g",
-                .removalKeyScale: "blocks.#.att.k_k",
-                .keyICLRMix: "blocks.#.att.k_a",
-                .groupNormWeight: "blocks.#.att.ln_x.weight",
-                .groupNormBias: "blocks.#.att.ln_x.bias",
-            ]) { $1 },
+        ].merging(timeMixNames) { $1 },
         transforms: [
-            .shiftReceptance: .leadingOnes, .shiftDecay: .leadingOnes, .shiftKey: .leadingOnes,
-            .shiftValue: .leadingOnes, .shiftICLR: .leadingOnes, .shiftGate: .leadingOnes,
-            .removalKeyScale: .leadingOnes, .keyICLRMix: .leadingOnes, .channelMixShift: .leadingOnes,
-            .shiftInput: .leadingOnes, .channelMixReceptanceShift: .leadingOnes,
+            .channelMixShift: .leadingOnes, .shiftInput: .leadingOnes, .channelMixReceptanceShift: .leadingOnes,
         ].merging(baseTransforms) { $1 },
-        alwaysStoresHead: true)
+        alwaysStoresHead: true
+    ).namingStages(in: "blocks.#.att.")
 
     /// The layout that RWKVInside's converter writes for RWKV-Infer.
     ///
@@ -76,6 +62,24 @@ extension TensorLayout {
         // The converter does not remove these copies of the teacher's norms.
         ignoredNames: ["blocks.#.self_attn.ln_r.weight", "blocks.#.self_attn.ln_k.weight"],
         alwaysStoresHead: true)
+
+    /// Returns this layout with RWKV-7's names for token shifts, scales of keys and the group norm.
+    ///
+    /// - Parameter mixer: the prefix of the names, with `#` in place of the layer index.
+    func namingStages(in mixer: String) -> TensorLayout {
+        naming(
+            [
+                .shiftReceptance: mixer + "x_r", .shiftDecay: mixer + "x_w", .shiftKey: mixer + "x_k",
+                .shiftValue: mixer + "x_v", .shiftICLR: mixer + "x_a", .shiftGate: mixer + "x_g",
+                .removalKeyScale: mixer + "k_k", .keyICLRMix: mixer + "k_a",
+                .groupNormWeight: mixer + "ln_x.weight", .groupNormBias: mixer + "ln_x.bias",
+            ],
+            transforms: [
+                .shiftReceptance: .leadingOnes, .shiftDecay: .leadingOnes, .shiftKey: .leadingOnes,
+                .shiftValue: .leadingOnes, .shiftICLR: .leadingOnes, .shiftGate: .leadingOnes,
+                .removalKeyScale: .leadingOnes, .keyICLRMix: .leadingOnes,
+            ])
+    }
 
     /// The transforms of the low-rank parts' biases (w0, a0, v0, k0), which RWKV's own code stores as [1, 1, n].
     static let baseTransforms: [TensorRole: Transform] = [

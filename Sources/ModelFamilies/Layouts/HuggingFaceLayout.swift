@@ -19,6 +19,11 @@ extension TensorLayout {
         },
         holdsTrainedOnly: true)
 
+    /// The layout of ARWKV in Hugging Face form.
+    static let arwkv = TensorLayout(
+        "hf", names: names(root: "", mixer: "self_attn.time_mixer."), transforms: baseTransforms
+    ).namingStages(in: "model.layers.#.self_attn.time_mixer.")
+
     private static func names(root: String, mixer: String) -> [TensorRole: String] {
         let layer = root + "model.layers.#."
         let mixer = layer + mixer

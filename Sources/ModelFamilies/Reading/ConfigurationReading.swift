@@ -104,14 +104,14 @@ extension ModelReading {
         }
     }
 
-    /// Applies the configuration's list of attention layers, `transformer_layers`.
+    /// Applies the configuration's choice of attention layers, such as the list `transformer_layers`.
     mutating func readKinds(
         _ configuration: ModelConfiguration, hasTensors: Bool
     ) throws(CheckpointError) {
         // A partial checkpoint can contain fewer layers than its configuration states.
         let count = max(layers.count, try configuration.size("num_hidden_layers") ?? 0)
         guard architecture.timeMix != nil, architecture.attention != nil,
-            let attention = try configuration.layers("transformer_layers", count: count)
+            let attention = try attentionLayers(configuration, count: count)
         else { return }
         for layer in layers.indices {
             let kind = architecture.kinds.first { $0.hasCache == attention.contains(layer) } ?? layers[layer].kind
@@ -120,10 +120,17 @@ extension ModelReading {
             } else if layers[layer].kind != kind {
                 add(
                     .contradiction, nil,
-                    "\(configuration.path) has layer \(layer) \(kind.hasCache ? "" : "not ")in transformer_layers, but its tensors are those of \(layers[layer].kind.rawValue)"
+                    "\(configuration.path) makes layer \(layer) \(kind.hasCache ? "attention" : "time mixing"), but its tensors are those of \(layers[layer].kind.rawValue)"
                 )
             }
         }
+    }
+
+    private func attentionLayers(
+        _ configuration: ModelConfiguration, count: Int
+    ) throws(CheckpointError) -> Set<Int>? {
+        if let layers = try configuration.layers("transformer_layers", count: count) { return layers }
+        return try architecture.variableStages?.attentionLayers(configuration, count)
     }
 
     /// Marks attention layers as multi-head instead of grouped-query if keys are as wide as queries.

@@ -77,6 +77,7 @@ extension ModelReading {
     var unknown: [String] {
         var unknown: [String] = []
         if epsilon == nil { unknown.append(architecture.body.epsilonKey) }
+        if configuration == nil { unknown += architecture.variableStages?.hiddenKeys ?? [] }
         if usesRoPE, rotary == nil { unknown.append("rope_theta") }
         if configuration == nil, architecture.body.keys.contains("sliding_window") { unknown.append("sliding_window") }
         let dimensions = ModelDimension.allCases.filter { dimension in

@@ -13,6 +13,7 @@ extension ModelDescription {
     ) throws(CheckpointError) {
         var reading = ModelReading(architecture, layout, configuration, findings)
         if let index { reading.find(in: index) }
+        try reading.settleStages(index)
         try reading.readConfiguration(hasTensors: index != nil)
         if let index { reading.check(index) }
         self.init(reading, hasTensors: index != nil, evidence: evidence)
@@ -45,7 +46,7 @@ extension ModelDescription {
 struct ModelReading {
     typealias Place = TensorPlace
 
-    let architecture: Architecture
+    var architecture: Architecture
     let layout: TensorLayout
     let configuration: ModelConfiguration?
 

@@ -1,3 +1,4 @@
+import Bytes
 import CheckpointFiles
 
 extension ModelReading {
@@ -66,7 +67,7 @@ extension ModelReading {
         if adapterCount > 0 {
             add(.undescribed, nil, "\(adapterCount) adapter tensors are not merged into the weights")
         }
-        if case .rwkv6? = architecture.timeMix { dimensions[.shiftCount] = TimeMix6.shiftOrder.count }
+        if case .rwkv6(let stages)? = architecture.timeMix { dimensions[.shiftCount] = stages.shiftOrder.count }
         // The most common size wins, so that a single tensor with the wrong shape has no effect.
         for dimension in ModelDimension.allCases {
             guard let found = votes[dimension] else { continue }
@@ -77,6 +78,27 @@ extension ModelReading {
             solve(roles, height: votes.max { ($0.value, $1.key) < ($1.value, $0.key) }?.key)
         }
         fillEqualities()
+    }
+
+    /// Sets the stages of time mixing that vary between models of the family.
+    ///
+    /// Tensors that the model's stages do not use become unexpected.
+    mutating func settleStages(_ index: TensorIndex?) throws(CheckpointError) {
+        guard let variable = architecture.variableStages, var timeMix = architecture.timeMix else { return }
+        let found = places.filter { place in
+            variable.roles.contains(place.key.role)
+                && place.key.layer.map { layers[$0].kind.carriesState } == true
+        }
+        try variable.settle(&timeMix, index.map { _ in Set(found.map(\.key.role)) }, configuration)
+        architecture.timeMix = timeMix
+        layers = layers.map { $0.kind.carriesState ? layer(timeMix.kind) : $0 }
+        let used = timeMix.roles.all
+        for place in found.keys.sorted(by: { ($0.layer ?? 0, $0.role.rawValue) < ($1.layer ?? 0, $1.role.rawValue) })
+        where !used.contains(place.role) {
+            places[place] = nil
+            guard let name = layout.name(of: place.role, layer: place.layer) else { continue }
+            add(.unexpected, name, "\(name) is not used by the stages that \(configuration?.path ?? "the tensors") set")
+        }
     }
 
     /// The configuration if it describes this model, or nil if it is missing or describes the student's teacher.

@@ -1,0 +1,185 @@
+import Bytes
+import CheckpointJSON
+
+// The students of RADLADS, which combine a teacher's body with time mixing that keeps the names of the teacher's
+// projections. Switches in config.json select the stages.
+extension Architecture {
+    /// RAD-RWKV7, which combines a teacher's body with the time mixing of RWKV-7.
+    ///
+    /// See RADLADS, rwkv7qwen2/modeling_rwkv7qwen2.py and rwkv7qwen3/modeling_rwkv7qwen3.py.
+    public static let radRWKV7 = Architecture(
+        family: "rwkv7qwen2",
+        variant: "rad-rwkv7",
+        configurationNames: ["rwkv7qwen2", "rwkv7qwen3", "rad-rwkv7"],
+        body: radladsBody,
+        attention: Attention(inputBias: .sometimes, outputBias: .sometimes, headNorm: .sometimes),
+        timeMix: .rwkv7(
+            TimeMix7(
+                tokenShift: .none,
+                headNorm: .sometimes,
+                rotary: .teacher,
+                valueResidual: .afterRepeat,
+                hasKeyResidual: false,
+                removalKey: .scaledKey,
+                keyScale: .iclr,
+                outputNorm: .groupNorm(.ofHeadSize),
+                hasBonus: false,
+                unusedRoles: [.removalKeyScale, .keyICLRMix, .bonus])),
+        variableStages: VariableStages(
+            roles: [
+                .gateWeight, .gateDown, .gateUp, .groupNormWeight, .groupNormBias, .removalKeyScale, .keyICLRMix,
+            ],
+            keys: radladsKeys.union([
+                "first_attention_layer", "first_post_attention_layer", "attention_striping", "last_striping_layer",
+            ]),
+            hiddenKeys: ["use_rope", "balance_state"],
+            implementedValues: ["use_tokenshift": .bool(false)],
+            settle: { (timeMix, found, configuration) throws(CheckpointError) in
+                guard case .rwkv7(var stages) = timeMix else { return }
+                stages.rotary = try configuration?.flag("use_rope") == true ? .teacher : .none
+                stages.gate = try gate(found, configuration, assumed: 2)
+                stages.outputNorm = try outputNorm(.ofHeadSize, found, configuration)
+                let isBalanced = try configuration?.flag("balance_state") ?? true
+                // The class for Qwen3 does not use k_k and k_a.
+                let scales = !isBalanced && configuration?.modelType != "rwkv7qwen3"
+                stages.removalKey = scales ? .scaledKey : .key
+                stages.keyScale = isBalanced ? .oneMinusDecay : scales ? .iclr : .none
+                timeMix = .rwkv7(stages)
+            }, attentionLayers: radladsAttention),
+        hasTeachersBody: true,
+        layouts: [.radlads],
+        configurations: [TensorLayout.radlads.name: radladsConfiguration],
+        impliedSizes: [.valueResidualWidth: .attentionWidth])
+
+    /// RAD-RWKV6, which combines a teacher's body with time mixing whose recurrence is that of RWKV-6 without a bonus.
+    ///
+    /// See RADLADS, rwkv6qwen2/modeling_rwkv6qwen2.py.
+    public static let radRWKV6 = Architecture(
+        family: "rwkv6qwen2",
+        variant: "rad-rwkv6",
+        configurationNames: ["rwkv6qwen2", "rad-rwkv6"],
+        body: radladsBody,
+        attention: Attention(inputBias: .sometimes, outputBias: .sometimes),
+        timeMix: .rwkv6(
+            TimeMix6(
+                tokenShift: .dataDependent,
+                decay: .clampedLowRank,
+                inputBias: .sometimes,
+                outputBias: .sometimes,
+                sharesKeys: true,
+                balancesKeys: true,
+                hasBonus: false,
+                outputNorm: .headScale,
+                gate: .sigmoidProjection,
+                shiftOrder: [.shiftReceptance, .shiftKey, .shiftValue, .shiftDecay, .shiftGate])),
+        variableStages: VariableStages(
+            roles: [
+                .shiftInput, .shiftReceptance, .shiftKey, .shiftValue, .shiftDecay, .shiftGate, .shiftDown, .shiftUp,
+                .gateWeight, .gateDown, .gateUp, .groupNormWeight, .groupNormBias,
+            ],
+            keys: radladsKeys,
+            hiddenKeys: ["use_rope", "balance_state"],
+            settle: { (timeMix, found, configuration) throws(CheckpointError) in
+                guard case .rwkv6(var stages) = timeMix else { return }
+                stages.rotary = try configuration?.flag("use_rope") == true ? .teacher : .none
+                stages.gate = try gate(found, configuration, assumed: 1)
+                stages.outputNorm = try outputNorm(.ofHeadSizeSquared, found, configuration)
+                stages.balancesKeys = try configuration?.flag("balance_state") ?? true
+                let shifts = try configuration?.flag("use_tokenshift") ?? found?.contains(.shiftInput) ?? true
+                stages.tokenShift = shifts ? .dataDependent : .none
+                timeMix = .rwkv6(stages)
+            }, attentionLayers: radladsAttention),
+        hasTeachersBody: true,
+        layouts: [.radladsFinch],
+        configurations: [TensorLayout.radladsFinch.name: radladsConfiguration],
+        dimensionKeys: huggingFaceKeys.merging([.shiftRank: "lora_rank_tokenshift"]) { $1 })
+
+    private static let radladsBody = DecoderBody(
+        norm: .rms,
+        feedForward: .gated(.silu),
+        refine: qwenWindows,
+        keys: qwenWindowKeys,
+        assumedEpsilon: 1e-6,
+        assumedTheta: 10000)
+
+    private static let radladsKeys: Set<String> = [
+        "use_rope", "gate_rank_type", "balance_state", "groupnorm_att", "use_tokenshift", "num_attention_layers",
+    ]
+
+    private static let radladsConfiguration = ConfigurationTemplate(ofModel: { model in
+        guard let timeMix = model.architecture.timeMix else { return [:] }
+        var (type, name) = ("rwkv7qwen2", "RWKV7Qwen2ForCausalLM")
+        var isBalanced = false
+        switch timeMix {
+        case .rwkv6(let stages):
+            (type, name) = ("rwkv6qwen2", "RWKV6Qwen2ForCausalLM")
+            isBalanced = stages.balancesKeys
+        case .rwkv7(let stages):
+            if model.optionalRoles.contains(.receptanceNorm) {
+                (type, name) = ("rwkv7qwen3", "RWKV7Qwen3ForCausalLM")
+            }
+            isBalanced = stages.keyScale == .oneMinusDecay
+        }
+        let gate: [TimeMixSpec.Gate: Int] = [.none: 0, .sigmoidProjection: 1, .lowRank: 2]
+        let attention = model.kinds.count(where: \.hasCache)
+        var members: [String: JSONValue] = [
+            "model_type": .string(ByteString(type)), "architectures": .array([.string(ByteString(name))]),
+            "use_rope": .bool(timeMix.usesRoPE), "gate_rank_type": .integer(gate[timeMix.gate] ?? 0),
+            "balance_state": .bool(isBalanced), "groupnorm_att": .bool(timeMix.hasGroupNorm),
+            "use_tokenshift": .bool(timeMix.shiftsTokens), "num_attention_layers": .integer(attention),
+            "attention_bias": .bool(!model.optionalRoles.isDisjoint(with: [.queryBias, .receptanceBias])),
+            "attention_output_bias": .bool(
+                !model.optionalRoles.isDisjoint(with: [.outputBias, .timeMixOutputBias])),
+        ]
+        // The published classes have attention only in the last layers.
+        if !model.kinds.suffix(attention).allSatisfy(\.hasCache) {
+            members["transformer_layers"] = .array(
+                model.kinds.indices.filter { model.kinds[$0].hasCache }.map { .integer($0) })
+        }
+        return members
+    })
+
+    /// Returns the gate that `gate_rank_type` or the tensors select.
+    private static func gate(
+        _ found: Set<TensorRole>?, _ configuration: ModelConfiguration?, assumed: Int
+    ) throws(CheckpointError) -> TimeMixSpec.Gate {
+        let shown = found.map { $0.contains(.gateWeight) ? 1 : $0.contains(.gateDown) ? 2 : 0 }
+        switch try configuration?.count("gate_rank_type", assumed: shown ?? assumed) ?? shown ?? assumed {
+        case 0: return .none
+        case 1: return .sigmoidProjection
+        case 2: return .lowRank
+        default:
+            guard let configuration else { return .none }
+            throw configuration.malformed("gate_rank_type", expected: "0, 1 or 2")
+        }
+    }
+
+    /// Returns the norm that `groupnorm_att` or the tensors select.
+    private static func outputNorm(
+        _ epsilon: TimeMixSpec.GroupNormEpsilon, _ found: Set<TensorRole>?, _ configuration: ModelConfiguration?
+    ) throws(CheckpointError) -> TimeMixSpec.OutputNorm {
+        let hasNorm = try configuration?.flag("groupnorm_att") ?? found?.contains(.groupNormWeight) ?? false
+        return hasNorm ? .groupNorm(epsilon) : .headScale
+    }
+
+    /// Returns the attention layers: the last ones, or those that the class for Qwen3 selects.
+    @Sendable
+    private static func radladsAttention(
+        _ configuration: ModelConfiguration, _ count: Int
+    ) throws(CheckpointError) -> Set<Int>? {
+        if configuration.root["num_attention_layers"] != nil {
+            let attention = try configuration.count("num_attention_layers", assumed: 0)
+            return Set(max(0, count - attention)..<count)
+        }
+        guard configuration.root["first_attention_layer"] != nil else { return nil }
+        let first = try configuration.count("first_attention_layer", assumed: 9999)
+        let end = try configuration.count("first_post_attention_layer", assumed: 9999)
+        let stride = max(1, try configuration.count("attention_striping", assumed: 1))
+        let last = try configuration.count("last_striping_layer", assumed: 99999)
+        return Set(
+            (0..<count).filter { layer in
+                first..<max(first, end) ~= layer
+                    && (layer > min(count, last) || (min(count - 1, end, last) - layer) % stride == 0)
+            })
+    }
+}
