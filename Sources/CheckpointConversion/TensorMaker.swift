@@ -45,7 +45,7 @@ final class TensorMaker {
             if let rows = steps.rows {
                 guard let part = info.rows(rows) else {
                     throw CheckpointError(
-                        .unsupported, path: checkpoint.path, "the matrix cannot be split by rows", tensor: info.name)
+                        .unsupported, path: checkpoint.path, "the tensor cannot be split by rows", tensor: info.name)
                 }
                 info = part
             }

@@ -44,22 +44,23 @@ public struct TensorInfo: Sendable {
         return TensorInfo(name: name, dtype: dtype, shape: view.shape, file: file, view: view, storage: storage)
     }
 
-    /// Returns a view of the given rows; nil if the tensor is not a matrix with these rows, or its elements are smaller
-    /// than a byte.
+    /// Returns a view of the given rows of a matrix or elements of a vector; nil if the tensor is neither or does not
+    /// have them, or its elements are smaller than a byte.
     public func rows(_ rows: Range<Int>) -> TensorInfo? {
-        guard shape.count == 2, dtype.bitWidth % 8 == 0, rows.lowerBound >= 0, rows.upperBound <= shape[0] else {
+        guard 1...2 ~= shape.count, dtype.bitWidth % 8 == 0, rows.lowerBound >= 0, rows.upperBound <= shape[0] else {
             return nil
         }
-        let size = dtype.bitWidth / 8
+        let (size, rest) = (dtype.bitWidth / 8, Array(shape.dropFirst()))
         guard view != nil || storage != nil else {
-            let start = byteRange.lowerBound + rows.lowerBound * shape[1] * size
+            let rowSize = size * (rest.first ?? 1)
+            let start = byteRange.lowerBound + rows.lowerBound * rowSize
             return TensorInfo(
-                name: name, dtype: dtype, shape: [rows.count, shape[1]], file: file,
-                byteRange: start..<start + rows.count * shape[1] * size)
+                name: name, dtype: dtype, shape: [rows.count] + rest, file: file,
+                byteRange: start..<start + rows.count * rowSize)
         }
         var view =
             self.view
-            ?? StridedView(shape: shape, strides: [shape[1], 1], elementSize: size, start: byteRange.lowerBound)
+            ?? StridedView(shape: shape, strides: rest + [1], elementSize: size, start: byteRange.lowerBound)
         view.shape[0] = rows.count
         view.start += rows.lowerBound * view.strides[0] * size
         return TensorInfo(name: name, dtype: dtype, shape: view.shape, file: file, view: view, storage: storage)

@@ -128,7 +128,9 @@ struct WeightReader<Element: Real>: Sendable {
 
     /// Returns the values of a weight in storage order.
     func numbers(of place: TensorPlace) throws(CheckpointError) -> [Element] {
-        if binding(place.role, place.layer)?.rows != nil { return try matrix(place.role, place.layer).numbers() }
+        if binding(place.role, place.layer)?.rows != nil, place.role.shape.count == 2 {
+            return try matrix(place.role, place.layer).numbers()
+        }
         return try vector(place.role, place.layer)
     }
 
@@ -137,8 +139,12 @@ struct WeightReader<Element: Real>: Sendable {
         guard let tensor = tensor(role, layer) else { return nil }
         guard let element = tensor.dtype.kernelElement else { throw missing(role, layer) }
         let bytes = try memory.bytes(of: tensor)
+        // A vector can be part of a fused tensor.
+        let part = binding(role, layer)?.rows ?? 0..<tensor.elementCount
+        guard part.upperBound <= tensor.elementCount else { throw missing(role, layer) }
         return StoredMatrix(
-            bytes.start, element, shape: (1, tensor.elementCount), isInputMajor: false, owner: bytes.owner
+            bytes.start + part.lowerBound * tensor.dtype.bitWidth / 8, element, shape: (1, part.count),
+            isInputMajor: false, owner: bytes.owner
         ).numbers()
     }
 
