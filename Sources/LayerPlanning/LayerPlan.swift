@@ -122,10 +122,11 @@ public struct LayerPlan: Sendable, Hashable {
         seed: Int
     ) {
         let attention = Set(selection.layers)
-        guard let recipe = target.conversion, let timeMix = target.timeMix,
+        guard let recipe = target.conversion,
             let student = teacher.student(
                 target, attention: attention, ranks: ranks,
                 attentionUsesRoPE: attentionUsesRoPE ?? recipe.attentionUsesRoPE),
+            let timeMix = student.architecture.timeMix,
             let teacherCount = teacher.parameterCount, let studentCount = student.parameterCount,
             let teacherMemory = Memory(teacher), let studentMemory = Memory(student)
         else { return nil }
@@ -146,7 +147,8 @@ public struct LayerPlan: Sendable, Hashable {
         }
         let given = Set(teacher.tensors.map(\.role))
         initialisers = recipe.initialisers.filter { role, _ in
-            switch role {
+            guard timeMix.roles.all.contains(role) else { return false }
+            return switch role {
             case .receptanceNorm: !given.contains(.queryNorm)
             case .timeMixKeyNorm: !given.contains(.keyNorm)
             default: true

@@ -16,23 +16,23 @@ extension ModelDescription {
         _ target: Architecture, attention: Set<Int>, ranks: [ModelDimension: Int] = [:], attentionUsesRoPE: Bool,
         firstValues: FirstValuesLayer = .firstTimeMixing
     ) -> ModelDescription? {
-        let target = target.over(architecture)
-        guard let recipe = target.conversion, let timeMix = target.timeMix,
-            let width = dimensions[.attentionWidth]
+        var target = target.over(architecture)
+        guard let recipe = target.conversion, var timeMix = target.timeMix,
+            let width = dimensions[recipe.ranksFollow]
         else { return nil }
+        recipe.refine(&timeMix, self)
+        target.timeMix = timeMix
         var sizes = dimensions
-        for (dimension, rank) in recipe.ranks { sizes[dimension] = ranks[dimension] ?? rank(attentionWidth: width) }
+        for (dimension, rank) in recipe.ranks { sizes[dimension] = ranks[dimension] ?? rank(width: width) }
         for (dimension, other) in target.impliedSizes { sizes[dimension] = sizes[other] }
         let present = Set(tensors.map(\.role))
         var optional = optionalRoles.union(present).intersection([
             .queryBias, .keyBias, .valueBias, .outputBias, .queryNorm, .keyNorm,
         ])
-        if present.contains(.queryBias) {
-            optional.formUnion([.receptanceBias, .timeMixKeyBias, .timeMixValueBias])
-        }
-        if present.contains(.outputBias) { optional.insert(.timeMixOutputBias) }
-        // Head norms that the teacher lacks are initialised to one.
-        if timeMix.headNorm != .never { optional.formUnion([.receptanceNorm, .timeMixKeyNorm]) }
+        // A student has the optional tensors that correspond to the teacher's, and those that are initialised.
+        let ownOptional = timeMix.roles.optional
+        optional.formUnion(ownOptional.intersection(present.compactMap(\.counterpart)))
+        optional.formUnion(ownOptional.intersection(recipe.initialisers.keys))
         return ModelDescription(
             architecture: target, evidence: [], layout: nil, dimensions: sizes,
             layers: layers.enumerated().map {
@@ -171,7 +171,7 @@ extension ModelDescription {
             && (architecture.body.norm != .rms || architecture.body.scalesEmbedding
                 || architecture.body.mixerNorms != .before
                 || architecture.body.feedForwardNorms != .before
-                || architecture.layouts[0].names != TensorLayout.huggingFace.names
+                || architecture.layouts[0].bodyNames != TensorLayout.huggingFace.bodyNames
                 || rotary?.parameters["partial_rotary_factor"] != nil || !differencesFromLlama.isEmpty)
     }
 

@@ -5,8 +5,8 @@ import Glibc
 public struct StudentRecipe: Sendable {
     /// The rule for the rank of a low-rank part.
     ///
-    /// The rank is factor * A ^ exponent, where A is the model's attention width. It is rounded to a multiple of 32,
-    /// and is not less than `minimum`.
+    /// The rank is factor * A ^ exponent, where A is the model's attention width or another dimension of the recipe. It
+    /// is rounded to a multiple of 32, and is not less than `minimum`.
     public struct Rank: Sendable {
         let minimum: Int
         let factor, exponent: Double
@@ -17,14 +17,16 @@ public struct StudentRecipe: Sendable {
             self.exponent = exponent
         }
 
-        /// Returns the rank in a model with the given attention width.
-        public func callAsFunction(attentionWidth: Int) -> Int {
-            max(minimum, Int((factor * pow(Double(attentionWidth), exponent) / 32).rounded(.toNearestOrEven)) * 32)
+        /// Returns the rank in a model with the given width A.
+        public func callAsFunction(width: Int) -> Int {
+            max(minimum, Int((factor * pow(Double(width), exponent) / 32).rounded(.toNearestOrEven)) * 32)
         }
     }
 
     /// The ranks of the low-rank parts.
     public let ranks: [ModelDimension: Rank]
+    /// The dimension that takes the place of A in the rules of ranks.
+    var ranksFollow = ModelDimension.attentionWidth
     /// The initial values of tensors that the teacher lacks, except biases.
     ///
     /// Tensors that the teacher has are copied.
@@ -33,6 +35,8 @@ public struct StudentRecipe: Sendable {
     public let attentionUsesRoPE: Bool
     /// A sentence that reports on plans include, or nil for none.
     public internal(set) var note: String?
+    /// Sets the stages of time mixing that depend on the teacher.
+    var refine: @Sendable (inout TimeMixSpec, ModelDescription) -> Void = { _, _ in }
 }
 
 /// The initial values of a new tensor.

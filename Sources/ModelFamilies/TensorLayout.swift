@@ -68,12 +68,17 @@ public struct TensorLayout: Sendable {
     ///
     /// Returns nil if the layout cannot express the teacher's names.
     func withBody(of teacher: TensorLayout) -> TensorLayout? {
-        let mixers = Set(Attention.allRoles + TimeMixSpec.allRoles)
-        let body = teacher.names.filter { !mixers.contains($0.key) && $0.value != Self.huggingFace.names[$0.key] }
+        let mixers = Self.mixerRoles
+        let body = teacher.bodyNames.filter { $0.value != Self.huggingFace.names[$0.key] }
         guard !body.isEmpty, let root = bodyRoot else { return body.isEmpty ? self : nil }
         return naming(
             body.mapValues { root + $0 }, fused: teacher.fused.filter { $0.allSatisfy { !mixers.contains($0) } })
     }
+
+    private static let mixerRoles = Set(Attention.allRoles + TimeMixSpec.allRoles)
+
+    /// The names of all tensors except those of token mixers.
+    var bodyNames: [TensorRole: String] { names.filter { !Self.mixerRoles.contains($0.key) } }
 
     /// The prefix that this layout adds to transformers' names of body tensors, or nil if it names them differently.
     private var bodyRoot: String? {

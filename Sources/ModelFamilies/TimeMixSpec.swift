@@ -157,7 +157,7 @@ public enum TimeMixSpec: Sendable, Hashable {
         return isScaled && allowsScaledRoPE ? own : own?.plain
     }
 
-    var roles: RoleSet {
+    package var roles: RoleSet {
         switch self {
         case .rwkv6(let stages): stages.roles
         case .rwkv7(let stages): stages.roles

@@ -222,12 +222,11 @@ extension ModelDescription {
                 found: teacher.variant ?? teacher.architecture.family)
         }
         guard architecture.hasTeachersBody, !architecture.mixesPreviousToken,
-            case .rwkv7(let stages)? = architecture.timeMix, stages.removalKey == .key,
-            stages.keyScale != .iclr, stages.outputNorm == .headScale
+            case .rwkv7? = architecture.timeMix
         else {
             throw no(
                 "training is not implemented for this kind of student",
-                expected: "cxa076, cxa076r, cxa079 or cxa07a to cxa07d", found: variant)
+                expected: "cxa076, cxa076r, cxa079, cxa07a to cxa07d or rad-rwkv7", found: variant)
         }
         for dimension in [ModelDimension.vocabulary, .width]
         where dimensions[dimension] != teacher.dimensions[dimension] {

@@ -253,7 +253,7 @@ extension Kernels {
             "mismatched matrix sizes")
         func matrix() -> Matrix<Element> { Matrix(rows: dy.rows, columns: dy.columns) }
         let (dr, dk, dv, dgate) = (matrix(), matrix(), matrix(), gate.map { _ in matrix() })
-        let parts = gradient == nil ? nil : matrix()
+        let parts = bonus == nil || gradient == nil ? nil : matrix()
         let (r, k, v) = (inputs.r, inputs.k, inputs.v)
         var normed = y
         if norm.weight != nil {

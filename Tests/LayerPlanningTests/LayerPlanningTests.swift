@@ -103,11 +103,11 @@ private func teacher(_ name: String) throws -> ModelDescription {
     ])
     func givesTheRanksOf079(width: Int, decay: Int, iclr: Int, residual: Int, gate: Int) throws {
         let ranks = try #require(Architecture.cxa079.conversion).ranks
-        #expect(ranks[.decayRank]?(attentionWidth: width) == decay && ranks[.iclrRank]?(attentionWidth: width) == iclr)
+        #expect(ranks[.decayRank]?(width: width) == decay && ranks[.iclrRank]?(width: width) == iclr)
         #expect(
-            ranks[.valueResidualRank]?(attentionWidth: width) == residual
-                && ranks[.keyResidualRank]?(attentionWidth: width) == residual)
-        #expect(ranks[.gateRank]?(attentionWidth: width) == gate)
+            ranks[.valueResidualRank]?(width: width) == residual
+                && ranks[.keyResidualRank]?(width: width) == residual)
+        #expect(ranks[.gateRank]?(width: width) == gate)
     }
 
     /// The planned student has the same tensors as the student in the fixture.

@@ -8,13 +8,14 @@ import RWKVNumerics
 import TestSupport
 import Testing
 
-/// Loads a student from fixtures/logits or fixtures/hxa07, with all layer weights trainable.
+/// Loads a student from fixtures/logits, fixtures/hxa07 or fixtures/radlads, with all layer weights trainable.
 private func student<Element: Real>(
     _ name: String, by adapters: TrainedAdapters? = nil, as type: Element.Type
 ) throws -> TrainedModel<Element> {
     // hxa07c has the tensors of hxa07b.
     let own = name == "hxa07c" ? "hxa07b" : name
-    let directory = (["cxa07a", "hxa07b", "cxa07d"].contains(own) ? "hxa07/" : "logits/") + own
+    let roots = ["cxa07a": "hxa07", "hxa07b": "hxa07", "cxa07d": "hxa07"]
+    let directory = (own.hasPrefix("rad-") ? "radlads" : roots[own] ?? "logits") + "/" + own
     let path = Repository.fixture("\(directory)/model.safetensors")
     let checkpoint = try Checkpoint.open(path)
     let configuration = try ModelConfiguration(
@@ -48,7 +49,9 @@ private func relativeError(_ found: [some Real], _ expected: [Float]) -> Double 
 
 /// Compares gradients with those of PyTorch's autograd, computed in float64 and recorded in fixtures/gradients as F32.
 struct AutogradTests {
-    static let students = ["hxa079", "cxa076", "cxa07a", "hxa07b", "hxa07c", "cxa07d"]
+    static let students = [
+        "hxa079", "cxa076", "cxa07a", "hxa07b", "hxa07c", "cxa07d", "rad-rwkv7", "rad-rwkv7-group-norm",
+    ]
     static let cases = students.flatMap { name in
         KernelTable.allCases.flatMap { table in [false, true].map { (name, table, $0) } }
     }
@@ -134,7 +137,7 @@ struct DifferenceTests {
     static let students: [(String, Adapter.Kind?)] =
         [
             "hxa079", "hxa079-gqa-first", "hxa079-no-norm", "cxa079", "cxa076", "cxa076r", "cxa07a", "hxa07b", "hxa07c",
-            "cxa07d",
+            "cxa07d", "rad-rwkv7", "rad-rwkv7-group-norm", "rad-rwkv7-qwen3",
         ].map { ($0, nil) }
         + [.lora, .dora, .bone].map { ("hxa079-gqa-first", $0) }
 
@@ -188,7 +191,7 @@ struct DifferenceTests {
                 try model.update(kernels)
                 return try run().1
             }
-            let difference = (try value(1) - value(-1)) / (2 * step)
+            let difference = (8 * (try value(1) - value(-1)) - (try value(2) - value(-2))) / (12 * step)
             _ = try value(0)
             let slope = zip(slopes, direction).reduce(0) { $0 + $1.0 * $1.1 }
             #expect(

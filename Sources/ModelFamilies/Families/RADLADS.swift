@@ -6,7 +6,9 @@ import CheckpointJSON
 extension Architecture {
     /// RAD-RWKV7, which combines a teacher's body with the time mixing of RWKV-7.
     ///
-    /// See RADLADS, rwkv7qwen2/modeling_rwkv7qwen2.py and rwkv7qwen3/modeling_rwkv7qwen3.py.
+    /// Students have the stages of RADLADS' configs/qwerky7.yaml, or those that its class for Qwen3 assumes if the
+    /// teacher has head norms. See RADLADS, rwkv7qwen2/modeling_rwkv7qwen2.py, rwkv7qwen3/modeling_rwkv7qwen3.py and
+    /// models/qwen2.py, where the ranks and initialisers come from.
     public static let radRWKV7 = Architecture(
         family: "rwkv7qwen2",
         variant: "rad-rwkv7",
@@ -49,7 +51,32 @@ extension Architecture {
         hasTeachersBody: true,
         layouts: [.radlads],
         configurations: [TensorLayout.radlads.name: radladsConfiguration],
-        impliedSizes: [.valueResidualWidth: .attentionWidth])
+        impliedSizes: [.valueResidualWidth: .attentionWidth],
+        conversion: StudentRecipe(
+            ranks: [
+                .decayRank: .init(32, 1.8, 0.5), .iclrRank: .init(32, 1.8, 0.5), .valueResidualRank: .init(32, 1.3, 0.5),
+                .gateRank: .init(32, 0.6, 0.8),
+            ],
+            ranksFollow: .width,
+            initialisers: [
+                .decayBase: .decayRamp, .decayDown: .constant(0), .decayUp: .orthogonal(gain: 0.1),
+                .iclrBase: .constant(0), .iclrDown: .constant(0), .iclrUp: .orthogonal(gain: 0.1),
+                .valueResidualBase: .constant(1), .valueResidualDown: .constant(0),
+                .valueResidualUp: .orthogonal(gain: 0.1),
+                .gateDown: .constant(0), .gateUp: .orthogonal(gain: 0.1),
+                .removalKeyScale: .constant(0.85), .keyICLRMix: .constant(1), .bonus: .constant(0),
+                .groupNormWeight: .constant(1), .groupNormBias: .constant(0),
+            ],
+            attentionUsesRoPE: true,
+            refine: { timeMix, teacher in
+                // The class for Qwen3 has head norms. It does not scale keys by k_k and k_a.
+                let hasHeadNorms = teacher.tensors.contains { $0.role == .queryNorm }
+                guard hasHeadNorms, case .rwkv7(var stages) = timeMix else { return }
+                stages.removalKey = .key
+                stages.keyScale = .oneMinusDecay
+                stages.outputNorm = .headScale
+                timeMix = .rwkv7(stages)
+            }))
 
     /// RAD-RWKV6, which combines a teacher's body with time mixing whose recurrence is that of RWKV-6 without a bonus.
     ///
