@@ -84,7 +84,18 @@ public struct InitialValues: Sendable {
         case .decayRamp: return -7 + 5 * power(fraction, 0.85 + ratio.squareRoot()) + 0.5
         case .decayRampWithHeads: return -6 + 6 * power(fraction, 1 + power(ratio, 0.3)) + 0.5 + 2.5 * zigzag
         case .iclrRamp: return -0.19 + 0.3 * zigzag + 0.4 * (fraction - 0.5)
+        case .linear:
+            return SplitMix64(seed: seed, name: name).uniform(after: channel) / Double(shape.last ?? 1).squareRoot()
+        case .shiftRamp(let exponent): return 1 - shiftPower(channel, exponent)
+        case .keyShiftRamp: return 1 - (shiftPower(channel, 0.9) + 0.4 * ratio)
+        case .valueShiftRamp: return 1 - (shiftPower(channel, 0.4) + 0.6 * ratio)
         }
+    }
+
+    /// Returns (n / A) ^ (exponent (1 - l / L)).
+    private func shiftPower(_ channel: Int, _ exponent: Double) -> Double {
+        let rest = 1 - Double(place.layer ?? 0) / Double(max(layerCount, 1))
+        return power(Double(channel) / Double(elementCount), exponent * rest)
     }
 
     /// Returns base ^ exponent for a non-negative base.

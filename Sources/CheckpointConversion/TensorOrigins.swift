@@ -20,7 +20,10 @@ extension ConversionBuilder {
         let isOfAttention = target.architecture.attention?.roles.all.contains(place.role) == true
         if plan != nil, inputs[.teacher] != nil, isOfAttention { return find(.teacher, place.role) }
         if let own = find(.source, place.role) { return own }
-        if let plan, inputs[.teacher] == nil, let role = place.role.counterpart, var own = find(.source, role) {
+        let copies = target.architecture.conversion?.copiesProjections ?? true
+        if copies, let plan, inputs[.teacher] == nil, let role = place.role.counterpart,
+            var own = find(.source, role)
+        {
             own.factor = plan.projectionFactors.factor(of: place.role)
             if let model = inputs[.source]?.model, let layer = place.layer {
                 // Head norms in time mixing multiply by w instead of 1 + w, so the 1 is added here. Time mixing also

@@ -16,6 +16,13 @@ package struct SplitMix64 {
     /// Returns the next random number, uniformly distributed in [-1, 1).
     package mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-52 - 1 }
 
+    /// Returns the random number that ``uniform()`` would return after `count` other calls.
+    package func uniform(after count: Int) -> Double {
+        var later = self
+        later.counter &+= UInt64(truncatingIfNeeded: count) &* 0x9E37_79B9_7F4A_7C15
+        return later.uniform()
+    }
+
     /// Returns the next 64 random bits.
     package mutating func next() -> UInt64 {
         counter &+= 0x9E37_79B9_7F4A_7C15

@@ -135,7 +135,8 @@ public struct LayerPlan: Sendable, Hashable {
         let first = student.layerOfFirstValues
         layers = student.kinds.enumerated().map { index, kind in
             if kind.hasCache { return Layer(kind: kind, reason: selection.reasons[index] ?? "chosen") }
-            return Layer(kind: kind, reason: index == first ? "gives first values" : "not chosen")
+            let reason = index == first ? "gives first values" : "not chosen"
+            return Layer(kind: kind, reason: recipe.copiesProjections ? reason : reason + "; copies no projections")
         }
         switches = Switches(
             attentionUsesRoPE: student.attentionUsesRoPE, timeMixingUsesRoPE: timeMix.usesRoPE,
@@ -189,7 +190,13 @@ extension LayerPlan {
     ) throws(LayerPlanError) {
         if let conversionBlocker = teacher.conversionBlocker { throw .unfitTeacher(conversionBlocker) }
         guard seed >= 0 else { throw .negativeSeed(seed) }
+        if let size = target.conversion?.headSize, let width = teacher.dimensions[.width], width % size != 0 {
+            throw .unfitTeacher("its width of \(width) is not a multiple of the target's head size of \(size)")
+        }
         let selection = try LayerSelection(choice, for: teacher, target: target)
+        guard target.attention != nil || selection.layers.isEmpty else {
+            throw .noAttention(target: target.variants.first ?? target.family)
+        }
         guard
             let plan = LayerPlan(
                 of: teacher, target: target, selection, attentionUsesRoPE: attentionUsesRoPE, seed: seed)

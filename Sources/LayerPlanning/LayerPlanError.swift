@@ -16,6 +16,8 @@ public enum LayerPlanError: Error, Sendable, Hashable {
     case unknownSizes
     /// The seed is negative.
     case negativeSeed(Int)
+    /// The target has no attention layers, but the choice keeps some.
+    case noAttention(target: String)
     /// A list contains a layer that the teacher does not have.
     case noSuchLayer(Int, in: List, layerCount: Int)
     /// There is no published selection with this name.
@@ -46,6 +48,7 @@ extension LayerPlanError: CustomStringConvertible {
         case .unfitTeacher(let reason): "the model cannot be converted faithfully: \(reason)"
         case .unknownSizes: "the model's sizes are not known"
         case .negativeSeed(let seed): "the seed must be 0 or greater, not \(seed)"
+        case .noAttention(let target): "\(target) has time mixing in all layers: no layer can keep attention"
         case .noSuchLayer(let layer, _, let layerCount):
             "there is no layer \(layer): the teacher has layers 0 to \(layerCount - 1)"
         case .unknownPublished(let name):

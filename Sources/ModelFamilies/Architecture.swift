@@ -107,11 +107,6 @@ public struct Architecture: Sendable {
         [timeMix.map { .timeMix($0) }, attention.map { .attention($0) }].compactMap { $0 }
     }
 
-    /// Whether layers mix each token with the previous one, in the token shift of time mixing or in channel mixing.
-    package var mixesPreviousToken: Bool {
-        body.feedForward.shiftsTokens || timeMix?.shiftsTokens == true
-    }
-
     /// The name of the variant, or of the family if it has no variants.
     var name: String { variant ?? family }
 

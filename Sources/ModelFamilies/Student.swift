@@ -24,6 +24,19 @@ extension ModelDescription {
         target.timeMix = timeMix
         var sizes = dimensions
         for (dimension, rank) in recipe.ranks { sizes[dimension] = ranks[dimension] ?? rank(width: width) }
+        if let size = recipe.headSize, let own = sizes[.width] {
+            guard own % size == 0 else { return nil }
+            let heads = own / size
+            sizes = ModelDimensions(
+                ModelDimension.allCases.reduce(into: [:]) { all, dimension in
+                    switch dimension {
+                    case .attentionWidth, .keyValueWidth: all[dimension] = own
+                    case .heads, .keyValueHeads: all[dimension] = heads
+                    case .headSize: all[dimension] = size
+                    default: all[dimension] = sizes[dimension]
+                    }
+                })
+        }
         for (dimension, other) in target.impliedSizes { sizes[dimension] = sizes[other] }
         let present = Set(tensors.map(\.role))
         var optional = optionalRoles.union(present).intersection([

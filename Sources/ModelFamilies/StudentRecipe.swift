@@ -11,6 +11,9 @@ public struct StudentRecipe: Sendable {
         let minimum: Int
         let factor, exponent: Double
 
+        /// Creates a rule that gives the same rank for all widths.
+        init(_ rank: Int) { self.init(rank, 0, 0) }
+
         init(_ minimum: Int, _ factor: Double, _ exponent: Double) {
             self.minimum = minimum
             self.factor = factor
@@ -35,6 +38,10 @@ public struct StudentRecipe: Sendable {
     public let attentionUsesRoPE: Bool
     /// A sentence that reports on plans include, or nil for none.
     public internal(set) var note: String?
+    /// Whether the teacher's projections are copied.
+    package var copiesProjections = true
+    /// The head size of time mixing, which then is as wide as the residual stream, or nil for the teacher's heads.
+    package var headSize: Int?
     /// Sets the stages of time mixing that depend on the teacher.
     var refine: @Sendable (inout TimeMixSpec, ModelDescription) -> Void = { _, _ in }
 }
@@ -58,6 +65,14 @@ public enum Initialiser: Sendable, Hashable {
     case decayRampWithHeads
     /// -0.19 + 0.3 zz + 0.4 lin
     case iclrRamp
+    /// Uniform between -1 / sqrt(inputs) and 1 / sqrt(inputs), as torch initialises linear layers.
+    case linear
+    /// 1 - (n / A) ^ (exponent (1 - l / L))
+    case shiftRamp(exponent: Double)
+    /// 1 - ((n / A) ^ (0.9 (1 - l / L)) + 0.4 l / (L - 1))
+    case keyShiftRamp
+    /// 1 - ((n / A) ^ (0.4 (1 - l / L)) + 0.6 l / (L - 1))
+    case valueShiftRamp
 
     /// The name of the initialiser in plans.
     public var name: String {
@@ -67,15 +82,21 @@ public enum Initialiser: Sendable, Hashable {
         case .decayRamp: "decay_ramp"
         case .decayRampWithHeads: "decay_ramp_with_heads"
         case .iclrRamp: "iclr_ramp"
+        case .linear: "linear"
+        case .shiftRamp: "shift_ramp"
+        case .keyShiftRamp: "key_shift_ramp"
+        case .valueShiftRamp: "value_shift_ramp"
         }
     }
 
-    /// The value of a constant initialiser or the gain of an orthogonal initialiser, or nil for ramps.
+    /// The value of a constant, the gain of an orthogonal initialiser or the exponent of a shift ramp, or nil for the
+    /// other initialisers.
     public var value: Double? {
         switch self {
         case .constant(let value): value
         case .orthogonal(let gain): gain
-        case .decayRamp, .decayRampWithHeads, .iclrRamp: nil
+        case .shiftRamp(let exponent): exponent
+        case .decayRamp, .decayRampWithHeads, .iclrRamp, .linear, .keyShiftRamp, .valueShiftRamp: nil
         }
     }
 
@@ -84,8 +105,8 @@ public enum Initialiser: Sendable, Hashable {
     /// Returns nil if there is no initialiser with this name, or if its value is missing or not finite.
     public init?(name: String, value: Double?) {
         let all: [Initialiser?] = [
-            value.map { .constant($0) }, value.map { .orthogonal(gain: $0) }, .decayRamp, .decayRampWithHeads,
-            .iclrRamp,
+            value.map { .constant($0) }, value.map { .orthogonal(gain: $0) }, value.map { .shiftRamp(exponent: $0) },
+            .decayRamp, .decayRampWithHeads, .iclrRamp, .linear, .keyShiftRamp, .valueShiftRamp,
         ]
         guard let initialiser = all.compactMap({ $0 }).first(where: { ByteString($0.name) == ByteString(name) }),
             value?.isFinite ?? true

@@ -214,16 +214,13 @@ extension ModelDescription {
                 advice: teacher.layers.contains(where: \.kind.carriesState)
                     ? "the teacher has one: give the teacher first, and the student second" : nil)
         }
-        // The sequences of a batch are concatenated, so a token shift would mix in the last token of the previous
-        // sequence.
-        guard !teacher.architecture.mixesPreviousToken else {
+        // The sequences of a batch are concatenated, so channel mixing would mix in the last token of the previous one.
+        guard !teacher.architecture.body.feedForward.shiftsTokens else {
             throw no(
                 "distillation is not implemented for this kind of teacher",
                 found: teacher.variant ?? teacher.architecture.family)
         }
-        guard architecture.hasTeachersBody, !architecture.mixesPreviousToken,
-            case .rwkv7? = architecture.timeMix
-        else {
+        guard architecture.hasTeachersBody, case .rwkv7? = architecture.timeMix else {
             throw no(
                 "training is not implemented for this kind of student",
                 expected: "cxa076, cxa076r, cxa079, cxa07a to cxa07d or rad-rwkv7", found: variant)

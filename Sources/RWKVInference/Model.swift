@@ -88,7 +88,7 @@ public struct Model<Element: Real>: Sendable {
     /// - Returns: the residual stream after the last layer, [tokens, C].
     /// - Throws: `CheckpointError`: `malformed` if there are no tokens, if a token is outside the vocabulary, or if
     ///   tokens cannot be divided into sequences of equal length; `unsupported` if the state belongs to another model,
-    ///   or if it has several sequences and either it already has tokens or the model uses token shift; `notFinite`;
+    ///   or if it has several sequences and either it already has tokens or the model has channel mixing; `notFinite`;
     ///   `inputOutput` if a file has changed or cannot be read; or `cancelled`.
     @specialized(where Element == Float)
     public func hidden(
@@ -118,8 +118,8 @@ public struct Model<Element: Real>: Sendable {
     ///   - kernels: the kernels to use.
     /// - Returns: the residual stream before the first layer, [tokens, C].
     /// - Throws: `CheckpointError`: `malformed` if there are no tokens, if a token is outside the vocabulary, or if
-    ///   tokens cannot be divided into sequences of equal length; `unsupported` for several sequences if the model uses
-    ///   token shift; `notFinite`; or `inputOutput` if a file has changed or cannot be read.
+    ///   tokens cannot be divided into sequences of equal length; `unsupported` for several sequences if the model has
+    ///   channel mixing; `notFinite`; or `inputOutput` if a file has changed or cannot be read.
     public func embedded(
         _ tokens: [Int], sequences: Int = 1, _ kernels: Kernels<Element>
     ) throws(CheckpointError) -> Matrix<Element> {
@@ -131,10 +131,10 @@ public struct Model<Element: Real>: Sendable {
                 .malformed, path: checkpoint.path, "tokens cannot be divided into sequences of the same length",
                 expected: "a multiple of \(sequences)", found: "\(tokens.count)")
         }
-        guard sequences == 1 || !description.architecture.mixesPreviousToken else {
+        guard sequences == 1 || !description.architecture.body.feedForward.shiftsTokens else {
             throw CheckpointError(
                 .unsupported, path: checkpoint.path,
-                "the model mixes each token with the one before, so it runs one sequence at a time",
+                "channel mixing mixes each token with the one before, so the model runs one sequence at a time",
                 found: "\(sequences)")
         }
         if let token = tokens.first(where: { !(0..<vocabulary ~= $0) }) {

@@ -13,23 +13,76 @@ public enum TokenShift<Element: Real>: Sendable {
     case lerp(
         receptance: [Element], decay: [Element], key: [Element], value: [Element], iclr: [Element], gate: [Element]?)
 
-    /// The inputs of the projections, [tokens, C] each.
-    struct Inputs {
-        let receptance, decay, key, value, iclr, gate: Matrix<Element>
-    }
-
-    func callAsFunction(_ x: Matrix<Element>, _ previous: inout [Element], _ kernels: Kernels<Element>) -> Inputs {
+    func callAsFunction(
+        _ x: Matrix<Element>, _ state: inout LayerState<Element>, _ kernels: Kernels<Element>
+    ) -> ProjectionInputs<Matrix<Element>> {
         switch self {
-        case .none: return Inputs(receptance: x, decay: x, key: x, value: x, iclr: x, gate: x)
+        case .none: return ProjectionInputs(repeating: x)
         case .lerp(let receptance, let decay, let key, let value, let iclr, let gate):
-            let before = previous
-            previous = x.row(x.rows - 1)
+            let before = state.mixerShift
+            state.mixerShift = x.row(x.rows - 1)
             let shifted = kernels.shifted(
-                x, previous: before, shares: [receptance, decay, key, value, iclr] + (gate.map { [$0] } ?? []))
-            return Inputs(
+                x, previous: before, shares: [receptance, decay, key, value, iclr] + (gate.map { [$0] } ?? []),
+                sequences: state.sequences)
+            return ProjectionInputs(
                 receptance: shifted[0], decay: shifted[1], key: shifted[2], value: shifted[3], iclr: shifted[4],
                 gate: gate == nil ? x : shifted[5])
         }
+    }
+
+    /// Returns the accumulators for the gradients of the projections' inputs, given that for the gradient of `x`.
+    ///
+    /// They are nil if those gradients are not needed.
+    func accumulators(
+        for x: Matrix<Element>, _ dx: Matrix<Element>?, _ gradients: WeightGradients<Element>
+    ) -> ProjectionInputs<Matrix<Element>?> {
+        guard case .lerp = self, dx != nil || Self.roles.contains(where: { gradients[$0] != nil }) else {
+            return ProjectionInputs(repeating: dx)
+        }
+        func zeros() -> Matrix<Element> { Matrix(zeros: x.rows, columns: x.columns) }
+        return ProjectionInputs(
+            receptance: zeros(), decay: zeros(), key: zeros(), value: zeros(), iclr: zeros(), gate: zeros())
+    }
+
+    /// Adds the gradient of `x` to `dx`, and the gradients of the coefficients to `gradients`.
+    func backward(
+        _ inputs: ProjectionInputs<Matrix<Element>?>, _ x: Matrix<Element>, sequences: Int,
+        _ gradients: WeightGradients<Element>, addingTo dx: Matrix<Element>?, _ kernels: Kernels<Element>
+    ) {
+        guard case .lerp(let receptance, let decay, let key, let value, let iclr, let gate) = self else { return }
+        let parts: [([Element]?, Matrix<Element>?)] = [
+            (receptance, inputs.receptance), (decay, inputs.decay), (key, inputs.key), (value, inputs.value),
+            (iclr, inputs.iclr), (gate, inputs.gate),
+        ]
+        for (role, part) in zip(Self.roles, parts) {
+            guard let share = part.0, let dy = part.1 else { continue }
+            let dshare = kernels.shiftBackward(
+                dy, x, share: Matrix(share, columns: x.columns), sequences: sequences, addingTo: dx)
+            if let gradient = gradients[role] { kernels.addGradient(to: gradient, ofRows: dshare) }
+        }
+    }
+
+    private static var roles: [TensorRole] {
+        [.shiftReceptance, .shiftDecay, .shiftKey, .shiftValue, .shiftICLR, .shiftGate]
+    }
+}
+
+/// The inputs of the projections, [tokens, C] each, or their gradients.
+struct ProjectionInputs<Value> {
+    let receptance, decay, key, value, iclr, gate: Value
+
+    init(receptance: Value, decay: Value, key: Value, value: Value, iclr: Value, gate: Value) {
+        self.receptance = receptance
+        self.decay = decay
+        self.key = key
+        self.value = value
+        self.iclr = iclr
+        self.gate = gate
+    }
+
+    /// Creates inputs that are all the same.
+    init(repeating value: Value) {
+        self.init(receptance: value, decay: value, key: value, value: value, iclr: value, gate: value)
     }
 }
 

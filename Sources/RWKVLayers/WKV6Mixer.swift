@@ -93,7 +93,7 @@ public struct WKV6Mixer<Element: Real>: Sendable {
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, rotation: Rotation<Element>?,
         _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
-        let input = tokenShift(x, previous: state.mixerShift, kernels)
+        let input = tokenShift(x, state, kernels)
         state.mixerShift = x.row(x.rows - 1)
         let (r, keys) = (receptance(input.receptance, kernels), key(input.key, kernels))
         let size = r.columns / heads
@@ -119,15 +119,16 @@ extension WKV6Mixer.TokenShift {
     }
 
     fileprivate func callAsFunction(
-        _ x: Matrix<Element>, previous: [Element], _ kernels: Kernels<Element>
+        _ x: Matrix<Element>, _ state: LayerState<Element>, _ kernels: Kernels<Element>
     ) -> Inputs {
         switch self {
         case .none: return Inputs(receptance: x, key: x, value: x, gate: x, decay: x)
         case .fixed(let receptance, let key, let value, let gate):
-            let shifted = kernels.shifted(x, previous: previous, shares: [receptance, key, value, gate])
+            let shifted = kernels.shifted(
+                x, previous: state.mixerShift, shares: [receptance, key, value, gate], sequences: state.sequences)
             return Inputs(receptance: shifted[0], key: shifted[1], value: shifted[2], gate: shifted[3])
         case .dataDependent(let shift):
-            let shifted = shift(x, previous: previous, kernels)
+            let shifted = shift(x, state, kernels)
             func input(_ role: TensorRole) -> Matrix<Element> {
                 guard let part = shift.parts.firstIndex(where: { $0.role == role }) else {
                     preconditionFailure("a projection without a token shift")
@@ -176,15 +177,17 @@ public struct DataDependentShift<Element: Real>: Sendable {
 
     /// Returns the input of each part's projection, [tokens, C] each.
     func callAsFunction(
-        _ x: Matrix<Element>, previous: [Element], _ kernels: Kernels<Element>
+        _ x: Matrix<Element>, _ state: LayerState<Element>, _ kernels: Kernels<Element>
     ) -> [Matrix<Element>] {
-        let inner = kernels.product(kernels.shifted(x, previous: previous, shares: [share])[0], down)
+        let (previous, sequences) = (state.mixerShift, state.sequences)
+        let shifted = kernels.shifted(x, previous: previous, shares: [share], sequences: sequences)[0]
+        let inner = kernels.product(shifted, down)
         kernels.tanh(inPlace: inner)
         let rank = inner.columns / parts.count
-        let shifted = parts.enumerated().map { number, part in
+        let inputs = parts.enumerated().map { number, part in
             kernels.product(inner.columns(number * rank..<(number + 1) * rank), part.up)
         }
-        kernels.shift(inPlace: shifted, x, previous: previous, bases: parts.map(\.base))
-        return shifted
+        kernels.shift(inPlace: inputs, x, previous: previous, bases: parts.map(\.base), sequences: sequences)
+        return inputs
     }
 }

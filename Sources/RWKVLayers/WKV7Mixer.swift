@@ -81,6 +81,8 @@ public struct WKV7Mixer<Element: Real>: Sendable {
     /// The intermediate values of a forward pass that the backward pass needs.
     struct Trace {
         let x, receptance, key, unscaledKey, p, y, output: Matrix<Element>
+        let input: ProjectionInputs<Matrix<Element>>
+        let sequences: Int
         /// Omega, or the decay w, which is subtracted in the scale of the key; nil if the scale is another.
         let subtrahend: Matrix<Element>?
         let gate: Matrix<Element>?
@@ -125,7 +127,7 @@ public struct WKV7Mixer<Element: Real>: Sendable {
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, first: inout FirstValues<Element>,
         rotation: Rotation<Element>?, _ kernels: Kernels<Element>, isTraced: Bool
     ) -> (Matrix<Element>, Trace?) {
-        let input = tokenShift(x, &state.mixerShift, kernels)
+        let input = tokenShift(x, &state, kernels)
         let (receptance, key) = (receptance(input.receptance, kernels), key(input.key, kernels))
         var (r, k) = headNorms?(receptance, key, kernels) ?? (receptance, key)
         var v = value(input.value, kernels)
@@ -177,13 +179,14 @@ public struct WKV7Mixer<Element: Real>: Sendable {
                 inPlace: heads, norm: outputNorm.ofHeads, bonus: bonus.map { ($0, r, k, v) }, gate: gate, size: size)
             return self.output(heads, kernels)
         }
-        guard isTraced, case .none = tokenShift else { return (output(kernels.wkv7(inputs, size: size, state: &state.matrices)), nil) }
+        guard isTraced else { return (output(kernels.wkv7(inputs, size: size, state: &state.matrices)), nil) }
         let (y, checkpoints) = kernels.wkv7(inputs, size: size, sequences: state.sequences)
         let outputs = y.copy()
         return (
             output(outputs),
             Trace(
                 x: x, receptance: receptance, key: key, unscaledKey: unscaledKey, p: p, y: y, output: outputs,
+                input: input, sequences: state.sequences,
                 subtrahend: subtrahend, gate: gate, inputs: inputs, checkpoints: checkpoints, inner: (innerDecay, innerICLR, innerGate),
                 valueResidual: residuals.value, keyResidual: residuals.key, innerValue: innerValue, rotation: rotation,
                 givesFirst: givesFirst)
@@ -209,6 +212,7 @@ public struct WKV7Mixer<Element: Real>: Sendable {
         let size = inputs.r.columns / heads
         let times = heads / keyValueHeads
 
+        let dinputs = tokenShift.accumulators(for: trace.x, dx, gradients)
         let dheads = output.backward(dy, trace.output, (.timeMixOutputWeight, .timeMixOutputBias), gradients, kernels)
         let dbonus = kernels.headOutputsBackward(
             inPlace: dheads, trace.y, inputs, norm: outputNorm.ofHeads,
@@ -226,12 +230,14 @@ public struct WKV7Mixer<Element: Real>: Sendable {
             inPlace: d.w, p: trace.p, w: inputs.w, base: decayBase, domega: keyScale.usesOmega ? dsubtrahend : nil)
 
         gate.backward(
-            dbonus.gate, trace.x, gate: trace.gate, inner: trace.inner.gate, gradients, addingTo: dx, kernels)
-        iclr.backward(
-            d.iclr, trace.x, inner: trace.inner.iclr, (.iclrBase, .iclrDown, .iclrUp), gradients, addingTo: dx, kernels)
-        decay.backward(
-            d.w, trace.x, inner: trace.inner.decay, (.decayBase, .decayDown, .decayUp), gradients, addingTo: dx,
+            dbonus.gate, trace.input.gate, gate: trace.gate, inner: trace.inner.gate, gradients, addingTo: dinputs.gate,
             kernels)
+        iclr.backward(
+            d.iclr, trace.input.iclr, inner: trace.inner.iclr, (.iclrBase, .iclrDown, .iclrUp), gradients,
+            addingTo: dinputs.iclr, kernels)
+        decay.backward(
+            d.w, trace.input.decay, inner: trace.inner.decay, (.decayBase, .decayDown, .decayUp), gradients,
+            addingTo: dinputs.decay, kernels)
 
         var (dr, dk, dv) = (d.r, kernels.repeatedBackward(d.k, size: size, times: times), d.v)
         let valueRoles: (TensorRole?, TensorRole, TensorRole) = (
@@ -239,7 +245,9 @@ public struct WKV7Mixer<Element: Real>: Sendable {
         )
         func mixValues(_ residual: Residual<Element>, dfirst: Matrix<Element>?) {
             guard let own = trace.valueResidual else { return }
-            residual.backward(inPlace: dv, trace.x, own, dfirst: dfirst, valueRoles, gradients, addingTo: dx, kernels)
+            residual.backward(
+                inPlace: dv, trace.input.value, own, dfirst: dfirst, valueRoles, gradients, addingTo: dinputs.value,
+                kernels)
         }
         switch valueResidual {
         case .beforeRepeat(let residual):
@@ -257,16 +265,16 @@ public struct WKV7Mixer<Element: Real>: Sendable {
                 let dterm = dv.copy()
                 kernels.scale(inPlace: dterm, by: ValueResidual<Element>.factor)
                 projection.backward(
-                    dterm, trace.x, inner: inner, (nil, .valueResidualDown, .valueResidualUp), gradients, addingTo: dx,
-                    kernels)
+                    dterm, trace.input.value, inner: inner, (nil, .valueResidualDown, .valueResidualUp), gradients,
+                    addingTo: dinputs.value, kernels)
             }
             dv = kernels.repeatedBackward(dv, size: size, times: times)
         case nil: dv = kernels.repeatedBackward(dv, size: size, times: times)
         }
         if let keyResidual, let own = trace.keyResidual {
             keyResidual.backward(
-                inPlace: dk, trace.x, own, dfirst: first?.keys,
-                (.keyResidualBase, .keyResidualDown, .keyResidualUp), gradients, addingTo: dx, kernels)
+                inPlace: dk, trace.input.key, own, dfirst: first?.keys,
+                (.keyResidualBase, .keyResidualDown, .keyResidualUp), gradients, addingTo: dinputs.key, kernels)
         }
         if trace.givesFirst, let first {
             kernels.add(first.keys, to: dk)
@@ -279,8 +287,14 @@ public struct WKV7Mixer<Element: Real>: Sendable {
                 dr, dk, trace.receptance, trace.key, (.receptanceNorm, .timeMixKeyNorm), gradients, kernels)
         }
         receptance.backward(
-            dr, trace.x, (.receptanceWeight, .receptanceBias), gradients, addingTo: dx, kernels)
-        key.backward(dk, trace.x, (.timeMixKeyWeight, .timeMixKeyBias), gradients, addingTo: dx, kernels)
-        value.backward(dv, trace.x, (.timeMixValueWeight, .timeMixValueBias), gradients, addingTo: dx, kernels)
+            dr, trace.input.receptance, (.receptanceWeight, .receptanceBias), gradients, addingTo: dinputs.receptance,
+            kernels)
+        key.backward(
+            dk, trace.input.key, (.timeMixKeyWeight, .timeMixKeyBias), gradients, addingTo: dinputs.key, kernels)
+        value.backward(
+            dv, trace.input.value, (.timeMixValueWeight, .timeMixValueBias), gradients, addingTo: dinputs.value,
+            kernels)
+        tokenShift.backward(
+            dinputs, trace.x, sequences: trace.sequences, gradients, addingTo: dx, kernels)
     }
 }

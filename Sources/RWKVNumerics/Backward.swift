@@ -155,6 +155,74 @@ extension Kernels {
         }
     }
 
+    /// Replaces `dw` with the gradient of the input p of ``exponentialDecay(inPlace:base:floor:)``.
+    ///
+    /// The gradient is zero where the floor applied.
+    ///
+    /// - Parameters:
+    ///   - dw: the gradient of the decay, [tokens, A]; replaced with the gradient of p.
+    ///   - p: the input p, which does not include the base.
+    ///   - base: the base, [A].
+    ///   - floor: the least logarithm of the decay.
+    public func exponentialDecayBackward(
+        inPlace dw: Matrix<Element>, p: Matrix<Element>, base: [Element], floor: Double
+    ) {
+        precondition(p.count == dw.count && base.count == dw.columns, "mismatched matrix sizes")
+        overRows(of: dw) { start, count in
+            let offset = start * dw.columns
+            functions.exponential_decay_backward(
+                base, p.elements + offset, floor, count, dw.columns, dw.elements + offset)
+        }
+    }
+
+    /// Computes the gradients of ``balance(inPlace:decay:)``; replaces `dk`.
+    ///
+    /// - Parameters:
+    ///   - dk: the gradient of the balanced keys, [tokens, A]; replaced with the gradient of the keys.
+    ///   - k: the keys before they were balanced.
+    ///   - w: the decay.
+    ///   - dw: the accumulator for the gradient of the decay.
+    public func balanceBackward(
+        inPlace dk: Matrix<Element>, k: Matrix<Element>, decay w: Matrix<Element>, addingTo dw: Matrix<Element>
+    ) {
+        precondition([k, w, dw].allSatisfy { $0.count == dk.count }, "mismatched matrix sizes")
+        overRows(of: dk) { start, count in
+            let offset = start * dk.columns
+            functions.balance_backward(
+                k.elements + offset, w.elements + offset, count * dk.columns, dk.elements + offset, dw.elements + offset)
+        }
+    }
+
+    /// Computes the gradients of a token shift x + (x_prev - x) * share over whole sequences that start from zero.
+    ///
+    /// - Parameters:
+    ///   - dy: the gradient of the output, [tokens, C].
+    ///   - x: the input, [tokens, C].
+    ///   - share: the share of the preceding row: [tokens, C], or [1, C] if it is the same for all rows.
+    ///   - sequences: the number of sequences of equal length that are concatenated in x.
+    ///   - dx: the accumulator for the gradient of x; nil if that gradient is not needed.
+    /// - Returns: the gradient of the share for each row, [tokens, C].
+    public func shiftBackward(
+        _ dy: Matrix<Element>, _ x: Matrix<Element>, share: Matrix<Element>, sequences: Int,
+        addingTo dx: Matrix<Element>?
+    ) -> Matrix<Element> {
+        precondition(
+            dy.count == x.count && (share.count == x.count || share.count == x.columns)
+                && dx?.count ?? x.count == x.count, "mismatched matrix sizes")
+        let dshare = Matrix<Element>(rows: x.rows, columns: x.columns)
+        let stride = share.rows == 1 ? 0 : x.columns
+        let zeros = Matrix<Element>(zeros: 1, columns: x.columns)
+        overRows(of: x, sequences: sequences) { start, count, isFirst, isLast in
+            let offset = start * x.columns
+            let rows = x.elements + offset
+            functions.token_shift_backward(
+                rows, isFirst ? zeros.elements : rows - x.columns, share.elements + start * stride, stride,
+                dy.elements + offset, count, x.columns, isLast ? 0 : 1, dx.map { $0.elements + offset },
+                dshare.elements + offset)
+        }
+        return dshare
+    }
+
     /// Computes the gradients of ``mixed(_:first:share:base:)``; replaces `dy` and `share`.
     ///
     /// - Parameters:

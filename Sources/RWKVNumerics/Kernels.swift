@@ -99,6 +99,23 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
             work(piece * rows, min(rows, matrix.rows - piece * rows))
         }
     }
+
+    /// Calls `work` for groups of rows of concatenated sequences; a group has rows of one sequence.
+    ///
+    /// `work` gets the first row, the number of rows, and whether they are the first and the last rows of their sequence.
+    func overRows(
+        of matrix: Matrix<Element>, sequences: Int,
+        _ work: (_ start: Int, _ count: Int, _ isFirst: Bool, _ isLast: Bool) -> Void
+    ) {
+        precondition(sequences > 0 && matrix.rows % sequences == 0, "rows cannot be divided into sequences")
+        let parts = (matrix.rows / sequences).parts(of: max(1, (1 << 14) / max(1, matrix.columns)))
+        forEach(sequences * parts.count) { piece in
+            let (sequence, part) = (piece / parts.count, piece % parts.count)
+            work(
+                sequence * (matrix.rows / sequences) + parts[part].lowerBound, parts[part].count, part == 0,
+                part == parts.count - 1)
+        }
+    }
 }
 
 /// The implementation that multiplies matrices with many rows.

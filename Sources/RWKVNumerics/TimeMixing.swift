@@ -6,13 +6,16 @@ extension Kernels {
     ///
     /// - Parameters:
     ///   - x: the input, [tokens, C].
-    ///   - previous: the row before the first row of x, [C].
+    ///   - previous: the row before the first row of each sequence, [C].
     ///   - shares: the shares, each [C].
+    ///   - sequences: the number of sequences of equal length that are concatenated in x.
     /// - Returns: one matrix for each share, [tokens, C].
     @specialized(where Element == Float)
-    public func shifted(_ x: Matrix<Element>, previous: [Element], shares: [[Element]]) -> [Matrix<Element>] {
+    public func shifted(
+        _ x: Matrix<Element>, previous: [Element], shares: [[Element]], sequences: Int = 1
+    ) -> [Matrix<Element>] {
         let ys = shares.map { _ in Matrix<Element>(rows: x.rows, columns: x.columns) }
-        shift(x, previous: previous, shares, ys, functions.token_shifts)
+        shift(x, previous: previous, shares, ys, sequences: sequences, functions.token_shifts)
         return ys
     }
 
@@ -22,17 +25,19 @@ extension Kernels {
     ///   - shares: the shares of the preceding row, each [tokens, C], which do not include the bases; replaced with the
     ///     token shifts.
     ///   - x: the input, [tokens, C].
-    ///   - previous: the row before the first row of x, [C].
+    ///   - previous: the row before the first row of each sequence, [C].
     ///   - bases: the bases of the shares, each [C].
+    ///   - sequences: the number of sequences of equal length that are concatenated in x.
     @specialized(where Element == Float)
     public func shift(
-        inPlace shares: [Matrix<Element>], _ x: Matrix<Element>, previous: [Element], bases: [[Element]]
+        inPlace shares: [Matrix<Element>], _ x: Matrix<Element>, previous: [Element], bases: [[Element]],
+        sequences: Int = 1
     ) {
-        shift(x, previous: previous, bases, shares, functions.data_dependent_token_shifts)
+        shift(x, previous: previous, bases, shares, sequences: sequences, functions.data_dependent_token_shifts)
     }
 
     private func shift(
-        _ x: Matrix<Element>, previous: [Element], _ vectors: [[Element]], _ ys: [Matrix<Element>],
+        _ x: Matrix<Element>, previous: [Element], _ vectors: [[Element]], _ ys: [Matrix<Element>], sequences: Int,
         _ kernel: (
             UnsafeRawPointer, UnsafeRawPointer, UnsafePointer<UnsafeRawPointer?>, Int, Int, Int,
             UnsafePointer<UnsafeMutableRawPointer?>
@@ -47,12 +52,12 @@ extension Kernels {
             previous.withUnsafeBufferPointer { previous in
                 guard let first = concatenated.baseAddress, let before = previous.baseAddress else { return }
                 let starts = vectors.indices.map { UnsafeRawPointer(first + $0 * x.columns) as UnsafeRawPointer? }
-                overRows(of: x) { start, count in
+                overRows(of: x, sequences: sequences) { start, count, isFirst, _ in
                     let offset = start * x.columns
                     let rows = x.elements + offset
                     let targets = ys.map { UnsafeMutableRawPointer($0.elements + offset) as UnsafeMutableRawPointer? }
                     kernel(
-                        rows, start == 0 ? before : UnsafePointer(rows - x.columns), starts, vectors.count, count,
+                        rows, isFirst ? before : UnsafePointer(rows - x.columns), starts, vectors.count, count,
                         x.columns, targets)
                 }
             }

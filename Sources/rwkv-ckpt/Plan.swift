@@ -114,6 +114,7 @@ struct Plan: ReportingCommand {
                 : "the smallest student that the conditions allow (\(byteText(smallest)) with \(countText(count, "attention layer")))"
             return ValidationError(
                 "--kv-cache: at --context \(layers.context) \(student) exceeds the budget of \(byteText(bytes)).")
+        case .noAttention: option = "--target"
         case .noSuchLayer(_, in: .kept, _): option = "--keep-gqa"
         case .noSuchLayer(_, in: .required, _): option = "--require"
         case .noSuchLayer(_, in: .forbidden, _): option = "--forbid"

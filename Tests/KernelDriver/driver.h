@@ -97,7 +97,7 @@ static inline size_t own_size(const run *run) { return ELEMENTS[own_element(run)
     DO(exponential_decay) DO(balance) DO(mix_residual) DO(keys) DO(head_outputs) DO(wkv6) DO(wkv7) \
     DO(multiply) DO(add_rows) DO(rms_norm_backward) DO(sigmoid_backward) DO(tanh_backward) DO(softcap_backward) \
     DO(swiglu_backward) DO(geglu_backward) DO(sum_heads) DO(causal_softmax) DO(softmax_backward) DO(decay_backward) \
-    DO(mix_residual_backward) DO(keys_backward) DO(head_outputs_backward) DO(head_norm_backward) DO(wkv7_backward) DO(divergence) DO(cross_entropy) \
+    DO(exponential_decay_backward) DO(balance_backward) DO(token_shift_backward) DO(mix_residual_backward) DO(keys_backward) DO(head_outputs_backward) DO(head_norm_backward) DO(wkv7_backward) DO(divergence) DO(cross_entropy) \
     DO(distances) DO(scaled_differences) DO(adamw)
 #define FOR_EACH_FILE_CHECK(DO)                                                                              \
     DO(statistics) DO(count_bytes) DO(to_doubles) DO(compare) DO(compare_logits) DO(cast) DO(add_scaled) DO(orthonormalise) \

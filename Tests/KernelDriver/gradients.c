@@ -26,6 +26,11 @@ GRADIENT(geglu_backward, (x[0], count, y[0], y[1]))
 GRADIENT(rms_norm_backward, (x[0], x[1], rows, width, f, 9, y[0], rows % 2 ? y[1] : NULL))
 GRADIENT(softmax_backward, (x[0], rows, width, 0.5, y[0]))
 GRADIENT(decay_backward, (f, x[0], x[1], rows % 2 ? x[2] : NULL, rows, width, y[0]))
+GRADIENT(exponential_decay_backward, (f, x[0], rows % 2 ? -5 : -INFINITY, rows, width, y[0]))
+GRADIENT(balance_backward, (x[0], x[1], count, y[0], y[1]))
+GRADIENT(
+    token_shift_backward, (x[0], f, heads % 2 ? f : x[1], heads % 2 ? 0 : width, x[2], rows % 2 ? rows : rows - 1, width,
+                           rows % 2 == 0, rows % 3 ? y[0] : NULL, y[1]))
 GRADIENT(mix_residual_backward, (x[0], x[1], f, rows, width, y[0], rows % 2 ? y[1] : NULL, y[2]))
 GRADIENT(
     keys_backward, (x[0], x[1], x[2], rows % 3 ? f : NULL, rows % 2 ? f : NULL, rows % 2 ? NULL : x[3], x[4], rows, heads, size, y[0],

@@ -8,18 +8,20 @@ import RWKVNumerics
 import TestSupport
 import Testing
 
-/// Loads a student from fixtures/logits, fixtures/hxa07 or fixtures/radlads, with all layer weights trainable.
+/// Loads a student from fixtures/logits, hxa07, radlads or arwkv, with all layer weights trainable.
 private func student<Element: Real>(
     _ name: String, by adapters: TrainedAdapters? = nil, as type: Element.Type
 ) throws -> TrainedModel<Element> {
-    // hxa07c has the tensors of hxa07b.
-    let own = name == "hxa07c" ? "hxa07b" : name
-    let roots = ["cxa07a": "hxa07", "hxa07b": "hxa07", "cxa07d": "hxa07"]
-    let directory = (own.hasPrefix("rad-") ? "radlads" : roots[own] ?? "logits") + "/" + own
+    // hxa07c has the tensors of hxa07b, and arwkv-1g those of arwkv-gate.
+    let directories = [
+        "cxa07a": "hxa07/cxa07a", "hxa07b": "hxa07/hxa07b", "hxa07c": "hxa07/hxa07b", "cxa07d": "hxa07/cxa07d",
+        "arwkv": "arwkv/arwkv", "arwkv-1g": "arwkv/arwkv-gate",
+    ]
+    let directory = directories[name] ?? (name.hasPrefix("rad-") ? "radlads/" : "logits/") + name
     let path = Repository.fixture("\(directory)/model.safetensors")
     let checkpoint = try Checkpoint.open(path)
-    let configuration = try ModelConfiguration(
-        path: Repository.fixture("\(directory)/config\(name == "hxa07c" ? "-07c" : "").json"))
+    let setting = ["hxa07c": "-07c", "arwkv-1g": "-1g"][name] ?? ""
+    let configuration = try ModelConfiguration(path: Repository.fixture("\(directory)/config\(setting).json"))
     guard case .model(let description)? = try ModelRecognition.recognize(checkpoint, configuration: configuration)
     else {
         throw CheckpointError(.unsupported, path: path, "not recognised")
@@ -51,6 +53,7 @@ private func relativeError(_ found: [some Real], _ expected: [Float]) -> Double 
 struct AutogradTests {
     static let students = [
         "hxa079", "cxa076", "cxa07a", "hxa07b", "hxa07c", "cxa07d", "rad-rwkv7", "rad-rwkv7-group-norm",
+        "arwkv", "arwkv-1g",
     ]
     static let cases = students.flatMap { name in
         KernelTable.allCases.flatMap { table in [false, true].map { (name, table, $0) } }
@@ -137,7 +140,7 @@ struct DifferenceTests {
     static let students: [(String, Adapter.Kind?)] =
         [
             "hxa079", "hxa079-gqa-first", "hxa079-no-norm", "cxa079", "cxa076", "cxa076r", "cxa07a", "hxa07b", "hxa07c",
-            "cxa07d", "rad-rwkv7", "rad-rwkv7-group-norm", "rad-rwkv7-qwen3",
+            "cxa07d", "rad-rwkv7", "rad-rwkv7-group-norm", "rad-rwkv7-qwen3", "arwkv", "arwkv-1g",
         ].map { ($0, nil) }
         + [.lora, .dora, .bone].map { ("hxa079-gqa-first", $0) }
 

@@ -129,7 +129,7 @@ struct ModeTests {
         }
         let separate = try run(Array(tokens[..<6]), sequences: 1) + run(Array(tokens[6...]), sequences: 1)
         let architecture = model.description.architecture
-        if architecture.timeMix?.shiftsTokens == true || architecture.mixesPreviousToken {
+        if architecture.body.feedForward.shiftsTokens {
             #expect(throws: CheckpointError.self) { try run(tokens, sequences: 2) }
         } else {
             #expect(try run(tokens, sequences: 2) == separate)

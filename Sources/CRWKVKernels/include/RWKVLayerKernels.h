@@ -188,6 +188,18 @@ typedef struct {
     // `domega`, which can be NULL, is the gradient of omega.
     void (*decay_backward)(
         const void *base, const void *p, const void *w, const void *domega, size_t rows, size_t width, void *dw);
+    // Replaces dw with the gradient of the input p of exponential_decay, which is zero where the floor applied.
+    void (*exponential_decay_backward)(
+        const void *base, const void *p, double floor, size_t rows, size_t width, void *dw);
+    // Computes the gradients of `balance`, whose input was k. `dk` is replaced, and the gradient of w is added to `dw`.
+    void (*balance_backward)(const void *k, const void *w, size_t count, void *dk, void *dw);
+    // Computes the gradients of the token shift y[row] = x[row] + (x[row - 1] - x[row]) * share[row]. The rows of `share` are
+    // `share_stride` numbers apart; 0 means that all rows have the same share. `dshare` is set. The gradient of x is added to
+    // `dx`, which can be NULL. If `has_next`, the gradient of these rows through the next row of dy and of `share`, which follow
+    // the last ones, is added, too.
+    void (*token_shift_backward)(
+        const void *x, const void *previous, const void *share, size_t share_stride, const void *dy, size_t rows, size_t width,
+        int has_next, void *dx, void *dshare);
     // Computes the gradients of mix_residual. y is the input that mix_residual has replaced. `dy` and `share` are replaced with
     // the gradients of y and `share`. The gradient of `first` is added to `dfirst`, which can be NULL.
     void (*mix_residual_backward)(

@@ -90,6 +90,39 @@ ALWAYS_INLINE void NAME(decay_backward)(
     }
 }
 
+ALWAYS_INLINE void NAME(exponential_decay_backward)(
+    const REAL *base, const REAL *p, double floor, size_t rows, size_t width, REAL *dw) {
+    const REAL least = (REAL)floor;
+    for (size_t row = 0; row < rows; row++, p += width, dw += width)
+        for (size_t i = 0; i < width; i++) {
+            const REAL log_w = -NAME(exponential)(p[i] + base[i]);
+            dw[i] = log_w < least ? 0 : dw[i] * NAME(exponential)(log_w) * log_w;
+        }
+}
+
+ALWAYS_INLINE void NAME(balance_backward)(const REAL *k, const REAL *w, size_t count, REAL *dk, REAL *dw) {
+    for (size_t i = 0; i < count; i++) {
+        dw[i] -= dk[i] * k[i];
+        dk[i] *= 1 - w[i];
+    }
+}
+
+ALWAYS_INLINE void NAME(token_shift_backward)(
+    const REAL *x, const REAL *previous, const REAL *share, size_t share_stride, const REAL *dy, size_t rows, size_t width,
+    int has_next, REAL *dx, REAL *dshare) {
+    for (size_t row = 0; row < rows; row++) {
+        for (size_t i = 0; i < width; i++) dshare[i] = dy[i] * (previous[i] - x[i]);
+        if (dx) {
+            for (size_t i = 0; i < width; i++) dx[i] += dy[i] * (1 - share[i]);
+            if (row + 1 < rows || has_next)
+                for (size_t i = 0; i < width; i++) dx[i] += dy[width + i] * share[share_stride + i];
+            dx += width;
+        }
+        previous = x;
+        x += width, dy += width, share += share_stride, dshare += width;
+    }
+}
+
 ALWAYS_INLINE void NAME(mix_residual_backward)(
     const REAL *first, const REAL *y, const REAL *base, size_t rows, size_t width, REAL *share, REAL *dfirst, REAL *dy) {
     for (size_t row = 0; row < rows; row++, first += width, y += width, share += width, dy += width) {

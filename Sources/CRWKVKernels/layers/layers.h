@@ -77,6 +77,12 @@
     DO(softmax_backward, (const void *y, size_t rows, size_t columns, double scale, void *dx), (y, rows, columns, scale, dx)) \
     DO(decay_backward, (const void *base, const void *p, const void *w, const void *domega, size_t rows, size_t width, void *dw), \
        (base, p, w, domega, rows, width, dw))                                                                \
+    DO(exponential_decay_backward, (const void *base, const void *p, double floor, size_t rows, size_t width, void *dw), \
+       (base, p, floor, rows, width, dw))                                                                    \
+    DO(balance_backward, (const void *k, const void *w, size_t count, void *dk, void *dw), (k, w, count, dk, dw)) \
+    DO(token_shift_backward, (const void *x, const void *previous, const void *share, size_t share_stride, const void *dy, \
+                              size_t rows, size_t width, int has_next, void *dx, void *dshare),              \
+       (x, previous, share, share_stride, dy, rows, width, has_next, dx, dshare))                            \
     DO(mix_residual_backward, (const void *first, const void *y, const void *base, size_t rows, size_t width, void *share, \
                                void *dfirst, void *dy), (first, y, base, rows, width, share, dfirst, dy))    \
     DO(keys_backward, (const void *k, const void *a, const void *kk, const void *scale, const void *mix, const void *omega, \
