@@ -84,6 +84,8 @@ public struct InitialValues: Sendable {
         case .decayRamp: return -7 + 5 * power(fraction, 0.85 + ratio.squareRoot()) + 0.5
         case .decayRampWithHeads: return -6 + 6 * power(fraction, 1 + power(ratio, 0.3)) + 0.5 + 2.5 * zigzag
         case .iclrRamp: return -0.19 + 0.3 * zigzag + 0.4 * (fraction - 0.5)
+        case .finchDecayRamp: return -6 + 5 * power(fraction, 0.7 + 1.3 * ratio)
+        case .uniform(let bound): return bound * SplitMix64(seed: seed, name: name).uniform(after: channel)
         case .linear:
             return SplitMix64(seed: seed, name: name).uniform(after: channel) / Double(shape.last ?? 1).squareRoot()
         case .shiftRamp(let exponent): return 1 - shiftPower(channel, exponent)

@@ -24,6 +24,7 @@ extension ModelDescription {
         target.timeMix = timeMix
         var sizes = dimensions
         for (dimension, rank) in recipe.ranks { sizes[dimension] = ranks[dimension] ?? rank(width: width) }
+        if case .rwkv6(let stages) = timeMix { sizes[.shiftCount] = stages.shiftOrder.count }
         if let size = recipe.headSize, let own = sizes[.width] {
             guard own % size == 0 else { return nil }
             let heads = own / size

@@ -65,6 +65,10 @@ public enum Initialiser: Sendable, Hashable {
     case decayRampWithHeads
     /// -0.19 + 0.3 zz + 0.4 lin
     case iclrRamp
+    /// -6 + 5 (n / (A - 1)) ^ (0.7 + 1.3 l / (L - 1))
+    case finchDecayRamp
+    /// Uniform between -bound and bound.
+    case uniform(bound: Double)
     /// Uniform between -1 / sqrt(inputs) and 1 / sqrt(inputs), as torch initialises linear layers.
     case linear
     /// 1 - (n / A) ^ (exponent (1 - l / L))
@@ -82,6 +86,8 @@ public enum Initialiser: Sendable, Hashable {
         case .decayRamp: "decay_ramp"
         case .decayRampWithHeads: "decay_ramp_with_heads"
         case .iclrRamp: "iclr_ramp"
+        case .finchDecayRamp: "finch_decay_ramp"
+        case .uniform: "uniform"
         case .linear: "linear"
         case .shiftRamp: "shift_ramp"
         case .keyShiftRamp: "key_shift_ramp"
@@ -89,14 +95,15 @@ public enum Initialiser: Sendable, Hashable {
         }
     }
 
-    /// The value of a constant, the gain of an orthogonal initialiser or the exponent of a shift ramp, or nil for the
-    /// other initialisers.
+    /// The value of a constant, the gain of an orthogonal initialiser, the bound of a uniform one or the exponent of a
+    /// shift ramp, or nil for the other initialisers.
     public var value: Double? {
         switch self {
         case .constant(let value): value
         case .orthogonal(let gain): gain
         case .shiftRamp(let exponent): exponent
-        case .decayRamp, .decayRampWithHeads, .iclrRamp, .linear, .keyShiftRamp, .valueShiftRamp: nil
+        case .uniform(let bound): bound
+        case .decayRamp, .decayRampWithHeads, .iclrRamp, .finchDecayRamp, .linear, .keyShiftRamp, .valueShiftRamp: nil
         }
     }
 
@@ -106,7 +113,7 @@ public enum Initialiser: Sendable, Hashable {
     public init?(name: String, value: Double?) {
         let all: [Initialiser?] = [
             value.map { .constant($0) }, value.map { .orthogonal(gain: $0) }, value.map { .shiftRamp(exponent: $0) },
-            .decayRamp, .decayRampWithHeads, .iclrRamp, .linear, .keyShiftRamp, .valueShiftRamp,
+            value.map { .uniform(bound: $0) }, .decayRamp, .decayRampWithHeads, .iclrRamp, .finchDecayRamp, .linear, .keyShiftRamp, .valueShiftRamp,
         ]
         guard let initialiser = all.compactMap({ $0 }).first(where: { ByteString($0.name) == ByteString(name) }),
             value?.isFinite ?? true

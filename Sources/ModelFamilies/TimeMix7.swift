@@ -79,7 +79,7 @@ public struct TimeMix7: Sendable, Hashable {
     public var storesUnusedResiduals = true
     /// Whether layers can contain the scalars that RWKVInside's trainer saves in every layer.
     public var hasRecords = false
-    /// The roles of tensors that layers can contain although the equations do not use them.
+    /// The roles of tensors that the models' own classes create even if no stage uses them.
     public var unusedRoles: Set<TensorRole> = []
 
     var roles: RoleSet {
@@ -87,7 +87,6 @@ public struct TimeMix7: Sendable, Hashable {
             .receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight, .decayBase, .decayDown,
             .decayUp, .iclrBase, .iclrDown, .iclrUp,
         ])
-        roles.add(unusedRoles, .sometimes)
         roles.add(gate.roles, .always)
         if hasBonus { roles.add([.bonus], .always) }
         if valueResidual == .lowRank { roles.add([.valueResidualDown, .valueResidualUp], .always) }
@@ -97,14 +96,22 @@ public struct TimeMix7: Sendable, Hashable {
         roles.add(residualRoles, .always)
         if tokenShift == .lerp {
             roles.add([.shiftReceptance, .shiftDecay, .shiftKey, .shiftValue, .shiftICLR], .always)
-            // RWKVInside's trainer saves x_g even if there is no gate.
-            roles.add([.shiftGate], gate == .none ? .sometimes : .always)
+            if gate != .none { roles.add([.shiftGate], .always) }
         }
         if removalKey == .scaledKey { roles.add([.removalKeyScale], .always) }
         if keyScale == .iclr { roles.add([.keyICLRMix], .always) }
         roles.add(outputNorm.roles, .always)
-        if hasRecords { roles.add([.architectureRecord, .headSizeRecord], .sometimes) }
+        roles.add(ignoredRoles.subtracting(roles.required), .sometimes)
         return roles
+    }
+
+    /// The roles of tensors that layers can contain although the equations do not use them.
+    var ignoredRoles: Set<TensorRole> {
+        var ignored = unusedRoles
+        if hasRecords { ignored.formUnion([.architectureRecord, .headSizeRecord]) }
+        // RWKVInside's trainer saves x_g even if there is no gate.
+        if tokenShift == .lerp, gate == .none { ignored.insert(.shiftGate) }
+        return ignored
     }
 
     /// The roles of the residuals that mix in the first layer's values and keys.

@@ -169,6 +169,14 @@ public enum TimeMixSpec: Sendable, Hashable {
         roles.required.subtracting([.receptanceWeight, .timeMixKeyWeight, .timeMixValueWeight, .timeMixOutputWeight])
     }
 
+    /// The roles of tensors that a layer can have although the equations do not use them.
+    package var unusedRoles: Set<TensorRole> {
+        switch self {
+        case .rwkv6: []
+        case .rwkv7(let stages): stages.ignoredRoles.subtracting(stages.roles.required)
+        }
+    }
+
     /// The roles of the residuals that mix in the first layer's values and keys.
     ///
     /// The layer that provides the first values and keys does not use these tensors.

@@ -220,10 +220,11 @@ extension ModelDescription {
                 "distillation is not implemented for this kind of teacher",
                 found: teacher.variant ?? teacher.architecture.family)
         }
-        guard architecture.hasTeachersBody, case .rwkv7? = architecture.timeMix else {
+        guard architecture.hasTeachersBody else {
             throw no(
                 "training is not implemented for this kind of student",
-                expected: "cxa076, cxa076r, cxa079, cxa07a to cxa07d or rad-rwkv7", found: variant)
+                expected: "one of \(ArchitectureRegistry.targetNames.joined(separator: ", "))",
+                found: variant ?? architecture.family)
         }
         for dimension in [ModelDimension.vocabulary, .width]
         where dimensions[dimension] != teacher.dimensions[dimension] {

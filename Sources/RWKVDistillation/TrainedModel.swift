@@ -84,7 +84,7 @@ public struct TrainedModel<Element: Real> {
                 weights[place] = try teacher?.matrix(place, sameAs: tensor, rows: binding.rows, of: checkpoint)
                 continue
             }
-            let columns = tensor.shape.count == 2 ? tensor.shape[1] : tensor.elementCount
+            let columns = place.role.shape.count > 1 ? tensor.shape.last ?? 1 : tensor.elementCount
             let values: Matrix<Element> = Matrix(try frozen.numbers(of: place), columns: columns)
             let gradient = Matrix<Element>(zeros: values.rows, columns: columns)
             gradients[layer][place.role] = gradient

@@ -122,6 +122,6 @@ extension ModelDescription {
         guard let layer = place.layer, let timeMix = architecture.timeMix else { return false }
         guard layers[layer].kind.carriesState else { return true }
         return !(layer == layerOfFirstValues && timeMix.residualRoles.contains(place.role))
-            && place.role != .architectureRecord && place.role != .headSizeRecord
+            && !timeMix.unusedRoles.contains(place.role)
     }
 }

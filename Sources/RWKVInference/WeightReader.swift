@@ -115,13 +115,12 @@ struct WeightReader<Element: Real>: Sendable {
                 .unsupported, path: checkpoint.path, "a weight does not consist of matrices of floating-point numbers",
                 tensor: tensor.name, found: "\(tensor.dtype.rawValue) \(tensor.shape)")
         }
+        if let own = weights[TensorPlace(role: role, layer: layer)] { return own.split(rows: tensor.shape[1]) }
         let bytes = try memory.bytes(of: tensor)
-        let (rows, columns) = (tensor.shape[1], tensor.shape[2])
-        return (0..<tensor.shape[0]).map { number in
-            StoredMatrix(
-                bytes.start + number * rows * columns * tensor.dtype.bitWidth / 8, element, shape: (rows, columns),
-                isInputMajor: isInputMajor(role), owner: bytes.owner)
-        }
+        return StoredMatrix(
+            bytes.start, element, shape: (tensor.shape[0] * tensor.shape[1], tensor.shape[2]),
+            isInputMajor: isInputMajor(role), owner: bytes.owner
+        ).split(rows: tensor.shape[1])
     }
 
     func isInputMajor(_ role: TensorRole) -> Bool { role.isInputMajor != layout.isTransposed(role) }

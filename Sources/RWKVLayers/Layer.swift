@@ -64,6 +64,7 @@ public struct Layer<Element: Real>: Sendable {
         enum Mixer {
             case attention(SoftmaxAttention<Element>.Trace)
             case wkv7(WKV7Mixer<Element>.Trace)
+            case wkv6(WKV6Mixer<Element>.Trace)
         }
 
         let mixer: Mixer
@@ -163,7 +164,9 @@ public struct Layer<Element: Real>: Sendable {
         case .wkv7(let timeMix):
             let (y, trace) = timeMix.traced(x, &state, first: &first, rotation: rotation, kernels)
             return (y, Trace(mixer: .wkv7(trace), normed: nil, feedForward: nil))
-        case .wkv6: preconditionFailure("no gradients for RWKV-5 and RWKV-6")
+        case .wkv6(let timeMix):
+            let (y, trace) = timeMix.traced(x, &state, rotation: rotation, kernels)
+            return (y, Trace(mixer: .wkv6(trace), normed: nil, feedForward: nil))
         }
     }
 
@@ -185,6 +188,8 @@ public struct Layer<Element: Real>: Sendable {
             attention.backward(dy, trace, first: first, gradients, addingTo: dx, kernels)
         case (.wkv7(let timeMix), .wkv7(let trace)):
             timeMix.backward(dy, trace, first: first, gradients, addingTo: dx, kernels)
+        case (.wkv6(let timeMix), .wkv6(let trace)):
+            timeMix.backward(dy, trace, gradients, addingTo: dx, kernels)
         default: preconditionFailure("the trace of another layer")
         }
     }

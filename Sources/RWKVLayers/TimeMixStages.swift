@@ -80,6 +80,19 @@ struct ProjectionInputs<Value> {
         self.gate = gate
     }
 
+    /// The input of the projection that a token shift's coefficients belong to; nil for other roles.
+    subscript(role: TensorRole) -> Value? {
+        switch role {
+        case .shiftReceptance: receptance
+        case .shiftDecay: decay
+        case .shiftKey: key
+        case .shiftValue: value
+        case .shiftICLR: iclr
+        case .shiftGate: gate
+        default: nil
+        }
+    }
+
     /// Creates inputs that are all the same.
     init(repeating value: Value) {
         self.init(receptance: value, decay: value, key: value, value: value, iclr: value, gate: value)

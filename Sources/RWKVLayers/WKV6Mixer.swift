@@ -93,14 +93,9 @@ public struct WKV6Mixer<Element: Real>: Sendable {
         _ x: Matrix<Element>, _ state: inout LayerState<Element>, rotation: Rotation<Element>?,
         _ kernels: Kernels<Element>
     ) -> Matrix<Element> {
-        let input = tokenShift(x, state, kernels)
+        let (input, _) = tokenShift(x, state, kernels, isTraced: false)
         state.mixerShift = x.row(x.rows - 1)
-        let (r, keys) = (receptance(input.receptance, kernels), key(input.key, kernels))
-        let size = r.columns / heads
-        rotation?.apply(to: r, size: size, kernels)
-        rotation?.apply(to: keys, size: size, kernels)
-        let k = kernels.repeated(keys, size: size, times: heads / keyValueHeads)
-        let v = kernels.repeated(value(input.value, kernels), size: size, times: heads / keyValueHeads)
+        let (r, k, v, size) = projected(input, rotation, kernels)
         let w = decay(input.decay, kernels)
         if balancesKeys { kernels.balance(inPlace: k, decay: w) }
         let y = kernels.wkv6(
@@ -109,46 +104,62 @@ public struct WKV6Mixer<Element: Real>: Sendable {
         kernels.headOutputs(inPlace: y, norm: outputNorm.ofHeads, bonus: nil, gate: gate, size: size)
         return output(y, kernels)
     }
+
+    /// Returns the receptance, key and value, [tokens, A] each, after RoPE and after keys and values are repeated, and
+    /// the head size.
+    func projected(
+        _ input: ProjectionInputs<Matrix<Element>>, _ rotation: Rotation<Element>?, _ kernels: Kernels<Element>
+    ) -> (r: Matrix<Element>, k: Matrix<Element>, v: Matrix<Element>, size: Int) {
+        let (r, k) = (receptance(input.receptance, kernels), key(input.key, kernels))
+        let (size, times) = (r.columns / heads, heads / keyValueHeads)
+        rotation?.apply(to: r, size: size, kernels)
+        rotation?.apply(to: k, size: size, kernels)
+        return (
+            r, kernels.repeated(k, size: size, times: times),
+            kernels.repeated(value(input.value, kernels), size: size, times: times), size
+        )
+    }
 }
 
 extension WKV6Mixer.TokenShift {
-    /// The inputs of the projections, [tokens, C] each; a fixed decay has none.
-    fileprivate struct Inputs {
-        let receptance, key, value, gate: Matrix<Element>
-        var decay: Matrix<Element>?
-    }
-
-    fileprivate func callAsFunction(
-        _ x: Matrix<Element>, _ state: LayerState<Element>, _ kernels: Kernels<Element>
-    ) -> Inputs {
+    func callAsFunction(
+        _ x: Matrix<Element>, _ state: LayerState<Element>, _ kernels: Kernels<Element>, isTraced: Bool
+    ) -> (ProjectionInputs<Matrix<Element>>, DataDependentShift<Element>.Trace?) {
         switch self {
-        case .none: return Inputs(receptance: x, key: x, value: x, gate: x, decay: x)
+        case .none: return (ProjectionInputs(repeating: x), nil)
         case .fixed(let receptance, let key, let value, let gate):
             let shifted = kernels.shifted(
                 x, previous: state.mixerShift, shares: [receptance, key, value, gate], sequences: state.sequences)
-            return Inputs(receptance: shifted[0], key: shifted[1], value: shifted[2], gate: shifted[3])
+            return (
+                ProjectionInputs(
+                    receptance: shifted[0], decay: x, key: shifted[1], value: shifted[2], iclr: x, gate: shifted[3]),
+                nil
+            )
         case .dataDependent(let shift):
-            let shifted = shift(x, state, kernels)
+            let (shifted, trace) = shift(x, state, kernels, isTraced: isTraced)
             func input(_ role: TensorRole) -> Matrix<Element> {
                 guard let part = shift.parts.firstIndex(where: { $0.role == role }) else {
                     preconditionFailure("a projection without a token shift")
                 }
                 return shifted[part]
             }
-            return Inputs(
-                receptance: input(.shiftReceptance), key: input(.shiftKey), value: input(.shiftValue),
-                gate: input(.shiftGate), decay: input(.shiftDecay))
+            return (
+                ProjectionInputs(
+                    receptance: input(.shiftReceptance), decay: input(.shiftDecay), key: input(.shiftKey),
+                    value: input(.shiftValue), iclr: x, gate: input(.shiftGate)),
+                trace
+            )
         }
     }
 }
 
 extension WKV6Mixer.Decay {
     /// Returns the decay w, [tokens, A], or [1, A] if it is fixed.
-    fileprivate func callAsFunction(_ x: Matrix<Element>?, _ kernels: Kernels<Element>) -> Matrix<Element> {
+    fileprivate func callAsFunction(_ x: Matrix<Element>, _ kernels: Kernels<Element>) -> Matrix<Element> {
         switch self {
         case .fixed(let decay): return Matrix(decay, columns: decay.count)
         case .lowRank(let projection, let floor):
-            guard let x, let base = projection.base else { preconditionFailure("a decay without an input or a base") }
+            guard let base = projection.base else { preconditionFailure("a decay without a base") }
             let (w, _) = projection(x, kernels)
             kernels.exponentialDecay(inPlace: w, base: base, floor: floor)
             return w
@@ -175,10 +186,18 @@ public struct DataDependentShift<Element: Real>: Sendable {
         self.parts = parts
     }
 
-    /// Returns the input of each part's projection, [tokens, C] each.
+    /// The intermediate values of a forward pass that the backward pass needs.
+    struct Trace {
+        /// The input of the low-rank projections, and the inner activations.
+        let shifted, inner: Matrix<Element>
+        /// The shares of the previous token for each part, [tokens, C] each.
+        let shares: [Matrix<Element>]
+    }
+
+    /// Returns the input of each part's projection, [tokens, C] each, and a trace if `isTraced`.
     func callAsFunction(
-        _ x: Matrix<Element>, _ state: LayerState<Element>, _ kernels: Kernels<Element>
-    ) -> [Matrix<Element>] {
+        _ x: Matrix<Element>, _ state: LayerState<Element>, _ kernels: Kernels<Element>, isTraced: Bool
+    ) -> ([Matrix<Element>], Trace?) {
         let (previous, sequences) = (state.mixerShift, state.sequences)
         let shifted = kernels.shifted(x, previous: previous, shares: [share], sequences: sequences)[0]
         let inner = kernels.product(shifted, down)
@@ -187,7 +206,13 @@ public struct DataDependentShift<Element: Real>: Sendable {
         let inputs = parts.enumerated().map { number, part in
             kernels.product(inner.columns(number * rank..<(number + 1) * rank), part.up)
         }
+        var trace: Trace?
+        if isTraced {
+            let shares = inputs.map { $0.copy() }
+            for (share, part) in zip(shares, parts) { kernels.add(bias: part.base, to: share) }
+            trace = Trace(shifted: shifted, inner: inner, shares: shares)
+        }
         kernels.shift(inPlace: inputs, x, previous: previous, bases: parts.map(\.base), sequences: sequences)
-        return inputs
+        return (inputs, trace)
     }
 }

@@ -102,6 +102,12 @@ public final class Matrix<Element: Real> {
         return part
     }
 
+    /// Adds all rows of another matrix to rows of this one, starting at row `start`.
+    package func addRows(from start: Int, of other: Matrix) {
+        precondition(other.columns == columns && start >= 0 && start + other.rows <= rows)
+        for index in 0..<other.count { elements[start * columns + index] += other.elements[index] }
+    }
+
     /// Replaces columns, starting at column `start`, with all columns of another matrix.
     public func replaceColumns(from start: Int, by other: Matrix) {
         precondition(other.rows == rows && start >= 0 && start + other.columns <= columns)

@@ -48,6 +48,16 @@ public struct StoredMatrix: @unchecked Sendable {
         StoredMatrix(elements, element, shape: shape, isInputMajor: !isInputMajor, owner: owner)
     }
 
+    /// Returns the matrices of `count` rows each, in storage order, that make up this matrix and share its bytes.
+    package func split(rows count: Int) -> [StoredMatrix] {
+        precondition(count > 0 && shape.0 % count == 0, "rows cannot be divided evenly")
+        return (0..<shape.0 / count).map { number in
+            StoredMatrix(
+                elements + number * count * shape.1 * element.size, element, shape: (count, shape.1),
+                isInputMajor: isInputMajor, owner: owner)
+        }
+    }
+
     /// The number of rows and columns in storage order.
     var shape: (Int, Int) { isInputMajor ? (inputs, outputs) : (outputs, inputs) }
 

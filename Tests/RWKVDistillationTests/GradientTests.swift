@@ -53,7 +53,7 @@ private func relativeError(_ found: [some Real], _ expected: [Float]) -> Double 
 struct AutogradTests {
     static let students = [
         "hxa079", "cxa076", "cxa07a", "hxa07b", "hxa07c", "cxa07d", "rad-rwkv7", "rad-rwkv7-group-norm",
-        "arwkv", "arwkv-1g",
+        "rad-rwkv6", "rad-rwkv6-group-norm", "arwkv", "arwkv-1g",
     ]
     static let cases = students.flatMap { name in
         KernelTable.allCases.flatMap { table in [false, true].map { (name, table, $0) } }
@@ -88,7 +88,8 @@ struct AutogradTests {
     func divergences(_ name: String, _ table: KernelTable, _ joined: Bool) throws {
         let inFloats = try divergence(name, table, joined: joined, as: Float.self)
         #expect(abs(inFloats.loss) < 1e-6)
-        #expect(inFloats.worst < 2e-5)
+        // Outputs that are small before a group norm lose precision.
+        #expect(inFloats.worst < (name.hasSuffix("group-norm") ? 5e-5 : 2e-5))
         let inDoubles = try divergence(name, table, joined: joined, as: Double.self)
         #expect(abs(inDoubles.loss) < 1e-12)
         // The precision is limited by the recorded gradients, which are F32.
@@ -130,7 +131,7 @@ struct AutogradTests {
                     "\(parameter.name)")
                 compared += 1
             }
-            #expect(compared > 15)
+            #expect(compared > 10)
         }
     }
 }
@@ -140,7 +141,8 @@ struct DifferenceTests {
     static let students: [(String, Adapter.Kind?)] =
         [
             "hxa079", "hxa079-gqa-first", "hxa079-no-norm", "cxa079", "cxa076", "cxa076r", "cxa07a", "hxa07b", "hxa07c",
-            "cxa07d", "rad-rwkv7", "rad-rwkv7-group-norm", "rad-rwkv7-qwen3", "arwkv", "arwkv-1g",
+            "cxa07d", "rad-rwkv7", "rad-rwkv7-group-norm", "rad-rwkv7-qwen3", "rad-rwkv6",
+            "rad-rwkv6-group-norm", "arwkv", "arwkv-1g",
         ].map { ($0, nil) }
         + [.lora, .dora, .bone].map { ("hxa079-gqa-first", $0) }
 
@@ -186,7 +188,8 @@ struct DifferenceTests {
             let slopes = parameter.gradient.array
             let size = slopes.reduce(0) { $0 + $1 * $1 }.squareRoot()
             let direction = values.map { _ in random.next() & 1 == 0 ? 1.0 : -1.0 }
-            let step = 1e-5
+            // Decays of RAD-RWKV6 can cross their bound within a step.
+            let step = name.hasPrefix("rad-rwkv6") ? 1e-6 : 1e-5
             func value(_ side: Double) throws -> Double {
                 parameter.values.replaceRows(
                     from: 0,

@@ -80,7 +80,8 @@ extension Architecture {
 
     /// RAD-RWKV6, which combines a teacher's body with time mixing whose recurrence is that of RWKV-6 without a bonus.
     ///
-    /// See RADLADS, rwkv6qwen2/modeling_rwkv6qwen2.py.
+    /// Students have the stages of RADLADS' configs/qwerky6.yaml. See RADLADS, rwkv6qwen2/modeling_rwkv6qwen2.py and
+    /// models/qwen2.py, where the ranks and initialisers come from.
     public static let radRWKV6 = Architecture(
         family: "rwkv6qwen2",
         variant: "rad-rwkv6",
@@ -119,7 +120,18 @@ extension Architecture {
         hasTeachersBody: true,
         layouts: [.radladsFinch],
         configurations: [TensorLayout.radladsFinch.name: radladsConfiguration],
-        dimensionKeys: huggingFaceKeys.merging([.shiftRank: "lora_rank_tokenshift"]) { $1 })
+        dimensionKeys: huggingFaceKeys.merging([.shiftRank: "lora_rank_tokenshift"]) { $1 },
+        conversion: StudentRecipe(
+            ranks: [.shiftRank: .init(32, 1.8, 0.5), .decayRank: .init(32, 1.8, 0.5)],
+            ranksFollow: .width,
+            initialisers: [
+                .shiftInput: .constant(1), .shiftReceptance: .constant(0), .shiftKey: .constant(0),
+                .shiftValue: .constant(0), .shiftDecay: .constant(0), .shiftGate: .constant(0),
+                .shiftDown: .constant(0), .shiftUp: .uniform(bound: 0.01),
+                .decayBase: .finchDecayRamp, .decayDown: .constant(0), .decayUp: .uniform(bound: 0.01),
+                .gateWeight: .constant(0),
+            ],
+            attentionUsesRoPE: true))
 
     private static let radladsBody = DecoderBody(
         norm: .rms,
