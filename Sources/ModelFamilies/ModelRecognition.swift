@@ -59,7 +59,7 @@ public enum ModelRecognition: Sendable {
             guard let layout = architecture.layouts.first(where: { $0.name == name }) else { continue }
             // If a student keeps all of its teacher's attention, only its name identifies it.
             let isNamed =
-                configuration?.root["rwkv_architecture"] != nil && configured?.name == architecture.name
+                architecture.hasTeachersBody && configured?.name == architecture.name
             fits.append(
                 Fit(try architecture.resolved(by: configuration), index, layout, allowsNoTimeMixing: isNamed))
         }
@@ -85,7 +85,7 @@ public enum ModelRecognition: Sendable {
             }
             return try describe(fit)
         }
-        if configuration?.root["rwkv_architecture"] != nil,
+        if configuration?.root["rwkv_architecture"] != nil || configured?.hasTeachersBody == true,
             let fit = exact.first(where: { $0.architecture.name == configured?.name })
         {
             return try describe(fit)

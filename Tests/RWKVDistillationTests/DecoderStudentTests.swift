@@ -14,7 +14,7 @@ struct DecoderStudentTests {
     static let teachers = [
         "mistral", "phi3", "phi4", "phi4-mini", "gemma2", "gemma3", "gemma3-wrapped", "gemma3-wrapped-old", "glm4",
     ]
-    static let targets = ["cxa076", "hxa079", "hxa07a", "hxa07b", "hxa07d"]
+    static let targets = ["cxa076", "hxa079", "hxa07a", "hxa07b", "hxa07d", "rad-rwkv7", "rad-rwkv6"]
 
     private func recognise(_ path: String) throws -> RecognisedModel {
         try RecognisedModel(path: path, temporaryDirectory: NSTemporaryDirectory())
