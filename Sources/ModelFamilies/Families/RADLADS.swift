@@ -87,7 +87,7 @@ extension Architecture {
         variant: "rad-rwkv6",
         configurationNames: ["rwkv6qwen2", "rad-rwkv6"],
         body: radladsBody,
-        attention: Attention(inputBias: .sometimes, outputBias: .sometimes),
+        attention: Attention(inputBias: .sometimes, outputBias: .sometimes, headNorm: .sometimes),
         timeMix: .rwkv6(
             TimeMix6(
                 tokenShift: .dataDependent,
