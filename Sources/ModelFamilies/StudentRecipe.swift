@@ -28,7 +28,7 @@ public struct StudentRecipe: Sendable {
 
     /// The ranks of the low-rank parts.
     public let ranks: [ModelDimension: Rank]
-    /// The dimension that takes the place of A in the rules of ranks.
+    /// The dimension that is A in the rules of ranks.
     var ranksFollow = ModelDimension.attentionWidth
     /// The initial values of tensors that the teacher lacks, except biases.
     ///
@@ -113,7 +113,8 @@ public enum Initialiser: Sendable, Hashable {
     public init?(name: String, value: Double?) {
         let all: [Initialiser?] = [
             value.map { .constant($0) }, value.map { .orthogonal(gain: $0) }, value.map { .shiftRamp(exponent: $0) },
-            value.map { .uniform(bound: $0) }, .decayRamp, .decayRampWithHeads, .iclrRamp, .finchDecayRamp, .linear, .keyShiftRamp, .valueShiftRamp,
+            value.map { .uniform(bound: $0) }, .decayRamp, .decayRampWithHeads, .iclrRamp, .finchDecayRamp, .linear,
+            .keyShiftRamp, .valueShiftRamp,
         ]
         guard let initialiser = all.compactMap({ $0 }).first(where: { ByteString($0.name) == ByteString(name) }),
             value?.isFinite ?? true

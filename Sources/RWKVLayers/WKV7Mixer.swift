@@ -187,7 +187,8 @@ public struct WKV7Mixer<Element: Real>: Sendable {
             Trace(
                 x: x, receptance: receptance, key: key, unscaledKey: unscaledKey, p: p, y: y, output: outputs,
                 input: input, sequences: state.sequences,
-                subtrahend: subtrahend, gate: gate, inputs: inputs, checkpoints: checkpoints, inner: (innerDecay, innerICLR, innerGate),
+                subtrahend: subtrahend, gate: gate, inputs: inputs, checkpoints: checkpoints,
+                inner: (innerDecay, innerICLR, innerGate),
                 valueResidual: residuals.value, keyResidual: residuals.key, innerValue: innerValue, rotation: rotation,
                 givesFirst: givesFirst)
         )

@@ -189,7 +189,8 @@ extension Kernels {
         overRows(of: dk) { start, count in
             let offset = start * dk.columns
             functions.balance_backward(
-                k.elements + offset, w.elements + offset, count * dk.columns, dk.elements + offset, dw.elements + offset)
+                k.elements + offset, w.elements + offset, count * dk.columns, dk.elements + offset, dw.elements + offset
+            )
         }
     }
 

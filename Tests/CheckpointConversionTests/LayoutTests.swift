@@ -92,8 +92,13 @@ import Testing
             // A training checkpoint has x_g although there is no gate.
             let used = try other.checkpoint.contents().filter { name != "arwkv" || !$0.key.hasSuffix(".x_g") }
             #expect(try convert(whole, through: [(layout, ".pth")], config: config) == used)
-            #expect(try convert(other, through: [(.huggingFace, "")], config: config).filter { !$0.key.hasSuffix("x_g") || name != "arwkv" } == contents)
-            let ways = [(TensorLayout.rwkvInside, ".safetensors"), (.rwkvInfer, ".pth.zst"), (.huggingFace, ".safetensors")]
+            #expect(
+                try convert(other, through: [(.huggingFace, "")], config: config).filter {
+                    !$0.key.hasSuffix("x_g") || name != "arwkv"
+                } == contents)
+            let ways = [
+                (TensorLayout.rwkvInside, ".safetensors"), (.rwkvInfer, ".pth.zst"), (.huggingFace, ".safetensors"),
+            ]
             #expect(try convert(whole, through: ways, config: config) == contents)
         }
     }
@@ -103,7 +108,8 @@ import Testing
         arguments: [
             ("arwkv/arwkv-gate/arwkv-gate.pth", "arwkv/arwkv-gate"), ("arwkv/arwkv/training.pt", "arwkv/arwkv"),
             ("radlads/rad-rwkv7", "radlads/rad-rwkv7"), ("radlads/rad-rwkv7-qwen3", "radlads/rad-rwkv7-qwen3"),
-            ("radlads/rad-rwkv7-group-norm", "radlads/rad-rwkv7-group-norm"), ("radlads/rad-rwkv6", "radlads/rad-rwkv6"),
+            ("radlads/rad-rwkv7-group-norm", "radlads/rad-rwkv7-group-norm"),
+            ("radlads/rad-rwkv6", "radlads/rad-rwkv6"),
             ("radlads/rad-rwkv6-group-norm", "radlads/rad-rwkv6-group-norm"),
         ])
     func writesTheConfigurationOfTheClass(source: String, published: String) throws {

@@ -107,7 +107,8 @@ extension DecoderFaultTests {
             model[down] = blocks(of: model[down], size: 4, order)
             model[up] = blocks(of: model[up], size: 4 * 32, order)
         },
-        Fault(name: "state not balanced", model: "rad-rwkv6", layer: 0, block: .mixer, constants: ["scale of the key"]) {
+        Fault(name: "state not balanced", model: "rad-rwkv6", layer: 0, block: .mixer, constants: ["scale of the key"])
+        {
             $0.configure("balance_state", false)
         },
         Fault(name: "gate of low rank forgotten", model: "rad-rwkv6-group-norm", layer: 0, block: .mixer) {

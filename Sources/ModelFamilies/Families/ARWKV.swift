@@ -64,20 +64,19 @@ extension Architecture {
                 .rwkvInside.namingStages(in: "model.model.layers.#.self_attn.student_attn."),
             ],
             configurations: [
-                TensorLayout.arwkv.name: ConfigurationTemplate(
-                    members: [
-                        "model_type": .string("rwkv_hybrid"), "architectures": .array([.string("RwkvHybridForCausalLM")]),
+                TensorLayout.arwkv.name: ConfigurationTemplate(ofModel: { model in
+                    var members: [String: JSONValue] = [
+                        "model_type": .string("rwkv_hybrid"),
+                        "architectures": .array([.string("RwkvHybridForCausalLM")]),
                         "head_size_divisor": .integer(8), "wkv_version": .integer(7),
-                    ].merging(indistinguishableVariants.isEmpty ? [:] : ["rwkv_architecture": .string(ByteString(name))]) {
-                        $1
-                    },
-                    ofModel: { model in
-                        guard let timeMix = model.architecture.timeMix else { return [:] }
-                        return [
-                            "wkv_has_gate": .bool(timeMix.gate != .none),
-                            "wkv_has_group_norm": .bool(timeMix.hasGroupNorm),
-                        ]
-                    })
+                        "wkv_has_gate": .bool(model.architecture.timeMix?.gate != TimeMixSpec.Gate.none),
+                        "wkv_has_group_norm": .bool(model.architecture.timeMix?.hasGroupNorm == true),
+                    ]
+                    if !indistinguishableVariants.isEmpty {
+                        members["rwkv_architecture"] = .string(ByteString(name))
+                    }
+                    return members
+                })
             ],
             dimensionKeys: [
                 .vocabulary: "vocab_size", .width: "hidden_size", .heads: "num_wkv_heads", .headSize: "head_size",

@@ -54,7 +54,8 @@ extension Architecture {
         impliedSizes: [.valueResidualWidth: .attentionWidth],
         conversion: StudentRecipe(
             ranks: [
-                .decayRank: .init(32, 1.8, 0.5), .iclrRank: .init(32, 1.8, 0.5), .valueResidualRank: .init(32, 1.3, 0.5),
+                .decayRank: .init(32, 1.8, 0.5), .iclrRank: .init(32, 1.8, 0.5),
+                .valueResidualRank: .init(32, 1.3, 0.5),
                 .gateRank: .init(32, 0.6, 0.8),
             ],
             ranksFollow: .width,

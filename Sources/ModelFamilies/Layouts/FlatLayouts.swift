@@ -66,6 +66,7 @@ extension TensorLayout {
     /// Returns this layout with RWKV-7's names for token shifts, scales of keys and the group norm.
     ///
     /// - Parameter mixer: the prefix of the names, with `#` in place of the layer index.
+    /// - Returns: the layout with these names.
     func namingStages(in mixer: String) -> TensorLayout {
         naming(
             [

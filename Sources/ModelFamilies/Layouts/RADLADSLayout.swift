@@ -14,17 +14,18 @@ extension TensorLayout {
     ]).namingStages(in: "model.layers.#.self_attn.")
 
     /// The layout of RAD-RWKV6.
-    static let radladsFinch = radlads.naming([
-        .shiftInput: "model.layers.#.self_attn.time_maa_x",
-        .shiftReceptance: "model.layers.#.self_attn.time_maa_r",
-        .shiftKey: "model.layers.#.self_attn.time_maa_k",
-        .shiftValue: "model.layers.#.self_attn.time_maa_v",
-        .shiftDecay: "model.layers.#.self_attn.time_maa_w",
-        .shiftGate: "model.layers.#.self_attn.time_maa_g",
-        .shiftDown: "model.layers.#.self_attn.time_maa_w1",
-        .shiftUp: "model.layers.#.self_attn.time_maa_w2",
-        .decayBase: "model.layers.#.self_attn.time_decay",
-        .decayDown: "model.layers.#.self_attn.time_decay_w1",
-        .decayUp: "model.layers.#.self_attn.time_decay_w2",
-    ], transforms: [.shiftInput: .leadingOnes])
+    static let radladsFinch = radlads.naming(
+        [
+            .shiftInput: "model.layers.#.self_attn.time_maa_x",
+            .shiftReceptance: "model.layers.#.self_attn.time_maa_r",
+            .shiftKey: "model.layers.#.self_attn.time_maa_k",
+            .shiftValue: "model.layers.#.self_attn.time_maa_v",
+            .shiftDecay: "model.layers.#.self_attn.time_maa_w",
+            .shiftGate: "model.layers.#.self_attn.time_maa_g",
+            .shiftDown: "model.layers.#.self_attn.time_maa_w1",
+            .shiftUp: "model.layers.#.self_attn.time_maa_w2",
+            .decayBase: "model.layers.#.self_attn.time_decay",
+            .decayDown: "model.layers.#.self_attn.time_decay_w1",
+            .decayUp: "model.layers.#.self_attn.time_decay_w2",
+        ], transforms: [.shiftInput: .leadingOnes])
 }
