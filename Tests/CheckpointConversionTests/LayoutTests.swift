@@ -107,7 +107,8 @@ import Testing
     @Test(
         arguments: [
             ("arwkv/arwkv-gate/arwkv-gate.pth", "arwkv/arwkv-gate"), ("arwkv/arwkv/training.pt", "arwkv/arwkv"),
-            ("radlads/rad-rwkv7", "radlads/rad-rwkv7"), ("radlads/rad-rwkv7-qwen3", "radlads/rad-rwkv7-qwen3"),
+            ("radlads/rad-rwkv7", "radlads/rad-rwkv7"), ("radlads/rad-rwkv7-first", "radlads/rad-rwkv7-first"),
+            ("radlads/rad-rwkv7-qwen3", "radlads/rad-rwkv7-qwen3"),
             ("radlads/rad-rwkv7-group-norm", "radlads/rad-rwkv7-group-norm"),
             ("radlads/rad-rwkv6", "radlads/rad-rwkv6"),
             ("radlads/rad-rwkv6-group-norm", "radlads/rad-rwkv6-group-norm"),

@@ -37,7 +37,8 @@ struct VariableStagesTests {
         #expect(hybrid.kinds == [.rwkv7, .rwkv7, .rwkv7, .gqa])
         for name in [
             "radlads/rad-rwkv7-group-norm", "radlads/rad-rwkv7-qwen3", "radlads/rad-rwkv7-qwen3-unbalanced",
-            "radlads/rad-rwkv6", "radlads/rad-rwkv6-group-norm", "arwkv/arwkv", "arwkv/arwkv-gate",
+            "radlads/rad-rwkv7-first", "radlads/rad-rwkv6", "radlads/rad-rwkv6-group-norm", "arwkv/arwkv",
+            "arwkv/arwkv-gate",
         ] {
             let found = try describe(name, [:])
             #expect(found.findings.isEmpty && found.unknown.isEmpty, "\(name) \(found.findings)")

@@ -96,6 +96,9 @@ extension DecoderFaultTests {
         Fault(name: "weight of the group norm", model: "rad-rwkv7-group-norm", layer: 2, block: .mixer) {
             scale(&$0, "model.layers.2.self_attn.ln_x.weight", by: 0.9)
         },
+        Fault(name: "bonus of the first models forgotten", model: "rad-rwkv7-first", layer: 0, block: .mixer) {
+            clear(&$0, "model.layers.0.self_attn.r_k")
+        },
         Fault(name: "attention in the last layer", model: "rad-rwkv7", layer: 3, block: .mixer) {
             scale(&$0, "model.layers.3.self_attn.q_proj.weight", by: 0.5)
         },

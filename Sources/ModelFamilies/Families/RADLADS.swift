@@ -30,18 +30,22 @@ extension Architecture {
         variableStages: VariableStages(
             roles: [
                 .gateWeight, .gateDown, .gateUp, .groupNormWeight, .groupNormBias, .removalKeyScale, .keyICLRMix,
+                .shiftReceptance, .shiftDecay, .shiftKey, .shiftValue, .shiftICLR, .shiftGate, .bonus,
             ],
             keys: radladsKeys.union([
                 "first_attention_layer", "first_post_attention_layer", "attention_striping", "last_striping_layer",
             ]),
             hiddenKeys: ["use_rope", "balance_state"],
-            implementedValues: ["use_tokenshift": .bool(false)],
             settle: { (timeMix, found, configuration) throws(CheckpointError) in
                 guard case .rwkv7(var stages) = timeMix else { return }
+                // RADLADS' first models have token shift and a bonus, and no switches. Later classes ignore use_tokenshift.
+                let isFirst = found?.contains(.shiftReceptance) == true
+                stages.tokenShift = isFirst ? .lerp : .none
+                stages.hasBonus = isFirst
                 stages.rotary = try configuration?.flag("use_rope") == true ? .teacher : .none
                 stages.gate = try gate(found, configuration, assumed: 2)
                 stages.outputNorm = try outputNorm(.ofHeadSize, found, configuration)
-                let isBalanced = try configuration?.flag("balance_state") ?? true
+                let isBalanced = try configuration?.flag("balance_state") ?? !isFirst
                 // The class for Qwen3 does not use k_k and k_a.
                 let scales = !isBalanced && configuration?.modelType != "rwkv7qwen3"
                 stages.removalKey = scales ? .scaledKey : .key
