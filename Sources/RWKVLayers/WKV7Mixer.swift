@@ -220,8 +220,9 @@ public struct WKV7Mixer<Element: Real>: Sendable {
             normGradients: (gradients[.groupNormWeight], gradients[.groupNormBias]), bonus: bonus, gate: trace.gate,
             size: size, gradient: gradients[.bonus])
         let d = kernels.wkv7Backward(dheads, inputs, trace.checkpoints, added: (dbonus.r, dbonus.k, dbonus.v))
-        // A key that is not scaled has a mix of zeros, which is not a weight.
-        let mix = keyScale.mix(width: d.k.columns).map { ($0, gradients[.keyICLRMix]) }
+        // A key that is not scaled has a mix of zeros instead of a weight.
+        let mixGradient = if case .iclr = keyScale { gradients[.keyICLRMix] } else { nil as Matrix<Element>? }
+        let mix = keyScale.mix(width: d.k.columns).map { ($0, mixGradient) }
         let dsubtrahend = kernels.keysBackward(
             inPlace: d.k, inPlace: d.iclr, dremoval: d.removal, k: trace.unscaledKey, a: inputs.iclr,
             removal: inputs.removal, removalScale: removalKey.scale.map { ($0, gradients[.removalKeyScale]) }, mix: mix,
