@@ -227,5 +227,7 @@ private func teacher(_ name: String) throws -> ModelDescription {
     @Test func membersAreThoseOfTheSchema() throws {
         let schema = try JSONValue(contentsOf: Repository.root.appending(path: "schemas/plan.schema.json").path)
         #expect(SchemaMembers.differences(of: LayerPlanDocument.self, in: schema) == [])
+        let targets = ArchitectureRegistry.targetNames.map { JSONValue.string(ByteString($0)) }
+        #expect(Set(schema["properties"]?["target"]?["enum"]?.array ?? []) == Set(targets))
     }
 }
