@@ -93,7 +93,7 @@ public struct Architecture: Sendable {
         var roles = layer(kind)?.roles(norm: body.norm) ?? RoleSet([])
         if kind.carriesState, let variable = variableStages?.roles {
             roles.makeOptional(variable)
-            roles.add(variable, .sometimes)
+            for role in variable { roles.add([role], .sometimes) }
         }
         return roles
     }

@@ -22,6 +22,8 @@ public enum Presence: Sendable, Hashable {
 package struct RoleSet: Sendable {
     package private(set) var required: Set<TensorRole>
     package private(set) var optional: Set<TensorRole> = []
+    /// Sets of optional roles of which a model has either all or none, such as the biases of queries, keys and values.
+    private(set) var groups: [Set<TensorRole>] = []
 
     init(_ required: Set<TensorRole>) { self.required = required }
 
@@ -29,13 +31,16 @@ package struct RoleSet: Sendable {
         switch presence {
         case .never, .configured: break
         case .always: required.formUnion(roles)
-        case .sometimes: optional.formUnion(roles)
+        case .sometimes:
+            optional.formUnion(roles)
+            groups.append(roles)
         }
     }
 
     mutating func add(_ other: RoleSet) {
         required.formUnion(other.required)
         optional.formUnion(other.optional)
+        groups += other.groups
     }
 
     mutating func makeOptional(_ roles: Set<TensorRole>) {

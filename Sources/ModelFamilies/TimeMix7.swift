@@ -101,7 +101,7 @@ public struct TimeMix7: Sendable, Hashable {
         if removalKey == .scaledKey { roles.add([.removalKeyScale], .always) }
         if keyScale == .iclr { roles.add([.keyICLRMix], .always) }
         roles.add(outputNorm.roles, .always)
-        roles.add(ignoredRoles.subtracting(roles.required), .sometimes)
+        for role in ignoredRoles.subtracting(roles.required) { roles.add([role], .sometimes) }
         return roles
     }
 

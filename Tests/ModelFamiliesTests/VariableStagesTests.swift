@@ -1,6 +1,7 @@
 import Bytes
 import CheckpointFiles
 import CheckpointJSON
+import Foundation
 import ModelFamilies
 import TestSupport
 import Testing
@@ -55,18 +56,46 @@ struct VariableStagesTests {
         #expect(try describe("arwkv/arwkv-gate", nil, variant: "arwkv-1g").timeMix7?.gate == .onePlusLowRank)
     }
 
+    /// A teacher's config.json does not set the stages that the tensors do not show.
+    @Test func doesNotTakeHiddenStagesFromATeachersConfiguration() throws {
+        let teachers: [ByteString: JSONValue] = [
+            "model_type": .string("qwen2"), "use_rope": .null, "balance_state": .null,
+        ]
+        #expect(try describe("radlads/rad-rwkv7", teachers).unknown == ["use_rope", "balance_state"])
+        let one = teachers.merging(["use_rope": .bool(true)]) { $1 }
+        #expect(try describe("radlads/rad-rwkv7", one).unknown == ["balance_state"])
+        let own = teachers.merging(["model_type": .string("rwkv7qwen2")]) { $1 }
+        #expect(try describe("radlads/rad-rwkv7", own).unknown == [])
+    }
+
+    /// The biases of an attention's inputs come together.
+    @Test func findsAMissingBias() throws {
+        let checkpoint = try Checkpoint.open(Repository.fixture("radlads/rad-rwkv7"))
+        let configuration = try ModelConfiguration(beside: checkpoint)
+        try withTemporaryDirectory { directory in
+            let path = directory.appending(path: "model.safetensors")
+            try writeSafetensors(
+                checkpoint.tensors.filter { !$0.name.hasSuffix("self_attn.k_proj.bias") }.map { ($0.name, $0.shape) },
+                to: path)
+            let recognition = try ModelRecognition.recognize(
+                Checkpoint.open(path.path(percentEncoded: false)), configuration: configuration)
+            guard case .model(let model)? = recognition else { return #expect(Bool(false)) }
+            #expect(model.findings.contains { $0.kind == .missing && $0.message.contains("k_proj.bias is missing") })
+        }
+    }
+
     private static let contradictions: [(String, [ByteString: JSONValue], ModelFinding.Kind, String)] = [
         ("radlads/rad-rwkv7", ["gate_rank_type": .integer(1)], .missing, "gate.weight is missing"),
-        ("radlads/rad-rwkv7", ["gate_rank_type": .integer(0)], .unexpected, "g1 is not used"),
+        ("radlads/rad-rwkv7", ["gate_rank_type": .integer(0)], .unexpected, "g1 is not a tensor"),
         ("radlads/rad-rwkv7", ["groupnorm_att": .bool(true)], .missing, "ln_x.weight is missing"),
         ("radlads/rad-rwkv7", ["num_attention_layers": .integer(2)], .contradiction, "layer 2 attention"),
         ("radlads/rad-rwkv7", ["use_bonus": .bool(true)], .undescribed, "use_bonus"),
         ("radlads/rad-rwkv7", ["lora_rank_iclr": .integer(7)], .contradiction, "rank 7"),
         ("radlads/rad-rwkv7", ["num_key_value_heads": .integer(2)], .contradiction, "key-value heads"),
-        ("radlads/rad-rwkv6", ["use_tokenshift": .bool(false)], .unexpected, "time_maa_x is not used"),
+        ("radlads/rad-rwkv6", ["use_tokenshift": .bool(false)], .unexpected, "time_maa_x is not a tensor"),
         ("radlads/rad-rwkv6", ["head_dim": .integer(8)], .contradiction, "head"),
         ("arwkv/arwkv", ["wkv_has_gate": .bool(true)], .missing, "g1 is missing"),
-        ("arwkv/arwkv-gate", ["wkv_has_group_norm": .bool(false)], .unexpected, "ln_x.weight is not used"),
+        ("arwkv/arwkv-gate", ["wkv_has_group_norm": .bool(false)], .unexpected, "ln_x.weight is not a tensor"),
         ("arwkv/arwkv-gate", ["head_size_divisor": .integer(4)], .undescribed, "head_size_divisor"),
         ("arwkv/arwkv-gate", ["head_size": .integer(8)], .contradiction, "head size 8"),
         ("arwkv/arwkv", ["wkv_version": .integer(6)], .undescribed, "wkv_version"),

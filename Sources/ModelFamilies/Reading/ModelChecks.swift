@@ -1,4 +1,5 @@
 import CheckpointFiles
+import CheckpointJSON
 
 extension ModelReading {
     /// Checks the tensors against the architecture's roles and shapes, and adds any differences to the findings.
@@ -35,11 +36,9 @@ extension ModelReading {
         for role in TensorRole.all where roles.all.contains(role) {
             guard let name = layout.name(of: role, layer: layer) else { continue }
             guard let found = places[Place(role: role, layer: layer)] else {
-                let isResidual = architecture.timeMix?.residualRoles.contains(role) == true
-                let isRecord = role == .architectureRecord || role == .headSizeRecord
                 let isWanted =
                     roles.required.contains(role)
-                    || (presentRoles.contains(role) && !isResidual && !isRecord && role != .head)
+                    || roles.groups.contains { $0.contains(role) && !$0.isDisjoint(with: presentRoles) }
                 if isWanted { add(.missing, name, "\(name) is missing") }
                 continue
             }
@@ -77,7 +76,11 @@ extension ModelReading {
     var unknown: [String] {
         var unknown: [String] = []
         if epsilon == nil { unknown.append(architecture.body.epsilonKey) }
-        if configuration == nil { unknown += architecture.variableStages?.hiddenKeys ?? [] }
+        // A config.json of the family can omit a key, but that of a teacher does not set the student's stages.
+        if configuration?.names(architecture) != true {
+            let keys = architecture.variableStages?.hiddenKeys ?? []
+            unknown += keys.filter { configuration?.root[$0] ?? .null == .null }
+        }
         if usesRoPE, rotary == nil { unknown.append("rope_theta") }
         if configuration == nil, architecture.body.keys.contains("sliding_window") { unknown.append("sliding_window") }
         let dimensions = ModelDimension.allCases.filter { dimension in

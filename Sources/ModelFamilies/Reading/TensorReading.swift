@@ -97,7 +97,7 @@ extension ModelReading {
         where !used.contains(place.role) {
             places[place] = nil
             guard let name = layout.name(of: place.role, layer: place.layer) else { continue }
-            add(.unexpected, name, "\(name) is not used by the stages that \(configuration?.path ?? "the tensors") set")
+            add(.unexpected, name, "\(name) is not a tensor of the model's stages of time mixing")
         }
     }
 
