@@ -62,8 +62,8 @@ extension ConversionBuilder {
         }
         for dimension in ModelDimension.allCases
         where !ModelDimension.ranks.contains(dimension) && dimension != .valueResidualWidth {
-            let (own, other) = (student.dimensions[dimension], teacher.dimensions[dimension])
-            guard own == nil || own == other else { throw differ(dimension.title, own ?? 0, other ?? 0) }
+            guard let own = student.dimensions[dimension], let other = teacher.dimensions[dimension] else { continue }
+            guard own == other else { throw differ(dimension.title, own, other) }
         }
         if let own = student.epsilon, let other = teacher.epsilon, own != other {
             throw differ("the norm epsilon", own, other)

@@ -33,9 +33,7 @@ extension ConversionBuilder {
             // dtype.
             if case .object(let whole) = own.whole { members = whole }
             // The user can name another variant with the same tensors than config.json does.
-            if let model, let variant = model.variant, own.root["rwkv_architecture"] != nil,
-                !model.isNamed(by: own)
-            {
+            if let model, let variant = model.variant, own.namesStudent, !model.isNamed(by: own) {
                 members["rwkv_architecture"] = .string(ByteString(variant))
             } else if options.dtype == nil, options.roleDTypes.isEmpty {
                 return try document(own.path)

@@ -66,6 +66,11 @@ public struct ModelConfiguration: Sendable {
         architecture.configurationNames.contains { name == ByteString($0) }
     }
 
+    /// Whether the configuration names a student, in `rwkv_architecture` or in `model_type`.
+    package var namesStudent: Bool {
+        root["rwkv_architecture"] != nil || ArchitectureRegistry.standard.contains { $0.hasTeachersBody && names($0) }
+    }
+
     /// Returns whether the configuration names a teacher as the source of the model's body.
     ///
     /// A student names its teacher in `teacher_model_type`. Other models name themselves in `model_type`.

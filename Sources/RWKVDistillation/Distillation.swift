@@ -50,10 +50,10 @@ public struct Distillation<Element: Real> {
         try description.checkTraining(by: teacher.description, path: checkpoint.path)
         // The run copies the student's config.json, which must name what was trained.
         if let configuration = try? ModelConfiguration(beside: checkpoint),
-            configuration.root["rwkv_architecture"] != nil, !description.isNamed(by: configuration)
+            configuration.namesStudent, !description.isNamed(by: configuration)
         {
             throw CheckpointError(
-                .unsupported, path: configuration.path, "rwkv_architecture names another variant than the one to train",
+                .unsupported, path: configuration.path, "config.json names another variant than the one to train",
                 expected: description.variant, found: configuration.name?.text, advice: "change it first")
         }
         try tokens.check(vocabulary: teacher.vocabulary)

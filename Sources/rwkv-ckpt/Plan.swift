@@ -25,8 +25,7 @@ struct Plan: ReportingCommand {
               # Keep none.
               rwkv-ckpt plan Qwen3-8B --target cxa079 --keep-gqa none -o plan.json
 
-            Some layers of TEACHER keep attention; in all others, the target's RWKV-7 time mixing replaces it. \
-            The report shows \
+            Some layers of TEACHER keep attention; in all others, the target's time mixing replaces it. The report shows \
             the student's memory and parameters; the model is not run.
 
             Exactly one option chooses the attention layers: by count (--gqa-layers), by memory budget (--kv-cache), as a list \
@@ -239,7 +238,7 @@ extension Plan {
     struct StudentOptions: ParsableArguments {
         @Option(
             help: ArgumentHelp(
-                "Whether layers that keep attention use RoPE. Default: on for cxa076, off for all others.",
+                "Whether layers that keep attention use RoPE. Default: on for cxa076, rad-rwkv7 and rad-rwkv6, off for all others.",
                 valueName: "on|off"))
         var gqaRope: Switch?
 

@@ -230,6 +230,48 @@ import Testing
         }
     }
 
+    /// The teacher's attention can be restored in students of RADLADS, whose config.json describes it in full.
+    @Test("regain attention and keep its RoPE switch", arguments: ["rad-rwkv7", "rad-rwkv6"], [true, false])
+    func areRestored(_ name: String, usesRoPE: Bool) throws {
+        let (teacher, target) = (try input("models/qwen3"), try #require(ArchitectureRegistry.target(named: name)))
+        let last = try #require(teacher.model).layers.count - 1
+        try withTemporaryDirectory { directory in
+            let student = directory.appending(path: "student")
+            try Conversion(of: teacher, plan: plan(for: teacher, target, keeping: []), options: .directory(student))
+                .run()
+            for layer in [1, last] {
+                let path = directory.appending(path: "restored \(layer)")
+                let plan = LayerPlan(
+                    of: try #require(teacher.model), target: target, LayerSelection([layer], reason: "test"),
+                    attentionUsesRoPE: usesRoPE, seed: 0)
+                try Conversion(
+                    of: input(student.path(percentEncoded: false)), teacher: teacher, plan: plan,
+                    options: .directory(path)
+                ).run()
+                let restored = try #require(try input(path.path(percentEncoded: false)).model)
+                #expect(restored.findings.isEmpty && restored.unknown.isEmpty, "\(restored.findings)")
+                #expect(restored.kinds.indices.filter { restored.kinds[$0].hasCache } == [layer])
+                #expect(restored.attentionUsesRoPE == usesRoPE && (restored.layers[layer].rotation != nil) == usesRoPE)
+            }
+        }
+    }
+
+    /// Only `--variant` tells two variants apart, so the output names the one that the user named.
+    @Test(arguments: [TensorLayout.huggingFace, .rwkvInfer])
+    func keepTheNamedVariant(_ layout: TensorLayout) throws {
+        let path = Repository.fixture("arwkv/arwkv-gate")
+        let named = try ConversionInput(
+            RecognisedModel(path: path, .init(variant: "arwkv-1g"), temporaryDirectory: NSTemporaryDirectory()))
+        try withTemporaryDirectory { directory in
+            let options = ConversionOptions.directory(directory.appending(path: "student")).with { $0.layout = layout }
+            let student = try Conversion(of: named, options: options).run()
+            #expect(try ModelConfiguration(beside: student)?.root["rwkv_architecture"] == .string("arwkv-1g"))
+            #expect(
+                try input(directory.appending(path: "student").path(percentEncoded: false)).model?.variant == "arwkv-1g"
+            )
+        }
+    }
+
     /// A head that differs from the embedding is rejected if config.json says that the two are tied.
     @Test func areNotMadeOfTwoHeads() throws {
         try withTemporaryDirectory { directory in

@@ -170,16 +170,22 @@ extension Architecture {
             "model_type": .string(ByteString(type)), "architectures": .array([.string(ByteString(name))]),
             "use_rope": .bool(timeMix.usesRoPE), "gate_rank_type": .integer(gate[timeMix.gate] ?? 0),
             "balance_state": .bool(isBalanced), "groupnorm_att": .bool(timeMix.hasGroupNorm),
-            "use_tokenshift": .bool(timeMix.shiftsTokens), "num_attention_layers": .integer(attention),
+            "use_tokenshift": .bool(timeMix.shiftsTokens),
             "attention_bias": .bool(!model.optionalRoles.isDisjoint(with: [.queryBias, .receptanceBias])),
             "attention_output_bias": .bool(
                 !model.optionalRoles.isDisjoint(with: [.outputBias, .timeMixOutputBias])),
         ]
-        // The published classes have attention only in the last layers.
-        if !model.kinds.suffix(attention).allSatisfy(\.hasCache) {
+        // The published classes of RAD-RWKV7 have attention only in the last layers, and that of RAD-RWKV6 has none.
+        if type == "rwkv7qwen3" {
+            members["first_attention_layer"] = .integer(model.kinds.count - attention)
+        } else {
+            members["num_attention_layers"] = .integer(attention)
+        }
+        if type == "rwkv6qwen2" ? attention > 0 : !model.kinds.suffix(attention).allSatisfy(\.hasCache) {
             members["transformer_layers"] = .array(
                 model.kinds.indices.filter { model.kinds[$0].hasCache }.map { .integer($0) })
         }
+        if attention > 0, !model.attentionUsesRoPE { members["nope_in_transformer"] = .bool(true) }
         return members
     })
 
@@ -211,11 +217,12 @@ extension Architecture {
     private static func radladsAttention(
         _ configuration: ModelConfiguration, _ count: Int
     ) throws(CheckpointError) -> Set<Int>? {
-        if configuration.root["num_attention_layers"] != nil {
+        func isSet(_ key: String) -> Bool { configuration.root[key].map { $0 != .null } ?? false }
+        if isSet("num_attention_layers") {
             let attention = try configuration.count("num_attention_layers", assumed: 0)
             return Set(max(0, count - attention)..<count)
         }
-        guard configuration.root["first_attention_layer"] != nil else { return nil }
+        guard isSet("first_attention_layer") else { return nil }
         let first = try configuration.count("first_attention_layer", assumed: 9999)
         let end = try configuration.count("first_post_attention_layer", assumed: 9999)
         let stride = max(1, try configuration.count("attention_striping", assumed: 1))
