@@ -81,6 +81,17 @@ import Testing
         }
     }
 
+    /// A student that keeps its teacher's tensor names is not its own source.
+    @Test func aCopyOfAConversionIsNotItsSource() throws {
+        try withTemporaryDirectory { directory in
+            let teacher = "fixtures/models/qwen3"
+            try make("plan", teacher, "--target", "rad-rwkv7", "--keep-gqa", "3", "-o", "plan.json", in: directory)
+            try make("convert", teacher, "--plan", "plan.json", "-o", "student", in: directory)
+            let found = try verify("student", "student", in: directory)
+            #expect(found.status == 0 && found.document.verdict == "match")
+        }
+    }
+
     /// The logits of the fast kernels equal those of the strict kernels, up to fp32 rounding.
     @Test(
         "each family, on each instruction set",
