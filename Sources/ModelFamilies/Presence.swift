@@ -22,7 +22,9 @@ public enum Presence: Sendable, Hashable {
 package struct RoleSet: Sendable {
     package private(set) var required: Set<TensorRole>
     package private(set) var optional: Set<TensorRole> = []
-    /// Sets of optional roles of which a model has either all or none, such as the biases of queries, keys and values.
+    /// Sets of optional roles that come together, such as the biases of queries, keys and values.
+    ///
+    /// If a model has a tensor of any role in a set, all layers with these roles have tensors of all roles in the set.
     private(set) var groups: [Set<TensorRole>] = []
 
     init(_ required: Set<TensorRole>) { self.required = required }
@@ -36,6 +38,9 @@ package struct RoleSet: Sendable {
             groups.append(roles)
         }
     }
+
+    /// Adds optional roles whose tensors can be in any of the layers.
+    mutating func allow(_ roles: Set<TensorRole>) { optional.formUnion(roles) }
 
     mutating func add(_ other: RoleSet) {
         required.formUnion(other.required)

@@ -101,7 +101,9 @@ public struct TimeMix7: Sendable, Hashable {
         if removalKey == .scaledKey { roles.add([.removalKeyScale], .always) }
         if keyScale == .iclr { roles.add([.keyICLRMix], .always) }
         roles.add(outputNorm.roles, .always)
-        for role in ignoredRoles.subtracting(roles.required) { roles.add([role], .sometimes) }
+        let records: Set<TensorRole> = [.architectureRecord, .headSizeRecord]
+        for role in ignoredRoles.subtracting(roles.required).subtracting(records) { roles.add([role], .sometimes) }
+        roles.allow(ignoredRoles.intersection(records))
         return roles
     }
 

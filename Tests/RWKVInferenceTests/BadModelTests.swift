@@ -177,7 +177,7 @@ struct BadModelTests {
         for layer in 0..<4 {
             keys.remove("model.layers.\(layer).self_attn.\(layer % 2 == 0 ? "r_norm" : "q_norm").weight")
         }
-        #expect(try failure(keys)?.tensor == "model.layers.0.self_attn.r_norm.weight")
+        #expect(try failure(keys)?.reason.contains("model.layers.0.self_attn.r_norm.weight is missing") == true)
 
         var first = try EditableModel(fixture: "logits/hxa079-gqa-first")
         for part in ["v0", "v1", "v2", "k0", "k1", "k2"] { first.remove("model.layers.1.self_attn.\(part)") }

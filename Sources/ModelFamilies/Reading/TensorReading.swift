@@ -97,7 +97,8 @@ extension ModelReading {
         where !used.contains(place.role) {
             places[place] = nil
             guard let name = layout.name(of: place.role, layer: place.layer) else { continue }
-            add(.unexpected, name, "\(name) is not a tensor of the model's stages of time mixing")
+            let origin = configuration.map { " that \($0.path) selects" } ?? ""
+            add(.unexpected, name, "\(name) is not a tensor of the stages of time mixing\(origin)")
         }
     }
 
