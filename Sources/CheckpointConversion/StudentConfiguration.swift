@@ -94,6 +94,7 @@ extension ModelDescription {
         scaling["rope_theta"] = nil
         // These keys would make libraries load the student as its teacher. RoPE settings are written below.
         for key: ByteString in ["model_type", "architectures", "auto_map"] { members[key] = nil }
+        for key in architecture.layerKeys { members[key] = nil }
         if !hasNonLlamaBody {
             for key: ByteString in ["layer_types", "rope_parameters"] { members[key] = nil }
             // Remove settings that no longer apply to any layer, such as a sliding window.

@@ -9,11 +9,22 @@ extension Architecture {
     /// The config.json keys that belong to the family's body, as byte strings.
     package var bodyKeys: Set<ByteString> { Set(body.keys.map { ByteString($0) }) }
 
+    /// The config.json keys that name a student's variant, its attention layers and its use of RoPE.
+    ///
+    /// A student's config.json contains only those of the keys that describe its own layers.
+    package var layerKeys: Set<ByteString> {
+        var keys: Set<ByteString> = [
+            "rwkv_architecture", "transformer_layers", "rwkv_layers", "nope_in_transformer", "nope_in_rwkv",
+        ]
+        if let variableStages { keys.formUnion(variableStages.attentionKeys.map { ByteString($0) }) }
+        return keys
+    }
+
     /// The config.json keys that this family understands.
     var understoodKeys: Set<ByteString> {
         var named = body.keys.union(biasKeys).union(dimensionKeys.values).union([body.epsilonKey, body.activationKey])
         if let key = body.logitSoftcap?.key { named.insert(key) }
-        if let variableStages { named.formUnion(variableStages.keys) }
+        if let variableStages { named.formUnion(variableStages.keys.union(variableStages.attentionKeys)) }
         var understood: Set<ByteString> = [
             "model_type", "num_hidden_layers", "tie_word_embeddings", "quantization_config", "text_config",
             "max_position_embeddings",

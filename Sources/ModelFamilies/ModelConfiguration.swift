@@ -68,7 +68,8 @@ public struct ModelConfiguration: Sendable {
 
     /// Whether the configuration names a student, in `rwkv_architecture` or in `model_type`.
     package var namesStudent: Bool {
-        root["rwkv_architecture"] != nil || ArchitectureRegistry.standard.contains { $0.hasTeachersBody && names($0) }
+        root["rwkv_architecture"]?.string != nil
+            || ArchitectureRegistry.standard.contains { $0.hasTeachersBody && names($0) }
     }
 
     /// Returns whether the configuration names a teacher as the source of the model's body.

@@ -7,7 +7,9 @@ struct VariableStages: Sendable {
     let roles: Set<TensorRole>
     /// The config.json keys that determine stages, including keys that the tensors make redundant.
     let keys: Set<String>
-    /// Those of the keys whose stages the tensors do not show.
+    /// The config.json keys that determine the attention layers.
+    var attentionKeys: Set<String> = []
+    /// Those of ``keys`` whose stages the tensors do not show.
     let hiddenKeys: [String]
     /// The values of keys for which only some values are implemented.
     var implementedValues: [String: JSONValue] = [:]

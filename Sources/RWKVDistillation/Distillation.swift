@@ -54,7 +54,8 @@ public struct Distillation<Element: Real> {
         {
             throw CheckpointError(
                 .unsupported, path: configuration.path, "config.json names another variant than the one to train",
-                expected: description.variant, found: configuration.name?.text, advice: "change it first")
+                expected: description.variant, found: configuration.name?.text,
+                advice: "set rwkv_architecture in it to the variant")
         }
         try tokens.check(vocabulary: teacher.vocabulary)
         let isAlignment = if case .alignment = settings.stage { true } else { false }

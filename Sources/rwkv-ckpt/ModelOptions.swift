@@ -8,7 +8,7 @@ import RWKVInference
 struct ModelOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "config.json with the settings that the tensors do not determine; a student can use its teacher's. Default: the one next to the checkpoint.",
+            "config.json with the settings that the tensors do not determine; most students can use their teacher's. Default: the one next to the checkpoint.",
             valueName: "FILE"),
         completion: .file())
     var config: String?

@@ -234,24 +234,39 @@ import Testing
     @Test("regain attention and keep its RoPE switch", arguments: ["rad-rwkv7", "rad-rwkv6"], [true, false])
     func areRestored(_ name: String, usesRoPE: Bool) throws {
         let (teacher, target) = (try input("models/qwen3"), try #require(ArchitectureRegistry.target(named: name)))
-        let last = try #require(teacher.model).layers.count - 1
+        let description = try #require(teacher.model)
+        let last = description.layers.count - 1
+        func choose(_ layers: Set<Int>, _ usesRoPE: Bool) -> LayerPlan? {
+            LayerPlan(
+                of: description, target: target, LayerSelection(layers, reason: "test"), attentionUsesRoPE: usesRoPE,
+                seed: 0)
+        }
+        func check(_ restored: ModelDescription, attention: [Int], _ usesRoPE: Bool) {
+            #expect(restored.findings.isEmpty && restored.unknown.isEmpty, "\(restored.findings)")
+            #expect(restored.kinds.indices.filter { restored.kinds[$0].hasCache } == attention)
+            #expect(restored.attentionUsesRoPE == usesRoPE)
+            #expect(attention.allSatisfy { (restored.layers[$0].rotation != nil) == usesRoPE })
+        }
         try withTemporaryDirectory { directory in
             let student = directory.appending(path: "student")
             try Conversion(of: teacher, plan: plan(for: teacher, target, keeping: []), options: .directory(student))
                 .run()
             for layer in [1, last] {
                 let path = directory.appending(path: "restored \(layer)")
-                let plan = LayerPlan(
-                    of: try #require(teacher.model), target: target, LayerSelection([layer], reason: "test"),
-                    attentionUsesRoPE: usesRoPE, seed: 0)
                 try Conversion(
-                    of: input(student.path(percentEncoded: false)), teacher: teacher, plan: plan,
-                    options: .directory(path)
+                    of: input(student.path(percentEncoded: false)), teacher: teacher,
+                    plan: choose([layer], usesRoPE), options: .directory(path)
                 ).run()
                 let restored = try #require(try input(path.path(percentEncoded: false)).model)
-                #expect(restored.findings.isEmpty && restored.unknown.isEmpty, "\(restored.findings)")
-                #expect(restored.kinds.indices.filter { restored.kinds[$0].hasCache } == [layer])
-                #expect(restored.attentionUsesRoPE == usesRoPE && (restored.layers[layer].rotation != nil) == usesRoPE)
+                check(restored, attention: [layer], usesRoPE)
+                // The keys of the first choice do not survive the second.
+                let both = directory.appending(path: "both \(layer)")
+                try Conversion(
+                    of: input(path.path(percentEncoded: false)), teacher: teacher,
+                    plan: choose([0, layer], !usesRoPE), options: .directory(both)
+                ).run()
+                let again = try #require(try input(both.path(percentEncoded: false)).model)
+                check(again, attention: [0, layer], !usesRoPE)
             }
         }
     }
@@ -260,15 +275,21 @@ import Testing
     @Test(arguments: [TensorLayout.huggingFace, .rwkvInfer])
     func keepTheNamedVariant(_ layout: TensorLayout) throws {
         let path = Repository.fixture("arwkv/arwkv-gate")
-        let named = try ConversionInput(
-            RecognisedModel(path: path, .init(variant: "arwkv-1g"), temporaryDirectory: NSTemporaryDirectory()))
+        func read(_ path: String, as variant: String) throws -> ConversionInput {
+            try ConversionInput(
+                RecognisedModel(path: path, .init(variant: variant), temporaryDirectory: NSTemporaryDirectory()))
+        }
         try withTemporaryDirectory { directory in
             let options = ConversionOptions.directory(directory.appending(path: "student")).with { $0.layout = layout }
-            let student = try Conversion(of: named, options: options).run()
+            let student = try Conversion(of: read(path, as: "arwkv-1g"), options: options).run()
             #expect(try ModelConfiguration(beside: student)?.root["rwkv_architecture"] == .string("arwkv-1g"))
             #expect(
                 try input(directory.appending(path: "student").path(percentEncoded: false)).model?.variant == "arwkv-1g"
             )
+            let other = directory.appending(path: "other")
+            let back = ConversionOptions.directory(other).with { $0.layout = .huggingFace }
+            try Conversion(of: read(options.destination.path, as: "arwkv"), options: back).run()
+            #expect(try input(other.path(percentEncoded: false)).model?.variant == "arwkv")
         }
     }
 

@@ -31,10 +31,10 @@ extension Architecture {
             roles: [
                 .gateWeight, .gateDown, .gateUp, .groupNormWeight, .groupNormBias, .removalKeyScale, .keyICLRMix,
                 .shiftReceptance, .shiftDecay, .shiftKey, .shiftValue, .shiftICLR, .shiftGate, .bonus,
+                .receptanceNorm,
             ],
-            keys: radladsKeys.union([
-                "first_attention_layer", "first_post_attention_layer", "attention_striping", "last_striping_layer",
-            ]),
+            keys: radladsKeys,
+            attentionKeys: radladsAttentionKeys,
             hiddenKeys: ["use_rope", "balance_state"],
             settle: { (timeMix, found, configuration) throws(CheckpointError) in
                 guard case .rwkv7(var stages) = timeMix else { return }
@@ -46,8 +46,9 @@ extension Architecture {
                 stages.gate = try gate(found, configuration, assumed: 2)
                 stages.outputNorm = try outputNorm(.ofHeadSize, found, configuration)
                 let isBalanced = try configuration?.flag("balance_state") ?? !isFirst
-                // The class for Qwen3 does not use k_k and k_a.
-                let scales = !isBalanced && configuration?.modelType != "rwkv7qwen3"
+                // The class for Qwen3, which has head norms, does not use k_k and k_a.
+                let isOfQwen3 = configuration?.modelType == "rwkv7qwen3" || found?.contains(.receptanceNorm) == true
+                let scales = !isBalanced && !isOfQwen3
                 stages.removalKey = scales ? .scaledKey : .key
                 stages.keyScale = isBalanced ? .oneMinusDecay : scales ? .iclr : .none
                 timeMix = .rwkv7(stages)
@@ -111,6 +112,7 @@ extension Architecture {
                 .gateWeight, .gateDown, .gateUp, .groupNormWeight, .groupNormBias,
             ],
             keys: radladsKeys,
+            attentionKeys: radladsAttentionKeys,
             hiddenKeys: ["use_rope", "balance_state"],
             settle: { (timeMix, found, configuration) throws(CheckpointError) in
                 guard case .rwkv6(var stages) = timeMix else { return }
@@ -147,7 +149,12 @@ extension Architecture {
         assumedTheta: 10000)
 
     private static let radladsKeys: Set<String> = [
-        "use_rope", "gate_rank_type", "balance_state", "groupnorm_att", "use_tokenshift", "num_attention_layers",
+        "use_rope", "gate_rank_type", "balance_state", "groupnorm_att", "use_tokenshift",
+    ]
+
+    private static let radladsAttentionKeys: Set<String> = [
+        "num_attention_layers", "first_attention_layer", "first_post_attention_layer", "attention_striping",
+        "last_striping_layer",
     ]
 
     private static let radladsConfiguration = ConfigurationTemplate(ofModel: { model in
@@ -175,7 +182,8 @@ extension Architecture {
             "attention_output_bias": .bool(
                 !model.optionalRoles.isDisjoint(with: [.outputBias, .timeMixOutputBias])),
         ]
-        // The published classes of RAD-RWKV7 have attention only in the last layers, and that of RAD-RWKV6 has none.
+        // The published class of RAD-RWKV6 has no attention. Those of RAD-RWKV7 have it in the last layers; the class for
+        // Qwen3 can also stripe it, which is not written.
         if type == "rwkv7qwen3" {
             members["first_attention_layer"] = .integer(model.kinds.count - attention)
         } else {
