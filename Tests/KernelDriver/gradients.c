@@ -28,18 +28,20 @@ GRADIENT(softmax_backward, (x[0], rows, width, 0.5, y[0]))
 GRADIENT(decay_backward, (f, x[0], x[1], rows % 2 ? x[2] : NULL, rows, width, y[0]))
 GRADIENT(exponential_decay_backward, (f, x[0], rows % 2 ? -5 : -INFINITY, rows, width, y[0]))
 GRADIENT(balance_backward, (x[0], x[1], count, y[0], y[1]))
+// An even number of rows includes the next row.
 GRADIENT(
-    token_shift_backward, (x[0], f, heads % 2 ? f : x[1], heads % 2 ? 0 : width, x[2], rows % 2 ? rows : rows - 1, width,
-                           rows % 2 == 0, rows % 3 ? y[0] : NULL, y[1]))
+    token_shift_backward, (x[0], f, size % 2 ? f : x[1], size % 2 ? 0 : width, x[2], rows && rows % 2 == 0 ? rows - 1 : rows,
+                           width, rows && rows % 2 == 0, rows % 3 ? y[0] : NULL, y[1]))
 GRADIENT(mix_residual_backward, (x[0], x[1], f, rows, width, y[0], rows % 2 ? y[1] : NULL, y[2]))
 GRADIENT(
     keys_backward, (x[0], x[1], x[2], rows % 3 ? f : NULL, rows % 2 ? f : NULL, rows % 2 ? NULL : x[3], x[4], rows, heads, size, y[0],
                     y[1], y[2], rows % 3 ? y[3] : NULL, rows % 2 ? y[4] : NULL))
 GRADIENT(
     head_outputs_backward,
-    (x[0], x[1], x[2], rows % 3 ? f : NULL, 0.3, heads % 2 ? x[3] : NULL, x[4], rows, heads, size, y[0], y[1], y[2], y[3], y[4],
+    (x[0], x[1], x[2], rows % 3 ? f : NULL, 0.3, size % 2 ? x[3] : NULL, x[4], rows, heads, size, y[0], y[1], y[2], y[3], y[4],
      rows % 3 && rows % 2 ? y[5] : NULL))
-GRADIENT(head_norm_backward, (x[0], f, 1e-3, rows, heads, size, y[0], y[1]))
+// The gradient with respect to x vanishes with epsilon if a head has two channels.
+GRADIENT(head_norm_backward, (x[0], f, 0.3, rows, heads, size, y[0], y[1]))
 
 static const size_t BLOCKED_WIDTHS[] = {1, 7, 16, 31, 32, 33, 100, 255, 256, 257, 300, 520}, BLOCKED_ROWS[] = {1, 4, 6, 11, 12, 13, 40, 0};
 
