@@ -24,7 +24,7 @@ extension Architecture {
     var understoodKeys: Set<ByteString> {
         var named = body.keys.union(biasKeys).union(dimensionKeys.values).union([body.epsilonKey, body.activationKey])
         if let key = body.logitSoftcap?.key { named.insert(key) }
-        if let variableStages { named.formUnion(variableStages.keys.union(variableStages.attentionKeys)) }
+        if let variableStages { named.formUnion(variableStages.keys) }
         var understood: Set<ByteString> = [
             "model_type", "num_hidden_layers", "tie_word_embeddings", "quantization_config", "text_config",
             "max_position_embeddings",
@@ -36,9 +36,9 @@ extension Architecture {
             ])
         }
         if hasTeachersBody {
+            understood.formUnion(layerKeys)
             understood.formUnion([
-                "rwkv_architecture", "teacher_model_type", "transformer_layers", "rwkv_layers", "first_values",
-                "rwkv_rope_scaling", "nope_in_transformer", "nope_in_rwkv", "enable_qk_norm", "attention_bias",
+                "teacher_model_type", "first_values", "rwkv_rope_scaling", "enable_qk_norm", "attention_bias",
                 "attention_output_bias",
             ])
         }

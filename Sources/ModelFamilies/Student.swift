@@ -27,16 +27,9 @@ extension ModelDescription {
         if case .rwkv6(let stages) = timeMix { sizes[.shiftCount] = stages.shiftOrder.count }
         if let size = recipe.headSize, let own = sizes[.width] {
             guard own % size == 0 else { return nil }
-            let heads = own / size
-            sizes = ModelDimensions(
-                ModelDimension.allCases.reduce(into: [:]) { all, dimension in
-                    switch dimension {
-                    case .attentionWidth, .keyValueWidth: all[dimension] = own
-                    case .heads, .keyValueHeads: all[dimension] = heads
-                    case .headSize: all[dimension] = size
-                    default: all[dimension] = sizes[dimension]
-                    }
-                })
+            for dimension in [ModelDimension.attentionWidth, .keyValueWidth] { sizes[dimension] = own }
+            for dimension in [ModelDimension.heads, .keyValueHeads] { sizes[dimension] = own / size }
+            sizes[.headSize] = size
         }
         for (dimension, other) in target.impliedSizes { sizes[dimension] = sizes[other] }
         let present = Set(tensors.map(\.role))

@@ -185,8 +185,9 @@ private struct Account {
 
     /// Checks the tensors of the reference against the manifest, if the reference appears to be one of the inputs.
     ///
-    /// The reference counts as an input if most tensor names match and most copied tensors have the same bytes. Each of
-    /// its tensors must then have a fate, and all tensors that were copied must have the same bytes as their copies.
+    /// The reference counts as an input if most tensor names match and most copied tensors have the same bytes, unless it
+    /// has all tensors that the conversion initialised. Each of its tensors must then have a fate, and all tensors that
+    /// were copied must have the same bytes as their copies.
     mutating func checkSource(_ reference: Checkpoint, _ progress: WorkProgress) throws(CheckpointError) {
         let names = Set(reference.tensors.map { ByteString($0.name) })
         // A model with the tensors that the conversion initialised is another copy of its result.
