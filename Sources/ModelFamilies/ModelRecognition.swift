@@ -167,22 +167,24 @@ private struct Fit {
         counts[nil] = kinds.count
         let ignoredNames = Set(layout.ignoredNames.map { NamePattern($0) })
         let modelRoles = architecture.modelRoles
-        let rolesOfKind = LayerKind.allCases.reduce(into: [:]) { $0[$1] = architecture.layerRoles($1) }
-        let layerRoles = rolesOfKind.values.reduce(into: Set<TensorRole>()) { $0.formUnion($1.all) }
+        let allModelRoles = modelRoles.all
+        let rolesOfKind = architecture.kinds.reduce(into: [:]) { $0[$1] = architecture.layerRoles($1) }
+        let allRolesOfKind = rolesOfKind.mapValues(\.all)
+        let layerRoles = allRolesOfKind.values.reduce(into: Set<TensorRole>()) { $0.formUnion($1) }
         var found: [TensorRole: NamePattern] = [:]
         var mismatches: [String] = []
         for (pattern, occurrences) in index.occurrences {
-            let weight = Quantisation.weight(of: pattern)
+            let weight = index.quantisedWeights[pattern]
             let roles = layout.roles(of: weight ?? pattern)
-            if let role = roles.first(where: { !$0.isPerLayer && modelRoles.all.contains($0) }) {
+            if let role = roles.first(where: { !$0.isPerLayer && allModelRoles.contains($0) }) {
                 found[role] = pattern
             }
             var ofKind: [LayerKind?: Int] = [:]
-            for case let number? in occurrences.map(\.number) where kinds.indices.contains(number) {
+            for case let number? in occurrences.lazy.map(\.number) where kinds.indices.contains(number) {
                 ofKind[kinds[number], default: 0] += 1
             }
             for (kind, count) in ofKind where count * 2 > counts[kind, default: 0] {
-                let allowed = kind.map { rolesOfKind[$0]?.all ?? [] } ?? layerRoles
+                let allowed = kind.map { allRolesOfKind[$0] ?? [] } ?? layerRoles
                 if let role = roles.first(where: { allowed.contains($0) }) {
                     for role in layout.fusion(of: role) ?? [role] { found[role] = pattern }
                 } else if weight == nil, !ignoredNames.contains(pattern), !Adapter.isPart(pattern),

@@ -12,6 +12,8 @@ struct TensorIndex {
     /// The prefixes that are stripped from tensor names before patterns are derived from them.
     let prefixes: NamePrefixes
     let occurrences: [NamePattern: [Occurrence]]
+    /// The patterns of tensors that replace or accompany a quantised weight, with the pattern of the weight.
+    let quantisedWeights: [NamePattern: NamePattern]
     /// The positions of tensors that do not belong to the text model of a multimodal checkpoint.
     let others: [Int]
 
@@ -60,6 +62,7 @@ struct TensorIndex {
             guard occurrences.count <= Self.patternLimit else { return nil }
         }
         self.occurrences = occurrences
+        quantisedWeights = occurrences.keys.reduce(into: [:]) { $0[$1] = Quantisation.weight(of: $1) }
         self.others = others
     }
 
@@ -72,15 +75,15 @@ struct TensorIndex {
     ///
     /// The kind is nil if a layer has no tensor that identifies one.
     func layerKinds(in layout: TensorLayout, of kinds: [LayerKind]) -> [LayerKind?] {
+        let signatures = (kinds + LayerKind.allCases).map { (kind: $0, role: layout.signature(of: $0)) }
         var found: [LayerKind?] = []
         for (pattern, occurrences) in occurrences {
-            let roles = layout.roles(of: Quantisation.weight(of: pattern) ?? pattern).filter(\.isPerLayer)
+            let roles = layout.roles(of: quantisedWeights[pattern] ?? pattern).filter(\.isPerLayer)
             guard !roles.isEmpty else { continue }
-            for case let number? in occurrences.map(\.number) where number < Self.layerLimit {
+            let kind = signatures.first { roles.contains($0.role) }?.kind
+            for case let number? in occurrences.lazy.map(\.number) where number < Self.layerLimit {
                 while found.count <= number { found.append(nil) }
-                guard
-                    let kind = (kinds + LayerKind.allCases).first(where: { roles.contains(layout.signature(of: $0)) })
-                else { continue }
+                guard let kind else { continue }
                 // A student's checkpoint can still contain the teacher's query weights next to the receptance weights.
                 if found[number] == nil || kind.carriesState { found[number] = kind }
             }

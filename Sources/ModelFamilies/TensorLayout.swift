@@ -179,20 +179,29 @@ struct NamePattern: Hashable, Sendable {
 
     /// Returns the pattern of a name and the number in its first numeric component, or nil if it has no such component.
     static func split(_ name: String) -> (pattern: NamePattern, number: Int?) {
-        var start = name.utf8.startIndex
-        while start < name.utf8.endIndex {
-            let end = name.utf8[start...].firstIndex(of: UInt8(ascii: ".")) ?? name.utf8.endIndex
-            let part = name.utf8[start..<end]
-            if !part.isEmpty, part.count <= 6, part.count == 1 || part.first != UInt8(ascii: "0"),
-                part.allSatisfy({ UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 })
-            {
-                let number = part.reduce(0) { $0 * 10 + Int($1 - UInt8(ascii: "0")) }
-                return (NamePattern(text: name[..<start] + "#" + name[end...]), number)
+        guard let digits = layerDigits(name) else { return (NamePattern(text: name), nil) }
+        let number = name.utf8[digits].reduce(0) { $0 * 10 + Int($1 - UInt8(ascii: "0")) }
+        return (NamePattern(text: name[..<digits.lowerBound] + "#" + name[digits.upperBound...]), number)
+    }
+
+    /// Returns the range of the first component that is a number of at most six digits, or nil if there is none or if
+    /// a component before it is `#`.
+    private static func layerDigits(_ name: String) -> Range<String.Index>? {
+        let utf8 = name.utf8
+        var start = utf8.startIndex
+        while start < utf8.endIndex {
+            let first = utf8[start]
+            var (end, count, isNumber) = (start, 0, true)
+            while end < utf8.endIndex, utf8[end] != UInt8(ascii: ".") {
+                isNumber = isNumber && UInt8(ascii: "0")...UInt8(ascii: "9") ~= utf8[end]
+                count += 1
+                utf8.formIndex(after: &end)
             }
-            guard end < name.utf8.endIndex, !part.elementsEqual("#".utf8) else { break }
-            start = name.utf8.index(after: end)
+            if isNumber, 1...6 ~= count, count == 1 || first != UInt8(ascii: "0") { return start..<end }
+            guard end < utf8.endIndex, count != 1 || first != UInt8(ascii: "#") else { return nil }
+            start = utf8.index(after: end)
         }
-        return (NamePattern(text: name), nil)
+        return nil
     }
 }
 

@@ -7,7 +7,7 @@ extension ModelReading {
         quantisation = Quantisation.find(index.occurrences.keys, ownConfiguration)
         findLayers(index)
         let ignoredNames = Set(layout.ignoredNames.map { NamePattern($0) })
-        let quantised = Set(index.occurrences.keys.compactMap(Quantisation.weight))
+        let quantised = Set(index.quantisedWeights.values)
         var votes: [ModelDimension: [Int: Int]] = [:]
         func vote(_ role: TensorRole, _ sizes: [Int]) {
             for (dimension, size) in zip(role.shape, sizes) where ModelDimension.plausible ~= size {
@@ -18,7 +18,7 @@ extension ModelReading {
         var heights: [[TensorRole]: [Int: Int]] = [:]
         var adapterCount = 0
         for (pattern, occurrences) in index.occurrences.sorted(by: { $0.key.bytes < $1.key.bytes }) {
-            let mark = Quantisation.weight(of: pattern)
+            let mark = index.quantisedWeights[pattern]
             let roles = layout.roles(of: mark ?? pattern)
             for occurrence in occurrences {
                 let found = self.places(roles, occurrence.number)
