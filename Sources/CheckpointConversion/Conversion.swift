@@ -33,6 +33,10 @@ public struct Conversion: Sendable {
         public var rows: Range<Int>?
         /// Whether to transpose the matrix.
         public var isTransposed = false
+        /// The order of the blocks of rows or columns, after transposing; nil to leave the order unchanged.
+        public var blocks: BlockOrder?
+        /// The input tensors whose elements follow, after the same steps.
+        public var followers: [InputTensor] = []
         /// The number to add to every element in fp32, before the multiplication.
         public var offset = 0.0
         /// The number to multiply every element by in fp32.
@@ -46,7 +50,17 @@ public struct Conversion: Sendable {
         /// Whether any step changes the elements' values.
         var areComputed: Bool { offset != 0 || factor != 1 || merge != nil }
         /// Whether the tensor is used without changes other than a cast.
-        var isPlain: Bool { rows == nil && !isTransposed && !areComputed }
+        var isPlain: Bool {
+            rows == nil && !isTransposed && blocks == nil && followers.isEmpty && !areComputed
+        }
+    }
+
+    /// A new order of a matrix's equally large blocks of rows or columns.
+    public struct BlockOrder: Sendable {
+        /// For each block of the output, the index of the block in the input.
+        public let order: [Int]
+        /// Whether the blocks consist of columns instead of rows.
+        public let isOfColumns: Bool
     }
 
     /// The origin of an output tensor's values.

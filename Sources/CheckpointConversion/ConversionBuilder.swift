@@ -98,7 +98,7 @@ struct ConversionBuilder {
             if let replacement = changes.replacements[input.position] {
                 from = replacement
             }
-            if steps.merge != nil, steps.isTransposed || steps.rows != nil {
+            if steps.merge != nil, steps.isTransposed || steps.rows != nil || steps.blocks != nil {
                 throw error(
                     .unsupported, in: .adapter,
                     steps.isTransposed
@@ -117,7 +117,7 @@ struct ConversionBuilder {
         let shared = isPlain && sharesTied ? plain[key] : nil
         try append(name, dtype, shape, sharedWith: shared, origin: .tensor(from, steps))
         if isPlain, sharesTied { plain[key] = shared ?? tensors.count - 1 }
-        let users = [from] + (steps.merge?.inputs ?? [])
+        let users = [from] + steps.followers + (steps.merge?.inputs ?? [])
         for user in users { self.users[user, default: []].append(tensors.count - 1) }
     }
 

@@ -158,7 +158,8 @@ extension ConversionBuilder {
             target = source
         }
         // The names in a layout depend on the family, so use the layout of the resulting model's family.
-        guard let layout = target.architecture.layouts.first(where: { $0.name == layout.name }) else {
+        let architecture = ArchitectureRegistry.architecture(like: target.architecture, inLayout: layout.name)
+        guard let layout = architecture?.layouts.first(where: { $0.name == layout.name }) else {
             let name = target.variant ?? target.architecture.family
             let body = target.architecture.teacherFamily.map { " with the body of \($0)" } ?? ""
             throw error(

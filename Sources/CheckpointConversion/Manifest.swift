@@ -156,6 +156,10 @@ extension Conversion {
         var words: [String] = []
         if let rows = steps.rows { words.append("rows \(rows.lowerBound) to \(rows.upperBound - 1)") }
         if steps.isTransposed { words.append("transposed") }
+        if steps.blocks != nil { words.append("token shifts reordered") }
+        if !steps.followers.isEmpty {
+            words.append("joined with " + steps.followers.compactMap { info($0)?.name }.joined(separator: ", "))
+        }
         if let merge = steps.merge { words.append("\(merge.name) merged") }
         if steps.offset != 0 { words.append("plus \(steps.offset)") }
         if steps.factor != 1 { words.append("times \(steps.factor)") }

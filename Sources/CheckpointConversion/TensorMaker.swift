@@ -39,32 +39,78 @@ final class TensorMaker {
         var output = try writer.begin(number)
         switch tensor.origin {
         case .initialised(let values): try initialise(tensor, values, &output)
-        case .tensor(let input, let steps):
-            guard let checkpoint = conversion.inputs[input.part]?.checkpoint else { break }
-            var info = checkpoint.tensors[input.position]
-            if let rows = steps.rows {
-                guard let part = info.rows(rows) else {
-                    throw CheckpointError(
-                        .unsupported, path: checkpoint.path, "the tensor cannot be split by rows", tensor: info.name)
-                }
-                info = part
-            }
-            if steps.isTransposed {
-                guard let transposed = info.transposed else {
-                    throw CheckpointError(
-                        .unsupported, path: checkpoint.path, "the matrix cannot be transposed", tensor: info.name)
-                }
-                info = transposed
-            }
-            if let merge = steps.merge, let adapter = conversion.inputs[.adapter]?.checkpoint {
-                try mergeRows(tensor, info, of: checkpoint, merge, adapter, factor: steps.factor, &output)
-            } else if !steps.areComputed, info.dtype == tensor.output.dtype {
-                try copy(info, of: checkpoint, &output)
-            } else {
-                try cast(tensor, info, of: checkpoint, steps, &output)
-            }
+        case .tensor(let first, let steps):
+            for input in [first] + steps.followers { try make(tensor, from: input, steps, &output) }
         }
         return output.finish()
+    }
+
+    /// Writes the elements of an input tensor after the given steps.
+    private func make(
+        _ tensor: Conversion.Tensor, from input: Conversion.InputTensor, _ steps: Conversion.Steps,
+        _ output: inout TensorOutput
+    ) throws(CheckpointError) {
+        guard let checkpoint = conversion.inputs[input.part]?.checkpoint else { return }
+        var info = checkpoint.tensors[input.position]
+        if let rows = steps.rows {
+            guard let part = info.rows(rows) else {
+                throw CheckpointError(
+                    .unsupported, path: checkpoint.path, "the tensor cannot be split by rows", tensor: info.name)
+            }
+            info = part
+        }
+        if steps.isTransposed {
+            guard let transposed = info.transposed else {
+                throw CheckpointError(
+                    .unsupported, path: checkpoint.path, "the matrix cannot be transposed", tensor: info.name)
+            }
+            info = transposed
+        }
+        if let blocks = steps.blocks {
+            try reorder(blocks, tensor, info, of: checkpoint, steps, &output)
+        } else if let merge = steps.merge, let adapter = conversion.inputs[.adapter]?.checkpoint {
+            try mergeRows(tensor, info, of: checkpoint, merge, adapter, factor: steps.factor, &output)
+        } else if !steps.areComputed, info.dtype == tensor.output.dtype {
+            try copy(info, of: checkpoint, &output)
+        } else {
+            try cast(tensor, info, of: checkpoint, steps, &output)
+        }
+    }
+
+    /// Writes the rows or columns of a matrix in another order.
+    private func reorder(
+        _ blocks: Conversion.BlockOrder, _ tensor: Conversion.Tensor, _ info: TensorInfo, of checkpoint: Checkpoint,
+        _ steps: Conversion.Steps, _ output: inout TensorOutput
+    ) throws(CheckpointError) {
+        let count = blocks.order.count
+        let refusal = CheckpointError(
+            .unsupported, path: checkpoint.path, "the matrix cannot be split into \(count) blocks", tensor: info.name)
+        guard let matrix = blocks.isOfColumns ? info.transposed : info.matrix, matrix.shape[0] % count == 0 else {
+            throw refusal
+        }
+        let size = matrix.shape[0] / count
+        let parts = blocks.order.compactMap { matrix.rows($0 * size..<($0 + 1) * size) }
+        guard blocks.isOfColumns else {
+            for part in parts { try cast(tensor, part, of: checkpoint, steps, &output) }
+            return
+        }
+        let columns = parts.compactMap(\.transposed)
+        let width = size * info.dtype.bitWidth / 8
+        let step = pieceSize / max(1, count * size)
+        guard columns.count == count, step > 0 else { throw refusal }
+        for start in stride(from: 0, to: matrix.shape[1], by: step) {
+            let rows = start..<min(start + step, matrix.shape[1])
+            for (number, part) in columns.enumerated() {
+                let piece = UnsafeMutableRawBufferPointer(rebasing: target[..<(rows.count * width)])
+                var span = MutableRawSpan(_unsafeBytes: piece)
+                try checkpoint.read(part, at: start * width, into: &span)
+                for row in 0..<rows.count {
+                    UnsafeMutableRawBufferPointer(rebasing: source[((row * count + number) * width)...]).copyMemory(
+                        from: UnsafeRawBufferPointer(rebasing: piece[(row * width)..<((row + 1) * width)]))
+                }
+            }
+            try write(UnsafeRawBufferPointer(source), info.dtype, tensor, count: rows.count * count * size, &output)
+        }
     }
 
     private func append(_ bytes: UnsafeRawBufferPointer, to output: inout TensorOutput) throws(CheckpointError) {

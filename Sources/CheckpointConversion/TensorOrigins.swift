@@ -56,29 +56,13 @@ extension ConversionBuilder {
         if let source = source(of: place, target, plan), let input = inputs[source.tensor.part] {
             let origin = source.tensor
             let info = input.checkpoint.tensors[origin.position]
-            var steps = Conversion.Steps()
-            steps.offset = source.offset
-            steps.factor = source.factor
-            let own = input.model?.layout?.fusion(of: source.role) ?? [source.role]
-            if own.count > 1, fusion.count == 1 {
-                steps.rows = input.model?.bindings[TensorPlace(role: source.role, layer: tensor.layer)]?.rows
-            }
-            guard own == fusion || fusion.count == 1 else {
-                throw error(
-                    .unsupported, in: origin.part,
-                    "the layout \(layout.name) fuses tensors that are separate here (\(name))",
-                    tensor: info.name)
-            }
-            var sizes = input.sizes(info, of: source.role)
-            if let rows = steps.rows { sizes?[0] = rows.count }
+            let (steps, sizes) = try steps(from: source, to: tensor, name: name, of: target, layout, plan)
             let expected = fusion.count > 1 ? target.dimensions.shape(of: fusion) : tensor.shape
             guard let sizes, expected == nil || sizes == expected || tensor.role.shape.isEmpty else {
                 throw error(
                     .malformed, in: origin.part, "a tensor does not have the shape that the output needs (\(name))",
                     tensor: info.name, expected: expected.map { "\($0)" }, found: "\(sizes ?? info.shape)")
             }
-            steps.isTransposed =
-                input.model?.layout?.isTransposed(source.role) != layout.isTransposed(tensor.role)
             let shape = tensor.role.shape.isEmpty ? info.shape : layout.stored(sizes, of: tensor.role)
             return try add(
                 origin, name: name, place: place, shape: shape, steps,
@@ -104,6 +88,80 @@ extension ConversionBuilder {
         try add(
             values, name: name, shape: layout.stored(shape, of: tensor.role),
             dtype: reference.flatMap { inputs[.source]?.checkpoint.tensors[$0.position].dtype } ?? .bf16)
+    }
+
+    /// Returns the steps that turn a source into an output tensor, and the sizes that its role, or all roles that the
+    /// layout fuses with it, then have; the sizes are nil if the source's shape does not fit its role.
+    private func steps(
+        from source: Source, to tensor: ModelDescription.ExpectedTensor, name: String, of target: ModelDescription,
+        _ layout: TensorLayout, _ plan: LayerPlan?
+    ) throws(CheckpointError) -> (Conversion.Steps, sizes: [Int]?) {
+        guard let input = inputs[source.tensor.part], let model = input.model else { return (.init(), nil) }
+        let (info, role) = (input.checkpoint.tensors[source.tensor.position], source.role)
+        var sizes = input.sizes(info, of: role)
+        var steps = Conversion.Steps()
+        steps.offset = source.offset
+        steps.factor = source.factor
+        steps.isTransposed = model.layout?.isTransposed(role) != layout.isTransposed(tensor.role)
+        let fusion = layout.fusion(of: tensor.role) ?? []
+        if fusion.isEmpty, let rows = model.bindings[TensorPlace(role: role, layer: tensor.layer)]?.rows {
+            sizes?[0] = rows.count
+            // Fused vectors can be the rows of a matrix.
+            let length = role.shape.count == 1 && info.shape.count == 2 ? max(1, info.shape[1]) : 1
+            steps.rows = rows.lowerBound / length..<rows.upperBound / length
+        } else if !fusion.isEmpty, fusion != model.layout?.fusion(of: role) {
+            for role in fusion.dropFirst() {
+                let follower = self.source(of: TensorPlace(role: role, layer: tensor.layer), target, plan)
+                guard let follower, let own = self.info(follower.tensor), own.dtype == info.dtype,
+                    input.sizes(own, of: role) == target.dimensions.shape(role.shape),
+                    (follower.offset, follower.factor) == (source.offset, source.factor),
+                    follower.tensor.part == source.tensor.part,
+                    [source.role, follower.role].allSatisfy({ model.layout?.fusion(of: $0) == nil })
+                else {
+                    throw error(
+                        .unsupported, in: source.tensor.part,
+                        "the layout \(layout.name) fuses tensors that cannot be joined (\(name))",
+                        tensor: (follower.flatMap { self.info($0.tensor) } ?? info).name)
+                }
+                steps.followers.append(follower.tensor)
+            }
+            sizes = sizes == target.dimensions.shape(role.shape) ? target.dimensions.shape(of: fusion) : nil
+        }
+        if tensor.role == .receptanceWeight { steps.factor *= try receptanceFactor(model, target, layout) }
+        if [.shiftDown, .shiftUp].contains(tensor.role), case .rwkv6(let stages)? = target.architecture.timeMix,
+            case .rwkv6(let own)? = model.architecture.timeMix, own.shiftOrder != stages.shiftOrder
+        {
+            steps.blocks = Conversion.BlockOrder(
+                order: stages.shiftOrder.compactMap(own.shiftOrder.firstIndex),
+                isOfColumns: (tensor.role == .shiftDown) != layout.isTransposed(tensor.role))
+        }
+        return (steps, sizes)
+    }
+
+    private func info(_ tensor: Conversion.InputTensor) -> TensorInfo? {
+        inputs[tensor.part]?.checkpoint.tensors[tensor.position]
+    }
+
+    /// Returns the factor of the receptance that makes up for another epsilon of the GroupNorm on the heads' output.
+    ///
+    /// The output y is linear in the receptance, and the norm of a y with the epsilon a^2 epsilon is the norm of y with
+    /// epsilon.
+    ///
+    /// - Throws: `CheckpointError` of category `unsupported` if the factor is not a power of two, so that rounding would
+    ///   change the receptance.
+    private func receptanceFactor(
+        _ model: ModelDescription, _ target: ModelDescription, _ layout: TensorLayout
+    ) throws(CheckpointError) -> Double {
+        guard let epsilon = model.groupNormEpsilon, let other = target.groupNormEpsilon, epsilon != other,
+            case .rwkv6? = model.architecture.timeMix
+        else { return 1 }
+        let factor = Double(Float((other / epsilon).squareRoot()))
+        guard factor.significand == 1 else {
+            throw error(
+                .unsupported, "the heads' norm has another epsilon in the layout \(layout.name)",
+                expected: "\(other)", found: "\(epsilon)")
+        }
+        return factor
     }
 
     /// Returns the reason why an unused tensor can be dropped; nil if it must not be dropped.

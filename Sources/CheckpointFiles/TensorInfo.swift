@@ -32,10 +32,23 @@ public struct TensorInfo: Sendable {
     /// The number of elements.
     public var elementCount: Int { dtype.elementCount(ofBytes: byteCount) }
 
-    /// A transposed view of the matrix; nil if the tensor is not a matrix or its elements are smaller than a byte.
+    /// A view of the elements as a matrix, whose rows are those of all dimensions but the last.
+    ///
+    /// It is nil if the tensor has fewer than two dimensions, if it has more and is not contiguous, or if its elements
+    /// are smaller than a byte.
+    public var matrix: TensorInfo? {
+        guard dtype.bitWidth % 8 == 0, shape.count == 2 || shape.count > 2 && isContiguous else { return nil }
+        if shape.count == 2 { return self }
+        let (rows, columns) = (shape.dropLast().reduce(1, *), shape[shape.count - 1])
+        let view = StridedView(
+            shape: [rows, columns], strides: [columns, 1], elementSize: dtype.bitWidth / 8, start: byteRange.lowerBound)
+        return TensorInfo(name: name, dtype: dtype, shape: view.shape, file: file, view: view, storage: storage)
+    }
+
+    /// A transposed view of ``matrix``; nil if there is none.
     public var transposed: TensorInfo? {
-        guard shape.count == 2, dtype.bitWidth % 8 == 0 else { return nil }
-        let size = dtype.bitWidth / 8
+        guard let matrix else { return nil }
+        let (shape, size) = (matrix.shape, dtype.bitWidth / 8)
         var view =
             self.view
             ?? StridedView(shape: shape, strides: [shape[1], 1], elementSize: size, start: byteRange.lowerBound)

@@ -16,6 +16,7 @@ public enum ArchitectureRegistry {
         .glm4,
         .rwkv7,
         .rwkv6,
+        .rwkv6FLA,
         .rwkv5,
         .cxa076,
         .cxa076r,
@@ -29,6 +30,16 @@ public enum ArchitectureRegistry {
         .radRWKV7,
         .radRWKV6,
     ]
+
+    /// Returns the architecture of the same variant for models in the layout with the given name, or nil if there is
+    /// none.
+    ///
+    /// This is `architecture` itself unless the classes that use its layouts differ in their constants.
+    package static func architecture(like architecture: Architecture, inLayout name: String) -> Architecture? {
+        ([architecture] + standard.filter { $0.name == architecture.name }).first { other in
+            other.layouts.contains { $0.name == name }
+        }
+    }
 
     /// Returns the conversion target that has a variant of this name, or nil if there is none.
     public static func target(named name: String) -> Architecture? {

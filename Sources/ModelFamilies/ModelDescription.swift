@@ -10,7 +10,7 @@ public struct ModelDescription: Sendable {
     /// The evidence from which the model was recognised, as a list of clauses.
     public let evidence: [String]
     /// The layout of the model's tensors, or nil if there are no tensors.
-    public let layout: TensorLayout?
+    public internal(set) var layout: TensorLayout?
     /// The sizes of the model.
     public let dimensions: ModelDimensions
     /// The layers, from first to last.
@@ -70,6 +70,7 @@ public struct ModelDescription: Sendable {
         case .standard: return 64e-5
         case .ofHeadSize: return size.map { 1e-5 * $0 }
         case .ofHeadSizeSquared: return size.map { 1e-5 * $0 * $0 }
+        case .ofNorms: return epsilon
         }
     }
 

@@ -24,7 +24,7 @@ extension ModelDescription {
         target.timeMix = timeMix
         var sizes = dimensions
         for (dimension, rank) in recipe.ranks { sizes[dimension] = ranks[dimension] ?? rank(width: width) }
-        if case .rwkv6(let stages) = timeMix { sizes[.shiftCount] = stages.shiftOrder.count }
+        if case .rwkv6 = timeMix { sizes[.shiftCount] = TimeMix6.shiftCount }
         if let size = recipe.headSize, let own = sizes[.width] {
             guard own % size == 0 else { return nil }
             for dimension in [ModelDimension.attentionWidth, .keyValueWidth] { sizes[dimension] = own }
@@ -96,7 +96,8 @@ extension ModelDescription {
 
     /// Returns this model with the tensors that a layout stores.
     ///
-    /// A layout can store the head separately and can omit unused residuals.
+    /// A layout can store the head separately, can omit unused residuals, and can be that of a class with other
+    /// constants (``ArchitectureRegistry/architecture(like:inLayout:)``).
     ///
     /// - Parameters:
     ///   - layout: the layout.
@@ -104,6 +105,9 @@ extension ModelDescription {
     /// - Returns: the model with the tensors that the layout stores.
     public func stored(in layout: TensorLayout, hasTiedHead: Bool) -> ModelDescription {
         var model = self
+        model.layout = layout
+        model.architecture =
+            ArchitectureRegistry.architecture(like: architecture, inLayout: layout.name) ?? architecture
         model.hasTiedHead = hasTiedHead && !layout.alwaysStoresHead
         if !layout.mayHoldUnusedResiduals { model.storesUnusedResiduals = false }
         return model

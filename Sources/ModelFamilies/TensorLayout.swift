@@ -7,9 +7,13 @@ public struct TensorLayout: Sendable {
     public enum Transform: Sendable {
         case none
         /// A matrix that is stored with its dimensions swapped.
+        ///
+        /// The first two dimensions of data-dependent token shifts, [5, D, C], count as one: the tensor is [C, 5 D].
         case transposed
         /// A vector that is stored with shape [1, 1, n].
         case leadingOnes
+        /// Vectors that are fused into the rows of a matrix.
+        case rows
     }
 
     /// The name of the layout, as passed to `--layout`.
@@ -138,11 +142,15 @@ public struct TensorLayout: Sendable {
     }
 
     /// Returns the shape in which a role's tensor is stored, given the shape of the role.
+    ///
+    /// If the role is fused with others, `shape` is that of all of them together.
     public func stored(_ shape: [Int], of role: TensorRole) -> [Int] {
         switch transforms[role] ?? .none {
         case .none: shape
-        case .transposed: shape.reversed()
+        case .transposed: [shape[shape.count - 1], shape.dropLast().reduce(1) { $0.multiplied(clamped: $1) }]
         case .leadingOnes: [1, 1] + shape
+        case .rows:
+            if let count = fusion(of: role)?.count { [count, shape[0] / count] } else { shape }
         }
     }
 
@@ -155,8 +163,14 @@ public struct TensorLayout: Sendable {
     ///
     /// Returns nil if the stored shape has the wrong number of dimensions.
     public func sizes(ofStored shape: [Int], _ role: TensorRole) -> [Int]? {
+        if case .rows? = transforms[role], shape.count != 2 || shape[0] != fusion(of: role)?.count { return nil }
         // In every layout, some files store vectors with shape [1, 1, n].
         if role.shape.count == 1 { return [shape.reduce(1) { $0.multiplied(clamped: $1) }] }
+        if isTransposed(role), role.shape.count == 3 {
+            let count = TimeMix6.shiftCount
+            guard shape.count == 2, shape[1] % count == 0 else { return nil }
+            return [count, shape[1] / count, shape[0]]
+        }
         guard shape.count == role.shape.count else { return nil }
         return isTransposed(role) ? shape.reversed() : shape
     }

@@ -52,6 +52,8 @@ public struct TimeMix6: Sendable, Hashable {
     public var gate = TimeMixSpec.Gate.siluProjection
     /// The order of the data-dependent token shifts in the matrices with the roles `shiftDown` and `shiftUp`.
     package var shiftOrder: [TensorRole] = [.shiftDecay, .shiftKey, .shiftValue, .shiftReceptance, .shiftGate]
+    /// The number of data-dependent token shifts.
+    static let shiftCount = 5
 
     /// The kind of a layer that has this time mixing.
     var kind: LayerKind { decay == .fixed ? .rwkv5 : .rwkv6 }

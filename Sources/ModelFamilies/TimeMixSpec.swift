@@ -35,6 +35,8 @@ public enum TimeMixSpec: Sendable, Hashable {
         case ofHeadSize
         /// 1e-5 N^2, which is an epsilon of 1e-5 N for y / sqrt(N).
         case ofHeadSizeSquared
+        /// The epsilon of the model's other norms.
+        case ofNorms
     }
 
     /// The factor of the heads' output.

@@ -108,8 +108,18 @@ struct WeightReader<Element: Real>: Sendable {
     }
 
     /// Returns the matrices of a tensor with three dimensions, of which the first numbers them.
+    ///
+    /// If the layout transposes the tensor, each matrix is a copy of some of its columns.
     private func matrices(_ role: TensorRole, _ layer: Int) throws(CheckpointError) -> [StoredMatrix] {
         guard let tensor = tensor(role, layer) else { throw missing(role, layer) }
+        if layout.isTransposed(role), let sizes = layout.sizes(ofStored: tensor.shape, role) {
+            let (count, rank, width) = (sizes[0], sizes[1], sizes[2])
+            let all = try vector(role, layer)
+            return (0..<count).map { number in
+                let part = (0..<width).flatMap { all[(($0 * count + number) * rank)...].prefix(rank) }
+                return StoredMatrix(sharing: Matrix(part, columns: rank))
+            }
+        }
         guard tensor.shape.count == 3, let element = tensor.dtype.kernelElement else {
             throw CheckpointError(
                 .unsupported, path: checkpoint.path, "a weight does not consist of matrices of floating-point numbers",

@@ -64,6 +64,22 @@ import Testing
         }
     }
 
+    @Test func carryFinchToFlashLinearAttentionAndBack() throws {
+        let official = try input("eagle-finch/x060.pth")
+        let (fla, published) = (try input("eagle-finch/x060-fla"), try input("eagle-finch/x060-hf"))
+        #expect(try convert(official, through: [(.fla, "")]) == fla.checkpoint.contents())
+        #expect(try convert(published, through: [(.fla, "")]) == fla.checkpoint.contents())
+        #expect(try convert(fla, through: [(.official, ".pth")]) == official.checkpoint.contents())
+        #expect(try convert(fla, through: [(.huggingFace, "")]) == published.checkpoint.contents())
+        try withTemporaryDirectory { directory in
+            let options = ConversionOptions.directory(directory.appending(path: "x")).with { $0.layout = .fla }
+            let configuration = try #require(try Conversion(of: official, options: options).configuration)
+            let (own, expected) = (try JSONValue(document: configuration), try #require(fla.configuration).root)
+            guard case .object(let members) = own else { fatalError("config.json is not an object") }
+            for (key, value) in members where key != "torch_dtype" { #expect(expected[key.text] == value, "\(key)") }
+        }
+    }
+
     @Test func carryStudentsThereAndBack() throws {
         for name in ["cxa076", "cxa079", "hxa079"] {
             let whole = try input("models/\(name)")

@@ -229,6 +229,28 @@ struct VerificationTests {
         #expect(found.constants.first?.reference == "1e-06" && found.constants.first?.candidate == "1e-05")
     }
 
+    @Test("receptances can make up for another epsilon of the heads' norm")
+    func receptancesOfFinch() throws {
+        var model = try EditableModel(fixture: "eagle-finch/x060-fla")
+        func verifyFinch() throws -> Verification {
+            try withTemporaryDirectory { directory in
+                try model.write(to: directory)
+                return try Verification(
+                    of: try load(directory.path), against: .model(try load(Repository.fixture("eagle-finch/x060.pth"))),
+                    on: .seeded(vocabulary: 96), try #require(Kernels<Float>(.fast, threads: 1)))
+            }
+        }
+        let converted = try verifyFinch()
+        #expect(converted.verdict == .match && converted.constants.isEmpty)
+        // flash-linear-attention's own converter does not scale them.
+        for layer in 0..<2 {
+            let name = "model.layers.\(layer).attn.r_proj.linear.weight"
+            model[name] = model[name].map { $0 * 8 }
+        }
+        let unscaled = try verifyFinch()
+        #expect(unscaled.verdict == .differs && unscaled.constants.map(\.name) == ["epsilon of group norm"])
+    }
+
     @Test("errors in embedding and head are distinguished from errors in layers")
     func ends() throws {
         var model = try EditableModel(fixture: "logits/qwen3")

@@ -81,7 +81,7 @@ struct ModeTests {
             (
                 "decoders", "47ac14c7698e23c53ec5e0615cf97c687a8d0fb64e434f1d65385131b53d7a4e"
             ),
-            ("eagle-finch", "42da190dfa6cf5f1e7e204c9e0c06bfc86c73a91fed65aa66f21a6f167c480ae"),
+            ("eagle-finch", "dba5ab400ae11bb788145b9fc12ec13b042e3ae12c632a1f788440dc6250814d"),
             ("radlads", "169d0c9a6660f93754f54928d91da7e835a7a8d43a2d6f263040e72b0bfcbc0e"),
             ("arwkv", "c3821f1f7b03f10c3aadb743bf79246b89e829c4d9a969a0f96e499ac6a21e2c"),
         ] {

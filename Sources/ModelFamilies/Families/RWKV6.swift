@@ -16,6 +16,41 @@ extension Architecture {
         dimensionKeys: eagleKeys,
         impliedSizes: [.attentionWidth: .width, .keyValueWidth: .attentionWidth])
 
+    /// RWKV-6 "Finch" (x060) as the class of flash-linear-attention reads it, which normalises the heads' output with the
+    /// epsilon of the other norms.
+    ///
+    /// See flash-linear-attention, fla/models/rwkv6 and fla/layers/rwkv6.py.
+    static let rwkv6FLA = Architecture(
+        family: "rwkv6",
+        variant: "x060",
+        configurationNames: ["rwkv6"],
+        body: DecoderBody(
+            norm: .layer,
+            hasEmbeddingNorm: true,
+            feedForward: .channelMix(.rwkv6),
+            epsilonKey: "norm_eps",
+            keys: ["expand_k", "expand_v", "norm_first", "norm_bias", "fuse_norm", "hidden_ratio"],
+            fixedEpsilon: 1e-5),
+        timeMix: .rwkv6(
+            TimeMix6(
+                tokenShift: .dataDependent, decay: .lowRank, outputNorm: .groupNorm(.ofNorms),
+                shiftOrder: [.shiftReceptance, .shiftDecay, .shiftKey, .shiftValue, .shiftGate])),
+        layouts: [.finchFLA],
+        configurations: [
+            TensorLayout.fla.name: ConfigurationTemplate(members: [
+                "architectures": .array([.string("RWKV6ForCausalLM")]), "model_type": .string("rwkv6"),
+                // The class assumes half as many channels for receptances and keys.
+                "expand_k": .number(1), "expand_v": .number(1), "fuse_norm": .bool(false), "norm_bias": .bool(true),
+                "norm_first": .bool(true), "hidden_act": .string("sqrelu"), "attn_mode": .string("chunk"),
+                "attn": .null,
+            ])
+        ],
+        dimensionKeys: [
+            .vocabulary: "vocab_size", .width: "hidden_size", .heads: "num_heads",
+            .feedForwardWidth: "intermediate_size", .shiftRank: "proj_low_rank_dim", .decayRank: "gate_low_rank_dim",
+        ],
+        impliedSizes: [.attentionWidth: .width, .keyValueWidth: .attentionWidth])
+
     /// RWKV-5 "Eagle" (x052).
     ///
     /// See RWKV-LM, RWKV-v5/src/model.py.

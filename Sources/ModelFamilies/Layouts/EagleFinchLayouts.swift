@@ -22,6 +22,37 @@ extension TensorLayout {
         .channelMixReceptance: "blocks.#.ffn.receptance.weight",
     ])
 
+    /// The layout of RWKV-6 in flash-linear-attention (fla/layers/rwkv6.py).
+    static let finchFLA = fla.naming(
+        [
+            .shiftInput: "model.layers.#.attn.x_proj.0.mu",
+            .shiftDown: "model.layers.#.attn.x_proj.0.linear.weight",
+            .shiftUp: "model.layers.#.attn.x_proj.2.weight",
+            .shiftReceptance: "model.layers.#.attn.x_bias",
+            .shiftDecay: "model.layers.#.attn.x_bias",
+            .shiftKey: "model.layers.#.attn.x_bias",
+            .shiftValue: "model.layers.#.attn.x_bias",
+            .shiftGate: "model.layers.#.attn.x_bias",
+            .receptanceWeight: "model.layers.#.attn.r_proj.linear.weight",
+            .timeMixKeyWeight: "model.layers.#.attn.k_proj.linear.weight",
+            .timeMixValueWeight: "model.layers.#.attn.v_proj.linear.weight",
+            .gateWeight: "model.layers.#.attn.g_proj.linear.weight",
+            .decayBase: "model.layers.#.attn.w_proj.linear.lora.2.bias",
+            .decayDown: "model.layers.#.attn.w_proj.linear.lora.0.weight",
+            .decayUp: "model.layers.#.attn.w_proj.linear.lora.2.weight",
+            .bonus: "model.layers.#.attn.bonus",
+
+            .channelMixKey: "model.layers.#.ffn.key.linear.weight",
+            .channelMixShift: "model.layers.#.ffn.key.mu",
+            .channelMixReceptance: "model.layers.#.ffn.receptance.linear.weight",
+            .channelMixReceptanceShift: "model.layers.#.ffn.receptance.mu",
+        ],
+        fused: [[.shiftReceptance, .shiftDecay, .shiftKey, .shiftValue, .shiftGate]],
+        transforms: [
+            .shiftDown: .transposed, .shiftUp: .transposed, .shiftReceptance: .rows, .shiftDecay: .rows,
+            .shiftKey: .rows, .shiftValue: .rows, .shiftGate: .rows,
+        ])
+
     /// The layout of RWKV-5 that RWKV's own trainer saves (RWKV-LM, RWKV-v5/src/model.py).
     static let eagle = official.naming([
         .shiftKey: "blocks.#.att.time_mix_k",

@@ -67,7 +67,7 @@ extension ModelReading {
         if adapterCount > 0 {
             add(.undescribed, nil, "\(adapterCount) adapter tensors are not merged into the weights")
         }
-        if case .rwkv6(let stages)? = architecture.timeMix { dimensions[.shiftCount] = stages.shiftOrder.count }
+        if case .rwkv6? = architecture.timeMix { dimensions[.shiftCount] = TimeMix6.shiftCount }
         // The most common size wins, so that a single tensor with the wrong shape has no effect.
         for dimension in ModelDimension.allCases {
             guard let found = votes[dimension] else { continue }
