@@ -4,6 +4,8 @@
 
 #pragma STDC FP_CONTRACT ON
 
+// Whether results can depend on how rows are grouped into calls.
+#define MAY_GROUP_ROWS 1
 #define TABLE(NAME) PASTE(rwkv_layer_kernels_fast_, NAME)
 
 #define REAL float

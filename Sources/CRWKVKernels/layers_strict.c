@@ -4,6 +4,8 @@
 
 #pragma STDC FP_CONTRACT OFF
 
+// Whether results can depend on how rows are grouped into calls.
+#define MAY_GROUP_ROWS 0
 #define TABLE(NAME) PASTE(rwkv_layer_kernels_strict_, NAME)
 
 #define REAL float

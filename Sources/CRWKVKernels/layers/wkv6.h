@@ -52,10 +52,104 @@ ALWAYS_INLINE void NAME(wkv6_block)(
     for (size_t j = 0; j < size; j++) memcpy(state + j * size, together + j * width, values * sizeof *state);
 }
 
+#if MAY_GROUP_ROWS
+// The number of rows that the fast kernels process together.
+#ifndef ROWS_TOGETHER
+#define ROWS_TOGETHER 4
+#endif
+
+// Runs the recurrence for ROWS_TOGETHER rows in one pass over the state:
+//
+//     y_t = S^T (r_t before_t) + sum over s <= t of (r_t . k_s between_ts) v_s
+//     S = diag(all) S + sum over s of (k_s after_s) v_s^T
+//
+// The factors are products of decays: of the rows that y_t comes after, of those between s and t, of those after s, and of all. Nothing
+// is divided by a decay, because decays can be arbitrarily small. `size` is a multiple of `parts` * LANES, and `scratch` has room for
+// (2 * ROWS_TOGETHER + 1) * size numbers. The rows that are `ahead` numbers further on are prefetched.
+ALWAYS_INLINE void NAME(wkv6_together)(
+    const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *bonus, size_t stride, size_t w_stride, size_t size,
+    REAL *state, REAL *scratch, REAL *y, size_t ahead, const int has_bonus, const int parts) {
+    REAL *decayed_r = scratch, *decayed_k = scratch + ROWS_TOGETHER * size, *decay = scratch + 2 * ROWS_TOGETHER * size;
+    NAME(lanes) products[ROWS_TOGETHER][ROWS_TOGETHER];
+    for (int t = 0; t < ROWS_TOGETHER; t++)
+        for (int s = 0; s <= t; s++) products[t][s] = (NAME(lanes)){0};
+    for (size_t i = 0; i < size; i += LANES) {
+        NAME(lanes) ws[ROWS_TOGETHER], rs[ROWS_TOGETHER], before = (NAME(lanes)){0} + 1, after = before;
+#pragma clang loop unroll(full)
+        for (int t = 0; t < ROWS_TOGETHER; t++) {
+            ws[t] = *(const NAME(lanes) *)(w + (size_t)t * w_stride + i);
+            rs[t] = *(const NAME(lanes) *)(r + (size_t)t * stride + i);
+            if (!has_bonus) before *= ws[t];
+            *(NAME(lanes) *)(decayed_r + (size_t)t * size + i) = rs[t] * before;
+            if (has_bonus) before *= ws[t];
+        }
+        *(NAME(lanes) *)(decay + i) = before;
+#pragma clang loop unroll(full)
+        for (int s = ROWS_TOGETHER - 1; s >= 0; s--) {
+            NAME(lanes) own = *(const NAME(lanes) *)(k + (size_t)s * stride + i);
+            *(NAME(lanes) *)(decayed_k + (size_t)s * size + i) = own * after;
+            after *= ws[s];
+            products[s][s] += has_bonus ? rs[s] * own * *(const NAME(lanes) *)(bonus + i) : rs[s] * own;
+#pragma clang loop unroll(full)
+            for (int t = s + 1; t < ROWS_TOGETHER; t++) {
+                if (!has_bonus) own *= ws[t];
+                products[t][s] += rs[t] * own;
+                if (has_bonus) own *= ws[t];
+            }
+        }
+    }
+    REAL shares[ROWS_TOGETHER][ROWS_TOGETHER];
+    for (int t = 0; t < ROWS_TOGETHER; t++)
+        for (int s = 0; s <= t; s++) shares[t][s] = NAME(total)(products[t][s]);
+    const REAL *next[] = {r + ahead, w + (w_stride ? ahead : 0), k + ahead, v + ahead, y + ahead};
+    const size_t blocks = size / (LANES * (size_t)parts);
+    for (size_t block = 0; block < blocks; block++) {
+        const size_t start = block * LANES * (size_t)parts;
+        NAME(lanes) values[ROWS_TOGETHER][MOST_PARTS], sums[ROWS_TOGETHER][MOST_PARTS];
+        for (int t = 0; t < ROWS_TOGETHER; t++)
+            for (int part = 0; part < parts; part++) {
+                values[t][part] = *(const NAME(lanes) *)(v + (size_t)t * stride + start + (size_t)part * LANES);
+                sums[t][part] = (NAME(lanes)){0};
+                for (int s = 0; s <= t; s++) sums[t][part] += values[s][part] * shares[t][s];
+            }
+        REAL *own = state + start;
+        size_t line = 0, column = 0;
+        for (size_t j = 0; j < size; j++, own += size) {
+            if (j % 4 == 0) {
+                for (size_t x = block; x < 5; x += blocks) __builtin_prefetch(next[x] + line + column);
+                column += LANES;
+                if (column == size) column = 0, line += stride;
+            }
+            NAME(lanes) s[MOST_PARTS];
+            for (int part = 0; part < parts; part++) s[part] = *(const NAME(lanes) *)(own + part * LANES);
+            for (int t = 0; t < ROWS_TOGETHER; t++)
+                for (int part = 0; part < parts; part++) sums[t][part] += s[part] * decayed_r[(size_t)t * size + j];
+            for (int part = 0; part < parts; part++) s[part] *= decay[j];
+            for (int t = 0; t < ROWS_TOGETHER; t++)
+                for (int part = 0; part < parts; part++) s[part] += values[t][part] * decayed_k[(size_t)t * size + j];
+            for (int part = 0; part < parts; part++) *(NAME(lanes) *)(own + part * LANES) = s[part];
+        }
+        for (int t = 0; t < ROWS_TOGETHER; t++)
+            for (int part = 0; part < parts; part++)
+                *(NAME(lanes) *)(y + (size_t)t * stride + start + (size_t)part * LANES) = sums[t][part];
+    }
+}
+#endif
+
 // Runs the recurrence for all values of the state, up to `most` parts at a time. The sums for `most` parts fit in registers.
 ALWAYS_INLINE void NAME(wkv6_rows)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *bonus, size_t rows, size_t stride, size_t w_stride,
     size_t size, REAL *state, REAL *scratch, REAL *y, const int has_bonus, const int most) {
+#if MAY_GROUP_ROWS
+    const int parts = most < 4 ? 1 : 2;
+    if (size % (LANES * (size_t)parts) == 0)
+        for (; rows >= ROWS_TOGETHER; rows -= ROWS_TOGETHER) {
+            const size_t ahead = rows >= 2 * ROWS_TOGETHER ? ROWS_TOGETHER * stride : 0;
+            NAME(wkv6_together)(r, w, k, v, bonus, stride, w_stride, size, state, scratch, y, ahead, has_bonus, parts);
+            r += ROWS_TOGETHER * stride, w += ROWS_TOGETHER * w_stride, k += ROWS_TOGETHER * stride;
+            v += ROWS_TOGETHER * stride, y += ROWS_TOGETHER * stride;
+        }
+#endif
     REAL *currents = scratch, *together = scratch + RWKV_WKV6_ROWS;
     for (size_t first = 0; first < rows; first += RWKV_WKV6_ROWS) {
         const size_t count = rows - first < RWKV_WKV6_ROWS ? rows - first : RWKV_WKV6_ROWS;
