@@ -89,6 +89,25 @@ public struct Kernels<Element: Real>: @unchecked Sendable {
         workers.forEach(count, work)
     }
 
+    /// Calls `work` for blocks of rows of each head of concatenated sequences, dividing the heads among the threads.
+    ///
+    /// Each head gets the rows of a sequence in order. A thread calls `work` for all of its heads before it moves on to
+    /// the next block, because the heads' parts of a row are on the same page of memory. If it went through all rows
+    /// head by head, the pages would not fit in the processor's TLB.
+    func overHeads(
+        _ heads: Int, sequences: Int, length: Int, _ work: (_ sequence: Int, _ head: Int, _ rows: Range<Int>) -> Void
+    ) {
+        let groups = min(heads, threads)
+        forEach(sequences * groups) { piece in
+            let (sequence, group) = (piece / groups, piece % groups)
+            for start in stride(from: 0, to: length, by: 256) {
+                for head in heads * group / groups..<heads * (group + 1) / groups {
+                    work(sequence, head, start..<min(start + 256, length))
+                }
+            }
+        }
+    }
+
     /// Calls `work` for groups of consecutive rows, dividing the groups among the threads.
     ///
     /// The results must not depend on how the rows are grouped.

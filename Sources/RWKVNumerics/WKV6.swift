@@ -53,17 +53,17 @@ extension Kernels {
                 // Only one thread accesses the state of each head.
                 nonisolated(unsafe) let states = state
                 let bonuses = inputs.bonus == nil ? nil : bonus.baseAddress
-                forEach(sequences * heads) { piece in
-                    let (sequence, channel) = (piece / heads, piece % heads * size)
-                    let start = sequence * length * columns + channel
+                overHeads(heads, sequences: sequences, length: length) { sequence, head, rows in
+                    let channel = head * size
+                    let start = (sequence * length + rows.lowerBound) * columns + channel
                     let decays = inputs.w.elements + (decayStride == 0 ? channel : start)
                     withUnsafeTemporaryAllocation(
                         byteCount: room * MemoryLayout<Element>.stride, alignment: cacheLine
                     ) { scratch in
                         functions.wkv6(
                             inputs.r.elements + start, decays, inputs.k.elements + start, inputs.v.elements + start,
-                            bonuses.map { $0 + channel }, length, columns, decayStride, size,
-                            states + piece * size * size, scratch.baseAddress, y.elements + start)
+                            bonuses.map { $0 + channel }, rows.count, columns, decayStride, size,
+                            states + (sequence * heads + head) * size * size, scratch.baseAddress, y.elements + start)
                     }
                 }
             }

@@ -85,14 +85,14 @@ extension Kernels {
             guard let state = state.baseAddress else { return }
             // Only one thread accesses the state of each head.
             nonisolated(unsafe) let states = state
-            forEach(sequences * heads) { piece in
-                let start = piece / heads * length * columns + piece % heads * size
+            overHeads(heads, sequences: sequences, length: length) { sequence, head, rows in
+                let start = (sequence * length + rows.lowerBound) * columns + head * size
                 let part = inputs.map { $0 + start * element.size }
                 withUnsafeTemporaryAllocation(byteCount: room * MemoryLayout<Element>.stride, alignment: cacheLine) {
                     scratch in
                     functions.wkv7(
-                        element, part[0], part[1], part[2], part[3], part[4], part[5], length, columns, size,
-                        states + piece * size * size, scratch.baseAddress, y.elements + start)
+                        element, part[0], part[1], part[2], part[3], part[4], part[5], rows.count, columns,
+                        size, states + (sequence * heads + head) * size * size, scratch.baseAddress, y.elements + start)
                 }
             }
         }
