@@ -4,9 +4,10 @@ import CheckpointFiles
 public import RWKVNumerics
 
 extension SpeedMeasurements {
-    /// Measures the RWKV-7 recurrence over a sequence, over single tokens, and with gradients.
+    /// Measures the RWKV-7 recurrence over a sequence, over single tokens, and with gradients, and the recurrences of
+    /// RWKV-6 and RWKV-5 over a sequence.
     ///
-    /// The recurrence over a sequence is measured in F32, BF16 and F16, the others only in F32.
+    /// The RWKV-7 recurrence over a sequence is measured in F32, BF16 and F16, the others only in F32.
     ///
     /// - Parameters:
     ///   - heads: the number of heads.
@@ -17,7 +18,7 @@ extension SpeedMeasurements {
     ///   - progress: an object that receives the number of completed runs and can cancel the work.
     /// - Returns: the measurements.
     /// - Throws: `CheckpointError` of category `cancelled`.
-    public static func ofWKV7(
+    public static func ofRecurrences(
         heads: Int, size: Int, tokens: Int, runs: Int, _ kernels: Kernels<Float>, progress: WorkProgress
     ) throws(CheckpointError) -> SpeedMeasurements {
         let types = [("F32", RWKV_ELEMENT_F32), ("BF16", RWKV_ELEMENT_BF16), ("F16", RWKV_ELEMENT_F16)]
@@ -27,7 +28,7 @@ extension SpeedMeasurements {
         var measurements: [SpeedMeasurement] = []
         func measure(
             _ subject: SpeedMeasurement.Subject, _ dtype: (name: String, element: rwkv_element),
-            operations: Double = 9, matrices: Int = 7, _ run: (inout [Float]) -> Void
+            operations: Double = 9, inputs: Int = 6, matrices: Int = 7, _ run: (inout [Float]) -> Void
         ) throws(CheckpointError) {
             var timings = Timings()
             var state = [Float](repeating: 0, count: heads * size * size)
@@ -37,10 +38,10 @@ extension SpeedMeasurements {
                 for place in state.indices { state[place] = 0 }
                 timings.time { run(&state) }
                 peaks.lookAtArithmetic(kernels)
-                progress.advance(by: 1, of: (types.count + 2) * runs)
+                progress.advance(by: 1, of: (types.count + 4) * runs)
             }
-            // The six inputs are in `dtype`; the computed matrices are in F32.
-            let bytes = heads * size * tokens * (6 * dtype.element.size + 4 * (matrices - 6))
+            // The inputs are in `dtype`; the computed matrices are in F32.
+            let bytes = heads * size * tokens * (inputs * dtype.element.size + 4 * (matrices - inputs))
             measurements.append(
                 SpeedMeasurement(
                     subject: subject, dtype: dtype.name, tokens: tokens, timings: timings,
@@ -58,6 +59,14 @@ extension SpeedMeasurements {
             let (_, checkpoints) = kernels.wkv7(inputs, size: size, sequences: 1)
             func zeros() -> Matrix<Float> { Matrix(zeros: tokens, columns: heads * size) }
             _ = kernels.wkv7Backward(dy, inputs, checkpoints, added: (zeros(), zeros(), zeros()))
+        }
+        let firstRow = Matrix(inputs.w.row(0), columns: heads * size)
+        for (subject, w) in [(SpeedMeasurement.Subject.wkv6, inputs.w), (.wkv5, firstRow)] {
+            let own = WKV6Inputs(r: inputs.r, w: w, k: inputs.k, v: inputs.v, bonus: inputs.iclr.row(0))
+            let count = 3 + w.rows / tokens
+            try measure(subject, types[0], operations: 5, inputs: count, matrices: count + 1) {
+                _ = kernels.wkv6(own, size: size, state: &$0)
+            }
         }
         for _ in 0..<runs {
             try progress.check("bench")

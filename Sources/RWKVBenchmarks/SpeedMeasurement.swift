@@ -10,6 +10,10 @@ public struct SpeedMeasurement: Sendable {
         case wkv7Tokens = "wkv7_tokens"
         /// The RWKV-7 recurrence over a sequence, and its gradients.
         case wkv7Gradients = "wkv7_gradients"
+        /// The RWKV-6 recurrence over a sequence, in one call.
+        case wkv6
+        /// The RWKV-5 recurrence, whose decays are the same for all tokens, over a sequence, in one call.
+        case wkv5
         /// A model's forward pass over a prompt, including the logits of the last token.
         case prefill
         /// A model's forward pass over a single token, including its logits.

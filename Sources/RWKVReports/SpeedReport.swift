@@ -10,7 +10,7 @@ import RWKVNumerics
 public struct SpeedReport: Sendable {
     /// The subject of the measurements.
     public enum Subject: Sendable {
-        /// The RWKV-7 recurrence.
+        /// The recurrences of RWKV-7, RWKV-6 and RWKV-5.
         case wkv(heads: Int, headSize: Int)
         /// The forward pass of the model at `path`, or of a model with random weights if `path` is nil.
         ///
@@ -116,7 +116,7 @@ public struct SpeedReport: Sendable {
     public func writeText(to output: consuming ByteOutput) throws {
         switch subject {
         case .wkv(let heads, let headSize):
-            output.write("WKV-7, \(countText(heads, "head")) of \(headSize)")
+            output.write("RWKV-7, \(countText(heads, "head")) of \(headSize)")
         case .forward(let model, let path, let seconds):
             output.write("\(title(of: model, path: path)), opened in \(timeText(seconds))")
         case .train(let model, let path):
@@ -168,6 +168,8 @@ public struct SpeedReport: Sendable {
     private func title(of subject: SpeedMeasurement.Subject) -> String {
         switch subject {
         case .wkv7: "sequence"
+        case .wkv6: "RWKV-6"
+        case .wkv5: "RWKV-5"
         case .wkv7Tokens: "token by token"
         case .wkv7Gradients: "with gradients"
         case .prefill: "prompt"

@@ -42,7 +42,7 @@ private let benchDiscussion = """
 struct BenchWKV: ReportingCommand {
     static let configuration = CommandConfiguration(
         commandName: "wkv",
-        abstract: "Times the RWKV-7 recurrence.",
+        abstract: "Times the recurrences of RWKV-7, RWKV-6 and RWKV-5.",
         usage: "rwkv-ckpt bench wkv [options]",
         discussion: """
             EXAMPLES:
@@ -50,8 +50,8 @@ struct BenchWKV: ReportingCommand {
               rwkv-ckpt bench wkv --heads 6 --head-size 128 --threads 1
               rwkv-ckpt bench wkv --isa avx2 --kernels strict
 
-            The recurrence is timed in three ways: over a whole sequence (in F32, BF16 and F16), token by token, and with \
-            gradients.
+            The RWKV-7 recurrence is timed in three ways: over a whole sequence (in F32, BF16 and F16), token by token, and with \
+            gradients. Those of RWKV-6 and RWKV-5 are timed over a whole sequence.
 
             \(benchDiscussion)
             """)
@@ -70,7 +70,7 @@ struct BenchWKV: ReportingCommand {
         let progress = WorkProgress { bar.show($0, of: $1) }
         let measurements = try interruptible(progress) {
             defer { bar.clear() }
-            return try SpeedMeasurements.ofWKV7(
+            return try SpeedMeasurements.ofRecurrences(
                 heads: size.heads, size: size.headSize, tokens: size.tokens, runs: size.runs, try run.loaded(),
                 progress: progress)
         }

@@ -42,14 +42,16 @@ import Testing
             "wkv", "--heads", "3", "--head-size", "32", "--tokens", "50", "--runs", "4", "--threads", "1", "--isa",
             "baseline", "--kernels", "strict")
         #expect(document.instruction_set == "baseline" && document.kernels == "strict" && document.threads == 1)
-        #expect(document.measurements.map(\.name) == ["wkv7", "wkv7", "wkv7", "wkv7_tokens", "wkv7_gradients"])
-        #expect(document.measurements.map(\.dtype) == ["F32", "BF16", "F16", "F32", "F32"])
+        let names = ["wkv7", "wkv7", "wkv7", "wkv7_tokens", "wkv7_gradients", "wkv6", "wkv5"]
+        #expect(document.measurements.map(\.name) == names)
+        #expect(document.measurements.map(\.dtype) == ["F32", "BF16", "F16", "F32", "F32", "F32", "F32"])
         for measurement in document.measurements {
             #expect(measurement.tokens == 50 && measurement.cpu_seconds.count == 4)
             let sorted = measurement.cpu_seconds.sorted()
             let seconds = (sorted[1] + sorted[2]) / 2
-            // The recurrence takes nine operations for each element of the state, or 35 with gradients.
-            let expected = (measurement.name == "wkv7_gradients" ? 35.0 : 9) * 3 * 32 * 32 * 50 / seconds
+            // The RWKV-7 recurrence takes nine operations for each element of the state, or 35 with gradients.
+            let count = ["wkv7_gradients": 35.0, "wkv6": 5, "wkv5": 5][measurement.name] ?? 9
+            let expected = count * 3 * 32 * 32 * 50 / seconds
             #expect((measurement.operations_per_second / expected - 1).magnitude < 1e-9)
             #expect((measurement.tokens_per_second * seconds / 50 - 1).magnitude < 1e-9)
         }
