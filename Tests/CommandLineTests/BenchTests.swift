@@ -50,8 +50,8 @@ import Testing
             let sorted = measurement.cpu_seconds.sorted()
             let seconds = (sorted[1] + sorted[2]) / 2
             // The RWKV-7 recurrence takes nine operations for each element of the state, or 35 with gradients.
-            let count = ["wkv7_gradients": 35.0, "wkv6": 5, "wkv5": 5][measurement.name] ?? 9
-            let expected = count * 3 * 32 * 32 * 50 / seconds
+            let count = ["wkv7_gradients": 35, "wkv6": 5, "wkv5": 5][measurement.name] ?? 9
+            let expected = Double(count * 3 * 32 * 32 * 50) / seconds
             #expect((measurement.operations_per_second / expected - 1).magnitude < 1e-9)
             #expect((measurement.tokens_per_second * seconds / 50 - 1).magnitude < 1e-9)
         }
