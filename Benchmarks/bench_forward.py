@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Compares the speed of forward passes: RWKV-7 with llama.cpp and the `rwkv` package, Qwen3 with transformers.
+"""Compares the speed of forward passes: RWKV-7 and RWKV-6 with the `rwkv` package and llama.cpp, Qwen3 with transformers.
 
     swift build -c release
     python3 -m venv VENV && VENV/bin/pip install torch numpy safetensors transformers rwkv gguf
     CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" VENV/bin/pip install --no-binary llama-cpp-python llama-cpp-python
-    VENV/bin/python Benchmarks/bench_forward.py [--rounds 5] [--only rwkv7|rwkv7-bf16|qwen3] [--threads 1 2] [--kernels default strict]
+    VENV/bin/python Benchmarks/bench_forward.py [--rounds 5] [--only rwkv7|rwkv7-bf16|rwkv6|qwen3] [--threads 1 2] [--kernels default strict]
     VENV/bin/python Benchmarks/bench_forward.py --sparse [--directory DIR]
     VENV/bin/python Benchmarks/bench_forward.py --peer llama.cpp --only rwkv7-bf16 --threads 1 --directory DIR
 
-The weights are random, with the shapes of RWKV-7 0.1B (F32 and BF16) and Qwen3-0.6B (F32). The script measures a prompt
-of 512 tokens, with the logits of the last token only, and single tokens after a prompt of 16. Processes run in the order
-A B C A B C .... Each process warms up first, and only the calls are timed. On a shared machine, compare CPU times. Two
-threads need an otherwise idle machine, because llama.cpp's threads spin while they wait for one another. Needs 8 GB of
-memory, and 5 GB of disk space in DIR, where the files are kept.
+The weights are random, with the shapes of RWKV-7 0.1B (F32 and BF16), of an RWKV-6 of the same depth and width (F32), and
+of Qwen3-0.6B (F32). The script measures a prompt of 512 tokens, with the logits of the last token only, and single tokens
+after a prompt of 16. Processes run in the order A B C A B C .... Each process warms up first, and only the calls are
+timed. On a shared machine, compare CPU times. Two threads need an otherwise idle machine, because llama.cpp's threads spin
+while they wait for one another. Needs 8 GB of memory, and 6 GB of disk space in DIR, where the files are kept.
 
 --sparse runs one token through a model of 20 GB of BF16 zeros, stored as a sparse file that takes no disk space, and
 samples how much memory the process uses in addition to the mapped file. --peer runs a single peer, as each round does.
@@ -34,6 +34,7 @@ TOKENS, PROMPT, STEPS = 512, 16, 32
 MODELS = {  # The file of each model, and the peers to compare with.
     "rwkv7": ("rwkv7-0.1b.pth", ["llama.cpp", "rwkv"]),
     "rwkv7-bf16": ("rwkv7-0.1b-bf16.pth", ["llama.cpp"]),
+    "rwkv6": ("rwkv6-0.1b.pth", ["rwkv"]),
     "qwen3": ("qwen3-0.6b", ["transformers"]),
 }
 
@@ -77,6 +78,28 @@ def make_rwkv7(path):
                   att + "r_k": normal(width // head, head)}
         state |= {f"{att}{name}.weight": normal(width, width) for name in ("receptance", "key", "value", "output")}
         state |= {ffn + "x_k": uniform(0, 1, 1, 1, width), ffn + "key.weight": normal(wide, width), ffn + "value.weight": normal(width, wide)}
+    state |= norm("ln_out") | {"head.weight": normal(vocabulary, width)}
+    torch.save(state, path)
+
+
+def make_rwkv6(path):
+    import torch
+
+    torch.manual_seed(0)
+    layers, width, head, wide, vocabulary, shift_rank, decay_rank = 12, 768, 64, 2688, 65536, 32, 64
+    normal = lambda *shape: 0.02 * torch.randn(shape)
+    norm = lambda name: {f"{name}.weight": torch.ones(width), f"{name}.bias": torch.zeros(width)}
+    state = {"emb.weight": normal(vocabulary, width)} | norm("blocks.0.ln0")
+    for layer in range(layers):
+        block, att, ffn = (f"blocks.{layer}.{part}" for part in ("", "att.", "ffn."))
+        state |= norm(block + "ln1") | norm(block + "ln2") | norm(att + "ln_x")
+        state |= {f"{att}time_maa_{letter}": torch.rand(1, 1, width) for letter in "xwkvrg"}
+        state |= {att + "time_maa_w1": normal(width, 5 * shift_rank), att + "time_maa_w2": normal(5, shift_rank, width),
+                  att + "time_decay": torch.linspace(-6, -1, width).view(1, 1, width), att + "time_decay_w1": normal(width, decay_rank),
+                  att + "time_decay_w2": normal(decay_rank, width), att + "time_faaaa": normal(width // head, head)}
+        state |= {f"{att}{name}.weight": normal(width, width) for name in ("receptance", "key", "value", "gate", "output")}
+        state |= {f"{ffn}time_maa_{letter}": torch.rand(1, 1, width) for letter in "kr"}
+        state |= {ffn + "key.weight": normal(wide, width), ffn + "receptance.weight": normal(width, width), ffn + "value.weight": normal(width, wide)}
     state |= norm("ln_out") | {"head.weight": normal(vocabulary, width)}
     torch.save(state, path)
 
@@ -166,7 +189,7 @@ def make_sparse(path):
 
 
 MAKERS = {  # The function that makes each file, and the file that it reads, if any.
-    "qwen3-0.6b": (make_qwen3,), "sparse": (make_sparse,), "rwkv7-0.1b.pth": (make_rwkv7,), "rwkv7-0.1b-bf16.pth": (make_bfloat16, "rwkv7-0.1b.pth"),
+    "qwen3-0.6b": (make_qwen3,), "sparse": (make_sparse,), "rwkv7-0.1b.pth": (make_rwkv7,), "rwkv6-0.1b.pth": (make_rwkv6,), "rwkv7-0.1b-bf16.pth": (make_bfloat16, "rwkv7-0.1b.pth"),
     "rwkv7-0.1b.gguf": (make_gguf, "rwkv7-0.1b.pth"), "rwkv7-0.1b-bf16.gguf": (make_gguf, "rwkv7-0.1b-bf16.pth")}
 
 
@@ -240,7 +263,7 @@ def transformers_peer(path, threads):
 def rwkv_peer(path, threads):
     # The package reads these variables when it is imported. It needs three warm-up calls, because TorchScript profiles
     # the first call and compiles during the second.
-    os.environ |= {"RWKV_V7_ON": "1", "RWKV_JIT_ON": "1", "RWKV_CUDA_ON": "0"}
+    os.environ |= {"RWKV_V7_ON": str(int("rwkv7" in path.name)), "RWKV_JIT_ON": "1", "RWKV_CUDA_ON": "0"}
     import importlib.metadata
     import torch
     from rwkv.model import RWKV

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Compares the speed of the RWKV-7 recurrence (WKV-7) in F32 with ggml's operator and three PyTorch implementations.
+"""Compares the speed of the recurrences in F32: RWKV-7's with ggml's operator and three PyTorch implementations, and
+RWKV-6's with ggml's operator.
 
     swift build -c release
     python3 -m venv VENV && VENV/bin/pip install torch numpy
     CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" VENV/bin/pip install --no-binary llama-cpp-python llama-cpp-python
     VENV/bin/python Benchmarks/bench_wkv.py [--tool TOOL] [--rounds 5] [--runs 20] [--threads 1]
     VENV/bin/python Benchmarks/bench_wkv.py --gradients                     # also needs transformers and safetensors
+    VENV/bin/python Benchmarks/bench_wkv.py --rwkv6
     VENV/bin/python Benchmarks/bench_wkv.py --peer ggml --heads 12 --head-size 64
 
 With --gradients, the script times the recurrence together with its gradients, and compares it with PyTorch's autograd
@@ -36,18 +38,19 @@ import time
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy as np
 
-GRADIENTS = "--gradients" in sys.argv
+GRADIENTS, RWKV6 = "--gradients" in sys.argv, "--rwkv6" in sys.argv
 TOKENS, SHAPES = 512 if GRADIENTS else 1024, [(12, 64), (6, 128)]
 # Operations per token and element of the state: 2 for u = S a, 5 for S w + u b + v k and 2 for S r. With gradients, 7
-# more recompute the states, and 19 compute the gradients.
-FLOP = 35 if GRADIENTS else 9
-WANTED = {"name": "wkv7_gradients" if GRADIENTS else "wkv7", "dtype": "F32"}
+# more recompute the states, and 19 compute the gradients. RWKV-6 has neither u nor gradients here.
+FLOP = 35 if GRADIENTS else 5 if RWKV6 else 9
+WANTED = {"name": "wkv7_gradients" if GRADIENTS else "wkv6" if RWKV6 else "wkv7", "dtype": "F32"}
 
 
 def inputs(heads, size):
     """Returns r, w, k, v, a and b, each [tokens, heads, size], for the recurrence S = S diag(w) + (S a) b^T + v k^T.
 
-    a is the negative removal key, and b is the removal key times the in-context learning rate.
+    a is the negative removal key, and b is the removal key times the in-context learning rate. For RWKV-6, returns r, w,
+    k, v and the bonus, [heads, size].
     """
     random = np.random.default_rng(0)
     normal = lambda: random.standard_normal((TOKENS, heads, size))
@@ -56,10 +59,24 @@ def inputs(heads, size):
     removal /= np.linalg.norm(removal, axis=-1, keepdims=True)
     decay = np.exp(-math.exp(-0.5) * sigmoid(normal()))
     values = normal() / math.sqrt(size), decay, normal() / math.sqrt(size), normal(), -removal, removal * sigmoid(normal())
+    if RWKV6:
+        values = *values[:4], random.standard_normal((heads, size))
     return [value.astype(np.float32) for value in values]
 
 
+def reference6(inputs):
+    r, w, k, v, bonus = (x.astype(np.float64) for x in inputs)
+    state, out = np.zeros((*r.shape[1:], r.shape[2])), np.empty_like(r)
+    for t in range(TOKENS):
+        added = k[t][..., None] * v[t][:, None]
+        out[t] = (r[t][:, None] @ (state + bonus[..., None] * added))[:, 0]
+        state = state * w[t][..., None] + added
+    return out, state
+
+
 def reference(inputs):
+    if RWKV6:
+        return reference6(inputs)
     r, w, k, v, a, b = (x.astype(np.float64) for x in inputs)
     state, out = np.zeros((*r.shape[1:], r.shape[2])), np.empty_like(r)
     for t in range(TOKENS):
@@ -81,7 +98,7 @@ def ggml_library():
     library = ctypes.CDLL(f"{directory}/lib/libggml-cpu.so")  # This also loads libggml-base.
     for name, result, *arguments in [
         ("init", pointer, Parameters), ("new_tensor_3d", pointer, pointer, ctypes.c_int, *[ctypes.c_int64] * 3), ("get_data", pointer, pointer),
-        ("rwkv_wkv7", pointer, *[pointer] * 8), ("new_graph", pointer, pointer), ("build_forward_expand", None, pointer, pointer),
+        ("rwkv_wkv7", pointer, *[pointer] * 8), ("rwkv_wkv6", pointer, *[pointer] * 7), ("new_graph", pointer, pointer), ("build_forward_expand", None, pointer, pointer),
         ("backend_cpu_init", pointer), ("backend_cpu_set_n_threads", None, pointer, ctypes.c_int), ("version", ctypes.c_char_p),
         ("backend_alloc_ctx_tensors", pointer, pointer, pointer), ("backend_graph_compute", ctypes.c_int, pointer, pointer),
     ]:
@@ -96,9 +113,12 @@ def ggml(inputs, threads):
     library.ggml_backend_cpu_set_n_threads(backend, threads)
     heads, size = inputs[0].shape[1:]
     state = np.zeros((heads, size, size), np.float32)
-    tensors = [library.ggml_new_tensor_3d(context, 0, size, heads, TOKENS) for _ in inputs]
+    if RWKV6:  # The operator takes k, v, r, the bonus and w.
+        inputs = [inputs[i] for i in (2, 3, 0, 4, 1)]
+    tensors = [library.ggml_new_tensor_3d(context, 0, size, heads, x.size // (heads * size)) for x in inputs]
     tensors.append(library.ggml_new_tensor_3d(context, 0, state.size, 1, 1))
-    result, graph = library.ggml_rwkv_wkv7(context, *tensors), library.ggml_new_graph(context)
+    operator = library.ggml_rwkv_wkv6 if RWKV6 else library.ggml_rwkv_wkv7
+    result, graph = operator(context, *tensors), library.ggml_new_graph(context)
     library.ggml_build_forward_expand(graph, result)
     library.ggml_backend_alloc_ctx_tensors(context, backend)
     for tensor, values in zip(tensors, [*inputs, state]):
@@ -231,6 +251,8 @@ def reference_gradients(inputs):
 if GRADIENTS:
     PEERS = {f"chunks of {length}": with_gradients("wkv_chunk", length=length) for length in (16, 32)} | {
         "loop": with_gradients("wkv_loop"), "best loop": with_gradients("wkv_best_loop")}
+elif RWKV6:
+    PEERS = {"ggml": ggml}
 else:
     PEERS = {"ggml": ggml, "loop": loop, "best loop": best_loop, "chunks": chunks}
 
@@ -272,7 +294,7 @@ def compare(options, heads, size):
     shape = ["--heads", heads, "--head-size", size, "--threads", options.threads, "--runs", options.runs]
     clock, peers = ("cpu", PEERS) if options.threads == 1 else ("wall", ["ggml"])
     commands = {"ours": [options.tool, "bench", "wkv", *shape, "--tokens", TOKENS, "--json"]}
-    commands |= {name: [sys.executable, __file__, "--peer", name, *shape, *["--gradients"] * GRADIENTS] for name in peers}
+    commands |= {name: [sys.executable, __file__, "--peer", name, *shape, *["--gradients"] * GRADIENTS, *["--rwkv6"] * RWKV6] for name in peers}
     load = os.getloadavg()[0]
     rounds = [{name: measure(command, clock) for name, command in commands.items()} for _ in range(options.rounds)]
     versions = ", ".join(dict.fromkeys(rounds[0][name]["name"] for name in peers))
@@ -293,6 +315,7 @@ def main():
     parser.add_argument("--runs", type=int, default=20, help="timed calls per process")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gradients", action="store_true")
+    parser.add_argument("--rwkv6", action="store_true")
     parser.add_argument("--peer", choices=PEERS)
     parser.add_argument("--heads", type=int, default=12, help="heads, with --peer")
     parser.add_argument("--head-size", type=int, default=64, help="head size, with --peer")

@@ -33,6 +33,8 @@ int main(int argc, char **argv) {
            k->wkv7(RWKV_ELEMENT_F32, a, d, b, c, e, x, ROWS, WIDTH, N, state, scratch, y))
 #define PRODUCT(NAME, ELEMENT) \
     KERNEL("product " NAME, "weight", (double)OUTPUTS *WIDTH, k->product(ELEMENT, a, WIDTH, OUTPUTS, b, 1, y, OUTPUTS))
+    KERNEL("wkv6 64", "state element and token", (double)ROWS *64 *64,
+           k->wkv6(a, d, b, c, e, ROWS, WIDTH, WIDTH, 64, state, scratch, y))
     WKV7(64)
     WKV7(96)
     WKV7(128)
@@ -44,7 +46,7 @@ int main(int argc, char **argv) {
     KERNEL("token_shifts", "element", 6.0 * COUNT, k->token_shifts(x, a, shares, 6, ROWS, WIDTH, shifted))
     KERNEL("decay", "element", COUNT, k->decay(a, ROWS, WIDTH, x, NULL))
     KERNEL("keys", "element", COUNT, k->keys(a, b, c, NULL, ROWS, WIDTH / SIZE, SIZE, x, d, y))
-    KERNEL("head_outputs", "element", COUNT, k->head_outputs(a, b, c, d, a, b, 1e-3, e, ROWS, WIDTH / SIZE, SIZE, x))
+    KERNEL("head_outputs", "element", COUNT, k->head_outputs(a, b, c, d, a, b, 1e-3, 1, e, ROWS, WIDTH / SIZE, SIZE, x))
     KERNEL("layer_norm", "element", COUNT, k->layer_norm(x, ROWS, WIDTH, a, b, 1e-5, y))
     KERNEL("rms_norm", "element", COUNT, k->rms_norm(x, ROWS, WIDTH, a, 1e-6, y))
     KERNEL("swiglu", "element", COUNT, k->swiglu(a, COUNT, x))
