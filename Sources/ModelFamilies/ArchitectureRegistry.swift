@@ -46,6 +46,11 @@ public enum ArchitectureRegistry {
         standard.first { $0.conversion != nil && $0.variants.contains { ByteString($0) == ByteString(name) } }
     }
 
+    /// The names of the variants of all architectures.
+    public static var variantNames: [String] {
+        standard.flatMap(\.variants).reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+    }
+
     /// The names of the variants of all conversion targets.
     public static var targetNames: [String] {
         standard.filter { $0.conversion != nil }.flatMap(\.variants)

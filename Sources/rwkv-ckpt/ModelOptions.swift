@@ -19,7 +19,16 @@ struct ModelOptions: ParsableArguments {
             valueName: "NAME"))
     var variant: String?
 
-    private static let variants = ArchitectureRegistry.standard.flatMap(\.variants).joined(separator: ", ")
+    private static let variants = ArchitectureRegistry.variantNames.joined(separator: ", ")
+
+    func validate() throws { try Self.check(variant, "--variant") }
+
+    /// Checks that the value of an option is the name of a variant.
+    static func check(_ variant: String?, _ option: String) throws {
+        if let variant, !ArchitectureRegistry.variantNames.contains(variant) {
+            throw ValidationError("\(option) must be one of \(variants), not \(variant).")
+        }
+    }
 
     /// The options as hints about the model.
     var hints: ModelHints { ModelHints(configuration: config, variant: variant) }

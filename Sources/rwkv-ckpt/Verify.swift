@@ -129,6 +129,11 @@ extension Verify {
                 "Variant of the candidate. Default: that of --variant, or recognised.", valueName: "NAME"))
         var candidateVariant: String?
 
+        func validate() throws {
+            try ModelOptions.check(referenceVariant, "--reference-variant")
+            try ModelOptions.check(candidateVariant, "--candidate-variant")
+        }
+
         func reference(_ both: ModelOptions) -> ModelHints {
             var hints = both.fallbackHints
             hints.configuration = referenceConfig
