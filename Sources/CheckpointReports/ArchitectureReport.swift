@@ -128,7 +128,7 @@ struct ArchitectureReport: JSONWritable {
             model.architecture.body.norm.title
                 + (model.epsilon.map { " \(valueText($0))" } ?? "")
         ]
-        if let rotary = model.rotary {
+        if let rotary = model.rotary, model.layers.contains(where: { $0.rotation != nil }) {
             constants.append("RoPE theta \(rotary.summary)")
         }
         let attention = model.layers.filter(\.kind.hasCache)
