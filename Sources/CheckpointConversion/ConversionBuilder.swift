@@ -72,6 +72,11 @@ struct ConversionBuilder {
         representatives[tensor] ?? tensor
     }
 
+    /// Returns the adapter's tensor that replaces a tensor, or the tensor itself if there is none.
+    private func replaced(_ tensor: Conversion.InputTensor) -> Conversion.InputTensor {
+        tensor.part == .source ? changes.replacements[tensor.position] ?? tensor : tensor
+    }
+
     // MARK: Adding tensors
 
     /// Adds an output tensor that is computed from an input tensor.
@@ -93,22 +98,31 @@ struct ConversionBuilder {
         let input = representative(of: input)
         var steps = steps
         var from = input
+        let followers = steps.followers.map { representative(of: $0) }
+        steps.followers = followers.map(replaced)
         if input.part == .source {
             steps.merge = changes.merges[input.position]
-            if let replacement = changes.replacements[input.position] {
-                from = replacement
-            }
-            if steps.merge != nil, steps.isTransposed || steps.rows != nil || steps.blocks != nil {
+            from = replaced(input)
+            let joinsMerged =
+                !followers.isEmpty && ([input] + followers).contains { changes.merges[$0.position] != nil }
+            if joinsMerged || steps.merge != nil && (steps.isTransposed || steps.rows != nil || steps.blocks != nil) {
                 throw error(
                     .unsupported, in: .adapter,
                     steps.isTransposed
                         ? "the adapter changes a matrix that the layout stores transposed"
-                        : "the adapter changes a matrix that is split by rows",
+                        : "the adapter changes a matrix that is split or joined by rows",
                     tensor: inputs[.source]?.checkpoint.tensors[input.position].name,
                     advice: "merge the adapter first, then convert the result")
             }
         }
-        guard let info = inputs[from.part]?.checkpoint.tensors[from.position] else { return }
+        guard let info = info(from) else { return }
+        let others = steps.followers.compactMap { self.info($0) }
+        if options.dtype == nil, let other = others.first(where: { $0.dtype != info.dtype }) {
+            throw error(
+                .unsupported, in: from.part, "the parts of the fused tensor \(name) have different dtypes",
+                tensor: other.name, expected: info.dtype.rawValue, found: other.dtype.rawValue,
+                advice: "--dtype casts all of them")
+        }
         // 1 + w needs more bits than w, so use F32 instead of BF16 or F16.
         let kept = steps.offset != 0 && [.bf16, .f16].contains(info.dtype) ? .f32 : info.dtype
         let dtype = try dtype(of: kept, place, name: name, isComputed: steps.areComputed)

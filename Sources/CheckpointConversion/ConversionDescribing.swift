@@ -158,15 +158,28 @@ extension ConversionBuilder {
             target = source
         }
         // The names in a layout depend on the family, so use the layout of the resulting model's family.
-        let architecture = ArchitectureRegistry.architecture(like: target.architecture, inLayout: layout.name)
-        guard let layout = architecture?.layouts.first(where: { $0.name == layout.name }) else {
+        let layouts = ArchitectureRegistry.architectures(like: target.architecture).flatMap(\.layouts)
+        guard let layout = layouts.first(where: { $0.name == layout.name }) else {
             let name = target.variant ?? target.architecture.family
             let body = target.architecture.teacherFamily.map { " with the body of \($0)" } ?? ""
             throw error(
                 .unsupported, "\(name)\(body) has no such layout",
-                expected: target.architecture.layouts.map(\.name).joined(separator: ", "), found: layout.name)
+                expected: layouts.map(\.name).joined(separator: ", "), found: layout.name)
         }
         target = target.stored(in: layout, hasTiedHead: isTied)
+        // A student's config.json keeps its settings, but that of another layout's class has only those of the class.
+        if !target.architecture.hasTeachersBody, layout.name != source.layout?.name,
+            let finding = source.findings.first(where: { $0.kind == .undescribed })
+        {
+            throw error(.unsupported, finding.message)
+        }
+        if let fixed = target.architecture.body.fixedEpsilon, target.architecture.configurations[layout.name] == nil,
+            let epsilon = target.epsilon, epsilon != fixed
+        {
+            throw error(
+                .unsupported, "the layout \(layout.name) has no config.json for the epsilon of the norms",
+                expected: "\(fixed)", found: "\(epsilon)")
+        }
         for tensor in target.tensors { try add(tensor, of: target, layout, plan) }
         let fates = try fates { reason($0, $1, target, plan) }
         return (target, fates)

@@ -90,6 +90,7 @@ final class TensorMaker {
         }
         let size = matrix.shape[0] / count
         let parts = blocks.order.compactMap { matrix.rows($0 * size..<($0 + 1) * size) }
+        guard parts.count == count else { throw refusal }
         guard blocks.isOfColumns else {
             for part in parts { try cast(tensor, part, of: checkpoint, steps, &output) }
             return

@@ -104,52 +104,68 @@ extension ConversionBuilder {
         steps.factor = source.factor
         steps.isTransposed = model.layout?.isTransposed(role) != layout.isTransposed(tensor.role)
         let fusion = layout.fusion(of: tensor.role) ?? []
+        let own = model.layout?.fusion(of: role) ?? []
         if fusion.isEmpty, let rows = model.bindings[TensorPlace(role: role, layer: tensor.layer)]?.rows {
+            guard sizes == model.dimensions.shape(of: own) else { return (steps, nil) }
             sizes?[0] = rows.count
             // Fused vectors can be the rows of a matrix.
-            let length = role.shape.count == 1 && info.shape.count == 2 ? max(1, info.shape[1]) : 1
+            let length = role.shape.count == 1 && info.shape.count == 2 ? info.shape[1] : 1
             steps.rows = rows.lowerBound / length..<rows.upperBound / length
-        } else if !fusion.isEmpty, fusion != model.layout?.fusion(of: role) {
-            for role in fusion.dropFirst() {
-                let follower = self.source(of: TensorPlace(role: role, layer: tensor.layer), target, plan)
-                guard let follower, let own = self.info(follower.tensor), own.dtype == info.dtype,
-                    input.sizes(own, of: role) == target.dimensions.shape(role.shape),
-                    (follower.offset, follower.factor) == (source.offset, source.factor),
-                    follower.tensor.part == source.tensor.part,
-                    [source.role, follower.role].allSatisfy({ model.layout?.fusion(of: $0) == nil })
-                else {
-                    throw error(
-                        .unsupported, in: source.tensor.part,
-                        "the layout \(layout.name) fuses tensors that cannot be joined (\(name))",
-                        tensor: (follower.flatMap { self.info($0.tensor) } ?? info).name)
-                }
-                steps.followers.append(follower.tensor)
+        } else if !fusion.isEmpty, fusion != own {
+            steps.followers = try fusion.dropFirst().map { role throws(CheckpointError) in
+                let place = TensorPlace(role: role, layer: tensor.layer)
+                return try follower(self.source(of: place, target, plan), of: source, role, name: name, target)
             }
             sizes = sizes == target.dimensions.shape(role.shape) ? target.dimensions.shape(of: fusion) : nil
         }
-        if tensor.role == .receptanceWeight { steps.factor *= try receptanceFactor(model, target, layout) }
+        if tensor.role == .receptanceWeight { steps.factor *= try headNormFactor(model, target, layout) }
         if [.shiftDown, .shiftUp].contains(tensor.role), case .rwkv6(let stages)? = target.architecture.timeMix,
-            case .rwkv6(let own)? = model.architecture.timeMix, own.shiftOrder != stages.shiftOrder
+            case .rwkv6(let others)? = model.architecture.timeMix, others.shiftOrder != stages.shiftOrder
         {
             steps.blocks = Conversion.BlockOrder(
-                order: stages.shiftOrder.compactMap(own.shiftOrder.firstIndex),
+                order: stages.shiftOrder.compactMap(others.shiftOrder.firstIndex),
                 isOfColumns: (tensor.role == .shiftDown) != layout.isTransposed(tensor.role))
         }
         return (steps, sizes)
     }
 
-    private func info(_ tensor: Conversion.InputTensor) -> TensorInfo? {
+    /// Returns the tensor of a role that comes after another tensor in a fused tensor.
+    ///
+    /// - Throws: `CheckpointError`: `unsupported` if the role has no tensor of its own, or if its tensor needs another
+    ///   factor than the first one, or `malformed` if its shape is wrong.
+    private func follower(
+        _ source: Source?, of first: Source, _ role: TensorRole, name: String, _ target: ModelDescription
+    ) throws(CheckpointError) -> Conversion.InputTensor {
+        let layout = inputs[first.tensor.part]?.model?.layout
+        guard let source, let info = info(source.tensor), source.tensor.part == first.tensor.part,
+            layout?.fusion(of: source.role) == nil, layout?.fusion(of: first.role) == nil,
+            (source.offset, source.factor) == (first.offset, first.factor)
+        else {
+            throw error(
+                .unsupported, in: first.tensor.part, "a tensor of the fused tensor \(name) cannot be joined",
+                tensor: self.info((source ?? first).tensor)?.name, expected: "a tensor for \(role.rawValue) alone")
+        }
+        guard layout?.sizes(ofStored: info.shape, source.role) == target.dimensions.shape(role.shape) else {
+            throw error(
+                .malformed, in: first.tensor.part,
+                "a tensor does not have the shape that the output needs (\(name))", tensor: info.name,
+                expected: target.dimensions.shape(role.shape).map { "\($0)" }, found: "\(info.shape)")
+        }
+        return source.tensor
+    }
+
+    func info(_ tensor: Conversion.InputTensor) -> TensorInfo? {
         inputs[tensor.part]?.checkpoint.tensors[tensor.position]
     }
 
     /// Returns the factor of the receptance that makes up for another epsilon of the GroupNorm on the heads' output.
     ///
-    /// The output y is linear in the receptance, and the norm of a y with the epsilon a^2 epsilon is the norm of y with
-    /// epsilon.
+    /// The output is proportional to the receptance, so its norm is the same with c times the receptance and c^2 times
+    /// the epsilon.
     ///
     /// - Throws: `CheckpointError` of category `unsupported` if the factor is not a power of two, so that rounding would
     ///   change the receptance.
-    private func receptanceFactor(
+    private func headNormFactor(
         _ model: ModelDescription, _ target: ModelDescription, _ layout: TensorLayout
     ) throws(CheckpointError) -> Double {
         guard let epsilon = model.groupNormEpsilon, let other = target.groupNormEpsilon, epsilon != other,

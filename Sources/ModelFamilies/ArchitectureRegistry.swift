@@ -31,14 +31,17 @@ public enum ArchitectureRegistry {
         .radRWKV6,
     ]
 
-    /// Returns the architecture of the same variant for models in the layout with the given name, or nil if there is
-    /// none.
+    /// Returns an architecture and the others of its family with the same variant, such as RWKV-6 in the class of
+    /// flash-linear-attention.
     ///
-    /// This is `architecture` itself unless the classes that use its layouts differ in their constants.
-    package static func architecture(like architecture: Architecture, inLayout name: String) -> Architecture? {
-        ([architecture] + standard.filter { $0.name == architecture.name }).first { other in
-            other.layouts.contains { $0.name == name }
-        }
+    /// Each has its own layouts, and its own constants. A student has its teacher's body, so there are no others.
+    package static func architectures(like architecture: Architecture) -> [Architecture] {
+        guard !architecture.hasTeachersBody else { return [architecture] }
+        return [architecture]
+            + standard.filter {
+                ($0.family, $0.variant) == (architecture.family, architecture.variant)
+                    && $0.layouts[0].names != architecture.layouts[0].names
+            }
     }
 
     /// Returns the conversion target that has a variant of this name, or nil if there is none.

@@ -164,7 +164,10 @@ extension ModelConfiguration {
         if case .groupNorm(.standard)? = architecture.timeMix?.outputNorm {
             refuse("head_size_divisor") { $0 == .integer(8) }
         }
-        for (key, value) in architecture.variableStages?.implementedValues ?? [:] { refuse(key) { $0 == value } }
+        let values = architecture.variableStages?.implementedValues ?? [:]
+        for (key, value) in values.merging(architecture.body.implementedValues, uniquingKeysWith: { $1 }) {
+            refuse(key) { $0 == value || ($0.double != nil && $0.double == value.double) }
+        }
         switch architecture.body.feedForward {
         case .gated:
             refuse(architecture.body.activationKey) { value in

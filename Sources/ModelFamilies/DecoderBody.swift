@@ -1,5 +1,6 @@
 import Bytes
 import CheckpointFiles
+import CheckpointJSON
 
 /// The parts of a decoder other than its token mixers: the norms, feed-forward blocks, embedding and head.
 ///
@@ -40,6 +41,8 @@ public struct DecoderBody: Sendable {
     var activationKey = "hidden_act"
     /// Other config.json keys that the family understands, including keys that have no effect.
     var keys: Set<String> = []
+    /// The values of keys for which only some values are implemented.
+    var implementedValues: [String: JSONValue] = [:]
     /// The epsilon of the norms if there is no config.json or if it does not set one.
     public var fixedEpsilon: Double?
     /// The epsilon that transformers uses if config.json does not set one.

@@ -97,7 +97,7 @@ extension ModelDescription {
     /// Returns this model with the tensors that a layout stores.
     ///
     /// A layout can store the head separately, can omit unused residuals, and can be that of a class with other
-    /// constants (``ArchitectureRegistry/architecture(like:inLayout:)``).
+    /// constants.
     ///
     /// - Parameters:
     ///   - layout: the layout.
@@ -106,8 +106,8 @@ extension ModelDescription {
     public func stored(in layout: TensorLayout, hasTiedHead: Bool) -> ModelDescription {
         var model = self
         model.layout = layout
-        model.architecture =
-            ArchitectureRegistry.architecture(like: architecture, inLayout: layout.name) ?? architecture
+        let others = ArchitectureRegistry.architectures(like: architecture)
+        model.architecture = others.first { $0.layouts.contains { $0.name == layout.name } } ?? architecture
         model.hasTiedHead = hasTiedHead && !layout.alwaysStoresHead
         if !layout.mayHoldUnusedResiduals { model.storesUnusedResiduals = false }
         return model

@@ -7,9 +7,9 @@ public struct TensorLayout: Sendable {
     public enum Transform: Sendable {
         case none
         /// A matrix that is stored with its dimensions swapped.
-        ///
-        /// The first two dimensions of data-dependent token shifts, [5, D, C], count as one: the tensor is [C, 5 D].
         case transposed
+        /// The second matrices of data-dependent token shifts, [5, D, C], which are stored side by side as [C, 5 D].
+        case sideBySide
         /// A vector that is stored with shape [1, 1, n].
         case leadingOnes
         /// Vectors that are fused into the rows of a matrix.
@@ -147,7 +147,8 @@ public struct TensorLayout: Sendable {
     public func stored(_ shape: [Int], of role: TensorRole) -> [Int] {
         switch transforms[role] ?? .none {
         case .none: shape
-        case .transposed: [shape[shape.count - 1], shape.dropLast().reduce(1) { $0.multiplied(clamped: $1) }]
+        case .transposed: shape.reversed()
+        case .sideBySide: [shape[2], shape[0].multiplied(clamped: shape[1])]
         case .leadingOnes: [1, 1] + shape
         case .rows:
             if let count = fusion(of: role)?.count { [count, shape[0] / count] } else { shape }
@@ -156,7 +157,10 @@ public struct TensorLayout: Sendable {
 
     /// Returns whether a role's tensor is stored with rows and columns swapped.
     public func isTransposed(_ role: TensorRole) -> Bool {
-        if case .transposed = transforms[role] ?? .none { true } else { false }
+        switch transforms[role] ?? .none {
+        case .transposed, .sideBySide: true
+        case .none, .leadingOnes, .rows: false
+        }
     }
 
     /// Returns the shape of a role, given the shape in which its tensor is stored.
@@ -166,7 +170,7 @@ public struct TensorLayout: Sendable {
         if case .rows? = transforms[role], shape.count != 2 || shape[0] != fusion(of: role)?.count { return nil }
         // In every layout, some files store vectors with shape [1, 1, n].
         if role.shape.count == 1 { return [shape.reduce(1) { $0.multiplied(clamped: $1) }] }
-        if isTransposed(role), role.shape.count == 3 {
+        if case .sideBySide? = transforms[role] {
             let count = TimeMix6.shiftCount
             guard shape.count == 2, shape[1] % count == 0 else { return nil }
             return [count, shape[1] / count, shape[0]]

@@ -30,7 +30,8 @@ public struct Layer<Element: Real>: Sendable {
     }
 
     let mixerNorms: BranchNorms<Element>
-    let mixer: Mixer
+    /// The token mixer.
+    public let mixer: Mixer
     let feedForwardNorms: BranchNorms<Element>
     /// The feed-forward block.
     public let feedForward: FeedForward<Element>

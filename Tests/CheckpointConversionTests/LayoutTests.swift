@@ -80,6 +80,67 @@ import Testing
         }
     }
 
+    /// Converts a changed Finch from flash-linear-attention's layout to the official one.
+    private func convertFinch(_ change: (inout EditableModel) -> Void) throws {
+        var model = try EditableModel(fixture: "eagle-finch/x060-fla")
+        change(&model)
+        try withTemporaryDirectory { directory in
+            try model.write(to: directory)
+            _ = try convert(try input(directory.path(percentEncoded: false)), through: [(.official, ".pth")])
+        }
+    }
+
+    @Test func refuseFinchThatDoesNotFit() throws {
+        let name = "model.layers.0.attn.x_bias"
+        try convertFinch { _ in }
+        for shape in [[5, 47], [48, 5], [240], [4, 48], [5, 0]] {
+            let count = shape.reduce(1, *)
+            let error = #expect(throws: CheckpointError.self) {
+                try convertFinch { model in
+                    model.shapes[name] = shape
+                    model[name] = Array(model[name].prefix(count))
+                }
+            }
+            #expect(error?.tensor == name && error?.found == "\(shape)", "\(String(describing: error))")
+        }
+        // The official layout has no config.json, so the epsilon of its norms is always 1e-5.
+        for epsilon in [1e-6, 4e-5] {
+            let error = #expect(throws: CheckpointError.self) { try convertFinch { $0.configure("norm_eps", epsilon) } }
+            #expect(error?.category == .unsupported && error?.expected == "1e-05")
+        }
+    }
+
+    @Test func joinVectorsThatAnAdapterReplaces() throws {
+        try withTemporaryDirectory { directory in
+            var adapter = try EditableModel(fixture: "eagle-finch/x060-fla")
+            for name in adapter.names { adapter.remove(name) }
+            let (name, numbers) = ("blocks.0.att.time_maa_k", [Float](repeating: 0.25, count: 48))
+            adapter.add("base_model.model." + name, [1, 1, 48], numbers)
+            adapter.add("base_model.model.blocks.0.att.receptance.lora_A.weight", [1, 48], numbers)
+            adapter.add("base_model.model.blocks.0.att.receptance.lora_B.weight", [48, 1], numbers)
+            try adapter.write(to: directory)
+            let path = directory.path(percentEncoded: false)
+            try Data(#"{"r": 1, "lora_alpha": 1, "peft_type": "LORA"}"#.utf8).write(
+                to: directory.appending(path: "adapter_config.json"))
+            try FileManager.default.removeItem(at: directory.appending(path: "config.json"))
+            let source = try input("eagle-finch/x060.pth")
+            func convert(to layout: TensorLayout, _ dtype: DType?) throws -> Checkpoint {
+                let target = directory.appending(path: "\(layout.name).safetensors")
+                let options = ConversionOptions.file(target, .safetensors).with {
+                    $0.layout = layout
+                    $0.dtype = dtype
+                }
+                try Conversion(of: source, adapter: Checkpoint.open(path), options: options).run()
+                return try Checkpoint.open(target.path(percentEncoded: false))
+            }
+            // The adapter is F32, and the other vectors are BF16.
+            #expect(throws: CheckpointError.self) { try convert(to: .fla, nil) }
+            let joined = try convert(to: .fla, .f32).values("model.layers.0.attn.x_bias")
+            #expect(joined[(2 * 48)..<(3 * 48)].allSatisfy { $0 == 0.25 })
+            #expect(try convert(to: .official, .f32).values(name).allSatisfy { $0 == 0.25 })
+        }
+    }
+
     @Test func carryStudentsThereAndBack() throws {
         for name in ["cxa076", "cxa079", "hxa079"] {
             let whole = try input("models/\(name)")

@@ -188,6 +188,14 @@ import Testing
                     "qwen3 has no such layout: expected hf, found fla"
                 ),
                 (
+                    ["fixtures/eagle-finch/x060.pth", "--layout", "rwkvinside"] + out, 65,
+                    "x060 has no such layout: expected hf, official, fla, found rwkvinside"
+                ),
+                (
+                    ["fixtures/decoder-students/phi3", "--layout", "rwkv-infer"] + out, 65,
+                    "with the body of phi3 has no such layout: expected hf, rwkvinside, found rwkv-infer"
+                ),
+                (
                     ["fixtures/models/cxa079.pth", "--layout", "hf"] + out, 65,
                     "the result's config.json needs a value that is not known: rms_norm_eps; use --config to pass a config.json that sets it"
                 ),

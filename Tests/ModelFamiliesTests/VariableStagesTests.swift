@@ -100,6 +100,9 @@ struct VariableStagesTests {
         ("arwkv/arwkv-gate", ["head_size": .integer(8)], .contradiction, "head size 8"),
         ("arwkv/arwkv", ["wkv_version": .integer(6)], .undescribed, "wkv_version"),
         ("arwkv/arwkv", ["wkv_layers": .array([.integer(0)])], .undescribed, "wkv_layers"),
+        ("eagle-finch/x060-fla", ["expand_k": .number(0.5)], .undescribed, "expand_k"),
+        ("eagle-finch/x060-fla", ["norm_first": .bool(false)], .undescribed, "norm_first"),
+        ("eagle-finch/x060-fla", ["proj_low_rank_dim": .integer(16)], .contradiction, "token shift rank 16"),
     ]
 
     @Test(arguments: contradictions.indices)

@@ -101,7 +101,7 @@ ALWAYS_INLINE void NAME(wkv6_together)(
     REAL shares[ROWS_TOGETHER][ROWS_TOGETHER];
     for (int t = 0; t < ROWS_TOGETHER; t++)
         for (int s = 0; s <= t; s++) shares[t][s] = NAME(total)(products[t][s]);
-    const REAL *next[] = {r + ahead, w + (w_stride ? ahead : 0), k + ahead, v + ahead, y + ahead};
+    const REAL *next[] = {r + ahead, w_stride ? w + ahead : r, k + ahead, v + ahead, y + ahead};
     const size_t blocks = size / (LANES * (size_t)parts);
     for (size_t block = 0; block < blocks; block++) {
         const size_t start = block * LANES * (size_t)parts;
@@ -115,19 +115,20 @@ ALWAYS_INLINE void NAME(wkv6_together)(
         REAL *own = state + start;
         size_t line = 0, column = 0;
         for (size_t j = 0; j < size; j++, own += size) {
-            if (j % 4 == 0) {
-                for (size_t x = block; x < 5; x += blocks) __builtin_prefetch(next[x] + line + column);
+            // While the keys of the state are passed, the lines of the next rows are prefetched, spread over the blocks.
+            if (j % ROWS_TOGETHER == 0) {
+                for (size_t x = block; x < sizeof next / sizeof *next; x += blocks) __builtin_prefetch(next[x] + line + column);
                 column += LANES;
                 if (column == size) column = 0, line += stride;
             }
-            NAME(lanes) s[MOST_PARTS];
-            for (int part = 0; part < parts; part++) s[part] = *(const NAME(lanes) *)(own + part * LANES);
+            NAME(lanes) numbers[MOST_PARTS];
+            for (int part = 0; part < parts; part++) numbers[part] = *(const NAME(lanes) *)(own + part * LANES);
             for (int t = 0; t < ROWS_TOGETHER; t++)
-                for (int part = 0; part < parts; part++) sums[t][part] += s[part] * decayed_r[(size_t)t * size + j];
-            for (int part = 0; part < parts; part++) s[part] *= decay[j];
+                for (int part = 0; part < parts; part++) sums[t][part] += numbers[part] * decayed_r[(size_t)t * size + j];
+            for (int part = 0; part < parts; part++) numbers[part] *= decay[j];
             for (int t = 0; t < ROWS_TOGETHER; t++)
-                for (int part = 0; part < parts; part++) s[part] += values[t][part] * decayed_k[(size_t)t * size + j];
-            for (int part = 0; part < parts; part++) *(NAME(lanes) *)(own + part * LANES) = s[part];
+                for (int part = 0; part < parts; part++) numbers[part] += values[t][part] * decayed_k[(size_t)t * size + j];
+            for (int part = 0; part < parts; part++) *(NAME(lanes) *)(own + part * LANES) = numbers[part];
         }
         for (int t = 0; t < ROWS_TOGETHER; t++)
             for (int part = 0; part < parts; part++)
@@ -141,6 +142,7 @@ ALWAYS_INLINE void NAME(wkv6_rows)(
     const REAL *r, const REAL *w, const REAL *k, const REAL *v, const REAL *bonus, size_t rows, size_t stride, size_t w_stride,
     size_t size, REAL *state, REAL *scratch, REAL *y, const int has_bonus, const int most) {
 #if MAY_GROUP_ROWS
+    // The sums and the values of ROWS_TOGETHER rows fill the registers if there are half as many parts as for one row.
     const int parts = most < 4 ? 1 : 2;
     if (size % (LANES * (size_t)parts) == 0)
         for (; rows >= ROWS_TOGETHER; rows -= ROWS_TOGETHER) {

@@ -30,6 +30,9 @@ extension Architecture {
             feedForward: .channelMix(.rwkv6),
             epsilonKey: "norm_eps",
             keys: ["expand_k", "expand_v", "norm_first", "norm_bias", "fuse_norm", "hidden_ratio"],
+            implementedValues: [
+                "expand_k": .integer(1), "expand_v": .integer(1), "norm_first": .bool(true), "norm_bias": .bool(true),
+            ],
             fixedEpsilon: 1e-5),
         timeMix: .rwkv6(
             TimeMix6(

@@ -49,7 +49,7 @@ extension TensorLayout {
         ],
         fused: [[.shiftReceptance, .shiftDecay, .shiftKey, .shiftValue, .shiftGate]],
         transforms: [
-            .shiftDown: .transposed, .shiftUp: .transposed, .shiftReceptance: .rows, .shiftDecay: .rows,
+            .shiftDown: .transposed, .shiftUp: .sideBySide, .shiftReceptance: .rows, .shiftDecay: .rows,
             .shiftKey: .rows, .shiftValue: .rows, .shiftGate: .rows,
         ])
 

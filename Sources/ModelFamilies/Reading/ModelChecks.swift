@@ -39,7 +39,10 @@ extension ModelReading {
                 let isWanted =
                     roles.required.contains(role)
                     || roles.groups.contains { $0.contains(role) && !$0.isDisjoint(with: presentRoles) }
-                if isWanted { add(.missing, name, "\(name) is missing") }
+                // A fused tensor is reported once, for its first role.
+                if isWanted, layout.fusion(of: role)?.first ?? role == role {
+                    add(.missing, name, "\(name) is missing")
+                }
                 continue
             }
             guard let position = found else { continue }
