@@ -76,7 +76,7 @@ public final class FileSource: ByteSource {
                 }
             } else if count == 0 {
                 throw CheckpointError(
-                    .inputOutput, path: path, "the file became shorter while it was being read", offset: offset + done)
+                    .inputOutput, path: path, "the file was truncated while it was being read", offset: offset + done)
             } else {
                 done += count
             }

@@ -144,7 +144,8 @@ extension ConversionBuilder {
                         .malformed, "config.json ties the embeddings, but the checkpoint has a head that differs",
                         advice: "set tie_word_embeddings to false to use that head")
                     : error(
-                        .malformed, "config.json does not tie the embeddings, but the head is the embedding's tensor",
+                        .malformed,
+                        "config.json does not tie the embeddings, but the head and the embedding are the same tensor",
                         advice: "set tie_word_embeddings to true")
             }
         } else if let teacher {
@@ -167,7 +168,8 @@ extension ConversionBuilder {
                 expected: layouts.map(\.name).joined(separator: ", "), found: layout.name)
         }
         target = target.stored(in: layout, hasTiedHead: isTied)
-        // A student's config.json keeps its settings, but that of another layout's class has only those of the class.
+        // A student's config.json records all of its settings. Other models have a class for each layout, whose
+        // config.json records only what the class supports.
         if !target.architecture.hasTeachersBody, layout.name != source.layout?.name,
             let finding = source.findings.first(where: { $0.kind == .undescribed })
         {
@@ -177,7 +179,7 @@ extension ConversionBuilder {
             let epsilon = target.epsilon, epsilon != fixed
         {
             throw error(
-                .unsupported, "the layout \(layout.name) has no config.json for the epsilon of the norms",
+                .unsupported, "the layout \(layout.name) has no config.json to record the epsilon of the norms",
                 expected: "\(fixed)", found: "\(epsilon)")
         }
         for tensor in target.tensors { try add(tensor, of: target, layout, plan) }

@@ -351,7 +351,7 @@ public struct Checkpoint: Sendable {
         }
         var isFound = [Bool](repeating: false, count: index.count)
         var foundCount = 0
-        // Store positions instead of names, because copies of a million long names would take too much memory.
+        // Store positions instead of names, because copying a million long names would take too much memory.
         var unlisted: [UInt32] = []
         for (number, file) in files.enumerated() {
             for tensor in 0..<file.tensorCount {

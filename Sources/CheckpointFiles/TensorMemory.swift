@@ -94,7 +94,7 @@ private final class MappedFile: @unchecked Sendable {
     var change: String? {
         var status = stat()
         guard rwkv_mapping_is_cut(slot) == 0, fstat(source.descriptor, &status) == 0, status.st_size >= source.count
-        else { return "the file became shorter, or could not be read, while it was in use" }
+        else { return "the file was truncated, or could not be read, while it was in use" }
         let isSame = status.st_mtim.tv_sec == changed.tv_sec && status.st_mtim.tv_nsec == changed.tv_nsec
         return isSame ? nil : "the file was changed while it was in use"
     }

@@ -60,7 +60,7 @@ private final class TensorScanner: Sendable {
         var scans: [TensorScan]
         /// The statistics of each piece, with the tensor's index and the piece's start offset in the tensor.
         ///
-        /// They are sorted by tensor and offset, and then merged, at the end.
+        /// At the end, they are sorted by tensor and offset, then merged.
         var parts: [(tensor: Int, start: Int, part: StatisticsPart)] = []
     }
 

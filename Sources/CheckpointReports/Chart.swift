@@ -2,7 +2,7 @@ import Bytes
 import CheckpointFiles
 import ModelFamilies
 
-/// A chart as one SVG element: lines over a common x axis, and beneath it strips of layer kinds.
+/// A chart as one SVG element: lines over a common x axis, and beneath it strips that show each layer's kind.
 ///
 /// Without series, the chart consists of the strips and their axis.
 package struct Chart {
@@ -77,7 +77,7 @@ package struct Chart {
         (self.title, self.xTitle, self.xRange, self.scale, self.series) = (title, xTitle, xRange, scale, series)
     }
 
-    /// Creates a chart with an x axis of layers, and strips of their kinds beneath it.
+    /// Creates a chart with an x axis of layers, and strips beneath it that show each layer's kind.
     ///
     /// - Parameters:
     ///   - title: what the chart shows.
@@ -237,7 +237,7 @@ package struct Chart {
         "-": "⁻", "0": "⁰", "1": "¹", "2": "²", "3": "³", "4": "⁴", "5": "⁵", "6": "⁶", "7": "⁷", "8": "⁸", "9": "⁹",
     ]
 
-    /// The whole numbers to label on the x axis: a round distance apart, and as many as there is room for.
+    /// The whole numbers to label on the x axis: at a round interval, and as many as there is room for.
     private var xTicks: [Double] {
         let (first, last) = (xRange.lowerBound.rounded(.up), xRange.upperBound.rounded(.down))
         let widest = max(Drawing.width(of: xText(first)), Drawing.width(of: xText(last))) + 14

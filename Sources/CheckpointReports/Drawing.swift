@@ -5,7 +5,7 @@ struct Drawing {
     /// The elements as markup.
     var markup: String { elements.joined(separator: "\n") }
 
-    /// Draws text, which is escaped here, on the baseline `y`.
+    /// Escapes text and draws it on the baseline `y`.
     mutating func add(_ text: String, x: Double, y: Double, anchor: String = "start", style: String? = nil) {
         let style = style.map { " class=\"\($0)\"" } ?? ""
         elements.append(
@@ -22,7 +22,7 @@ struct Drawing {
         add(text, x: x, y: y, anchor: "middle", style: style)
     }
 
-    /// Returns the approximate width of text in the font of charts.
+    /// Returns the approximate width of text in the chart font.
     static func width(of text: String) -> Double { Double(text.count) * 6.8 }
 
     /// Draws a line.
@@ -70,7 +70,7 @@ struct Drawing {
         endGroup()
     }
 
-    /// Begins the elements of a series, in its colour.
+    /// Begins a group for the elements of a series, in its colour.
     ///
     /// If there are more series than colours, the colours repeat with different markers.
     mutating func beginSeries(_ number: Int) { beginGroup("s\(number % Self.colourCount)") }

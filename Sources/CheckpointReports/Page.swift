@@ -17,7 +17,7 @@ package struct Page {
     private let verdict: String
     private let tone: Tone
     private var parts: [String] = []
-    /// The most recent heading, which names the regions that scroll.
+    /// The most recent heading, used as the label of scrollable regions.
     private var section: String
 
     /// Creates a page with the title `subject: verdict` and no content.
@@ -117,7 +117,7 @@ package struct Page {
 }
 
 extension String {
-    /// The text, printable and escaped for XML and HTML.
+    /// The text, made printable and escaped for XML and HTML.
     ///
     /// Scalars are escaped one by one, because a character such as `<` with a combining mark is not equal to `<`.
     package var escapedXML: String {

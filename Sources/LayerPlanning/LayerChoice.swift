@@ -71,7 +71,7 @@ public struct LayerConditions: Sendable, Hashable {
 }
 
 extension LayerSelection {
-    /// Creates the selection that a choice of layers gives for a teacher.
+    /// Resolves a choice of layers for a teacher.
     ///
     /// - Parameters:
     ///   - choice: how to choose the layers.
@@ -145,7 +145,7 @@ extension LayerSelection {
 
 /// The memory that a student's layers take at a given context, in bytes.
 private struct LayerMemory {
-    /// The size in bytes that each layer's KV cache has if the layer keeps attention.
+    /// The size in bytes of each layer's KV cache if the layer keeps attention.
     private let cacheBytes: [Int]
     /// The size of a time-mixing layer's state in bytes.
     private let stateBytes: Int

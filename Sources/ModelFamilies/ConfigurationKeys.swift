@@ -11,7 +11,7 @@ extension Architecture {
 
     /// The config.json keys that name a student's variant, its attention layers and its use of RoPE.
     ///
-    /// A student's config.json contains only those of the keys that describe its own layers.
+    /// A student's config.json contains only those keys that describe its own layers.
     package var layerKeys: Set<ByteString> {
         var keys: Set<ByteString> = [
             "rwkv_architecture", "transformer_layers", "rwkv_layers", "nope_in_transformer", "nope_in_rwkv",

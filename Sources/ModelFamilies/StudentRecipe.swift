@@ -28,7 +28,7 @@ public struct StudentRecipe: Sendable {
 
     /// The ranks of the low-rank parts.
     public let ranks: [ModelDimension: Rank]
-    /// The dimension that is A in the rules of ranks.
+    /// The dimension used as A in the rank rules.
     var ranksFollow = ModelDimension.attentionWidth
     /// The initial values of tensors that the teacher lacks, except biases.
     ///
@@ -36,11 +36,13 @@ public struct StudentRecipe: Sendable {
     public let initialisers: [TensorRole: Initialiser]
     /// Whether the remaining attention layers use RoPE by default; a plan can override this setting.
     public let attentionUsesRoPE: Bool
-    /// A sentence that reports on plans include, or nil for none.
+    /// A sentence to include in plan reports, or nil for none.
     public internal(set) var note: String?
     /// Whether the teacher's projections are copied.
     package var copiesProjections = true
-    /// The head size of time mixing, which then is as wide as the residual stream, or nil for the teacher's heads.
+    /// The head size of time mixing, or nil to use the teacher's.
+    ///
+    /// If it is set, time mixing is as wide as the residual stream.
     package var headSize: Int?
     /// Sets the stages of time mixing that depend on the teacher.
     var refine: @Sendable (inout TimeMixSpec, ModelDescription) -> Void = { _, _ in }

@@ -22,7 +22,7 @@ public struct TimeMix7: Sendable, Hashable {
         case beforeRepeat
         /// After keys and values are repeated; v2 has shape [D, A].
         case afterRepeat
-        /// v + 0.2 x v1 v2 after values are repeated, which does not depend on the first layer's values.
+        /// v + 0.2 (x v1) v2, after values are repeated; independent of the first layer's values.
         case lowRank
     }
 
@@ -71,7 +71,7 @@ public struct TimeMix7: Sendable, Hashable {
     public var keyScale: KeyScale
     /// The normalisation of the heads' output.
     public var outputNorm: TimeMixSpec.OutputNorm
-    /// The factor of the heads' output.
+    /// The factor by which the heads' output is multiplied.
     public var gate = TimeMixSpec.Gate.lowRank
     /// Whether the sum of r k r_k over each head, times the value, is added to the head's output.
     public var hasBonus = true
@@ -216,9 +216,9 @@ extension TensorRole {
     public static let groupNormWeight = TensorRole("group_norm.weight", [.attentionWidth], .mixer)
     /// The bias of the GroupNorm on the heads' output, with shape [A].
     public static let groupNormBias = TensorRole("group_norm.bias", [.attentionWidth], .mixer)
-    /// The scalar `layer_architecture`, which RWKVInside saves in each layer with an unreliable value.
+    /// The scalar `layer_architecture`, which RWKVInside saves in each layer; its value is unreliable.
     public static let architectureRecord = TensorRole("architecture_record", [], .mixer)
-    /// The scalar `head_size_record`, which RWKVInside saves in each layer with an unreliable value.
+    /// The scalar `head_size_record`, which RWKVInside saves in each layer; its value is unreliable.
     public static let headSizeRecord = TensorRole("head_size_record", [], .mixer)
 
     /// The roles of the RMSNorms on query heads and key heads.

@@ -45,7 +45,7 @@ public struct Alignment: Sendable, Hashable {
     ///   - kernels: the kernels to use.
     ///   - progress: an object that the caller can use to cancel the work.
     /// - Returns: the figures of each time-mixing layer, in layer order.
-    /// - Throws: `CheckpointError`: `cancelled`, or the errors of running a model.
+    /// - Throws: `CheckpointError`: `cancelled`, or any error from running a model.
     public func callAsFunction<Element: Real>(
         _ student: TrainedModel<Element>, _ teacher: Model<Element>, _ tokens: [Int], sequences: Int,
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
@@ -76,7 +76,7 @@ public struct Alignment: Sendable, Hashable {
             var state = start.layers[layer]
             let (output, trace) = student.model.layers[layer].tracedMixer(
                 pair.input, &state, first: &first, rotation: rotations[layer], kernels)
-            // The total loss is the mean over layers, so each layer's gradient is divided by their number.
+            // The total loss is the mean over layers, so each layer's gradient is divided by the number of layers.
             figures.append(
                 loss.figures(
                     ofLayer: layer, inPlace: output, pair.output, lastNorm: lastNorm,

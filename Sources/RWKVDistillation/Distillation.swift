@@ -114,7 +114,7 @@ public struct Distillation<Element: Real> {
     ///     state before the step, but cannot be continued.
     /// - Returns: the figures of the step.
     /// - Throws: `CheckpointError`: `notFinite` if the gradients of too many consecutive steps are not finite or a
-    ///   weight becomes non-finite, `cancelled`, or the errors of running a model.
+    ///   weight becomes non-finite, `cancelled`, or any error from running a model.
     public mutating func next(
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> DistillationStep {

@@ -49,7 +49,7 @@ extension HeldOut {
     ///   - kernels: the kernels to use.
     ///   - progress: an object that the caller can use to cancel the work.
     /// - Throws: `CheckpointError`: `unsupported` if the vocabulary sizes differ, `malformed` if a token is outside
-    ///   the vocabulary, or the errors of running a model.
+    ///   the vocabulary, or any error from running a model.
     public init(
         _ teacher: Model<Float>, _ student: Model<Float>, _ tokens: TokenSequences, _ kernels: Kernels<Float>,
         progress: WorkProgress = WorkProgress()

@@ -37,7 +37,7 @@ public struct LogitDivergence: Sendable, Hashable {
     ///   - progress: an object that the caller can use to cancel the work.
     /// - Returns: the loss, averaged over tokens.
     /// - Throws: `CheckpointError`: `malformed` if tokens cannot be divided into sequences of equal length,
-    ///   `cancelled`, or the errors of running a model.
+    ///   `cancelled`, or any error from running a model.
     public func callAsFunction<Element: Real>(
         _ student: TrainedModel<Element>, _ teacher: Model<Element>, _ tokens: [Int], sequences: Int,
         _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()

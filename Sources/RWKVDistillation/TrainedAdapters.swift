@@ -7,7 +7,7 @@ import RWKVNumerics
 
 /// Adapters that are trained instead of the projections of time mixing and attention.
 ///
-/// These are the receptance, key, value and output projections of time mixing, and the query, key, value and output
+/// Those projections are the receptance, key, value and output projections of time mixing, and the query, key, value and output
 /// projections of attention.
 public struct TrainedAdapters: Sendable, Hashable {
     /// The kind of adapter, which determines how the adapted weight is computed.
@@ -63,7 +63,7 @@ public struct TrainedAdapters: Sendable, Hashable {
             throw CheckpointError(
                 .unsupported, path: checkpoint.path, "an adapter of rank \(rank) does not fit this weight",
                 tensor: tensor.name,
-                expected: kind == .bone ? "a rank that divides both sizes" : "a rank of at most the smaller size",
+                expected: kind == .bone ? "a rank that divides both sizes" : "a rank no greater than the smaller size",
                 found: "\(tensor.shape)")
         }
         if kind == .dora, let row = (0..<base.rows).first(where: { base.row($0).allSatisfy { $0 == 0 } }) {

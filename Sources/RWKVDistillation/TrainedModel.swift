@@ -147,7 +147,7 @@ public struct TrainedModel<Element: Real> {
     ///   - kernels: the kernels to use.
     ///   - progress: an object that the caller can use to cancel the work.
     /// - Returns: the residual stream after the last layer, and a trace of each layer for the backward pass.
-    /// - Throws: `CheckpointError`: `cancelled`, or the errors of running a model.
+    /// - Throws: `CheckpointError`: `cancelled`, or any error from running a model.
     public func run(
         _ tokens: [Int], sequences: Int, _ kernels: Kernels<Element>, progress: WorkProgress = WorkProgress()
     ) throws(CheckpointError) -> Run {

@@ -36,7 +36,7 @@ public struct TrainingRules: Sendable, Hashable {
     public enum Preset: String, Sendable, CaseIterable {
         /// All weights of time mixing and attention.
         ///
-        /// Training these weights in a hybrid student is RWKVInside's hybrid simultaneous learning.
+        /// Training these weights in a hybrid student is what RWKVInside calls hybrid simultaneous learning.
         case mixers
         /// The weights of time mixing only.
         case rwkv
@@ -117,7 +117,7 @@ public struct TrainingRules: Sendable, Hashable {
 }
 
 extension ModelDescription {
-    /// Returns whether a weight can be trained, because it belongs to a layer and affects the model's output.
+    /// Returns whether a weight can be trained, that is, whether it belongs to a layer and affects the model's output.
     fileprivate func canTrain(_ place: TensorPlace) -> Bool {
         guard let layer = place.layer, let timeMix = architecture.timeMix else { return false }
         guard layers[layer].kind.carriesState else { return true }

@@ -178,7 +178,7 @@ extension OpenBLAS.Failure: CustomStringConvertible {
         switch self {
         case .cannotLoad(let reason): "OpenBLAS cannot be loaded (\(reason))"
         case .tooOld(let version): "OpenBLAS \(version) is too old; 0.3 or later is needed"
-        case .unknownVersion: "the version of OpenBLAS is not known"
+        case .unknownVersion: "the version of OpenBLAS cannot be determined"
         case .lacks(let version, let function): "OpenBLAS \(version) lacks \(function)"
         case .cannotRun(let version, let running):
             "OpenBLAS \(version) runs its \(running) kernels, which this processor cannot run"

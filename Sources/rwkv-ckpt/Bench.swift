@@ -25,15 +25,15 @@ struct Bench: ParsableCommand {
               rwkv-ckpt bench forward student
               rwkv-ckpt bench train Qwen3-0.6B
 
-            Each benchmark also measures, in the same run, the machine's peak floating-point rate and memory bandwidth, and a \
-            plain scalar loop, and reports its results relative to them.
+            In the same run, each benchmark also times a plain scalar loop and measures the machine's peak floating-point rate and \
+            memory bandwidth. Results are reported relative to these.
             """,
         subcommands: [BenchWKV.self, BenchForward.self, BenchTrain.self])
 }
 
 /// The part of the help that all benchmarks share.
 private let benchDiscussion = """
-    Times are medians: CPU time for one thread, because other work on the machine affects it least, and wall-clock time for several.
+    Times are medians: CPU time with one thread, which other work on the machine affects least, and wall-clock time with several.
 
     Exit status: 0 done; 64 usage error; 65 an input is malformed; 66 no such input; 73 a file cannot be created; 74 reading or \
     writing failed or there is too little disk space; 130 interrupted.
@@ -51,7 +51,7 @@ struct BenchWKV: ReportingCommand {
               rwkv-ckpt bench wkv --isa avx2 --kernels strict
 
             The RWKV-7 recurrence is timed in three ways: over a whole sequence (in F32, BF16 and F16), token by token, and with \
-            gradients. Those of RWKV-6 and RWKV-5 are timed over a whole sequence.
+            gradients. The RWKV-6 and RWKV-5 recurrences are timed only over a whole sequence.
 
             \(benchDiscussion)
             """)
@@ -165,7 +165,7 @@ struct BenchTrain: ReportingCommand {
               # Random weights with a model's sizes.
               rwkv-ckpt bench train Qwen3-0.6B/config.json
 
-            Stage 1 trains layer by layer, and stage 2 on the logits. \
+            Stage 1 trains layer by layer; stage 2 trains on the logits. \
             The student is a cxa079, kept in TMPDIR during the run. Without \
             TEACHER, or with only a config.json, the teacher's weights are random. With no argument, the teacher is a Qwen3 with 29 million \
             parameters.

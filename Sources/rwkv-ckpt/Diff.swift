@@ -16,7 +16,7 @@ struct Diff: ReportingCommand {
               # Compare the values too.
               rwkv-ckpt diff before after --values
 
-            Lists the tensors that were added, removed, reshaped or recast (given another dtype) from A to B. With --values, \
+            Lists the tensors that were added, removed, reshaped or recast (given another dtype) between A and B. With --values, \
             also compares the values of tensors with the same shape: largest absolute difference, norm of the difference \
             relative to A's norm, and cosine similarity.
 

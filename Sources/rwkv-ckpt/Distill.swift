@@ -36,8 +36,8 @@ struct Distill: ReportingCommand {
             in DIR/adapter; convert --adapter merges it into the model.
 
             A run that is interrupted by a signal is saved if it has completed a step. With --resume and the same \
-            options, it continues and produces the same bytes as an uninterrupted run. With the fast kernels and a \
-            different instruction set or matrix library, it warns that the bytes will differ.
+            options, it continues and produces the same bytes as an uninterrupted run. If it uses the fast \
+            kernels and the instruction set or matrix library has changed, it warns that the bytes will differ.
 
             --train takes rules separated by commas; the last rule that matches a weight applies. A rule is a set of weights \
             (mixers, rwkv, attention, projections, mlp or norms) or a shell pattern for tensor names. -RULE freezes \

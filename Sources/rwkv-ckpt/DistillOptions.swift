@@ -65,7 +65,7 @@ extension Distill {
 
         @Option(
             help: ArgumentHelp(
-                "Warm-up steps, over which the learning rate rises from 1/100 to its full value: 0 to 1073741824.",
+                "Warm-up steps, over which the learning rate rises from 1/100 of its full value to the full value: 0 to 1073741824.",
                 valueName: "N"))
         var warmup = 10
 
@@ -127,7 +127,7 @@ extension Distill {
 
         @Option(
             help: ArgumentHelp(
-                "Whether gradients stop at (detached) or pass through (joined) the first keys and values.",
+                "Whether gradients stop at (detached) or pass through (joined) the first layer's keys and values.",
                 valueName: "NAME"))
         var firstValues = FirstValuesOption.detached
 
@@ -139,7 +139,7 @@ extension Distill {
 
         @Option(
             help: ArgumentHelp(
-                "Logits that the temperature divides: the student's and the teacher's (both), or only the teacher's.",
+                "Logits divided by the temperature: the student's and the teacher's (both), or only the teacher's.",
                 valueName: "NAME"))
         var temperatureTarget = LogitDivergence.TemperatureTarget.both
 
@@ -157,7 +157,7 @@ extension Distill {
     struct EvaluationOptions: ParsableArguments {
         @Option(
             help: ArgumentHelp(
-                "Held-out sequences, as for --tokens-file; the student is evaluated on them before and after training. May be repeated.",
+                "Held-out sequences in the formats of --tokens-file; the student is evaluated on them before and after training. May be repeated.",
                 valueName: "FILE"),
             completion: .file())
         var evalTokens: [String] = []

@@ -21,10 +21,10 @@ struct Inspect: ReportingCommand {
               rwkv-ckpt inspect model.safetensors --stats --hash
 
             PATH is a safetensors file, a file written by torch.save, a shard index (*.index.json), or a directory that contains \
-            one of them. A file's format is recognised by its bytes, never by its name. Without --stats or --hash, \
+            one of them. A file's format is recognised from its contents, never from its name. Without --stats or --hash, \
             only headers are read, except that the checksums of small PyTorch files are verified. \
             Pickles are parsed without executing them; a pickle that would run arbitrary code in Python \
-            is shown first, and then refused.
+            is displayed, then rejected.
 
             Exit status: 0 done; 64 usage error; 65 the input is malformed, dangerous or in an unsupported format; 66 \
             no such input; 74 reading or writing failed.

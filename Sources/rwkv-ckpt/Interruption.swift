@@ -6,7 +6,7 @@ import Glibc
 /// Runs `work`, and cancels `progress` on SIGINT, SIGTERM or SIGHUP, so that the work stops and leaves no partial
 /// output.
 func interruptible<Result>(_ progress: WorkProgress, _ work: () throws -> Result) rethrows -> Result {
-    // Writing past the file size limit then fails with an error, instead of killing the process.
+    // Ignore the signal, so that writing past the file size limit fails with an error instead of killing the process.
     signal(SIGXFSZ, SIG_IGN)
     // Under nohup, SIGHUP is ignored and must stay ignored.
     var hangUp = sigaction()

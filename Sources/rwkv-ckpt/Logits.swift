@@ -21,7 +21,7 @@ struct Logits: ReportingCommand {
               rwkv-ckpt logits rwkv7.pth --kernels strict -o logits.safetensors
 
             Writes a safetensors file with two tensors: tokens (I64, [B, T]) and logits (F32, [B, T, V]). Weights are used in the \
-            dtype in which they are stored; sums are fp32.
+            dtype in which they are stored; sums are accumulated in fp32.
 
             Exit status: 0 done; 64 usage error; 65 an input is malformed or a weight is not finite; 66 no such input; 73 the \
             output cannot be created; 74 reading or writing failed or there is too little disk space; 130 interrupted.

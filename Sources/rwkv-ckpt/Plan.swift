@@ -26,13 +26,13 @@ struct Plan: ReportingCommand {
               rwkv-ckpt plan Qwen3-8B --target cxa079 --keep-gqa none -o plan.json
 
             Some layers of TEACHER keep attention; in all others, the target's time mixing replaces it. The report shows \
-            the student's memory and parameters; the model is not run.
+            the student's memory use and parameter count; the model is not run.
 
-            Exactly one option chooses the attention layers: by count (--gqa-layers), by memory budget (--kv-cache), as a list \
-            (--keep-gqa), or as in a published model (--published). --spacing places the layers that are chosen: at the end (last-of-group) or in \
-            the middle (uniform) of equal groups, or where published layer searches favour them (prior). The first \
-            time-mixing layer supplies values that later layers mix in; so that this is layer 0, layer 0 keeps attention \
-            only if it is listed explicitly.
+            Choose the attention layers with exactly one option: by count (--gqa-layers), by memory budget (--kv-cache), as a list \
+            (--keep-gqa), or as in a published model (--published). --spacing decides where layers go that are chosen by count or budget: at the end \
+            (last-of-group) or in the middle (uniform) of groups of equal size, or where published layer searches favour them (prior). \
+            The first time-mixing layer supplies values that later layers mix in. It should be layer 0, so layer 0 keeps \
+            attention only if it is listed explicitly.
 
             Published models: \(PublishedSelection.all.map(\.name).joined(separator: ", ")).
 
@@ -151,7 +151,7 @@ extension Plan {
 
         @Option(
             help: ArgumentHelp(
-                "Memory budget for the KV cache at --context and the state of the other layers, such as 512MiB or 2GB. Attention is kept in as many layers as fit.",
+                "Memory budget, such as 512MiB or 2GB, for the KV cache at the length given by --context, plus the other layers' state. Attention is kept in as many layers as fit.",
                 valueName: "BYTES"))
         var kvCache: ByteCount?
 

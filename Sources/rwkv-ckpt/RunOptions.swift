@@ -9,7 +9,7 @@ import TokenFiles
 struct RunOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Number of threads: 1 to 1024. Results do not depend on it. The default is the number of processors.",
+            "Number of threads: 1 to 1024; if not given, the number of processors. Results do not depend on it.",
             valueName: "N"))
     var threads = min(1024, Int(rwkv_available_processors()))
 
@@ -20,7 +20,7 @@ struct RunOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Instruction set of the kernels, and the highest that OpenBLAS may use. Default: the best that this machine supports.",
+            "Instruction set of the kernels, and upper limit for OpenBLAS. Default: the best that this machine supports.",
             valueName: "SET"))
     var isa: InstructionSet?
 
@@ -34,7 +34,7 @@ struct RunOptions: ParsableArguments {
         return ValidationError("--isa must be one of \(names) on this machine, not \(isa.rawValue).")
     }
 
-    /// A warning if the fast kernels cannot use OpenBLAS; loads OpenBLAS.
+    /// A warning if the fast kernels cannot use OpenBLAS, which this property loads.
     var warnings: [CheckpointWarning] {
         Kernels<Float>(kernels, instructionSet: isa, threads: 1)?.openBLASFailure.map {
             [CheckpointWarning(path: "libopenblas.so.0", $0 + "; matrix products use the built-in kernels")]
@@ -60,7 +60,7 @@ extension InstructionSet: ExpressibleByArgument {}
 struct TokenOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Token ids of one sequence: 1,2,3. Default: two sequences of 128 ids, generated from a fixed seed.",
+            "Token ids of one sequence, such as 1,2,3. Default: two sequences of 128 ids, generated from a fixed seed.",
             valueName: "IDS"))
     var tokens: TokenList?
 

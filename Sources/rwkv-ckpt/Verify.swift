@@ -24,13 +24,13 @@ struct Verify: ReportingCommand {
               # Show how far an untrained student is from its teacher.
               rwkv-ckpt verify Qwen3-8B student --report --html verify.html
 
-            REFERENCE is a model, or recorded logits with their tokens. The models run on the same tokens: those of the recorded \
-            logits, those given, or else two sequences generated from a fixed seed. Every block of the candidate also runs on the \
-            input that the same block receives in the reference model, which shows the first block whose output differs. If a \
-            conversion's manifest is next to the candidate, all tensors are checked against it.
+            REFERENCE is a model, or recorded logits with their tokens. The models run on the same tokens: those stored with the \
+            recorded logits, those given by --tokens or --tokens-file, or otherwise two sequences generated from a fixed seed. Every \
+            block of the candidate also runs on the input that the same block receives in the reference model, to find the first \
+            block whose output differs. If a conversion's manifest is next to the candidate, all tensors are checked against it.
 
-            The limits depend on what was rounded in one model but not in the other: nothing, the weights (to F16 or \
-            BF16), or all results (to BF16). Use --report for untrained students, which are expected to differ.
+            The limits depend on how the rounding of the two models differs: not at all, in the weights (F16 or BF16), or in all \
+            results (BF16). Use --report for untrained students, which are expected to differ.
 
             Exit status: 0 the models match, or --report found nothing broken; 1 they differ, values are not finite, \
             or tensors contradict the manifest; 64 usage error; 65 an input is malformed; 66 no such input; 73 the \
@@ -46,7 +46,7 @@ struct Verify: ReportingCommand {
     @OptionGroup(title: "Tokens") var input: TokenOptions
     @OptionGroup(title: "Verdict") var verdict: VerdictOptions
     @OptionGroup(title: "Model") var model: ModelOptions
-    @OptionGroup(title: "One of the models") var sides: SideOptions
+    @OptionGroup(title: "Per-model overrides") var sides: SideOptions
     @OptionGroup(title: "Machine") var run: RunOptions
     @OptionGroup(title: "Output") var output: OutputOptions
 
@@ -109,24 +109,24 @@ extension Verify {
     struct SideOptions: ParsableArguments {
         @Option(
             help: ArgumentHelp(
-                "config.json of the reference. Default: the one next to it, or that of --config.", valueName: "FILE"),
+                "config.json of the reference. Default: the one next to it, otherwise --config.", valueName: "FILE"),
             completion: .file())
         var referenceConfig: String?
 
         @Option(
             help: ArgumentHelp(
-                "Variant of the reference. Default: recognised, or that of --variant.", valueName: "NAME"))
+                "Variant of the reference. Default: recognised, otherwise --variant.", valueName: "NAME"))
         var referenceVariant: String?
 
         @Option(
             help: ArgumentHelp(
-                "config.json of the candidate. Default: that of --config, or the one next to it.", valueName: "FILE"),
+                "config.json of the candidate. Default: --config, otherwise the one next to it.", valueName: "FILE"),
             completion: .file())
         var candidateConfig: String?
 
         @Option(
             help: ArgumentHelp(
-                "Variant of the candidate. Default: that of --variant, or recognised.", valueName: "NAME"))
+                "Variant of the candidate. Default: --variant, otherwise recognised.", valueName: "NAME"))
         var candidateVariant: String?
 
         func validate() throws {
@@ -150,7 +150,7 @@ extension Verify {
         @Flag(
             name: .customLong("report"),
             help:
-                "Report differences without a verdict; only non-finite values and tensors that contradict the manifest fail."
+                "Report differences without a verdict; only non-finite values and tensors that contradict the manifest cause failure."
         )
         var isReport = false
 

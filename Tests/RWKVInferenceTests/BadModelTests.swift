@@ -101,7 +101,7 @@ struct BadModelTests {
                     _ = try model.logits(try model.hidden([1, 19999], &state, kernels), kernels)
                     Issue.record("nothing was noticed")
                 } catch let error as CheckpointError {
-                    #expect(error.category == .inputOutput && error.problem.contains("became shorter"))
+                    #expect(error.category == .inputOutput && error.problem.contains("was truncated"))
                 }
             }
         }

@@ -1,9 +1,9 @@
 // Gradients of the RWKV-7 recurrence.
 //
 // The states are recomputed from checkpoints, because dividing a state by the decay cannot recover information that has been
-// lost. The value channels of a state interact only through sums over all of them. Therefore, LANES values are processed at a time,
-// first forwards from one checkpoint to the next and then backwards, so that their states stay in the L2 cache. They are split
-// into groups: the sums of one group stay in registers while the sums of another are folded.
+// lost. The value channels of a state interact only where gradients are summed over them. Therefore, LANES values are processed at a time,
+// first forwards from one checkpoint to the next and then backwards, so that their states stay in the L2 cache. The values are
+// split into groups: the sums of one group stay in registers while the sums of another are folded.
 
 #ifndef RWKV_WKV7_BACKWARD
 #define RWKV_WKV7_BACKWARD
@@ -107,10 +107,10 @@ ALWAYS_INLINE void NAME(wkv7_forward)(
 // Runs two steps of the backward pass on G = dL/dS of a group, in a single pass over G:
 //
 // - If `is_late`, propagates G back across the row of `late`. `between` is S before that row.
-// - If `is_row`, adds dy r^T of the preceding row, the row of `keys`, to G, and accumulates the sums from which the gradients of
+// - If `is_row`, adds to G the term dy r^T of the preceding row (the row of `keys`), and accumulates the sums from which the gradients of
 //   that row are computed. `before` is S before that row.
 //
-// At either end of the rows between two checkpoints, only one of the steps runs.
+// For the first and the last call between two checkpoints, only one of the steps runs.
 ALWAYS_INLINE void NAME(wkv7_back)(
     NAME(wkv7_keys) *late, NAME(wkv7_keys) *keys, size_t parts, const REAL *removing_late, const REAL *v, const REAL *dy,
     const REAL *removed, const NAME(wkv7_state) *between, const NAME(wkv7_state) *before, NAME(wkv7_state) *gradient,
@@ -205,7 +205,7 @@ ALWAYS_INLINE void NAME(wkv7_backward)(
 #undef BACK
                 }
                 if (start == 0) continue;
-                // Prefetches the rows and the checkpoint that are processed next, because rows are pages apart.
+                // Prefetch the rows and the checkpoint that are needed next, because rows are pages apart.
                 const size_t ahead = (start - RWKV_WKV7_CHECKPOINT_ROWS + row) * stride + part * LANES;
                 for (size_t i = 0; row < count && i < sizeof used / sizeof *used; i++) __builtin_prefetch(used[i] + ahead);
                 for (size_t key = row; key < size; key += count + 1)

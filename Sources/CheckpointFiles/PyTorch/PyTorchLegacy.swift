@@ -117,7 +117,7 @@ private struct LegacyPickles {
             }
             guard source.count - position >= 8, source.count - position - 8 >= byteCount else {
                 throw malformed(
-                    "the file is cut short within the storage \"\(excerpt(key))\"", at: source.count,
+                    "the file is truncated within the storage \"\(excerpt(key))\"", at: source.count,
                     expected: "an 8-byte element count and \(byteCount) bytes",
                     found: "\(source.count - position) bytes")
             }

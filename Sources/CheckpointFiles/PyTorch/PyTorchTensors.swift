@@ -83,8 +83,8 @@ struct PyTorchTensors: Sendable {
         entries.sort { $0.start(in: stored) < $1.start(in: stored) }
     }
 
-    /// The memory per tensor, in bytes, for a name table and either a second name table or the temporary copy that
-    /// sorting makes of half the entries.
+    /// The bytes per tensor for a name table, plus either a second name table or the copy of half the entries that
+    /// sorting makes.
     static let tableByteCount = 32
 
     /// The memory that the tensors take, in bytes.

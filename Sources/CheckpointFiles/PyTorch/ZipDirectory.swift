@@ -57,7 +57,7 @@ struct ZipDirectory: Sendable {
             for id in records.indices
             where names.insert(UInt32(id), text: text, range: { records[Int($0)].name }) != nil {
                 throw ZipFailure(
-                    "the zip archive has the record \"\(excerpt(text[records[id].name]))\" twice",
+                    "the zip archive contains the record \"\(excerpt(text[records[id].name]))\" twice",
                     at: range.bytes.lowerBound + records[id].name.lowerBound)
             }
             hasChecksums = records.contains { $0.checksum != 0 }
@@ -95,12 +95,12 @@ struct ZipDirectory: Sendable {
     private static func directoryRange(
         _ source: any ByteSource
     ) throws(ZipFailure) -> (bytes: Range<Int>, recordCount: Int) {
-        guard source.count >= 22 else { throw ZipFailure("the zip archive is cut short", at: source.count) }
+        guard source.count >= 22 else { throw ZipFailure("the zip archive is truncated", at: source.count) }
         let endStart = source.count - 22
         let end = try source.bytes(endStart..<source.count, as: ZipFailure.self)
         guard end.integer(at: 0, count: 4) == 0x0605_4B50, end.integer(at: 20, count: 2) == 0 else {
             throw ZipFailure(
-                "the zip archive does not end with a comment-free end record: it is cut short, or bytes follow it",
+                "the zip archive does not end with an end record without a comment: it is truncated or has trailing bytes",
                 at: endStart)
         }
         var fields: [(name: String, value: Int)] = [
@@ -148,7 +148,7 @@ struct ZipDirectory: Sendable {
                 "the zip directory does not end where the end record begins", at: endStart,
                 expected: "\(directoryEnd)", found: "\(start) + \(count)")
         }
-        // A record takes at least 46 bytes in the directory, so this check keeps a false count from causing a large
+        // A record takes at least 46 bytes in the directory, so this check keeps a wrong count from causing a large
         // allocation.
         guard fields[3].value >= 0, fields[3].value <= count / 46 else {
             throw ZipFailure("the zip directory is too short for its \(fields[3].value) records", at: start)
@@ -174,7 +174,7 @@ struct ZipDirectory: Sendable {
             let commentCount = text.integer(at: start + 32, count: 2)
             let nameStart = start + 46
             guard text.count - nameStart >= nameCount + extraCount + commentCount else {
-                throw ZipFailure("a record of the zip directory is cut short", at: base + start)
+                throw ZipFailure("a record of the zip directory is truncated", at: base + start)
             }
             let name = nameStart..<nameStart + nameCount
             func refused(_ problem: String, expected: String? = nil, found: String? = nil) -> ZipFailure {
@@ -200,7 +200,7 @@ struct ZipDirectory: Sendable {
             let extraEnd = extra + extraCount
             while extra < extraEnd {
                 guard extraEnd - extra >= 4, extraEnd - extra - 4 >= text.integer(at: extra + 2, count: 2) else {
-                    throw refused("has an extra field that is cut short")
+                    throw refused("has a truncated extra field")
                 }
                 let (identifier, count) = (text.integer(at: extra, count: 2), text.integer(at: extra + 2, count: 2))
                 if identifier == 1 {
