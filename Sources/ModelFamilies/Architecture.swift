@@ -42,7 +42,8 @@ public struct Architecture: Sendable {
     public var impliedSizes: [ModelDimension: ModelDimension] = [:]
     /// Other families with the same tensor names, which reports mention.
     public var familiesWithSameTensors: [String] = []
-    /// The names of architectures that have the same tensors but different equations.
+    /// The names of architectures with the same tensors, to which tensors are attributed if nothing names this
+    /// architecture.
     ///
     /// If there are any, only the architecture's name can identify it.
     public var indistinguishableVariants: [String] = []

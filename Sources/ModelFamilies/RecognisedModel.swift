@@ -188,10 +188,13 @@ public struct RecognisedModel: Sendable {
                 throw CheckpointError(
                     .unsupported, path: path, "the family \(variant ?? family) is recognised but not supported")
             case .undecided(let candidates, _):
+                let canBeNamed = ArchitectureRegistry.variantNames.contains { candidates.contains($0) }
                 throw CheckpointError(
                     .unsupported, path: path,
                     "its tensors match several architectures: \(candidates.joined(separator: ", "))",
-                    advice: "name the one that it is with --variant, or in rwkv_architecture in config.json")
+                    advice: canBeNamed
+                        ? "name the one that it is with --variant, or in rwkv_architecture in config.json"
+                        : "pass its config.json with --config")
             case .model, nil:
                 throw CheckpointError(.unsupported, path: path, "the model's family is not known", advice: advice)
             }

@@ -257,6 +257,17 @@ import Testing
         #expect(try recognize([("weight", [2]), ("model.layers.0.x", [3])]) == nil)
     }
 
+    /// A family must not compete with another one for tensors without a config.json.
+    @Test(arguments: [
+        ("models/llama", "llama"), ("models/qwen2", "qwen2"), ("models/qwen3", "qwen3"), ("decoders/mistral", "llama"),
+        ("decoders/phi3", "phi3"), ("decoders/gemma2", "gemma2"), ("decoders/gemma3", "gemma3_text"),
+        ("decoders/glm4", "glm4"),
+    ])
+    func recognisesTeachersWithoutConfiguration(fixture: String, family: String) throws {
+        let tensors = try Checkpoint.open(Repository.fixture(fixture)).tensors.map { ($0.name, $0.shape) }
+        #expect(try model(recognize(tensors)).architecture.family == family)
+    }
+
     /// RWKV-5 and RWKV-6 have as many keys as receptances, and RWKV-6 has five data-dependent token shifts.
     @Test func refusesOtherWidthsAndCountsInEagleAndFinch() throws {
         func findings(_ model: String, _ change: (String, [Int]) -> [Int]) throws -> [ModelFinding] {
