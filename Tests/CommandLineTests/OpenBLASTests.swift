@@ -125,7 +125,7 @@ import Testing
         for version in ["", "-1.3", "next"] {
             try withStub(version: version) { environment in
                 let product = try product(environment)
-                #expect(product.hasSuffix("; the version of OpenBLAS is not known"))
+                #expect(product.hasSuffix("; the version of OpenBLAS cannot be determined"))
             }
         }
     }

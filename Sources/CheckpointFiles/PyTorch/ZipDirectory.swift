@@ -100,7 +100,7 @@ struct ZipDirectory: Sendable {
         let end = try source.bytes(endStart..<source.count, as: ZipFailure.self)
         guard end.integer(at: 0, count: 4) == 0x0605_4B50, end.integer(at: 20, count: 2) == 0 else {
             throw ZipFailure(
-                "the zip archive does not end with an end record without a comment: it is truncated or has trailing bytes",
+                "the zip archive does not end with a comment-free end record: the file is truncated or has trailing bytes",
                 at: endStart)
         }
         var fields: [(name: String, value: Int)] = [
