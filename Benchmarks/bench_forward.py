@@ -270,7 +270,8 @@ def rwkv_peer(path, threads):
 
     torch.set_num_threads(threads)
     model, _, load = timed(lambda: RWKV(model=str(path.with_suffix("")), strategy="cpu fp32"))
-    return model.forward, 3, model.args.vocab_size, f"rwkv {importlib.metadata.version('rwkv')}, torch {torch.__version__}", load
+    vocabulary = model.args.vocab_size if "rwkv7" in path.name else len(model.w["emb.weight"])
+    return model.forward, 3, vocabulary, f"rwkv {importlib.metadata.version('rwkv')}, torch {torch.__version__}", load
 
 
 def llama_peer(path, threads):
