@@ -44,3 +44,11 @@ struct Noise {
     }
     mutating func numbers(_ count: Int, scale: Double = 1) -> [Double] { (0..<count).map { _ in next() * scale } }
 }
+
+/// Returns the largest difference relative to the largest expected number; infinity if the counts differ.
+func relativeError(_ found: [Double], _ expected: [Double]) -> Double {
+    guard found.count == expected.count, let size = expected.map(\.magnitude).max(),
+        let largest = zip(found, expected).map({ ($0 - $1).magnitude }).max()
+    else { return .infinity }
+    return largest / max(size, 1e-300)
+}

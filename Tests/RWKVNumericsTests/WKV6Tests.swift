@@ -46,13 +46,6 @@ struct WKV6Tests {
         return y
     }
 
-    private func relativeError(_ found: [Double], _ expected: [Double]) -> Double {
-        guard found.count == expected.count, let size = expected.map(\.magnitude).max(),
-            let largest = zip(found, expected).map({ ($0 - $1).magnitude }).max()
-        else { return .infinity }
-        return largest / max(size, 1e-300)
-    }
-
     private func narrowed(_ inputs: WKV6Inputs<Double>) -> WKV6Inputs<Float> {
         func narrow(_ matrix: Matrix<Double>) -> Matrix<Float> {
             Matrix(matrix.array.map { Float($0) }, columns: matrix.columns)

@@ -64,13 +64,6 @@ struct WKV7Tests {
         return y
     }
 
-    private func relativeError(_ found: [Double], _ expected: [Double]) -> Double {
-        guard found.count == expected.count, let size = expected.map(\.magnitude).max(),
-            let largest = zip(found, expected).map({ ($0 - $1).magnitude }).max()
-        else { return .infinity }
-        return largest / max(size, 1e-300)
-    }
-
     @Test("any head size, type and number of tokens", arguments: combinations)
     func shapes(_ table: KernelTable, _ set: InstructionSet, _ type: rwkv_element.RawValue) throws {
         guard let kernels = Kernels<Float>(table, instructionSet: set, threads: 2),
